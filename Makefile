@@ -1,0 +1,55 @@
+# Everything runs in .venv; `make install` fills it once, from the locked versions.
+PYTHON ?= python3
+BIN    := .venv/bin
+DONE   := .venv/.installed
+ENV    ?= cells
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test viz mlflow lint format bench lock pictures clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(DONE)  ## make the environment in .venv (nothing is installed twice)
+
+$(DONE): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {v[0]}.{v[1]}. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(DONE)
+
+run: $(DONE)  ## the main job: kedro run (ENV=camvid for another problem, ARGS=... for more)
+	@$(BIN)/kedro run --env $(ENV) $(ARGS)
+
+test: $(DONE)  ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+viz: $(DONE)  ## the graph, with tables and pictures behind every node
+	$(BIN)/kedro viz run --env $(ENV)
+
+mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
+	$(BIN)/kedro mlflow-ui
+
+lint: $(DONE)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DONE)  ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DONE)  ## a measured claim: make bench NAME=training_throughput
+	@test -n "$(NAME)" || { echo "Name one of:"; ls benchmarks/*.py | sed -E 's,benchmarks/(.*)\.py,  make bench NAME=\1,'; exit 1; }
+	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
+
+pictures: $(DONE)  ## make the pictures of the README anew (needs Chromium)
+	$(BIN)/python docs/make_pictures.py
+
+clean:  ## forget what runs made; data sets, models and MLflow's store included
+	rm -rf data/0* mlflow.db* mlartifacts .tracking build dist

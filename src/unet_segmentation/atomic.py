@@ -1,0 +1,51 @@
+"""Files and folders that are whole or absent: written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unet_segmentation.errors import ResourceError
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` to write a file or a folder to; rename it if all went well.
+
+    Whatever stood at ``target`` is replaced. Nothing stays behind when the writing fails.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir() and target.is_dir():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except BaseException as error:
+        remove(temporary)
+        raise _explained(error, target) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _explained(error: BaseException, target: Path) -> BaseException:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ResourceError(
+            f"The disk is full: {target} could not be written. Nothing half-written was left behind. "
+            "Free some space (or move the project's data folder to a larger disk) and run again."
+        )
+    return error

@@ -1,0 +1,71 @@
+"""Configuration in three layers: base, then the problem, then local."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters import validate_parameters
+
+BASE, LOCAL = "base", "local"
+NOT_PROBLEMS = {BASE, LOCAL, "template"}
+
+
+class ProblemConfigLoader(OmegaConfigLoader):
+    """Layers ``conf/base`` < ``conf/<problem>`` < ``conf/local``, and names the problem after its folder.
+
+    Kedro itself layers two environments only, so that ``conf/local`` would be lost under ``--env camvid``.
+    """
+
+    def __init__(self, conf_source: str | Path, env: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        self.problem = env or kwargs.get("default_run_env") or BASE
+        _check_problem(Path(conf_source), self.problem)
+        OmegaConf.register_new_resolver("problem", lambda: self.problem, replace=True)
+        super().__init__(conf_source, env, **kwargs)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Load one kind of configuration; parameters are checked as a whole before anyone sees them.
+
+        Raises:
+            ConfigurationError: a parameter is wrong, or not known.
+        """
+        if key in self.data or key not in self.config_patterns:
+            return super().__getitem__(key)
+        config = self._with_local(key, super().__getitem__(key))
+        if key == "parameters":
+            if "problem" in (self.runtime_params or {}):
+                raise ConfigurationError("problem is no parameter to set: choose the problem with --env")
+            config["problem"] = self.problem
+            validate_parameters(config)
+        return config
+
+    def _with_local(self, key: str, config: dict[str, Any]) -> dict[str, Any]:
+        path = Path(self.conf_source) / LOCAL
+        if self.problem == LOCAL or not path.is_dir():
+            return config
+        local = self.load_and_merge_dir_config(str(path), self.config_patterns[key], key, set(), key == "credentials")
+        if self.merge_strategy.get(key) == "soft":
+            return OmegaConf.to_container(OmegaConf.merge(config, local))  # type: ignore[return-value]
+        return {**config, **local}
+
+
+def problems(conf_source: Path) -> list[str]:
+    """Name the segmentation problems that have a folder under ``conf/``."""
+    return sorted(path.parent.name for path in conf_source.glob("*/parameters*.yml") if path.parent.name != BASE)
+
+
+def _check_problem(conf_source: Path, problem: str) -> None:
+    if not conf_source.is_dir() or (conf_source / problem).is_dir():
+        return
+    known = [name for name in problems(conf_source) if name not in NOT_PROBLEMS]
+    near = difflib.get_close_matches(problem, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ConfigurationError(
+        f"There is no environment {problem!r} (no folder conf/{problem}). {hint}"
+        f"Known: {', '.join(known)}. To add a problem of your own, copy conf/template to conf/{problem}."
+    )

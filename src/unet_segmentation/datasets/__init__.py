@@ -1,0 +1,27 @@
+"""The catalog's dataset types: files that are whole or absent, each with a preview for Kedro-Viz."""
+
+from unet_segmentation.datasets.files import (
+    CSVDataset,
+    FileDataset,
+    HTMLDataset,
+    ImageDataset,
+    JSONDataset,
+    ParquetDataset,
+    PlotlyDataset,
+    WeightsDataset,
+)
+from unet_segmentation.datasets.folders import MaskFolderDataset, PackedSamplesDataset, WorkingFolderDataset
+
+__all__ = [
+    "CSVDataset",
+    "FileDataset",
+    "HTMLDataset",
+    "ImageDataset",
+    "JSONDataset",
+    "MaskFolderDataset",
+    "PackedSamplesDataset",
+    "ParquetDataset",
+    "PlotlyDataset",
+    "WeightsDataset",
+    "WorkingFolderDataset",
+]

@@ -1,0 +1,178 @@
+"""Catalog datasets that hold one file each."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import HTMLPreview, ImagePreview, TablePreview
+from kedro_datasets.json import JSONDataset as _JSONDataset
+from kedro_datasets.pandas import CSVDataset as _CSVDataset
+from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
+from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
+
+from unet_segmentation.atomic import whole
+
+PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
+
+
+class _Atomic:
+    """Makes ``save`` of a Kedro dataset all or nothing: a file is never seen half-written."""
+
+    _filepath: PurePosixPath
+
+    def save(self, data: Any) -> None:  # noqa: ANN401
+        """Write to a temporary name, then rename."""
+        final = self._filepath
+        try:
+            with whole(Path(final)) as temporary:
+                self._filepath = PurePosixPath(temporary.as_posix())
+                super().save.__wrapped__(self, data)  # type: ignore[misc]
+        finally:
+            self._filepath = final
+
+
+class JSONDataset(_Atomic, _JSONDataset):
+    """A JSON file, written whole and readable by people."""
+
+    DEFAULT_SAVE_ARGS = {"indent": 2, "allow_nan": False}
+
+
+class ParquetDataset(_Atomic, _ParquetDataset):
+    """A table as a Parquet file, written whole."""
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Give the first rows to Kedro-Viz."""
+        return _table_preview(self.load(), nrows)
+
+
+class CSVDataset(_Atomic, _CSVDataset):
+    """A table as a CSV file, written whole."""
+
+    DEFAULT_SAVE_ARGS = {"index": False}
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Give the first rows to Kedro-Viz."""
+        return _table_preview(self.load(), nrows)
+
+
+class PlotlyDataset(_Atomic, _PlotlyDataset):
+    """A Plotly figure as JSON, written whole."""
+
+
+class _File(AbstractDataset[Any, Any]):
+    """A local file; subclasses say what is written and read."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class FileDataset(_File):
+    """Any file, handed on as a path: what is saved is linked or copied, what is loaded is where it lies."""
+
+    def load(self) -> Path:
+        """Give the path of the file."""
+        if not self._filepath.is_file():
+            raise FileNotFoundError(f"{self._filepath} is not there: run the pipeline that makes it first")
+        return self._filepath
+
+    def save(self, data: Path) -> None:
+        """Publish a finished file under the catalog's name."""
+        with whole(self._filepath) as temporary:
+            try:
+                os.link(data, temporary)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(data, temporary)
+
+
+class WeightsDataset(_File):
+    """Network weights as safetensors: no code is executed on loading. Loads the path, saves a state dict."""
+
+    def load(self) -> Path:
+        """Give the path of the weights."""
+        return self._filepath
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Write a state dict of tensors."""
+        from safetensors.torch import save_file
+
+        with whole(self._filepath) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
+
+
+class HTMLDataset(_File):
+    """A self-contained HTML page."""
+
+    def load(self) -> str:
+        """Read the page."""
+        return self._filepath.read_text(encoding="utf-8")
+
+    def save(self, data: str) -> None:
+        """Write the page."""
+        with whole(self._filepath) as temporary:
+            temporary.write_text(data, encoding="utf-8")
+
+    def preview(self) -> HTMLPreview:
+        """Say where the page lies: Kedro-Viz runs no scripts inside a preview."""
+        if not self._filepath.is_file():
+            return HTMLPreview("<p>not made yet</p>")
+        size = self._filepath.stat().st_size / 1e6
+        name = html.escape(str(self._filepath)).replace("_", "&#95;")
+        return HTMLPreview(f"<p>Open in a browser ({size:.1f} MB):</p><p><a href='file://{name}'>{name}</a></p>")
+
+
+class ImageDataset(_File):
+    """A picture for people: saves a PIL image as PNG, loads the path."""
+
+    def load(self) -> Path:
+        """Give the path of the picture."""
+        return self._filepath
+
+    def save(self, data: Any) -> None:  # noqa: ANN401 - a PIL image; PIL is not imported for the annotation alone
+        """Write the picture."""
+        with whole(self._filepath) as temporary:
+            data.save(temporary, format="PNG")
+
+    def preview(self) -> ImagePreview:
+        """Show the picture, made smaller where it is large."""
+        from PIL import Image
+
+        with Image.open(self._filepath) as picture:
+            return image_preview(picture)
+
+
+def image_preview(picture: Any) -> ImagePreview:  # noqa: ANN401 - a PIL image
+    """Encode a PIL image as Kedro-Viz wants it."""
+    picture = picture.convert("RGB")
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return ImagePreview(base64.b64encode(stream.getvalue()).decode())
+
+
+def _table_preview(table: Any, rows: int) -> TablePreview:  # noqa: ANN401 - a data frame
+    """Kedro-Viz wants plain values: lists and arrays become text, missing values empty."""
+
+    def plain(value: Any) -> Any:  # noqa: ANN401
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, list):
+            return ", ".join(f"{part:.4g}" if isinstance(part, float) else str(part) for part in value)
+        return "" if value is None or value != value else value  # noqa: PLR0124 - NaN is not itself
+
+    head = table.head(rows)
+    data = [[plain(value) for value in row] for row in head.itertuples(index=False)]
+    return TablePreview({"index": list(range(len(head))), "columns": list(map(str, head.columns)), "data": data})

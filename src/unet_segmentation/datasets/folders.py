@@ -1,0 +1,110 @@
+"""Catalog datasets that hold a folder each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import ImagePreview
+
+from unet_segmentation.atomic import whole
+from unet_segmentation.datasets.files import image_preview
+from unet_segmentation.samples.packing import PackedSamples
+
+
+class WorkingFolderDataset(AbstractDataset[Any, Path]):
+    """A folder that nodes work in: loading makes it and gives its path. It cannot be saved."""
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Make the folder, if need be, and give its path."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        return self._path
+
+    def save(self, data: Any) -> None:  # noqa: ANN401
+        """Refuse: a working folder is an input only."""
+        raise NotImplementedError("a working folder is filled by the nodes that work in it, not by the catalog")
+
+    def _exists(self) -> bool:
+        return True  # loading makes it, so it is never missing
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+
+class MaskFolderDataset(AbstractDataset[Callable[[Path], None], Path]):
+    """A folder of masks: saves a writer, which streams the files into it; loads its path."""
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Give the path of the folder."""
+        if not self._path.is_dir():
+            raise FileNotFoundError(f"{self._path} is not there: run the pipeline that makes it first")
+        return self._path
+
+    def save(self, data: Callable[[Path], None]) -> None:
+        """Let the writer fill a new folder, which then replaces the old one."""
+        with whole(self._path) as temporary:
+            temporary.mkdir()
+            data(temporary)
+
+    def _exists(self) -> bool:
+        return self._path.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+    def preview(self, masks: int = 16) -> ImagePreview:
+        """Show the first masks in the classes' colours."""
+        import numpy as np
+        from PIL import Image
+
+        from unet_segmentation.figures.pictures import colour_mask, contact_sheet
+
+        files = sorted(self._path.rglob("*.png"))[:masks]
+        return image_preview(contact_sheet([colour_mask(np.array(Image.open(file))) for file in files], columns=8))
+
+
+class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
+    """Packed images and masks: the file names the folder that holds them."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> PackedSamples:
+        """Open the arrays; pixels are read when they are asked for."""
+        folder = json.loads(self._filepath.read_text(encoding="utf-8"))["folder"]
+        return PackedSamples(self._filepath.parent / folder)
+
+    def save(self, data: PackedSamples) -> None:
+        """Note where the arrays lie, relative to this file."""
+        with whole(self._filepath) as temporary:
+            folder = os.path.relpath(data.folder, self._filepath.parent)
+            temporary.write_text(json.dumps({"folder": Path(folder).as_posix(), "samples": len(data)}), encoding="utf-8")
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+    def preview(self, samples: int = 16) -> ImagePreview:
+        """Show the first samples, each beside its mask."""
+        from unet_segmentation.figures.pictures import colour_mask, contact_sheet, displayable
+
+        packed = self.load()
+        tiles = []
+        for sample_id in packed.sample_ids[:samples]:
+            tiles += [displayable(packed.image(sample_id)), colour_mask(packed.mask(sample_id))]
+        return image_preview(contact_sheet(tiles, columns=8))

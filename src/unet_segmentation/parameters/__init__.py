@@ -1,0 +1,39 @@
+"""Typed parameters: one pydantic model per pipeline, and ``Parameters`` over all of them.
+
+Nothing here imports a heavy library: Kedro builds these models before the first node runs, at every command.
+"""
+
+from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
+from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.parameters.source import ArchiveParameters, GeneratorParameters, SourceParameters
+from unet_segmentation.parameters.training import (
+    EarlyStoppingParameters,
+    LossParameters,
+    NetworkParameters,
+    OptimizerParameters,
+    ScheduleParameters,
+    TrainingParameters,
+)
+from unet_segmentation.parameters.validation import Parameters, validate_parameters
+
+__all__ = [
+    "ArchiveParameters",
+    "AugmentationParameters",
+    "EarlyStoppingParameters",
+    "EvaluationParameters",
+    "GeneratorParameters",
+    "InferenceParameters",
+    "InspectionParameters",
+    "LossParameters",
+    "MaskParameters",
+    "NetworkParameters",
+    "OptimizerParameters",
+    "Parameters",
+    "ScheduleParameters",
+    "SourceParameters",
+    "SplitParameters",
+    "TrainingParameters",
+    "TransformParameters",
+    "validate_parameters",
+]

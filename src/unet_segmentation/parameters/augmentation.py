@@ -1,0 +1,31 @@
+"""What training does to its samples before the network sees them."""
+
+from typing import Any
+
+from pydantic import Field
+
+from unet_segmentation.parameters.base import StrictModel
+
+
+class TransformParameters(StrictModel):
+    """One albumentations transform.
+
+    Attributes:
+        name: the class's name, such as `HorizontalFlip`.
+        parameters: its keyword arguments; an unknown one is an error.
+    """
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class AugmentationParameters(StrictModel):
+    """The transforms of training, in their order, and the preview of them.
+
+    Attributes:
+        transforms: applied after the patch was cut. Empty means none.
+        preview_samples: how many samples of the first batches of the first epoch the contact sheet shows.
+    """
+
+    transforms: list[TransformParameters] = Field(default_factory=list)
+    preview_samples: int = Field(default=16, ge=1)

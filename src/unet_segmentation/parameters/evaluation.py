@@ -1,0 +1,37 @@
+"""How the network is applied to whole images, and what is made of its predictions."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from unet_segmentation.parameters.base import StrictModel
+
+
+class InferenceParameters(StrictModel):
+    """The predictor's parameters; they travel with the model.
+
+    Attributes:
+        maximum_pixels: an image of at most so many pixels goes through the network whole; a larger one in tiles.
+        tile_size: side of a tile, in pixels, a multiple of 32.
+        overlap: share of a tile's side that neighbours share.
+        batch_size: tiles (or images of one size) that go through the network together.
+    """
+
+    maximum_pixels: int = Field(default=1_048_576, ge=1024)
+    tile_size: int = Field(default=512, ge=32, multiple_of=32)
+    overlap: float = Field(default=0.25, ge=0, lt=0.9)
+    batch_size: int = Field(default=8, ge=1)
+
+
+class EvaluationParameters(StrictModel):
+    """What is evaluated and shown.
+
+    Attributes:
+        split: the split that is scored.
+        gallery_samples: how many of the worst, of the median and of the best samples the gallery shows.
+        gallery_score: what orders the samples.
+    """
+
+    split: Literal["test", "validation", "train"] = "test"
+    gallery_samples: int = Field(default=4, ge=1, le=50)
+    gallery_score: Literal["iou/image_mean", "dice/image_mean"] = "iou/image_mean"

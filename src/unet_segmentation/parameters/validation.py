@@ -1,0 +1,100 @@
+"""All parameters of a problem together, refused with the nearest name where a key is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.augmentation import AugmentationParameters
+from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
+from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.parameters.source import SourceParameters
+from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
+
+
+class Parameters(StrictModel):
+    """Everything a problem's `parameters.yml`, `conf/base` and `--params` may say."""
+
+    problem: str
+    source: SourceParameters
+    classes: list[str] = Field(min_length=2, max_length=255)
+    masks: MaskParameters = MaskParameters()
+    inspection: InspectionParameters = InspectionParameters()
+    split: SplitParameters = SplitParameters()
+    augmentation: AugmentationParameters = AugmentationParameters()
+    network: NetworkParameters = NetworkParameters()
+    training: TrainingParameters = TrainingParameters()
+    inference: InferenceParameters = InferenceParameters()
+    evaluation: EvaluationParameters = EvaluationParameters()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name occurs twice")
+        declared = [("masks.values", name) for name in self.masks.values.values()]
+        declared += [("masks.colors", name) for name in self.masks.colors]
+        for key, name in declared:
+            if name not in self.classes:
+                raise ValueError(f"{key}: {name!r} is not one of the classes {', '.join(self.classes)}")
+        if self.masks.encoding == "threshold" and len(self.classes) != 2:
+            raise ValueError("masks.encoding threshold gives two classes; classes names another number")
+        weights = self.training.loss.class_weights
+        if isinstance(weights, list) and len(weights) != len(self.classes):
+            raise ValueError("training.loss.class_weights: give one weight per class")
+        return self
+
+
+def validate_parameters(parameters: Mapping[str, Any]) -> Parameters:
+    """Check all parameters at once.
+
+    Args:
+        parameters: what the configuration loader merged.
+
+    Raises:
+        ConfigurationError: names every key that is wrong and, for an unknown one, the nearest that exists.
+    """
+    if "source" not in parameters:
+        raise ConfigurationError(
+            f"conf/{parameters.get('problem', '?')}/parameters.yml declares no source. "
+            "Copy conf/template to start a problem of your own, or choose another with --env."
+        )
+    try:
+        return Parameters.model_validate(dict(parameters))
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _explain(error))
+        raise ConfigurationError(f"The parameters are not valid:\n{lines}") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path) or "parameters"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+            yield f"{key}: there is no such parameter; {hint}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            value = "" if problem["type"] in {"value_error", "missing"} else f" (given: {problem['input']!r})"
+            yield f"{key}: {message[0].lower()}{message[1:]}{value}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Parameters
+    for part in path:
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - annotations are of any type
+    """Find the model inside ``Model``, ``Model | None`` or ``list[Model]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)

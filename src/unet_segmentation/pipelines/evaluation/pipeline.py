@@ -1,0 +1,82 @@
+"""From a trained network to scores, pictures, a report and a model in MLflow."""
+
+from kedro.pipeline import Node, Pipeline
+
+from unet_segmentation.pipelines.evaluation import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Predict, count, score, plot, report, log the model."""
+    return Pipeline(
+        [
+            Node(
+                nodes.predict,
+                ["best_model", "samples", "packed_samples", "params:inference", "params:evaluation"],
+                ["predictions", "soft_counts"],
+                name="predict",
+            ),
+            Node(
+                nodes.count,
+                ["predictions", "samples", "packed_samples", "params:classes", "params:evaluation"],
+                "confusion",
+                name="count",
+            ),
+            Node(
+                nodes.score, ["confusion", "soft_counts", "params:classes"], ["metrics", "image_scores"], name="score"
+            ),
+            Node(nodes.plot_confusion, ["confusion", "params:classes"], "confusion_matrix", name="plot_confusion"),
+            Node(nodes.plot_scores, ["metrics", "params:classes"], "class_scores", name="plot_scores"),
+            Node(
+                nodes.draw_gallery,
+                [
+                    "image_scores",
+                    "predictions",
+                    "samples",
+                    "packed_samples",
+                    "params:classes",
+                    "params:evaluation",
+                ],
+                "gallery",
+                name="draw_gallery",
+            ),
+            Node(
+                nodes.report,
+                {
+                    "problem": "params:problem",
+                    "source": "params:source",
+                    "classes": "params:classes",
+                    "evaluation": "params:evaluation",
+                    "metrics": "metrics",
+                    "image_scores": "image_scores",
+                    "confusion_matrix": "confusion_matrix",
+                    "class_scores": "class_scores",
+                    "training_curves": "training_curves",
+                    "gallery": "gallery",
+                    "augmentation_preview": "augmentation_preview",
+                    "verdict": "verdict",
+                    "findings": "findings",
+                    "profile": "profile",
+                    "network": "network",
+                    "plan": "training_plan",
+                },
+                "report",
+                name="report",
+            ),
+            Node(
+                nodes.log_model,
+                {
+                    "model": "best_model",
+                    "metrics": "metrics",
+                    "plan": "training_plan",
+                    "history": "training_history",
+                    "inference": "params:inference",
+                    "samples": "samples",
+                    "packed": "packed_samples",
+                },
+                "logged_model",
+                name="log_model",
+            ),
+        ],
+        namespace="evaluation",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,38 @@
+"""From packed arrays and a recipe to a trained network and its history."""
+
+from kedro.pipeline import Node, Pipeline
+
+from unet_segmentation.pipelines.training import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Build the network, train it, plot its curves."""
+    return Pipeline(
+        [
+            Node(
+                nodes.build_network,
+                ["params:network", "params:training", "params:classes", "profile"],
+                ["network", "initial_weights"],
+                name="build_network",
+            ),
+            Node(
+                nodes.train,
+                [
+                    "network",
+                    "initial_weights",
+                    "samples",
+                    "packed_samples",
+                    "augmentation_recipe",
+                    "profile",
+                    "params:training",
+                    "params:classes",
+                    "training_folder",
+                ],
+                ["training_plan", "best_model", "last_checkpoint", "training_history"],
+                name="train",
+            ),
+            Node(nodes.plot_training, "training_history", "training_curves", name="plot_training"),
+        ],
+        namespace="training",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,25 @@
+"""Project settings, read by Kedro at every command: nothing heavy may be imported here."""
+
+import os
+import warnings
+
+# Libraries that ask the network for a newer version of themselves, or report home, do it at import.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+# OmegaConf 2.4 has renamed a function that Kedro 1.7 still calls.
+warnings.filterwarnings("ignore", message=r".*register_new_resolver.*")
+
+from unet_segmentation.config_loader import ProblemConfigLoader  # noqa: E402
+from unet_segmentation.hooks import ConsoleHooks, TrackingHooks  # noqa: E402
+
+HOOKS = (TrackingHooks(), ConsoleHooks())
+
+CONFIG_LOADER_CLASS = ProblemConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "cells",
+    "config_patterns": {"tracking": ["tracking*"]},
+    "merge_strategy": {"parameters": "soft", "tracking": "soft"},
+}
