@@ -1,0 +1,1 @@
+"""Counts and scores: plain arithmetic on numpy arrays and tables. Nothing here knows of a network."""
