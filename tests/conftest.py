@@ -1,0 +1,81 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+def copy_project(target: Path) -> Path:
+    """Copy what makes up the project (no data, no runs) to an empty folder."""
+    target.mkdir(parents=True)
+    for name in ("conf", "src", "notebooks"):
+        ignore = shutil.ignore_patterns("__pycache__", "local", ".ipynb_checkpoints", "*.egg-info")
+        shutil.copytree(ROOT / name, target / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".telemetry"):
+        shutil.copy(ROOT / name, target / name)
+    (target / "conf" / "local").mkdir()
+    return target
+
+
+class Project:
+    """A copy of the project on which the real command line is run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """The caller's environment without what would steer Kedro or MLflow."""
+        dropped = {"MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KEDRO_ENV", "PYTHONWARNINGS", "PYTHONPATH"}
+        kept = {key: value for key, value in os.environ.items() if key not in dropped}
+        return {**kept, "PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "COLUMNS": "160", **extra}
+
+    def kedro(
+        self, *arguments: str, cwd: str = ".", timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a kedro command; standard output and error come back together as ``stdout``."""
+        return subprocess.run(
+            [BIN / "kedro", *arguments],
+            cwd=self.path / cwd,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Make fresh copies of the project."""
+    return lambda name: Project(copy_project(tmp_path_factory.mktemp(name) / "project"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium, or a skip where there is none."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    return found

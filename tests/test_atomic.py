@@ -1,0 +1,42 @@
+import errno
+import os
+
+import pytest
+
+from unet_segmentation.atomic import whole
+from unet_segmentation.errors import ResourceError
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    for text in ("one", "two"):
+        with whole(target) as temporary:
+            temporary.write_text(text)
+            assert not target.exists() or target.read_text() == "one"
+        assert target.read_text() == text
+    assert os.listdir(target.parent) == ["file.txt"]
+
+
+def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
+    target = tmp_path / "folder"
+    for name in ("old", "new"):
+        with whole(target) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert os.listdir(target) == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_nothing_stays_behind_when_writing_fails(tmp_path, error):
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(type(error)), whole(target) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_says_so(tmp_path):
+    with pytest.raises(ResourceError, match="disk is full"), whole(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,0 +1,93 @@
+"""The catalog and the pipelines agree: every entry is used, has a layer, and can be looked at."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+from kedro.utils import load_obj
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model output", "reporting"}
+# What cannot be shown: an archive, a checkpoint, weights.
+WITHOUT_PREVIEW = {
+    "archives_folder", "raw_folder", "packing_folder", "training_folder", "initial_weights", "best_model",
+    "last_checkpoint",
+}  # fmt: skip
+NODES = {
+    "acquisition": ["download", "verify", "extract", "index"],
+    "preparation": ["inspect", "judge", "split", "profile"],
+    "augmentation": ["compose_augmentation", "preview_augmentation"],
+    "training": ["build_network", "train", "plot_training"],
+    "evaluation": [
+        "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def catalog() -> dict:
+    files = sorted((ROOT / "conf" / "base").glob("catalog*.yml"))
+    return {name: entry for file in files for name, entry in yaml.safe_load(file.read_text()).items()}
+
+
+@pytest.fixture(scope="module")
+def registered() -> dict:
+    configure_project("unet_segmentation")
+    return dict(pipelines)
+
+
+def test_every_node_is_where_it_is_looked_for(registered):
+    for name, nodes in NODES.items():
+        assert {node.name for node in registered[name].nodes} == {f"{name}.{node}" for node in nodes}
+    every = {f"{name}.{node}" for name, nodes in NODES.items() for node in nodes}
+    assert {node.name for node in registered["__default__"].nodes} == every
+
+
+def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
+    used = {name for name in registered["__default__"].datasets() if not name.startswith("params:")}
+    assert used == set(catalog)
+
+
+def test_every_entry_has_a_layer_and_a_path_of_its_problem(catalog):
+    for name, entry in catalog.items():
+        assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name
+        assert "/${problem:}/" in entry.get("filepath", entry.get("path")) + "/", name
+
+
+def test_everything_that_can_be_looked_at_has_a_preview(catalog):
+    for name, entry in catalog.items():
+        assert hasattr(load_obj(entry["type"]), "preview") != (name in WITHOUT_PREVIEW), name
+
+
+def test_layers_have_no_cycle(catalog, registered):
+    """Kedro-Viz switches all layers off when one depends on itself."""
+    layer = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in catalog.items()}
+    edges = {
+        (layer[source], layer[target])
+        for node in registered["__default__"].nodes
+        for source in node.inputs if source in layer
+        for target in node.outputs if layer[source] != layer[target]
+    }  # fmt: skip
+    left = set(LAYERS)
+    while left:
+        free = {name for name in left if not any(target == name and source in left for source, target in edges)}
+        assert free, f"a cycle among {left}"
+        left -= free
+
+
+def test_drawing_the_graph_imports_no_heavy_library():
+    code = (
+        "import sys\n"
+        "from kedro.framework.project import configure_project, pipelines\n"
+        "configure_project('unet_segmentation')\n"
+        "import unet_segmentation.cli\n"
+        "from kedro.framework.project import settings\n"
+        "settings.HOOKS; dict(pipelines)\n"
+        "heavy = {'torch', 'lightning', 'mlflow', 'albumentations', 'segmentation_models_pytorch', 'cv2', 'sklearn'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

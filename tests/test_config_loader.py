@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unet_segmentation.config_loader import ProblemConfigLoader
+from unet_segmentation.errors import ConfigurationError
+
+ARGUMENTS = {
+    "base_env": "base",
+    "default_run_env": "cells",
+    "config_patterns": {"tracking": ["tracking*"]},
+    "merge_strategy": {"parameters": "soft", "tracking": "soft"},
+}
+SOURCE = {"folder": "/data", "images": "images/{id}.png"}
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    def write(path: str, content: dict) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(yaml.safe_dump(content))
+
+    write("base/parameters_training.yml", {"training": {"epochs": 10, "batch_size": 4}})
+    write("base/catalog.yml", {"thing": {"type": "json.JSONDataset", "filepath": "data/${problem:}/thing.json"}})
+    write("base/tracking.yml", {"tracking": {"enabled": True, "uri": None}})
+    write("cells/parameters.yml", {"source": SOURCE, "classes": ["a", "b"], "training": {"epochs": 20}})
+    write("camvid/parameters.yml", {"source": SOURCE, "classes": ["a", "b"]})
+    (tmp_path / "local").mkdir()
+    return tmp_path
+
+
+def load(conf: Path, env: str | None = None, **runtime: object) -> ProblemConfigLoader:
+    return ProblemConfigLoader(str(conf), env, runtime_params=runtime, **ARGUMENTS)
+
+
+def test_the_problem_wins_over_base_key_by_key(conf):
+    assert load(conf)["parameters"]["training"] == {"epochs": 20, "batch_size": 4}
+    assert load(conf, "camvid")["parameters"]["training"]["epochs"] == 10
+
+
+def test_local_wins_over_every_problem_and_the_command_line_over_local(conf):
+    (conf / "local" / "parameters.yml").write_text("training: {epochs: 3}")
+    assert load(conf, "camvid")["parameters"]["training"] == {"epochs": 3, "batch_size": 4}
+    assert load(conf, "camvid", training={"epochs": 1})["parameters"]["training"] == {"epochs": 1, "batch_size": 4}
+
+
+def test_local_tracking_keeps_what_it_does_not_name(conf):
+    (conf / "local" / "tracking.yml").write_text("tracking: {enabled: false}")
+    assert load(conf)["tracking"]["tracking"] == {"enabled": False, "uri": None}
+
+
+def test_the_catalog_lies_under_the_problem(conf):
+    assert load(conf, "camvid")["catalog"]["thing"]["filepath"] == "data/camvid/thing.json"
+    assert load(conf)["catalog"]["thing"]["filepath"] == "data/cells/thing.json"
+    assert load(conf)["parameters"]["problem"] == "cells"
+
+
+def test_an_unknown_problem_is_refused_with_the_nearest(conf):
+    with pytest.raises(ConfigurationError, match=r"'camvit'.*Did you mean 'camvid'"):
+        load(conf, "camvit")
+
+
+def test_the_problem_is_no_parameter(conf):
+    with pytest.raises(ConfigurationError, match="--env"):
+        load(conf, problem="camvid")["parameters"]
+
+
+def test_a_typo_on_the_command_line_is_refused(conf):
+    with pytest.raises(ConfigurationError, match="did you mean 'training'"):
+        load(conf, trainn={"epochs": 1})["parameters"]
