@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
-Upsampling = Literal["transposed", "bilinear", "nearest"]
+Upsampling = Literal["auto", "transposed", "bilinear", "nearest"]
 
 
 class NetworkParameters(StrictModel):
@@ -17,18 +17,22 @@ class NetworkParameters(StrictModel):
             the U-Net of Ronneberger et al. 2015.
         encoder: any encoder of segmentation-models-pytorch by name, `tu-...` of timm included. Not for `paper_unet`.
         encoder_weights: `imagenet` (or another name the encoder has; needs the network once), or null: from scratch.
-        encoder_depth: number of stages.
-        upsampling: how the decoder goes up. `transposed` only for `paper_unet`.
+        encoder_depth: how often the encoder halves height and width; null takes the architecture's own (5 for `unet`,
+            4 for `paper_unet`).
+        upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
+            for `paper_unet`, transposed. `transposed` is only for `paper_unet`.
         width: channels of the first stage of `paper_unet` (64 in the paper).
+        normalization: `batch` or `none` (as in the paper), after every convolution of `paper_unet`.
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
     """
 
     architecture: str = "unet"
     encoder: str = "resnet18"
     encoder_weights: str | None = None
-    encoder_depth: int = Field(default=5, ge=2, le=6)
-    upsampling: Upsampling = "bilinear"
+    encoder_depth: int | None = Field(default=None, ge=2, le=6)
+    upsampling: Upsampling = "auto"
     width: int = Field(default=64, ge=1)
+    normalization: Literal["batch", "none"] = "batch"
     decoder_channels: list[int] | None = None
 
 

@@ -1,0 +1,316 @@
+"""The network: described as JSON, built from the description, stored beside it in one file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unet_segmentation.atomic import whole
+from unet_segmentation.errors import ConfigurationError, ProjectError
+from unet_segmentation.learning.paper_unet import PaperUnet
+from unet_segmentation.parameters.training import NetworkParameters
+
+PAPER_UNET = "paper_unet"
+PAPER_DEPTH = 4
+
+
+class SegmentationNetwork(nn.Module):
+    """From raw pixel values to logits: normalises on the device, then applies the network.
+
+    Args:
+        network: maps (N, channels, H, W) to (N, classes, H, W).
+        mean: by channel, in raw pixel units.
+        std: by channel, in raw pixel units.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        scale = [1.0 / value if value > 0 else 1.0 for value in std]
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give logits.
+
+        Args:
+            images: (N, channels, H, W), raw pixel values of any dtype (uint8, int32 for 16-bit images, float). Height
+                and width are multiples of the specification's ``multiple``.
+
+        Returns:
+            float32 logits (N, classes, H, W).
+        """
+        return self.network((images.float() - self.mean) * self.scale).float()
+
+
+def describe_network(network: NetworkParameters, classes: list[str], profile: dict[str, Any]) -> dict[str, Any]:
+    """Resolve the parameters into a specification: JSON from which the same network can be built anywhere.
+
+    Args:
+        network: the parameters.
+        classes: names of the classes, in the order of their ids.
+        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units.
+
+    Returns:
+        ``architecture, encoder, encoder_depth, upsampling, width, normalization, decoder_channels`` (null where the
+        architecture has no such thing), ``in_channels, classes, mean, std``, ``parameters`` (how many) and
+        ``multiple`` (what height and width of the input must be divisible by).
+
+    Raises:
+        ConfigurationError: an unknown name, or a combination that does not exist.
+    """
+    specification: dict[str, Any] = {
+        "architecture": network.architecture.lower(),
+        "encoder": None,
+        "encoder_depth": network.encoder_depth,
+        "upsampling": None,
+        "width": None,
+        "normalization": None,
+        "decoder_channels": None,
+        "in_channels": len(profile["mean"]),
+        "classes": list(classes),
+        "mean": [float(value) for value in profile["mean"]],
+        "std": [float(value) for value in profile["std"]],
+    }
+    specification |= _describe_paper(network) if network.architecture.lower() == PAPER_UNET else _describe_smp(network)
+    skeleton = _skeleton(specification)
+    specification["parameters"] = sum(parameter.numel() for parameter in skeleton.parameters())
+    specification["multiple"] = _multiple(skeleton, specification)
+    return specification
+
+
+def build_network(specification: dict[str, Any], encoder_weights: str | None = None) -> SegmentationNetwork:
+    """Build the network of a specification, with weights drawn from torch's random state.
+
+    Args:
+        specification: what :func:`describe_network` returned.
+        encoder_weights: pretrained weights of the encoder, by name (``imagenet``); fetched once, then cached.
+
+    Raises:
+        ConfigurationError: the pretrained weights do not exist, or cannot be had without a network.
+    """
+    if encoder_weights is None:
+        network = _build(specification, None)
+    else:
+        _check_encoder_weights(specification, encoder_weights)
+        with _hub(specification, encoder_weights):
+            network = _build(specification, encoder_weights)
+    return SegmentationNetwork(network, specification["mean"], specification["std"])
+
+
+def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
+    """Write weights and everything needed to rebuild the network into one safetensors file.
+
+    Args:
+        path: the file; replaced as a whole.
+        network: a :class:`SegmentationNetwork`.
+        specification: what :func:`describe_network` returned.
+        **information: JSON values that travel with the model (epoch, scores, plan, ...).
+    """
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    header = {"specification": json.dumps(specification), "information": json.dumps(information)}
+    with whole(path) as temporary:
+        save_file(weights, temporary, metadata=header)
+
+
+def load_model(path: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """Read what :func:`save_model` wrote. No code in the file is executed.
+
+    Returns:
+        The network in evaluation mode on the CPU, and the information, with the specification under
+        ``specification``.
+
+    Raises:
+        ProjectError: the file is no model of this project.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        information = {"specification": json.loads(header["specification"]), **json.loads(header["information"])}
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ProjectError(f"{path} is no model of this project ({error}); train one with: kedro run") from error
+    network = build_network(information["specification"])
+    network.load_state_dict(load_file(path))
+    return network.eval(), information
+
+
+def _describe_paper(network: NetworkParameters) -> dict[str, Any]:
+    if network.encoder_weights is not None:
+        raise ConfigurationError("network.encoder_weights: paper_unet has no pretrained encoder; set it to null")
+    if network.decoder_channels is not None:
+        raise ConfigurationError("network.decoder_channels: paper_unet has network.width instead; set it to null")
+    return {
+        "encoder_depth": network.encoder_depth or PAPER_DEPTH,
+        "upsampling": "transposed" if network.upsampling == "auto" else network.upsampling,
+        "width": network.width,
+        "normalization": network.normalization,
+    }
+
+
+def _describe_smp(network: NetworkParameters) -> dict[str, Any]:
+    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as ARCHITECTURES
+
+    architecture = network.architecture.lower()
+    if architecture not in ARCHITECTURES:
+        raise unknown("network.architecture", network.architecture, [*ARCHITECTURES, PAPER_UNET])
+    _check_encoder(network.encoder)
+    arguments = inspect.signature(ARCHITECTURES[architecture]).parameters
+    decoder = arguments.get("decoder_channels")
+    channels = network.decoder_channels
+    if channels is not None and (decoder is None or not isinstance(decoder.default, tuple)):
+        raise ConfigurationError(f"network.decoder_channels: {architecture} takes no such list; set it to null")
+    depth = network.encoder_depth or arguments["encoder_depth"].default
+    if channels is None and decoder is not None and isinstance(decoder.default, tuple):
+        channels = list(decoder.default[:depth])
+    return {
+        "architecture": architecture,
+        "encoder": network.encoder,
+        "encoder_depth": depth,
+        "upsampling": _smp_upsampling(network, architecture, "decoder_interpolation" in arguments),
+        "decoder_channels": channels,
+    }
+
+
+def _smp_upsampling(network: NetworkParameters, architecture: str, can_choose: bool) -> str | None:
+    if network.upsampling == "auto":
+        return "bilinear" if can_choose else None
+    if network.upsampling == "transposed":
+        raise ConfigurationError(
+            f"network.upsampling: {architecture} cannot choose transposed convolutions; "
+            "paper_unet can (network.architecture: paper_unet). Otherwise take auto."
+        )
+    if not can_choose:
+        raise ConfigurationError(f"network.upsampling: {architecture} goes up in its own way; set it to auto")
+    return network.upsampling
+
+
+def _check_encoder(name: str) -> None:
+    """Refuse an encoder that neither smp nor (with the prefix ``tu-``) timm knows."""
+    import timm
+    from segmentation_models_pytorch.encoders import get_encoder_names
+
+    if name.startswith("tu-"):
+        if not timm.is_model(name[3:]):
+            raise unknown("network.encoder", name, [f"tu-{known}" for known in timm.list_models()])
+    elif name not in get_encoder_names():
+        raise unknown("network.encoder", name, get_encoder_names())
+
+
+def _check_encoder_weights(specification: dict[str, Any], weights: str) -> None:
+    from segmentation_models_pytorch.encoders import encoders
+
+    name = specification["encoder"]
+    if name in encoders and weights not in encoders[name]["pretrained_settings"]:
+        raise unknown("network.encoder_weights", weights, encoders[name]["pretrained_settings"])
+
+
+def unknown(key: str, name: str, known: Iterable[str]) -> ConfigurationError:
+    """Say that a name is not known, and which are near it."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted(known)[:80])}"
+    return ConfigurationError(f"{key}: there is no {name!r}; {hint}")
+
+
+def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Module:
+    if specification["architecture"] == PAPER_UNET:
+        return PaperUnet(
+            specification["in_channels"],
+            len(specification["classes"]),
+            width=specification["width"],
+            depth=specification["encoder_depth"],
+            upsampling=specification["upsampling"],
+            batch_norm=specification["normalization"] == "batch",
+        )
+    import segmentation_models_pytorch as smp
+
+    options: dict[str, Any] = {}
+    if specification["upsampling"] is not None:
+        options["decoder_interpolation"] = specification["upsampling"]
+    if specification["decoder_channels"] is not None:
+        options["decoder_channels"] = specification["decoder_channels"]
+    if specification["architecture"] == "dpt":
+        options["dynamic_img_size"] = True  # otherwise its vision transformer takes one size only
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's and smp's talk about names that are going away
+        return smp.create_model(
+            specification["architecture"],
+            specification["encoder"],
+            # timm's encoders carry the variant in their name and take only yes or no; no is None, not False
+            True if encoder_weights and specification["encoder"].startswith("tu-") else encoder_weights,
+            in_channels=specification["in_channels"],
+            classes=len(specification["classes"]),
+            encoder_depth=specification["encoder_depth"],
+            **options,
+        )
+
+
+def _skeleton(specification: dict[str, Any]) -> nn.Module:
+    """Build the network without drawing its weights where the encoder allows it: only its shape is wanted."""
+    try:
+        try:
+            with torch.device("meta"):
+                return _build(specification, None)
+        except (RuntimeError, NotImplementedError):  # some encoders compute with tensors while they are built
+            with torch.random.fork_rng(devices=[]):
+                return _build(specification, None)
+    except Exception as error:
+        raise ConfigurationError(
+            f"network: {specification['architecture']} cannot be built with encoder {specification['encoder']}, "
+            f"encoder_depth {specification['encoder_depth']} and decoder_channels "
+            f"{specification['decoder_channels']}: {error}"
+        ) from error
+
+
+def _multiple(network: nn.Module, specification: dict[str, Any]) -> int:
+    encoder = getattr(network, "encoder", None)
+    return int(getattr(encoder, "output_stride", 2 ** specification["encoder_depth"]))
+
+
+@contextmanager
+def _hub(specification: dict[str, Any], encoder_weights: str) -> Iterator[None]:
+    """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a way out."""
+    import logging
+
+    import huggingface_hub
+    import requests
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        huggingface_hub.utils.disable_progress_bars()
+        try:
+            requests.head(constants.ENDPOINT, timeout=5)
+        except requests.RequestException:
+            constants.HF_HUB_OFFLINE = True  # otherwise every file is tried for 20 seconds
+        yield
+    except (OSError, requests.RequestException, RuntimeError) as error:
+        raise ConfigurationError(
+            f"network.encoder_weights: the {encoder_weights!r} weights of {specification['encoder']} are not in the "
+            f"local cache ({constants.HF_HUB_CACHE}) and could not be fetched from {constants.ENDPOINT}. "
+            "Either connect once, or set HF_ENDPOINT to a mirror, or copy the cache of another machine and set "
+            "HF_HOME to it, or train from scratch with network.encoder_weights: null."
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logger.setLevel(level)
