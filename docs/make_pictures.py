@@ -1,0 +1,108 @@
+"""Make the README's pictures from the newest run: predictions, the graph in Kedro-Viz, the run in MLflow.
+
+Needs a finished `kedro run` and Chromium; `make pictures` calls it. Nothing is drawn by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+PICTURES = ROOT / "docs" / "pictures"
+
+
+@contextmanager
+def server(command: list[str], path: str) -> Iterator[str]:
+    """Run a local web server on a free port (`{port}` in the command) and give its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        [part.format(port=port) for part in command], cwd=ROOT, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(address + path, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def kedro_viz(page: Page, problem: str) -> None:
+    """The whole graph, left to right."""
+    command = [str(BIN / "kedro"), "viz", "run", "--env", problem, "--no-browser", "--port", "{port}"]
+    with server(command, "/api/main") as address:
+        page.goto(address)
+        page.wait_for_selector(".pipeline-node", timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.keyboard.press("Escape")
+        page.screenshot(path=PICTURES / "kedro_viz.png")
+
+
+def mlflow(page: Page, problem: str) -> None:
+    """The newest run's curves."""
+    import mlflow
+
+    store = f"sqlite:///{ROOT / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store)
+    experiment = client.get_experiment_by_name(problem)
+    [run] = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=1)
+    command = [str(BIN / "mlflow"), "server", "--backend-store-uri", store, "--port", "{port}", "--workers", "1"]
+    with server(command, "/health") as address:
+        place = f"experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
+        page.goto(f"{address}/#/{place}?workflowType=machine_learning")
+        page.wait_for_selector(".js-plotly-plot .main-svg", timeout=90_000)
+        page.wait_for_timeout(4000)
+        page.screenshot(path=PICTURES / "mlflow.png")
+
+
+def main() -> None:
+    """Make all pictures."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--problem", default="cells")
+    problem = arguments.parse_args().problem
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    reporting = ROOT / "data" / "08_reporting" / problem
+    if browser_path is None or not (reporting / "metrics.json").exists():
+        sys.exit(f"Chromium and a finished `kedro run --env {problem}` are needed.")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with Image.open(reporting / "gallery.png") as gallery:
+        gallery.thumbnail((1400, 1800))
+        gallery.save(PICTURES / "gallery.png", optimize=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        kedro_viz(page, problem)
+        mlflow(page, problem)
+        browser.close()
+    for path in PICTURES.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(256).save(path, optimize=True)
+    print(json.dumps({path.name: path.stat().st_size for path in sorted(PICTURES.glob("*.png"))}))
+
+
+if __name__ == "__main__":
+    main()
