@@ -1,0 +1,73 @@
+"""Training curves."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from unet_segmentation.figures.style import PALETTE, styled
+
+PANELS: dict[str, dict[str, str]] = {  # title: column: name of the line
+    "Loss": {"train/loss": "training loss", "validation/loss": "validation loss"},
+    "Score on validation": {
+        "validation/dice/mean": "mean Dice",
+        "validation/iou/mean": "mean IoU",
+        "validation/dice/foreground_mean": "mean Dice without background",
+        "validation/accuracy/pixel": "pixel accuracy",
+    },
+    "Learning rate": {"learning_rate": "learning rate"},
+}
+HIDDEN = {"validation/dice/foreground_mean"}  # shown on a click in the legend
+
+
+def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") -> go.Figure:
+    """Draw losses, scores and learning rate against the epoch, the best epoch marked.
+
+    Args:
+        history: a row per epoch; columns epoch, train/loss, validation/loss, validation/dice/mean, validation/iou/mean,
+            learning_rate, ... Those that are missing are not drawn.
+        score: the column whose maximum is the best epoch.
+    """
+    panels = {
+        title: {column: name for column, name in lines.items() if column in history and history[column].notna().any()}
+        for title, lines in PANELS.items()
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return styled(go.Figure(), height=200)
+    heights = [0.5 if title == "Learning rate" else 1.0 for title in panels]
+    figure = make_subplots(
+        rows=len(panels),
+        cols=1,
+        shared_xaxes=True,
+        row_heights=heights,
+        vertical_spacing=0.09,
+        subplot_titles=list(panels),
+    )
+    mode = "lines+markers" if len(history) <= 60 else "lines"
+    for row, (title, lines) in enumerate(panels.items(), start=1):
+        for number, (column, name) in enumerate(lines.items()):
+            figure.add_trace(
+                go.Scatter(
+                    x=history["epoch"].tolist(),
+                    y=history[column].tolist(),
+                    name=name,
+                    mode=mode,
+                    line={"color": PALETTE[number], "width": 2},
+                    marker={"size": 5},
+                    visible="legendonly" if column in HIDDEN else True,
+                    showlegend=title != "Learning rate",
+                    hovertemplate="%{y:.4g}",
+                ),
+                row=row,
+                col=1,
+            )
+        figure.update_yaxes(rangemode="tozero" if title == "Learning rate" else "normal", row=row, col=1)
+    if score in history and history[score].notna().any():
+        best = history.loc[history[score].idxmax(), "epoch"]
+        figure.add_vline(x=float(best), line={"color": "rgba(128,128,128,0.7)", "dash": "dot", "width": 1.5})
+        figure.layout.annotations[0].text += f" (best epoch: {best:g}, dotted)"
+    figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
+    figure.update_layout(hovermode="x unified")
+    return styled(figure, height=80 + int(220 * sum(heights)))
