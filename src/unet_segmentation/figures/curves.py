@@ -65,8 +65,8 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
             )
         figure.update_yaxes(rangemode="tozero" if title == "Learning rate" else "normal", row=row, col=1)
     if score in history and history[score].notna().any():
-        best = history.loc[history[score].idxmax(), "epoch"]
-        figure.add_vline(x=float(best), line={"color": "rgba(128,128,128,0.7)", "dash": "dot", "width": 1.5})
+        best = float(history["epoch"].iloc[int(history[score].fillna(-1).argmax())])
+        figure.add_vline(x=best, line={"color": "rgba(128,128,128,0.7)", "dash": "dot", "width": 1.5})
         figure.layout.annotations[0].text += f" (best epoch: {best:g}, dotted)"
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
     figure.update_layout(hovermode="x unified")

@@ -235,8 +235,7 @@ def padded(image: Image, size: tuple[int, int]) -> Image:
     below, right = size[0] - image.shape[0], size[1] - image.shape[1]
     if not below and not right:
         return image
-    extended: Image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="reflect")
-    return extended
+    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="reflect")  # type: ignore[return-value]
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
