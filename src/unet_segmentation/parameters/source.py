@@ -1,8 +1,9 @@
 """Where a problem's files come from, and how images and masks are found among them."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
@@ -11,7 +12,7 @@ class ArchiveParameters(StrictModel):
     """One archive to download.
 
     Attributes:
-        url: http(s) address.
+        url: http(s) address, or the file:// URL of a file on this machine.
         sha256: hash of the archive file, where it is stable.
         md5: the same, where the publisher gives only this.
         content_sha256: hash over the sorted (path, sha256) of the files that the layout uses, where the archive's own
@@ -22,6 +23,13 @@ class ArchiveParameters(StrictModel):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     md5: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     content_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if not re.match(r"(https?://[^/]+/|file://)", url, flags=re.IGNORECASE):
+            raise ValueError(f"{url!r} must begin with https://, http:// or file:// and name a file")
+        return url
 
 
 class GeneratorParameters(StrictModel):
@@ -45,8 +53,8 @@ class SourceParameters(StrictModel):
             where there is an official split, `{split}`.
         masks: the same for the masks. Absent where nothing is labelled.
         splits: the values `{split}` takes in the paths, by the project's name for the split.
-        group: a pattern with one group `(...)`, matched against the sample's id; what it captures names the group of
-            samples that must not be split apart (a patient, a video, a slide).
+        group: a pattern with one group `(...)`, searched in the sample's id; what it captures names the group of
+            samples that must not be split apart (a patient, a video, a slide). It must find something in every id.
         licence: under which terms the data may be used.
         citation: what to cite.
         timeout_seconds: how long a server may stay silent before the download gives up.
@@ -71,8 +79,39 @@ class SourceParameters(StrictModel):
         origins = [self.generator is not None, bool(self.archives) or self.archive is not None, self.folder is not None]
         if sum(origins) != 1:
             raise ValueError("give exactly one of: generator, archives (or archive), folder")
-        if "{id}" not in self.images or (self.masks is not None and "{id}" not in self.masks):
-            raise ValueError("images and masks need {id} where the sample's name stands, as in images/{id}.png")
+        if self.archive is not None and len(self.archives) > 1:
+            raise ValueError("archive replaces one download, but archives names more: give each its own file:// url")
+        return self
+
+    @model_validator(mode="after")
+    def _sound_layout(self) -> Self:
+        for key, glob in (("images", self.images), ("masks", self.masks)):
+            if glob is None:
+                continue
+            if "{id}" not in glob:
+                raise ValueError(f"{key} needs {{id}} where the sample's name stands, as in {key}/{{id}}.png")
+            unknown = [name for name in re.findall(r"\{[^/]*?\}", glob) if name not in {"{id}", "{split}"}]
+            if unknown:
+                raise ValueError(f"{key} has {unknown[0]}, but only {{id}} and {{split}} have a meaning there")
+            if glob.startswith("/") or "\\" in glob or ".." in glob.split("/"):
+                raise ValueError(f"{key} must be relative, without .. and with forward slashes: {glob!r}")
         if ("{split}" in self.images) != bool(self.splits):
             raise ValueError("{split} in images and the table splits go together: give both or neither")
+        if self.masks is not None and "{split}" in self.masks and not self.splits:
+            raise ValueError("masks has {split}, which needs {split} in images too")
+        if self.images == self.masks:
+            raise ValueError(f"images and masks are the same glob, {self.images!r}")
+        if len(set(self.splits.values())) != len(self.splits) or "" in self.splits.values():
+            raise ValueError("splits: each split needs a value of its own")
         return self
+
+    @field_validator("group")
+    @classmethod
+    def _one_group(cls, group: str | None) -> str | None:
+        try:
+            groups = 1 if group is None else re.compile(group).groups
+        except re.error as error:
+            raise ValueError(f"{group!r} is no regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError(f"{group!r} needs exactly one group (...), as in ^([^_]+)_")
+        return group

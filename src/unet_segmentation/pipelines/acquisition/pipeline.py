@@ -10,9 +10,12 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(nodes.download, ["params:source", "archives_folder"], "downloads", name="download"),
-            Node(nodes.verify, ["downloads", "params:source"], "verified_archives", name="verify"),
+            Node(nodes.verify, ["downloads", "params:source", "archives_folder"], "verified_archives", name="verify"),
             Node(
-                nodes.extract, ["verified_archives", "params:source", "raw_folder"], "extracted_files", name="extract"
+                nodes.extract,
+                ["verified_archives", "params:source", "archives_folder", "raw_folder"],
+                "extracted_files",
+                name="extract",
             ),
             Node(nodes.index, ["extracted_files", "params:source"], "indexed_samples", name="index"),
         ],

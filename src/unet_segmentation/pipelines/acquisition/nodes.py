@@ -1,0 +1,215 @@
+"""Nodes of the acquisition pipeline."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.utils import find_kedro_project
+
+from unet_segmentation.atomic import remove, whole
+from unet_segmentation.errors import DataError, SourceError
+from unet_segmentation.parameters import ArchiveParameters, GeneratorParameters, SourceParameters
+
+logger = logging.getLogger(__name__)
+
+MARKER = ".extracted.json"  # lies in the folder of extracted files and says of which archives they are
+
+
+def download(source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
+    """Get the archives: from the network, from the disk, or drawn by the embedded generator.
+
+    What is there already is not fetched or drawn again.
+
+    Returns:
+        ``archives``: of each its ``name``, ``path`` (relative to the archives folder; absolute for a file of the
+        user's own), ``bytes`` and ``url``. Empty where the source is a folder.
+
+    Raises:
+        SourceError: an archive cannot be had.
+        DataError: the folder of a folder source is not there.
+    """
+    if source.folder is not None:
+        _own_folder(source.folder)
+        return {"archives": []}
+    if source.generator is not None:
+        return {"archives": [_generated(source.generator, archives_folder)]}
+    addresses = [source.archive] if source.archive is not None else [archive.url for archive in source.archives]
+    return {"archives": [_obtained(address, source, archives_folder) for address in addresses]}
+
+
+def verify(downloads: dict[str, Any], source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
+    """Check every archive against the hashes that are declared for it.
+
+    A download that is wrong is deleted, so that the next run fetches it anew. A file of the user's own never is.
+
+    Returns:
+        ``archives`` as before, each with its ``sha256`` and ``content_sha256``, and ``content_sha256`` of all.
+
+    Raises:
+        SourceError: an archive is damaged, holds what it must not, or is not what is declared.
+    """
+    from unet_segmentation.sources.archives import file_digest
+    from unet_segmentation.sources.content import archive_content_sha256, combined
+    from unet_segmentation.sources.layout import Layout
+
+    layout = Layout.of(source)
+    verified = []
+    for position, record in enumerate(downloads["archives"]):
+        declared = source.archives[position] if position < len(source.archives) else None
+        path = archives_folder / record["path"]
+        if not path.is_file():
+            raise SourceError(f"{path} is not there any more: run the node download again.")
+        try:
+            sha256 = file_digest(path)
+            if declared is not None:
+                _check_hash(path, "sha256", declared.sha256, sha256)
+                _check_hash(path, "md5", declared.md5, file_digest(path, "md5") if declared.md5 else "")
+            content = archive_content_sha256(path, layout.uses)
+            if declared is not None:
+                _check_hash(path, "content_sha256", declared.content_sha256, content)
+        except SourceError as error:
+            raise SourceError(f"{error} {_way_out(path, own=Path(record['path']).is_absolute())}") from error
+        if declared is not None and not _is_pinned(declared):
+            logger.info("%s has no hash declared; to pin it, declare content_sha256: %s", path.name, content)
+        verified.append({**record, "sha256": sha256, "content_sha256": content})
+    return {"archives": verified, "content_sha256": combined([archive["content_sha256"] for archive in verified])}
+
+
+def extract(
+    verified: dict[str, Any], source: SourceParameters, archives_folder: Path, raw_folder: Path
+) -> dict[str, Any]:
+    """Unpack the archives into one folder, unless they lie there already, whole.
+
+    Returns:
+        ``root``: the absolute path of the folder with the files (for a folder source, that folder), ``files``: how
+        many lie there, ``content_sha256`` of the images and masks (None for a folder source).
+
+    Raises:
+        SourceError: two archives hold different files of the same name.
+        ResourceError: the disk is full.
+    """
+    from unet_segmentation.sources.archives import unpack_all
+    from unet_segmentation.sources.layout import Layout, census
+
+    content = verified["content_sha256"]
+    if source.folder is not None:
+        root = _own_folder(source.folder)
+        return {"root": str(root), "files": census(root)["files"], "content_sha256": None}
+    hashes = [archive["sha256"] for archive in verified["archives"]]
+    marker = raw_folder / MARKER
+    if not marker.is_file() or _read(marker) != {"archives": hashes, **census(raw_folder)}:
+        paths = [archives_folder / archive["path"] for archive in verified["archives"]]
+        with whole(raw_folder) as temporary:
+            temporary.mkdir()
+            unpack_all(paths, temporary, Layout.of(source).uses)
+            marked = {"archives": hashes, **census(temporary)}
+            (temporary / MARKER).write_text(json.dumps(marked), encoding="utf-8")
+        logger.info("Unpacked %d files into %s", marked["files"], raw_folder)
+    return {"root": str(raw_folder.absolute()), "files": _read(marker)["files"], "content_sha256": content}
+
+
+def index(extracted: dict[str, Any], source: SourceParameters) -> pd.DataFrame:
+    """List the samples: a row per image, with its masks, its group and its official split.
+
+    Returns:
+        ``sample_id`` (unique), ``image`` and ``masks`` (paths relative to the root), ``group``, ``split``. A mask
+        without an image has a row too, with an empty ``image``, for the inspection to report.
+
+    Raises:
+        DataError: the layout matches nothing, or two images claim the same id.
+    """
+    from unet_segmentation.sources.layout import Layout, index_samples, walk
+
+    root = Path(extracted["root"])
+    if not root.is_dir():
+        raise DataError(f"The folder {root} is not there any more: run the node extract again.")
+    samples = index_samples(walk(root), Layout.of(source), where=str(root))
+    images = samples["image"] != ""
+    masked = images & (samples["masks"].str.len() > 0)
+    logger.info("%d images, %d with a mask", images.sum(), masked.sum())
+    return samples
+
+
+def _generated(generator: GeneratorParameters, folder: Path) -> dict[str, Any]:
+    """Draw the embedded problem's archive. Its name changes with the parameters and with the generator itself."""
+    import hashlib
+
+    from unet_segmentation.sources import cells
+
+    recipe = generator.model_dump_json().encode() + Path(cells.__file__).read_bytes()
+    token = hashlib.sha256(recipe).hexdigest()[:8]
+    path = folder / f"{generator.name}-{generator.images}-of-{generator.size}px-seed-{generator.seed}-{token}.zip"
+    if not path.is_file():
+        logger.info("Drawing %d images of %s", generator.images, generator.name)
+        with whole(path) as temporary:
+            cells.write_archive(generator, temporary)
+    return _record(path, path.name, url=f"generator:{generator.name}")
+
+
+def _obtained(address: str, source: SourceParameters, folder: Path) -> dict[str, Any]:
+    """Have an archive on the disk: the user's own where it lies, one from the network in the archives folder."""
+    from unet_segmentation.sources.archives import check_archive
+    from unet_segmentation.sources.download import archive_name, fetch, local_path, shown
+
+    local = local_path(address)
+    if local is not None:
+        path = _own_path(local)
+        if path.is_dir():
+            raise SourceError(f"{path} is a folder, not an archive: give a folder as source.folder.")
+        if not path.is_file():
+            raise SourceError(f"There is no archive {path}: check the path (given: {address}).")
+        check_archive(path)
+        return _record(path, str(path), url=path.as_uri())
+    path = folder / archive_name(address)
+    if path.is_file():
+        logger.info("%s is here already", path.name)
+    else:
+        fetch(address, path, timeout=source.timeout_seconds, retries=source.retries)
+    return _record(path, path.name, url=shown(address))
+
+
+def _record(path: Path, stored_path: str, url: str) -> dict[str, Any]:
+    return {"name": path.name, "path": stored_path, "bytes": path.stat().st_size, "url": url}
+
+
+def _own_folder(folder: str) -> Path:
+    path = _own_path(Path(folder).expanduser())
+    if not path.is_dir():
+        raise DataError(f"There is no folder {path} (source.folder: {folder}). Give the folder that holds the files.")
+    return path
+
+
+def _own_path(path: Path) -> Path:
+    """Make a path of the user's absolute: from where the command was given, else from the project's root."""
+    project = find_kedro_project(Path.cwd())
+    if not path.is_absolute() and not path.exists() and project is not None:
+        path = project / path
+    return path.absolute()
+
+
+def _check_hash(path: Path, key: str, declared: str | None, found: str) -> None:
+    if declared is not None and declared != found:
+        raise SourceError(f"{path} is not the archive that is declared: its {key} is {found}, declared is {declared}.")
+
+
+def _is_pinned(declared: ArchiveParameters) -> bool:
+    return any((declared.sha256, declared.md5, declared.content_sha256))
+
+
+def _way_out(path: Path, own: bool) -> str:
+    if own:
+        return "The file was left as it is. Get it anew from its publisher, or correct what parameters.yml declares."
+    remove(path)
+    return (
+        "The file was deleted: run again to get it anew. If that does not help, get it in another way and give "
+        f"--params source.archive=/path/to/{path.name}, or correct what parameters.yml declares."
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}

@@ -1,0 +1,1 @@
+"""Where data comes from: download, archives, the layout language, the embedded generator."""

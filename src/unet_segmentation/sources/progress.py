@@ -1,0 +1,35 @@
+"""A progress bar in bytes, with speed and time left; silent where the console is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import rich
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar while the body runs.
+
+    Args:
+        what: what is done, to which file.
+        total: bytes in all; None where they are not known.
+
+    Yields:
+        A function to be told the bytes as they pass.
+    """
+    console = rich.get_console()
+    columns = (
+        TextColumn("{task.description}", table_column=None),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.update(task, advance=count)
