@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ Picture = NDArray[np.uint8]  # (height, width, 3)
 IGNORED = 255  # the mask value of pixels that count nowhere
 PAPER, INK = (255, 255, 255), (31, 35, 40)
 WRONG = (230, 57, 70)
-CAPTION_SIZE = 13  # pixels
+CAPTION_SIZE = 12  # pixels
 
 # Class 0 is nearly always the background: dark, so that the others stand out. No white and no grey: those mean ignored.
 _COLOURS = (
@@ -153,7 +154,7 @@ def contact_sheet(
         return Image.new("RGB", (320, 64), PAPER)
     tiles = [fitted(tile, side) if max(tile.shape[:2]) > side else tile for tile in tiles]
     columns = max(1, min(columns, len(tiles)))
-    font = ImageFont.load_default(CAPTION_SIZE)
+    text = font(CAPTION_SIZE)
     text_height = CAPTION_SIZE + 5 if captions is not None and any(captions) else 0
     width = max(tile.shape[1] for tile in tiles)
     rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
@@ -167,12 +168,20 @@ def contact_sheet(
             sheet.paste(Image.fromarray(np.ascontiguousarray(tiles[number])), (left, top))
             if captions is not None and captions[number]:
                 below = top + tiles[number].shape[0] + 1
-                draw.text((left, below), _shortened(captions[number], width, font), fill=INK, font=font)
+                draw.text((left, below), _shortened(captions[number], width, text), fill=INK, font=text)
         top += height + gap
     return sheet
 
 
-def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Load a font that knows most alphabets (Pillow's own knows little beyond English)."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """Cut a text in its middle until it is at most ``width`` pixels wide."""
     if font.getlength(text) <= width:
         return text

@@ -11,7 +11,14 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.predict,
-                ["best_model", "samples", "packed_samples", "params:inference", "params:evaluation"],
+                [
+                    "best_model",
+                    "samples",
+                    "packed_samples",
+                    "params:inference",
+                    "params:evaluation",
+                    "predicting_folder",
+                ],
                 ["predictions", "soft_counts"],
                 name="predict",
             ),

@@ -1,0 +1,232 @@
+"""Adapters between the catalog and the library: predictor, counts, scores, pictures, report."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import DataError
+from unet_segmentation.parameters import EvaluationParameters, InferenceParameters, SourceParameters
+from unet_segmentation.samples.packing import PackedSamples
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE_SIDE = 512  # pixels; a larger example image would only bloat the logged model
+
+
+def predict(
+    model: Path,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    inference: InferenceParameters,
+    evaluation: EvaluationParameters,
+    folder: Path,
+) -> tuple[Callable[[Path], None], pd.DataFrame]:
+    """Predict every sample of the split, once.
+
+    The masks are written to a working folder while the pass runs, so that memory does not grow with the number of
+    images; the writer moves them to where the catalog wants them.
+
+    Args:
+        model: the trained network.
+        samples: columns sample_id, split, masks.
+        packed: images and masks.
+        inference: the predictor's parameters.
+        evaluation: names the split.
+        folder: to work in.
+
+    Returns:
+        A writer of the predictions, and the article's sums of every image.
+
+    Raises:
+        DataError: the split has no labelled sample.
+    """
+    from unet_segmentation.learning.evaluating import predict_samples
+    from unet_segmentation.learning.predictor import Predictor
+
+    sample_ids = _evaluated(samples, evaluation)
+    for leftover in folder.glob("*.png"):  # of a pass that was interrupted
+        leftover.unlink()
+    soft_counts = predict_samples(Predictor.from_file(model, inference), packed, sample_ids, folder)
+
+    def write(target: Path) -> None:
+        for file in folder.glob("*.png"):
+            shutil.move(file, target / file.name)
+
+    return write, soft_counts
+
+
+def count(
+    predictions: Path,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Count the pixels of every image by true and predicted class.
+
+    Args:
+        predictions: folder of the predicted masks.
+        samples: columns sample_id, split, masks.
+        packed: the true masks.
+        classes: names of the classes.
+        evaluation: names the split.
+
+    Returns:
+        Columns sample_id, truth, prediction, count.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
+    from unet_segmentation.scoring.prediction_files import read_prediction
+
+    return confusion_table(
+        (sample_id, confusion_matrix(packed.mask(sample_id), read_prediction(predictions, sample_id), len(classes)))
+        for sample_id in _evaluated(samples, evaluation)
+    )
+
+
+def score(
+    confusion: pd.DataFrame, soft_counts: pd.DataFrame, classes: list[str]
+) -> tuple[dict[str, float | None], pd.DataFrame]:
+    """Turn counts into scores.
+
+    Args:
+        confusion: counts per image.
+        soft_counts: the article's sums per image.
+        classes: names of the classes.
+
+    Returns:
+        Every score of the split, None where it is undefined; and the scores of every image, the worst first.
+    """
+    from unet_segmentation.scoring import metrics
+
+    found = metrics.scores(confusion, soft_counts, classes)
+    logger.info(
+        "Scores: dice/mean %.4f, iou/mean %.4f, iou/foreground_mean %.4f, accuracy/pixel %.4f",
+        *(found[name] for name in ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel")),
+    )
+    plain = {name: None if math.isnan(value) else value for name, value in found.items()}
+    return plain, metrics.image_scores(confusion, soft_counts, classes)
+
+
+def plot_confusion(confusion: pd.DataFrame, classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw the confusion matrix of the whole split."""
+    from unet_segmentation.figures.charts import confusion_chart
+    from unet_segmentation.scoring.counting import total_matrix
+
+    return confusion_chart(total_matrix(confusion, len(classes)), classes)
+
+
+def plot_scores(metrics: dict[str, float | None], classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw the scores of every class."""
+    from unet_segmentation.figures.charts import class_chart
+
+    return class_chart(metrics, classes)
+
+
+def draw_gallery(
+    image_scores: pd.DataFrame,
+    predictions: Path,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+) -> Any:  # noqa: ANN401 - a PIL image
+    """Draw the worst, the median and the best samples: image, truth, prediction, errors."""
+    from unet_segmentation.figures.gallery import Shown, gallery, pick
+    from unet_segmentation.scoring.prediction_files import read_prediction
+
+    known = set(_evaluated(samples, evaluation))
+    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
+    shown = (
+        Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
+        for section, name, value in picked
+        if name in known
+    )
+    return gallery(shown, classes, evaluation.gallery_score)
+
+
+def report(
+    problem: str,
+    source: SourceParameters,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+    metrics: dict[str, Any],
+    image_scores: pd.DataFrame,
+    confusion_matrix: Any,  # noqa: ANN401 - a Plotly figure
+    class_scores: Any,  # noqa: ANN401 - a Plotly figure
+    training_curves: Any,  # noqa: ANN401 - a Plotly figure
+    gallery: Path,
+    augmentation_preview: Path,
+    verdict: dict[str, Any],
+    findings: pd.DataFrame,
+    profile: dict[str, Any],
+    network: dict[str, Any],
+    plan: dict[str, Any],
+) -> str:
+    """Write everything about the run into one HTML page that opens without a network."""
+    from unet_segmentation.figures.report import render_report
+
+    return render_report(
+        problem=problem,
+        source=source,
+        classes=classes,
+        split=evaluation.split,
+        metrics=metrics,
+        image_scores=image_scores,
+        charts={"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores},
+        pictures={"gallery": gallery, "augmentation": augmentation_preview},
+        verdict=verdict,
+        findings=findings,
+        profile=profile,
+        network=network,
+        plan=plan,
+    )
+
+
+def log_model(
+    model: Path,
+    metrics: dict[str, Any],
+    plan: dict[str, Any],
+    history: pd.DataFrame,
+    inference: InferenceParameters,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+) -> dict[str, Any]:
+    """Log the network as a model in MLflow, with an image of the test split as its example.
+
+    Returns:
+        Where the model is, or why it was not logged.
+    """
+    in_test = samples.loc[samples["split"] == "test", "sample_id"]
+    sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
+    example = packed.image(sample_id)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
+    step = _best_epoch(history, str(plan.get("score", "dice/mean")))
+    return tracking.log_model(model=model, inference=inference, metrics=metrics, step=step, example=example[None])
+
+
+def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[str]:
+    chosen = samples[samples["split"] == evaluation.split]
+    labelled = chosen[chosen["masks"].map(len) > 0]
+    if labelled.empty:
+        raise DataError(
+            f"evaluation.split: the {evaluation.split} split has no labelled sample to evaluate. "
+            "Choose another split (evaluation.split) or give it samples (split, source.splits)."
+        )
+    return labelled["sample_id"].astype(str).tolist()
+
+
+def _best_epoch(history: pd.DataFrame, score: str) -> int:
+    column = f"validation/{score}"
+    if column not in history or history[column].isna().all():
+        return int(history["epoch"].iloc[-1])
+    return int(history["epoch"].iloc[int(history[column].fillna(-1).argmax())])
