@@ -74,6 +74,16 @@ class PackedSamples:
         """Depth of the images: uint8 or uint16."""
         return np.dtype(self._header["dtype"])
 
+    def is_whole(self) -> bool:
+        """Tell whether the folder is there and its files are as long as the table says."""
+        try:
+            last_image, last_mask, height, width, channels = self._table[-1].tolist() if len(self) else [0] * 5
+            pixels = height * width
+            sizes = [(self.folder / name).stat().st_size for name in ("images.bin", "masks.bin")]
+        except (DataError, OSError, ValueError):
+            return False
+        return sizes == [last_image + pixels * channels * self.dtype.itemsize, last_mask + pixels]
+
     def shape(self, sample_id: str) -> tuple[int, int, int]:
         """Give (height, width, channels) of a sample."""
         _, _, height, width, _ = self._row(sample_id)

@@ -1,0 +1,389 @@
+"""Inspection: every file is decoded once, on all cores, into findings, statistics per image and packed arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from unet_segmentation.atomic import remove, whole
+from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
+from unet_segmentation.samples.encodings import EncodingError, decode_mask
+from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter
+from unet_segmentation.samples.reading import DecodedImage, UnreadableError, pixel_sha256, read_image, read_mask
+
+FORMAT = 1  # raise it when the same files and parameters would give other tables or arrays
+LISTED_VALUES = 32  # of one file, in a finding
+TALLIED_VALUES = 1024  # of the whole data set
+
+logger = logging.getLogger(__name__)
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about a file or the data set.
+
+    Attributes:
+        severity: `error` stops the run, `warning` is shown, `note` is kept.
+        kind: what it is; `judging` has a heading for each.
+        sample_id: empty where it concerns the data set.
+        file: relative to the raw folder.
+        message: what is wrong with it.
+        values: JSON of pixels by mask value, where it is about values; else empty.
+    """
+
+    severity: Literal["error", "warning", "note"]
+    kind: str
+    sample_id: str
+    file: str
+    message: str
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What came of one sample; image and ids are None where they could not be read."""
+
+    row: dict[str, Any]
+    findings: list[Finding]
+    values: dict[str, int]
+    image: NDArray | None = None
+    ids: NDArray[np.uint8] | None = None
+
+
+def inspect_samples(
+    indexed: pd.DataFrame,
+    root: Path,
+    classes: list[str],
+    masks: MaskParameters,
+    inspection: InspectionParameters,
+    packing_folder: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame, PackedSamples]:
+    """Decode, check, measure and pack every sample, or find that nothing changed since this was done last.
+
+    Args:
+        indexed: a row per sample: `sample_id`, `image`, `masks` (list), `group`, `split`; paths relative to `root`.
+        root: the raw folder.
+        classes: names, in the order of their ids.
+        masks: how masks are encoded.
+        inspection: threads, and which class counts as rare.
+        packing_folder: gets one folder per content, named by a hash; older ones are removed.
+
+    Returns:
+        The index with what was measured of each sample; the findings; the packed samples (without those that have
+        an error).
+
+    Raises:
+        ResourceError: the disk is full. Nothing half-written stays.
+    """
+    target = packing_folder / content_key(indexed, root, classes, masks, inspection)
+    if PackedSamples(target).is_whole():
+        logger.info("Samples are as they were inspected and packed before: nothing is decoded again")
+    else:
+        with whole(target) as temporary:
+            _inspect_into(temporary, indexed, root, classes, masks, inspection)
+    for other in packing_folder.iterdir():
+        if other != target:
+            remove(other)
+    return (
+        pd.read_parquet(target / "inspected.parquet"),
+        pd.read_parquet(target / "findings.parquet"),
+        PackedSamples(target),
+    )
+
+
+def content_key(
+    indexed: pd.DataFrame, root: Path, classes: list[str], masks: MaskParameters, inspection: InspectionParameters
+) -> str:
+    """Hash everything that inspection depends on: the index, the files' sizes and times, and the declarations."""
+    digest = hashlib.sha256(
+        f"{FORMAT} {inspection.rare_share} {masks.model_dump_json()} {json.dumps(classes)}".encode()
+    )
+    for sample in _samples(indexed):
+        digest.update(json.dumps([str(value) for value in sample.values()]).encode())
+        for file in (sample["image"], *sample["masks"]):
+            try:
+                status = (root / file).stat()
+                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(b"missing")
+    return digest.hexdigest()[:16]
+
+
+def _inspect_into(
+    folder: Path,
+    indexed: pd.DataFrame,
+    root: Path,
+    classes: list[str],
+    masks: MaskParameters,
+    inspection: InspectionParameters,
+) -> None:
+    start = time.perf_counter()
+    threads = inspection.workers or _cores()
+    rows: list[dict[str, Any]] = []
+    findings: list[Finding] = []
+    tally: Counter[str] = Counter()
+    inspect = partial(inspect_sample, root=root, classes=classes, masks=masks)
+    with PackedWriter(folder) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on large pictures and odd metadata
+        for result in _in_order(inspect, _with_progress(_samples(indexed), len(indexed)), threads):
+            rows.append(result.row)
+            findings += result.findings
+            tally.update(
+                {value: n for value, n in result.values.items() if value in tally or len(tally) < TALLIED_VALUES}
+            )
+            if result.image is not None and result.ids is not None and writer.dtype in {None, result.image.dtype}:
+                writer.add(result.row["sample_id"], result.image, result.ids)
+        inspected, more = summarise(pd.DataFrame(rows, columns=COLUMNS), classes, inspection, tally)
+        inspected.to_parquet(folder / "inspected.parquet")
+        table = pd.DataFrame([asdict(finding) for finding in findings + more], columns=list(Finding.__annotations__))
+        table.to_parquet(folder / "findings.parquet")
+    logger.info("Inspected and packed %d samples in %.1f s", len(rows), time.perf_counter() - start)
+
+
+COLUMNS = [
+    "sample_id",
+    "image",
+    "masks",
+    "group",
+    "split",
+    "height",
+    "width",
+    "channels",
+    "dtype",
+    "image_sha256",
+    "mask_sha256",
+    "pixel_sha256",
+    "channel_mean",
+    "channel_std",
+    "minimum",
+    "maximum",
+    "class_pixels",
+    "ignored_pixels",
+]
+
+
+def inspect_sample(sample: dict[str, Any], root: Path, classes: list[str], masks: MaskParameters) -> Inspected:
+    """Read and measure one sample.
+
+    Args:
+        sample: a row of the index.
+        root: the raw folder.
+        classes: names, in the order of their ids.
+        masks: how masks are encoded.
+    """
+    findings: list[Finding] = []
+    found = partial(_note, findings, sample["sample_id"])
+    row = sample | _nothing(len(classes))
+    values: dict[str, int] = {}
+    image = ids = None
+    if not sample["image"]:
+        found("error", "missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
+    else:
+        try:
+            decoded = read_image(root / sample["image"])
+            image = decoded.pixels
+            row |= _measured(decoded)
+            for kind in decoded.notes:
+                found(*FILE_NOTES[kind][0], sample["image"], FILE_NOTES[kind][1])
+            if row["minimum"] == row["maximum"]:
+                found("warning", "constant_image", sample["image"], f"every value is {row['minimum']}")
+        except UnreadableError as error:
+            found("error", "unreadable_image", sample["image"], str(error))
+    if not sample["masks"]:
+        found("error", "missing_mask", sample["image"], "has no mask")
+    elif len(sample["masks"]) > 1:
+        found("error", "several_masks", sample["masks"][0], f"is one of {len(sample['masks'])} masks of this sample")
+    else:
+        (file,) = sample["masks"]
+        try:
+            raw = read_mask(root / file)
+            row["mask_sha256"] = raw.sha256
+            if "several_pages" in raw.notes:
+                found(*FILE_NOTES["several_pages"][0], file, FILE_NOTES["several_pages"][1])
+            mask = decode_mask(raw, masks, classes)
+            ids, values = mask.ids, mask.values
+            counts = np.bincount(ids.ravel(), minlength=IGNORED + 1).tolist()
+            row |= {"class_pixels": counts[: len(classes)], "ignored_pixels": counts[IGNORED]}
+            if mask.undeclared:
+                kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
+                found("error", kind, file, _listing(mask.undeclared), mask.undeclared)
+            elif counts[IGNORED] == ids.size:
+                found("warning", "ignored_mask", file, "every pixel is ignored")
+        except UnreadableError as error:
+            found("error", "unreadable_mask", file, str(error))
+        except EncodingError as error:
+            found("error", error.kind, file, f"{error}: {_listing(error.values)}", error.values)
+    if image is not None and ids is not None and image.shape[:2] != ids.shape:
+        sizes = f"is {image.shape[1]} x {image.shape[0]}, its mask {sample['masks'][0]} {ids.shape[1]} x {ids.shape[0]}"
+        found("error", "size_mismatch", sample["image"], sizes)
+    broken = any(finding.severity == "error" for finding in findings)
+    return Inspected(row, findings, values, None if broken else image, None if broken else ids)
+
+
+FILE_NOTES: dict[str, tuple[tuple[Literal["warning", "note"], str], str]] = {
+    "alpha_dropped": (("note", "alpha_dropped"), "transparency is not used"),
+    "several_pages": (("warning", "several_pages"), "has several pages or frames: only the first is used"),
+}
+
+
+def summarise(
+    inspected: pd.DataFrame, classes: list[str], inspection: InspectionParameters, tally: Counter[str]
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Find what only the whole data set shows; grey images among colour images become colour images.
+
+    Args:
+        inspected: a row per sample.
+        classes: names, in the order of their ids.
+        inspection: which class counts as rare.
+        tally: pixels by mask value, over all files.
+    """
+    findings: list[Finding] = []
+    found = partial(_note, findings, "")
+    if inspected.empty:
+        found("error", "no_samples", "", "there is no sample")
+        return inspected, findings
+    readable = inspected[inspected["height"] > 0]
+    depths = readable["dtype"].value_counts()
+    if len(depths) > 1:
+        counts = ", ".join(f"{count} images of {dtype}" for dtype, count in depths.items())
+        found("error", "mixed_depths", "", counts)
+    grey = inspected["channels"] == 1
+    if grey.any() and (inspected["channels"] == 3).any():
+        found("note", "grey_among_colour", "", f"{grey.sum()} of {len(inspected)} images are grey: used as RGB")
+        inspected["channels"] = inspected["channels"].where(~grey, 3)
+        for column in ("channel_mean", "channel_std"):
+            inspected[column] = [
+                list(v) * 3 if is_grey else v for v, is_grey in zip(inspected[column], grey, strict=True)
+            ]
+    copies = readable["pixel_sha256"].duplicated(keep=False)
+    if copies.any():
+        found("note", "same_pixels", "", f"{copies.sum()} images occur more than once: kept in one group each")
+    found("note", "mask_values", "", _listing(tally), dict(tally.most_common()))
+    pixels = np.array(inspected["class_pixels"].tolist(), dtype=np.int64).sum(axis=0)
+    for name, count in zip(classes, pixels.tolist(), strict=True):
+        share = count / max(1, pixels.sum())
+        if count == 0:
+            found("error", "absent_class", "", name)
+        elif share < inspection.rare_share:
+            found("warning", "rare_class", "", f"{name}: {share:.3%} of the labelled pixels ({count} pixels)")
+    return inspected, findings
+
+
+def _note(
+    findings: list[Finding],
+    sample_id: str,
+    severity: Literal["error", "warning", "note"],
+    kind: str,
+    file: str,
+    message: str,
+    values: dict[str, int] | None = None,
+) -> None:
+    most = sorted((values or {}).items(), key=lambda item: -item[1])[: LISTED_VALUES if sample_id else TALLIED_VALUES]
+    findings.append(Finding(severity, kind, sample_id, file, message, json.dumps(dict(most)) if values else ""))
+
+
+def _nothing(classes: int) -> dict[str, Any]:
+    """Give the columns of a sample that could not be read."""
+    numbers = dict.fromkeys(["height", "width", "channels", "minimum", "maximum", "ignored_pixels"], 0)
+    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256", "pixel_sha256"], "")
+    return numbers | texts | {"channel_mean": [], "channel_std": [], "class_pixels": [0] * classes}
+
+
+def _measured(image: DecodedImage) -> dict[str, Any]:
+    """Measure an image. Mean and (population) standard deviation by channel, in raw pixel units, from histograms."""
+    height, width, channels = image.pixels.shape
+    histograms = [np.bincount(image.pixels[:, :, channel].ravel()) for channel in range(channels)]
+    means, deviations = zip(*(_moments(histogram) for histogram in histograms), strict=True)
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "dtype": image.pixels.dtype.name,
+        "image_sha256": image.sha256,
+        "pixel_sha256": pixel_sha256(image.pixels),
+        "channel_mean": list(means),
+        "channel_std": list(deviations),
+        "minimum": min(int(np.flatnonzero(histogram)[0]) for histogram in histograms),
+        "maximum": max(len(histogram) - 1 for histogram in histograms),
+    }
+
+
+def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:
+    values = np.arange(len(histogram), dtype=np.float64)
+    count = histogram.sum()
+    mean = (histogram @ values) / count
+    return float(mean), float(np.sqrt(histogram @ (values - mean) ** 2 / count))
+
+
+def _listing(values: dict[str, int] | Counter[str]) -> str:
+    """Write pixels by value for people, most frequent first."""
+    most = sorted(values.items(), key=lambda item: -item[1])
+    parts = [f"{value} ({count} pixels)" for value, count in most[:8]]
+    return ", ".join(parts) + (f" and {len(most) - 8} other values" if len(most) > 8 else "")
+
+
+def _samples(indexed: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Give the index row by row, with plain values."""
+    columns = ["sample_id", "image", "masks", "group", "split"]
+    for values in indexed[columns].itertuples(index=False, name=None):
+        sample = dict(zip(columns, values, strict=True))
+        masks = [] if sample["masks"] is None else [str(mask) for mask in sample["masks"]]
+        group, split = (None if pd.isna(sample[name]) else str(sample[name]) for name in ("group", "split"))
+        yield sample | {"image": sample["image"] or "", "masks": masks, "group": group, "split": split}
+
+
+def _in_order(function: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Iterator[Result]:
+    """Map with threads, in order, with few results waiting: memory does not grow with the number of items.
+
+    Threads, not processes: decoding and hashing release the interpreter's lock, and nothing is copied or started.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _with_progress(items: Iterable[Given], total: int) -> Iterator[Given]:
+    """Show a progress bar, on a terminal only."""
+    import rich
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = rich.get_console()
+    columns = (
+        TextColumn("Inspecting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("samples"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield from progress.track(items, total=total)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
