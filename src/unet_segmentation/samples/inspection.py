@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
-from unet_segmentation.samples.encodings import EncodingError, decode_mask
+from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_mask
 from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter
 from unet_segmentation.samples.reading import DecodedImage, UnreadableError, pixel_sha256, read_image, read_mask
 
@@ -31,6 +31,7 @@ LISTED_VALUES = 32  # of one file, in a finding
 TALLIED_VALUES = 1024  # of the whole data set
 
 logger = logging.getLogger(__name__)
+Severity = Literal["error", "warning", "note"]
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
@@ -48,7 +49,7 @@ class Finding:
         values: JSON of pixels by mask value, where it is about values; else empty.
     """
 
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     kind: str
     sample_id: str
     file: str
@@ -191,55 +192,77 @@ def inspect_sample(sample: dict[str, Any], root: Path, classes: list[str], masks
     findings: list[Finding] = []
     found = partial(_note, findings, sample["sample_id"])
     row = sample | _nothing(len(classes))
-    values: dict[str, int] = {}
-    image = ids = None
-    if not sample["image"]:
-        found("error", "missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
-    else:
-        try:
-            decoded = read_image(root / sample["image"])
-            image = decoded.pixels
-            row |= _measured(decoded)
-            for kind in decoded.notes:
-                found(*FILE_NOTES[kind][0], sample["image"], FILE_NOTES[kind][1])
-            if row["minimum"] == row["maximum"]:
-                found("warning", "constant_image", sample["image"], f"every value is {row['minimum']}")
-        except UnreadableError as error:
-            found("error", "unreadable_image", sample["image"], str(error))
-    if not sample["masks"]:
-        found("error", "missing_mask", sample["image"], "has no mask")
-    elif len(sample["masks"]) > 1:
-        found("error", "several_masks", sample["masks"][0], f"is one of {len(sample['masks'])} masks of this sample")
-    else:
-        (file,) = sample["masks"]
-        try:
-            raw = read_mask(root / file)
-            row["mask_sha256"] = raw.sha256
-            if "several_pages" in raw.notes:
-                found(*FILE_NOTES["several_pages"][0], file, FILE_NOTES["several_pages"][1])
-            mask = decode_mask(raw, masks, classes)
-            ids, values = mask.ids, mask.values
-            counts = np.bincount(ids.ravel(), minlength=IGNORED + 1).tolist()
-            row |= {"class_pixels": counts[: len(classes)], "ignored_pixels": counts[IGNORED]}
-            if mask.undeclared:
-                kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
-                found("error", kind, file, _listing(mask.undeclared), mask.undeclared)
-            elif counts[IGNORED] == ids.size:
-                found("warning", "ignored_mask", file, "every pixel is ignored")
-        except UnreadableError as error:
-            found("error", "unreadable_mask", file, str(error))
-        except EncodingError as error:
-            found("error", error.kind, file, f"{error}: {_listing(error.values)}", error.values)
-    if image is not None and ids is not None and image.shape[:2] != ids.shape:
-        sizes = f"is {image.shape[1]} x {image.shape[0]}, its mask {sample['masks'][0]} {ids.shape[1]} x {ids.shape[0]}"
+    image = _inspect_image(sample, root, row, found)
+    mask = _inspect_mask(sample, root, row, found, masks, classes)
+    if image is not None and mask is not None and image.shape[:2] != mask.ids.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.ids.shape
+        sizes = f"is {width} x {height}, its mask {sample['masks'][0]} {mask_width} x {mask_height}"
         found("error", "size_mismatch", sample["image"], sizes)
-    broken = any(finding.severity == "error" for finding in findings)
-    return Inspected(row, findings, values, None if broken else image, None if broken else ids)
+    values = mask.values if mask else {}
+    if mask is None or any(finding.severity == "error" for finding in findings):
+        return Inspected(row, findings, values)
+    return Inspected(row, findings, values, image, mask.ids)
 
 
-FILE_NOTES: dict[str, tuple[tuple[Literal["warning", "note"], str], str]] = {
-    "alpha_dropped": (("note", "alpha_dropped"), "transparency is not used"),
-    "several_pages": (("warning", "several_pages"), "has several pages or frames: only the first is used"),
+def _inspect_image(
+    sample: dict[str, Any], root: Path, row: dict[str, Any], found: Callable[..., None]
+) -> NDArray | None:
+    """Decode and measure the image; fill in the row, note what is found."""
+    file = sample["image"]
+    if not file:
+        found("error", "missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
+        return None
+    try:
+        image = read_image(root / file)
+    except UnreadableError as error:
+        found("error", "unreadable_image", file, str(error))
+        return None
+    row.update(_measured(image))
+    for kind in image.notes:
+        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
+    if row["minimum"] == row["maximum"]:
+        found("warning", "constant_image", file, f"every value is {row['minimum']}")
+    return image.pixels
+
+
+def _inspect_mask(
+    sample: dict[str, Any],
+    root: Path,
+    row: dict[str, Any],
+    found: Callable[..., None],
+    masks: MaskParameters,
+    classes: list[str],
+) -> DecodedMask | None:
+    """Decode the mask and count its classes; fill in the row, note what is found."""
+    if len(sample["masks"]) != 1:
+        kind = "several_masks" if sample["masks"] else "missing_mask"
+        found("error", kind, sample["image"], f"has {len(sample['masks']) or 'no'} mask" + "s" * bool(sample["masks"]))
+        return None
+    (file,) = sample["masks"]
+    try:
+        raw = read_mask(root / file)
+        mask = decode_mask(raw, masks, classes)
+    except UnreadableError as error:
+        found("error", "unreadable_mask", file, str(error))
+        return None
+    except EncodingError as error:
+        found("error", error.kind, file, f"{error}: {_listing(error.values)}", error.values)
+        return None
+    for kind in raw.notes:
+        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
+    counts = np.bincount(mask.ids.ravel(), minlength=IGNORED + 1).tolist()
+    row.update(mask_sha256=raw.sha256, class_pixels=counts[: len(classes)], ignored_pixels=counts[IGNORED])
+    if mask.undeclared:
+        kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
+        found("error", kind, file, _listing(mask.undeclared), mask.undeclared)
+    elif counts[IGNORED] == mask.ids.size:
+        found("warning", "ignored_mask", file, "every pixel is ignored")
+    return mask
+
+
+FILE_NOTES: dict[str, tuple[Severity, str]] = {
+    "alpha_dropped": ("note", "transparency is not used"),
+    "several_pages": ("warning", "has several pages or frames: only the first is used"),
 }
 
 
@@ -289,7 +312,7 @@ def summarise(
 def _note(
     findings: list[Finding],
     sample_id: str,
-    severity: Literal["error", "warning", "note"],
+    severity: Severity,
     kind: str,
     file: str,
     message: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,7 +166,7 @@ def _whole_numbers(pixels: NDArray) -> NDArray:
 
 
 @contextlib.contextmanager
-def _explained():  # noqa: ANN202
+def _explained() -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into `UnreadableError`."""
     from PIL import Image, UnidentifiedImageError
 
