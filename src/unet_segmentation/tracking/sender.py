@@ -1,0 +1,275 @@
+"""The process beside a run that tells MLflow what the run has spooled.
+
+It is a process, not a thread, because MLflow takes seconds to import and to make a new database: that happens on
+another core while the first nodes run, and a loader that forks in the meantime inherits no half-imported module. It
+also outlives a run that is killed outright, and then closes it as KILLED.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_segmentation.tracking import facts
+from unet_segmentation.tracking.spool import Spool
+
+if TYPE_CHECKING:
+    from unet_segmentation.tracking.store import Store
+
+VALUES = {"metrics", "params", "tags"}
+IDLE = 0.1  # seconds between looks at the spool
+LONGEST_PAUSE = 15.0  # seconds between two tries to reach a server
+MOST_TRIES = 6  # of one operation that a server that answers keeps refusing
+MOST_AT_ONCE = 500  # operations
+
+log = logging.getLogger("tracking")
+
+
+def prepare_environment(timeout: float) -> None:
+    """Set what MLflow reads when it is imported and when it talks: short waits, no chatter."""
+    os.environ.update(
+        MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, round(timeout))),
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_CONFIGURE_LOGGING="false",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING="false",
+    )
+
+
+class Sender:
+    """Sends one spool, in order, until the run ends or nothing goes through any more."""
+
+    def __init__(self, spool: Spool, alive: Callable[[], bool]) -> None:
+        self._spool, self._alive = spool, alive
+        self._header = spool.read("header") or {}
+        self._rejected: list[str] = []
+        self._tries = 0
+        self._store: Store
+
+    def run(self) -> bool:
+        """Send everything; True if nothing is left."""
+        if not self._open():
+            return False
+        stop = threading.Event()
+        if self._header["system_metrics"] and self._alive():
+            arguments = (self._spool, self._header["system_metrics_seconds"], stop)
+            threading.Thread(target=measure_system, args=arguments, daemon=True).start()
+        try:
+            complete = self._drain(stop)
+        finally:
+            stop.set()
+        if complete:
+            self._spool.write("done", {**(self._spool.read("run") or {}), "rejected": self._rejected})
+        return complete
+
+    def _open(self) -> bool:
+        """Open the run in the store, once; say why where that fails."""
+        from unet_segmentation.tracking.store import Store
+
+        if known := self._spool.read("run"):
+            self._store = Store(self._header["uri"], known["run_id"], known["experiment_id"])
+            return True
+        try:
+            self._store = Store(self._header["uri"])
+            self._store.open(self._header)
+        except Exception as error:
+            log.exception("The run could not be opened")
+            self._spool.write("error", {"message": str(error).splitlines()[0] if str(error) else repr(error)})
+            return False
+        self._spool.write("run", {"run_id": self._store.run_id, "experiment_id": self._store.experiment_id})
+        return True
+
+    def _drain(self, stop: threading.Event) -> bool:
+        """Send until the end of the run was sent (True), or time is up (False)."""
+        deadline: float | None = None
+        while True:
+            closing = not self._alive() or self._spool.read("closing") is not None
+            if closing:
+                stop.set()
+                deadline = deadline or time.monotonic() + self._header["flush_seconds"]
+            batch, position = self._next()
+            if not batch:
+                if not self._alive():  # the run went without a word
+                    self._spool.append("end", status="KILLED", reason="The process of the run was killed.")
+                else:
+                    time.sleep(IDLE)
+                continue
+            if self._try(batch):
+                self._spool.position = position
+                for operation in batch:
+                    self._spool.release(operation)
+                if batch[-1]["op"] == "end":
+                    return True
+                deadline = None
+            elif deadline is not None and time.monotonic() > deadline:
+                return False
+            else:
+                pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(self._tries, 6))
+                self._pause(pause if deadline is None else 0.5, closing)
+
+    def _pause(self, seconds: float, closing: bool) -> None:
+        """Wait before the next try; less, where the run comes to its end meanwhile."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(IDLE)
+            if not closing and (not self._alive() or self._spool.read("closing") is not None):
+                return
+
+    def _next(self) -> tuple[list[dict[str, Any]], int]:
+        """Give the next operation, or as many as go in one request, and the position behind them."""
+        batch: list[dict[str, Any]] = []
+        position = 0
+        for operation, end in self._spool.pending():
+            if batch and (operation["op"] not in VALUES or len(batch) >= MOST_AT_ONCE):
+                break
+            batch.append(operation)
+            position = end
+            if operation["op"] not in VALUES:
+                break
+        return batch, position
+
+    def _try(self, batch: list[dict[str, Any]]) -> bool:
+        """Send; True if it is done with, sent or refused for good."""
+        from unet_segmentation.tracking.store import is_passing
+
+        try:
+            self._send(batch)
+        except Exception as error:
+            self._tries += 1
+            passing = is_passing(error) and not (self._tries >= MOST_TRIES and self._store.answers())
+            log.warning("%s, try %d: %s", batch[0]["op"], self._tries, error, exc_info=not passing)
+            if passing:
+                return False
+            if len(batch) > 1:  # find the one that is refused
+                self._tries = 0
+                return sum(self._try([operation]) for operation in batch) == len(batch)  # every one is tried
+            self._reject(batch[0], error)
+        self._tries = 0
+        return True
+
+    def _reject(self, operation: dict[str, Any], error: Exception) -> None:
+        self._rejected.append(f"{operation['op']}: {str(error).splitlines()[0]}")
+        if operation["op"] == "model":
+            self._reply(operation, {"model_uri": None, "model_id": None, "status": f"refused: {error}"})
+
+    def _send(self, batch: list[dict[str, Any]]) -> None:
+        operation = batch[0]
+        path = self._spool.folder / operation["path"] if "path" in operation else self._spool.folder
+        match operation["op"]:
+            case "artifact":
+                self._store.log_artifact(path, operation["folder"])
+            case "figure":
+                self._store.log_figure(path, operation["folder"])
+            case "dataset":
+                self._store.log_dataset(path, operation["name"], operation["source"])
+            case "model":
+                self._send_model(path, operation)
+            case "end":
+                self._store.end(operation)
+            case _:
+                self._store.log_values(batch)
+
+    def _send_model(self, path: Path, operation: dict[str, Any]) -> None:
+        """Send a model; its id is noted first, so that a second try makes no second entry."""
+        name = f"model-{operation['id']}"
+        known = self._spool.read(name)
+        model_id = known["model_id"] if known else self._store.create_model(operation)
+        self._spool.write(name, {"model_id": model_id})
+        self._store.log_model(model_id, path, operation)
+        self._reply(operation, {"model_uri": f"models:/{model_id}", "model_id": model_id, "status": "logged"})
+
+    def _reply(self, operation: dict[str, Any], values: dict[str, Any]) -> None:
+        self._spool.write(f"reply-{operation['id']}", values)
+
+
+def measure_system(spool: Spool, seconds: float, stop: threading.Event) -> None:
+    """Append what MLflow's monitors read of CPU, memory, disk, network and GPU, until told to stop."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id="", sampling_interval=seconds)
+    step = 0
+    while not stop.wait(seconds):
+        monitor.collect_metrics()
+        values = {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+        spool.append("metrics", step=step, values=values)
+        for part in monitor.monitors:
+            part.clear_metrics()
+        step += 1
+
+
+def note_facts(spool: Spool, root: Path) -> None:
+    """Append what is known of code and versions."""
+    spool.append("tags", values=facts.versions() | facts.git_tags(root))
+    if difference := facts.git_diff(root):
+        file = spool.folder / "files" / "code" / "uncommitted.diff"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(difference, encoding="utf-8")
+        spool.append("artifact", path=file.relative_to(spool.folder).as_posix(), folder="code")
+
+
+def send_leftovers(root: Path) -> tuple[int, int]:
+    """Send what earlier runs could not; give how many runs are complete now, and how many still are not."""
+    complete = waiting = 0
+    for spool in Spool.all(root):
+        header = spool.read("header")
+        if header is None or _is_running(header):
+            continue
+        with spool.lock() as mine:
+            if not mine:
+                continue
+            sent = spool.read("done") is not None or Sender(spool, alive=lambda: False).run()
+        if sent:
+            spool.remove()
+        complete, waiting = complete + sent, waiting + (not sent)
+    return complete, waiting
+
+
+def _is_running(header: dict[str, Any]) -> bool:
+    """Whether the process that made a spool still lives."""
+    import psutil
+
+    try:
+        process = psutil.Process(header["pid"])
+        return process.create_time() <= header["started"] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def main(folder: Path) -> None:
+    """Send the spool of the process that started this one, then what earlier runs left."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run; it then says how it ended
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    spool = Spool(folder)
+    header = spool.read("header") or {}
+    parent = header["pid"]
+    alive = _parent_watch(parent)
+    prepare_environment(header["timeout_seconds"])
+    root = Path(header["root"])
+    leftovers = [other for other in Spool.all(root) if other.folder != folder]
+    with spool.lock():
+        note_facts(spool, root)
+        complete = Sender(spool, alive).run()
+    if complete and not alive():
+        spool.remove()
+    if complete and leftovers:
+        send_leftovers(root)
+
+
+def _parent_watch(parent: int) -> Callable[[], bool]:
+    if os.name == "nt":
+        import psutil
+
+        return psutil.Process(parent).is_running
+    return lambda: os.getppid() == parent
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,44 @@
+"""The logged model's own code: MLflow stores this file with the model and runs it when the model is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class SegmentationModel(PythonModel):
+    """Images in, class ids out, through the predictor that evaluation used."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the network."""
+        from unet_segmentation.learning.predictor import Predictor
+        from unet_segmentation.parameters.evaluation import InferenceParameters
+
+        values = json.loads(Path(context.artifacts["inference"]).read_text(encoding="utf-8"))
+        weights = Path(context.artifacts["weights"])
+        self._predictor = Predictor.from_file(weights, InferenceParameters.model_validate(values))
+
+    def predict(
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Segment images.
+
+        Args:
+            context: of MLflow.
+            model_input: one image (height, width, channels), a batch of them, or a list of images of any sizes.
+            params: none.
+
+        Returns:
+            Class ids, uint8: (height, width), (n, height, width), or a list of masks.
+        """
+        if isinstance(model_input, list):
+            return [self._predictor.predict(np.asarray(image)) for image in model_input]
+        if model_input.ndim == 3:
+            return self._predictor.predict(model_input)
+        return np.stack([self._predictor.predict(image) for image in model_input])
+
+
+mlflow.models.set_model(SegmentationModel())

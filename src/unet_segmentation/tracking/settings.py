@@ -1,0 +1,140 @@
+"""The settings of `conf/base/tracking.yml`, and which MLflow store they mean."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from unet_segmentation.errors import ConfigurationError, TrackingError
+from unet_segmentation.parameters.base import StrictModel
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+WAYS_OUT = (
+    f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/tracking.yml), unset it to use a store of the "
+    "project's own, or run without tracking (enabled: false in conf/local/tracking.yml)."
+)
+
+
+class TrackingSettings(StrictModel):
+    """What is tracked, and where.
+
+    Attributes:
+        enabled: whether anything is tracked.
+        uri: MLflow's store; null is `mlflow.db` at the project's root. The variable MLFLOW_TRACKING_URI goes before it.
+        experiment: null is the problem's name.
+        run_name: null is a short one made of the network's name and the time.
+        system_metrics: whether CPU, memory, disk, network and GPU are measured beside the run.
+        system_metrics_seconds: how often.
+        timeout_seconds: how long a server may take to answer one request.
+        flush_seconds: how long the end of a run waits for a server that does not answer.
+    """
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str | None = None
+    run_name: str | None = None
+    system_metrics: bool = True
+    system_metrics_seconds: float = Field(default=5.0, ge=0.5)
+    timeout_seconds: float = Field(default=10.0, gt=0)
+    flush_seconds: float = Field(default=15.0, ge=0)
+
+
+def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
+    """Check the settings.
+
+    Raises:
+        ConfigurationError: names every key that is wrong and, for an unknown one, the nearest that exists.
+    """
+    try:
+        return TrackingSettings.model_validate(dict(values))
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(problem)}" for problem in error.errors(include_url=False))
+        raise ConfigurationError(f"tracking.yml is not valid:\n{lines}") from None
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]} (given: {problem['input']!r})"
+    known = list(TrackingSettings.model_fields)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"{key}: there is no such setting; " + (f"did you mean {near[0]!r}?" if near else f"known: {known}")
+
+
+def store_uri(settings: TrackingSettings, root: Path) -> str:
+    """Say which MLflow store is meant: the environment's, else the settings', else the project's own.
+
+    A relative SQLite path is taken from the project's root, whatever the current directory.
+    """
+    uri = os.environ.get(URI_VARIABLE) or settings.uri or "sqlite:///mlflow.db"
+    prefix = "sqlite:///"
+    if uri.startswith(prefix):
+        return prefix + (root / uri.removeprefix(prefix)).resolve().as_posix()
+    return uri.rstrip("/")
+
+
+def is_local(uri: str) -> bool:
+    """Whether the store is a SQLite file of this machine."""
+    return uri.startswith("sqlite:///")
+
+
+def is_server(uri: str) -> bool:
+    """Whether the store is an MLflow server."""
+    return urlsplit(uri).scheme in {"http", "https"}
+
+
+def check_store(uri: str, timeout: float) -> None:
+    """Make sure, within seconds and without MLflow, that the store is there.
+
+    Raises:
+        TrackingError: names the address, what is wrong, and the ways out.
+    """
+    if is_local(uri):
+        _check_database(Path(uri.removeprefix("sqlite:///")))
+    elif is_server(uri):
+        _check_server(uri, min(timeout, 5.0))
+    elif urlsplit(uri).scheme in {"", "file"} or Path(uri).exists():
+        raise TrackingError(
+            f"MLflow no longer keeps runs in folders, and {uri!r} names one. Use a SQLite file "
+            f"(sqlite:///mlflow.db) or a server (http://...). {WAYS_OUT}"
+        )
+
+
+def _check_database(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(path, timeout=2) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise TrackingError(f"The MLflow store {path} cannot be opened: {error}. {WAYS_OUT}") from error
+    if not os.access(path, os.W_OK):
+        raise TrackingError(f"The MLflow store {path} cannot be written to: no permission. {WAYS_OUT}")
+
+
+def _check_server(uri: str, timeout: float) -> None:
+    import requests
+
+    try:
+        answer = requests.get(f"{uri}/health", timeout=timeout)
+    except requests.RequestException as error:
+        reason = str(error.__context__ or error) if isinstance(error, requests.Timeout) else _short(error)
+        raise TrackingError(f"The MLflow server at {uri} cannot be reached: {reason}. {WAYS_OUT}") from error
+    if answer.status_code >= 500:
+        raise TrackingError(f"The MLflow server at {uri} answers {answer.status_code} {answer.reason}. {WAYS_OUT}")
+
+
+def _short(error: BaseException) -> str:
+    """Give the innermost reason of an error of requests, such as `Connection refused`."""
+    text = str(error)
+    for part in ("Connection refused", "Name or service not known", "Network is unreachable", "timed out"):
+        if part in text:
+            return part.lower()
+    return text

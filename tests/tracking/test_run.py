@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import mlflow
+import pandas as pd
+import pytest
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import TrackingError
+from unet_segmentation.tracking.run import start_run
+from unet_segmentation.tracking.settings import TrackingSettings
+from unet_segmentation.tracking.spool import FOLDER
+
+PARAMETERS = {"network": {"architecture": "unet", "encoder": "resnet18"}, "classes": ["a", "b"], "seed": None}
+
+
+def begin(root, **settings):
+    settings = {"system_metrics": False, "flush_seconds": 20, **settings}
+    return start_run(
+        TrackingSettings(**settings), root=root, problem="cells", parameters=PARAMETERS, command="kedro run"
+    )
+
+
+def client_of(root):
+    return mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the store belongs to the project's root, whatever the current directory
+    began = time.perf_counter()
+    run = begin(root, system_metrics=True, system_metrics_seconds=0.5)
+    assert tracking.current() is run
+    figure = tmp_path / "curves.json"
+    figure.write_text('{"data": [{"y": [1, 2], "type": "scatter"}], "layout": {}}')
+    note = tmp_path / "note.md"
+    note.write_text("first")
+    threads = [threading.Thread(target=lambda e=e: run.log_metrics({"train/loss": 1 / e}, step=e)) for e in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run.log_metrics({"odd/nan": float("nan")}, time=1_000_000.5)
+    run.set_tags({"data.sha256": "0" * 64})
+    run.log_artifact(note, "notes")
+    note.unlink()  # what was logged no longer depends on the file
+    run.log_figure_html(figure, "figures")
+    samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "split": ["train", "train", "test"], "height": [8, 8, 8]})
+    run.log_dataset(samples, "cells", "https://example.org/cells.zip")
+    said = time.perf_counter() - began
+    run_id = run.run_id
+    time.sleep(1.2)
+    outcome = run.finish("FINISHED")
+    assert said < 1.0, "saying something must not wait for MLflow"
+    assert outcome.message is None
+    assert outcome.link.endswith(f"/runs/{run_id}?workflowType=machine_learning")
+    assert not (root / FOLDER).exists()
+    assert tracking.current().enabled is False
+
+    client = client_of(root)
+    stored = client.get_run(run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.info.run_name.startswith("unet resnet18 · ")
+    assert stored.data.params == {
+        "network.architecture": "unet",
+        "network.encoder": "resnet18",
+        "classes": '["a","b"]',
+        "seed": "null",
+    }
+    points = client.get_metric_history(run_id, "train/loss")
+    assert sorted((point.step, point.value) for point in points) == [(e, 1 / e) for e in range(1, 9)]
+    (nan,) = client.get_metric_history(run_id, "odd/nan")
+    assert nan.timestamp == 1_000_000_500
+    assert stored.data.metrics["system/cpu_utilization_percentage"] >= 0
+    assert stored.data.tags["problem"] == "cells"
+    assert stored.data.tags["data.sha256"] == "0" * 64
+    assert "version.torch" in stored.data.tags
+    assert {item.path for item in client.list_artifacts(run_id)} >= {"notes", "figures"}
+    page = client.download_artifacts(run_id, "figures/curves.html")
+    with open(page) as stream:
+        html = stream.read()
+    assert "plotly.js v" in html
+    assert 'src="http' not in html
+    splits = {entry.tags[0].value: entry.dataset.name for entry in stored.inputs.dataset_inputs}
+    assert splits == {"train": "cells train", "test": "cells test"}
+    assert stored.info.artifact_uri.startswith((root / "mlartifacts").as_uri())
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_second_run_goes_into_the_same_experiment(root):
+    ids = []
+    for status in ("FINISHED", "FAILED"):
+        run = begin(root)
+        ids.append((run.run_id, run.experiment_id))
+        run.finish(status, None if status == "FINISHED" else "masks/a.png: undeclared value 7")
+    assert ids[0][1] == ids[1][1]
+    failed = client_of(root).get_run(ids[1][0])
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["failure"] == "masks/a.png: undeclared value 7"
+    assert "undeclared value 7" in failed.data.tags["mlflow.note.content"]
+
+
+def test_what_mlflow_refuses_stops_nothing(root):
+    run = begin(root)
+    run_id = run.run_id
+    run.log_params({"network.encoder": "resnet34"})  # was resnet18: MLflow refuses to change a parameter
+    run.log_metrics({"a bad name: ?": 1.0, "good": 2.0})
+    run.log_metrics({"fine": 1.0})
+    outcome = run.finish("FINISHED")
+    assert "refused" in outcome.message
+    stored = client_of(root).get_run(run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params["network.encoder"] == "resnet18"
+    assert stored.data.metrics["fine"] == 1.0
+
+
+def test_a_run_whose_process_is_killed_is_closed_as_killed(root):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        run = begin(root)
+        run.log_metrics({"train/loss": 0.5}, step=3)
+        os.write(writing, (run.run_id or "").encode())
+        time.sleep(60)
+        os._exit(0)
+    run_id = os.read(reading, 100).decode()
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    client, until = client_of(root), time.monotonic() + 30
+    while client.get_run(run_id).info.status == "RUNNING" and time.monotonic() < until:
+        time.sleep(0.1)
+    stored = client.get_run(run_id)
+    assert stored.info.status == "KILLED"
+    assert stored.data.metrics == {"train/loss": 0.5}
+    while (root / FOLDER).exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not (root / FOLDER).exists()
+
+
+def test_a_store_that_is_no_database(root):
+    (root / "mlflow.db").write_text("this is no database, and longer than a header of SQLite would be" * 9)
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened"):
+        begin(root)
+
+
+def test_a_deleted_experiment_is_named_before_long(root):
+    run = begin(root)
+    experiment = run.experiment_id
+    run.finish("FINISHED")
+    client_of(root).delete_experiment(experiment)
+    run = begin(root)
+    with pytest.raises(TrackingError, match="'cells' was deleted"):
+        run.check(wait=True)
+    assert not (root / FOLDER).exists()
+    assert not tracking.current().enabled
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///somewhere/mlruns"])
+def test_a_folder_is_no_store(root, uri):
+    with pytest.raises(TrackingError, match="no longer keeps runs in folders"):
+        begin(root, uri=uri)
