@@ -162,6 +162,7 @@ def report(
     evaluation: EvaluationParameters,
     metrics: dict[str, Any],
     image_scores: pd.DataFrame,
+    confusion: pd.DataFrame,
     confusion_matrix: Any,  # noqa: ANN401 - a Plotly figure
     class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
@@ -175,6 +176,7 @@ def report(
 ) -> str:
     """Write everything about the run into one HTML page that opens without a network."""
     from unet_segmentation.figures.report import render_report
+    from unet_segmentation.scoring.counting import total_matrix
 
     return render_report(
         problem=problem,
@@ -183,6 +185,7 @@ def report(
         split=evaluation.split,
         metrics=metrics,
         image_scores=image_scores,
+        pixels=total_matrix(confusion, len(classes)).sum(axis=1),
         charts={"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores},
         pictures={"gallery": gallery, "augmentation": augmentation_preview},
         verdict=verdict,

@@ -55,6 +55,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "evaluation": "params:evaluation",
                     "metrics": "metrics",
                     "image_scores": "image_scores",
+                    "confusion": "confusion",
                     "confusion_matrix": "confusion_matrix",
                     "class_scores": "class_scores",
                     "training_curves": "training_curves",

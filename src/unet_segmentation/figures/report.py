@@ -1,0 +1,227 @@
+"""One HTML page about a run: it opens without a network, on a phone, and prints."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from unet_segmentation.figures.pictures import class_colours
+from unet_segmentation.parameters.source import SourceParameters
+from unet_segmentation.scoring.metrics import describe, slugs
+
+HEADLINES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "article/dice_smooth1")
+FEW_IMAGES = 20  # with fewer, a score says little about images that were not looked at
+WORST_IMAGES, FINDINGS = 20, 50  # rows shown
+TONES = {"error": "bad", "warning": "warn"}
+
+
+def render_report(
+    *,
+    problem: str,
+    source: SourceParameters,
+    classes: Sequence[str],
+    split: str,
+    metrics: Mapping[str, float | None],
+    image_scores: pd.DataFrame,
+    pixels: NDArray,
+    charts: Mapping[str, go.Figure],
+    pictures: Mapping[str, Path],
+    verdict: Mapping[str, Any],
+    findings: pd.DataFrame,
+    profile: Mapping[str, Any],
+    network: Mapping[str, Any],
+    plan: Mapping[str, Any],
+) -> str:
+    """Render the page.
+
+    Args:
+        problem: its name.
+        source: where the data came from.
+        classes: names of the classes.
+        split: the split that was scored.
+        metrics: every score by name; None where undefined.
+        image_scores: a row per image, the worst first.
+        pixels: (classes,) counted pixels of each class in the split.
+        charts: Plotly figures named curves, confusion and classes.
+        pictures: PNG files named gallery and augmentation.
+        verdict: what the inspection of the data came to.
+        findings: columns severity, kind, sample_id, file, message.
+        profile: statistics of the training split.
+        network: the network's specification.
+        plan: the plan of the training.
+
+    Returns:
+        HTML that fetches nothing.
+    """
+    from plotly.offline import get_plotlyjs
+
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html")
+    per_class = _per_class(classes, metrics, pixels)
+    shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
+    return template.render(
+        problem=problem,
+        split=split,
+        subtitle=_subtitle(classes, image_scores, split, network),
+        verdict=_verdict(verdict, findings, per_class, image_scores, metrics),
+        cautions=_cautions(image_scores, split, per_class),
+        tiles=[_tile(name, metrics) for name in HEADLINES if name in metrics],
+        all_scores=[_score(name, value) for name, value in metrics.items() if "/class/" not in name],
+        per_class=per_class,
+        metrics=metrics,
+        worst=image_scores.head(WORST_IMAGES).astype(object).where(image_scores.notna(), None).to_dict("records"),
+        pictures={name: _data_uri(path) for name, path in pictures.items()},
+        charts={name: _embedded(figure) for name, figure in charts.items()},
+        plotly=get_plotlyjs().replace("</script", "<\\/script"),
+        data_card=_data_card(source, profile, classes),
+        findings=shown_findings,
+        more_findings=max(0, len(findings) - len(shown_findings)),
+        network=_rows(network, skipped={"classes", "mean", "std"}),
+        plan=_rows(plan),
+    )
+
+
+def _subtitle(classes: Sequence[str], image_scores: pd.DataFrame, split: str, network: Mapping[str, Any]) -> str:
+    parts = [str(network.get("architecture", "network")), str(network.get("encoder") or "")]
+    name = " with ".join(part for part in parts if part)
+    return f"Semantic segmentation into {len(classes)} classes by {name}, scored on {_images(image_scores)} ({split})"
+
+
+def _verdict(
+    verdict: Mapping[str, Any],
+    findings: pd.DataFrame,
+    per_class: Sequence[Mapping[str, Any]],
+    image_scores: pd.DataFrame,
+    metrics: Mapping[str, float | None],
+) -> dict[str, str]:
+    """Say in two sentences how good the network is, and whether the data can be trusted."""
+    errors, warnings = (int((findings["severity"] == severity).sum()) for severity in ("error", "warning"))
+    tone = "bad" if errors else "warn" if warnings else "good"
+    data = "no errors" if not errors else f"{errors} error{'s' * (errors != 1)}"
+    data += f" and {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    scored = [row for row in per_class if row["iou"] is not None]
+    sentence = f"Inspection of the data: {data}."
+    if scored:
+        weakest = min(scored, key=lambda row: row["iou"])
+        sentence += f" Weakest class: {weakest['name']} (IoU {weakest['iou']:.3f})."
+    if len(image_scores) and pd.notna(image_scores["iou/image_mean"].iloc[0]):
+        worst = image_scores.iloc[0]
+        sentence += f" Worst image: {worst['sample_id']} (IoU {worst['iou/image_mean']:.3f})."
+    dice = metrics["dice/mean"]
+    headline = "No score is defined" if dice is None else f"Mean Dice {dice:.3f} on {_images(image_scores)}"
+    return {"tone": tone, "headline": headline, "sentence": sentence}
+
+
+def _images(image_scores: pd.DataFrame) -> str:
+    return f"{len(image_scores):,} image{'s' * (len(image_scores) != 1)}"
+
+
+def _cautions(image_scores: pd.DataFrame, split: str, per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = []
+    if len(image_scores) < FEW_IMAGES:
+        found.append(
+            f"Only {_images(image_scores)} were scored: another choice of test images could give quite other figures."
+        )
+    if split != "test":
+        found.append(f"These are scores of the {split} split, not of images that training never touched.")
+    missing = [row["name"] for row in per_class if not row["pixels"]]
+    if missing:
+        found.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
+    return found
+
+
+def _tile(name: str, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+    metric = describe(name)
+    assert metric is not None
+    return {"title": metric.title, "value": metrics[name], "definition": f"{metric.formula}; {metric.aggregation}"}
+
+
+def _score(name: str, value: float | None) -> dict[str, Any]:
+    metric = describe(name)
+    formula, aggregation = (metric.formula, metric.aggregation) if metric else ("", "")
+    return {"name": name, "value": value, "formula": formula, "aggregation": aggregation}
+
+
+def _per_class(classes: Sequence[str], metrics: Mapping[str, float | None], pixels: NDArray) -> list[dict[str, Any]]:
+    total = max(1, int(pixels.sum()))
+    colours = class_colours(len(classes))
+    return [
+        {
+            "name": name,
+            "colour": "#" + bytes(colour).hex(),
+            "pixels": int(count),
+            "share": int(count) / total,
+            **{measure: metrics.get(f"{measure}/class/{slug}") for measure in ("dice", "iou", "precision", "recall")},
+        }
+        for name, slug, colour, count in zip(classes, slugs(classes), colours, pixels, strict=True)
+    ]
+
+
+def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
+    severity = str(row.get("severity", "note"))
+    where = row.get("file") or row.get("sample_id") or ""
+    return {
+        "severity": severity,
+        "tone": TONES.get(severity, ""),
+        "kind": str(row.get("kind", "")).replace("_", " "),
+        "where": str(where),
+        "message": str(row.get("message", "")),
+    }
+
+
+def _data_card(source: SourceParameters, profile: Mapping[str, Any], classes: Sequence[str]) -> list[tuple[str, str]]:
+    if source.generator is not None:
+        origin = f"drawn by the embedded generator {source.generator.name} (seed {source.generator.seed})"
+    elif source.folder is not None:
+        origin = source.folder
+    else:
+        origin = ", ".join(archive.url for archive in source.archives) or str(source.archive)
+    rows = [("Origin", origin), ("Licence", source.licence), ("Citation", source.citation or "none stated")]
+    return rows + _rows(profile, classes=classes)
+
+
+def _rows(
+    values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset(), classes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Flatten a JSON object to lines for a table; a list with a value per class gets the classes' names."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = str(key).replace("_", " ")
+        if key in skipped or value is None or value in ([], {}):
+            continue
+        if isinstance(value, Mapping):
+            rows += [(f"{name}: {inner}", text) for inner, text in _rows(value, skipped, classes)]
+        else:
+            rows.append((name[:1].upper() + name[1:], _text(value, classes)))
+    return rows
+
+
+def _text(value: Any, classes: Sequence[str] = ()) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        if len(value) == len(classes) and all(isinstance(part, int | float) for part in value):
+            return _text(dict(zip(classes, value, strict=True)))
+        return ", ".join(map(_text, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _embedded(figure: go.Figure) -> str:
+    """Write a figure as JSON that cannot end the script it stands in."""
+    return str(figure.to_json()).replace("<", "\\u003c")
