@@ -2,29 +2,152 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import os
+import re
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import CONTEXT_SETTINGS
+from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
 
-from unet_segmentation.errors import project_error
+from unet_segmentation.errors import ProjectError, causes, project_error
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status, as shells have it
 
 
-class _RunCommand(click.Command):
-    """``kedro run`` whose project errors end as one message instead of a traceback."""
+class _Command(click.Command):
+    """A command whose errors that a user can mend end as one message instead of a traceback."""
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
-        try:
+        with plain_errors():
             return super().invoke(context)
-        except Exception as error:
-            known = project_error(error)
-            if known is None or os.environ.get("UNET_TRACEBACK"):
-                raise
-            click.echo(f"\n{click.style('Error:', fg='red', bold=True)} {known}", err=True)
-            sys.exit(1)
+
+
+class _RunCommand(_Command):
+    """``kedro run``: also closes the tracked run when it is interrupted."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
+        with _interruptible():
+            return super().invoke(context)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show a known error as one message, with exit status 1; UNET_TRACEBACK=1 shows where it came from."""
+    try:
+        yield
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get("UNET_TRACEBACK"):
+            raise
+        click.echo(f"\n{click.style('Error:', fg='red', bold=True)} {message}", err=True)
+        sys.exit(1)
+
+
+def explain(error: BaseException) -> str | None:
+    """Say what went wrong in words for the user; None where only a programmer can tell."""
+    if known := project_error(error):
+        return str(known)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+            where = f" {cause.filename} could not be written." if cause.filename else ""
+            return f"The disk is full.{where} Free some space, or move the project's data folder, and run again."
+        if isinstance(cause, FileNotFoundError) and cause.filename and _is_data(cause.filename):
+            return f"{cause.filename} is not there: run the pipeline that makes it first (kedro run --pipelines ...)."
+        if isinstance(cause, ValueError) and (message := _unknown_name(str(cause))):
+            return message
+    return None
+
+
+def _is_data(path: Any) -> bool:  # noqa: ANN401 - text or a path
+    return "data" in Path(str(path)).parts
+
+
+def _unknown_name(message: str) -> str | None:
+    """Turn Kedro's complaint about a pipeline, node, tag or dataset that is not there into one that helps."""
+    from kedro.framework.project import pipelines
+
+    if found := re.search(r"Failed to find the pipeline named '([^']+)'", message):
+        pipelines.set_requested(None)
+        return _not_there("pipeline", found[1], [name for name in pipelines if name != "__default__"])
+    if found := re.search(r"Pipeline does not contain nodes? named \[?'([^']+)'", message):
+        return _not_there("node", found[1], [node.name for node in pipelines["__default__"].nodes])
+    if found := re.search(r"Pipeline does not contain datasets? named \[?'([^']+)'", message):
+        return _not_there("dataset", found[1], sorted(pipelines["__default__"].datasets()))
+    if re.search(r"Pipeline contains no nodes (after applying|with)", message):
+        return message.splitlines()[0]
+    return None
+
+
+def _not_there(kind: str, name: str, known: list[str]) -> str:
+    ends = {entry.rpartition(".")[2]: entry for entry in known}  # `train` for `training.train`
+    near = difflib.get_close_matches(name.rpartition(".")[2], ends, n=1, cutoff=0.5)
+    near = [ends[near[0]]] if near else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    shown = [entry for entry in known if not entry.startswith("params:")]
+    return f"There is no {kind} {name!r}. {hint}Known: {', '.join(shown)}."
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End on Ctrl-C and SIGTERM with the run closed as KILLED, whatever a library makes of the signal."""
+    received: list[signal.Signals] = []
+
+    def remember(number: int, frame: Any) -> None:  # noqa: ANN401 - an interpreter frame
+        received.append(signal.Signals(number))
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(INTERRUPTED[signal.SIGTERM])
+
+    try:
+        before = {number: signal.signal(number, remember) for number in INTERRUPTED}
+    except ValueError:  # not in the main thread: signals are somebody else's matter
+        before = {}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, KeyboardInterrupt) and not received:
+            received.append(signal.SIGINT)
+        if not received:  # an error that was shown already
+            _close_tracking("FAILED", "The run ended with an error before its first node.")
+            raise
+        _interrupted(received[0])
+    except Exception:
+        if received:  # a library made an error of the signal
+            _interrupted(received[0])
+        _close_tracking("FAILED", "The run ended with an error outside its nodes.")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(number: signal.Signals) -> None:
+    """Close the run, say so in one line, and leave with the status that shells expect."""
+    word = "Ctrl-C" if number == signal.SIGINT else number.name
+    _close_tracking("KILLED", f"Interrupted by {word}.")
+    click.echo(f"\nInterrupted by {word}. What was finished is kept; kedro run starts again.", err=True)
+    os_exit = INTERRUPTED[number]
+    sys.exit(os_exit)
+
+
+def _close_tracking(status: str, reason: str) -> None:
+    from unet_segmentation import tracking
+
+    if tracking.current().enabled:
+        from unet_segmentation.hooks import finish_run, last_words
+
+        finish_run(status, reason)
+        for line in last_words()[1:]:
+            click.echo(line, err=True)
 
 
 @click.group(context_settings=CONTEXT_SETTINGS, name=__file__)
@@ -40,3 +163,64 @@ run = _RunCommand(
     context_settings=kedro_run.context_settings,
 )
 cli.add_command(run)
+
+
+def _project(environment: str | None) -> tuple[Path, Any]:
+    """Give the project's root and its tracking settings."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+    from kedro.utils import find_kedro_project
+
+    from unet_segmentation.hooks import tracking_settings
+
+    root = find_kedro_project(Path.cwd())
+    if root is None:
+        raise ProjectError("There is no Kedro project here: change to the project's folder.")
+    bootstrap_project(root)
+    with KedroSession.create(project_path=root, env=environment) as session:
+        return root, tracking_settings(session.load_context().config_loader)
+
+
+@cli.command("mlflow-ui", cls=_Command)
+@env_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=5000, show_default=True, help="Port to listen at.")
+def mlflow_ui(env: str | None, host: str, port: int) -> None:
+    """Show all runs in the browser: MLflow's pages over the project's store."""
+    from unet_segmentation.tracking.settings import check_store, is_server, store_uri
+
+    root, settings = _project(env)
+    uri = store_uri(settings, root)
+    check_store(uri, settings.timeout_seconds)
+    page = "/#/experiments?workflowType=machine_learning"
+    if is_server(uri):
+        click.echo(f"The runs are on a server already: {uri}{page}")
+        return
+    click.echo(f"MLflow starts at http://{host}:{port}{page} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--default-artifact-root", (root / "mlartifacts").as_uri(), "--host", host, "--port", str(port)]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    try:
+        done = subprocess.run([*command, "--workers", "1"], check=False, env={**os.environ, **environment})
+    except KeyboardInterrupt:
+        return
+    sys.exit(done.returncode)
+
+
+@cli.group("tracking")
+def tracking_group() -> None:
+    """What runs have told MLflow, or still have to."""
+
+
+@tracking_group.command("send", cls=_Command)
+@env_option
+def tracking_send(env: str | None) -> None:
+    """Send to MLflow what earlier runs could not, because its server was away."""
+    from unet_segmentation.tracking.sender import prepare_environment, send_leftovers
+
+    root, settings = _project(env)
+    prepare_environment(settings.timeout_seconds)
+    complete, waiting = send_leftovers(root)
+    if waiting:
+        raise ProjectError(f"{waiting} of {complete + waiting} runs could not be sent: their MLflow server is away.")
+    click.echo(f"Sent what {complete} runs had left." if complete else "Nothing is left to send.")

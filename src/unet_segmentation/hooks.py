@@ -1,9 +1,344 @@
 """Kedro hooks: what happens around a run. Heavy imports stay inside the methods."""
 
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import ConfigurationError, project_error
+
+log = logging.getLogger(__name__)
+
+WORTH_SAYING = 1.0  # seconds; a node that took longer says so
+HEADLINES = ("dice/mean", "iou/mean")
+
 
 class TrackingHooks:
-    """Placeholder until tracking lands."""
+    """Opens one MLflow run per `kedro run`, logs what the catalog's metadata says, and closes it as it ended.
+
+    A catalog entry says `metadata: {mlflow: {artifact: FOLDER}}` to be logged as a file, and
+    `metadata: {mlflow: {metrics: PREFIX}}` to have its numbers logged as `PREFIX/name`.
+    """
+
+    def __init__(self) -> None:
+        self._context: Any = None
+        self._run: Any = None
+        self._pending: Mapping[str, Any] | None = None
+        self._opening = threading.Lock()
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:  # noqa: ANN401 - a Kedro context
+        """Remember where the settings are."""
+        self._context = context
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+        """Open the run, before anything is downloaded; with --only-missing-outputs, before the first node that runs.
+
+        Raises:
+            TrackingError: the store cannot be reached.
+            ConfigurationError: tracking.yml is wrong.
+        """
+        self._run, self._pending = None, run_params
+        if not run_params.get("only_missing_outputs"):
+            self._open()
+
+    @hook_impl
+    def before_node_run(self) -> None:
+        """Stop the run if a local store, opened beside it, turned out not to work."""
+        self._open()
+        if self._run is not None:
+            self._run.check()
+
+    def _open(self) -> None:
+        with self._opening:
+            if self._pending is None:
+                return
+            run_params, self._pending = self._pending, None
+            settings = tracking_settings(self._context.config_loader)
+            if settings.enabled:
+                from unet_segmentation.tracking.run import start_run
+
+                parameters = self._context.params
+                names = run_params.get("pipeline_names") or ["__default__"]
+                self._run = start_run(
+                    settings,
+                    root=Path(self._context.project_path),
+                    problem=str(parameters.get("problem", "unnamed")),
+                    parameters=parameters,
+                    command=command_line(),
+                    tags={"pipelines": ", ".join(sorted(names))},
+                )
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Log a result as its catalog entry says."""
+        run = tracking.current()
+        if not run.enabled:
+            return
+        with _never_stopping_the_run(dataset_name):
+            self._log(run, dataset_name, data)
+
+    def _log(self, run: tracking.Run, name: str, data: Any) -> None:  # noqa: ANN401
+        dataset = self._catalog[name]
+        wanted = (getattr(dataset, "metadata", None) or {}).get("mlflow") or {}
+        path = _path_of(dataset)
+        if "metrics" in wanted:
+            from unet_segmentation.tracking.run import numbers_of
+
+            run.log_metrics(numbers_of(data, wanted["metrics"]))
+        if "artifact" in wanted and path is not None and path.exists():
+            plotly = type(dataset).__name__ == "PlotlyDataset"
+            (run.log_figure_html if plotly else run.log_artifact)(path, wanted["artifact"])
+        if name == "samples":
+            parameters = self._context.params
+            run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
+        if name == "profile" and isinstance(data, Mapping) and "data_sha256" in data:
+            run.set_tags({"data.sha256": data["data_sha256"]})
+
+    @hook_impl
+    def after_catalog_created(self, catalog: Any) -> None:  # noqa: ANN401 - a Kedro catalog
+        """Remember the catalog: its entries say what is logged."""
+        self._catalog = catalog
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Close the run."""
+        finish_run("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Close the run with the reason."""
+        known = project_error(error)
+        finish_run("FAILED", str(known) if known else f"{type(error).__name__}: {error}")
 
 
 class ConsoleHooks:
-    """Placeholder until tracking lands."""
+    """Says what a person wants to know of a run: which node is at work, and at the end where to look."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._saved: set[str] = set()
+        self._count = self._total = 0
+        self._context: Any = None
+        self._catalog: Any = None
+        self._begin = time.perf_counter()
+        self._metrics: Mapping[str, Any] = {}
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:  # noqa: ANN401
+        """Remember the problem's name."""
+        self._context = context
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:  # noqa: ANN401
+        """Make sure that what the run starts from is there.
+
+        Raises:
+            ConfigurationError: an input was not made yet; the message says by which pipeline.
+        """
+        plain_lines_in_files()
+        self._begin, self._count, self._total = time.perf_counter(), 0, len(pipeline.nodes)
+        self._catalog = catalog
+        self._saved.clear()
+        if not run_params.get("only_missing_outputs"):
+            check_inputs(pipeline, catalog, self._problem)
+        log.info("%s: %d nodes", self._problem, self._total)
+
+    @property
+    def _problem(self) -> str:
+        return str(self._context.params.get("problem", "")) if self._context else ""
+
+    @hook_impl
+    def before_node_run(self, node: Any) -> None:  # noqa: ANN401 - a Kedro node
+        """Say which node starts."""
+        self._count += 1
+        self._started[node.name] = time.perf_counter()
+        log.info("%*d/%d %s", len(str(self._total)), self._count, self._total, node.name)
+
+    @hook_impl
+    def after_node_run(self, node: Any) -> None:  # noqa: ANN401
+        """Say how long it took, if it was long."""
+        seconds = time.perf_counter() - self._started.pop(node.name)
+        if seconds >= WORTH_SAYING:
+            log.info("%s %s took %s", " " * (2 * len(str(self._total)) + 1), node.name, duration(seconds))
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Remember what this run has made."""
+        self._saved.add(dataset_name)
+        if dataset_name == "metrics" and isinstance(data, Mapping):
+            self._metrics = data
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Say how it went and where to look."""
+        scores = [f"{name} {self._metrics[name]:.4f}" for name in HEADLINES if self._metrics.get(name) is not None]
+        seconds = duration(time.perf_counter() - self._begin)
+        lines = [f"Done in {seconds}" + (f": {', '.join(scores)}" if scores else "")]
+        if self._count == 0:
+            lines = ["Nothing to do: every output is there."]
+        if (report := self._report()) is not None:
+            lines.append(f"Report     {report}")
+        lines.append(f"Kedro-Viz  kedro viz run --env {self._problem}")
+        lines += last_words()
+        from rich import get_console
+
+        console = get_console()
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _report(self) -> str | None:
+        if "report" not in self._catalog:
+            return None
+        path = _path_of(self._catalog["report"])
+        if path is None or not path.is_file() or self._count == 0:
+            return None
+        return f"{path}{'' if 'report' in self._saved else ' (of an earlier run)'}"
+
+
+# -- tracking
+
+
+def tracking_settings(config_loader: Any) -> Any:  # noqa: ANN401 - a TrackingSettings
+    """Read the settings of tracking.yml through Kedro's configuration.
+
+    Raises:
+        ConfigurationError: a setting is wrong or not known.
+    """
+    from kedro.config import MissingConfigException
+
+    from unet_segmentation.tracking.settings import read_settings
+
+    try:
+        return read_settings(config_loader["tracking"])
+    except MissingConfigException:
+        return read_settings({})
+
+
+_last_outcome: Any = None
+
+
+def finish_run(status: str, reason: str | None = None) -> None:
+    """Close the open run, if there is one, and remember what is to be said about it."""
+    global _last_outcome  # noqa: PLW0603 - one run per process
+    run: Any = tracking.current()
+    _last_outcome = run.finish(status, reason) if run.enabled else None
+
+
+def last_words() -> list[str]:
+    """Say where the closed run can be seen, and whether anything of it is still to be sent."""
+    if _last_outcome is None:
+        return []
+    lines = []
+    if link := _last_outcome.link:
+        hint = "   (after: make mlflow)" if link.startswith("http://127.0.0.1:5000/") else ""
+        lines.append(f"MLflow     {link}{hint}")
+    return lines + ([_last_outcome.message] if _last_outcome.message else [])
+
+
+@contextmanager
+def _never_stopping_the_run(what: str) -> Iterator[None]:
+    """Tracking that fails, once a run is under way, is said and passed over."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s was not tracked: %s", what, error)
+        log.debug("%s was not tracked", what, exc_info=True)
+
+
+def command_line() -> str:
+    """Give what the user called."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _path_of(dataset: Any) -> Path | None:  # noqa: ANN401 - a Kedro dataset
+    for name in ("_filepath", "_path"):
+        if (path := getattr(dataset, name, None)) is not None:
+            return Path(str(path))
+    return None
+
+
+def _origin(source: Any) -> str:  # noqa: ANN401 - parameters of the source
+    """Say in one address where the data came from."""
+    if archive := source.get("archive"):
+        return str(archive)
+    for archive in source.get("archives") or ():
+        return str(archive["url"])
+    return str(source.get("folder") or f"generator:{(source.get('generator') or {}).get('name', 'cells')}")
+
+
+# -- before a run
+
+
+def check_inputs(pipeline: Any, catalog: Any, problem: str) -> None:  # noqa: ANN401 - Kedro's
+    """Refuse a partial run whose inputs were not made yet.
+
+    Raises:
+        ConfigurationError: names each missing input, its file, and the pipeline that makes it.
+    """
+    names = [name for name in pipeline.inputs() if not name.startswith(("params:", "parameters"))]
+    missing = sorted(name for name in names if name in catalog and not catalog.exists(name))
+    if not missing:
+        return
+    makers = {name: _maker(name) for name in missing}
+    lines = [f"  {name} ({_path_of(catalog[name])}), made by {makers[name] or 'no pipeline'}" for name in missing]
+    needed = ",".join(sorted({maker for maker in makers.values() if maker}))
+    environment = f" --env {problem}" if problem else ""
+    raise ConfigurationError(
+        "This run starts from what is not there yet:\n"
+        + "\n".join(lines)
+        + f"\nRun what makes it first: kedro run --pipelines {needed}{environment}"
+    )
+
+
+def _maker(dataset: str) -> str | None:
+    """Name the pipeline that makes a dataset."""
+    from kedro.framework.project import pipelines
+
+    pipelines.set_requested(None)
+    found = [name for name, pipeline in pipelines.items() if dataset in pipeline.outputs() | _inner(pipeline)]
+    return next((name for name in found if name != "__default__"), None)
+
+
+def _inner(pipeline: Any) -> set[str]:  # noqa: ANN401 - a Kedro pipeline
+    return pipeline.datasets() - pipeline.inputs()
+
+
+# -- the console
+
+
+def plain_lines_in_files() -> None:
+    """Write plain lines where the output is no terminal: rich ones would be cut at 80 columns there."""
+    from rich import get_console
+
+    if get_console().is_terminal:
+        return
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if type(handler).__name__ == "RichHandler"]:
+        plain = logging.StreamHandler(sys.stdout)
+        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        root.removeHandler(handler)
+        root.addHandler(plain)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as people say it: `8.3 s`, `2 min 5 s`, `1 h 12 min`.
+
+    >>> duration(8.31), duration(125), duration(4320)
+    ('8.3 s', '2 min 5 s', '1 h 12 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
