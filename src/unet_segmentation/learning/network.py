@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, ProjectError
+from unet_segmentation.learning.names import unknown
 from unet_segmentation.learning.paper_unet import PaperUnet
 from unet_segmentation.parameters.training import NetworkParameters
 
@@ -64,9 +64,9 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
         profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units.
 
     Returns:
-        ``architecture, encoder, encoder_depth, upsampling, width, normalization, decoder_channels`` (null where the
-        architecture has no such thing), ``in_channels, classes, mean, std``, ``parameters`` (how many) and
-        ``multiple`` (what height and width of the input must be divisible by).
+        ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
+        (null where the architecture has no such thing), ``in_channels, classes, mean, std``, ``parameters`` (how
+        many) and ``multiple`` (what height and width of the input must be divisible by).
 
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
@@ -74,6 +74,7 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
     specification: dict[str, Any] = {
         "architecture": network.architecture.lower(),
         "encoder": None,
+        "encoder_weights": network.encoder_weights,
         "encoder_depth": network.encoder_depth,
         "upsampling": None,
         "width": None,
@@ -125,6 +126,7 @@ def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **
     header = {"specification": json.dumps(specification), "information": json.dumps(information)}
     with whole(path) as temporary:
         save_file(weights, temporary, metadata=header)
+        temporary.chmod(0o644)  # safetensors makes it private
 
 
 def load_model(path: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
@@ -219,14 +221,6 @@ def _check_encoder_weights(specification: dict[str, Any], weights: str) -> None:
     name = specification["encoder"]
     if name in encoders and weights not in encoders[name]["pretrained_settings"]:
         raise unknown("network.encoder_weights", weights, encoders[name]["pretrained_settings"])
-
-
-def unknown(key: str, name: str, known: Iterable[str]) -> ConfigurationError:
-    """Say that a name is not known, and which are near it."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted(known)[:80])}"
-    return ConfigurationError(f"{key}: there is no {name!r}; {hint}")
 
 
 def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Module:

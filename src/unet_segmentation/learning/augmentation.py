@@ -1,0 +1,161 @@
+"""Augmentation: parameters become a recipe (JSON), the recipe is applied with randomness keyed per sample."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version when imported
+
+import albumentations as A
+import cv2
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.learning.names import unknown
+from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+
+IGNORED = 255
+RECIPE_VERSION = 1
+TRIAL_SIZE = 64
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+Mask = NDArray[np.uint8]
+
+cv2.setNumThreads(0)  # one image is too little work to share; torch has the cores
+
+
+def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: str = "uint8") -> dict[str, Any]:
+    """Turn parameters into a recipe and try every transform on an image like those of the training split.
+
+    Args:
+        augmentation: the parameters.
+        channels: of the images.
+        dtype: of the images, ``uint8`` or ``uint16``.
+
+    Returns:
+        JSON: ``version`` of the recipe's form, and under ``compose`` what ``albumentations.to_dict`` gives, with every
+        default written out, strict, and with 255 (ignored) wherever a transform fills a mask.
+
+    Raises:
+        ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
+            take such images.
+    """
+    transforms = []
+    for number, transform in enumerate(augmentation.transforms):
+        key = f"augmentation.transforms[{number}]"
+        transforms.append(_transform(transform, key))
+        _try(transforms[-1], key, transform.name, channels, dtype)
+    compose = A.to_dict(A.Compose(transforms, strict=True))
+    compose["transform"]["strict"] = True  # albumentations forgets to write it
+    return {"version": RECIPE_VERSION, "compose": _plain(compose)}
+
+
+class Augmenter:
+    """Applies a recipe; what it draws depends on the generator it is given, and on nothing else.
+
+    Args:
+        recipe: what :func:`compose_recipe` returned.
+    """
+
+    def __init__(self, recipe: dict[str, Any]) -> None:
+        if recipe.get("version") != RECIPE_VERSION:
+            raise ConfigurationError(
+                "The augmentation recipe was written by another version: run the augmentation pipeline again"
+            )
+        self.compose = A.from_dict(recipe["compose"]) if recipe["compose"]["transform"]["transforms"] else None
+
+    def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
+        """Give the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
+        if self.compose is None:
+            return image, mask
+        # set_random_seed would give every transform the same first draw, and so make their chances equal
+        self.compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        result = self.compose(image=image, mask=mask)
+        return result["image"].reshape(*result["image"].shape[:2], image.shape[2]), result["mask"]
+
+
+def _transform(transform: TransformParameters, key: str) -> Any:  # noqa: ANN401 - albumentations' classes
+    known = _known()
+    if transform.name not in known:
+        raise unknown(f"{key}.name", transform.name, known)
+    kind = known[transform.name]
+    arguments = dict(transform.parameters)
+    names = inspect.signature(kind.__init__).parameters
+    for argument in arguments:
+        if argument not in names:
+            raise unknown(f"{key}.parameters of {transform.name}", argument, [name for name in names if name != "self"])
+    if issubclass(kind, A.BaseCompose):
+        arguments["transforms"] = _inner(arguments.get("transforms"), key)
+    if "fill_mask" in names:
+        arguments["fill_mask"] = _fill(arguments, names["fill_mask"].default, key)
+    if arguments.get("mask_interpolation", 0) != cv2.INTER_NEAREST:
+        raise ConfigurationError(f"{key}.parameters: mask_interpolation must stay 0 (nearest): masks hold class ids")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # what albumentations merely warns about is a mistake
+            return kind(**arguments)
+    except (ValueError, TypeError, UserWarning) as error:
+        message = str(error).split("\n    For further information")[0]
+        raise ConfigurationError(f"{key}: {transform.name} does not take these parameters: {message}") from error
+
+
+def _known() -> dict[str, type]:
+    kinds = {name: kind for name, kind in vars(A).items() if inspect.isclass(kind)}
+    abstract = {"BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D", "BaseCompose"}
+    unusable = {"Lambda", "Compose", "ReplayCompose", "ToTensorV2", "ToTensor3D"}  # not JSON, or not an image after
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if issubclass(kind, A.BasicTransform | A.BaseCompose) and name not in abstract | unusable
+    }
+
+
+def _inner(transforms: Any, key: str) -> list[Any]:  # noqa: ANN401 - unchecked YAML
+    try:
+        inner = [TransformParameters.model_validate(transform) for transform in transforms]
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{key}.parameters.transforms: give a list of name and parameters") from error
+    return [_transform(transform, f"{key}.parameters.transforms[{number}]") for number, transform in enumerate(inner)]
+
+
+def _fill(arguments: dict[str, Any], default: Any, key: str) -> int | None:  # noqa: ANN401 - what the user wrote
+    """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
+    given = arguments.get("fill_mask")
+    if given not in {None, IGNORED}:
+        raise ConfigurationError(f"{key}.parameters.fill_mask: {given} would draw a class; leave it out (255, ignored)")
+    return None if default is None and given is None else IGNORED
+
+
+def _try(transform: Any, key: str, name: str, channels: int, dtype: str) -> None:  # noqa: ANN401
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
+    mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
+    mask[::2] = 1
+    chance, transform.p = transform.p, 1.0
+    try:
+        result = A.Compose([transform], strict=True, seed=0)(image=image, mask=mask)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{key}: {name} cannot be applied to {dtype} images with {channels} channels: {error}"
+        ) from error
+    finally:
+        transform.p = chance
+    if result["image"].dtype != image.dtype or result["image"].shape[2:] != image.shape[2:]:
+        raise ConfigurationError(
+            f"{key}: {name} changes the images' depth or channels ({dtype}, {channels}); the network normalises itself"
+        )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Make JSON values of tuples and numpy numbers."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,216 @@
+"""Batches: which samples, in which order, cut and augmented how. All of it a function of (seed, epoch, sample)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.learning.augmentation import Augmenter
+
+IGNORED = 255
+TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
+ORDER, PIXELS = 0, 1  # what a random stream is for
+
+Key = tuple[int, int, int]  # epoch, index of the sample, repetition within the epoch
+Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, masks (N, H, W) uint8
+
+
+class Samples(Protocol):
+    """What is needed of packed samples."""
+
+    def shape(self, sample_id: str) -> tuple[int, int, int]: ...  # noqa: D102
+    def image(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray: ...  # noqa: D102
+    def mask(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray[np.uint8]: ...  # noqa: D102
+
+
+class TrainingPatches(Dataset[Batch]):
+    """Square, augmented patches. An item is asked for by its key, so that no worker keeps a random state.
+
+    Args:
+        samples: packed images and masks.
+        sample_ids: of the training split; their order belongs to the randomness.
+        recipe: the augmentation.
+        patch_size: side of a patch, in pixels.
+        seed: of the training.
+    """
+
+    def __init__(
+        self, samples: Samples, sample_ids: Sequence[str], recipe: dict[str, Any], patch_size: int, seed: int
+    ) -> None:
+        self.samples = samples
+        self.sample_ids = list(sample_ids)
+        self.augmenter = Augmenter(recipe)
+        self.patch_size = patch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def __getitem__(self, key: Key) -> tuple[NDArray, NDArray[np.uint8]]:
+        """Cut a random patch (height, width, channels) and its mask, then augment both."""
+        generator = stream(self.seed, PIXELS, *key)
+        sample_id = self.sample_ids[key[1]]
+        height, width, _ = self.samples.shape(sample_id)
+        rows, columns = (_random_crop(side, self.patch_size, generator) for side in (height, width))
+        image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
+        image, mask = self.augmenter(*padded(image, mask, self.patch_size, self.patch_size), generator)
+        if mask.shape != (self.patch_size, self.patch_size):
+            raise ConfigurationError(
+                f"augmentation.transforms: they make patches of {mask.shape[0]}x{mask.shape[1]} pixels out of "
+                f"{self.patch_size}x{self.patch_size}; remove what crops or resizes, or let it end at that size"
+            )
+        return image, mask
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """Make a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
+        return _batch([self[key] for key in keys])
+
+
+class KeyedSampler(Sampler[Key]):
+    """Yields (epoch, index, repetition): every sample once per repetition, reshuffled each time.
+
+    Where an epoch has more keys than samples, further passes follow, each in an order of its own. Lightning calls
+    :meth:`set_epoch`.
+
+    Args:
+        samples: how many there are.
+        length: keys in an epoch.
+        seed: of the training.
+    """
+
+    def __init__(self, samples: int, length: int, seed: int) -> None:
+        self.samples, self.length, self.seed = samples, length, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch (from 0) comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Key]:
+        for start in range(0, self.length, self.samples):
+            repetition = start // self.samples
+            order = stream(self.seed, ORDER, self.epoch, repetition).permutation(self.samples)
+            for index in order[: self.length - start]:
+                yield self.epoch, int(index), repetition
+
+
+class ValidationTiles(Dataset[Batch]):
+    """Whole images, in tiles of at most ``TILE_SIZE`` pixels a side that cover every pixel once.
+
+    An item is a batch of tiles whose padded shapes are equal. Tiles are padded to the multiple that the network needs
+    by reflection; padded pixels are ignored.
+
+    Args:
+        samples: packed images and masks.
+        sample_ids: of the validation split.
+        multiple: what height and width must be divisible by.
+        pixels: pixels that go through the network at once.
+    """
+
+    def __init__(self, samples: Samples, sample_ids: Sequence[str], multiple: int, pixels: int) -> None:
+        self.samples = samples
+        self.sample_ids = list(sample_ids)
+        self.multiple = multiple
+        groups: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        for index, sample_id in enumerate(self.sample_ids):
+            height, width, _ = samples.shape(sample_id)
+            for top in range(0, height, TILE_SIZE):
+                for left in range(0, width, TILE_SIZE):
+                    shape = self._padded(height - top), self._padded(width - left)
+                    groups.setdefault(shape, []).append((index, top, left))
+        self.batches = [
+            (shape, tiles[start : start + size])
+            for shape, tiles in sorted(groups.items())
+            for size in [max(1, pixels // (shape[0] * shape[1]))]
+            for start in range(0, len(tiles), size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Read one batch of tiles."""
+        shape, tiles = self.batches[number]
+        return _batch([self._tile(shape, *tile) for tile in tiles])
+
+    def _tile(self, shape: tuple[int, int], index: int, top: int, left: int) -> tuple[NDArray, NDArray[np.uint8]]:
+        rows, columns = slice(top, top + TILE_SIZE), slice(left, left + TILE_SIZE)
+        sample_id = self.sample_ids[index]
+        image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
+        return padded(image, mask, *shape)
+
+    def _padded(self, side: int) -> int:
+        side = min(side, TILE_SIZE)
+        return -(-side // self.multiple) * self.multiple
+
+
+def training_loader(
+    patches: TrainingPatches, batch_size: int, steps: int, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Load training batches; the same ones whatever the number of workers."""
+    sampler = KeyedSampler(len(patches), batch_size * steps, patches.seed)
+    return _loader(patches, workers, pin_memory, sampler=sampler, batch_size=batch_size)
+
+
+def validation_loader(tiles: ValidationTiles, workers: int = 0, pin_memory: bool = False) -> DataLoader[Batch]:
+    """Load validation batches, always in the same order."""
+    return _loader(tiles, workers, pin_memory, batch_size=None)
+
+
+def padded(image: NDArray, mask: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray, NDArray[np.uint8]]:
+    """Bring image and mask to at least ``height`` x ``width``: reflected on both sides, the added pixels ignored."""
+    missing = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
+    if not any(missing):
+        return image, mask
+    sides = [(gap // 2, gap - gap // 2) for gap in missing]
+    return np.pad(image, [*sides, (0, 0)], mode="reflect"), np.pad(mask, sides, constant_values=IGNORED)
+
+
+def stream(*key: int) -> np.random.Generator:
+    """Give the random stream of a key: well mixed, and the same wherever it is made."""
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def _random_crop(side: int, patch: int, generator: np.random.Generator) -> slice:
+    start = int(generator.integers(max(0, side - patch) + 1))
+    return slice(start, start + patch)
+
+
+def _batch(items: list[tuple[NDArray, NDArray[np.uint8]]]) -> Batch:
+    images = np.stack([image for image, _ in items])
+    if images.dtype == np.uint16:  # torch does little with it
+        images = images.astype(np.int32)
+    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(np.stack([mask for _, mask in items]))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _loader(dataset: Dataset[Batch], workers: int, pin_memory: bool, **options: Any) -> DataLoader[Batch]:  # noqa: ANN401
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread if workers else None,
+        **options,
+    )
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

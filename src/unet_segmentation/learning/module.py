@@ -1,0 +1,149 @@
+"""What Lightning trains: the network, its loss, its optimizer and its scores."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from unet_segmentation.learning.losses import IGNORED, SegmentationLoss
+from unet_segmentation.learning.schedule import learning_rate_factor
+from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
+from unet_segmentation.scoring.metrics import global_scores
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains a segmentation network.
+
+    Sums stay on the device during an epoch and are read once at its end: no step waits for the host.
+
+    Args:
+        network: from raw pixels to logits.
+        plan: of the training.
+        classes: names of the classes.
+    """
+
+    def __init__(self, network: nn.Module, plan: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.plan = plan
+        self.classes = classes
+        self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
+        loss = self.training_parameters.loss
+        self.loss = SegmentationLoss(loss.cross_entropy, loss.dice, plan["class_weights"])
+        decay = self.training_parameters.ema_decay
+        self.average = None if decay is None else MovingAverage(network, decay)
+        self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
+        self.register_buffer("loss_count", torch.zeros(()), persistent=False)
+        self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
+
+    @property
+    def kept_network(self) -> nn.Module:
+        """The network that is validated and kept: the moving average, where there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Give the loss of one batch of patches."""
+        images, masks = batch
+        loss = self.loss(self.network(images), masks)
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Let the moving average follow."""
+        if self.average is not None:
+            self.average.update(self.network)
+
+    def read_loss(self) -> float:
+        """Give the mean loss since it was last read."""
+        mean = (self.loss_sum / self.loss_count).item()
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+        return mean
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Count one batch of tiles."""
+        images, masks = batch
+        logits = self.kept_network(images)
+        pixels = (masks != IGNORED).sum()
+        loss = self.loss(logits, masks)
+        self.loss_sum += loss * pixels
+        self.loss_count += pixels
+        classes = len(self.classes)
+        truth, prediction = masks.long(), logits.argmax(dim=1)
+        cell = torch.where(masks == IGNORED, classes**2, truth * classes + prediction)
+        self.confusion += torch.bincount(cell.flatten(), minlength=classes**2 + 1)
+
+    def read_scores(self) -> dict[str, float]:
+        """Give loss and scores of the validation split since they were last read."""
+        classes = len(self.classes)
+        matrix = self.confusion[:-1].view(classes, classes).cpu().numpy()
+        scores = global_scores(matrix, self.classes)
+        self.confusion.zero_()
+        return {"loss": self.read_loss()} | scores
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - as Lightning wants it
+        """Set up AdamW, and a learning rate that changes with every step."""
+        parameters = self.training_parameters
+        optimizer = make_optimizer(self.network, parameters.optimizer, fused=self.plan["precision"] != "16")
+        steps = self.plan["epochs"] * self.plan["steps_per_epoch"]
+        factor = partial(learning_rate_factor, steps=steps, schedule=parameters.schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **_: object) -> None:
+        """Keep the gradient's norm below the limit."""
+        limit = self.training_parameters.gradient_clip
+        if limit:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+
+
+class MovingAverage(nn.Module):
+    """An exponential moving average of a network's weights and buffers.
+
+    The decay rises with the number of updates n as ``min(decay, (1 + n) / (10 + n))``, so that the first, random
+    weights are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move a little towards ``network``."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1.0 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Store the number of updates with the weights."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Read the number of updates back."""
+        self.updates = state["updates"]
+
+    def train(self, mode: bool = True) -> MovingAverage:
+        """Stay in evaluation mode, whatever the module around does."""
+        return super().train(False)
+
+
+def make_optimizer(network: nn.Module, optimizer: OptimizerParameters, *, fused: bool = True) -> torch.optim.AdamW:
+    """Make AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed."""
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": optimizer.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=fused)

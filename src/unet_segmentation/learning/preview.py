@@ -1,0 +1,38 @@
+"""The first patches that a training will see, made by the very code that makes them for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_segmentation.learning.batches import Samples, TrainingPatches, training_loader
+from unet_segmentation.learning.plan import resolve_patch_size, resolve_steps
+from unet_segmentation.parameters.training import TrainingParameters
+
+
+def first_patches(
+    samples: Samples, sample_ids: Sequence[str], recipe: dict[str, Any], training: TrainingParameters, count: int
+) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
+    """Give the first patches of the first epoch, in the order of the batches.
+
+    Args:
+        samples: packed images and masks.
+        sample_ids: of the training split, as the plan orders them.
+        recipe: of the augmentation.
+        training: the parameters; seed, batch size and patch size decide.
+        count: how many patches.
+
+    Returns:
+        Sample id, image (height, width, channels) and mask (height, width) of each.
+    """
+    patch_size = resolve_patch_size(training, samples, sample_ids)
+    patches = TrainingPatches(samples, sample_ids, recipe, patch_size, training.seed)
+    loader = training_loader(patches, training.batch_size, resolve_steps(training, len(sample_ids)))
+    ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
+    batches = islice(loader, -(-count // training.batch_size))
+    pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]
+    return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]

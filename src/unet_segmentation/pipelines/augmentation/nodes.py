@@ -1,0 +1,45 @@
+"""Nodes of the augmentation pipeline: thin, the work is done in ``unet_segmentation.learning``."""
+
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
+from unet_segmentation.samples.packing import PackedSamples
+
+
+def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str, Any]) -> dict[str, Any]:
+    """Turn the parameters into a recipe, every transform tried on an image like those of the training split."""
+    from unet_segmentation.learning.augmentation import compose_recipe
+
+    return compose_recipe(augmentation, profile["channels"], profile["dtype"])
+
+
+def preview_augmentation(
+    recipe: dict[str, Any],
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    profile: dict[str, Any],
+    training: TrainingParameters,
+    augmentation: AugmentationParameters,
+    classes: list[str],
+) -> Any:  # noqa: ANN401 - a PIL image
+    """Lay out the first patches of the first epoch, each beside its mask.
+
+    Returns:
+        A PIL image.
+    """
+    from unet_segmentation.figures.pictures import class_colours, colour_mask, contact_sheet, displayable
+    from unet_segmentation.learning.plan import labelled_split
+    from unet_segmentation.learning.preview import first_patches
+
+    sample_ids = labelled_split(samples).get("train", [])
+    if not sample_ids:
+        raise DataError("The train split has no sample with a mask: give the data more, or change split")
+    colours = class_colours(len(classes))
+    tiles, captions = [], []
+    for sample_id, image, mask in first_patches(packed, sample_ids, recipe, training, augmentation.preview_samples):
+        tiles += [displayable(image), colour_mask(mask, colours)]
+        captions += [sample_id, ""]
+    return contact_sheet(tiles, columns=8, captions=captions)
