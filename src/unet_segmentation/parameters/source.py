@@ -27,8 +27,8 @@ class ArchiveParameters(StrictModel):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        if not re.match(r"(https?://[^/]+/|file://)", url, flags=re.IGNORECASE):
-            raise ValueError(f"{url!r} must begin with https://, http:// or file:// and name a file")
+        if not re.match(r"(https?://[^/]|file:///)", url, flags=re.IGNORECASE):
+            raise ValueError(f"{url!r} must begin with https://, http:// or file:///")
         return url
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import shutil
@@ -23,7 +24,7 @@ CHUNK = 1 << 20  # bytes
 MAGIC = {
     b"Rar!": "a RAR archive",
     b"7z\xbc\xaf": "a 7-Zip archive",
-    b"PK\x03\x04": "a zip archive whose end is missing",
+    b"PK\x03\x04": "a truncated zip archive",
 }
 JUNK = ("__MACOSX", "._")  # what macOS adds: resource forks, one "AppleDouble" file beside every real one
 
@@ -89,10 +90,8 @@ def digests(members: list[Member], wanted: Callable[[str], bool], advance: Advan
     for member in members:
         if wanted(member.path):
             digest = hashlib.sha256()
-            with member.open() as stream:
-                while chunk := stream.read(CHUNK):
-                    digest.update(chunk)
-                    advance(len(chunk))
+            for chunk in _chunks(member, advance):
+                digest.update(chunk)
             found[member.path] = digest.hexdigest()
     return found
 
@@ -134,10 +133,20 @@ def _write(member: Member, target: Path, archive: Path, advance: Advance) -> Non
         raise SourceError(
             f"{archive} holds {member.path!r}, which stands in the way of a file or folder that is unpacked already."
         ) from error
-    with member.open() as stream, output:
-        while chunk := stream.read(CHUNK):
+    with output:
+        for chunk in _chunks(member, advance):
             output.write(chunk)
+
+
+def _chunks(member: Member, advance: Advance) -> Iterator[bytes]:
+    read = 0
+    with member.open() as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+            read += len(chunk)
             advance(len(chunk))
+    if read != member.size:
+        raise EOFError(f"{member.path!r} has {read} bytes instead of {member.size}")
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -194,6 +203,8 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[Member]:
     end = archive.fileobj.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or any(end):
         raise tarfile.ReadError("its end is missing")
+    while archive.fileobj.read(CHUNK):  # gzip, bzip2 and xz check their sums when they come to their end
+        pass
 
 
 def _checked(path: Path, name: str) -> str:
@@ -230,6 +241,8 @@ def _explained(path: Path) -> Iterator[None]:
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise SourceError(f"{path} is truncated or damaged: {error}.") from error
     except OSError as error:
-        if error.errno is not None:  # the machine's trouble, not the archive's: gzip and bz2 raise without a number
+        # gzip and bz2 raise without a number, a zip that points before its start as an invalid argument. All else is
+        # the machine's trouble, not the archive's.
+        if error.errno not in {None, errno.EINVAL}:
             raise
         raise SourceError(f"{path} is truncated or damaged: {error}.") from error

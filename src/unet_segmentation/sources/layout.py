@@ -202,7 +202,7 @@ def _named(rows: list[tuple[Key, str, list[str]]], layout: Layout, where: str) -
         path = image or masks[0]
         if sample_id in seen:
             raise DataError(
-                f"{seen[sample_id]} and {path} (in {where}) would both be called {sample_id!r}: rename one."
+                f"{seen[sample_id]} and {path} (in {where}) would share the name {sample_id!r}: rename one."
             )
         seen[sample_id] = path
         group = sample_id if layout.group is None else _group(layout.group, name)

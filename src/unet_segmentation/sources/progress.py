@@ -24,7 +24,7 @@ def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
     """
     console = rich.get_console()
     columns = (
-        TextColumn("{task.description}", table_column=None),
+        TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

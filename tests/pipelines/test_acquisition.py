@@ -1,0 +1,328 @@
+"""The four nodes, one after the other, as the pipeline runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.sources.conftest import PAIRS, Site, site, tarred, zipped
+from unet_segmentation.errors import DataError, ProjectError, SourceError
+from unet_segmentation.parameters import GeneratorParameters, SourceParameters, validate_parameters
+from unet_segmentation.pipelines.acquisition import nodes
+from unet_segmentation.sources.content import content_sha256
+
+__all__ = ["site"]  # the fixture
+
+LAYOUT = {"images": "top/images/{id}.png", "masks": "top/masks/{id}.png", "timeout_seconds": 0.3, "retries": 0}
+CONTENT = content_sha256({path: hashlib.sha256(body).hexdigest() for path, body in PAIRS.items()})
+BODY = zipped(PAIRS)
+
+
+class Work:
+    """The working folders of one problem."""
+
+    def __init__(self, root: Path) -> None:
+        self.archives, self.files = root / "data/archives", root / "data/files"
+        self.extracted: dict[str, Any] = {}
+
+    def run(self, **source: object) -> pd.DataFrame:
+        parameters = SourceParameters.model_validate({**LAYOUT, **source})
+        for folder in (self.archives, self.files):
+            folder.mkdir(parents=True, exist_ok=True)  # as the catalog does
+        downloads = json.loads(json.dumps(nodes.download(parameters, self.archives)))
+        verified = json.loads(json.dumps(nodes.verify(downloads, parameters, self.archives)))
+        extracted = nodes.extract(verified, parameters, self.archives, self.files)
+        self.extracted = json.loads(json.dumps(extracted))
+        return nodes.index(self.extracted, parameters)
+
+    def refused(self, **source: object) -> str:
+        with pytest.raises(ProjectError) as refusal:
+            self.run(**source)
+        return str(refusal.value)
+
+    def stored(self) -> list[str]:
+        return [path.name for path in self.archives.iterdir()] if self.archives.is_dir() else []
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+    monkeypatch.chdir(tmp_path)
+    yield Work(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if ".partial" in path.name], "something half-written was left"
+
+
+def check_table(table: pd.DataFrame) -> None:
+    assert table.to_dict("list") == {
+        "sample_id": ["a", "b", "c"],
+        "image": [f"top/images/{name}.png" for name in "abc"],
+        "masks": [[f"top/masks/{name}.png"] for name in "abc"],
+        "group": ["a", "b", "c"],
+        "split": [None, None, None],
+    }
+
+
+def test_from_an_address_to_an_index(site: Site, work: Work) -> None:
+    site.files["a.zip"] = BODY
+    archive = {"url": f"{site.url}/a.zip", "content_sha256": CONTENT, "sha256": hashlib.sha256(BODY).hexdigest()}
+    check_table(work.run(archives=[archive]))
+    assert work.extracted == {"root": str(work.files), "files": 6, "content_sha256": CONTENT}
+    assert (work.files / "top/images/a.png").read_bytes() == PAIRS["top/images/a.png"]
+    assert site.requests == ["/a.zip"]
+    before = {path: path.stat().st_mtime_ns for path in work.files.rglob("*")}
+    check_table(work.run(archives=[archive]))
+    assert site.requests == ["/a.zip"]
+    assert {path: path.stat().st_mtime_ns for path in work.files.rglob("*")} == before
+
+
+def test_a_project_that_moved_downloads_nothing_again(site: Site, work: Work, tmp_path: Path) -> None:
+    site.files["a.zip"] = BODY
+    source = SourceParameters.model_validate({**LAYOUT, "archives": [{"url": f"{site.url}/a.zip"}]})
+    downloads = nodes.download(source, work.archives)
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    assert nodes.verify(downloads, source, tmp_path / "elsewhere/archives")["content_sha256"] == CONTENT
+
+
+def test_what_was_extracted_is_repaired(site: Site, work: Work) -> None:
+    site.files["a.zip"] = BODY
+    work.run(archives=[{"url": f"{site.url}/a.zip"}])
+    for harm in (
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(b"cut"),
+        lambda _: (work.files / nodes.MARKER).unlink(),
+        lambda _: (work.files / nodes.MARKER).write_text("{"),
+    ):
+        harm(work.files / "top/images/a.png")
+        check_table(work.run(archives=[{"url": f"{site.url}/a.zip"}]))
+        assert (work.files / "top/images/a.png").read_bytes() == PAIRS["top/images/a.png"]
+    assert len(site.requests) == 1
+
+
+def test_another_archive_replaces_what_was_extracted(site: Site, work: Work) -> None:
+    site.files |= {"a.zip": zipped({**PAIRS, "top/images/d.png": b"d"}), "b.zip": BODY}
+    assert len(work.run(archives=[{"url": f"{site.url}/a.zip"}])) == 4
+    check_table(work.run(archives=[{"url": f"{site.url}/b.zip"}]))
+
+
+def test_several_archives(site: Site, work: Work) -> None:
+    site.files["i.zip"] = zipped({name: body for name, body in PAIRS.items() if "images" in name})
+    site.files["m.tar.gz"] = tarred({name: body for name, body in PAIRS.items() if "masks" in name}, "w:gz")
+    check_table(work.run(archives=[{"url": f"{site.url}/{name}"} for name in ("i.zip", "m.tar.gz")]))
+    assert re.fullmatch("[0-9a-f]{64}", work.extracted["content_sha256"])
+
+
+@pytest.mark.parametrize(
+    ("declared", "key"), [("sha256", "sha256"), ("content_sha256", "content_sha256"), ("md5", "md5")]
+)
+def test_a_wrong_hash_deletes_the_download(declared: str, key: str, site: Site, work: Work) -> None:
+    site.files["a.zip"] = zipped({**PAIRS, "top/masks/a.png": b"changed"})
+    truth = {"sha256": hashlib.sha256(BODY), "md5": hashlib.md5(BODY)}
+    value = CONTENT if key == "content_sha256" else truth[key].hexdigest()
+    archive = {"url": f"{site.url}/a.zip", declared: value}
+    message = work.refused(archives=[archive])
+    assert f"its {key} is" in message
+    assert f"declared is {value}" in message
+    assert "source.archive=" in message
+    assert work.stored() == []
+    site.files["a.zip"] = BODY
+    check_table(work.run(archives=[archive]))
+    assert len(site.requests) == 2
+
+
+def test_a_damaged_download_is_deleted(site: Site, work: Work) -> None:
+    damaged = bytearray(BODY)
+    damaged[60:70] = bytes(10)
+    site.files["a.zip"] = bytes(damaged)
+    assert "truncated or damaged" in work.refused(archives=[{"url": f"{site.url}/a.zip"}])
+    assert work.stored() == []
+
+
+def test_a_hostile_download_writes_nothing(site: Site, work: Work, tmp_path: Path) -> None:
+    site.files["a.zip"] = zipped({**PAIRS, "../../evil.png": b"x"})
+    assert "'../../evil.png' leads out of the folder" in work.refused(archives=[{"url": f"{site.url}/a.zip"}])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("path", ["missing.zip", "status/500", "hang/a.zip", "truncated/a.zip", "portal/a.zip"])
+def test_what_cannot_be_had_leaves_nothing(path: str, site: Site, work: Work) -> None:
+    site.files["a.zip"] = BODY
+    assert f"{site.url}/{path} could not be downloaded" in work.refused(archives=[{"url": f"{site.url}/{path}"}])
+    assert work.stored() == []
+
+
+def test_a_download_without_a_hash_says_which_to_declare(
+    site: Site, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.files["a.zip"] = BODY
+    with caplog.at_level("INFO"):
+        work.run(archives=[{"url": f"{site.url}/a.zip"}])
+    assert f"content_sha256: {CONTENT}" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["{path}", "file://{path}", "own.zip"])
+def test_an_archive_of_ones_own_replaces_the_download(form: str, site: Site, work: Work, tmp_path: Path) -> None:
+    own = tmp_path / "own.zip"
+    own.write_bytes(BODY)
+    archives = [{"url": f"{site.url}/a.zip", "content_sha256": CONTENT}]
+    check_table(work.run(archives=archives, archive=form.format(path=own)))
+    assert site.requests == []
+    assert work.stored() == []  # it is read where it lies
+
+
+def test_a_wrong_archive_of_ones_own_is_left_alone(work: Work, tmp_path: Path) -> None:
+    own = tmp_path / "own.zip"
+    own.write_bytes(zipped({**PAIRS, "top/masks/a.png": b"changed"}))
+    message = work.refused(archives=[{"url": "https://example.org/a.zip", "content_sha256": CONTENT}], archive=str(own))
+    assert "own.zip is not the archive that is declared" in message
+    assert "left as it is" in message
+    assert own.is_file()
+
+
+def test_archives_of_ones_own_that_cannot_be(work: Work, tmp_path: Path) -> None:
+    assert "There is no archive" in work.refused(archive="missing.zip")
+    assert "is a folder, not an archive" in work.refused(archive=str(tmp_path))
+    (tmp_path / "cut.zip").write_bytes(BODY[:-30])
+    assert "cut.zip is no whole zip or tar archive, but a truncated zip" in work.refused(archive="cut.zip")
+    (tmp_path / "text.zip").write_text("hello")
+    assert "but something that begins with b'hello'" in work.refused(archive="text.zip")
+
+
+def test_a_folder_of_ones_own_is_read_where_it_lies(work: Work, tmp_path: Path) -> None:
+    for name, body in PAIRS.items():
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_bytes(body)
+    check_table(work.run(folder="own"))
+    assert work.extracted == {"root": str(tmp_path / "own"), "files": 6, "content_sha256": None}
+    assert not list(work.files.iterdir())
+    assert "There is no folder" in work.refused(folder="missing")
+    shutil.rmtree(tmp_path / "own")
+    (tmp_path / "own").mkdir()
+    assert "There is no file at all" in work.refused(folder="own")
+    with pytest.raises(DataError, match="not there any more"):
+        nodes.index({"root": str(tmp_path / "gone")}, SourceParameters(folder="own", **LAYOUT))  # type: ignore[arg-type]
+
+
+def test_a_relative_path_holds_from_the_projects_root_too(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.kedro]\npackage_name = 'x'\n")
+    (tmp_path / "own.zip").write_bytes(BODY)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    check_table(work.run(archive="own.zip"))
+
+
+def test_a_lost_archive_is_told(work: Work, tmp_path: Path) -> None:
+    source = SourceParameters.model_validate({**LAYOUT, "archives": [{"url": "https://example.org/a.zip"}]})
+    with pytest.raises(SourceError, match="run the node download again"):
+        nodes.verify({"archives": [{"name": "a.zip", "path": "a.zip", "bytes": 1, "url": "x"}]}, source, tmp_path)
+
+
+def test_the_embedded_problem_goes_the_same_way(work: Work) -> None:
+    pytest.importorskip("unet_segmentation.sources.cells")
+    layout = {"images": "cells/images/{id}.png", "masks": "cells/masks/{id}.png"}
+    few = GeneratorParameters(images=3, size=32)
+    table = work.run(generator=few, **layout)
+    assert len(table) == 3
+    assert (table["masks"].str.len() == 1).all()
+    (archive,) = work.stored()
+    drawn = (work.archives / archive).stat().st_mtime_ns
+    content = work.extracted["content_sha256"]
+    work.run(generator=few, **layout)
+    assert (work.archives / archive).stat().st_mtime_ns == drawn
+    work.run(generator=GeneratorParameters(images=3, size=32, seed=1), **layout)
+    assert len(work.stored()) == 2
+    assert work.extracted["content_sha256"] != content
+
+
+@pytest.mark.parametrize("problem", ["camvid", "isbi2012", "wbc", "template"])
+def test_the_built_in_problems_are_sound(problem: str, root: Path) -> None:
+    text = (root / "conf" / problem / "parameters.yml").read_text(encoding="utf-8")
+    parameters = validate_parameters({"problem": problem, **yaml.safe_load(text)})
+    assert parameters.source.licence
+    for archive in parameters.source.archives:
+        assert archive.content_sha256
+        assert parameters.source.citation
+
+
+BUILT_IN = {
+    "camvid": (
+        [
+            "SegNet/CamVid/train/1.png",
+            "SegNet/CamVid/trainannot/1.png",
+            "SegNet/CamVid/val/2.png",
+            "SegNet/CamVid/valannot/2.png",
+            "SegNet/CamVid/test/3.png",
+            "SegNet/CamVid/testannot/3.png",
+            "SegNet/CamVid/test.txt",
+        ],
+        {"1": "train", "2": "validation", "3": "test"},
+    ),
+    "isbi2012": (
+        [
+            "unet/data/membrane/train/image/0.png",
+            "unet/data/membrane/train/label/0.png",
+            "unet/data/membrane/train/aug/image_0_1.png",
+            "unet/data/membrane/test/0.png",
+        ],
+        {"0": None},
+    ),
+    "wbc": (
+        [
+            "segmentation_WBC/Dataset 1/001.bmp",
+            "segmentation_WBC/Dataset 1/001.png",
+            "segmentation_WBC/Dataset 2/001.bmp",
+            "segmentation_WBC/Dataset 2/001.png",
+            "segmentation_WBC/Dataset 1.png",
+        ],
+        {"001": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", BUILT_IN)
+def test_the_layouts_of_the_built_in_problems(problem: str, root: Path, site: Site, work: Work) -> None:
+    names, splits = BUILT_IN[problem]
+    site.files["a.zip"] = zipped({name: name.encode() for name in names})
+    source = yaml.safe_load((root / "conf" / problem / "parameters.yml").read_text(encoding="utf-8"))["source"]
+    table = work.run(**{**source, "archives": [{"url": f"{site.url}/a.zip"}]})
+    assert dict(zip(table["sample_id"], table["split"], strict=True)) == splits
+    assert (table["masks"].str.len() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"archives": [{"url": "ftp://example.org/a.zip"}]}, "must begin with https://"),
+        (
+            {"archives": [{"url": "https://a/1"}, {"url": "https://a/2"}], "archive": "x"},
+            "give each its own file:// url",
+        ),
+        ({"archive": "x", "folder": "y"}, "exactly one of"),
+        ({"archive": "x", "images": "images/{name}.png"}, "{id}"),
+        ({"archive": "x", "images": "images/{id}_{frame}.png"}, "{frame}"),
+        ({"archive": "x", "images": "/images/{id}.png"}, "must be relative"),
+        ({"archive": "x", "images": "../images/{id}.png"}, "must be relative"),
+        ({"archive": "x", "images": "i\\{id}.png"}, "forward slashes"),
+        ({"archive": "x", "images": "{split}/{id}.png"}, "go together"),
+        ({"archive": "x", "masks": "{split}/{id}.png"}, "needs {split} in images"),
+        ({"archive": "x", "masks": "top/images/{id}.png"}, "the same glob"),
+        ({"archive": "x", "group": "(a)(b)"}, "exactly one group"),
+        ({"archive": "x", "group": "(a"}, "no regular expression"),
+        (
+            {"archive": "x", "images": "{split}/{id}.png", "splits": {"train": "a", "test": "a"}},
+            "a value of its own",
+        ),
+    ],
+)
+def test_sources_that_cannot_be_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        SourceParameters.model_validate({**LAYOUT, **change})
