@@ -15,11 +15,12 @@ import urllib3
 
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ResourceError, SourceError
-from unet_segmentation.sources.archives import CHUNK, check_archive, gigabytes
+from unet_segmentation.sources.archives import check_archive, gigabytes
 from unet_segmentation.sources.progress import byte_progress
 
 logger = logging.getLogger(__name__)
 
+CHUNK = 1 << 16  # bytes; small, so that the bar moves on a slow line
 BACK_OFF = 1.0  # seconds before the second attempt; doubled for each one after it
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of servers that may answer better soon
 REASONS = {
@@ -164,8 +165,12 @@ def _root(error: BaseException) -> str:
     """Find the shortest true reason in requests' nested errors."""
     reason: object = error
     while isinstance(reason, BaseException):
-        inner = getattr(reason, "reason", None) or next(iter(reason.args), None)
-        if not isinstance(inner, BaseException):
+        inner = next((part for part in (getattr(reason, "reason", None), *reason.args) if _is_error(part)), None)
+        if inner is None:
             break
         reason = inner
     return str(reason).rstrip(".")
+
+
+def _is_error(part: object) -> bool:
+    return isinstance(part, BaseException)
