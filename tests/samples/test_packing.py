@@ -65,9 +65,13 @@ def test_travels_to_other_processes_as_a_path(tmp_path):
 
 
 def test_an_unfinished_folder_is_not_taken_for_whole(tmp_path):
-    with pytest.raises(RuntimeError), PackedWriter(tmp_path / "packed") as writer:
-        writer.add("a", *_samples()["folder/0"])
-        raise RuntimeError
+    def interrupted():
+        with PackedWriter(tmp_path / "packed") as writer:
+            writer.add("a", *_samples()["folder/0"])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with pytest.raises(DataError, match="holds no packed samples"):
         len(PackedSamples(tmp_path / "packed"))
 

@@ -14,6 +14,7 @@ from unet_segmentation.parameters.preparation import MaskParameters
 
 LISTED_FILES = 5
 LISTED_VALUES = 16
+MOST_EXTRA = 3  # values or colours beyond the declared ones that are proposed as ignored
 VALUE_KINDS = {"undeclared_values", "undeclared_colours", "coloured_mask", "no_palette", "absent_class"}
 
 HEADINGS = {  # in the order in which they are told: what causes others comes first
@@ -117,7 +118,8 @@ def _guess_values(  # noqa: PLR0911 - a list of cases, the most certain first
     found: dict[str, int], classes: list[str], masks: MaskParameters
 ) -> Proposal:
     values = sorted(map(int, found))
-    extra = [value for value in values if value >= len(classes) and value != 255 and value not in masks.ignore]
+    declared = set(masks.values or range(len(classes)))
+    extra = [value for value in values if value not in {*declared, *masks.ignore, 255}]
     near_ends = sum(count for value, count in found.items() if not 32 <= int(value) <= 223) / max(
         1, sum(found.values())
     )
@@ -127,11 +129,12 @@ def _guess_values(  # noqa: PLR0911 - a list of cases, the most certain first
     if len(values) > len(classes) + 1 and len(classes) == 2 and near_ends > 0.9:
         remark = "values near 0 and 255 only: masks saved as JPEG, or with soft edges"
         return {"encoding": "threshold", "threshold": 127}, remark
+    if declared <= set(values) and 0 < len(extra) <= MOST_EXTRA:
+        kept = {"values": dict(masks.values)} if masks.values else {}
+        remark = "pixels of these values would count nowhere" if len(extra) == 1 else "or add the missing classes"
+        return {"encoding": masks.encoding, **kept, "ignore": [*masks.ignore, *extra]}, remark
     if len(values) == len(classes):
         return {"encoding": "index", "values": dict(zip(values, classes, strict=True))}, ORDER
-    if set(range(len(classes))) <= set(values) and extra and not masks.values:
-        remark = "pixels of these values would count nowhere" if len(extra) == 1 else "or add the missing classes"
-        return {"encoding": "index", "ignore": [*masks.ignore, *extra]}, remark
     if len(values) == len(classes) + 1:
         declaration = {"encoding": "index", "values": dict(zip(values, classes, strict=False)), "ignore": values[-1:]}
         return declaration, "one value more than classes, taken for an unlabelled rest; " + ORDER
@@ -148,7 +151,7 @@ def _guess_colours(found: dict[str, int], classes: list[str], masks: MaskParamet
     colours = {name: [int(part) for part in name.split(",")] for name in found if "," in name}
     known = {tuple(colour) for colour in masks.colors.values()} | set(masks.ignore_colors)
     extra = [colour for colour in colours.values() if tuple(colour) not in known]
-    if masks.colors and len(extra) <= 3:
+    if masks.colors and len(extra) <= MOST_EXTRA:
         given = {name: list(colour) for name, colour in masks.colors.items()}
         ignored = [list(colour) for colour in masks.ignore_colors] + extra
         return {"encoding": "colors", "colors": given, "ignore_colors": ignored}, "or give them to classes"
