@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -40,3 +42,13 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path, error):
 def test_a_full_disk_says_so(tmp_path):
     with pytest.raises(ResourceError, match="disk is full"), whole(tmp_path / "file"):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_a_killed_run_left_is_swept_and_what_a_live_one_writes_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".file.{dead.pid}.partial").write_text("half")
+    (tmp_path / f".file.{os.getppid()}.partial").write_text("being written")
+    with whole(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert sorted(os.listdir(tmp_path)) == [f".file.{os.getppid()}.partial", "file"]

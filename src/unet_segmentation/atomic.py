@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ def whole(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    for left_over in target.parent.glob(f".{glob.escape(target.name)}.*.partial{target.suffix}"):
+        if not _belongs_to_a_live_process(left_over, target):  # a run was killed while it wrote
+            remove(left_over)
     remove(temporary)
     try:
         yield temporary
@@ -40,6 +44,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _belongs_to_a_live_process(partial: Path, target: Path) -> bool:
+    import psutil
+
+    number = partial.name.removeprefix(f".{target.name}.").partition(".")[0]
+    return number.isdigit() and psutil.pid_exists(int(number))
 
 
 def _explained(error: BaseException, target: Path) -> BaseException:
