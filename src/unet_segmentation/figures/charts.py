@@ -33,7 +33,8 @@ def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Fig
             customdata=matrix.tolist(),
             text=[["" if np.isnan(share) else f"{share:.1%}" for share in row] for row in shares.tolist()],
             texttemplate="%{text}" if few else None,
-            colorscale=[[0, "rgba(77,157,224,0.04)"], [1, "rgba(77,157,224,1)"]],
+            textfont={"color": "#1c2128"},  # the cells are light on any page
+            colorscale=[[0, "#f1f6fb"], [1, "#4d9de0"]],
             zmin=0,
             zmax=1,
             xgap=2,

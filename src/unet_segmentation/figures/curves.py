@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -45,16 +47,17 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
         vertical_spacing=0.09,
         subplot_titles=list(panels),
     )
+    colours = cycle(PALETTE)
     mode = "lines+markers" if len(history) <= 60 else "lines"
     for row, (title, lines) in enumerate(panels.items(), start=1):
-        for number, (column, name) in enumerate(lines.items()):
+        for column, name in lines.items():
             figure.add_trace(
                 go.Scatter(
                     x=history["epoch"].tolist(),
                     y=history[column].tolist(),
                     name=name,
                     mode=mode,
-                    line={"color": PALETTE[number], "width": 2},
+                    line={"color": next(colours), "width": 2},
                     marker={"size": 5},
                     visible="legendonly" if column in HIDDEN else True,
                     showlegend=title != "Learning rate",

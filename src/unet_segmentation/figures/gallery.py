@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from unet_segmentation.figures.pictures import (
     INK,
     PAPER,
+    Picture,
     colour_mask,
     contact_sheet,
     displayable,
@@ -22,7 +23,6 @@ from unet_segmentation.figures.pictures import (
 )
 
 SIDE = 256  # of a tile, in pixels
-COLUMNS = ("image", "truth", "prediction", "errors in red")
 
 
 class Shown(NamedTuple):
@@ -63,7 +63,7 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
     Args:
         samples: in their order; a section's name is written above its first sample.
         classes: names of the classes, for the legend.
-        score: name of the score in the captions.
+        score: name of the score in the captions, for people.
     """
     strips: list[Image.Image] = []
     section = None
@@ -77,8 +77,8 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
             colour_mask(sample.prediction),
             error_map(sample.image, sample.truth, sample.prediction),
         )
-        captions = [f"{sample.sample_id}   {score} {sample.score:.3f}", *COLUMNS[1:]]
-        strips.append(contact_sheet([fitted(picture, SIDE) for picture in pictures], 4, captions))
+        captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
+        strips.append(contact_sheet([_framed(fitted(picture, SIDE)) for picture in pictures], 4, captions))
     width = max((strip.width for strip in strips), default=4 * SIDE)
     return _stacked([legend(classes, width), *strips], width)
 
@@ -102,6 +102,12 @@ def legend(classes: Sequence[str], width: int) -> Image.Image:
         draw.rectangle((x, y, x + 15, y + 15), outline=(150, 150, 150))
         draw.text((x + 22, y - 1), name, fill=INK, font=text)
     return sheet
+
+
+def _framed(picture: Picture) -> Picture:
+    """Widen a narrow picture with paper, so that the columns of all rows stand below each other."""
+    space = SIDE - picture.shape[1]
+    return np.pad(picture, ((0, 0), (0, space), (0, 0)), constant_values=PAPER[0])
 
 
 def _heading(text: str) -> Image.Image:

@@ -71,7 +71,7 @@ def render_report(
         problem=problem,
         split=split,
         subtitle=_subtitle(classes, image_scores, split, network),
-        verdict=_verdict(verdict, findings, per_class, image_scores, metrics),
+        verdict=_verdict(verdict, per_class, image_scores, metrics),
         cautions=_cautions(image_scores, split, per_class),
         tiles=[_tile(name, metrics) for name in HEADLINES if name in metrics],
         all_scores=[_score(name, value) for name, value in metrics.items() if "/class/" not in name],
@@ -81,8 +81,9 @@ def render_report(
         pictures={name: _data_uri(path) for name, path in pictures.items()},
         charts={name: _embedded(figure) for name, figure in charts.items()},
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
-        data_card=_data_card(source, profile, classes),
+        data_card=_data_card(source, profile),
         findings=shown_findings,
+        messages=list(verdict.get("messages", [])),
         more_findings=max(0, len(findings) - len(shown_findings)),
         network=_rows(network, skipped={"classes", "mean", "std"}),
         plan=_rows(plan),
@@ -97,18 +98,16 @@ def _subtitle(classes: Sequence[str], image_scores: pd.DataFrame, split: str, ne
 
 def _verdict(
     verdict: Mapping[str, Any],
-    findings: pd.DataFrame,
     per_class: Sequence[Mapping[str, Any]],
     image_scores: pd.DataFrame,
     metrics: Mapping[str, float | None],
 ) -> dict[str, str]:
     """Say in two sentences how good the network is, and whether the data can be trusted."""
-    errors, warnings = (int((findings["severity"] == severity).sum()) for severity in ("error", "warning"))
-    tone = "bad" if errors else "warn" if warnings else "good"
-    data = "no errors" if not errors else f"{errors} error{'s' * (errors != 1)}"
-    data += f" and {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    counts = verdict.get("counts", {})
+    tone = "bad" if counts.get("error") else "warn" if counts.get("warning") else "good"
+    found = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
     scored = [row for row in per_class if row["iou"] is not None]
-    sentence = f"Inspection of the data: {data}."
+    sentence = f"Inspection of the data: {' and '.join(found) or 'nothing to object to'}."
     if scored:
         weakest = min(scored, key=lambda row: row["iou"])
         sentence += f" Weakest class: {weakest['name']} (IoU {weakest['iou']:.3f})."
@@ -177,41 +176,54 @@ def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
     }
 
 
-def _data_card(source: SourceParameters, profile: Mapping[str, Any], classes: Sequence[str]) -> list[tuple[str, str]]:
+def _data_card(source: SourceParameters, profile: Mapping[str, Any]) -> list[tuple[str, str]]:
     if source.generator is not None:
         origin = f"drawn by the embedded generator {source.generator.name} (seed {source.generator.seed})"
     elif source.folder is not None:
         origin = source.folder
     else:
         origin = ", ".join(archive.url for archive in source.archives) or str(source.archive)
+    profile = dict(profile)
     rows = [("Origin", origin), ("Licence", source.licence), ("Citation", source.citation or "none stated")]
-    return rows + _rows(profile, classes=classes)
+    if "samples" in profile:
+        rows.append(("Samples", _text(profile.pop("samples"))))
+    for key, name in (("class_shares", "Class shares in training"), ("ignored_share", "Ignored pixels in training")):
+        if key in profile:
+            rows.append((name, _percent(profile.pop(key))))
+    for key in ("height", "width"):
+        if isinstance(sides := profile.get(key), Mapping):
+            low, high = sides["minimum"], sides["maximum"]
+            median = f", median {sides['median']:g}"
+            profile[key] = f"{low} pixels" if low == high else f"{low} to {high} pixels{median}"
+    return rows + _rows(profile)
 
 
-def _rows(
-    values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset(), classes: Sequence[str] = ()
-) -> list[tuple[str, str]]:
-    """Flatten a JSON object to lines for a table; a list with a value per class gets the classes' names."""
+def _percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
+    if isinstance(shares, Mapping):
+        return ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    return f"{100 * shares:.2f} %"
+
+
+def _rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+    """Flatten a JSON object to lines for a table."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         name = str(key).replace("_", " ")
         if key in skipped or value is None or value in ([], {}):
             continue
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner}", text) for inner, text in _rows(value, skipped, classes)]
+            rows += [(f"{name}: {inner}", text) for inner, text in _rows(value, skipped)]
         else:
-            rows.append((name[:1].upper() + name[1:], _text(value, classes)))
+            rows.append((name[:1].upper() + name[1:], _text(value)))
     return rows
 
 
-def _text(value: Any, classes: Sequence[str] = ()) -> str:  # noqa: ANN401 - any JSON value
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        if len(value) == len(classes) and all(isinstance(part, int | float) for part in value):
-            return _text(dict(zip(classes, value, strict=True)))
         return ", ".join(map(_text, value))
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
