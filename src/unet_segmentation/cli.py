@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from kedro.framework.cli.project import run as kedro_run
@@ -35,8 +35,23 @@ class _RunCommand(_Command):
     """``kedro run``: also closes the tracked run when it is interrupted."""
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
+        _use_project_logging(context.params.get("conf_source"))
         with _interruptible():
             return super().invoke(context)
+
+
+def _use_project_logging(conf_source: str | None) -> None:
+    """Read `logging.yml` where Kedro does not look for it: from a subfolder, or beside another conf folder."""
+    if os.environ.get("KEDRO_LOGGING_CONFIG") or Path("conf/logging.yml").is_file():
+        return
+    import yaml
+    from kedro.framework.project import LOGGING
+    from kedro.utils import find_kedro_project
+
+    root = find_kedro_project(Path.cwd()) or Path.cwd()
+    file = Path(conf_source or root / "conf") / "logging.yml"
+    if file.is_file():
+        LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 @contextmanager
@@ -117,7 +132,7 @@ def _interruptible() -> Iterator[None]:
         if isinstance(stop, KeyboardInterrupt) and not received:
             received.append(signal.SIGINT)
         if not received:  # an error that was shown already
-            _close_tracking("FAILED", "The run ended with an error before its first node.")
+            _close_tracking("FAILED", "The run ended with an error outside its nodes.")
             raise
         _interrupted(received[0])
     except Exception:
@@ -130,24 +145,20 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _interrupted(number: signal.Signals) -> None:
+def _interrupted(number: signal.Signals) -> NoReturn:
     """Close the run, say so in one line, and leave with the status that shells expect."""
     word = "Ctrl-C" if number == signal.SIGINT else number.name
     _close_tracking("KILLED", f"Interrupted by {word}.")
     click.echo(f"\nInterrupted by {word}. What was finished is kept; kedro run starts again.", err=True)
-    os_exit = INTERRUPTED[number]
-    sys.exit(os_exit)
+    sys.exit(INTERRUPTED[number])
 
 
 def _close_tracking(status: str, reason: str) -> None:
-    from unet_segmentation import tracking
+    from unet_segmentation.hooks import finish_run, unsent
 
-    if tracking.current().enabled:
-        from unet_segmentation.hooks import finish_run, last_words
-
-        finish_run(status, reason)
-        for line in last_words()[1:]:
-            click.echo(line, err=True)
+    finish_run(status, reason)
+    if message := unsent():
+        click.echo(message, err=True)
 
 
 @click.group(context_settings=CONTEXT_SETTINGS, name=__file__)

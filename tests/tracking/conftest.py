@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.toy_project import empty_store
 from unet_segmentation.tracking.settings import URI_VARIABLE
 
 
@@ -26,6 +27,7 @@ def root(tmp_path):
     """A project's root whose name needs quoting in addresses."""
     folder = tmp_path / "my project"
     folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_store())
     return folder
 
 

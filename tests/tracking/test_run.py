@@ -29,6 +29,7 @@ def client_of(root):
 
 
 def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):
+    (root / "mlflow.db").unlink()  # it is made anew, beside the run
     monkeypatch.chdir(tmp_path)  # the store belongs to the project's root, whatever the current directory
     began = time.perf_counter()
     run = begin(root, system_metrics=True, system_metrics_seconds=0.5)
