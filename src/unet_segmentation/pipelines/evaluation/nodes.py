@@ -152,7 +152,7 @@ def draw_gallery(
         for section, name, value in picked
         if name in known
     )
-    return gallery(shown, classes, evaluation.gallery_score)
+    return gallery(shown, classes, {"iou": "IoU", "dice": "Dice"}[evaluation.gallery_score.split("/")[0]])
 
 
 def report(
@@ -214,7 +214,7 @@ def log_model(
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
     step = _best_epoch(history, str(plan.get("score", "dice/mean")))
-    return tracking.log_model(model=model, inference=inference, metrics=metrics, step=step, example=example[None])
+    return tracking.current().log_model(model=model, inference=inference, metrics=metrics, step=step, example=example[None])
 
 
 def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[str]:

@@ -1,0 +1,186 @@
+"""The evaluation nodes, called as Kedro calls them."""
+
+import json
+import typing
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix as sklearn_matrix
+
+from tests.pipelines.evaluated import CLASSES, problem
+from unet_segmentation.datasets import JSONDataset, MaskFolderDataset, PlotlyDataset
+from unet_segmentation.errors import DataError
+from unet_segmentation.figures.curves import training_curves
+from unet_segmentation.learning import network
+from unet_segmentation.parameters import EvaluationParameters, NetworkParameters
+from unet_segmentation.pipelines.evaluation import nodes
+from unet_segmentation.scoring.prediction_files import read_prediction
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory) -> SimpleNamespace:
+    """A problem, evaluated with an untrained network as far as the scores."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    case = problem(folder)
+    parameters = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, upsampling="transposed")
+    case.network = network.describe_network(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
+    torch.manual_seed(3)
+    case.model = folder / "best.safetensors"
+    network.save_model(case.model, network.build_network(case.network), case.network)
+    case.working = folder / "working"
+    case.working.mkdir()
+    (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
+    writer, case.soft = nodes.predict(
+        case.model, case.samples, case.packed, case.inference, case.evaluation, case.working
+    )
+    predictions = MaskFolderDataset(path=str(folder / "predictions"))
+    predictions.save(writer)
+    case.predictions = predictions.load()
+    case.confusion = nodes.count(case.predictions, case.samples, case.packed, CLASSES, case.evaluation)
+    case.metrics, case.image_scores = nodes.score(case.confusion, case.soft, CLASSES)
+    case.folder = folder
+    case.test = case.samples.loc[case.samples["split"] == "test", "sample_id"].tolist()
+    return case
+
+
+def test_annotations_resolve_at_run_time():
+    """Kedro builds the typed parameters from them."""
+    for name in ("predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model"):
+        assert typing.get_type_hints(getattr(nodes, name))
+
+
+def test_every_test_image_is_predicted_at_its_size_and_nothing_is_left_behind(evaluated):
+    assert len(list(evaluated.predictions.iterdir())) == len(evaluated.test)
+    assert not list(evaluated.working.iterdir())
+    for sample_id in evaluated.test:
+        prediction = read_prediction(evaluated.predictions, sample_id)
+        assert prediction.shape == evaluated.packed.shape(sample_id)[:2]
+        assert prediction.max() < len(CLASSES)
+    assert evaluated.soft["sample_id"].tolist() == evaluated.test
+
+
+def test_counts_equal_scikit_learn_over_the_saved_files(evaluated):
+    for sample_id in evaluated.test:
+        truth = evaluated.packed.mask(sample_id)
+        prediction = read_prediction(evaluated.predictions, sample_id)
+        expected = sklearn_matrix(truth[truth != 255], prediction[truth != 255], labels=range(3))
+        rows = evaluated.confusion[evaluated.confusion["sample_id"] == sample_id]
+        found = np.zeros((3, 3), np.int64)
+        found[rows["truth"], rows["prediction"]] = rows["count"]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_scores_can_be_saved_and_images_are_worst_first(evaluated, tmp_path):
+    JSONDataset(filepath=str(tmp_path / "metrics.json")).save(evaluated.metrics)
+    saved = json.loads((tmp_path / "metrics.json").read_text())
+    assert all(value is None or 0 <= value <= 1 for value in saved.values())
+    assert sorted(evaluated.image_scores["sample_id"]) == sorted(evaluated.test)
+    assert evaluated.image_scores["iou/image_mean"].is_monotonic_increasing
+
+
+def test_an_undefined_score_is_null(evaluated):
+    metrics, _ = nodes.score(evaluated.confusion, evaluated.soft, [*CLASSES, "never"])
+    assert metrics["iou/class/never"] is None
+    assert metrics["iou/mean"] == evaluated.metrics["iou/mean"]
+
+
+def test_same_input_same_scores(evaluated, tmp_path):
+    working = tmp_path / "working"
+    working.mkdir()
+    _, soft = nodes.predict(
+        evaluated.model, evaluated.samples, evaluated.packed, evaluated.inference, evaluated.evaluation, working
+    )
+    pd.testing.assert_frame_equal(soft, evaluated.soft)
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_another_split_can_be_evaluated(evaluated, tmp_path, split):
+    writer, soft = nodes.predict(
+        evaluated.model,
+        evaluated.samples,
+        evaluated.packed,
+        evaluated.inference,
+        EvaluationParameters(split=split),
+        evaluated.working,
+    )
+    writer(tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == len(soft) == 1
+
+
+def test_a_split_without_labelled_samples_is_refused(evaluated):
+    unlabelled = evaluated.samples.assign(masks=[[]] * len(evaluated.samples))
+    with pytest.raises(DataError, match=r"evaluation\.split: the test split has no labelled sample"):
+        nodes.count(evaluated.predictions, unlabelled, evaluated.packed, CLASSES, evaluated.evaluation)
+
+
+def test_predictions_of_another_split_are_refused(evaluated):
+    with pytest.raises(DataError, match="There is no prediction for"):
+        nodes.count(
+            evaluated.predictions, evaluated.samples, evaluated.packed, CLASSES, EvaluationParameters(split="train")
+        )
+
+
+def test_pictures_charts_and_report(evaluated, tmp_path):
+    case = evaluated
+    picture = nodes.draw_gallery(
+        case.image_scores, case.predictions, case.samples, case.packed, CLASSES, case.evaluation
+    )
+    assert isinstance(picture, Image.Image)
+    picture.save(tmp_path / "gallery.png")
+    charts = {
+        "confusion": nodes.plot_confusion(case.confusion, CLASSES),
+        "classes": nodes.plot_scores(case.metrics, CLASSES),
+        "curves": training_curves(pd.DataFrame({"epoch": [0], "train/loss": [1.0]})),
+    }
+    for name, figure in charts.items():  # as the catalog hands them on
+        dataset = PlotlyDataset(filepath=str(tmp_path / f"{name}.json"))
+        dataset.save(figure)
+        charts[name] = dataset.load()
+    page = nodes.report(
+        problem="cells",
+        source=case.source,
+        classes=CLASSES,
+        evaluation=case.evaluation,
+        metrics=case.metrics,
+        image_scores=case.image_scores,
+        confusion=case.confusion,
+        confusion_matrix=charts["confusion"],
+        class_scores=charts["classes"],
+        training_curves=charts["curves"],
+        gallery=tmp_path / "gallery.png",
+        augmentation_preview=tmp_path / "gallery.png",
+        verdict={"status": "passed", "counts": {"error": 0, "warning": 0, "note": 0}, "messages": []},
+        findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
+        profile={"samples": {"train": 1, "validation": 1, "test": 8}},
+        network=case.network,
+        plan={"seed": 0},
+    )
+    assert f"Mean Dice {case.metrics['dice/mean']:.3f} on 8 images" in page
+    assert "Only 8 images were scored" in page
+
+
+def test_model_is_logged_with_the_best_epoch_and_an_example_of_the_test_split(evaluated, monkeypatch):
+    told = {}
+
+    def log_model(**arguments):
+        told.update(arguments)
+        return {"model_uri": None, "status": "tracking is off"}
+
+    monkeypatch.setattr(nodes.tracking, "log_model", log_model, raising=False)
+    history = pd.DataFrame({"epoch": [0, 1, 2], "validation/iou/mean": [0.1, 0.3, 0.2]})
+    answer = nodes.log_model(
+        evaluated.model,
+        evaluated.metrics,
+        {"score": "iou/mean"},
+        history,
+        evaluated.inference,
+        evaluated.samples,
+        evaluated.packed,
+    )
+    assert answer["model_uri"] is None
+    assert told["step"] == 1
+    np.testing.assert_array_equal(told["example"][0], evaluated.packed.image(evaluated.test[0]))
