@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 WORTH_SAYING = 1.0  # seconds; a node that took longer says so
 HEADLINES = ("dice/mean", "iou/mean")
 
+_last_outcome: Any = None  # of the run that was closed
+
 
 class TrackingHooks:
     """Opens one MLflow run per `kedro run`, logs what the catalog's metadata says, and closes it as it ended.
@@ -49,6 +51,8 @@ class TrackingHooks:
             TrackingError: the store cannot be reached.
             ConfigurationError: tracking.yml is wrong.
         """
+        global _last_outcome  # noqa: PLW0603
+        _last_outcome = None
         self._run, self._pending = None, run_params
         if not run_params.get("only_missing_outputs"):
             self._open()
@@ -67,9 +71,10 @@ class TrackingHooks:
             run_params, self._pending = self._pending, None
             settings = tracking_settings(self._context.config_loader)
             if settings.enabled:
+                from unet_segmentation.tracking.facts import plain
                 from unet_segmentation.tracking.run import start_run
 
-                parameters = self._context.params
+                parameters = plain(self._context.params)
                 names = run_params.get("pipeline_names") or ["__default__"]
                 self._run = start_run(
                     settings,
@@ -101,7 +106,9 @@ class TrackingHooks:
             plotly = type(dataset).__name__ == "PlotlyDataset"
             (run.log_figure_html if plotly else run.log_artifact)(path, wanted["artifact"])
         if name == "samples":
-            parameters = self._context.params
+            from unet_segmentation.tracking.facts import plain
+
+            parameters = plain(self._context.params)
             run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
         if name == "profile" and isinstance(data, Mapping) and "data_sha256" in data:
             run.set_tags({"data.sha256": data["data_sha256"]})
@@ -226,25 +233,26 @@ def tracking_settings(config_loader: Any) -> Any:  # noqa: ANN401 - a TrackingSe
         return read_settings({})
 
 
-_last_outcome: Any = None
-
-
 def finish_run(status: str, reason: str | None = None) -> None:
     """Close the open run, if there is one, and remember what is to be said about it."""
     global _last_outcome  # noqa: PLW0603 - one run per process
     run: Any = tracking.current()
-    _last_outcome = run.finish(status, reason) if run.enabled else None
+    if run.enabled:
+        _last_outcome = run.finish(status, reason)
 
 
 def last_words() -> list[str]:
     """Say where the closed run can be seen, and whether anything of it is still to be sent."""
     if _last_outcome is None:
         return []
-    lines = []
-    if link := _last_outcome.link:
-        hint = "   (after: make mlflow)" if link.startswith("http://127.0.0.1:5000/") else ""
-        lines.append(f"MLflow     {link}{hint}")
+    hint = "   (start it with: make mlflow)" if (_last_outcome.link or "").startswith("http://127.0.0.1:5000/") else ""
+    lines = [f"MLflow     {_last_outcome.link}{hint}"] if _last_outcome.link else []
     return lines + ([_last_outcome.message] if _last_outcome.message else [])
+
+
+def unsent() -> str | None:
+    """Say what of the closed run is still to be sent, or was refused."""
+    return _last_outcome.message if _last_outcome is not None else None
 
 
 @contextmanager

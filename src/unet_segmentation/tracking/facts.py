@@ -25,24 +25,29 @@ LIBRARIES = (
 MAXIMUM_DIFF = 5_000_000  # bytes
 
 
+def plain(values: Any) -> Any:  # noqa: ANN401 - a tree of anything
+    """Turn pydantic models, wherever they stand in a tree of parameters, into dictionaries."""
+    if hasattr(values, "model_dump"):
+        return values.model_dump(mode="json")
+    if isinstance(values, Mapping):
+        return {str(key): plain(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [plain(value) for value in values]
+    return values
+
+
 def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - a tree of anything
-    """Flatten nested parameters to dotted keys; lists become compact JSON, pydantic models dictionaries.
+    """Flatten nested parameters to dotted keys; lists become compact JSON.
 
     >>> flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})
     {'a.b': '1', 'a.c': '[1,2]', 'd': 'null'}
     """
-    if hasattr(values, "model_dump"):
-        values = values.model_dump(mode="json")
     if isinstance(values, Mapping) and values:
         parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
         return {key: value for part in parts for key, value in part.items()}
     if isinstance(values, str):
         return {prefix: values}
-    return {prefix: json.dumps(values, separators=(",", ":"), default=_plain, ensure_ascii=False)}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+    return {prefix: json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)}
 
 
 def run_name(parameters: Mapping[str, Any], now: float) -> str:

@@ -184,6 +184,8 @@ class SpooledRun:
 
     def _wait_for(self, name: str) -> dict[str, Any] | None:
         """Wait for an answer of the sender, as long as it gets on with its work."""
+        if self._opened() is None:
+            return None
         patience = self._header["flush_seconds"]
         position, since = self._spool.position, clock.monotonic()
         while (answer := self._spool.read(name)) is None:
