@@ -30,7 +30,7 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     case.network = network.describe_network(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
-    network.save_model(case.model, network.build_network(case.network), case.network)
+    network.save_model(case.model, network.build_network(case.network), case.network, epoch=7)
     case.working = folder / "working"
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
@@ -163,24 +163,23 @@ def test_pictures_charts_and_report(evaluated, tmp_path):
     assert "Only 8 images were scored" in page
 
 
-def test_model_is_logged_with_the_best_epoch_and_an_example_of_the_test_split(evaluated, monkeypatch):
+def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluated, monkeypatch):
     told = {}
 
-    def log_model(**arguments):
-        told.update(arguments)
-        return {"model_uri": None, "status": "tracking is off"}
+    class Run:
+        def log_model(self, model, inference, metrics, step, example):
+            told.update(model=model, metrics=metrics, step=step, example=example)
+            return {"model_uri": "models:/m-1"}
 
-    monkeypatch.setattr(nodes.tracking, "log_model", log_model, raising=False)
-    history = pd.DataFrame({"epoch": [0, 1, 2], "validation/iou/mean": [0.1, 0.3, 0.2]})
+    monkeypatch.setattr(nodes.tracking, "current", Run)
     answer = nodes.log_model(
         evaluated.model,
         evaluated.metrics,
-        {"score": "iou/mean"},
-        history,
         evaluated.inference,
         evaluated.samples,
         evaluated.packed,
     )
-    assert answer["model_uri"] is None
-    assert told["step"] == 1
-    np.testing.assert_array_equal(told["example"][0], evaluated.packed.image(evaluated.test[0]))
+    assert answer == {"model_uri": "models:/m-1"}
+    assert told["step"] == 7
+    assert told["metrics"] == evaluated.metrics
+    np.testing.assert_array_equal(told["example"], evaluated.packed.image(evaluated.test[0]))

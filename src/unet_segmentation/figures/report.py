@@ -86,7 +86,8 @@ def render_report(
         messages=list(verdict.get("messages", [])),
         more_findings=max(0, len(findings) - len(shown_findings)),
         network=_rows(network, skipped={"classes", "mean", "std"}),
-        plan=_rows(plan),
+        plan=_rows(plan, skipped={"samples", "parameters"}),
+        parameters=_rows(plan.get("parameters", {})),
     )
 
 
@@ -208,13 +209,14 @@ def _rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozen
     """Flatten a JSON object to lines for a table."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
-        name = str(key).replace("_", " ")
         if key in skipped or value is None or value in ([], {}):
             continue
+        name = str(key).replace("_", " ")
+        name = name[:1].upper() + name[1:]
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner}", text) for inner, text in _rows(value, skipped)]
+            rows += [(f"{name}: {inner.lower()}", text) for inner, text in _rows(value, skipped)]
         else:
-            rows.append((name[:1].upper() + name[1:], _text(value)))
+            rows.append((name, _text(value)))
     return rows
 
 

@@ -20,7 +20,13 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         font={"family": FONT, "size": 13, "color": TEXT},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0, "font": {"size": 12}},
     )
-    lines = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True, "title_font": {"size": 13}}
+    lines = {
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": GRID,
+        "automargin": True,
+        "title_font": {"size": 13},
+    }
     figure.update_xaxes(**lines)
     figure.update_yaxes(**lines)
     figure.update_annotations(font={"size": 13})

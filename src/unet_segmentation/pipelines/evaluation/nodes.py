@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -199,22 +200,26 @@ def report(
 def log_model(
     model: Path,
     metrics: dict[str, Any],
-    plan: dict[str, Any],
-    history: pd.DataFrame,
     inference: InferenceParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
 ) -> dict[str, Any]:
     """Log the network as a model in MLflow, with an image of the test split as its example.
 
+    Args:
+        model: the trained network.
+        metrics: its scores.
+        inference: the predictor's parameters; they travel with the model.
+        samples: columns sample_id, split.
+        packed: the images.
+
     Returns:
         Where the model is, or why it was not logged.
     """
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
-    example = packed.image(sample_id)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
-    step = _best_epoch(history, str(plan.get("score", "dice/mean")))
-    return tracking.current().log_model(model=model, inference=inference, metrics=metrics, step=step, example=example[None])
+    example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
+    return tracking.current().log_model(model, inference, metrics, _epoch(model), example)
 
 
 def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[str]:
@@ -228,8 +233,10 @@ def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[
     return labelled["sample_id"].astype(str).tolist()
 
 
-def _best_epoch(history: pd.DataFrame, score: str) -> int:
-    column = f"validation/{score}"
-    if column not in history or history[column].isna().all():
-        return int(history["epoch"].iloc[-1])
-    return int(history["epoch"].iloc[int(history[column].fillna(-1).argmax())])
+def _epoch(model: Path) -> int:
+    """Read from the file's header of which epoch the weights are; 0 where it does not say."""
+    from safetensors import safe_open
+
+    with safe_open(model, framework="np") as file:
+        information = json.loads((file.metadata() or {}).get("information", "{}"))
+    return int(information.get("epoch", 0))

@@ -75,8 +75,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 {
                     "model": "best_model",
                     "metrics": "metrics",
-                    "plan": "training_plan",
-                    "history": "training_history",
                     "inference": "params:inference",
                     "samples": "samples",
                     "packed": "packed_samples",
