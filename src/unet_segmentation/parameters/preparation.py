@@ -41,7 +41,7 @@ class InspectionParameters(StrictModel):
     """How files are inspected.
 
     Attributes:
-        workers: processes that decode files; 0 means one per core.
+        workers: threads that decode files; 0 means one per core.
         rare_share: a class below this share of the pixels is reported as rare (a warning).
     """
 

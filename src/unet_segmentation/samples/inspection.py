@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -97,16 +97,12 @@ def inspect_samples(
     if PackedSamples(target).is_whole():
         logger.info("Samples are as they were inspected and packed before: nothing is decoded again")
     else:
-        with whole(target) as temporary:
+        with whole(target) as temporary:  # a folder that is not whole is replaced
             _inspect_into(temporary, indexed, root, classes, masks, inspection)
     for other in packing_folder.iterdir():
         if other != target:
             remove(other)
-    return (
-        pd.read_parquet(target / "inspected.parquet"),
-        pd.read_parquet(target / "findings.parquet"),
-        PackedSamples(target),
-    )
+    return _table(target / "inspected.parquet"), _table(target / "findings.parquet"), PackedSamples(target)
 
 
 def content_key(
@@ -136,48 +132,87 @@ def _inspect_into(
     inspection: InspectionParameters,
 ) -> None:
     start = time.perf_counter()
-    threads = inspection.workers or _cores()
-    rows: list[dict[str, Any]] = []
     findings: list[Finding] = []
     tally: Counter[str] = Counter()
     inspect = partial(inspect_sample, root=root, classes=classes, masks=masks)
-    with PackedWriter(folder) as writer, warnings.catch_warnings():
+    with PackedWriter(folder) as packed, _Rows(folder / "inspected.parquet") as rows, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on large pictures and odd metadata
-        for result in _in_order(inspect, _with_progress(_samples(indexed), len(indexed)), threads):
-            rows.append(result.row)
+        items = _with_progress(_samples(indexed), len(indexed))
+        for result in _in_order(inspect, items, inspection.workers or _cores()):
+            rows.add(result.row)
             findings += result.findings
-            tally.update(
-                {value: n for value, n in result.values.items() if value in tally or len(tally) < TALLIED_VALUES}
-            )
-            if result.image is not None and result.ids is not None and writer.dtype in {None, result.image.dtype}:
-                writer.add(result.row["sample_id"], result.image, result.ids)
-        inspected, more = summarise(pd.DataFrame(rows, columns=COLUMNS), classes, inspection, tally)
-        inspected.to_parquet(folder / "inspected.parquet")
-        table = pd.DataFrame([asdict(finding) for finding in findings + more], columns=list(Finding.__annotations__))
-        table.to_parquet(folder / "findings.parquet")
-    logger.info("Inspected and packed %d samples in %.1f s", len(rows), time.perf_counter() - start)
+            for value, count in result.values.items():
+                if value in tally or len(tally) < TALLIED_VALUES:
+                    tally[value] += count
+            if result.image is not None and result.ids is not None and packed.dtype in {None, result.image.dtype}:
+                packed.add(result.row["sample_id"], result.image, result.ids)
+    inspected, more = summarise(_table(rows.file), classes, inspection, tally)
+    inspected.to_parquet(rows.file)
+    table = pd.DataFrame([asdict(finding) for finding in findings + more], columns=list(Finding.__annotations__))
+    table.to_parquet(folder / "findings.parquet")
+    logger.info("Inspected and packed %d samples in %.1f s", len(indexed), time.perf_counter() - start)
 
 
-COLUMNS = [
-    "sample_id",
-    "image",
-    "masks",
-    "group",
-    "split",
-    "height",
-    "width",
-    "channels",
-    "dtype",
-    "image_sha256",
-    "mask_sha256",
-    "pixel_sha256",
-    "channel_mean",
-    "channel_std",
-    "minimum",
-    "maximum",
-    "class_pixels",
-    "ignored_pixels",
-]
+COLUMNS = {
+    "sample_id": "string",
+    "image": "string",
+    "masks": "list of string",
+    "group": "string",
+    "split": "string",
+    "height": "int64",
+    "width": "int64",
+    "channels": "int64",
+    "dtype": "string",
+    "image_sha256": "string",
+    "mask_sha256": "string",
+    "pixel_sha256": "string",
+    "channel_mean": "list of float64",
+    "channel_std": "list of float64",
+    "minimum": "int64",
+    "maximum": "int64",
+    "class_pixels": "list of int64",
+    "ignored_pixels": "int64",
+}
+"""Columns of the inspected table and their types in the file. A file that could not be read has 0, "" or []."""
+
+
+class _Rows:
+    """Writes rows to a Parquet file in batches, so that memory does not grow with their number."""
+
+    BATCH = 512
+
+    def __init__(self, file: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        def arrow(name: str) -> pa.DataType:
+            inner = name.removeprefix("list of ")
+            plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
+            return plain if inner == name else pa.list_(plain)
+
+        self.file = file
+        self._schema = pa.schema([(name, arrow(type_name)) for name, type_name in COLUMNS.items()])
+        self._writer = pq.ParquetWriter(file, self._schema)
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._writer:
+            if kind is None:
+                self._flush()
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._waiting.append(row)
+        if len(self._waiting) == self.BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, self._schema))
+        self._waiting.clear()
 
 
 def inspect_sample(sample: dict[str, Any], root: Path, classes: list[str], masks: MaskParameters) -> Inspected:
@@ -405,6 +440,17 @@ def _with_progress(items: Iterable[Given], total: int) -> Iterator[Given]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield from progress.track(items, total=total)
+
+
+def _table(file: Path) -> pd.DataFrame:
+    """Read a table and give back at once the memory that Arrow needed for it: half of what ``read_parquet`` keeps."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as stream:
+        table = stream.read(use_threads=False).to_pandas(use_threads=False, self_destruct=True)
+    pa.default_memory_pool().release_unused()
+    return table
 
 
 def _cores() -> int:
