@@ -6,7 +6,6 @@ import inspect
 import os
 import random
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,21 +39,20 @@ def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: s
         dtype: of the images, ``uint8`` or ``uint16``.
 
     Returns:
-        JSON: ``version`` of the recipe's form, and under ``compose`` what ``albumentations.to_dict`` gives, with every
-        default written out, strict, and with 255 (ignored) wherever a transform fills a mask.
+        JSON: ``version`` of the recipe's form, ``library`` with its version (which decides the defaults), and
+        ``transforms``: name and parameters of each, 255 (ignored) written in wherever one fills a mask.
 
     Raises:
         ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
             take such images.
     """
-    transforms = []
-    for number, transform in enumerate(augmentation.transforms):
-        key = f"augmentation.transforms[{number}]"
-        transforms.append(_transform(transform, key))
-        _try(transforms[-1], key, transform.name, channels, dtype)
-    compose = A.to_dict(A.Compose(transforms, strict=True))
-    compose["transform"]["strict"] = True  # albumentations forgets to write it
-    return {"version": RECIPE_VERSION, "compose": _plain(compose)}
+    transforms = [
+        _resolved(transform, f"augmentation.transforms[{number}]")
+        for number, transform in enumerate(augmentation.transforms)
+    ]
+    for number, transform in enumerate(transforms):
+        _try(transform, f"augmentation.transforms[{number}]", channels, dtype)
+    return {"version": RECIPE_VERSION, "library": f"albumentations {A.__version__}", "transforms": transforms}
 
 
 class Augmenter:
@@ -69,7 +67,8 @@ class Augmenter:
             raise ConfigurationError(
                 "The augmentation recipe was written by another version: run the augmentation pipeline again"
             )
-        self.compose = A.from_dict(recipe["compose"]) if recipe["compose"]["transform"]["transforms"] else None
+        transforms = [_built(transform) for transform in recipe["transforms"]]
+        self.compose = A.Compose(transforms, strict=True) if transforms else None
 
     def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
         """Give the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
@@ -81,29 +80,38 @@ class Augmenter:
         return result["image"].reshape(*result["image"].shape[:2], image.shape[2]), result["mask"]
 
 
-def _transform(transform: TransformParameters, key: str) -> Any:  # noqa: ANN401 - albumentations' classes
+def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
+    """Check names and values of one transform (and of those inside it) and write in what fills masks."""
     known = _known()
     if transform.name not in known:
         raise unknown(f"{key}.name", transform.name, known)
-    kind = known[transform.name]
-    arguments = dict(transform.parameters)
-    names = inspect.signature(kind.__init__).parameters
+    kind, arguments = known[transform.name], dict(transform.parameters)
+    names = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
     for argument in arguments:
         if argument not in names:
-            raise unknown(f"{key}.parameters of {transform.name}", argument, [name for name in names if name != "self"])
+            raise unknown(f"{key}.parameters of {transform.name}", argument, names)
     if issubclass(kind, A.BaseCompose):
         arguments["transforms"] = _inner(arguments.get("transforms"), key)
     if "fill_mask" in names:
-        arguments["fill_mask"] = _fill(arguments, names["fill_mask"].default, key)
+        arguments |= _fill(kind, arguments, key)
     if arguments.get("mask_interpolation", 0) != cv2.INTER_NEAREST:
         raise ConfigurationError(f"{key}.parameters: mask_interpolation must stay 0 (nearest): masks hold class ids")
+    resolved = {"name": transform.name, "parameters": arguments}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # what albumentations merely warns about is a mistake
-            return kind(**arguments)
-    except (ValueError, TypeError, UserWarning) as error:
+        _built(resolved)
+    except (ValueError, TypeError) as error:
         message = str(error).split("\n    For further information")[0]
         raise ConfigurationError(f"{key}: {transform.name} does not take these parameters: {message}") from error
+    return resolved
+
+
+def _built(transform: dict[str, Any]) -> Any:  # noqa: ANN401 - albumentations' classes
+    arguments = dict(transform["parameters"])
+    if "transforms" in arguments:
+        arguments["transforms"] = [_built(inner) for inner in arguments["transforms"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice only: names are checked, and strict turns mistakes into errors
+        return getattr(A, transform["name"])(**arguments)
 
 
 def _known() -> dict[str, type]:
@@ -117,45 +125,38 @@ def _known() -> dict[str, type]:
     }
 
 
-def _inner(transforms: Any, key: str) -> list[Any]:  # noqa: ANN401 - unchecked YAML
+def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
     try:
         inner = [TransformParameters.model_validate(transform) for transform in transforms]
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{key}.parameters.transforms: give a list of name and parameters") from error
-    return [_transform(transform, f"{key}.parameters.transforms[{number}]") for number, transform in enumerate(inner)]
+    return [_resolved(transform, f"{key}.parameters.transforms[{number}]") for number, transform in enumerate(inner)]
 
 
-def _fill(arguments: dict[str, Any], default: Any, key: str) -> int | None:  # noqa: ANN401 - what the user wrote
+def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
     given = arguments.get("fill_mask")
     if given not in {None, IGNORED}:
         raise ConfigurationError(f"{key}.parameters.fill_mask: {given} would draw a class; leave it out (255, ignored)")
-    return None if default is None and given is None else IGNORED
+    default = inspect.signature(kind.__init__).parameters["fill_mask"].default
+    return {} if default is None and given is None else {"fill_mask": IGNORED}
 
 
-def _try(transform: Any, key: str, name: str, channels: int, dtype: str) -> None:  # noqa: ANN401
+def _try(transform: dict[str, Any], key: str, channels: int, dtype: str) -> None:
+    """Apply a transform once, for certain, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
     mask[::2] = 1
-    chance, transform.p = transform.p, 1.0
+    certain = _built(transform)
+    certain.p = 1.0
     try:
-        result = A.Compose([transform], strict=True, seed=0)(image=image, mask=mask)
+        result = A.Compose([certain], strict=True, seed=0)(image=image, mask=mask)
     except Exception as error:
         raise ConfigurationError(
-            f"{key}: {name} cannot be applied to {dtype} images with {channels} channels: {error}"
+            f"{key}: {transform['name']} cannot be applied to {dtype} images with {channels} channels: {error}"
         ) from error
-    finally:
-        transform.p = chance
     if result["image"].dtype != image.dtype or result["image"].shape[2:] != image.shape[2:]:
         raise ConfigurationError(
-            f"{key}: {name} changes the images' depth or channels ({dtype}, {channels}); the network normalises itself"
+            f"{key}: {transform['name']} changes the images' depth or channels ({dtype}, {channels}); "
+            "the network normalises by itself"
         )
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Make JSON values of tuples and numpy numbers."""
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    return value.item() if isinstance(value, np.generic) else value

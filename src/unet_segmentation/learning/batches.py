@@ -16,7 +16,7 @@ from unet_segmentation.learning.augmentation import Augmenter
 
 IGNORED = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
-ORDER, PIXELS = 0, 1  # what a random stream is for
+ORDER, PIXELS, LAYERS = 0, 1, 2  # what a random stream is for
 
 Key = tuple[int, int, int]  # epoch, index of the sample, repetition within the epoch
 Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, masks (N, H, W) uint8
@@ -205,6 +205,7 @@ def _loader(dataset: Dataset[Batch], workers: int, pin_memory: bool, **options: 
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread if workers else None,
+        generator=torch.Generator(),  # its own: the network's random layers must not notice the loading
         **options,
     )
 

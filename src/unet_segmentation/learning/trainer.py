@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import ConfigurationError, ProjectError, ResourceError
 from unet_segmentation.learning.batches import (
+    LAYERS,
     Samples,
     TrainingPatches,
     ValidationTiles,
+    stream,
     training_loader,
     validation_loader,
 )
@@ -95,6 +97,7 @@ def fit(
     task = SegmentationTask(network, plan, specification["classes"])
     train, validation = _loaders(plan, specification, samples, recipe)
     with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         for context in (_threads(plan["threads"]), _determinism(plan), quiet_lightning(), _interrupts()):
             stack.enter_context(context)
         stack.callback(epochs.close)
@@ -168,7 +171,8 @@ class EpochKeeper(L.Callback):
         self.bar = TrainingBar(plan["epochs"] * plan["steps_per_epoch"], plan["epochs"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and key the randomness of layers (dropout) to the epoch."""
+        torch.manual_seed(int(stream(self.plan["seed"], LAYERS, trainer.current_epoch).integers(2**63)))
         self.epoch_started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *batch: Any) -> None:  # noqa: ANN401

@@ -46,7 +46,6 @@ def train(
     Returns:
         The plan, the best model, the last checkpoint, and the history (a row per epoch).
     """
-    import torch
     from safetensors.torch import load_file
 
     from unet_segmentation import tracking
@@ -55,20 +54,18 @@ def train(
     from unet_segmentation.learning.trainer import fit, load_weights
 
     plan = resolve_plan(training, network, packed, labelled_split(samples), recipe, profile)
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)  # for whatever draws while training, such as dropout
-        model = build_network(network)
-        load_weights(model, load_file(initial_weights))
-        run = tracking.current()
-        result = fit(
-            plan,
-            model,
-            network,
-            packed,
-            recipe,
-            folder,
-            report_epoch=lambda epoch, values: run.log_metrics(values, step=epoch),
-        )
+    model = build_network(network)
+    load_weights(model, load_file(initial_weights))
+    run = tracking.current()
+    result = fit(
+        plan,
+        model,
+        network,
+        packed,
+        recipe,
+        folder,
+        report_epoch=lambda epoch, values: run.log_metrics(values, step=epoch),
+    )
     return plan, result.best, result.last, result.history
 
 

@@ -1,0 +1,248 @@
+"""How fast training steps run: beside their ceiling, and beside the loop that a user would write.
+
+Three things take turns in one process, on the same machine state:
+
+* ours: `fit` as the pipeline calls it: packed samples, augmentation, validation, checkpoints, logging;
+* ceiling: the same network, loss, precision, memory format, optimizer and threads on one batch that never changes;
+* plain: the loop of segmentation-models-pytorch's documentation: float32, NCHW, files decoded in every epoch, flips,
+  Adam, Dice loss, Lightning's defaults, no workers.
+
+The third ratio is the time of an epoch beside its steps (validation, checkpoints, logging), as a share of the steps'.
+
+    python -m benchmarks.training_throughput --rounds 5 --encoder resnet18 --size 128
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+
+from unet_segmentation.learning.augmentation import A, compose_recipe
+from unet_segmentation.learning.losses import SegmentationLoss
+from unet_segmentation.learning.module import make_optimizer
+from unet_segmentation.learning.network import build_network, describe_network
+from unet_segmentation.learning.plan import resolve_plan
+from unet_segmentation.learning.trainer import fit
+from unet_segmentation.parameters import (
+    AugmentationParameters,
+    NetworkParameters,
+    OptimizerParameters,
+    TrainingParameters,
+)
+from unet_segmentation.samples.packing import pack
+
+CLASSES = ["background", "cytoplasm", "nucleus"]
+TRANSFORMS = [
+    {"name": "D4"},
+    {"name": "Affine", "parameters": {"rotate": [-20, 20], "scale": [0.85, 1.15], "p": 0.5}},
+    {"name": "RandomBrightnessContrast", "parameters": {"p": 0.5}},
+]
+VALIDATION = 32
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    options = arguments()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as name:
+        measure(Path(name), options)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="of an epoch")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--workers", default="auto")
+    parser.add_argument("--threads", default="auto")
+    return parser.parse_args()
+
+
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    data = make_samples(options.steps * options.batch + VALIDATION, options.size)
+    packed = pack(folder / "packed", data)
+    files = write_files(folder / "files", data)
+    ids = packed.sample_ids
+    profile = {"mean": [128.0] * 3, "std": [40.0] * 3, "data_sha256": "random"}
+    specification = describe_network(NetworkParameters(encoder=options.encoder), CLASSES, profile)
+    recipe = compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
+    workers, threads = (value if value == "auto" else int(value) for value in (options.workers, options.threads))
+    training = TrainingParameters(
+        epochs=2, batch_size=options.batch, patch_size=options.size, minimum_steps=1, workers=workers, threads=threads
+    )
+    split = {"train": ids[:-VALIDATION], "validation": ids[-VALIDATION:]}
+    plan = resolve_plan(training, specification, packed, split, recipe, profile)
+    torch.set_num_threads(plan["threads"])
+    print(
+        f"{options.encoder}, {options.size} px, batch {options.batch}, {plan['accelerator']} {plan['precision']}, "
+        f"{plan['threads']} threads, {plan['workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
+    )
+    rounds = []
+    for number in range(options.rounds):
+        ceiling = run_ceiling(plan, specification, options)
+        ours, beside = run_ours(plan, specification, packed, recipe, folder / "models")
+        plain = run_plain(files, options)
+        rounds.append((ours / ceiling, ours / plain, beside))
+        print(f"{number + 1:5}  {ours:5.1f}  {ceiling:7.1f}  {plain:5.1f}              {beside:6.3f}", flush=True)
+    of_ceiling, of_plain, beside = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"\nmedians: {of_ceiling:.3f} of the ceiling, {of_plain:.2f} times the plain loop, {beside:.3f} beside steps")
+    result = {"of_ceiling": of_ceiling, "of_plain_loop": of_plain, "beside_steps": beside}
+    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+
+
+def make_samples(count: int, size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    generator = np.random.default_rng(0)
+    samples = {}
+    for number in range(count):
+        mask = np.kron(generator.integers(0, 3, (size // 16, size // 16)), np.ones((16, 16))).astype(np.uint8)
+        image = (60 * mask[..., None] + generator.integers(0, 100, (size, size, 3))).astype(np.uint8)
+        samples[f"{number:05d}"] = image, mask
+    return samples
+
+
+def write_files(folder: Path, samples: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[tuple[Path, Path]]:
+    folder.mkdir()
+    files = []
+    for name, (image, mask) in samples.items():
+        pair = folder / f"{name}_image.png", folder / f"{name}_mask.png"
+        for path, pixels in zip(pair, (image, mask), strict=True):
+            Image.fromarray(pixels).save(path)
+        files.append(pair)
+    return files[:-VALIDATION]
+
+
+def run_ours(plan: dict[str, Any], specification: dict[str, Any], packed: Any, recipe: Any, folder: Path) -> tuple:
+    """The second of two epochs: images/s of its steps, and the share of time beside them."""
+    ends: list[float] = []
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    result = fit(
+        plan,
+        build_network(specification),
+        specification,
+        packed,
+        recipe,
+        folder,
+        report_epoch=lambda *_: ends.append(time.perf_counter()),
+    )
+    speed = float(result.history["images_per_second"].iloc[-1])
+    steps = plan["steps_per_epoch"] * plan["batch_size"] / speed
+    return speed, (ends[1] - ends[0] - steps) / steps
+
+
+def run_ceiling(plan: dict[str, Any], specification: dict[str, Any], options: argparse.Namespace) -> float:
+    device = torch.device(plan["accelerator"])
+    torch.manual_seed(0)
+    network = build_network(specification).to(device, memory_format=torch.channels_last).train()
+    loss = SegmentationLoss().to(device)
+    optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16")
+    size = options.size
+    images = torch.randint(0, 255, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    masks = torch.randint(0, 3, (options.batch, size, size), dtype=torch.uint8, device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16"):
+            value = loss(network(images), masks)
+        value.backward()
+        optimizer.step()
+
+    return timed(step, options, device)
+
+
+def timed(step: Any, options: argparse.Namespace, device: torch.device) -> float:
+    for _ in range(3):
+        step()
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(options.steps):
+        step()
+    synchronise(device)
+    return options.steps * options.batch / (time.perf_counter() - start)
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class PlainSamples(torch.utils.data.Dataset):
+    """Files, decoded whenever they are asked for."""
+
+    def __init__(self, files: list[tuple[Path, Path]], size: int) -> None:
+        self.files = files
+        self.transform = A.Compose([A.Resize(size, size), A.HorizontalFlip(), A.VerticalFlip()])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = (np.array(Image.open(path)) for path in self.files[index])
+        pair = self.transform(image=image, mask=mask)
+        return pair["image"].transpose(2, 0, 1), pair["mask"].astype(np.int64)
+
+
+class PlainModule(L.LightningModule):
+    """The documentation's module."""
+
+    def __init__(self, encoder: str) -> None:
+        super().__init__()
+        self.network = smp.Unet(encoder, encoder_weights=None, classes=len(CLASSES))
+        self.loss = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=255)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:  # noqa: D102
+        images = (batch[0].float() / 255.0 - self.mean) / self.std
+        return self.loss(self.network(images).contiguous(), batch[1])
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        optimizer = torch.optim.Adam(self.parameters(), 2e-4)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 750, 1e-5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class Clock(L.Callback):
+    """Times the second epoch."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: D102
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:  # noqa: D102
+        self.seconds = time.perf_counter() - self.start
+
+
+def run_plain(files: list[tuple[Path, Path]], options: argparse.Namespace) -> float:
+    L.seed_everything(0, verbose=False)
+    loader = torch.utils.data.DataLoader(PlainSamples(files, options.size), options.batch, shuffle=True, drop_last=True)
+    clock = Clock()
+    trainer = L.Trainer(
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock],
+    )
+    trainer.fit(PlainModule(options.encoder), loader)
+    return options.steps * options.batch / clock.seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Tiny packed samples, and a network that trains in no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from unet_segmentation.learning import network as networks
+from unet_segmentation.learning.augmentation import compose_recipe
+from unet_segmentation.learning.plan import resolve_plan
+from unet_segmentation.learning.trainer import fit
+from unet_segmentation.parameters import AugmentationParameters, NetworkParameters, TrainingParameters
+from unet_segmentation.samples.packing import pack
+
+CLASSES = ["background", "disc"]
+PROFILE = {
+    "mean": [110.0, 110.0, 110.0],
+    "std": [40.0, 40.0, 40.0],
+    "channels": 3,
+    "dtype": "uint8",
+    "class_shares": {"background": 0.9, "disc": 0.1},
+    "data_sha256": "0" * 64,
+}
+TRANSFORMS = [
+    {"name": "HorizontalFlip"},
+    {"name": "Affine", "parameters": {"rotate": [-45, 45], "p": 1.0}},
+    {"name": "RandomBrightnessContrast"},
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def disc(generator: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A bright disc on noise; a strip on the left is ignored."""
+    y, x = generator.integers(8, height - 8), generator.integers(8, width - 8)
+    rows, columns = np.ogrid[:height, :width]
+    mask = ((rows - y) ** 2 + (columns - x) ** 2 < 100).astype(np.uint8)
+    image = generator.normal(90, 15, (height, width, 3)) + 80 * mask[..., None]
+    mask[:, :2] = 255
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory):
+    generator = np.random.default_rng(0)
+    sizes = [(48, 40), (32, 32), (20, 70), (33, 65)]
+    data = {f"s{number}": disc(generator, *sizes[number % 4]) for number in range(12)}
+    return pack(tmp_path_factory.mktemp("packed") / "arrays", data)
+
+
+@pytest.fixture
+def recipe():
+    return compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
+
+
+class Tiny(torch.nn.Module):
+    """A 1x1 convolution with something that looks around and something random."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.around = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.dropout = torch.nn.Dropout2d(0.2)
+        self.head = torch.nn.Conv2d(4, classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(torch.relu(self.norm(self.around(images)))))
+
+
+@pytest.fixture
+def training(monkeypatch, packed, recipe, tmp_path):
+    """Call it with training parameters: it trains the tiny network, and gives plan, result, network and reports."""
+    monkeypatch.setattr(networks, "_build", lambda specification, _: Tiny(len(specification["classes"])))
+    specification = networks.describe_network(NetworkParameters(architecture="paper_unet"), CLASSES, PROFILE)
+    specification["multiple"] = 16
+    split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
+
+    def train(folder: Path = tmp_path / "models", report=None, **parameters) -> SimpleNamespace:
+        settings = {"epochs": 2, "minimum_steps": 3, "batch_size": 4, "threads": 1, "accelerator": "cpu"}
+        settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}}
+        chosen = TrainingParameters.model_validate(settings | parameters)
+        plan = resolve_plan(chosen, specification, packed, split, recipe, PROFILE)
+        torch.manual_seed(plan["seed"])
+        network = networks.build_network(specification)
+        reports: list[tuple[int, dict[str, float]]] = []
+        folder.mkdir(exist_ok=True)
+        report = report or (lambda epoch, values: reports.append((epoch, values)))
+        result = fit(plan, network, specification, packed, recipe, folder, report)
+        return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
+
+    return train

@@ -1,0 +1,45 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from unet_segmentation.learning.schedule import learning_rate_factor
+from unet_segmentation.parameters import ScheduleParameters
+
+
+def factors(steps, **parameters):
+    schedule = ScheduleParameters(**parameters)
+    return [learning_rate_factor(step, steps, schedule) for step in range(steps)]
+
+
+@pytest.mark.parametrize("name", ["poly", "cosine"])
+def test_warms_up_falls_and_ends_where_it_should(name):
+    values = factors(100, name=name, warmup_share=0.1, final_share=0.05)
+    assert values[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert max(values) == values[10] == 1.0
+    assert all(after < before for before, after in pairwise(values[10:]))
+    assert values[-1] == pytest.approx(0.05)
+
+
+def test_cosine_is_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=49, eta_min=0.01)
+    expected = []
+    for _ in range(50):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert factors(50, name="cosine", warmup_share=0.0, final_share=0.01) == pytest.approx(expected)
+
+
+def test_poly_closed_form():
+    assert factors(11, name="poly", warmup_share=0.0, power=2.0, final_share=0.0)[5] == pytest.approx(0.25)
+
+
+def test_constant_stays_and_a_single_step_works():
+    assert factors(10, name="constant", warmup_share=0.2)[2:] == [1.0] * 8
+    assert factors(1, name="cosine") == [1.0]
+
+
+def test_a_step_after_the_last_keeps_the_last_value():
+    assert learning_rate_factor(99, 10, ScheduleParameters(final_share=0.25)) == pytest.approx(0.25)

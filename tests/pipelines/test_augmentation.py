@@ -1,0 +1,38 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.parameters import AugmentationParameters, TrainingParameters, TransformParameters
+from unet_segmentation.pipelines.augmentation import nodes
+from unet_segmentation.samples.packing import pack
+
+PROFILE = {"channels": 3, "dtype": "uint8"}
+AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)
+
+
+def table(splits):
+    ids = [f"s{number}" for number in range(len(splits))]
+    return pd.DataFrame({"sample_id": ids, "split": splits, "masks": [["m.png"]] * len(ids)})
+
+
+def test_recipe_and_contact_sheet(tmp_path):
+    image = np.full((32, 32, 3), 90, np.uint8)
+    packed = pack(tmp_path / "packed", {f"s{number}": (image, np.ones((32, 32), np.uint8)) for number in range(4)})
+    recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
+    training = TrainingParameters(batch_size=2)
+    sheet = nodes.preview_augmentation(
+        recipe, table(["train", "train", "validation", "test"]), packed, PROFILE, training, AUGMENTATION, ["a", "b"]
+    )
+    assert isinstance(sheet, Image.Image)
+    assert sheet.width > 6 * 32  # three pairs in one row
+
+
+def test_nothing_to_preview(tmp_path):
+    packed = pack(tmp_path / "packed", {"s0": (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8))})
+    recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
+    with pytest.raises(DataError, match="train split"):
+        nodes.preview_augmentation(
+            recipe, table(["test"]), packed, PROFILE, TrainingParameters(), AUGMENTATION, ["a", "b"]
+        )
