@@ -59,7 +59,7 @@ def test_kedro_lists_the_projects_commands(root):
 def test_what_every_command_imports_is_light(root):
     code = (
         "import sys, unet_segmentation.cli, unet_segmentation.settings, unet_segmentation.hooks;"
-        "heavy = {'torch', 'mlflow', 'lightning', 'pandas', 'plotly', 'matplotlib', 'cv2', 'albumentations', 'requests'};"
+        "heavy = {'torch', 'mlflow', 'lightning', 'pandas', 'plotly', 'matplotlib', 'cv2', 'albumentations'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(

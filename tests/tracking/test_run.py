@@ -28,7 +28,7 @@ def client_of(root):
     return mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
 
 
-def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):
+def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PLR0915 - one run, looked at from all sides
     (root / "mlflow.db").unlink()  # it is made anew, beside the run
     monkeypatch.chdir(tmp_path)  # the store belongs to the project's root, whatever the current directory
     began = time.perf_counter()

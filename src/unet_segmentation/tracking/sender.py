@@ -220,7 +220,7 @@ def send_leftovers(root: Path) -> tuple[int, int]:
     complete = waiting = 0
     for spool in Spool.all(root):
         header = spool.read("header")
-        if header is None or _is_running(header):
+        if header is None or (spool.read("closing") is None and _is_running(header)):
             continue
         with spool.lock() as mine:
             if not mine:

@@ -28,13 +28,14 @@ class SegmentationModel(PythonModel):
 
         Args:
             context: of MLflow.
-            model_input: one image (height, width, channels), a batch of them, or a list of images of any sizes.
+            model_input: a batch (n, height, width, channels); images of different sizes as an array of objects. Past
+                MLflow's check of the signature (`unwrap_python_model()`) also one image or a list of them.
             params: none.
 
         Returns:
-            Class ids, uint8: (height, width), (n, height, width), or a list of masks.
+            Class ids, uint8: (n, height, width), or (height, width) for one image, or a list of masks.
         """
-        if isinstance(model_input, list):
+        if isinstance(model_input, list) or model_input.dtype == object:
             return [self._predictor.predict(np.asarray(image)) for image in model_input]
         if model_input.ndim == 3:
             return self._predictor.predict(model_input)
