@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from tests.pipelines.evaluated import CLASSES, problem
-from unet_segmentation.datasets import JSONDataset, MaskFolderDataset, PlotlyDataset
+from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
 from unet_segmentation.figures.curves import training_curves
 from unet_segmentation.learning import network
@@ -124,11 +125,23 @@ def test_predictions_of_another_split_are_refused(evaluated):
         )
 
 
-def test_pictures_charts_and_report(evaluated, tmp_path):
+def as_the_catalog_hands_it_on(image_scores, root, folder):
+    """Save and load the table with the arguments of the catalog."""
+    entry = yaml.safe_load((root / "conf/base/catalog_evaluation.yml").read_text())["image_scores"]
+    dataset = CSVDataset(filepath=str(folder / "image_scores.csv"), load_args=entry["load_args"])
+    dataset.save(image_scores)
+    return dataset.load()
+
+
+def test_sample_ids_survive_the_catalog(root, tmp_path):
+    table = pd.DataFrame({"sample_id": ["0012", "NA", "1e5", "a,b"], "iou/image_mean": [0.1, 0.2, np.nan, 0.4]})
+    pd.testing.assert_frame_equal(as_the_catalog_hands_it_on(table, root, tmp_path), table)
+
+
+def test_pictures_charts_and_report(evaluated, root, tmp_path):
     case = evaluated
-    picture = nodes.draw_gallery(
-        case.image_scores, case.predictions, case.samples, case.packed, CLASSES, case.evaluation
-    )
+    image_scores = as_the_catalog_hands_it_on(case.image_scores, root, tmp_path)
+    picture = nodes.draw_gallery(image_scores, case.predictions, case.packed, CLASSES, case.evaluation)
     assert isinstance(picture, Image.Image)
     picture.save(tmp_path / "gallery.png")
     charts = {
@@ -146,7 +159,7 @@ def test_pictures_charts_and_report(evaluated, tmp_path):
         classes=CLASSES,
         evaluation=case.evaluation,
         metrics=case.metrics,
-        image_scores=case.image_scores,
+        image_scores=image_scores,
         confusion=case.confusion,
         confusion_matrix=charts["confusion"],
         class_scores=charts["classes"],

@@ -137,7 +137,6 @@ def plot_scores(metrics: dict[str, float | None], classes: list[str]) -> Any:  #
 def draw_gallery(
     image_scores: pd.DataFrame,
     predictions: Path,
-    samples: pd.DataFrame,
     packed: PackedSamples,
     classes: list[str],
     evaluation: EvaluationParameters,
@@ -146,12 +145,10 @@ def draw_gallery(
     from unet_segmentation.figures.gallery import Shown, gallery, pick
     from unet_segmentation.scoring.prediction_files import read_prediction
 
-    known = set(_evaluated(samples, evaluation))
     picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
     shown = (
         Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
         for section, name, value in picked
-        if name in known
     )
     return gallery(shown, classes, {"iou": "IoU", "dice": "Dice"}[evaluation.gallery_score.split("/")[0]])
 

@@ -38,7 +38,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 [
                     "image_scores",
                     "predictions",
-                    "samples",
                     "packed_samples",
                     "params:classes",
                     "params:evaluation",
