@@ -32,9 +32,14 @@ def test_a_folder_replaces_the_old_one_with_all_its_files(tmp_path):
 def test_nothing_stays_behind_when_writing_fails(tmp_path, error):
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(type(error)), whole(target) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def write_half() -> None:
+        with whole(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import HTMLPreview, ImagePreview, TablePreview
@@ -41,7 +41,7 @@ class _Atomic:
 class JSONDataset(_Atomic, _JSONDataset):
     """A JSON file, written whole and readable by people."""
 
-    DEFAULT_SAVE_ARGS = {"indent": 2, "allow_nan": False}
+    DEFAULT_SAVE_ARGS: ClassVar = {"indent": 2, "allow_nan": False}
 
 
 class ParquetDataset(_Atomic, _ParquetDataset):
@@ -55,7 +55,7 @@ class ParquetDataset(_Atomic, _ParquetDataset):
 class CSVDataset(_Atomic, _CSVDataset):
     """A table as a CSV file, written whole."""
 
-    DEFAULT_SAVE_ARGS = {"index": False}
+    DEFAULT_SAVE_ARGS: ClassVar = {"index": False}
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Give the first rows to Kedro-Viz."""
