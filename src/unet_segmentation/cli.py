@@ -189,7 +189,7 @@ def _project(environment: str | None) -> tuple[Path, Any]:
         raise ProjectError("There is no Kedro project here: change to the project's folder.")
     bootstrap_project(root)
     with KedroSession.create(project_path=root, env=environment) as session:
-        return root, tracking_settings(session.load_context().config_loader)
+        return root, tracking_settings(session.load_context().config_loader)  # type: ignore[attr-defined]
 
 
 @cli.command("mlflow-ui", cls=_Command)

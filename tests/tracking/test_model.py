@@ -73,17 +73,15 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
     assert len(client.get_metric_history(run_id, "test/dice/mean")) == 1
     (output,) = client.get_run(run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (answer["model_id"], 2)
-    info = mlflow.models.Model.load(
-        mlflow.artifacts.download_artifacts(answer["model_uri"], tracking_uri=client.tracking_uri)
-    )
+    info = mlflow.models.Model.load(model.artifact_location)
     assert info.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
     assert info.signature.outputs.inputs[0].shape == (-1, -1, -1)
 
     np.save(tmp_path / "images.npy", images)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    arguments = [client.tracking_uri, answer["model_uri"], str(tmp_path / "images.npy"), str(tmp_path / "masks.npz")]
     done = subprocess.run(
-        [sys.executable, "-P", "-W", "error::UserWarning:mlflow", "-c", CODE]
-        + [client.tracking_uri, answer["model_uri"], str(tmp_path / "images.npy"), str(tmp_path / "masks.npz")],  # noqa: RUF005
+        [sys.executable, "-P", "-W", "error::UserWarning:mlflow", "-c", CODE, *arguments],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def _example(example: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(batch[:1, :EXAMPLE_SIDE, :EXAMPLE_SIDE])
 
 
-def _not_needed(package: Path):  # noqa: ANN202 - a function for copytree
+def _not_needed(package: Path) -> Callable[[str, list[str]], set[str]]:
     def ignore(folder: str, names: list[str]) -> set[str]:
         needed = SERVING if Path(folder) == package else {name for name in names if name != "__pycache__"}
         return set(names) - needed

@@ -39,6 +39,7 @@ def prepare_environment(timeout: float) -> None:
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
         MLFLOW_CONFIGURE_LOGGING="false",
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
         MLFLOW_DISABLE_TELEMETRY="true",
         MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING="false",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -68,14 +69,11 @@ class Spool:
     def append(self, operation: str, **values: Any) -> None:  # noqa: ANN401
         """Append an operation, with the time."""
         line = json.dumps({"op": operation, "time": time.time(), **values}, ensure_ascii=False) + "\n"
-        with self._appending:
-            descriptor = os.open(self._operations, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                size = os.fstat(descriptor).st_size
-                torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # its writer was killed in the middle
-                os.write(descriptor, ("\n" * bool(torn) + line).encode())
-            finally:
-                os.close(descriptor)
+        with self._appending, self._operations.open("ab+", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 1))
+            torn = size and stream.read(1) != b"\n"  # its writer was killed in the middle
+            stream.write(("\n" * bool(torn) + line).encode())  # one write at the end: lines never mix
 
     def keep(self, path: Path) -> str:
         """Link or copy a file or folder into the spool as it is now; give its place there, relative to the folder."""
@@ -142,7 +140,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _lock(descriptor: int) -> bool:
     """Lock a file until its descriptor is closed."""
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

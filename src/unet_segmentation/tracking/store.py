@@ -123,11 +123,12 @@ class Store:
         """Send the samples table as inputs of the run: one per split, each with its own digest."""
         import pandas as pd
         from mlflow.data.http_dataset_source import HTTPDatasetSource
+        from mlflow.data.pandas_dataset import from_pandas
 
         samples = pd.read_parquet(path)
         inputs = []
         for split, table in samples.groupby("split", sort=False):
-            dataset = mlflow.data.from_pandas(table, source=HTTPDatasetSource(source), name=f"{name} {split}")
+            dataset = from_pandas(table, source=HTTPDatasetSource(source), name=f"{name} {split}")
             inputs.append(
                 DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", str(split))]),
             )

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+
+from unet_segmentation import tracking
+from unet_segmentation.datasets import JSONDataset, PlotlyDataset, WorkingFolderDataset
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.hooks import TrackingHooks, _origin, check_inputs, duration
+from unet_segmentation.tracking import NullRun
+
+
+class Recorder(NullRun):
+    """A run that writes down what it is told."""
+
+    enabled = True
+
+    def __init__(self):
+        self.said = []
+
+    def log_metrics(self, values, step=0, time=None):
+        self.said.append(("metrics", values))
+
+    def log_artifact(self, path, folder=None):
+        self.said.append(("artifact", path.name, folder))
+
+    def log_figure_html(self, figure, folder=None):
+        self.said.append(("figure", figure.name, folder))
+
+    def set_tags(self, tags):
+        self.said.append(("tags", tags))
+
+
+@pytest.fixture
+def recorder():
+    run = Recorder()
+    tracking.set_current(run)
+    yield run
+    tracking.set_current(None)
+
+
+def saved(catalog, name, data):
+    hooks = TrackingHooks()
+    hooks.after_catalog_created(catalog)
+    catalog[name].save(data)
+    hooks.after_dataset_saved(name, data)
+
+
+def test_the_catalog_says_what_is_logged(tmp_path, recorder):
+    import plotly.graph_objects as go
+
+    def entry(kind, name, **mlflow):
+        return kind(filepath=str(tmp_path / f"{name}.json"), metadata={"mlflow": mlflow} if mlflow else None)
+
+    catalog = DataCatalog(
+        {
+            "metrics": entry(JSONDataset, "metrics", artifact="evaluation", metrics="test"),
+            "curves": entry(PlotlyDataset, "curves", artifact="figures"),
+            "profile": entry(JSONDataset, "profile"),
+        }
+    )
+    saved(catalog, "metrics", {"dice/mean": 0.9, "iou/class/rare": None, "note": "text", "ok": True, "images": 5})
+    saved(catalog, "curves", go.Figure())
+    saved(catalog, "profile", {"data_sha256": "ab12"})
+    assert recorder.said == [
+        ("metrics", {"test/dice/mean": 0.9, "test/images": 5.0}),
+        ("artifact", "metrics.json", "evaluation"),
+        ("figure", "curves.json", "figures"),
+        ("tags", {"data.sha256": "ab12"}),
+    ]
+
+
+def test_tracking_that_fails_stops_nothing(tmp_path, recorder, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder, "log_artifact", full)
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"), metadata={"mlflow": {"artifact": "x"}})
+    saved(DataCatalog({"a": dataset}), "a", {})
+    assert "a was not tracked" in caplog.text
+
+
+def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monkeypatch):
+    from kedro.framework import project
+
+    def work(*_):
+        return None
+
+    preparation = Pipeline([Node(work, "raw", "profile", name="profile")])
+    training = Pipeline([Node(work, ["profile", "folder", "params:seed"], "model", name="train")])
+
+    class Pipelines(dict):
+        def set_requested(self, names):
+            pass
+
+    monkeypatch.setattr(project, "pipelines", Pipelines(__default__=preparation, preparation=preparation))
+    file = tmp_path / "profile.json"
+    catalog = DataCatalog(
+        {
+            "profile": JSONDataset(filepath=str(file)),
+            "folder": WorkingFolderDataset(path=str(tmp_path / "work")),
+        }
+    )
+    with pytest.raises(ConfigurationError) as error:
+        check_inputs(training, catalog, "camvid")
+    assert str(file) in str(error.value)
+    assert "kedro run --pipelines preparation --env camvid" in str(error.value)
+    file.write_text("{}")
+    check_inputs(training, catalog, "camvid")
+
+
+@pytest.mark.parametrize(
+    ("source", "address"),
+    [
+        ({"archives": [{"url": "https://example.org/a.zip"}]}, "https://example.org/a.zip"),
+        ({"archives": [{"url": "https://example.org/a.zip"}], "archive": "/tmp/a.zip"}, "/tmp/a.zip"),
+        ({"folder": "/data"}, "/data"),
+        ({"generator": {"name": "cells"}}, "generator:cells"),
+    ],
+)
+def test_the_origin_of_the_data_is_one_address(source, address):
+    assert _origin(source) == address
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(8.31, "8.3 s"), (125, "2 min 5 s"), (4320, "1 h 12 min")])
+def test_durations_are_written_as_people_say_them(seconds, words):
+    assert duration(seconds) == words
