@@ -105,7 +105,7 @@ def _verdict(
 ) -> dict[str, str]:
     """Say in two sentences how good the network is, and whether the data can be trusted."""
     counts = verdict.get("counts", {})
-    tone = "bad" if counts.get("error") else "warn" if counts.get("warning") else "good"
+    tone = "bad" if counts.get("error") else "warn" if counts.get("warning") else ""
     found = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
     scored = [row for row in per_class if row["iou"] is not None]
     sentence = f"Inspection of the data: {' and '.join(found) or 'nothing to object to'}."
