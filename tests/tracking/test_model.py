@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 import numpy as np
@@ -73,7 +75,7 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
     assert len(client.get_metric_history(run_id, "test/dice/mean")) == 1
     (output,) = client.get_run(run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (answer["model_id"], 2)
-    info = mlflow.models.Model.load(model.artifact_location)
+    info = mlflow.models.Model.load(url2pathname(urlsplit(model.artifact_location).path))
     assert info.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
     assert info.signature.outputs.inputs[0].shape == (-1, -1, -1)
 
