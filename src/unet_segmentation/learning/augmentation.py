@@ -86,7 +86,7 @@ def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
     if transform.name not in known:
         raise unknown(f"{key}.name", transform.name, known)
     kind, arguments = known[transform.name], dict(transform.parameters)
-    names = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    names = [name for name in inspect.signature(kind).parameters if name != "self"]
     for argument in arguments:
         if argument not in names:
             raise unknown(f"{key}.parameters of {transform.name}", argument, names)
@@ -138,7 +138,7 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     given = arguments.get("fill_mask")
     if given not in {None, IGNORED}:
         raise ConfigurationError(f"{key}.parameters.fill_mask: {given} would draw a class; leave it out (255, ignored)")
-    default = inspect.signature(kind.__init__).parameters["fill_mask"].default
+    default = inspect.signature(kind).parameters["fill_mask"].default
     return {} if default is None and given is None else {"fill_mask": IGNORED}
 
 

@@ -30,7 +30,7 @@ class Samples(Protocol):
     def mask(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray[np.uint8]: ...  # noqa: D102
 
 
-class TrainingPatches(Dataset[Batch]):
+class TrainingPatches(Dataset[Any]):
     """Square, augmented patches. An item is asked for by its key, so that no worker keeps a random state.
 
     Args:
@@ -193,7 +193,7 @@ def _batch(items: list[tuple[NDArray, NDArray[np.uint8]]]) -> Batch:
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(np.stack([mask for _, mask in items]))
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - the whole batch was made at once
     return batch
 
 

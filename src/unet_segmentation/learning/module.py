@@ -27,6 +27,10 @@ class SegmentationTask(L.LightningModule):
         classes: names of the classes.
     """
 
+    loss_sum: Tensor
+    loss_count: Tensor
+    confusion: Tensor
+
     def __init__(self, network: nn.Module, plan: dict[str, Any], classes: list[str]) -> None:
         super().__init__()
         self.network = network
@@ -96,7 +100,7 @@ class SegmentationTask(L.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **_: object) -> None:
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
         """Keep the gradient's norm below the limit."""
         limit = self.training_parameters.gradient_clip
         if limit:

@@ -283,16 +283,16 @@ def _hub(specification: dict[str, Any], encoder_weights: str) -> Iterator[None]:
     """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a way out."""
     import logging
 
-    import huggingface_hub
     import requests
     from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     offline = constants.HF_HUB_OFFLINE
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        huggingface_hub.utils.disable_progress_bars()
+        disable_progress_bars()
         try:
             requests.head(constants.ENDPOINT, timeout=5)
         except requests.RequestException:

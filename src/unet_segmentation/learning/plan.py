@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,7 @@ def resolve_plan(
     training: TrainingParameters,
     network: dict[str, Any],
     samples: Samples,
-    split: dict[str, Sequence[str]],
+    split: Mapping[str, Sequence[str]],
     recipe: dict[str, Any],
     profile: dict[str, Any],
 ) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from unet_segmentation.learning.network import save_model
 logger = logging.getLogger(__name__)
 
 KEPT_FOLDERS = 3
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 REPORTED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")
 
 ReportEpoch = Callable[[int, dict[str, float]], None]
@@ -175,10 +175,12 @@ class EpochKeeper(L.Callback):
         torch.manual_seed(int(stream(self.plan["seed"], LAYERS, trainer.current_epoch).integers(2**63)))
         self.epoch_started = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *batch: Any) -> None:  # noqa: ANN401
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, task: SegmentationTask, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         """Move the progress bar, at most twice a second: reading the loss makes the device wait."""
         if self.bar is not None and self.bar.wants_refresh():
-            done = int(batch[2]) + 1
+            done = batch_idx + 1
             speed = done * self.plan["batch_size"] / (time.perf_counter() - self.epoch_started)
             loss = float(task.loss_sum / task.loss_count)
             iou = f"iou {self.rows[-1]['validation/iou/mean']:.3f}  " if self.rows else ""
@@ -186,7 +188,7 @@ class EpochKeeper(L.Callback):
             numbers = f"loss {loss:.3f}  {iou}{speed:.0f} images/s  {left} left"
             self.bar.update(trainer.global_step, trainer.current_epoch + 1, numbers)
 
-    def on_validation_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         """Stop the clock of the steps; a loss that is no number ends the training before anything is kept of it."""
         self.train_loss = task.read_loss()
         self.steps_ended = time.perf_counter()
@@ -198,7 +200,7 @@ class EpochKeeper(L.Callback):
                 f"training.precision: 32 (now {self.plan['precision']})."
             )
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         """Score the epoch, keep it, tell of it."""
         scores = task.read_scores()
         epoch = trainer.current_epoch + 1
@@ -228,7 +230,7 @@ class EpochKeeper(L.Callback):
         if self.bar is not None:
             self.bar.close()
 
-    def _keep_if_best(self, epoch: int, values: dict[str, float], task: L.LightningModule) -> bool:
+    def _keep_if_best(self, epoch: int, values: dict[str, float], task: SegmentationTask) -> bool:
         name = self.plan["parameters"]["score"]
         score = values[f"validation/{name}"]
         gain = self.plan["parameters"]["early_stopping"]["minimum_gain"] if self.best_epoch else 0.0
@@ -288,15 +290,16 @@ def _determinism(plan: dict[str, Any]) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fill, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    checks: Any = torch.utils.deterministic
+    fill, benchmark = checks.fill_uninitialized_memory, torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=plan["accelerator"] != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for bugs that costs time
+    checks.fill_uninitialized_memory = False  # a check for bugs that costs time
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        checks.fill_uninitialized_memory = fill
         torch.backends.cudnn.benchmark = benchmark
 
 
