@@ -38,13 +38,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def viz(finished):
+def viz(finished, tmp_path_factory):
     """The address of a running Kedro-Viz."""
     port = free_port()
+    printed = tmp_path_factory.mktemp("viz") / "printed.txt"
     process = subprocess.Popen(
         [BIN / "kedro", "viz", "run", "--env", "test", "--no-browser", "--port", str(port)],
         cwd=finished.path, env=finished.project.environment(), stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=printed.open("wb"), stderr=subprocess.STDOUT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -53,7 +54,7 @@ def viz(finished):
                 urllib.request.urlopen(f"{address}/api/main", timeout=5).close()
                 break
             except OSError:
-                assert process.poll() is None, "kedro viz has ended"
+                assert process.poll() is None, printed.read_text()
                 time.sleep(0.25)
         yield address
     finally:
