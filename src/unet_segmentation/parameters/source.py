@@ -36,7 +36,7 @@ class GeneratorParameters(StrictModel):
     """The embedded generator: how many images it draws, how large, and from which seed."""
 
     name: Literal["cells"] = "cells"
-    images: int = Field(default=240, ge=3)
+    images: int = Field(default=200, ge=3)
     size: int = Field(default=128, ge=32)
     seed: int = Field(default=0, ge=0)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ RGB = npt.NDArray[np.float64]
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.16, 0.80, 0.30])
 
+ANGLES = 256  # steps around an outline
+WASH = 22  # pixels, size of the clouds of stain on the glass
 SIDE = 128  # pixels; numbers of things are per field of so many pixels squared
 
 
@@ -48,18 +51,25 @@ class Outline:
     turn: float
     waves: tuple[tuple[int, float, float], ...]  # (number around the curve, share of the radius, phase)
 
+    @cached_property
+    def radii(self) -> Array:
+        """The radius at ANGLES equal steps around the centre, in pixels."""
+        angle = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False) - self.turn
+        ellipse = np.sqrt((np.cos(angle) / self.elongation) ** 2 + (np.sin(angle) * self.elongation) ** 2)
+        number, share, phase = np.array(self.waves).T[..., None]
+        wave = 1 + (share * np.cos(number * angle + phase)).sum(axis=0)
+        return (self.radius * wave / ellipse).astype(np.float32)
+
     @property
     def reach(self) -> float:
         """A radius that holds the whole curve."""
-        return self.radius * self.elongation * (1 + sum(abs(share) for _, share, _ in self.waves))
+        return float(self.radii.max())
 
     def depth(self, rows: Array, columns: Array) -> Array:
         """How far inside the curve points lie, along the radius, in pixels; negative outside."""
-        y, x = rows - self.row, columns - self.column
-        distance, angle = np.hypot(y, x), np.arctan2(y, x) - self.turn
-        ellipse = np.sqrt((np.cos(angle) / self.elongation) ** 2 + (np.sin(angle) * self.elongation) ** 2)
-        wave = sum((share * np.cos(number * angle + phase) for number, share, phase in self.waves), np.float32(1.0))
-        return self.radius * wave / ellipse - distance
+        y, x = rows - np.float32(self.row), columns - np.float32(self.column)
+        step = np.rint(np.arctan2(y, x) * np.float32(ANGLES / (2 * np.pi))).astype(np.intp)
+        return self.radii[step % ANGLES] - np.hypot(y, x)
 
 
 class Field:
@@ -78,7 +88,8 @@ class Field:
         right = min(self.size, int(outline.column + reach) + 1)
         if top >= bottom or left >= right:
             return None
-        rows, columns = np.mgrid[top:bottom, left:right].astype(np.float32)
+        rows = np.arange(top, bottom, dtype=np.float32)[:, None]
+        columns = np.arange(left, right, dtype=np.float32)[None, :]
         return (slice(top, bottom), slice(left, right)), rows, columns
 
 
@@ -141,7 +152,7 @@ class Dyes:
 
 def _dyes(rng: np.random.Generator) -> Dyes:
     """Every slide is stained a little differently: stronger or weaker, bluer or pinker."""
-    strength = rng.uniform(0.75, 1.25)
+    strength = rng.uniform(0.65, 1.35)
     nucleus = strength * (HAEMATOXYLIN + rng.uniform(0.0, 0.35) * EOSIN) * rng.uniform(0.9, 1.1, 3)
     blue = rng.uniform(0.15, 0.75)
     cytoplasm = strength * (blue * HAEMATOXYLIN + (1 - blue) * EOSIN) * rng.uniform(0.9, 1.1, 3)
@@ -157,12 +168,12 @@ def _outline(
 
 def _place_cells(rng: np.random.Generator, size: int) -> list[Outline]:
     """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbour, few over one."""
-    wanted = rng.poisson(rng.uniform(2.5, 10.5) * (size / SIDE) ** 2)
+    wanted = rng.poisson(rng.uniform(0.8, 5.6) * (size / SIDE) ** 2)
     cells: list[Outline] = []
     for _ in range(4 * max(1, wanted)):
         if len(cells) >= max(1, wanted):
             break
-        radius = rng.uniform(10.5, 16.5)
+        radius = rng.uniform(14.5, 21.0)
         row, column = rng.uniform(-0.4 * radius, size + 0.4 * radius, 2)
         if cells and rng.random() < 0.4:  # beside one that is there
             other = cells[rng.integers(len(cells))]
@@ -175,66 +186,78 @@ def _place_cells(rng: np.random.Generator, size: int) -> list[Outline]:
 
 
 def _draw_cell(rng: np.random.Generator, field: Field, cell: Outline, dyes: Dyes, grain: Array) -> None:
-    angle, way = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.25) * cell.radius
+    angle, way = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22) * cell.radius
     centre = cell.row + way * np.sin(angle), cell.column + way * np.cos(angle)
-    nucleus = _outline(rng, *centre, rng.uniform(0.40, 0.56) * cell.radius, 1.25, 0.08)
-    pale, dark = rng.uniform(0.18, 0.55), rng.uniform(0.35, 0.95)
-    bluish = rng.uniform(0.0, 0.6)
-    focus = rng.uniform(0.8, 2.2)
+    nucleus = _outline(rng, *centre, rng.uniform(0.46, 0.59) * cell.radius, 1.25, 0.08)
+    pale, dark = rng.uniform(0.22, 0.6), rng.uniform(0.4, 0.9)
+    bluish = rng.uniform(0.0, 0.65)
+    focus = rng.uniform(0.7, 1.4)
     if (window := field.window(cell)) is None:
         return
     part, rows, columns = window
     inside = cell.depth(rows, columns)
     kernel = np.minimum(nucleus.depth(rows, columns), inside - 2.5)  # a nucleus never reaches its cell's membrane
     texture = grain[part]
-    body = _edge(inside, focus) * pale * (1 + 0.35 * texture)
+    body = _edge(inside, focus) * pale * (1 + 0.22 * texture)
     core = _edge(kernel, focus) * dark * (1 + 0.25 * texture)
     colour = (1 - bluish) * dyes.cytoplasm + bluish * dyes.nucleus
-    field.density[part] += body[..., None] * colour + core[..., None] * dyes.nucleus
+    field.density[part] += _dye(body, colour) + _dye(core, dyes.nucleus)
     mask = field.mask[part]
     mask[(inside > 0) & (mask == BACKGROUND)] = CYTOPLASM
     mask[kernel > 0] = NUCLEUS
 
 
 def _draw_debris(rng: np.random.Generator, field: Field, dyes: Dyes) -> None:
-    """Precipitate and naked fragments: the nucleus's dye where no nucleus is, between the cells and on them."""
-    for _ in range(rng.poisson(rng.uniform(1, 13) * (field.size / SIDE) ** 2)):
-        small = rng.random() < 0.5
-        radius = rng.uniform(1.2, 2.5) if small else rng.uniform(3.0, 6.5)
+    """Precipitate and naked fragments: the nucleus's dye where no nucleus is. Grains lie anywhere, clumps on glass."""
+    for _ in range(rng.poisson(rng.uniform(2, 18) * (field.size / SIDE) ** 2)):
+        clump = rng.random() < 0.6
+        radius = rng.uniform(4.0, 9.0) if clump else rng.uniform(1.2, 2.5)
         row, column = rng.uniform(0, field.size, 2)
         speck = _outline(rng, row, column, radius, 1.7, 0.2)
-        dark, focus = rng.uniform(0.35, 1.1), rng.uniform(0.5, 2.0)
-        if (window := field.window(speck)) is not None:
-            part, rows, columns = window
-            field.density[part] += (dark * _edge(speck.depth(rows, columns), focus))[..., None] * dyes.nucleus
+        dark, focus = rng.uniform(0.35, 1.2), rng.uniform(0.5, 2.5)
+        if (window := field.window(speck)) is None:
+            continue
+        part, rows, columns = window
+        inside = speck.depth(rows, columns)
+        if clump and field.mask[part][inside > 0].any():
+            continue
+        field.density[part] += _dye(dark * _edge(inside, focus), dyes.nucleus)
 
 
 def _wash(rng: np.random.Generator, size: int, dyes: Dyes) -> Array:
     """Stain that stays on the glass: slow clouds in the cytoplasm's colour."""
-    clouds = np.clip(0.5 + 0.7 * _noise(rng, size, 18.0), 0, None) * rng.uniform(0.0, 0.4)
-    return (clouds[..., None] * dyes.cytoplasm).astype(np.float32)
+    knots = np.arange(-WASH, size + 2 * WASH, WASH)
+    weights = np.exp(-0.5 * ((np.arange(size)[:, None] - knots) / WASH) ** 2)
+    clouds = weights @ rng.standard_normal((len(knots), len(knots))) @ weights.T / np.pi**0.5
+    return _dye(np.clip(0.5 + 0.7 * clouds, 0, None) * rng.uniform(0.0, 0.4), dyes.cytoplasm)
 
 
 def _photograph(rng: np.random.Generator, density: Array) -> Bytes:
     """Uneven light through the density, a lens not quite in focus, and a sensor with noise."""
-    size = len(density)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    tilt, vignette = rng.normal(0, 0.10, 2), rng.uniform(0.0, 0.15)
-    lamp = rng.uniform(0.72, 0.98) * np.exp(tilt[0] * x + tilt[1] * y - vignette * (x**2 + y**2))
-    light = lamp[..., None] * rng.uniform(0.93, 1.05, 3) * 10.0**-density
-    blur = rng.uniform(0.4, 1.3)
-    light = ndimage.gaussian_filter(light, (blur, blur, 0))
-    sigma = np.sqrt(rng.uniform(0.01, 0.035) ** 2 * np.clip(light, 0.05, None))  # photons: noise grows with the root
-    light = light + sigma * rng.standard_normal(light.shape)
+    across = np.linspace(-1, 1, len(density), dtype=np.float32)
+    y, x = across[:, None], across[None, :]
+    tilt, vignette = rng.normal(0, 0.12, 2), rng.uniform(0.0, 0.15)
+    lamp = rng.uniform(0.65, 1.0) * np.exp(tilt[0] * x + tilt[1] * y - vignette * (x**2 + y**2))
+    balance = rng.uniform(0.93, 1.05, 3)
+    blur, grain = rng.uniform(0.3, 1.0), rng.uniform(0.006, 0.024)
+    light = np.exp(np.float32(-np.log(10)) * density) * _dye(lamp, balance)
+    light = ndimage.gaussian_filter(light, (blur, blur, 0), truncate=3.0)
+    # photons: the noise grows with the root of the light
+    light += np.float32(grain) * np.sqrt(light) * rng.standard_normal(light.shape, dtype=np.float32)
     return np.rint(255 * np.clip(light, 0, 1)).astype(np.uint8)
+
+
+def _dye(amount: npt.NDArray[np.floating], colour: RGB) -> Array:
+    """An amount per pixel times a colour: (H, W) and (3,) to (H, W, 3)."""
+    return amount[..., None].astype(np.float32) * colour.astype(np.float32)
 
 
 def _edge(depth: Array, softness: float) -> Array:
     """Coverage, 0 to 1, over an edge of that width in pixels."""
-    return np.clip(0.5 + depth / softness, 0, 1)
+    return np.clip(0.5 + depth / np.float32(softness), 0, 1)
 
 
 def _noise(rng: np.random.Generator, size: int, grain: float) -> Array:
     """Smooth noise of mean 0 and deviation 1, with structures of ``grain`` pixels."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), grain, mode="reflect")
+    noise = ndimage.gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), grain, truncate=3.0)
     return (noise - noise.mean()) / noise.std()
