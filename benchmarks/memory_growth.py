@@ -86,7 +86,9 @@ def main() -> None:
     for stage in STAGES:
         growth = (many[stage] - few[stage]) / 2**20
         ratio = many[stage] / few[stage]
-        table.add_row(stage, f"{few[stage] / 2**20:.0f}", f"{many[stage] / 2**20:.0f}", f"{growth:+.0f}", f"{ratio:.2f}")
+        table.add_row(
+            stage, f"{few[stage] / 2**20:.0f}", f"{many[stage] / 2**20:.0f}", f"{growth:+.0f}", f"{ratio:.2f}"
+        )
     Console().print(table)
     print(json.dumps({stage: round(many[stage] / few[stage], 3) for stage in STAGES}))
 

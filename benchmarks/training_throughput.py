@@ -140,7 +140,7 @@ def run_ours(plan: dict[str, Any], specification: dict[str, Any], packed: Any, r
         folder,
         report_epoch=lambda *_: ends.append(time.perf_counter()),
     )
-    speed = float(result.history["images_per_second"].iloc[-1])
+    speed = float(result.history["train/images_per_second"].iloc[-1])
     steps = plan["steps_per_epoch"] * plan["batch_size"] / speed
     return speed, (ends[1] - ends[0] - steps) / steps
 

@@ -62,7 +62,7 @@ def test_two_runs_are_the_same_bit_for_bit(finished):
     before, after = (load_file(folder / "06_models/test/best.safetensors") for folder in (first, second))
     assert before.keys() == after.keys()
     assert all((before[name] == after[name]).all() for name in before)
-    timed = ["images_per_second", "seconds"]
+    timed = ["train/images_per_second", "train/seconds"]
     histories = [pd.read_csv(folder / "08_reporting/test/training_history.csv") for folder in (first, second)]
     left, right = (table.drop(columns=[name for name in timed if name in table]) for table in histories)
     pd.testing.assert_frame_equal(left, right, check_exact=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def viz(finished, tmp_path_factory):
     process = subprocess.Popen(
         [BIN / "kedro", "viz", "run", "--env", "test", "--no-browser", "--port", str(port)],
         cwd=finished.path, env=finished.project.environment(), stdin=subprocess.DEVNULL,
-        stdout=printed.open("wb"), stderr=subprocess.STDOUT,
+        stdout=printed.open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -58,7 +59,7 @@ def viz(finished, tmp_path_factory):
                 time.sleep(0.25)
         yield address
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # Kedro-Viz serves from a child, which outlives a plain terminate
         process.wait(timeout=20)
 
 

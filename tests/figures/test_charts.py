@@ -41,8 +41,8 @@ def history(epochs: int) -> pd.DataFrame:
         "validation/loss": 1.1 / (1 + epoch),
         "validation/dice/mean": np.sin(epoch / 3),
         "validation/iou/mean": np.sin(epoch / 3) / 2,
-        "learning_rate": 1e-3,
-        "images_per_second": 30.0,
+        "train/learning_rate": 1e-3,
+        "train/images_per_second": 30.0,
     })  # fmt: skip
 
 

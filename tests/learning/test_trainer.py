@@ -19,7 +19,7 @@ from unet_segmentation.parameters import OptimizerParameters
 from unet_segmentation.scoring.counting import confusion_matrix
 from unet_segmentation.scoring.metrics import global_scores
 
-TIMES = ["images_per_second", "seconds"]
+TIMES = ["train/images_per_second", "train/seconds"]
 
 
 def digest(network):
@@ -35,7 +35,9 @@ def test_a_training_learns_and_leaves_what_it_says(training, caplog):
     assert {"validation/loss", "validation/dice/mean", "validation/iou/mean", "validation/accuracy/pixel"} <= set(
         history
     )
-    assert {"validation/iou/class/background", "validation/iou/class/disc", "learning_rate", *TIMES} <= set(history)
+    assert {"validation/iou/class/background", "validation/iou/class/disc", "train/learning_rate", *TIMES} <= set(
+        history
+    )
     assert [epoch for epoch, _ in run.reports] == [1, 2, 3, 4]
     assert run.reports[-1][1]["train/loss"] == history["train/loss"].iloc[-1]
     work = run.result.best.parent
@@ -208,7 +210,7 @@ def test_the_line_of_an_epoch():
         "train/loss": 0.4123,
         "validation/dice/mean": 0.71,
         "validation/iou/mean": 0.6,
-        "images_per_second": 103.4,
+        "train/images_per_second": 103.4,
     }
     line = console.epoch_line(3, 24, values, best=True, seconds_left=119)
     assert line == "epoch  3/24  loss 0.412  dice 0.710 (best)  iou 0.600  103 images/s  2 min left"

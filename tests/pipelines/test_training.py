@@ -75,7 +75,7 @@ def test_from_parameters_to_a_model_with_every_epoch_reported(problem, tmp_path,
     assert [step for step, _ in recorder.metrics] == [1, 2] == history["epoch"].tolist()
     assert last.is_file()
     assert load_model(best)[1]["specification"] == specification
-    assert nodes.plot_training(history).data
+    assert nodes.plot_training(history, TRAINING).data
 
 
 def test_weights_of_another_network(problem, tmp_path):

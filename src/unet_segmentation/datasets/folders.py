@@ -91,7 +91,9 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
         """Note where the arrays lie, relative to this file."""
         with whole(self._filepath) as temporary:
             folder = os.path.relpath(data.folder, self._filepath.parent)
-            temporary.write_text(json.dumps({"folder": Path(folder).as_posix(), "samples": len(data)}), encoding="utf-8")
+            temporary.write_text(
+                json.dumps({"folder": Path(folder).as_posix(), "samples": len(data)}), encoding="utf-8"
+            )
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

@@ -18,7 +18,7 @@ PANELS: dict[str, dict[str, str]] = {  # title: column: name of the line
         "validation/dice/foreground_mean": "mean Dice without background",
         "validation/accuracy/pixel": "pixel accuracy",
     },
-    "Learning rate": {"learning_rate": "learning rate"},
+    "Learning rate": {"train/learning_rate": "learning rate"},
 }
 HIDDEN = {"validation/dice/foreground_mean"}  # shown on a click in the legend
 
@@ -28,7 +28,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
 
     Args:
         history: a row per epoch; columns epoch, train/loss, validation/loss, validation/dice/mean, validation/iou/mean,
-            learning_rate, ... Those that are missing are not drawn.
+            train/learning_rate, ... Those that are missing are not drawn.
         score: the column whose maximum is the best epoch.
     """
     panels = {

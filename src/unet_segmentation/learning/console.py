@@ -64,7 +64,7 @@ def epoch_line(epoch: int, epochs: int, values: dict[str, float], *, best: bool,
         f"loss {values['train/loss']:.3f}",
         f"dice {values['validation/dice/mean']:.3f}{' (best)' if best else ''}",
         f"iou {values['validation/iou/mean']:.3f}",
-        f"{values['images_per_second']:.0f} images/s",
+        f"{values['train/images_per_second']:.0f} images/s",
     ]
     return "  ".join(parts + ([f"{duration(seconds_left)} left"] if epoch < epochs else []))
 

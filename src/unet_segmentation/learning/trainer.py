@@ -209,11 +209,11 @@ class EpochKeeper(L.Callback):
             "train/loss": self.train_loss,
             "validation/loss": scores.pop("loss"),
             **{f"validation/{name}": value for name, value in scores.items() if REPORTED.fullmatch(name)},
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "images_per_second": self.plan["steps_per_epoch"] * self.plan["batch_size"] / step_seconds,
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/images_per_second": self.plan["steps_per_epoch"] * self.plan["batch_size"] / step_seconds,
         }
         best = self._keep_if_best(epoch, values, task)
-        values["seconds"] = time.perf_counter() - self.epoch_started
+        values["train/seconds"] = time.perf_counter() - self.epoch_started
         self.rows.append({"epoch": epoch, **values})
         with whole(self.history_path) as temporary:
             self.history.to_csv(temporary, index=False)
@@ -257,7 +257,7 @@ class EpochKeeper(L.Callback):
         """Estimate from the epochs so far; within the first epoch, from its steps alone."""
         steps = self.plan["steps_per_epoch"]
         if self.rows:
-            per_epoch = sum(row["seconds"] for row in self.rows) / len(self.rows)
+            per_epoch = sum(row["train/seconds"] for row in self.rows) / len(self.rows)
         else:
             per_epoch = steps * self.plan["batch_size"] / speed
         return per_epoch * (self.plan["epochs"] - epochs_done - steps_done / steps)

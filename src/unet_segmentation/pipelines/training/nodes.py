@@ -69,8 +69,8 @@ def train(
     return plan, result.best, result.last, result.history
 
 
-def plot_training(history: pd.DataFrame) -> Any:  # noqa: ANN401 - a plotly figure
+def plot_training(history: pd.DataFrame, training: TrainingParameters) -> Any:  # noqa: ANN401 - a plotly figure
     """Draw loss, scores and learning rate against the epoch."""
     from unet_segmentation.figures.curves import training_curves
 
-    return training_curves(history)
+    return training_curves(history, score=f"validation/{training.score}")
