@@ -110,7 +110,7 @@ def draw_sample(index: int, seed: int, size: int) -> tuple[Bytes, Bytes]:
     grain = _noise(rng, size, 1.2)
     for cell in _place_cells(rng, size):
         _draw_cell(rng, field, cell, dyes, grain)
-    _draw_debris(rng, field, dyes, grain)
+    _draw_debris(rng, field, dyes)
     field.density += _wash(rng, size, dyes)
     return _photograph(rng, field.density), field.mask
 
@@ -152,7 +152,7 @@ class Dyes:
 
 def _dyes(rng: np.random.Generator) -> Dyes:
     """Every slide is stained a little differently: stronger or weaker, bluer or pinker."""
-    strength = rng.uniform(0.7, 1.3)
+    strength = rng.uniform(0.65, 1.35)
     nucleus = strength * (HAEMATOXYLIN + rng.uniform(0.0, 0.35) * EOSIN) * rng.uniform(0.9, 1.1, 3)
     blue = rng.uniform(0.15, 0.75)
     cytoplasm = strength * (blue * HAEMATOXYLIN + (1 - blue) * EOSIN) * rng.uniform(0.9, 1.1, 3)
@@ -207,21 +207,21 @@ def _draw_cell(rng: np.random.Generator, field: Field, cell: Outline, dyes: Dyes
     mask[kernel > 0] = NUCLEUS
 
 
-def _draw_debris(rng: np.random.Generator, field: Field, dyes: Dyes, grain: Array) -> None:
+def _draw_debris(rng: np.random.Generator, field: Field, dyes: Dyes) -> None:
     """Precipitate and naked fragments: the nucleus's dye where no nucleus is. Grains lie anywhere, clumps on glass."""
-    for _ in range(rng.poisson(rng.uniform(2, 20) * (field.size / SIDE) ** 2)):
+    for _ in range(rng.poisson(rng.uniform(2, 18) * (field.size / SIDE) ** 2)):
         clump = rng.random() < 0.6
-        radius = rng.uniform(5.0, 10.0) if clump else rng.uniform(1.2, 2.5)
+        radius = rng.uniform(4.0, 9.0) if clump else rng.uniform(1.2, 2.5)
         row, column = rng.uniform(0, field.size, 2)
-        speck = _outline(rng, row, column, radius, 1.5, 0.15)
-        dark, focus = rng.uniform(0.5, 1.4), rng.uniform(0.7, 2.0)
+        speck = _outline(rng, row, column, radius, 1.7, 0.2)
+        dark, focus = rng.uniform(0.35, 1.2), rng.uniform(0.5, 2.5)
         if (window := field.window(speck)) is None:
             continue
         part, rows, columns = window
         inside = speck.depth(rows, columns)
         if clump and field.mask[part][inside > 0].any():
             continue
-        field.density[part] += _dye(dark * _edge(inside, focus) * (1 + 0.25 * grain[part]), dyes.nucleus)
+        field.density[part] += _dye(dark * _edge(inside, focus), dyes.nucleus)
 
 
 def _wash(rng: np.random.Generator, size: int, dyes: Dyes) -> Array:
@@ -229,7 +229,7 @@ def _wash(rng: np.random.Generator, size: int, dyes: Dyes) -> Array:
     knots = np.arange(-WASH, size + 2 * WASH, WASH)
     weights = np.exp(-0.5 * ((np.arange(size)[:, None] - knots) / WASH) ** 2)
     clouds = weights @ rng.standard_normal((len(knots), len(knots))) @ weights.T / np.pi**0.5
-    return _dye(np.clip(0.5 + 0.7 * clouds, 0, None) * rng.uniform(0.0, 0.35), dyes.cytoplasm)
+    return _dye(np.clip(0.5 + 0.7 * clouds, 0, None) * rng.uniform(0.0, 0.4), dyes.cytoplasm)
 
 
 def _photograph(rng: np.random.Generator, density: Array) -> Bytes:
