@@ -1,12 +1,6 @@
 """Project settings, read by Kedro at every command: nothing heavy may be imported here."""
 
-import os
 import warnings
-
-# Libraries that ask the network for a newer version of themselves, or report home, do it at import.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
 
 # OmegaConf 2.4 has renamed a function that Kedro 1.7 still calls.
 warnings.filterwarnings("ignore", message=r".*register_new_resolver.*")
