@@ -111,6 +111,23 @@ def build_network(specification: dict[str, Any], encoder_weights: str | None = N
     return SegmentationNetwork(network, specification["mean"], specification["std"])
 
 
+def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None:
+    """Let an untrained network expect each class as often as it occurs, instead of all equally often.
+
+    Sets the biases of the last convolution to the logarithm of the shares, so that the first steps need not unlearn
+    foreground that was never there (Lin et al., Focal Loss for Dense Object Detection, 2017, section 3.3).
+
+    Args:
+        network: ends in a convolution with one output per class.
+        shares: of the training pixels by class, each above 0.
+    """
+    heads = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    heads = [head for head in heads if head.out_channels == len(shares) and head.bias is not None]
+    if heads:
+        with torch.no_grad():
+            heads[-1].bias.copy_(torch.tensor(shares).log())
+
+
 def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
     """Write weights and everything needed to rebuild the network into one safetensors file.
 

@@ -26,8 +26,9 @@ def build_network(
     specification = networks.describe_network(network, classes, profile)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        weights = networks.build_network(specification, network.encoder_weights).state_dict()
-    return specification, weights
+        model = networks.build_network(specification, network.encoder_weights)
+    networks.start_from_class_shares(model, [profile["class_shares"][name] for name in classes])
+    return specification, model.state_dict()
 
 
 def train(
