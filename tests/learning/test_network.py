@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.learning.network import build_network, describe_network, load_model, save_model
+from unet_segmentation.learning.network import (
+    build_network,
+    describe_network,
+    load_model,
+    save_model,
+    start_from_class_shares,
+)
 from unet_segmentation.learning.paper_unet import PaperUnet
 from unet_segmentation.parameters import NetworkParameters
 
@@ -136,3 +142,16 @@ def test_pretrained_weights_without_a_network_say_what_to_do(monkeypatch, tmp_pa
 def test_unknown_pretrained_weights_are_refused():
     with pytest.raises(ConfigurationError, match=re.escape("did you mean 'imagenet'?")):
         build_network(described(), "imagenett")
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn", "paper_unet"])
+def test_a_network_starts_from_the_class_shares(architecture):
+    """With weights of zero before the head, the softmax is exactly the shares."""
+    shares = [0.7, 0.2, 0.1]
+    network = build_network(described(architecture=architecture, width=4)).eval()
+    start_from_class_shares(network, shares)
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        probabilities = network(torch.zeros(1, len(PROFILE["mean"]), 64, 64)).softmax(dim=1)
+    assert torch.allclose(probabilities[0, :, 10, 10], torch.tensor(shares), atol=1e-6)

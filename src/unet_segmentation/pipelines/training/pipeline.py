@@ -31,9 +31,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["training_plan", "best_model", "last_checkpoint", "training_history"],
                 name="train",
             ),
-            Node(
-                nodes.plot_training, ["training_history", "params:training"], "training_curves", name="plot_training"
-            ),
+            Node(nodes.plot_training, ["training_history", "params:training"], "training_curves", name="plot_training"),
         ],
         namespace="training",
         prefix_datasets_with_namespace=False,
