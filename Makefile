@@ -29,8 +29,7 @@ viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mlflow server --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" \
-		--default-artifact-root "file://$(CURDIR)/mlartifacts" --host 127.0.0.1 --port 5000 --workers 1
+	@$(BIN)/kedro mlflow-ui --env $(ENV)
 
 lint: $(DONE)  ## style and types
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ def conf(tmp_path: Path) -> Path:
 
     write("base/parameters_training.yml", {"training": {"epochs": 10, "batch_size": 4}})
     write("base/catalog.yml", {"thing": {"type": "json.JSONDataset", "filepath": "data/${problem:}/thing.json"}})
-    write("base/tracking.yml", {"tracking": {"enabled": True, "uri": None}})
+    write("base/tracking.yml", {"enabled": True, "uri": None})
     write("cells/parameters.yml", {"source": SOURCE, "classes": ["a", "b"], "training": {"epochs": 20}})
     write("camvid/parameters.yml", {"source": SOURCE, "classes": ["a", "b"]})
     (tmp_path / "local").mkdir()
@@ -45,9 +45,16 @@ def test_local_wins_over_every_problem_and_the_command_line_over_local(conf):
     assert load(conf, "camvid", training={"epochs": 1})["parameters"]["training"] == {"epochs": 1, "batch_size": 4}
 
 
-def test_local_tracking_keeps_what_it_does_not_name(conf):
-    (conf / "local" / "tracking.yml").write_text("tracking: {enabled: false}")
-    assert load(conf)["tracking"]["tracking"] == {"enabled": False, "uri": None}
+@pytest.mark.parametrize("text", ["enabled: false", "tracking: {enabled: false}"])
+def test_local_tracking_keeps_what_it_does_not_name(conf, text):
+    (conf / "local" / "tracking.yml").write_text(text)
+    assert load(conf)["tracking"] == {"enabled": False, "uri": None}
+
+
+def test_tracking_can_be_set_on_the_command_line(conf):
+    loader = load(conf, tracking={"enabled": False})
+    assert loader["tracking"] == {"enabled": False, "uri": None}
+    assert "tracking" not in loader["parameters"]
 
 
 def test_the_catalog_lies_under_the_problem(conf):

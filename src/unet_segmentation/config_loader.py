@@ -41,7 +41,13 @@ class ProblemConfigLoader(OmegaConfigLoader):
             if "problem" in (self.runtime_params or {}):
                 raise ConfigurationError("problem is no parameter to set: choose the problem with --env")
             config["problem"] = self.problem
+            config.pop("tracking", None)
             validate_parameters(config)
+        if (
+            key == "tracking"
+        ):  # `enabled: false` and `tracking: {enabled: false}` mean the same, and --params may say it
+            config |= config.pop("tracking", None) or {}
+            config |= (self.runtime_params or {}).get("tracking") or {}
         return config
 
     def _with_local(self, key: str, config: dict[str, Any]) -> dict[str, Any]:
