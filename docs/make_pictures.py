@@ -25,6 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PICTURES = ROOT / "docs" / "pictures"
+HINTS = ".feature-hints, .feature-hints__highlight, [class*='update-reminder'], [class*='banner']"
 
 
 @contextmanager
@@ -56,10 +57,16 @@ def kedro_viz(page: Page, problem: str) -> None:
     """The whole graph, left to right."""
     command = [str(BIN / "kedro"), "viz", "run", "--env", problem, "--no-browser", "--port", "{port}"]
     with server(command, "/api/main") as address:
+        page.add_init_script("localStorage.setItem('KedroViz', JSON.stringify({theme: 'light'}))")
         page.goto(address)
         page.wait_for_selector(".pipeline-node", timeout=60_000)
-        page.wait_for_timeout(3000)
-        page.keyboard.press("Escape")
+        page.add_style_tag(content=HINTS + " {display: none !important}")
+        page.get_by_label("Change flowchart orientation").first.click()
+        page.wait_for_timeout(1500)
+        page.locator("button[aria-label*='Hide'], .pipeline-menu-button--menu").first.click()
+        page.wait_for_timeout(1500)
+        page.get_by_label("Reset zoom").first.click()
+        page.wait_for_timeout(2500)
         page.screenshot(path=PICTURES / "kedro_viz.png")
 
 
@@ -76,8 +83,27 @@ def mlflow(page: Page, problem: str) -> None:
         place = f"experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
         page.goto(f"{address}/#/{place}?workflowType=machine_learning")
         page.wait_for_selector(".js-plotly-plot .main-svg", timeout=90_000)
-        page.wait_for_timeout(4000)
+        assistant = page.locator(
+            "button[aria-label='Close'], [data-component-id*='assistant'][data-component-id*='close']"
+        )
+        if assistant.count():
+            assistant.first.click()
+        page.get_by_placeholder("Search metric charts").fill("validation/")
+        page.wait_for_timeout(5000)
         page.screenshot(path=PICTURES / "mlflow.png")
+
+
+def side_by_side(gallery: Image.Image) -> Image.Image:
+    """The gallery's three parts (worst, median, best), which stand above each other, beside each other."""
+    legend = round(gallery.height * 0.012)
+    height = (gallery.height - legend) // 3
+    wide = Image.new("RGB", (3 * gallery.width, legend + height), "white")
+    wide.paste(gallery.crop((0, 0, gallery.width, legend)), (0, 0))
+    for part in range(3):
+        top = legend + part * height
+        wide.paste(gallery.crop((0, top, gallery.width, top + height)), (part * gallery.width, legend))
+    wide.thumbnail((1600, 1200))
+    return wide
 
 
 def main() -> None:
@@ -91,8 +117,7 @@ def main() -> None:
         sys.exit(f"Chromium and a finished `kedro run --env {problem}` are needed.")
     PICTURES.mkdir(parents=True, exist_ok=True)
     with Image.open(reporting / "gallery.png") as gallery:
-        gallery.thumbnail((1400, 1800))
-        gallery.save(PICTURES / "gallery.png", optimize=True)
+        side_by_side(gallery.convert("RGB")).save(PICTURES / "gallery.png")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1600, "height": 900})
