@@ -61,11 +61,10 @@ def kedro_viz(page: Page, problem: str) -> None:
         page.goto(address)
         page.wait_for_selector(".pipeline-node", timeout=60_000)
         page.add_style_tag(content=HINTS + " {display: none !important}")
-        page.get_by_label("Change flowchart orientation").first.click()
-        page.wait_for_timeout(1500)
-        page.locator("button[aria-label*='Hide'], .pipeline-menu-button--menu").first.click()
+        page.locator(".pipeline-menu-button--menu").first.click()  # fold the list of names: room for the graph
         page.wait_for_timeout(1500)
         page.get_by_label("Reset zoom").first.click()
+        page.mouse.move(700, 5)
         page.wait_for_timeout(2500)
         page.screenshot(path=PICTURES / "kedro_viz.png")
 
@@ -120,9 +119,8 @@ def main() -> None:
         side_by_side(gallery.convert("RGB")).save(PICTURES / "gallery.png")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
-        kedro_viz(page, problem)
-        mlflow(page, problem)
+        kedro_viz(browser.new_page(viewport={"width": 1100, "height": 1300}), problem)
+        mlflow(browser.new_page(viewport={"width": 1600, "height": 900}), problem)
         browser.close()
     for path in PICTURES.glob("*.png"):
         with Image.open(path) as picture:
