@@ -121,11 +121,11 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
         network: ends in a convolution with one output per class.
         shares: of the training pixels by class, each above 0.
     """
-    heads = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    heads = [head for head in heads if head.out_channels == len(shares) and head.bias is not None]
-    if heads:
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if biases:
         with torch.no_grad():
-            heads[-1].bias.copy_(torch.tensor(shares).log())
+            biases[-1].copy_(torch.tensor(shares).log())
 
 
 def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
