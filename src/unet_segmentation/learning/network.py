@@ -121,7 +121,9 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
         network: ends in a convolution with one output per class.
         shares: of the training pixels by class, each above 0.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)]
+    layers = [
+        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)
+    ]
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if biases:
         with torch.no_grad():
