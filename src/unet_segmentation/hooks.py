@@ -280,9 +280,9 @@ def _path_of(dataset: Any) -> Path | None:  # noqa: ANN401 - a Kedro dataset
 def _origin(source: Any) -> str:  # noqa: ANN401 - parameters of the source
     """Say in one address where the data came from."""
     if archive := source.get("archive"):
-        return str(archive)
+        return archive if isinstance(archive, str) else ", ".join(archive)
     for archive in source.get("archives") or ():
-        return str(archive["url"])
+        return str(archive.get("url") or archive["page"])
     return str(source.get("folder") or f"generator:{(source.get('generator') or {}).get('name', 'cells')}")
 
 

@@ -183,7 +183,8 @@ def _data_card(source: SourceParameters, profile: Mapping[str, Any]) -> list[tup
     elif source.folder is not None:
         origin = source.folder
     else:
-        origin = ", ".join(archive.url for archive in source.archives) or str(source.archive)
+        origins = [archive.url or archive.page or "" for archive in source.archives]
+        origin = ", ".join(source.local_archives or origins)
     profile = dict(profile)
     rows = [("Origin", origin), ("Licence", source.licence), ("Citation", source.citation or "none stated")]
     if "samples" in profile:

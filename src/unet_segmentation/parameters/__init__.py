@@ -5,8 +5,19 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
-from unet_segmentation.parameters.source import ArchiveParameters, GeneratorParameters, SourceParameters
+from unet_segmentation.parameters.preparation import (
+    BlockParameters,
+    ImageParameters,
+    InspectionParameters,
+    MaskParameters,
+    SplitParameters,
+)
+from unet_segmentation.parameters.source import (
+    ArchiveParameters,
+    GeneratorParameters,
+    SourceParameters,
+    TableParameters,
+)
 from unet_segmentation.parameters.training import (
     EarlyStoppingParameters,
     LossParameters,
@@ -20,9 +31,11 @@ from unet_segmentation.parameters.validation import Parameters, validate_paramet
 __all__ = [
     "ArchiveParameters",
     "AugmentationParameters",
+    "BlockParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
     "GeneratorParameters",
+    "ImageParameters",
     "InferenceParameters",
     "InspectionParameters",
     "LossParameters",
@@ -33,6 +46,7 @@ __all__ = [
     "ScheduleParameters",
     "SourceParameters",
     "SplitParameters",
+    "TableParameters",
     "TrainingParameters",
     "TransformParameters",
     "validate_parameters",

@@ -12,7 +12,12 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.parameters.preparation import (
+    ImageParameters,
+    InspectionParameters,
+    MaskParameters,
+    SplitParameters,
+)
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
 
@@ -23,6 +28,7 @@ class Parameters(StrictModel):
     problem: str
     source: SourceParameters
     classes: list[str] = Field(min_length=2, max_length=255)
+    images: ImageParameters = ImageParameters()
     masks: MaskParameters = MaskParameters()
     inspection: InspectionParameters = InspectionParameters()
     split: SplitParameters = SplitParameters()
@@ -38,11 +44,16 @@ class Parameters(StrictModel):
             raise ValueError("classes: a name occurs twice")
         declared = [("masks.values", name) for name in self.masks.values.values()]
         declared += [("masks.colors", name) for name in self.masks.colors]
+        declared += [("masks.labels", name) for name in self.masks.labels.values()]
+        if self.masks.instance_class is not None:
+            declared.append(("masks.instance_class", self.masks.instance_class))
         for key, name in declared:
             if name not in self.classes:
                 raise ValueError(f"{key}: {name!r} is not one of the classes {', '.join(self.classes)}")
         if self.masks.encoding == "threshold" and len(self.classes) != 2:
             raise ValueError("masks.encoding threshold gives two classes; classes names another number")
+        if self.masks.encoding == "instances" and self.masks.instance_class is None and len(self.classes) != 2:
+            raise ValueError("masks.instance_class: say which of the classes the instances are")
         weights = self.training.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
             raise ValueError("training.loss.class_weights: give one weight per class")

@@ -35,7 +35,7 @@ def download(source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
         return {"archives": []}
     if source.generator is not None:
         return {"archives": [_generated(source.generator, archives_folder)]}
-    addresses = [source.archive] if source.archive is not None else [archive.url for archive in source.archives]
+    addresses = source.local_archives or [archive.url or "" for archive in source.archives]
     return {"archives": [_obtained(address, source, archives_folder) for address in addresses]}
 
 

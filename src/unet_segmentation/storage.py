@@ -1,0 +1,140 @@
+"""Files under one root: a folder on the disk, or a URL that fsspec knows (s3://, gs://, http://, ...)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from unet_segmentation.errors import DataError
+
+NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+class Storage:
+    """Read access to the files of a data set. Paths are relative to the root, with forward slashes.
+
+    Holds its address and options; the connection is made in each process when it is first needed.
+
+    Args:
+        root: a folder, or a URL.
+        options: for a URL, what fsspec wants to know (an endpoint, say).
+    """
+
+    def __init__(self, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
+        self.root = str(root)
+        self.options = dict(options or {})
+        self.is_local = "://" not in self.root
+        self._remote: tuple[Any, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle address and options only: a connection belongs to one process."""
+        return self.__dict__ | {"_remote": None}
+
+    def __str__(self) -> str:
+        return self.root
+
+    def walk(self) -> Iterator[str]:
+        """Yield the files as sorted paths, hidden ones left out. Links to folders are followed, never in a circle.
+
+        Raises:
+            DataError: the root, or a folder in it, cannot be read.
+        """
+        if self.is_local:
+            yield from _walk(Path(self.root), "", ())
+            return
+        with self._explained():
+            system, prefix = self._connection()
+            found = system.find(prefix)
+        paths = sorted(path[len(prefix) :].lstrip("/") for path in found)
+        yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
+
+    def read(self, path: str) -> bytes:
+        """Give the bytes of a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it cannot be read.
+        """
+        if self.is_local:
+            return Path(self.root, path).read_bytes()
+        system, prefix = self._connection()
+        return system.cat_file(f"{prefix}/{path}")
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading parts of it.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it cannot be read.
+        """
+        if self.is_local:
+            with Path(self.root, path).open("rb") as stream:
+                yield stream
+        else:
+            system, prefix = self._connection()
+            with system.open(f"{prefix}/{path}", "rb") as stream:
+                yield stream
+
+    def stamp(self, path: str) -> str:
+        """Give what changes when the file changes (size and time, or the store's own tag); empty if it is not there."""
+        try:
+            if self.is_local:
+                status = os.stat(os.path.join(self.root, path))
+                return f"{status.st_size} {status.st_mtime_ns}"
+            system, prefix = self._connection()
+            information = system.info(f"{prefix}/{path}")
+        except OSError:
+            return ""
+        tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
+        return f"{information.get('size')} {tag}"
+
+    def _connection(self) -> tuple[Any, str]:
+        if self._remote is None:
+            import fsspec
+
+            with self._explained():
+                system, prefix = fsspec.core.url_to_fs(self.root, **self.options)
+            self._remote = system, prefix.rstrip("/")
+        return self._remote
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ImportError as error:
+            raise DataError(f"{self.root} needs a package that is not installed: {error}") from error
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
+                "source.storage_options and the credentials in the environment."
+            ) from error
+
+
+def is_data(name: str) -> bool:
+    """Leave out what file managers leave behind: hidden files, AppleDouble twins (``._x``), ``__MACOSX``."""
+    return not name.startswith(".") and name not in NOT_DATA
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in ordered:
+        if not is_data(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
+        else:
+            yield f"{prefix}{entry.name}"
