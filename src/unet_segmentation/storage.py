@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +32,7 @@ class Storage:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle address and options only: a connection belongs to one process."""
-        return self.__dict__ | {"_remote": None}
+        return {"root": self.root, "options": self.options, "is_local": self.is_local, "_remote": None}
 
     def __str__(self) -> str:
         return self.root
@@ -81,16 +82,21 @@ class Storage:
 
     def stamp(self, path: str) -> str:
         """Give what changes when the file changes (size and time, or the store's own tag); empty if it is not there."""
+        if not self.is_local:
+            return self._remote_stamps.get(path, "")
         try:
-            if self.is_local:
-                status = os.stat(os.path.join(self.root, path))
-                return f"{status.st_size} {status.st_mtime_ns}"
-            system, prefix = self._connection()
-            information = system.info(f"{prefix}/{path}")
-        except OSError:
+            status = os.stat(os.path.join(self.root, path))
+        except (OSError, ValueError):
             return ""
-        tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
-        return f"{information.get('size')} {tag}"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    @cached_property
+    def _remote_stamps(self) -> dict[str, str]:
+        """List the store once: to ask for every file would take a request each."""
+        with self._explained():
+            system, prefix = self._connection()
+            found = system.find(prefix, detail=True)
+        return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in found.items()}
 
     def _connection(self) -> tuple[Any, str]:
         if self._remote is None:
@@ -98,6 +104,7 @@ class Storage:
 
             with self._explained():
                 system, prefix = fsspec.core.url_to_fs(self.root, **self.options)
+                system.invalidate_cache()  # listings of an earlier run in this process
             self._remote = system, prefix.rstrip("/")
         return self._remote
 
@@ -114,6 +121,11 @@ class Storage:
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
                 "source.storage_options and the credentials in the environment."
             ) from error
+
+
+def _stamp(information: Mapping[str, Any]) -> str:
+    tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
+    return f"{information.get('size')} {tag}"
 
 
 def is_data(name: str) -> bool:

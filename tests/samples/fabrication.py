@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
-from unet_segmentation.samples.inspection import inspect_samples
+from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
+from unet_segmentation.samples.inspection import INDEX_COLUMNS, Declaration, inspect_samples
+from unet_segmentation.sources.layout import Layout
+from unet_segmentation.storage import Storage
 
 
 class Fabricated:
@@ -18,11 +20,11 @@ class Fabricated:
         self.root, self.packing = root, packing
         self.rows: list[dict] = []
 
-    def add(self, sample_id, image="", masks=(), group=None, split=None):
+    def add(self, sample_id, image="", masks=(), group=None, split=None, roi=""):
         """Add a row; arrays and PIL pictures are saved as PNG, strings are taken as paths."""
         names = [self._saved(mask, f"masks/{sample_id}_{n}.png") for n, mask in enumerate(masks)]
-        image = self._saved(image, f"images/{sample_id}.png")
-        self.rows.append({"sample_id": sample_id, "image": image, "masks": names, "group": group, "split": split})
+        row = {"sample_id": sample_id, "image": self._saved(image, f"images/{sample_id}.png"), "masks": names}
+        self.rows.append(row | {"roi": self._saved(roi, f"roi/{sample_id}.png"), "group": group, "split": split})
 
     def _saved(self, picture, name):
         if isinstance(picture, str):
@@ -34,14 +36,14 @@ class Fabricated:
 
     @property
     def indexed(self):
-        return pd.DataFrame(self.rows, columns=["sample_id", "image", "masks", "group", "split"])
+        return pd.DataFrame(self.rows, columns=INDEX_COLUMNS)
 
-    def inspect(self, classes=("a", "b"), threads=2, rare_share=0.0, **masks):
+    def inspect(self, classes=("a", "b"), threads=2, rare_share=0.0, images=None, roi=None, **masks):
         self.packing.mkdir(exist_ok=True)
-        parameters = InspectionParameters(workers=threads, rare_share=rare_share)
-        return inspect_samples(
-            self.indexed, self.root, list(classes), MaskParameters(**masks), parameters, self.packing
-        )
+        inspection = InspectionParameters(workers=threads, rare_share=rare_share)
+        layout = Layout("images/{id}.png", "masks/{id}.png", roi=roi)
+        declaration = Declaration(list(classes), ImageParameters(**(images or {})), MaskParameters(**masks), layout)
+        return inspect_samples(self.indexed, Storage(self.root), declaration, inspection, self.packing)
 
 
 def kinds(findings, severity="error"):

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 from tests.samples.fabrication import kinds, mask, picture, values
 from unet_segmentation.errors import ResourceError
 from unet_segmentation.samples import inspection as inspection_module
-from unet_segmentation.samples.packing import PackedWriter
+from unet_segmentation.samples.packing import PackedSamples, PackedWriter
+from unet_segmentation.storage import Storage
 
 
 def test_measures_agree_with_numpy(fabricated):
@@ -41,16 +43,18 @@ def test_the_number_of_threads_changes_nothing(fabricated):
         fabricated.add(f"s{number}", picture(number), [mask(number)])
     files = []
     for threads in (1, 5):
-        _, _, packed = fabricated.inspect(threads=threads)
-        files.append({file.name: file.read_bytes() for file in packed.folder.iterdir()})
-        (packed.folder / "packed.json").unlink()  # so that it is done again
+        fabricated.inspect(threads=threads)
+        found = (file for file in fabricated.packing.rglob("*") if file.is_file())
+        files.append({file.relative_to(fabricated.packing): file.read_bytes() for file in found})
+        shutil.rmtree(fabricated.packing)  # so that it is done again
     assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(
     ("image", "masks", "kind"),
     [
-        (picture(), [mask(size=(10, 8))], "size_mismatch"),
+        (picture(), [mask(size=(9, 8))], "size_mismatch"),
+        (picture(), [mask(size=(10, 8))], "turned_mask"),
         (picture(), [mask(options=(0, 7))], "undeclared_values"),
         (picture(), [picture(3)], "coloured_mask"),
         (picture(), [], "missing_mask"),
@@ -58,7 +62,6 @@ def test_the_number_of_threads_changes_nothing(fabricated):
         (picture(), [mask(1), mask(2)], "several_masks"),
         ("images/nowhere.png", [mask()], "unreadable_image"),
         (picture(), ["masks/nowhere.png"], "unreadable_mask"),
-        (picture(dtype=np.uint16, channels=1), [mask()], "mixed_depths"),
     ],
 )
 def test_each_error_is_found_and_the_others_are_packed(fabricated, image, masks, kind):
@@ -68,6 +71,41 @@ def test_each_error_is_found_and_the_others_are_packed(fabricated, image, masks,
     assert kinds(findings) == [kind]
     assert packed.sample_ids == ["good"]
     assert len(inspected) == 2
+
+
+def test_what_differs_within_a_data_set_is_an_error_of_the_whole(fabricated):
+    fabricated.add("colour", picture(1), [mask(1)])
+    fabricated.add("deep", picture(dtype=np.uint16, channels=1), [mask()])
+    _, findings, packed = fabricated.inspect()
+    assert kinds(findings) == ["mixed_depths"]
+    assert packed.image("deep").dtype == np.uint16
+    fabricated.rows.pop()
+    fabricated.add("alpha", picture(2, channels=4), [mask(2)])
+    _, findings, _ = fabricated.inspect(images={"alpha": "keep"})
+    assert kinds(findings) == ["mixed_channels"]
+
+
+def test_pixels_outside_the_region_of_interest_are_ignored(fabricated):
+    region = np.zeros((8, 10), np.uint8)
+    region[2:6, 3:] = 255
+    ids = mask(1)
+    fabricated.add("s", picture(1), [ids], roi=region)
+    inspected, findings, packed = fabricated.inspect(roi="roi/{id}.png")
+    assert kinds(findings) == []
+    np.testing.assert_array_equal(packed.mask("s"), np.where(region, ids, 255))
+    assert inspected["ignored_pixels"].tolist() == [80 - 4 * 7]
+
+
+@pytest.mark.parametrize(
+    ("region", "kind"),
+    [("", "missing_roi"), ("roi/nowhere.png", "unreadable_roi"), (np.ones((9, 9), np.uint8), "size_mismatch")],
+)
+def test_a_region_of_interest_that_cannot_be_used_is_an_error(fabricated, region, kind):
+    fabricated.add("good", picture(1), [mask(1)], roi=np.ones((8, 10), np.uint8))
+    fabricated.add("bad", picture(2), [mask(2)], roi=region)
+    _, findings, packed = fabricated.inspect(roi="roi/{id}.png")
+    assert kinds(findings) == [kind]
+    assert packed.sample_ids == ["good"]
 
 
 def test_findings_name_sizes_values_and_files(fabricated):
@@ -89,7 +127,9 @@ def test_warnings_and_notes(fabricated):
     fabricated.add("copy", picture(1), [mask(4)])
     inspected, findings, packed = fabricated.inspect(rare_share=0.9)
     assert kinds(findings) == []
-    assert kinds(findings, "warning") == ["constant_image", "ignored_mask", "rare_class", "rare_class"]
+    assert kinds(findings, "warning") == [
+        *("constant_image", "ignored_mask", "rare_class", "rare_class", "same_image_other_mask"),
+    ]
     assert kinds(findings, "note") == ["alpha_dropped", "grey_among_colour", "mask_values", "same_pixels"]
     grey = inspected.set_index("sample_id").loc["grey"]
     assert grey["channels"] == 3
@@ -108,20 +148,70 @@ def test_a_class_that_never_occurs_and_no_samples_are_errors(fabricated):
     ]
 
 
-def test_each_file_is_read_once_and_never_again(fabricated, monkeypatch):
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that are opened, in their order."""
+    opened = []
+    read, open_ = Storage.read, Storage.open
+    monkeypatch.setattr(Storage, "read", lambda self, path: opened.append(path) or read(self, path))
+    monkeypatch.setattr(Storage, "open", lambda self, path: opened.append(path) or open_(self, path))
+    return opened
+
+
+def test_each_file_is_read_once_and_never_again(fabricated, reads):
     for number in range(6):
         fabricated.add(f"s{number}", picture(number), [mask(number)])
-    read = []
-    for name in ("read_image", "read_mask"):
-        original = getattr(inspection_module, name)
-        monkeypatch.setattr(inspection_module, name, lambda file, f=original: read.append(file) or f(file))
     first = fabricated.inspect()
-    assert len(read) == len(set(read)) == 12
+    assert len(reads) == len(set(reads)) == 12
     second = fabricated.inspect(threads=1)
-    assert len(read) == 12
+    assert len(reads) == 12
     assert first[0].equals(second[0])
     assert first[1].equals(second[1])
     assert first[2].folder == second[2].folder
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(fabricated, reads, monkeypatch):
+    monkeypatch.setattr(inspection_module, "PART_SAMPLES", 16)
+    for number in range(30):
+        fabricated.add(f"s{number:02d}", picture(number), [mask(number)])
+    write = inspection_module._write_part
+
+    def killed(folder, results):
+        if len(list(fabricated.packing.glob("parts/[0-9a-f]*"))) == 3:
+            raise KeyboardInterrupt
+        write(folder, results)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(inspection_module, "_write_part", killed)
+        fabricated.inspect(threads=1)
+    done = sum(len(PackedSamples(part)) for part in fabricated.packing.glob("parts/*"))
+    assert 3 <= done < 30
+    reads.clear()
+    inspected, _, packed = fabricated.inspect()
+    assert len(reads) == 2 * (30 - done)
+    assert packed.sample_ids == inspected["sample_id"].tolist() == [f"s{number:02d}" for number in range(30)]
+    for number in range(30):
+        np.testing.assert_array_equal(packed.image(f"s{number:02d}"), picture(number))
+
+
+def test_an_added_sample_and_another_split_leave_what_was_packed(fabricated, reads, monkeypatch):
+    monkeypatch.setattr(inspection_module, "PART_SAMPLES", 8)
+    for number in range(100):
+        fabricated.add(f"s{number:03d}", picture(number), [mask(number)])
+    fabricated.inspect()
+    reads.clear()
+    for row in fabricated.rows:
+        row |= {"split": "train", "group": "g"}
+    inspected, _, _ = fabricated.inspect()
+    assert set(inspected["split"]) == {"train"}
+    assert set(inspected["group"]) == {"g"}
+    assert reads == []
+    fabricated.add("s050b", picture(200), [mask(200)], split="test")
+    fabricated.rows.sort(key=lambda row: row["sample_id"])
+    inspected, _, packed = fabricated.inspect()
+    assert 2 <= len(reads) <= 2 * 9  # its own part alone
+    assert packed.sample_ids == inspected["sample_id"].tolist() == [row["sample_id"] for row in fabricated.rows]
+    np.testing.assert_array_equal(packed.image("s050b"), picture(200))
 
 
 def test_a_changed_file_or_declaration_is_inspected_again_and_the_old_folder_goes(fabricated):
@@ -133,13 +223,14 @@ def test_a_changed_file_or_declaration_is_inspected_again_and_the_old_folder_goe
     folders.append(fabricated.inspect(ignore=[3])[2].folder)
     folders.append(fabricated.inspect(ignore=[3], classes=("b", "a"))[2].folder)
     assert len(set(folders)) == 4
-    assert list(fabricated.packing.iterdir()) == [folders[-1]]
+    assert set(fabricated.packing.iterdir()) == {folders[-1], fabricated.packing / "parts"}
+    assert len(list((fabricated.packing / "parts").iterdir())) == 1
 
 
 def test_a_damaged_folder_is_made_again(fabricated):
     fabricated.add("s", picture(), [mask()])
     _, _, packed = fabricated.inspect()
-    with (packed.folder / "images.bin").open("ab") as stream:
+    with (packed.parts[0] / "images.bin").open("ab") as stream:
         stream.truncate(5)
     assert not packed.is_whole()
     _, _, packed = fabricated.inspect()
@@ -160,7 +251,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(fabricated, monkeypatch):
         patch.setattr(PackedWriter, "add", full)
         with pytest.raises(ResourceError, match="disk is full"):
             fabricated.inspect()
-    assert list(fabricated.packing.iterdir()) == []
+    assert list((fabricated.packing / "parts").iterdir()) == []
     assert len(fabricated.inspect()[2]) == 5
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.samples.packing import PackedSamples, PackedWriter, pack
+from unet_segmentation.samples import packing
+from unet_segmentation.samples.packing import PackedSamples, PackedWriter, join_parts, pack
 
 
 def _samples(dtype=np.uint8, channels=3, count=5):
@@ -76,12 +77,40 @@ def test_an_unfinished_folder_is_not_taken_for_whole(tmp_path):
         len(PackedSamples(tmp_path / "packed"))
 
 
+def test_joined_parts_read_as_one_and_keep_each_images_depth(tmp_path):
+    first, second = _samples(count=3), {f"deep/{n}": pair for n, pair in enumerate(_samples(np.uint16).values())}
+    parts = [pack(tmp_path / "parts" / name, data).folder for name, data in (("one", first), ("two", second))]
+    (tmp_path / "joined").mkdir()
+    joined = join_parts(tmp_path / "joined", parts)
+    assert joined.is_whole()
+    assert joined.sample_ids == [*first, *second]
+    for sample_id, (image, mask) in (first | second).items():
+        found = joined.image(sample_id)
+        assert found.dtype == image.dtype
+        np.testing.assert_array_equal(found, image)
+        np.testing.assert_array_equal(joined.mask(sample_id), mask)
+    with (parts[1] / "masks.bin").open("ab") as stream:
+        stream.write(b"x")
+    assert not PackedSamples(tmp_path / "joined").is_whole()
+
+
+def test_few_files_are_open_however_many_parts_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "OPEN_MAPS", 3)
+    samples = _samples(count=8)
+    parts = [pack(tmp_path / str(n), {name: pair}).folder for n, (name, pair) in enumerate(samples.items())]
+    (tmp_path / "joined").mkdir()
+    joined = join_parts(tmp_path / "joined", parts)
+    for _ in range(2):
+        for name, (image, mask) in samples.items():
+            np.testing.assert_array_equal(joined.image(name), image)
+            np.testing.assert_array_equal(joined.mask(name), mask)
+    assert len(joined._maps) == 3
+
+
 def test_refuses_what_does_not_fit(tmp_path):
     image, mask = _samples()["folder/0"]
     with pytest.raises(ValueError, match="do not fit"):
         pack(tmp_path / "packed", {"a": (image, mask[1:])})
-    with pytest.raises(ValueError, match="cannot pack uint16 beside uint8"):
-        pack(tmp_path / "packed", {"a": (image, mask), "b": (image.astype(np.uint16), mask)})
     with pytest.raises(ValueError, match="cannot pack float32"):
         pack(tmp_path / "packed", {"a": (image.astype(np.float32), mask)})
     assert not list(tmp_path.iterdir())

@@ -157,7 +157,9 @@ KINDS: dict[str, Kind] = {  # in the order in which they are told: what causes o
         "The test would be on images that were trained on. Remove one of each pair; or, where the official split is to "
         "be kept as it is, allow it: inspection: {allow: [identical_across_splits]}.",
     ),
-    "too_few_samples": Kind("error", "too few samples to split"),
+    "too_few_samples": Kind(
+        "error", "too few samples to split", "Add samples, or make the groups (source.group) smaller."
+    ),
     "absent_in_training": Kind(
         "error",
         "classes that do not occur in the training split",

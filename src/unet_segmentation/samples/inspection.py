@@ -1,4 +1,10 @@
-"""Inspection: every file is decoded once, on all cores, into findings, statistics per image and packed arrays."""
+"""Inspection: every file is decoded once, on all cores, into findings, statistics per image and packed arrays.
+
+The samples are worked off in parts of some hundreds. A part is named by a hash over its samples' files and the
+declarations that decide what is made of them, and is whole or absent: a run that was killed goes on with the next part,
+and files that are added later leave most parts as they are. What only the whole data set shows is arithmetic on the
+parts' tables.
+"""
 
 from __future__ import annotations
 
@@ -9,57 +15,69 @@ import os
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import remove, whole
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
-from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_mask
-from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter
-from unet_segmentation.samples.reading import DecodedImage, UnreadableError, pixel_sha256, read_image, read_mask
+from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
+from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_masks
+from unet_segmentation.samples.findings import Finding, finding, findings_table
+from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter, join_parts
+from unet_segmentation.samples.reading import UnreadableError, pixel_sha256, read_image, read_roi
+from unet_segmentation.samples.resemblance import better_fitting, near_identical
+from unet_segmentation.samples.signatures import SIGNATURE, signature
+from unet_segmentation.sources.layout import Layout
+from unet_segmentation.storage import Storage
 
-FORMAT = 1  # raise it when the same files and parameters would give other tables or arrays
+FORMAT = 3  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
 TALLIED_VALUES = 1024  # of the whole data set
+PART_SAMPLES = 2048  # at most, in a part; a quarter of it on average
+PART_BYTES = 1 << 28  # of files, at most, in a part (but for a single larger file)
+MOSTLY_VOID = 0.5  # share of ignored pixels that is worth a warning
+PARTS = "parts"
 
 logger = logging.getLogger(__name__)
-Severity = Literal["error", "warning", "note"]
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something to know about a file or the data set.
+class Declaration:
+    """All that decides what is made of a file.
 
     Attributes:
-        severity: `error` stops the run, `warning` is shown, `note` is kept.
-        kind: what it is; `judging` has a heading for each.
-        sample_id: empty where it concerns the data set.
-        file: relative to the raw folder.
-        message: what is wrong with it.
-        values: JSON of pixels by mask value, where it is about values; else empty.
+        classes: names, in the order of their ids.
+        images: how image values are taken.
+        masks: how masks are encoded.
+        layout: tells which class a mask shows, where there is one mask per class.
     """
 
-    severity: Severity
-    kind: str
-    sample_id: str
-    file: str
-    message: str
-    values: str = ""
+    classes: list[str]
+    images: ImageParameters
+    masks: MaskParameters
+    layout: Layout
+
+    def digest(self) -> str:
+        """Hash it, with the version of this module's format."""
+        text = [self.classes, self.images.model_dump(mode="json"), self.masks.model_dump(mode="json")]
+        return _sha256(json.dumps([FORMAT, *text, self.layout.masks]))
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What came of one sample; image and ids are None where they could not be read."""
+    """What came of one sample; image and ids are None where they could not be used."""
 
     row: dict[str, Any]
     findings: list[Finding]
@@ -68,95 +86,127 @@ class Inspected:
     ids: NDArray[np.uint8] | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Samples that are packed together: rows `start` to `stop` of the index, and the name of their folder."""
+
+    key: str
+    start: int
+    stop: int
+
+
 def inspect_samples(
     indexed: pd.DataFrame,
-    root: Path,
-    classes: list[str],
-    masks: MaskParameters,
+    storage: Storage,
+    declaration: Declaration,
     inspection: InspectionParameters,
     packing_folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, PackedSamples]:
-    """Decode, check, measure and pack every sample, or find that nothing changed since this was done last.
+    """Decode, check, measure and pack every sample that was not yet, as it is now.
 
     Args:
-        indexed: a row per sample: `sample_id`, `image`, `masks` (list), `group`, `split`; paths relative to `root`.
-        root: the raw folder.
-        classes: names, in the order of their ids.
-        masks: how masks are encoded.
-        inspection: threads, and which class counts as rare.
-        packing_folder: gets one folder per content, named by a hash; older ones are removed.
+        indexed: a row per sample: `sample_id`, `image`, `masks` (list), `roi`, `group`, `split`.
+        storage: where the files lie.
+        declaration: what is to be made of them.
+        inspection: threads, and what is worth a finding.
+        packing_folder: gets `parts/<hash>` and one folder that joins them, named by a hash; older ones are removed.
 
     Returns:
-        The index with what was measured of each sample; the findings; the packed samples (without those that have
-        an error).
+        The index with what was measured of each sample (`COLUMNS`); the findings; the packed samples (without those
+        that have an error).
 
     Raises:
-        ResourceError: the disk is full. Nothing half-written stays.
+        ResourceError: the disk is full. Nothing half-written stays; whole parts do.
     """
-    target = packing_folder / content_key(indexed, root, classes, masks, inspection)
+    parts = plan_parts(indexed, storage, declaration)
+    folders = [packing_folder / PARTS / part.key for part in parts]
+    target = packing_folder / _sha256(
+        json.dumps([FORMAT, [part.key for part in parts], inspection.rare_share, inspection.near_identical])
+        + str(pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum())
+    )
     if PackedSamples(target).is_whole():
         logger.info("Samples are as they were inspected and packed before: nothing is decoded again")
     else:
-        with whole(target) as temporary:  # a folder that is not whole is replaced
-            _inspect_into(temporary, indexed, root, classes, masks, inspection)
-    for other in packing_folder.iterdir():
-        if other != target:
-            remove(other)
+        missing = [part for part, folder in zip(parts, folders, strict=True) if not PackedSamples(folder).is_whole()]
+        _pack_parts(missing, indexed, storage, declaration, inspection, packing_folder / PARTS)
+        with whole(target) as temporary:
+            temporary.mkdir()
+            _join(temporary, target, folders, indexed, declaration, inspection)
+    _forget(packing_folder, keep={target, packing_folder / PARTS})
+    _forget(packing_folder / PARTS, keep=set(folders))
     return _table(target / "inspected.parquet"), _table(target / "findings.parquet"), PackedSamples(target)
 
 
-def content_key(
-    indexed: pd.DataFrame, root: Path, classes: list[str], masks: MaskParameters, inspection: InspectionParameters
-) -> str:
-    """Hash everything that inspection depends on: the index, the files' sizes and times, and the declarations."""
-    digest = hashlib.sha256(
-        f"{FORMAT} {inspection.rare_share} {masks.model_dump_json()} {json.dumps(classes)}".encode()
-    )
-    for sample in _samples(indexed):
-        digest.update(json.dumps([str(value) for value in sample.values()]).encode())
-        for file in (sample["image"], *sample["masks"]):
-            try:
-                status = (root / file).stat()
-                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-            except OSError:
-                digest.update(b"missing")
-    return digest.hexdigest()[:16]
+def plan_parts(indexed: pd.DataFrame, storage: Storage, declaration: Declaration) -> list[Part]:
+    """Cut the index into parts, and name each by what it is made of.
+
+    Where a part ends hangs on the sample itself (on its name, as in content-defined chunking), so that a sample that
+    is added or removed changes the part it lies in and no other.
+    """
+    parts: list[Part] = []
+    digest, start, size = hashlib.sha256(declaration.digest().encode()), 0, 0
+    for place, sample in enumerate(_samples(indexed)):
+        stamps = [storage.stamp(file) for file in _files(sample)]
+        digest.update(json.dumps([sample["sample_id"], *_files(sample), *stamps]).encode())
+        size += sum(int(stamp.partition(" ")[0]) for stamp in stamps if stamp[:1].isdigit())
+        named = hashlib.sha256(sample["sample_id"].encode("utf-8", "surrogateescape")).digest()
+        ends = int.from_bytes(named[:4]) % (PART_SAMPLES // 4) == 0
+        if ends or place + 1 - start >= PART_SAMPLES or size >= PART_BYTES or place + 1 == len(indexed):
+            parts.append(Part(digest.hexdigest()[:16], start, place + 1))
+            digest, start, size = hashlib.sha256(declaration.digest().encode()), place + 1, 0
+    return parts
 
 
-def _inspect_into(
-    folder: Path,
+def _pack_parts(
+    parts: Sequence[Part],
     indexed: pd.DataFrame,
-    root: Path,
-    classes: list[str],
-    masks: MaskParameters,
+    storage: Storage,
+    declaration: Declaration,
     inspection: InspectionParameters,
+    folder: Path,
 ) -> None:
-    start = time.perf_counter()
-    findings: list[Finding] = []
+    """Inspect the samples of these parts in one stream over all cores, and close each part as its last sample comes."""
+    begin = time.perf_counter()
+    total = sum(part.stop - part.start for part in parts)
+    if 0 < total < len(indexed):
+        logger.info("%d of %d samples were inspected before", len(indexed) - total, len(indexed))
+    items = ((part, sample) for part in parts for sample in _samples(indexed.iloc[part.start : part.stop]))
+
+    def work(item: tuple[Part, dict[str, Any]]) -> tuple[Part, Inspected]:
+        return item[0], inspect_sample(item[1], storage, declaration)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the decoders', on large pictures and odd metadata
+        results = _in_order(work, _with_progress(items, total), inspection.workers or _cores())
+        for part, members in groupby(results, key=lambda result: result[0]):
+            with whole(folder / part.key) as temporary:
+                _write_part(temporary, (inspected for _, inspected in members))
+    if total:
+        logger.info("Inspected and packed %d samples in %.1f s", total, time.perf_counter() - begin)
+
+
+def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
+    rows, findings, signatures = [], [], []
     tally: Counter[str] = Counter()
-    inspect = partial(inspect_sample, root=root, classes=classes, masks=masks)
-    with PackedWriter(folder) as packed, _Rows(folder / "inspected.parquet") as rows, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, on large pictures and odd metadata
-        items = _with_progress(_samples(indexed), len(indexed))
-        for result in _in_order(inspect, items, inspection.workers or _cores()):
-            rows.add(result.row)
+    with PackedWriter(folder) as packed:
+        for result in results:
+            rows.append(result.row)
             findings += result.findings
-            for value, count in result.values.items():
-                if value in tally or len(tally) < TALLIED_VALUES:
-                    tally[value] += count
-            if result.image is not None and result.ids is not None and packed.dtype in {None, result.image.dtype}:
+            _count(tally, result.values)
+            if result.image is not None and result.ids is not None:
                 packed.add(result.row["sample_id"], result.image, result.ids)
-    inspected, more = summarise(_table(rows.file), classes, inspection, tally)
-    inspected.to_parquet(rows.file)
-    table = pd.DataFrame([asdict(finding) for finding in findings + more], columns=list(Finding.__annotations__))
-    table.to_parquet(folder / "findings.parquet")
-    logger.info("Inspected and packed %d samples in %.1f s", len(indexed), time.perf_counter() - start)
+                signatures.append(signature(result.image, result.ids))
+        np.save(folder / "signatures.npy", np.array(signatures, SIGNATURE))
+        (folder / "values.json").write_text(json.dumps(tally), encoding="utf-8")
+        findings_table(findings).to_parquet(folder / "findings.parquet")
+        _write_rows(folder / "rows.parquet", rows)
 
 
 COLUMNS = {
     "sample_id": "string",
     "image": "string",
     "masks": "list of string",
+    "roi": "string",
     "group": "string",
     "split": "string",
     "height": "int64",
@@ -176,185 +226,360 @@ COLUMNS = {
 """Columns of the inspected table and their types in the file. A file that could not be read has 0, "" or []."""
 
 
-class _Rows:
-    """Writes rows to a Parquet file in batches, so that memory does not grow with their number."""
+def _write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    BATCH = 512
+    def arrow(name: str) -> pa.DataType:
+        inner = name.removeprefix("list of ")
+        plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
+        return plain if inner == name else pa.list_(plain)
 
-    def __init__(self, file: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        def arrow(name: str) -> pa.DataType:
-            inner = name.removeprefix("list of ")
-            plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
-            return plain if inner == name else pa.list_(plain)
-
-        self.file = file
-        self._schema = pa.schema([(name, arrow(type_name)) for name, type_name in COLUMNS.items()])
-        self._writer = pq.ParquetWriter(file, self._schema)
-        self._waiting: list[dict[str, Any]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._writer:
-            if kind is None:
-                self._flush()
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._waiting.append(row)
-        if len(self._waiting) == self.BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, self._schema))
-        self._waiting.clear()
+    schema = pa.schema([(name, arrow(type_name)) for name, type_name in COLUMNS.items()])
+    pq.write_table(pa.Table.from_pylist(rows, schema), file)
 
 
-def inspect_sample(sample: dict[str, Any], root: Path, classes: list[str], masks: MaskParameters) -> Inspected:
+def inspect_sample(sample: dict[str, Any], storage: Storage, declaration: Declaration) -> Inspected:
     """Read and measure one sample.
 
     Args:
         sample: a row of the index.
-        root: the raw folder.
-        classes: names, in the order of their ids.
-        masks: how masks are encoded.
+        storage: where its files lie.
+        declaration: what is to be made of them.
     """
     findings: list[Finding] = []
     found = partial(_note, findings, sample["sample_id"])
-    row = sample | _nothing(len(classes))
-    image = _inspect_image(sample, root, row, found)
-    mask = _inspect_mask(sample, root, row, found, masks, classes)
-    if image is not None and mask is not None and image.shape[:2] != mask.ids.shape:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.ids.shape
-        sizes = f"is {width} x {height}, its mask {sample['masks'][0]} {mask_width} x {mask_height}"
-        found("error", "size_mismatch", sample["image"], sizes)
-    values = mask.values if mask else {}
-    if mask is None or any(finding.severity == "error" for finding in findings):
-        return Inspected(row, findings, values)
-    return Inspected(row, findings, values, image, mask.ids)
+    row = sample | _nothing(len(declaration.classes))
+    image = _inspect_image(sample, storage, declaration.images, row, found)
+    mask = _inspect_mask(sample, storage, declaration, row, found)
+    if image is None or mask is None:
+        return Inspected(row, findings, mask.values if mask else {})
+    _compare_sizes(sample, image.shape[:2], mask.ids.shape, found)
+    ids = mask.ids
+    if declaration.layout.roi is not None:
+        ids = _inside(sample, storage, ids, image.shape[:2], found)
+    _measure_mask(sample, mask, ids, row, found)
+    if any(entry.severity == "error" for entry in findings):
+        return Inspected(row, findings, mask.values)
+    return Inspected(row, findings, mask.values, image, ids)
+
+
+def read_again(
+    sample: dict[str, Any], storage: Storage, declaration: Declaration
+) -> tuple[NDArray | None, NDArray[np.uint8] | None]:
+    """Read what can be read of a sample that was not packed, to show it: its image and the class ids of its mask.
+
+    Args:
+        sample: a row of the index.
+        storage: where its files lie.
+        declaration: what is to be made of them.
+    """
+    row = dict(sample) | _nothing(len(declaration.classes))
+
+    def ignore(*_: object) -> None:  # it was said before
+        pass
+
+    image = _inspect_image(sample, storage, declaration.images, row, ignore)
+    mask = _inspect_mask(sample, storage, declaration, row, ignore)
+    return image, None if mask is None else mask.ids
 
 
 def _inspect_image(
-    sample: dict[str, Any], root: Path, row: dict[str, Any], found: Callable[..., None]
+    sample: dict[str, Any], storage: Storage, images: ImageParameters, row: dict[str, Any], found: Callable[..., None]
 ) -> NDArray | None:
     """Decode and measure the image; fill in the row, note what is found."""
     file = sample["image"]
     if not file:
-        found("error", "missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
+        found("missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
         return None
     try:
-        image = read_image(root / file)
+        image = read_image(storage, file, images)
     except UnreadableError as error:
-        found("error", "unreadable_image", file, str(error))
+        found(error.kind, file, str(error))
         return None
-    row.update(_measured(image))
-    for kind in image.notes:
-        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
+    row.update(measure_image(image.pixels), image_sha256=image.sha256)
+    for kind, message in image.notes:
+        found(kind, file, message)
     if row["minimum"] == row["maximum"]:
-        found("warning", "constant_image", file, f"every value is {row['minimum']}")
+        found("constant_image", file, f"every value is {row['minimum']}")
     return image.pixels
 
 
 def _inspect_mask(
     sample: dict[str, Any],
-    root: Path,
+    storage: Storage,
+    declaration: Declaration,
     row: dict[str, Any],
     found: Callable[..., None],
-    masks: MaskParameters,
-    classes: list[str],
 ) -> DecodedMask | None:
-    """Decode the mask and count its classes; fill in the row, note what is found."""
-    if len(sample["masks"]) != 1:
-        kind = "several_masks" if sample["masks"] else "missing_mask"
-        found("error", kind, sample["image"], f"has {len(sample['masks']) or 'no'} mask" + "s" * bool(sample["masks"]))
+    """Decode the mask, or the masks; note what is found."""
+    files = sample["masks"]
+    if not files:
+        found("missing_mask", sample["image"], "has no mask")
         return None
-    (file,) = sample["masks"]
+    if len(files) > 1 and not _means_several(declaration):
+        found("several_masks", sample["image"], f"has {len(files)} masks: {', '.join(files[:3])}")
+        return None
+    labels = [declaration.layout.label(file) for file in files]
+    size = (row["height"], row["width"])
     try:
-        raw = read_mask(root / file)
-        mask = decode_mask(raw, masks, classes)
+        mask = decode_masks(storage, files, labels, declaration.masks, declaration.classes, sample["image"], size)
     except UnreadableError as error:
-        found("error", "unreadable_mask", file, str(error))
+        found("unreadable_mask" if error.kind == "unreadable_image" else error.kind, error.file or files[0], str(error))
         return None
     except EncodingError as error:
-        found("error", error.kind, file, f"{error}: {_listing(error.values)}", error.values)
+        listing = f": {_listing(error.values)}" if error.values else ""
+        found(error.kind, error.file or files[0], f"{error}{listing}", error.values)
         return None
-    for kind in raw.notes:
-        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
-    counts = np.bincount(mask.ids.ravel(), minlength=IGNORED + 1).tolist()
-    row.update(mask_sha256=raw.sha256, class_pixels=counts[: len(classes)], ignored_pixels=counts[IGNORED])
+    for kind, message in mask.notes:
+        found(kind, files[0], message)
     if mask.undeclared:
-        kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
-        found("error", kind, file, _listing(mask.undeclared), mask.undeclared)
-    elif counts[IGNORED] == mask.ids.size:
-        found("warning", "ignored_mask", file, "every pixel is ignored")
+        found(mask.undeclared_kind, files[0], _listing(mask.undeclared), mask.undeclared)
     return mask
 
 
-FILE_NOTES: dict[str, tuple[Severity, str]] = {
-    "alpha_dropped": ("note", "transparency is not used"),
-    "several_pages": ("warning", "has several pages or frames: only the first is used"),
-}
+def _means_several(declaration: Declaration) -> bool:
+    masks = declaration.masks
+    return masks.join or masks.encoding == "instances" or "{class}" in (declaration.layout.masks or "")
+
+
+def _compare_sizes(
+    sample: dict[str, Any], image: tuple[int, ...], mask: tuple[int, ...], found: Callable[..., None]
+) -> None:
+    if image != mask:
+        kind = "turned_mask" if image == mask[::-1] else "size_mismatch"
+        sizes = f"is {image[1]} x {image[0]}, its mask {sample['masks'][0]} {mask[1]} x {mask[0]}"
+        found(kind, sample["image"], sizes)
+
+
+def _inside(
+    sample: dict[str, Any],
+    storage: Storage,
+    ids: NDArray[np.uint8],
+    size: tuple[int, ...],
+    found: Callable[..., None],
+) -> NDArray[np.uint8]:
+    """Ignore what lies outside of the region of interest."""
+    if not sample["roi"]:
+        found("missing_roi", sample["image"], "has no region of interest")
+        return ids
+    try:
+        region = read_roi(storage, sample["roi"])
+    except UnreadableError as error:
+        found("unreadable_roi", sample["roi"], str(error))
+        return ids
+    if region.shape != size or region.shape != ids.shape:
+        sizes = f"is {region.shape[1]} x {region.shape[0]}, its image {size[1]} x {size[0]}"
+        found("size_mismatch", sample["roi"], sizes)
+        return ids
+    return np.where(region, ids, np.uint8(IGNORED))
+
+
+def _measure_mask(
+    sample: dict[str, Any],
+    mask: DecodedMask,
+    ids: NDArray[np.uint8],
+    row: dict[str, Any],
+    found: Callable[..., None],
+) -> None:
+    classes = len(row["class_pixels"])
+    counts = np.bincount(ids.ravel(), minlength=IGNORED + 1)
+    ignored = int(counts[IGNORED])
+    row.update(mask_sha256=mask.sha256, class_pixels=counts[:classes].tolist(), ignored_pixels=ignored)
+    file = sample["masks"][0]
+    if mask.undeclared:
+        return
+    if ignored == ids.size:
+        found("ignored_mask", file, "every pixel is ignored")
+    elif counts[0] + ignored == ids.size:
+        found("empty_mask", file, "holds class 0 alone")
+    if MOSTLY_VOID < ignored / ids.size < 1:
+        found("void_share", file, f"{ignored / ids.size:.0%} of the pixels are ignored")
+
+
+def measure_image(pixels: NDArray) -> dict[str, Any]:
+    """Measure an image: size, depth, and by channel mean and (population) standard deviation in raw units.
+
+    Args:
+        pixels: (height, width, channels) uint8 or uint16.
+    """
+    height, width, channels = pixels.shape
+    planes = pixels if channels <= 4 else pixels.reshape(height, width * channels)  # OpenCV's limit
+    if channels <= 4:
+        mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(planes))
+    else:
+        mean = pixels.mean(axis=(0, 1), dtype=np.float64).tolist()
+        deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
+    low, high, _, _ = cv2.minMaxLoc(pixels.reshape(height, width * channels))
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "dtype": pixels.dtype.name,
+        "pixel_sha256": pixel_sha256(pixels),
+        "channel_mean": mean,
+        "channel_std": deviation,
+        "minimum": int(low),
+        "maximum": int(high),
+    }
+
+
+def _join(
+    folder: Path,
+    target: Path,
+    parts: Sequence[Path],
+    indexed: pd.DataFrame,
+    declaration: Declaration,
+    inspection: InspectionParameters,
+) -> None:
+    """Join the parts into one folder (which will lie at `target`), and look at the data set as a whole."""
+    inspected = pd.concat([_table(part / "rows.parquet") for part in parts] or [pd.DataFrame(columns=list(COLUMNS))])
+    inspected = inspected.reset_index(drop=True)
+    for column in ("group", "split"):  # no part hangs on them: another split packs nothing again
+        inspected[column] = indexed[column].to_numpy()
+    tally: Counter[str] = Counter()
+    for part in parts:
+        _count(tally, json.loads((part / "values.json").read_text(encoding="utf-8")))
+    packed = join_parts(folder, parts)
+    found = [part_findings for part in parts if len(part_findings := _table(part / "findings.parquet"))]
+    more = summarise(inspected, declaration.classes, inspection, tally)
+    with _joined_signatures(folder / "signatures.npy", parts, len(packed)) as signatures:
+        more += resembling(packed, inspected, signatures, inspection)
+    inspected.to_parquet(folder / "inspected.parquet")
+    pd.concat([*found, findings_table(more)]).to_parquet(folder / "findings.parquet")
+
+
+@contextmanager
+def _joined_signatures(file: Path, parts: Sequence[Path], count: int) -> Iterator[NDArray]:
+    """Lay the signatures of all samples one after the other, in a file: they would be much for the memory."""
+    if not count:
+        yield np.zeros(0, SIGNATURE)
+        return
+    joined = np.lib.format.open_memmap(file, mode="w+", dtype=SIGNATURE, shape=(count,))
+    place = 0
+    for part in parts:
+        signatures = np.load(part / "signatures.npy")
+        joined[place : place + len(signatures)] = signatures
+        place += len(signatures)
+    yield joined
+    del joined
+    file.unlink()
 
 
 def summarise(
     inspected: pd.DataFrame, classes: list[str], inspection: InspectionParameters, tally: Counter[str]
-) -> tuple[pd.DataFrame, list[Finding]]:
-    """Find what only the whole data set shows; grey images among colour images become colour images.
+) -> list[Finding]:
+    """Find what only the whole data set shows; grey images among colour images become colour images (in the table).
 
     Args:
-        inspected: a row per sample.
+        inspected: a row per sample; changed in place.
         classes: names, in the order of their ids.
         inspection: which class counts as rare.
         tally: pixels by mask value, over all files.
     """
-    findings: list[Finding] = []
-    found = partial(_note, findings, "")
     if inspected.empty:
-        found("error", "no_samples", "", "there is no sample")
-        return inspected, findings
+        return [finding("no_samples", "there is no sample")]
+    findings: list[Finding] = []
     readable = inspected[inspected["height"] > 0]
     depths = readable["dtype"].value_counts()
     if len(depths) > 1:
-        counts = ", ".join(f"{count} images of {dtype}" for dtype, count in depths.items())
-        found("error", "mixed_depths", "", counts)
-    grey = inspected["channels"] == 1
-    if grey.any() and (inspected["channels"] == 3).any():
-        found("note", "grey_among_colour", "", f"{grey.sum()} of {len(inspected)} images are grey: used as RGB")
+        message = ", ".join(f"{count} images of {dtype}" for dtype, count in depths.items())
+        findings.append(finding("mixed_depths", message))
+    findings += _compare_channels(inspected, readable["channels"].value_counts())
+    findings += _same_pixels(readable)
+    findings.append(finding("mask_values", _listing(tally), values=_most(tally, TALLIED_VALUES)))
+    pixels = np.zeros(len(classes), np.int64)
+    for counts in inspected["class_pixels"]:
+        pixels += np.asarray(counts)
+    for name, count in zip(classes, pixels.tolist(), strict=True):
+        share = count / max(1, pixels.sum())
+        if count == 0:
+            findings.append(finding("absent_class", name))
+        elif share < inspection.rare_share:
+            message = f"{name}: {share:.3%} of the labelled pixels ({count} pixels)"
+            findings.append(finding("rare_class", message))
+    return findings
+
+
+def _compare_channels(inspected: pd.DataFrame, channels: pd.Series) -> Iterator[Finding]:
+    if set(channels.index) == {1, 3}:
+        grey = inspected["channels"] == 1
+        yield finding("grey_among_colour", f"{grey.sum()} of {len(inspected)} images are grey: used as RGB")
         inspected["channels"] = inspected["channels"].where(~grey, 3)
         for column in ("channel_mean", "channel_std"):
             inspected[column] = [
                 list(v) * 3 if is_grey else v for v, is_grey in zip(inspected[column], grey, strict=True)
             ]
-    copies = readable["pixel_sha256"].duplicated(keep=False)
-    if copies.any():
-        found("note", "same_pixels", "", f"{copies.sum()} images occur more than once: kept in one group each")
-    found("note", "mask_values", "", _listing(tally), dict(tally.most_common()))
-    pixels = np.array(inspected["class_pixels"].tolist(), dtype=np.int64).sum(axis=0)
-    for name, count in zip(classes, pixels.tolist(), strict=True):
-        share = count / max(1, pixels.sum())
-        if count == 0:
-            found("error", "absent_class", "", name)
-        elif share < inspection.rare_share:
-            found("warning", "rare_class", "", f"{name}: {share:.3%} of the labelled pixels ({count} pixels)")
-    return inspected, findings
+    elif len(channels) > 1:
+        yield finding("mixed_channels", ", ".join(f"{n} images with {count} channels" for count, n in channels.items()))
+
+
+def _same_pixels(readable: pd.DataFrame) -> Iterator[Finding]:
+    copies = readable[readable["pixel_sha256"].duplicated(keep=False)]
+    if copies.empty:
+        return
+    yield finding("same_pixels", f"{len(copies)} images occur more than once: kept in one group each")
+    for _, same in copies.groupby("pixel_sha256"):
+        first = same.iloc[0]
+        masked = same[(same["mask_sha256"] != first["mask_sha256"]) & (same["mask_sha256"] != "")]
+        for _, other in masked.iterrows() if first["mask_sha256"] else ():
+            yield finding(
+                "same_image_other_mask",
+                f"shows the same as {first['image']}, with another mask",
+                sample_id=str(other["sample_id"]),
+                file=str(other["image"]),
+                other=str(first["sample_id"]),
+            )
+
+
+def resembling(
+    packed: PackedSamples, inspected: pd.DataFrame, signatures: NDArray, inspection: InspectionParameters
+) -> list[Finding]:
+    """Find near-identical images, and masks that fit another image better than their own.
+
+    Args:
+        packed: the samples that `signatures` belong to, in their order.
+        inspected: a row per sample.
+        signatures: (samples,) of `SIGNATURE`.
+        inspection: from which correlation on images are near-identical.
+    """
+    ids = packed.sample_ids
+    table = inspected.set_index("sample_id")
+    files = table["image"].reindex(ids).tolist()
+    masks = table["masks"].reindex(ids)
+    pixels = pd.factorize(table["pixel_sha256"].reindex(ids))[0]
+    findings = [
+        finding(
+            "near_identical",
+            f"looks like {files[second]} (correlation {similarity:.3f})",
+            sample_id=ids[first],
+            file=files[first],
+            other=ids[second],
+        )
+        for first, second, similarity in near_identical(signatures, inspection.near_identical, pixels)
+    ]
+    return findings + [
+        finding(
+            "better_fit",
+            f"fits {files[second]} better ({other:.2f}) than its own image {files[first]} ({own:.2f})",
+            sample_id=ids[first],
+            file=str(masks.iloc[first][0]),
+            other=ids[second],
+        )
+        for first, second, own, other in better_fitting(signatures)
+    ]
 
 
 def _note(
     findings: list[Finding],
     sample_id: str,
-    severity: Severity,
     kind: str,
     file: str,
     message: str,
     values: dict[str, int] | None = None,
 ) -> None:
-    most = sorted((values or {}).items(), key=lambda item: -item[1])[: LISTED_VALUES if sample_id else TALLIED_VALUES]
-    findings.append(Finding(severity, kind, sample_id, file, message, json.dumps(dict(most)) if values else ""))
+    most = _most(values or {}, LISTED_VALUES)
+    findings.append(finding(kind, message, sample_id=sample_id, file=file, values=most))
 
 
 def _nothing(classes: int) -> dict[str, Any]:
@@ -364,47 +589,47 @@ def _nothing(classes: int) -> dict[str, Any]:
     return numbers | texts | {"channel_mean": [], "channel_std": [], "class_pixels": [0] * classes}
 
 
-def _measured(image: DecodedImage) -> dict[str, Any]:
-    """Measure an image. Mean and (population) standard deviation by channel, in raw pixel units, from histograms."""
-    height, width, channels = image.pixels.shape
-    histograms = [np.bincount(image.pixels[:, :, channel].ravel()) for channel in range(channels)]
-    means, deviations = zip(*(_moments(histogram) for histogram in histograms), strict=True)
-    return {
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "dtype": image.pixels.dtype.name,
-        "image_sha256": image.sha256,
-        "pixel_sha256": pixel_sha256(image.pixels),
-        "channel_mean": list(means),
-        "channel_std": list(deviations),
-        "minimum": min(int(np.flatnonzero(histogram)[0]) for histogram in histograms),
-        "maximum": max(len(histogram) - 1 for histogram in histograms),
-    }
+def _count(tally: Counter[str], values: dict[str, int]) -> None:
+    """Add pixels by value, of a limited number of different values."""
+    for value, count in values.items():
+        if value in tally or len(tally) < TALLIED_VALUES:
+            tally[value] += count
 
 
-def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:
-    values = np.arange(len(histogram), dtype=np.float64)
-    count = histogram.sum()
-    mean = (histogram @ values) / count
-    return float(mean), float(np.sqrt(histogram @ (values - mean) ** 2 / count))
+def _most(values: dict[str, int] | Counter[str], number: int) -> dict[str, int]:
+    return dict(sorted(values.items(), key=lambda item: -item[1])[:number])
 
 
 def _listing(values: dict[str, int] | Counter[str]) -> str:
     """Write pixels by value for people, most frequent first."""
-    most = sorted(values.items(), key=lambda item: -item[1])
-    parts = [f"{value} ({count} pixels)" for value, count in most[:8]]
-    return ", ".join(parts) + (f" and {len(most) - 8} other values" if len(most) > 8 else "")
+    parts = [f"{value} ({count} pixels)" for value, count in _most(values, 8).items()]
+    return ", ".join(parts) + (f" and {len(values) - 8} other values" if len(values) > 8 else "")
+
+
+INDEX_COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 
 
 def _samples(indexed: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Give the index row by row, with plain values."""
-    columns = ["sample_id", "image", "masks", "group", "split"]
-    for values in indexed[columns].itertuples(index=False, name=None):
-        sample = dict(zip(columns, values, strict=True))
-        masks = [] if sample["masks"] is None else [str(mask) for mask in sample["masks"]]
-        group, split = (None if pd.isna(sample[name]) else str(sample[name]) for name in ("group", "split"))
-        yield sample | {"image": sample["image"] or "", "masks": masks, "group": group, "split": split}
+    for values in indexed[INDEX_COLUMNS].itertuples(index=False, name=None):
+        yield plain_row(dict(zip(INDEX_COLUMNS, values, strict=True)))
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a row of the index out of whatever a table made of it."""
+    masks = row["masks"]
+    return {
+        "sample_id": str(row["sample_id"]),
+        "image": row["image"] or "",
+        "masks": [] if masks is None else [str(mask) for mask in masks],
+        "roi": row["roi"] or "",
+        "group": None if pd.isna(row["group"]) else str(row["group"]),
+        "split": None if pd.isna(row["split"]) else str(row["split"]),
+    }
+
+
+def _files(sample: dict[str, Any]) -> list[str]:
+    return [file for file in (sample["image"], *sample["masks"], sample["roi"]) if file]
 
 
 def _in_order(function: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Iterator[Result]:
@@ -451,6 +676,17 @@ def _table(file: Path) -> pd.DataFrame:
         table = stream.read(use_threads=False).to_pandas(use_threads=False, self_destruct=True)
     pa.default_memory_pool().release_unused()
     return table
+
+
+def _forget(folder: Path, keep: set[Path]) -> None:
+    """Remove what earlier data or declarations left."""
+    for other in folder.iterdir() if folder.is_dir() else ():
+        if other not in keep:
+            remove(other)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _cores() -> int:

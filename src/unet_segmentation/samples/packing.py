@@ -1,11 +1,15 @@
-"""Decoded images and masks in two flat files, read through memory maps: a crop reads the rows it needs, no more.
+"""Decoded images and masks in flat files, read through memory maps: a crop reads the rows it needs, no more.
 
-A packed folder holds
+Samples are packed in parts of some hundreds. A part is a folder that holds
 
 * ``images.bin``: the images one after the other, each (height, width, channels) in C order, at native depth;
 * ``masks.bin``: the masks one after the other, each (height, width), uint8 class ids, 255 = ignored;
-* ``table.npy``: int64 (samples, 5): byte offset of the image, byte offset of the mask, height, width, channels;
+* ``table.npy``: int64 (samples, 7): number of the part (0 here), byte offset of the image, byte offset of the mask,
+  height, width, channels, bytes per value;
 * ``packed.json``: format version, dtype, channels and the samples' ids in the table's order. Written last.
+
+A packed folder is such a part, or it joins several: its ``packed.json`` names their folders, its ``table.npy`` holds
+the rows of all. A part is whole or absent, so that a run that was killed goes on with the next part.
 
 Why this and not zarr or blosc2: ``docs/preparation.md`` and ``benchmarks/packed_storage.py``.
 """
@@ -14,7 +18,9 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +32,10 @@ from numpy.typing import NDArray
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 IGNORED = 255
-DTYPES = ("uint8", "uint16")
+DTYPES = {1: np.dtype("uint8"), 2: np.dtype("uint16")}  # by bytes per value
+OPEN_MAPS = 256  # each keeps a file open, and systems limit how many a process may have
 EVERYTHING = slice(None)
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
@@ -38,7 +45,7 @@ Mask = NDArray[np.uint8]
 class PackedSamples:
     """Random access to packed samples.
 
-    Holds a path and, in each process from the first access on, the table and two memory maps. Pickles and copies
+    Holds a path and, in each process from the first access on, the table and the memory maps. Pickles and copies
     as the path alone. What it returns are copies in memory of their own: they may be written to.
 
     Attributes:
@@ -55,6 +62,9 @@ class PackedSamples:
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self._positions
 
     def __repr__(self) -> str:
         return f"PackedSamples({str(self.folder)!r})"
@@ -74,19 +84,32 @@ class PackedSamples:
         """Depth of the images: uint8 or uint16."""
         return np.dtype(self._header["dtype"])
 
+    @property
+    def parts(self) -> list[Path]:
+        """The folders that hold the pixels."""
+        return [self.folder / name for name in self._header["parts"]]
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """A row per sample; see the module's text."""
+        return self._table
+
     def is_whole(self) -> bool:
         """Tell whether the folder is there and its files are as long as the table says."""
         try:
-            last_image, last_mask, height, width, channels = self._table[-1].tolist() if len(self) else [0] * 5
-            pixels = height * width
-            sizes = [(self.folder / name).stat().st_size for name in ("images.bin", "masks.bin")]
-        except (DataError, OSError, ValueError):
+            ends = np.zeros((len(self.parts), 2), np.int64)
+            table = self._table
+            pixels = table[:, 3] * table[:, 4]
+            np.maximum.at(ends[:, 0], table[:, 0], table[:, 1] + pixels * table[:, 5] * table[:, 6])
+            np.maximum.at(ends[:, 1], table[:, 0], table[:, 2] + pixels)
+            sizes = [[(part / name).stat().st_size for name in ("images.bin", "masks.bin")] for part in self.parts]
+        except (DataError, OSError, ValueError, KeyError, IndexError):
             return False
-        return sizes == [last_image + pixels * channels * self.dtype.itemsize, last_mask + pixels]
+        return sizes == ends.tolist() and len(table) == len(self)
 
     def shape(self, sample_id: str) -> tuple[int, int, int]:
         """Give (height, width, channels) of a sample."""
-        _, _, height, width, _ = self._row(sample_id)
+        _, _, _, height, width, _, _ = self._row(sample_id)
         return height, width, self.channels
 
     def image(self, sample_id: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Image:
@@ -100,14 +123,15 @@ class PackedSamples:
         Returns:
             (height, width, channels) in native depth. A grey image among colour images has its channel repeated.
         """
-        offset, _, height, width, channels = self._row(sample_id)
-        view = np.ndarray((height, width, channels), self.dtype, self._images, offset)[rows, columns]
+        part, offset, _, height, width, channels, depth = self._row(sample_id)
+        view = np.ndarray((height, width, channels), DTYPES[depth], self._map(part, "images.bin"), offset)
+        view = view[rows, columns]
         return view.repeat(self.channels, axis=2) if channels < self.channels else view.copy()
 
     def mask(self, sample_id: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Mask:
         """Read a mask or a part of it: (height, width) uint8, class ids, 255 = ignored."""
-        _, offset, height, width, _ = self._row(sample_id)
-        return np.ndarray((height, width), np.uint8, self._masks, offset)[rows, columns].copy()
+        part, _, offset, height, width, _, _ = self._row(sample_id)
+        return np.ndarray((height, width), np.uint8, self._map(part, "masks.bin"), offset)[rows, columns].copy()
 
     def _row(self, sample_id: str) -> list[int]:
         return self._table[self._positions[sample_id]].tolist()
@@ -131,16 +155,23 @@ class PackedSamples:
         return np.load(self.folder / "table.npy")
 
     @cached_property
-    def _images(self) -> mmap.mmap:
-        return _map(self.folder / "images.bin")
+    def _maps(self) -> OrderedDict[tuple[int, str], mmap.mmap]:
+        return OrderedDict()
 
-    @cached_property
-    def _masks(self) -> mmap.mmap:
-        return _map(self.folder / "masks.bin")
+    def _map(self, part: int, name: str) -> mmap.mmap:
+        """Give the memory map of one file; the ones used longest ago are let go."""
+        found = self._maps.pop((part, name), None)
+        if found is None:
+            with (self.parts[part] / name).open("rb") as stream:
+                found = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._maps[part, name] = found
+        if len(self._maps) > OPEN_MAPS:
+            self._maps.popitem(last=False)
+        return found
 
 
 class PackedWriter:
-    """Writes samples one by one; memory does not grow with their number (but for the table).
+    """Writes the samples of one part one by one; memory does not grow with their number (but for the table).
 
     Use it as a context manager on a new folder, inside ``atomic.whole``: the header is written on a clean exit only,
     so that a folder without one is known to be unfinished.
@@ -150,9 +181,8 @@ class PackedWriter:
         """Make the folder and open its files."""
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._dtype: np.dtype | None = None
         self._sample_ids: list[str] = []
-        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._rows: list[tuple[int, ...]] = []
         self._images = (self.folder / "images.bin").open("wb")
         self._masks = (self.folder / "masks.bin").open("wb")
 
@@ -165,45 +195,44 @@ class PackedWriter:
         with self._images, self._masks:  # closes both, also where closing the first fails on a full disk
             pass
         if kind is None:
-            self._finish()
+            _write_header(self.folder, ["."], self._sample_ids, np.array(self._rows, np.int64).reshape(-1, 7))
 
     def add(self, sample_id: str, image: Image, mask: Mask) -> None:
         """Append a sample.
 
         Args:
             sample_id: must be new.
-            image: (height, width, channels) or (height, width), uint8 or uint16, the same for all samples.
+            image: (height, width, channels) or (height, width), uint8 or uint16.
             mask: (height, width) uint8.
 
         Raises:
-            ValueError: the shapes or the dtype do not fit.
+            ValueError: the shapes or the dtypes do not fit.
         """
         image = image[:, :, None] if image.ndim == 2 else image
-        if image.dtype.name not in DTYPES or self._dtype not in {None, image.dtype}:
-            raise ValueError(f"{sample_id}: cannot pack {image.dtype} beside {self._dtype or ' or '.join(DTYPES)}")
+        if image.dtype not in DTYPES.values():
+            raise ValueError(f"{sample_id}: cannot pack {image.dtype}, only uint8 and uint16")
         if image.shape[:2] != mask.shape or mask.dtype != np.uint8:
             raise ValueError(f"{sample_id}: image {image.shape} and mask {mask.shape} {mask.dtype} do not fit")
-        self._dtype = image.dtype
         self._sample_ids.append(sample_id)
-        self._rows.append((self._images.tell(), self._masks.tell(), *image.shape))
+        places = self._images.tell(), self._masks.tell()
+        self._rows.append((0, *places, *image.shape, image.dtype.itemsize))
         self._images.write(np.ascontiguousarray(image).data)
         self._masks.write(np.ascontiguousarray(mask).data)
 
-    @property
-    def dtype(self) -> np.dtype | None:
-        """Depth of what was packed so far; None before the first sample."""
-        return self._dtype
 
-    def _finish(self) -> None:
-        table = np.array(self._rows, dtype=np.int64).reshape(-1, 5)
-        np.save(self.folder / "table.npy", table)
-        header = {
-            "format": FORMAT,
-            "dtype": str(self._dtype or "uint8"),
-            "channels": int(table[:, 4].max(initial=1)),
-            "sample_ids": self._sample_ids,
-        }
-        (self.folder / "packed.json").write_text(json.dumps(header), encoding="utf-8")
+def join_parts(folder: Path, parts: Sequence[Path]) -> PackedSamples:
+    """Make a packed folder of parts that are there already; no pixel is read or written.
+
+    Args:
+        folder: exists; gets header and table.
+        parts: folders that `PackedWriter` made, in the order of their samples.
+    """
+    found = [PackedSamples(part) for part in parts]
+    tables = [np.column_stack([np.full(len(part), number), part.table[:, 1:]]) for number, part in enumerate(found)]
+    table = np.concatenate(tables) if tables else np.zeros((0, 7), np.int64)
+    sample_ids = [sample_id for part in found for sample_id in part.sample_ids]
+    _write_header(folder, [os.path.relpath(part, folder) for part in parts], sample_ids, table)
+    return PackedSamples(folder)
 
 
 def pack(folder: Path, samples: Mapping[str, tuple[Image, Mask]]) -> PackedSamples:
@@ -219,6 +248,13 @@ def pack(folder: Path, samples: Mapping[str, tuple[Image, Mask]]) -> PackedSampl
     return PackedSamples(folder)
 
 
-def _map(file: Path) -> mmap.mmap:
-    with file.open("rb") as stream:
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+def _write_header(folder: Path, parts: list[str], sample_ids: list[str], table: NDArray[np.int64]) -> None:
+    np.save(folder / "table.npy", table)
+    header = {
+        "format": FORMAT,
+        "dtype": str(DTYPES[int(table[:, 6].max(initial=1))]),
+        "channels": int(table[:, 5].max(initial=1)),
+        "parts": [Path(part).as_posix() for part in parts],
+        "sample_ids": sample_ids,
+    }
+    (folder / "packed.json").write_text(json.dumps(header), encoding="utf-8")

@@ -6,12 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
-from unet_segmentation.samples.inspection import inspect_samples
-from unet_segmentation.samples.judging import judge_findings
+from unet_segmentation.parameters import (
+    ImageParameters,
+    InspectionParameters,
+    MaskParameters,
+    SourceParameters,
+    SplitParameters,
+)
+from unet_segmentation.samples import judging
+from unet_segmentation.samples.findings import findings_table
+from unet_segmentation.samples.inspection import Declaration, inspect_samples, plain_row, read_again
 from unet_segmentation.samples.packing import PackedSamples
 from unet_segmentation.samples.profiling import profile_samples
 from unet_segmentation.samples.splitting import count_splits, split_samples
+from unet_segmentation.sources.layout import Layout
+from unet_segmentation.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +28,9 @@ logger = logging.getLogger(__name__)
 def inspect(
     indexed: pd.DataFrame,
     extracted: dict[str, Any],
+    source: SourceParameters,
     classes: list[str],
+    images: ImageParameters,
     masks: MaskParameters,
     inspection: InspectionParameters,
     packing_folder: Path,
@@ -29,50 +40,106 @@ def inspect(
     Args:
         indexed: a row per sample; paths relative to `extracted["root"]`.
         extracted: where the raw files lie.
+        source: the layout, and how a store is reached.
         classes: names, in the order of their ids.
+        images: how image values are taken.
         masks: how masks are encoded.
-        inspection: threads, and which class counts as rare.
+        inspection: threads, and what is worth a finding.
         packing_folder: where packed arrays are kept, by content.
     """
-    return inspect_samples(indexed, Path(extracted["root"]), classes, masks, inspection, packing_folder)
+    storage = Storage(extracted["root"], source.storage_options)
+    declaration = Declaration(classes, images, masks, Layout.of(source))
+    return inspect_samples(indexed, storage, declaration, inspection, packing_folder)
 
 
-def judge(inspected: pd.DataFrame, findings: pd.DataFrame, classes: list[str], masks: MaskParameters) -> dict[str, Any]:
-    """Stop the run where the data cannot be trained on; say what to declare.
+def split(
+    inspected: pd.DataFrame,
+    findings: pd.DataFrame,
+    split: SplitParameters,
+    splitting_folder: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give every sample a split; find what leaks from one into another.
 
     Args:
         inspected: a row per sample.
-        findings: what inspection found.
-        classes: names, in the order of their ids.
-        masks: how masks are declared.
+        findings: of the inspection. Samples with an error get no split; near-identical images should share one.
+        split: seed and shares.
+        splitting_folder: remembers which sample is on which side.
     """
-    verdict = judge_findings(inspected, findings, classes, masks)
+    pairs = findings.loc[findings["kind"] == "near_identical", ["sample_id", "other"]]
+    bad = findings.loc[findings["severity"] == "error", "sample_id"]
+    usable = ~inspected["sample_id"].isin(bad)
+    samples, found = split_samples(inspected, usable, split, splitting_folder, pairs)
+    counts = ", ".join(f"{count} {name}" for name, count in count_splits(samples["split"]).items())
+    logger.info("Samples: %s", counts)
+    return samples, findings_table(found)
+
+
+def audit(
+    problem: str,
+    inspected: pd.DataFrame,
+    samples: pd.DataFrame,
+    inspection_findings: pd.DataFrame,
+    split_findings: pd.DataFrame,
+    packed: PackedSamples,
+    extracted: dict[str, Any],
+    source: SourceParameters,
+    classes: list[str],
+    images: ImageParameters,
+    masks: MaskParameters,
+    inspection: InspectionParameters,
+) -> tuple[dict[str, Any], pd.DataFrame, str]:
+    """Weigh all findings, and show them on one page: also where the run will stop because of them.
+
+    Returns:
+        The verdict, the findings of inspection and split, and the page.
+    """
+    from unet_segmentation.figures.audit import render_audit
+    from unet_segmentation.figures.pictures import class_colours, side_by_side
+
+    findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
+    verdict = judging.audit_verdict(inspected, findings, classes, masks, inspection)
     for message in verdict["messages"]:
         if message.startswith("warning: "):
             logger.warning(message.removeprefix("warning: "))
-    return verdict
+    storage = Storage(extracted["root"], source.storage_options)
+    declaration = Declaration(classes, images, masks, Layout.of(source))
+    rows = inspected.set_index("sample_id", drop=False)
+    colours = class_colours(len(classes))
+
+    def thumbnail(sample_id: str) -> Any:  # noqa: ANN401 - a PIL image, or None
+        if sample_id in packed:
+            return side_by_side(packed.image(sample_id), packed.mask(sample_id), colours)
+        return side_by_side(*read_again(plain_row(rows.loc[sample_id]), storage, declaration), colours)
+
+    page = render_audit(problem, verdict, findings, inspected, samples, source, classes, masks, thumbnail)
+    return verdict, findings, page
 
 
-def split(inspected: pd.DataFrame, verdict: dict[str, Any], split: SplitParameters) -> pd.DataFrame:
-    """Give every sample a split.
+def judge(samples: pd.DataFrame, verdict: dict[str, Any]) -> pd.DataFrame:
+    """Stop the run where the data cannot be trained on; hand on the samples that can.
 
     Args:
-        inspected: a row per sample.
-        verdict: shows that the data were judged; only data that passed come this far.
-        split: seed and shares.
+        samples: the samples with their split.
+        verdict: of the audit.
+
+    Returns:
+        The samples without those that were set aside.
     """
-    samples = split_samples(inspected, split)
-    counts = ", ".join(f"{count} {name}" for name, count in count_splits(samples["split"]).items())
-    logger.info("Samples: %s (inspection: %s)", counts, verdict["status"])
-    return samples
+    judging.judge(verdict)
+    return samples[~samples["sample_id"].isin(verdict["set_aside"])]
 
 
-def profile(samples: pd.DataFrame, inspected: pd.DataFrame, classes: list[str]) -> dict[str, Any]:
+def profile(
+    samples: pd.DataFrame, inspected: pd.DataFrame, classes: list[str], images: ImageParameters
+) -> dict[str, Any]:
     """Compute the statistics of the training split from the table.
 
     Args:
         samples: the samples with their split.
         inspected: what inspection measured of them.
         classes: names, in the order of their ids.
+        images: how image values were taken; prediction takes them likewise.
     """
-    return profile_samples(samples, inspected, classes)
+    taken = images.model_dump(mode="json", include={"range", "bands"})
+    return profile_samples(samples, inspected, classes) | taken

@@ -1,0 +1,126 @@
+"""Files are found and read alike on a disk, behind a web server and in an S3-compatible store."""
+
+import functools
+import pickle
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.storage import Storage
+
+FILES = {
+    "images/a b.png": b"one",
+    "images/ü'\".png": b"two" * 1000,
+    "masks/deep/er/c#3.png": b"three",
+    "readme.txt": b"",
+}
+HIDDEN = {"images/._a b.png": b"twin", "__MACOSX/x.png": b"x", ".git/config": b"x", "images/Thumbs.db": b"x"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in (FILES | HIDDEN).items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(content)
+    return tmp_path / "root"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """A real server that speaks S3, on loopback."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint, folder, monkeypatch):
+    """The files in a bucket, below a prefix; gives the options that reach it."""
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    options = {"endpoint_url": s3_endpoint}
+    system = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    if not system.exists("bucket"):
+        system.mkdir("bucket")
+    system.put(f"{folder}/", "bucket/some/data", recursive=True)
+    return options
+
+
+def test_a_folder_is_walked_in_order_without_what_is_no_data(folder):
+    storage = Storage(folder)
+    assert list(storage.walk()) == sorted(FILES)
+    for name, content in FILES.items():
+        assert storage.read(name) == content
+        with storage.open(name) as stream:
+            stream.seek(1)
+            assert stream.read(2) == content[1:3]
+
+
+def test_an_s3_store_is_read_like_a_folder(folder, bucket):
+    store, local = Storage("s3://bucket/some/data", bucket), Storage(folder)
+    assert list(store.walk()) == list(local.walk())
+    for name, content in FILES.items():
+        assert store.read(name) == content
+    with store.open("images/ü'\".png") as stream:
+        stream.seek(1500)
+        assert stream.read(3) == b"two"
+    assert pickle.loads(pickle.dumps(store)).read("readme.txt") == b""
+    with pytest.raises(FileNotFoundError):
+        store.read("images/nowhere.png")
+
+
+def test_a_web_server_gives_files(folder):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        storage = Storage(f"http://127.0.0.1:{server.server_port}")
+        assert storage.read("masks/deep/er/c%233.png") == b"three"
+        assert "images/a%20b.png" in list(storage.walk())
+        server.shutdown()
+
+
+def test_a_stamp_changes_with_the_file(folder, bucket):
+    import s3fs
+
+    local = Storage(folder)
+    before = local.stamp("images/a b.png")
+    (folder / "images/a b.png").write_bytes(b"other")
+    assert "" != before != local.stamp("images/a b.png")
+    assert local.stamp("nowhere") == ""
+    store = Storage("s3://bucket/some/data", bucket)
+    before = store.stamp("images/a b.png")
+    assert before.startswith("3 ")
+    assert store.stamp("nowhere") == ""
+    s3fs.S3FileSystem(**bucket, skip_instance_cache=True).pipe_file("bucket/some/data/images/a b.png", b"ONE")
+    assert Storage("s3://bucket/some/data", bucket).stamp("images/a b.png") != before  # the same size, another content
+
+
+def test_links_in_a_circle_end(folder):
+    (folder / "images" / "again").symlink_to(folder, target_is_directory=True)
+    assert list(Storage(folder).walk()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("root", ["/nowhere/at/all", "nosuch://bucket/x"])
+def test_what_cannot_be_reached_is_said(root):
+    with pytest.raises(DataError, match="cannot be read|needs a package"):
+        list(Storage(root).walk())
+
+
+def test_a_store_that_is_away_is_said(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    storage = Storage(
+        "s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "config_kwargs": {"retries": {"max_attempts": 0}}}
+    )
+    with pytest.raises(DataError, match=r"s3://bucket/x cannot be read.*source.storage_options"):
+        list(storage.walk())
