@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.samples import judging
 from unet_segmentation.samples.inspection import inspect_samples
-from unet_segmentation.samples.judging import judge_findings
 from unet_segmentation.samples.packing import PackedSamples
 from unet_segmentation.samples.profiling import profile_samples
 from unet_segmentation.samples.splitting import count_splits, split_samples
@@ -46,7 +46,8 @@ def judge(inspected: pd.DataFrame, findings: pd.DataFrame, classes: list[str], m
         classes: names, in the order of their ids.
         masks: how masks are declared.
     """
-    verdict = judge_findings(inspected, findings, classes, masks)
+    verdict = judging.audit_verdict(inspected, findings, classes, masks, InspectionParameters())
+    judging.judge(verdict)
     for message in verdict["messages"]:
         if message.startswith("warning: "):
             logger.warning(message.removeprefix("warning: "))
