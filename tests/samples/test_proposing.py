@@ -128,6 +128,12 @@ def test_gaps_negative_values_and_a_border_of_255():
     assert hidden.values == {0: "class 0", 1: "class 1", 255: "class 2"}
 
 
+def test_stray_values_are_no_classes():
+    (proposed,) = readings({0: 69_000, 3: 2, 128: 19_000, 255: 12_000}, 3)
+    assert proposed.values == {0: "class 0", 128: "class 1", 255: "class 2"}
+    assert proposed.ignore == [3]
+
+
 def test_soft_borders_get_a_threshold_between_the_two():
     around = dict.fromkeys(range(0, 255, 3), 1) | {0: 6000, 1: 300, 254: 300, 255: 4000}
     assert [(p.encoding, p.threshold) for p in readings(around, 2)] == [("threshold", 127)]

@@ -76,6 +76,7 @@ def audit_verdict(
     Raises:
         ConfigurationError: `inspection.allow` names no kind of finding, or one that cannot be allowed.
     """
+    findings = findings.reset_index(drop=True)
     leave = check_allowed(inspection.allow)
     allowed = _is_allowed(findings, leave)
     errors = findings[(findings["severity"] == "error") & ~allowed]
@@ -85,7 +86,7 @@ def audit_verdict(
         "status": "failed",
         "samples": len(inspected),
         "set_aside": [] if objection else sorted(aside),
-        "allowed": [entry for entry in inspection.allow if _is_allowed(findings, check_allowed([entry])).any()],
+        "allowed": _needed(inspection.allow, findings[allowed]),
     }
     settled = settle_findings(findings, verdict)
     errors = settled[settled["severity"] == "error"]
@@ -170,10 +171,10 @@ def settle_findings(findings: pd.DataFrame, verdict: Mapping[str, Any]) -> pd.Da
         verdict: `allowed` and `set_aside` count.
 
     Returns:
-        The findings: allowed errors are warnings; errors of samples that were set aside are notes, and a warning
+        The findings, numbered from 0: allowed errors are warnings; errors of samples that were set aside are notes, and a warning
         `set_aside` is added for each of these samples, with the first of its errors.
     """
-    settled = findings.copy()
+    settled = findings.reset_index(drop=True)
     if "other" not in settled:
         settled["other"] = ""
     settled["other"] = settled["other"].fillna("")
@@ -211,6 +212,14 @@ def _is_allowed(findings: pd.DataFrame, leave: Mapping[str, set[str]]) -> pd.Ser
         )
         allowed |= (findings["kind"] == kind) & (named | ("" in samples))
     return allowed & (findings["severity"] == "error")
+
+
+def _needed(entries: Sequence[str], allowed: pd.DataFrame) -> list[str]:
+    """Choose what of `inspection.allow` was needed."""
+    needed = set(allowed["kind"]) | set(allowed["kind"] + ":" + allowed["sample_id"])
+    if "other" in allowed:
+        needed |= set(allowed["kind"] + ":" + allowed["other"])
+    return [entry for entry in entries if entry in needed]
 
 
 def _to_set_aside(errors: pd.DataFrame, inspected: pd.DataFrame) -> set[str]:
@@ -322,7 +331,8 @@ def _error_message(
     if objection:
         parts.append(objection)
     elif verdict["set_aside"]:
-        parts.append(f"{len(verdict['set_aside'])} samples could be set aside, but these errors would stay:")
+        count = len(verdict["set_aside"])
+        parts.append(f"{count} sample{'s' * (count != 1)} could be set aside, but these errors would stay:")
     for kind, rows in by_kind(errors):
         lines = [_line(row) for row in rows.head(LISTED_FILES).to_dict("records")]
         if len(rows) > LISTED_FILES:
@@ -334,11 +344,11 @@ def _error_message(
         lines = _values_found(values, classes) if about_values else []
         for place, proposal in enumerate(found):
             remark = _sentence(proposal.remark, place, "" if about_values else _heading(kinds[0]))
-            lines += ["", remark, "", f"    {proposal.text}"]
+            lines += [*[""] * bool(place), remark, "", f"    {proposal.text}"]
         if about_values and not found and len(values) > LISTED_VALUES:
             lines.append(NO_CLASSES)
-        parts.append("\n".join(lines).strip("\n"))
-    return "\n\n".join(part for part in parts if part)
+        parts += ["\n".join(lines)] if lines else []
+    return "\n\n".join(parts)
 
 
 def _sentence(remark: str, place: int, heading: str) -> str:

@@ -19,6 +19,7 @@ from unet_segmentation.parameters.preparation import POLYGONS, MaskParameters
 VOID = 255  # always ignored in index and palette masks, unless masks.values names it
 LISTED_VALUES = 16  # values or colours beyond the classes that are still written out
 MOST_EXTRA = 3  # values beyond the declared ones that are taken for a rest that counts nowhere
+STRAY = 0.001  # share of the pixels; a value below it is hardly a class, if there are enough others
 ENDS = 0.9  # share of the pixels near the two ends of the values, where a mask of two classes has soft borders
 ORDER = "the order is a guess, check it"
 
@@ -176,6 +177,11 @@ def _read_values(found: Mapping[int, int], classes: Sequence[str], masks: MaskPa
         table = {value: declared[value] for value in plain} | {VOID: free[0]}
         remark = f"if 255 is {free[0]}; if it is what was not labelled, remove {free[0]} from classes"
         return [(_base(masks) | {"values": table} | _ignoring(void), remark)]
+    few = [value for value in extra if found[value] < STRAY * sum(found.values())]
+    if few and len(values) - len(few) >= len(classes):  # single pixels, and enough values without them
+        kept = [value for value in values if value not in few]
+        readings = _read_in_order(kept, classes, _base(masks), [*void, *few])
+        return [(declaration, f"rare values are ignored; {remark}") for declaration, remark in readings]
     return _read_in_order(values, classes, _base(masks), void)
 
 
