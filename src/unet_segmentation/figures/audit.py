@@ -39,7 +39,7 @@ STATES = {  # in the order in which they are told; tone and sign, so that nothin
     "set aside": ("warn", "⊘"),
     "allowed": ("warn", "✓"),
     "warning": ("warn", "!"),
-    "note": ("plain", "i"),
+    "note": ("plain", "•"),
 }
 HEADLINES = {
     "failed": ("bad", "✕", "Failed: this data set cannot be trained on"),
@@ -190,7 +190,7 @@ def _sections(findings: pd.DataFrame, verdict: Mapping[str, Any], album: _Album,
     settled.loc[(before == "error") & (settled["severity"] == "note"), "state"] = "set aside"
     settled["rank"] = settled["state"].map({state: place for place, state in enumerate(STATES)})
     groups = [(kind, rows.sort_values("rank", kind="stable")) for kind, rows in by_kind(settled)]
-    groups.sort(key=lambda group: group[1]["rank"].iloc[0])
+    groups.sort(key=lambda group: -1 if group[0] == "set_aside" else group[1]["rank"].iloc[0])
     shown: set[str] = set()  # a proposal that is for several kinds stands in the first of them
     sections = []
     for kind, rows in groups:
@@ -241,8 +241,8 @@ def _figures(rows: pd.DataFrame, album: _Album, count: int) -> Iterator[dict[str
 
 
 def _sentence(verdict: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]) -> str:
-    kinds = {state: [s for s in sections if any(state == name for name, _ in s["states"])] for state in STATES}
-    errors, warnings = len(kinds["error"]), len(kinds["warning"]) + len(kinds["allowed"])
+    worst = [section["states"][0][0] for section in sections if section["kind"] != "set_aside"]
+    errors, warnings = worst.count("error"), worst.count("warning") + worst.count("allowed")
     aside = len(verdict["set_aside"])
     parts = []
     if errors:

@@ -171,8 +171,8 @@ def settle_findings(findings: pd.DataFrame, verdict: Mapping[str, Any]) -> pd.Da
         verdict: `allowed` and `set_aside` count.
 
     Returns:
-        The findings, numbered from 0: allowed errors are warnings; errors of samples that were set aside are notes, and a warning
-        `set_aside` is added for each of these samples, with the first of its errors.
+        The findings, numbered from 0: allowed errors are warnings; errors of samples that were set aside are notes,
+        and a warning `set_aside` is added for each of these samples, with the first of its errors.
     """
     settled = findings.reset_index(drop=True)
     if "other" not in settled:

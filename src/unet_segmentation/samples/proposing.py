@@ -145,8 +145,10 @@ _COLOURS = {
 }
 
 
-def _read_values(found: Mapping[int, int], classes: Sequence[str], masks: MaskParameters) -> list[Reading]:
-    """Read grey values and indices: the most certain case first."""
+def _read_values(  # noqa: PLR0911 - a list of cases, the most certain first
+    found: Mapping[int, int], classes: Sequence[str], masks: MaskParameters
+) -> list[Reading]:
+    """Read grey values and indices."""
     indexed = masks.encoding in ("index", "palette")
     declared = _declared(classes, masks) if indexed else {}
     void = sorted({*masks.ignore, *(value for value in found if value < 0 and value not in declared)})
