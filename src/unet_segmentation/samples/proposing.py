@@ -194,7 +194,7 @@ def _read_in_order(  # noqa: PLR0911 - a list of cases, the most certain first
     plain = [value for value in values if value != VOID]
 
     def named(order: Sequence[int], *ignored: int) -> dict[str, Any]:
-        return base | {"values": dict(zip(order, classes, strict=False))} | _ignoring([*void, *ignored])
+        return base | {"values": dict(sorted(zip(order, classes, strict=False)))} | _ignoring([*void, *ignored])
 
     if len(classes) == 2 and len(values) == 2 and VOID in values:
         remark = f"or {{encoding: threshold}}, which takes every value above 127 for {classes[1]}; {ORDER}"
