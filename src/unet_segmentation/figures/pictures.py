@@ -16,7 +16,6 @@ IGNORED = 255  # the mask value of pixels that count nowhere
 PAPER, INK = (255, 255, 255), (31, 35, 40)
 WRONG = (230, 57, 70)
 CAPTION_SIZE = 12  # pixels
-THUMBNAIL = 160  # pixels, the longer side
 
 # Class 0 is nearly always the background: dark, so that the others stand out. No white and no grey: those mean ignored.
 _COLOURS = (
@@ -98,19 +97,6 @@ def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = N
     mixed = np.round((1 - opacity) * picture + opacity * painted).astype(np.uint8)
     shown = (np.asarray(mask) != 0) & (np.asarray(mask) != IGNORED)
     return np.where(shown[..., None], mixed, picture)
-
-
-def side_by_side(image: NDArray | None, mask: NDArray | None, colours: NDArray[np.uint8]) -> Image.Image | None:
-    """Show an image beside its mask, or the one of them that is there; None where there is neither.
-
-    Args:
-        image: (height, width, channels), any depth.
-        mask: (height, width) class ids, 255 = ignored; it may have another size.
-        colours: (classes, 3) RGB.
-    """
-    tiles = [] if image is None else [displayable(image)]
-    tiles += [] if mask is None else [colour_mask(mask, colours)]
-    return contact_sheet([fitted(tile, THUMBNAIL) for tile in tiles], columns=2) if tiles else None
 
 
 def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:

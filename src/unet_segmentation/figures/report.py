@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from unet_segmentation.figures import pages
 from unet_segmentation.figures.pictures import class_colours
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.scoring.metrics import describe, slugs
@@ -62,12 +61,10 @@ def render_report(
     """
     from plotly.offline import get_plotlyjs
 
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html")
     per_class = _per_class(classes, metrics, pixels)
     shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
-    return template.render(
+    return pages.render(
+        "report.html",
         problem=problem,
         split=split,
         subtitle=_subtitle(classes, image_scores, split, network),
@@ -78,16 +75,16 @@ def render_report(
         per_class=per_class,
         metrics=metrics,
         worst=image_scores.head(WORST_IMAGES).astype(object).where(image_scores.notna(), None).to_dict("records"),
-        pictures={name: _data_uri(path) for name, path in pictures.items()},
+        pictures={name: pages.data_uri(path.read_bytes(), "image/png") for name, path in pictures.items()},
         charts={name: _embedded(figure) for name, figure in charts.items()},
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         data_card=_data_card(source, profile),
         findings=shown_findings,
         messages=list(verdict.get("messages", [])),
         more_findings=max(0, len(findings) - len(shown_findings)),
-        network=_rows(network, skipped={"classes", "mean", "std"}),
-        plan=_rows(plan, skipped={"samples", "parameters"}),
-        parameters=_rows(plan.get("parameters", {})),
+        network=pages.rows(network, skipped={"classes", "mean", "std"}),
+        plan=pages.rows(plan, skipped={"samples", "parameters"}),
+        parameters=pages.rows(plan.get("parameters", {})),
     )
 
 
@@ -178,63 +175,19 @@ def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _data_card(source: SourceParameters, profile: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if source.generator is not None:
-        origin = f"drawn by the embedded generator {source.generator.name} (seed {source.generator.seed})"
-    elif source.folder is not None:
-        origin = source.folder
-    else:
-        origins = [archive.url or archive.page or "" for archive in source.archives]
-        origin = ", ".join(source.local_archives or origins)
     profile = dict(profile)
-    rows = [("Origin", origin), ("Licence", source.licence), ("Citation", source.citation or "none stated")]
+    rows = pages.provenance(source)
     if "samples" in profile:
-        rows.append(("Samples", _text(profile.pop("samples"))))
+        rows.append(("Samples", pages.text(profile.pop("samples"))))
     for key, name in (("class_shares", "Class shares in training"), ("ignored_share", "Ignored pixels in training")):
         if key in profile:
-            rows.append((name, _percent(profile.pop(key))))
+            rows.append((name, pages.percent(profile.pop(key))))
     for key in ("height", "width"):
         if isinstance(sides := profile.get(key), Mapping):
             low, high = sides["minimum"], sides["maximum"]
             median = f", median {sides['median']:g}"
             profile[key] = f"{low} pixels" if low == high else f"{low} to {high} pixels{median}"
-    return rows + _rows(profile)
-
-
-def _percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
-    if isinstance(shares, Mapping):
-        return ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-    return f"{100 * shares:.2f} %"
-
-
-def _rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, str]]:
-    """Flatten a JSON object to lines for a table."""
-    rows: list[tuple[str, str]] = []
-    for key, value in values.items():
-        if key in skipped or value is None or value in ([], {}):
-            continue
-        name = str(key).replace("_", " ")
-        name = name[:1].upper() + name[1:]
-        if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner.lower()}", text) for inner, text in _rows(value, skipped)]
-        else:
-            rows.append((name, _text(value)))
-    return rows
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return rows + pages.rows(profile)
 
 
 def _embedded(figure: go.Figure) -> str:

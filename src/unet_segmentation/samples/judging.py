@@ -2,220 +2,391 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
 
-from unet_segmentation.errors import DataError
-from unet_segmentation.parameters.preparation import MaskParameters
+from unet_segmentation.errors import ConfigurationError, DataError
+from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
+from unet_segmentation.samples.findings import KINDS
+from unet_segmentation.samples.proposing import (
+    Proposal,
+    colour_name,
+    propose_joining,
+    propose_labels,
+    propose_range,
+    propose_values,
+)
 
 LISTED_FILES = 5
 LISTED_VALUES = 16
-MOST_EXTRA = 3  # values or colours beyond the declared ones that are proposed as ignored
-VALUE_KINDS = {"undeclared_values", "undeclared_colours", "coloured_mask", "no_palette", "absent_class"}
-
-HEADINGS = {  # in the order in which they are told: what causes others comes first
-    "no_samples": "no samples",
-    "unreadable_image": "images that cannot be read",
-    "unreadable_mask": "masks that cannot be read",
-    "missing_mask": "images without a mask",
-    "missing_image": "masks without an image",
-    "several_masks": "several masks for one image (they are not merged)",
-    "size_mismatch": "image and mask of different size (width x height)",
-    "mixed_depths": "images of different depth in one data set",
-    "coloured_mask": "masks that hold colours, where the declared encoding reads grey values",
-    "no_palette": "masks without a palette, where the declared encoding reads palette indices",
-    "undeclared_values": "masks with undeclared values",
-    "undeclared_colours": "masks with undeclared colours",
-    "absent_class": "classes that occur in no mask",
-    "constant_image": "images of one constant value",
-    "ignored_mask": "masks in which every pixel is ignored",
-    "several_pages": "files with several pages or frames",
-    "rare_class": "rare classes",
-    "alpha_dropped": "images with transparency",
-    "grey_among_colour": "grey images among colour images",
-    "same_pixels": "images that occur more than once",
-    "mask_values": "values in the masks",
-}
-WAYS_OUT = {
-    "no_samples": "Check source.images and source.masks against the names of the files.",
-    "unreadable_image": "Replace or remove these files (a truncated one: fetch it again).",
-    "unreadable_mask": "Replace or remove these files (a truncated one: fetch it again).",
-    "missing_mask": "Add the masks or remove the images; check that {id} in source.masks fits the masks' names.",
-    "missing_image": "Add the images or remove the masks; check that {id} in source.images fits the images' names.",
-    "several_masks": "Narrow the pattern source.masks so that each image has one mask.",
-    "size_mismatch": "Export the mask again at the image's size; a resized mask needs nearest-neighbour sampling.",
-    "mixed_depths": "Save all images with the same depth, 8 or 16 bits.",
-    "absent_class": "Remove the class from classes, or correct the declaration of the masks.",
-}
+LONGEST_LINE = 400  # characters of one file's line: names can be thousands long
+TALLIED_VALUES = 4096  # values or colours that are added up over all findings
+VALUE_KINDS = {
+    "undeclared_values",
+    "undeclared_colours",
+    "ghost_values",
+    "coloured_mask",
+    "no_palette",
+    "absent_class",
+}  # the values in the masks say what to declare
+DATA_SET_KINDS = {
+    "no_samples",
+    "mixed_depths",
+    "mixed_channels",
+    "absent_class",
+    "too_few_samples",
+    "absent_in_training",
+}  # no single sample is to blame
+ALLOWED_KINDS = ("identical_across_splits", "absent_class", "absent_in_training")
+"""Errors that may be allowed: the samples can be trained on all the same. Others leave nothing to train on."""
+MOST_SET_ASIDE = 0.5  # share of the samples; more are no few bad ones but a wrong declaration
+NO_CLASSES = "So many values are no classes: save the masks without loss (PNG, not JPEG), one value per class."
+_HELD_OUT = {"validation": 1, "test": 2}  # what is least for training stays where two are identical
 
 
-def judge_findings(
-    inspected: pd.DataFrame, findings: pd.DataFrame, classes: list[str], masks: MaskParameters
+def audit_verdict(
+    inspected: pd.DataFrame,
+    findings: pd.DataFrame,
+    classes: Sequence[str],
+    masks: MaskParameters,
+    inspection: InspectionParameters,
 ) -> dict[str, Any]:
-    """Say whether the data can be trained on.
+    """Say whether the data can be trained on, and without which samples.
 
     Args:
-        inspected: a row per sample.
-        findings: severity, kind, sample_id, file, message, values (see `inspection.Finding`).
+        inspected: a row per sample: `sample_id`, and `split` where there is an official one.
+        findings: of inspection and split (see `samples.findings.Finding`).
         classes: names, in the order of their ids.
         masks: how masks are declared.
+        inspection: what is allowed, and whether samples with errors are set aside.
 
     Returns:
-        `status` (`passed`, `passed with warnings`), `samples`, `counts` by severity, `kinds` (count by kind),
-        `messages` (one per kind of warning or note).
+        What fits into JSON: `status` (`passed`, `passed with warnings`, `failed`); `samples` (how many were
+        inspected); `set_aside` (ids of samples not to be used); `allowed` (what of `inspection.allow` was found);
+        `counts` by severity and `kinds` (count by kind), both as settled by leave and quarantine; `messages` (one per
+        kind of warning or note); `values` (share of the pixels by mask value, where known); `proposals` (`kinds` they
+        are for, `text`: a line of YAML, `remark`); `message`: why it failed, else empty.
 
     Raises:
-        DataError: there are errors. The message groups them by kind, lists files and values, and gives the YAML
-            that would declare the values found.
+        ConfigurationError: `inspection.allow` names no kind of finding, or one that cannot be allowed.
     """
-    errors = findings[findings["severity"] == "error"]
-    if len(errors):
-        raise DataError(_error_message(errors, findings, len(inspected), classes, masks))
-    warnings = findings[findings["severity"] == "warning"]
-    return {
-        "status": "passed with warnings" if len(warnings) else "passed",
+    findings = findings.reset_index(drop=True)
+    leave = check_allowed(inspection.allow)
+    allowed = _is_allowed(findings, leave)
+    errors = findings[(findings["severity"] == "error") & ~allowed]
+    aside = _to_set_aside(errors, inspected) if inspection.on_error == "quarantine" else set()
+    objection = _objection(aside, inspected)
+    verdict: dict[str, Any] = {
+        "status": "failed",
         "samples": len(inspected),
-        "counts": {name: int((findings["severity"] == name).sum()) for name in ("error", "warning", "note")},
-        "kinds": {kind: len(rows) for kind, rows in _by_kind(findings)},
+        "set_aside": [] if objection else sorted(aside),
+        "allowed": _needed(inspection.allow, findings[allowed]),
+    }
+    settled = settle_findings(findings, verdict)
+    errors = settled[settled["severity"] == "error"]
+    values = _all_values(findings)
+    total = max(1, sum(values.values()))
+    proposals = _propose(errors, values, classes, masks)
+    warnings, notes = (settled[settled["severity"] == name] for name in ("warning", "note"))
+    verdict |= {
+        "status": "failed" if len(errors) else "passed with warnings" if len(warnings) else "passed",
+        "counts": {name: int((settled["severity"] == name).sum()) for name in ("error", "warning", "note")},
+        "kinds": {kind: len(rows) for kind, rows in by_kind(settled)},
         "messages": [
-            *("warning: " + _in_one_line(kind, rows) for kind, rows in _by_kind(warnings)),
-            *("note: " + _in_one_line(kind, rows) for kind, rows in _by_kind(findings[findings["severity"] == "note"])),
+            *_leave_without_need(inspection.allow, verdict["allowed"]),
+            *_lost_for_testing(verdict["set_aside"], inspected),
+            *("warning: " + _in_one_line(kind, rows) for kind, rows in by_kind(warnings)),
+            *("note: " + _in_one_line(kind, rows) for kind, rows in by_kind(notes)),
+        ],
+        "values": {value: count / total for value, count in list(values.items())[:LISTED_VALUES]},
+        "proposals": [
+            {"kinds": kinds, "text": proposal.text, "remark": proposal.remark}
+            for kinds, found in proposals
+            for proposal in found
         ],
     }
+    text = _error_message(errors, objection, verdict, values, proposals, classes) if len(errors) else ""
+    return verdict | {"message": text}
 
 
-def propose_declaration(values: dict[str, int], classes: list[str], masks: MaskParameters) -> tuple[str, str] | None:
-    """Guess how the masks should be declared, from the values in them.
+def judge(verdict: Mapping[str, Any]) -> None:
+    """Stop the run where the data cannot be trained on.
 
     Args:
-        values: pixels by value, over all masks; `"128"`, or `"64,0,128"` for a colour.
-        classes: names, in the order of their ids.
-        masks: what is declared now.
+        verdict: what `audit_verdict` gave.
+
+    Raises:
+        DataError: the verdict is `failed`. The message groups the errors by kind, lists files and values, and gives
+            the YAML that would declare what was found.
+    """
+    if verdict["status"] == "failed":
+        raise DataError(verdict["message"])
+
+
+def check_allowed(entries: Iterable[str]) -> dict[str, set[str]]:
+    """Read `inspection.allow`: by kind, the samples for which it is allowed; the empty id stands for all.
+
+    Args:
+        entries: `KIND` or `KIND:SAMPLE_ID`.
+
+    Raises:
+        ConfigurationError: there is no such kind, or it cannot be allowed.
+    """
+    leave: dict[str, set[str]] = {}
+    for entry in entries:
+        kind, _, sample_id = entry.partition(":")
+        if kind not in KINDS:
+            close = difflib.get_close_matches(kind, KINDS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise ConfigurationError(f"inspection.allow: there is no kind of finding {kind!r}{hint} {_MAY_BE_ALLOWED}")
+        if KINDS[kind].severity != "error":
+            raise ConfigurationError(
+                f"inspection.allow: {kind} is a {KINDS[kind].severity}, which stops no run and needs no leave: remove "
+                f"the entry. {_MAY_BE_ALLOWED}"
+            )
+        if kind not in ALLOWED_KINDS:
+            raise ConfigurationError(
+                f"inspection.allow: {kind} cannot be allowed, because such samples cannot be trained on. "
+                f"{KINDS[kind].way_out or 'Declare what is in the masks.'} Or set them aside: "
+                f"inspection: {{on_error: quarantine}}. {_MAY_BE_ALLOWED}"
+            )
+        leave.setdefault(kind, set()).add(sample_id)
+    return leave
+
+
+_MAY_BE_ALLOWED = f"What may be allowed: {', '.join(ALLOWED_KINDS)}."
+
+
+def settle_findings(findings: pd.DataFrame, verdict: Mapping[str, Any]) -> pd.DataFrame:
+    """Give findings the severity that they have after leave and quarantine.
+
+    Args:
+        findings: as found.
+        verdict: `allowed` and `set_aside` count.
 
     Returns:
-        The YAML for `masks:` and a remark, or None where nothing can be guessed.
+        The findings, numbered from 0: allowed errors are warnings; errors of samples that were set aside are notes,
+        and a warning `set_aside` is added for each of these samples, with the first of its errors.
     """
-    guess = _guess_colours if any("," in value for value in values) else _guess_values
-    proposal = guess(values, classes, masks)
-    if proposal is None:
-        return None
-    declaration, remark = proposal
-    text = yaml.safe_dump(
-        {"masks": declaration}, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True
+    settled = findings.reset_index(drop=True)
+    if "other" not in settled:
+        settled["other"] = ""
+    settled["other"] = settled["other"].fillna("")
+    settled.loc[_is_allowed(settled, check_allowed(verdict["allowed"])), "severity"] = "warning"
+    errors = settled[settled["severity"] == "error"]
+    errors = errors[~errors["kind"].isin(DATA_SET_KINDS)]
+    aside = set(verdict["set_aside"])
+    told = pd.concat([errors.assign(who=errors["sample_id"]), errors.assign(who=errors["other"])])
+    told = told[told["who"].isin(aside)].sort_index(kind="stable")
+    settled.loc[told.index.unique(), "severity"] = "note"
+    reasons = told.drop_duplicates("who")
+    reasons = reasons.assign(
+        severity="warning",
+        kind="set_aside",
+        sample_id=reasons["who"],
+        message=reasons["message"] + " (" + reasons["kind"] + ")",
     )
-    return text.strip()[1:-1], remark
+    return pd.concat([settled, reasons[settled.columns]], ignore_index=True) if len(reasons) else settled
 
 
-ORDER = "the order is a guess, check it"
-Proposal = tuple[dict[str, Any], str] | None
+def by_kind(findings: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Give kind and findings, in the order in which kinds are told."""
+    rank = {kind: place for place, kind in enumerate(KINDS)}
+    groups = {str(kind): rows for kind, rows in findings.groupby("kind", sort=False)}
+    for kind in sorted(groups, key=lambda kind: rank.get(kind, len(rank))):
+        yield kind, groups[kind]
 
 
-def _guess_values(  # noqa: PLR0911 - a list of cases, the most certain first
-    found: dict[str, int], classes: list[str], masks: MaskParameters
-) -> Proposal:
-    values = sorted(map(int, found))
-    declared = set(masks.values or range(len(classes)))
-    extra = [value for value in values if value not in {*declared, *masks.ignore, 255}]
-    near_ends = sum(count for value, count in found.items() if not 32 <= int(value) <= 223) / max(
-        1, sum(found.values())
-    )
-    if len(classes) == 2 and values in ([0, 255], [0, 1]):
-        declaration = {"encoding": "index", "values": dict(zip(values, classes, strict=True))}
-        return declaration, "or {encoding: threshold}, which takes every value above 127 for the second class; " + ORDER
-    if len(values) > len(classes) + 1 and len(classes) == 2 and near_ends > 0.9:
-        remark = "values near 0 and 255 only: masks saved as JPEG, or with soft edges"
-        return {"encoding": "threshold", "threshold": 127}, remark
-    if declared <= set(values) and 0 < len(extra) <= MOST_EXTRA:
-        kept = {"values": dict(masks.values)} if masks.values else {}
-        remark = "pixels of these values would count nowhere" if len(extra) == 1 else "or add the missing classes"
-        return {"encoding": masks.encoding, **kept, "ignore": [*masks.ignore, *extra]}, remark
-    if len(values) == len(classes):
-        return {"encoding": "index", "values": dict(zip(values, classes, strict=True))}, ORDER
-    if len(values) == len(classes) + 1:
-        declaration = {"encoding": "index", "values": dict(zip(values, classes, strict=False)), "ignore": values[-1:]}
-        return declaration, "one value more than classes, taken for an unlabelled rest; " + ORDER
-    if len(values) > LISTED_VALUES:
-        return None
-    named = {
-        value: masks.values.get(value, classes[place] if place < len(classes) else "?")
-        for place, value in enumerate(values)
-    }
-    return {"encoding": "index", "values": named}, "give every value one of the classes, or list it under ignore"
+def _is_allowed(findings: pd.DataFrame, leave: Mapping[str, set[str]]) -> pd.Series:
+    """Say of each finding whether it is an error that is allowed."""
+    allowed = pd.Series(False, index=findings.index)
+    for kind, samples in leave.items():
+        named = findings["sample_id"].isin(samples) | (
+            findings["other"].isin(samples) if "other" in findings else False
+        )
+        allowed |= (findings["kind"] == kind) & (named | ("" in samples))
+    return allowed & (findings["severity"] == "error")
 
 
-def _guess_colours(found: dict[str, int], classes: list[str], masks: MaskParameters) -> Proposal:
-    colours = {name: [int(part) for part in name.split(",")] for name in found if "," in name}
-    known = {tuple(colour) for colour in masks.colors.values()} | set(masks.ignore_colors)
-    extra = [colour for colour in colours.values() if tuple(colour) not in known]
-    if masks.colors and len(extra) <= MOST_EXTRA:
-        given = {name: list(colour) for name, colour in masks.colors.items()}
-        ignored = [list(colour) for colour in masks.ignore_colors] + extra
-        return {"encoding": "colors", "colors": given, "ignore_colors": ignored}, "or give them to classes"
-    if len(colours) > LISTED_VALUES + len(classes):
-        return None
-    declaration: dict[str, Any] = {"encoding": "colors", "colors": dict(zip(classes, colours.values(), strict=False))}
-    if len(colours) > len(classes):
-        declaration["ignore_colors"] = list(colours.values())[len(classes) :]
-    return declaration, ORDER
+def _needed(entries: Sequence[str], allowed: pd.DataFrame) -> list[str]:
+    """Choose what of `inspection.allow` was needed."""
+    needed = set(allowed["kind"]) | set(allowed["kind"] + ":" + allowed["sample_id"])
+    if "other" in allowed:
+        needed |= set(allowed["kind"] + ":" + allowed["other"])
+    return [entry for entry in entries if entry in needed]
 
 
-def _error_message(
-    errors: pd.DataFrame, findings: pd.DataFrame, samples: int, classes: list[str], masks: MaskParameters
-) -> str:
-    parts = [f"The data cannot be trained on ({samples} samples inspected). Nothing was trained."]
-    for kind, rows in _by_kind(errors):
-        lines = [_line(row) for row in rows[:LISTED_FILES]]
-        if len(rows) > LISTED_FILES:
-            lines.append(f"... and {len(rows) - LISTED_FILES} more")
-        lines += [WAYS_OUT[kind]] if kind in WAYS_OUT else []
-        parts.append(f"{HEADINGS.get(kind, kind)}: {len(rows)}\n" + "\n".join(f"  {line}" for line in lines))
-    if VALUE_KINDS & set(errors["kind"]):
-        parts.append(_declaration(errors, findings, classes, masks))
-    return "\n\n".join(parts)
+def _to_set_aside(errors: pd.DataFrame, inspected: pd.DataFrame) -> set[str]:
+    """Choose the samples that are to blame for errors."""
+    blamed = errors[(errors["sample_id"] != "") & ~errors["kind"].isin(DATA_SET_KINDS)]
+    pairs = blamed["kind"] == "identical_across_splits"
+    return set(blamed.loc[~pairs, "sample_id"]) | _less_held_out(blamed[pairs], inspected)
 
 
-def _declaration(errors: pd.DataFrame, findings: pd.DataFrame, classes: list[str], masks: MaskParameters) -> str:
-    values = _all_values(errors, findings)
-    total = max(1, sum(values.values()))
-    listed = ", ".join(f"{value} ({count / total:.1%})" for value, count in list(values.items())[:LISTED_VALUES])
-    more = f" and {len(values) - LISTED_VALUES} other values" if len(values) > LISTED_VALUES else ""
-    lines = [f"The masks hold: {listed or 'nothing'}{more}", f"Declared classes: {', '.join(classes)}"]
-    proposal = propose_declaration(values, classes, masks) if values else None
-    if proposal:
-        lines += [f"Declare them in the problem's parameters.yml ({proposal[1]}):", "", f"    {proposal[0]}"]
-    elif len(values) > LISTED_VALUES:
-        lines.append("So many values are no classes: save the masks without loss (PNG, not JPEG), one value per class.")
-    return "\n".join(lines)
+def _less_held_out(pairs: pd.DataFrame, inspected: pd.DataFrame) -> set[str]:
+    """Of images that are identical, choose all but those of the split that is most for testing."""
+    if pairs.empty or "other" not in pairs:
+        return set(pairs["sample_id"])
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes, names = pd.factorize(np.concatenate([pairs["sample_id"], pairs["other"]]))
+    ends = codes.reshape(2, -1)
+    links = coo_array((np.ones(len(pairs), np.int8), (ends[0], ends[1])), shape=(len(names), len(names)))
+    _, same = connected_components(links, directed=False)
+    splits = inspected.drop_duplicates("sample_id").set_index("sample_id")["split"].reindex(names)
+    ranks = splits.map(_HELD_OUT).fillna(0).to_numpy()
+    best = np.zeros(len(names))
+    np.maximum.at(best, same, ranks)
+    return set(names[ranks < best[same]])
 
 
-def _all_values(errors: pd.DataFrame, findings: pd.DataFrame) -> dict[str, int]:
+def _objection(aside: set[str], inspected: pd.DataFrame) -> str:
+    """Say why so many samples must not be set aside; empty where they may."""
+    if len(aside) > MOST_SET_ASIDE * len(inspected):
+        return (
+            f"Errors in {len(aside)} of {len(inspected)} samples: these are not a few bad samples to set aside, "
+            "but more likely a wrong declaration."
+        )
+    official = inspected["split"] if "split" in inspected else pd.Series(None, index=inspected.index)
+    left = set(official[~inspected["sample_id"].isin(aside)].dropna())
+    lost = [name for name in sorted(set(official.dropna())) if name not in left]
+    return f"Nothing would be left of the official {lost[0]} split: every sample in it has an error." if lost else ""
+
+
+def _lost_for_testing(set_aside: Sequence[str], inspected: pd.DataFrame) -> list[str]:
+    if not set_aside or "split" not in inspected:
+        return []
+    lost = int((inspected["sample_id"].isin(set_aside) & (inspected["split"] == "test")).sum())
+    return [f"warning: {lost} of the samples set aside are officially for testing: scores leave them out"] * bool(lost)
+
+
+def _leave_without_need(entries: Sequence[str], allowed: Sequence[str]) -> list[str]:
+    unused = [entry for entry in entries if entry not in allowed]
+    return [f"note: inspection.allow: nothing was found that needs {_cut(entry)}" for entry in unused[:LISTED_FILES]]
+
+
+def _propose(
+    errors: pd.DataFrame, values: Mapping[str, int], classes: Sequence[str], masks: MaskParameters
+) -> list[tuple[list[str], list[Proposal]]]:
+    """Propose declarations for what stopped the run, with the kinds that they would settle."""
+    kinds = set(errors["kind"])
+    found: list[tuple[list[str], list[Proposal]]] = []
+    if kinds & VALUE_KINDS:
+        declared = masks.model_copy(update={"encoding": "index"}) if "no_palette" in kinds else masks
+        found.append(
+            ([kind for kind in KINDS if kind in kinds & VALUE_KINDS], propose_values(values, classes, declared))
+        )
+    if "undeclared_labels" in kinds:
+        labels = _summed(errors.loc[errors["kind"] == "undeclared_labels", "values"])
+        found.append((["undeclared_labels"], propose_labels(labels, classes, masks)))
+    if "several_masks" in kinds:
+        found.append((["several_masks"], propose_joining(classes, masks)))
+    if "no_range" in kinds and (limits := _limits(errors.loc[errors["kind"] == "no_range", "message"])):
+        found.append((["no_range"], [propose_range(*limits)]))
+    return found
+
+
+_NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
+
+
+def _limits(messages: pd.Series) -> tuple[float, float] | None:
+    """Find the least and the greatest value in messages such as `holds float32 from -0.5 to 3.25`."""
+    found = messages.str.extract(rf"{_NUMBER} to {_NUMBER}", flags=re.ASCII).dropna().astype(float)
+    return (found[0].min(), found[1].max()) if len(found) else None
+
+
+def _all_values(findings: pd.DataFrame) -> dict[str, int]:
     """Pixels by value: over all masks that could be decoded, and those of the masks that could not."""
-    sources = [*findings.loc[findings["kind"] == "mask_values", "values"]]
-    sources += [*errors.loc[errors["kind"].isin({"coloured_mask", "no_palette"}), "values"]]
-    total: dict[str, int] = {}
-    for text in filter(None, sources):
-        for value, count in json.loads(text).items():
-            total[value] = total.get(value, 0) + count
+    total = _summed(findings.loc[findings["kind"].isin({"mask_values", "coloured_mask", "no_palette"}), "values"])
     if any("," in value for value in total):  # grey files among coloured ones are written as colours, too
         total = {value if "," in value else ",".join([value] * 3): count for value, count in total.items()}
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
-def _by_kind(findings: pd.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Give kind and findings, in the order of `HEADINGS`."""
-    rank = {kind: place for place, kind in enumerate(HEADINGS)}
-    for kind in sorted(set(findings["kind"]), key=lambda kind: rank.get(kind, len(rank))):
-        yield kind, findings[findings["kind"] == kind].to_dict("records")
+def _summed(texts: Iterable[str]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for text in filter(None, texts):
+        for value, count in json.loads(text).items():
+            if value in total or len(total) < TALLIED_VALUES:
+                total[value] = total.get(value, 0) + count
+    return total
 
 
-def _line(row: dict[str, Any]) -> str:
-    return f"{row['file']}: {row['message']}" if row["file"] else row["message"]
+def _error_message(
+    errors: pd.DataFrame,
+    objection: str,
+    verdict: Mapping[str, Any],
+    values: Mapping[str, int],
+    proposals: Sequence[tuple[list[str], list[Proposal]]],
+    classes: Sequence[str],
+) -> str:
+    parts = [f"The data cannot be trained on ({verdict['samples']} samples inspected). Nothing was trained."]
+    if objection:
+        parts.append(objection)
+    elif verdict["set_aside"]:
+        count = len(verdict["set_aside"])
+        parts.append(f"{count} sample{'s' * (count != 1)} could be set aside, but these errors would stay:")
+    for kind, rows in by_kind(errors):
+        lines = [_line(row) for row in rows.head(LISTED_FILES).to_dict("records")]
+        if len(rows) > LISTED_FILES:
+            lines.append(f"... and {len(rows) - LISTED_FILES} more")
+        lines += [KINDS[kind].way_out] if kind in KINDS and KINDS[kind].way_out else []
+        parts.append(f"{_heading(kind)}: {len(rows)}\n" + "\n".join(f"  {line}" for line in lines))
+    for kinds, found in proposals:
+        about_values = bool(VALUE_KINDS & set(kinds))
+        lines = _values_found(values, classes) if about_values else []
+        for place, proposal in enumerate(found):
+            remark = _sentence(proposal.remark, place, "" if about_values else _heading(kinds[0]))
+            lines += [*[""] * bool(place), remark, "", f"    {proposal.text}"]
+        if about_values and not found and len(values) > LISTED_VALUES:
+            lines.append(NO_CLASSES)
+        parts += ["\n".join(lines)] if lines else []
+    return "\n\n".join(parts)
 
 
-def _in_one_line(kind: str, rows: list[dict[str, Any]]) -> str:
+def _sentence(remark: str, place: int, heading: str) -> str:
+    if place:
+        return f"Or, {remark}:"
+    subject = f"For {heading}, declare" if heading else "Declare them"
+    return f"{subject} in the problem's parameters.yml ({remark}):"
+
+
+def _values_found(values: Mapping[str, int], classes: Sequence[str]) -> list[str]:
+    total = max(1, sum(values.values()))
+    listed = ", ".join(
+        f"{value_name(value)} ({count / total:.1%})" for value, count in list(values.items())[:LISTED_VALUES]
+    )
+    more = f" and {len(values) - LISTED_VALUES} other values" if len(values) > LISTED_VALUES else ""
+    return [f"The masks hold: {listed or 'nothing'}{more}", f"Declared classes: {', '.join(classes)}"]
+
+
+def value_name(value: str) -> str:
+    """Write a mask value for people: `128`; `64,0,128 purple` for a colour."""
+    parts = value.split(",")
+    if len(parts) == 3 and all(part.strip().isdecimal() for part in parts):
+        return f"{value} {colour_name([int(part) for part in parts])}"
+    return value
+
+
+def _heading(kind: str) -> str:
+    return KINDS[kind].heading if kind in KINDS else kind
+
+
+def _line(row: Mapping[Any, Any]) -> str:
+    return _cut(f"{row['file']}: {row['message']}" if row["file"] else str(row["message"]))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 60]} ... {text[-50:]}"
+
+
+def _in_one_line(kind: str, rows: pd.DataFrame) -> str:
     more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-    return f"{HEADINGS.get(kind, kind)}: {_line(rows[0])}{more}"
+    return f"{_heading(kind)}: {_line(rows.iloc[0].to_dict())}{more}"

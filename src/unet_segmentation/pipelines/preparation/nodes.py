@@ -16,6 +16,11 @@ from unet_segmentation.parameters import (
 from unet_segmentation.samples import judging
 from unet_segmentation.samples.findings import findings_table
 from unet_segmentation.samples.inspection import Declaration, inspect_samples, plain_row, read_again
+=======
+from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.samples import judging
+from unet_segmentation.samples.inspection import inspect_samples
+>>>>>>> h6
 from unet_segmentation.samples.packing import PackedSamples
 from unet_segmentation.samples.profiling import profile_samples
 from unet_segmentation.samples.splitting import count_splits, split_samples
@@ -94,8 +99,7 @@ def audit(
     Returns:
         The verdict, the findings of inspection and split, and the page.
     """
-    from unet_segmentation.figures.audit import render_audit
-    from unet_segmentation.figures.pictures import class_colours, side_by_side
+    from unet_segmentation.figures.audit import render_audit, sample_thumbnail
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
     verdict = judging.audit_verdict(inspected, findings, classes, masks, inspection)
@@ -105,15 +109,24 @@ def audit(
     storage = Storage(extracted["root"], source.storage_options)
     declaration = Declaration(classes, images, masks, Layout.of(source))
     rows = inspected.set_index("sample_id", drop=False)
-    colours = class_colours(len(classes))
 
     def thumbnail(sample_id: str) -> Any:  # noqa: ANN401 - a PIL image, or None
         if sample_id in packed:
-            return side_by_side(packed.image(sample_id), packed.mask(sample_id), colours)
-        return side_by_side(*read_again(plain_row(rows.loc[sample_id]), storage, declaration), colours)
+            return sample_thumbnail(packed.image(sample_id), packed.mask(sample_id))
+        return sample_thumbnail(*read_again(plain_row(rows.loc[sample_id]), storage, declaration))
 
-    page = render_audit(problem, verdict, findings, inspected, samples, source, classes, masks, thumbnail)
-    return verdict, findings, page
+    splits = samples.set_index("sample_id")["split"]
+    page = render_audit(
+        problem=problem,
+        verdict=verdict,
+        findings=findings,
+        samples=inspected.assign(split=inspected["sample_id"].map(splits)),
+        source=source,
+        classes=classes,
+        masks=masks,
+        thumbnail=thumbnail,
+    )
+    return verdict, judging.settle_findings(findings, verdict), page
 
 
 def judge(samples: pd.DataFrame, verdict: dict[str, Any]) -> pd.DataFrame:
