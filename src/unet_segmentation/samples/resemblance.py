@@ -7,6 +7,7 @@ not grow with their number, nor with how many of them are alike.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ CHUNK = 128  # samples, or pairs, at a time
 
 # Near-identical images
 FREQUENCIES = 8  # lowest of the cosine transform, by axis
-SORTINGS = 8  # of the hashes, each by another order of their bits
+SORTINGS = 16  # of the hashes, each by another order of their bits
 NEAREST = 4  # samples compared with, in each sorting
 PARTNERS = 3  # pairs told of an image at most: those most alike
 COARSE_SIMILARITY = 0.9  # of the low frequencies; pairs below are not looked at closer
@@ -35,7 +36,7 @@ NOISE = 2.0  # grey levels of a stretched thumbnail
 TELLING = 0.01  # nats; a mask that says less of every image is no evidence
 FEWEST = 8  # telling masks below which nothing is said
 CONSISTENT = 0.5  # share of the masks whose best image lies as far off as that of the mask before
-CLEAR = 1 / 3  # of the usual lead of the best pairing over the second best
+CLEAR = 0.25  # of the usual lead of the best pairing over the second best
 
 
 def near_identical(
@@ -61,17 +62,15 @@ def near_identical(
     coefficients, rows = _low_frequencies(signatures, rows)
     if len(rows) < 2:
         return []
-    first, second, pose = _best_of_each(*_candidates(coefficients), len(rows))
-    alike = np.empty(len(first), np.float32)
-    for start in range(0, len(first), CHUNK):
+    pairs = _candidates(coefficients)
+    for start in range(0, len(pairs.first), CHUNK):
         part = slice(start, start + CHUNK)
-        one = signatures["grey"][rows[first[part]]]
-        other = _posed(signatures["grey"][rows[second[part]]], pose[part])
-        alike[part] = similarity(one, other)
-    first, second, alike = (values[alike >= threshold] for values in (first, second, alike))
-    first, second, alike = _best_of_each(first, second, alike, alike, len(rows), PARTNERS)
-    found = np.argsort(-alike, kind="stable")
-    return list(zip(rows[first][found].tolist(), rows[second][found].tolist(), alike[found].tolist(), strict=True))
+        one = signatures["grey"][rows[pairs.first[part]]]
+        other = _posed(signatures["grey"][rows[pairs.second[part]]], pairs.pose[part])
+        pairs.alike[part] = similarity(one, other)
+    pairs = pairs.taken(pairs.alike >= threshold).best_of_each(PARTNERS)
+    pairs = pairs.taken(np.argsort(-pairs.alike, kind="stable"))
+    return list(zip(rows[pairs.first].tolist(), rows[pairs.second].tolist(), pairs.alike.tolist(), strict=True))
 
 
 def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
@@ -89,7 +88,7 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
         Correlations, (pairs,), 0 to 1 (what is negative counts as 0).
     """
     detail, target = _detail(one, SCENE), _flat(_detail(other, SCENE))
-    down, across = np.gradient(detail, axis=(1, 2))
+    down, across = (np.gradient(detail, axis=axis).astype(np.float32) for axis in (1, 2))
     place = np.linspace(-1, 1, SIDE, dtype=np.float32)
     tangents = (detail, down, across, down * place[:, None], across * place)
     basis = np.stack([_flat(tangent) for tangent in tangents], axis=1)
@@ -117,40 +116,81 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
     return coefficients[varied] / norms[varied, None, None], rows[varied]
 
 
-def _candidates(coefficients: Floats) -> tuple[Indices, Indices, NDArray[np.uint8], Floats]:
-    """Pairs worth a closer look: first, second, the pose of the second, and how similar they are at low frequencies."""
+class _Pairs(NamedTuple):
+    """Pairs of images: positions of the first and the second, the pose of the second, how much alike they are."""
+
+    first: Indices
+    second: Indices
+    pose: NDArray[np.uint8]
+    alike: Floats
+
+    def taken(self, which: NDArray) -> _Pairs:
+        return _Pairs(*(values[which] for values in self))
+
+    def joined(self, other: _Pairs) -> _Pairs:
+        """Both, each pair once."""
+        pairs = _concatenated([self, other])
+        keys = pairs.first * (pairs.second.max(initial=0) + 1) + pairs.second
+        return pairs.taken(np.unique(keys, return_index=True)[1])
+
+    def best_of_each(self, most: int) -> _Pairs:
+        """Keep pairs that are among the `most` most alike of one of their images: `most` for each image in all."""
+        member = np.concatenate([self.first, self.second])
+        ranked = np.lexsort((-np.tile(self.alike, 2), member))
+        ordered = member[ranked]
+        rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        kept = np.zeros(len(self.first), bool)
+        kept[ranked[rank < most] % max(1, len(kept))] = True
+        return self.taken(kept)
+
+
+def _concatenated(pairs: list[_Pairs]) -> _Pairs:
+    first, second, pose, alike = (np.concatenate(values) for values in zip(*pairs, strict=True))
+    return _Pairs(first, second, pose, alike)
+
+
+def _candidates(coefficients: Floats) -> _Pairs:
+    """Pairs worth a closer look; `alike` is the correlation of their low frequencies."""
     bits = _hash_bits(coefficients)
+    count = len(bits)
     random = np.random.default_rng(0)
-    sortings = [np.arange(len(bits))]
+    pairs = _neighbours(coefficients, np.arange(count))
     for _ in range(SORTINGS):
         packed = np.packbits(bits[:, random.permutation(bits.shape[1])], axis=1)
-        sortings.append(np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable"))
+        sorting = np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable")
+        # cut back at once, so that memory stays flat where thousands are alike
+        pairs = pairs.joined(_neighbours(coefficients, sorting)).best_of_each(2 * PARTNERS)
+    return pairs
+
+
+def _neighbours(coefficients: Floats, sorting: Indices) -> _Pairs:
+    """Compare each image with the NEAREST next ones of a sorting."""
     found = []
-    for sorting in sortings:
-        for step in range(1, min(NEAREST, len(sorting) - 1) + 1):
-            first, second = np.sort([sorting[:-step], sorting[step:]], axis=0)
-            for start in range(0, len(first), 16 * CHUNK):
-                one, other = first[start : start + 16 * CHUNK], second[start : start + 16 * CHUNK]
-                pose, alike = _best_pose(coefficients[one], coefficients[other])
-                kept = alike >= COARSE_SIMILARITY
-                found.append((one[kept].astype(np.int32), other[kept].astype(np.int32), pose[kept], alike[kept]))
-    first, second, pose, alike = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    _, once = np.unique(first.astype(np.int64) * len(bits) + second, return_index=True)
-    return first[once].astype(np.intp), second[once].astype(np.intp), pose[once], alike[once]
+    for start in range(0, len(sorting), CHUNK):
+        for step in range(1, NEAREST + 1):
+            second = sorting[start + step : start + step + CHUNK]
+            first, second = np.sort([sorting[start : start + len(second)], second], axis=0)
+            pose, alike = _best_pose(coefficients[first], coefficients[second])
+            found.append(_Pairs(first, second, pose, alike).taken(alike >= COARSE_SIMILARITY))
+    return _concatenated(found)
 
 
 def _hash_bits(coefficients: Floats) -> NDArray[np.bool_]:
-    """64 bits an image, the same for its mirror images and turns.
+    """64 bits an image, the same for its mirror images and turns, each by comparison with the median of the data set.
 
-    A mirror changes the signs of coefficients, a turn transposes them; so sums and differences of the magnitudes of
-    (u, v) and (v, u) stay. Each is compared with its median over the data set: then a bit says most, and what all
-    images have in common says nothing.
+    So each bit says most, and what all images have in common says nothing.
     """
+    medians = np.median(_magnitudes(coefficients[:: max(1, len(coefficients) // 10_000)]), axis=0)
+    chunks = range(0, len(coefficients), CHUNK)
+    return np.concatenate([_magnitudes(coefficients[start : start + CHUNK]) > medians for start in chunks])
+
+
+def _magnitudes(coefficients: Floats) -> Floats:
+    """64 values an image that do not change with mirrors, which change signs, and turns, which also transpose."""
     size = np.abs(coefficients)
     turned = size.transpose(0, 2, 1)
     upper, strict = np.triu_indices(FREQUENCIES), np.triu_indices(FREQUENCIES, 1)
-    features = np.concatenate([(size + turned)[:, *upper], np.abs(size - turned)[:, *strict]], axis=1)
-    return features > np.median(features[:: max(1, len(features) // 10_000)], axis=0)
+    return np.concatenate([(size + turned)[:, *upper], np.abs(size - turned)[:, *strict]], axis=1)
 
 
 def _best_pose(one: Floats, other: Floats) -> tuple[NDArray[np.uint8], Floats]:
@@ -161,8 +201,8 @@ def _best_pose(one: Floats, other: Floats) -> tuple[NDArray[np.uint8], Floats]:
     odd = np.arange(FREQUENCIES) % 2
     signs = np.stack([(-1.0) ** (down * odd[:, None] + across * odd) for down in (0, 1) for across in (0, 1)])
     signs = signs.reshape(4, -1).astype(np.float32)
-    upright = (one * other).reshape(len(one), -1) @ signs.T
-    turned = (one * other.transpose(0, 2, 1)).reshape(len(one), -1) @ signs.T
+    upright = (one * other).reshape(-1, signs.shape[1]) @ signs.T
+    turned = (one * other.transpose(0, 2, 1)).reshape(-1, signs.shape[1]) @ signs.T
     correlations = np.concatenate([upright, turned], axis=1)
     pose = correlations.argmax(axis=1)
     return pose.astype(np.uint8), correlations[np.arange(len(pose)), pose]
@@ -173,19 +213,6 @@ def _posed(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArray[np
     for bit, change in ((4, lambda x: x.transpose(0, 2, 1)), (2, lambda x: x[:, ::-1]), (1, lambda x: x[:, :, ::-1])):
         thumbnails = np.where((pose & bit > 0)[:, None, None], change(thumbnails), thumbnails)
     return thumbnails
-
-
-def _best_of_each(
-    first: Indices, second: Indices, value: NDArray, alike: Floats, count: int, most: int = 2 * PARTNERS
-) -> tuple[Indices, Indices, NDArray]:
-    """Keep pairs that are among the `most` of greatest `alike` for either of the two."""
-    kept = np.zeros(len(first), bool)
-    for member in (first, second):
-        ranked = np.lexsort((-alike, member))
-        starts = np.searchsorted(member[ranked], np.arange(count))
-        rank = np.arange(len(ranked)) - starts[member[ranked]]
-        kept[ranked[rank < most]] = True
-    return first[kept], second[kept], value[kept]
 
 
 def better_fitting(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
@@ -204,30 +231,26 @@ def better_fitting(signatures: NDArray, rows: Indices) -> list[tuple[int, int, f
         Tuples `(i, j, own, other)`: the mask of `i` fits the image of `j` better; the fits to both, in nats. Indices
         into `signatures`, in the order of `rows`.
     """
-    sizes = signatures["height"][rows], signatures["width"][rows]
-    by_size = np.lexsort(sizes)  # stable: those of one size stay in order
+    by_size = np.lexsort((signatures["height"][rows], signatures["width"][rows]))  # those of one size stay in order
     ordered = rows[by_size]
     fits = _fits(signatures, ordered)
     own = fits[:, REACH]
     best, lead = _leads(fits)
-    telling = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1, initial=0) > TELLING)
-    if telling.sum() < FEWEST:
-        return []
+    telling = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > TELLING)
     offsets = best[telling]
-    if np.mean(offsets[1:] == offsets[:-1]) < CONSISTENT:
+    if len(offsets) < FEWEST or np.mean(offsets[1:] == offsets[:-1]) < CONSISTENT:
         return []
     usual = np.median(lead[telling & (lead > 0)])
     told = np.flatnonzero(telling & (best != 0) & (lead > max(TELLING, CLEAR * usual)))
     told = told[np.argsort(by_size[told])]
-    return [
-        (int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in told
-    ]
+    return [(int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in told]
 
 
 def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     """Information that classes give on the values of pixels, were those normal in each class (Wilks' lambda).
 
-    It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W).
+    It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W), both
+    with the variance of rounding and noise (NOISE squared) added.
 
     Args:
         classes: (n, pixels), 255 ignored.
@@ -238,15 +261,14 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     """
     present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORED + 1)[:IGNORED])
     labelled = (classes != IGNORED).astype(np.float32)
-    members = np.stack([classes == number for number in present], axis=1).astype(np.float32) if len(present) else None
-    if members is None:
-        return np.zeros(len(classes), np.float32)
+    members = (classes[:, None] == present[:, None]).astype(np.float32)
     pixels = np.maximum(labelled.sum(axis=1), 1)[:, None, None]
     centred = (planes - labelled[:, None] @ planes / pixels) * labelled[:, :, None]
     sums, counts = members @ centred, np.maximum(members.sum(axis=2), 1)
     total = centred.transpose(0, 2, 1) @ centred / pixels + NOISE**2 * np.eye(planes.shape[2], dtype=np.float32)
     between = sums.transpose(0, 2, 1) @ (sums / counts[:, :, None]) / pixels
-    return (np.linalg.slogdet(total)[1] - np.linalg.slogdet(total - between)[1]) / 2
+    nats = (np.linalg.slogdet(total)[1] - np.linalg.slogdet(total - between)[1]) / 2
+    return np.maximum(nats, 0).astype(np.float32)
 
 
 def _fits(signatures: NDArray, ordered: Indices) -> Floats:
@@ -296,13 +318,17 @@ def _leads(fits: Floats) -> tuple[NDArray[np.intp], Floats]:
 
 @cache
 def _smooth(sigma: float) -> Floats:
-    return ndimage.gaussian_filter1d(np.eye(SIDE, dtype=np.float32), sigma, axis=0)
+    """The matrix that smooths a column of SIDE pixels."""
+    matrix: Floats = ndimage.gaussian_filter1d(np.eye(SIDE), sigma, axis=0).astype(np.float32)
+    return matrix
 
 
 def _detail(planes: NDArray[np.uint8], sigma: float) -> Floats:
     """Take away what a Gaussian of that many pixels leaves: (..., SIDE, SIDE)."""
     values = planes.astype(np.float32)
-    return values - _smooth(sigma) @ values @ _smooth(sigma).T
+    smooth = _smooth(sigma)
+    blurred: Floats = smooth @ values @ smooth.T
+    return values - blurred
 
 
 def _flat(planes: Floats) -> Floats:

@@ -41,7 +41,7 @@ def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
     Returns:
         A record of `SIGNATURE`: the same pixels give the same bytes.
     """
-    record = np.zeros((), SIGNATURE)
+    record: np.void = np.zeros(1, SIGNATURE)[0]
     height, width, channels = pixels.shape
     if channels > 4:  # OpenCV resizes no more than four
         pixels = pixels[:, :, [0, channels // 2, channels - 1]]
@@ -54,7 +54,7 @@ def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
             record["colour"][number] = _stretched(coarse)
     record["classes"] = IGNORED if ids is None else ids[np.ix_(_middles(ids.shape[0]), _middles(ids.shape[1]))]
     record["height"], record["width"] = height, width
-    return record[()]
+    return record
 
 
 def _averaged(pixels: NDArray) -> NDArray[np.float32]:
