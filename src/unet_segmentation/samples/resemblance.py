@@ -25,7 +25,7 @@ CHUNK = 128  # samples, or pairs, at a time
 FREQUENCIES = 8  # lowest of the cosine transform, by axis
 SORTINGS = 16  # of the hashes, each by another order of their bits
 NEAREST = 4  # samples compared with, in each sorting
-PARTNERS = 3  # pairs told of an image at most: those most alike
+PARTNERS = 3  # a pair is told where it is among so many most alike of one of its two images
 COARSE_SIMILARITY = 0.9  # of the low frequencies; pairs below are not looked at closer
 SCENE = 3.0  # thumbnail pixels; what is smoother than that (light, layout) is no evidence
 
@@ -54,8 +54,8 @@ def near_identical(
         same: a label per record; of records with one label only the first is looked at, because copies are known.
 
     Returns:
-        Pairs `(i, j, similarity)` of indices into `signatures`, i before j in `rows`, the most similar first. Of each
-        image the few most similar are told. Constant images have no pair.
+        Pairs `(i, j, similarity)` of indices into `signatures`, i before j in `rows`, the most similar first. A pair is
+        told where it is among the PARTNERS most similar of one of its images. Constant images have no pair.
     """
     if same is not None:
         rows = rows[np.sort(np.unique(np.asarray(same)[rows], return_index=True)[1])]
@@ -134,7 +134,7 @@ class _Pairs(NamedTuple):
         return pairs.taken(np.unique(keys, return_index=True)[1])
 
     def best_of_each(self, most: int) -> _Pairs:
-        """Keep pairs that are among the `most` most alike of one of their images: `most` for each image in all."""
+        """Keep pairs that are among the `most` most alike of one of their images: no more than `most` times images."""
         member = np.concatenate([self.first, self.second])
         ranked = np.lexsort((-np.tile(self.alike, 2), member))
         ordered = member[ranked]
@@ -319,16 +319,14 @@ def _leads(fits: Floats) -> tuple[NDArray[np.intp], Floats]:
 @cache
 def _smooth(sigma: float) -> Floats:
     """The matrix that smooths a column of SIDE pixels."""
-    matrix: Floats = ndimage.gaussian_filter1d(np.eye(SIDE), sigma, axis=0).astype(np.float32)
-    return matrix
+    return np.asarray(ndimage.gaussian_filter1d(np.eye(SIDE), sigma, axis=0), np.float32)
 
 
 def _detail(planes: NDArray[np.uint8], sigma: float) -> Floats:
     """Take away what a Gaussian of that many pixels leaves: (..., SIDE, SIDE)."""
     values = planes.astype(np.float32)
     smooth = _smooth(sigma)
-    blurred: Floats = smooth @ values @ smooth.T
-    return values - blurred
+    return np.subtract(values, smooth @ values @ smooth.T, dtype=np.float32)
 
 
 def _flat(planes: Floats) -> Floats:
