@@ -95,14 +95,15 @@ class InspectionParameters(StrictModel):
         on_error: `stop` the run, or `quarantine`: set the samples with an error aside, and say which.
         allow: kinds of errors that are known and accepted, and so become warnings: `identical_across_splits`, or, for
             one sample alone, `identical_across_splits:SAMPLE_ID`.
-        near_identical: images whose thumbnails correlate at least so much are reported as near-identical.
+        near_identical: images are reported as near-identical where the details of their thumbnails, once aligned,
+            correlate at least so much.
     """
 
     workers: int = Field(default=0, ge=0)
     rare_share: float = Field(default=0.001, ge=0, le=1)
     on_error: Literal["stop", "quarantine"] = "stop"
     allow: list[str] = Field(default_factory=list)
-    near_identical: float = Field(default=0.99, gt=0, le=1)
+    near_identical: float = Field(default=0.96, gt=0, le=1)
 
 
 class BlockParameters(StrictModel):

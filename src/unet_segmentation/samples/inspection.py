@@ -548,6 +548,7 @@ def resembling(
     files = table["image"].reindex(ids).tolist()
     masks = table["masks"].reindex(ids)
     pixels = pd.factorize(table["pixel_sha256"].reindex(ids))[0]
+    everything = np.arange(len(signatures))
     findings = [
         finding(
             "near_identical",
@@ -556,7 +557,7 @@ def resembling(
             file=files[first],
             other=ids[second],
         )
-        for first, second, similarity in near_identical(signatures, inspection.near_identical, pixels)
+        for first, second, similarity in near_identical(signatures, everything, inspection.near_identical, pixels)
     ]
     return findings + [
         finding(
@@ -566,7 +567,7 @@ def resembling(
             file=str(masks.iloc[first][0]),
             other=ids[second],
         )
-        for first, second, own, other in better_fitting(signatures)
+        for first, second, own, other in better_fitting(signatures, everything)
     ]
 
 

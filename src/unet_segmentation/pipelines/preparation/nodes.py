@@ -16,11 +16,6 @@ from unet_segmentation.parameters import (
 from unet_segmentation.samples import judging
 from unet_segmentation.samples.findings import findings_table
 from unet_segmentation.samples.inspection import Declaration, inspect_samples, plain_row, read_again
-=======
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
-from unet_segmentation.samples import judging
-from unet_segmentation.samples.inspection import inspect_samples
->>>>>>> h6
 from unet_segmentation.samples.packing import PackedSamples
 from unet_segmentation.samples.profiling import profile_samples
 from unet_segmentation.samples.splitting import count_splits, split_samples
