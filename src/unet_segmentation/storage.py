@@ -93,6 +93,17 @@ class Storage:
         tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
         return f"{information.get('size')} {tag}"
 
+    def size(self, path: str) -> int:
+        """Give the number of bytes of a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        if self.is_local:
+            return os.lstat(os.path.join(self.root, path)).st_size
+        system, prefix = self._connection()
+        return int(system.size(f"{prefix}/{path}") or 0)
+
     def _connection(self) -> tuple[Any, str]:
         if self._remote is None:
             import fsspec
@@ -115,6 +126,12 @@ class Storage:
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
                 "source.storage_options and the credentials in the environment."
             ) from error
+
+
+def census(storage: Storage) -> dict[str, int]:
+    """Count the ``files`` under a root, and their ``bytes``: enough to see that none was lost or cut."""
+    sizes = [storage.size(path) for path in storage.walk()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def split_page(path: str) -> tuple[str, int | None]:

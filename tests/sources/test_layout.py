@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.sources.layout import Layout, census, index_samples, is_data, walk
+from unet_segmentation.sources.layout import Layout, index_samples
+from unet_segmentation.storage import Storage, census, is_data
 
 NAME = st.text(string.ascii_letters + string.digits + "_-. ()[]+äß", min_size=1, max_size=8).filter(is_data)
 
@@ -88,7 +89,7 @@ def test_what_was_laid_out_is_found_again(samples: dict[str, tuple[str, bool]], 
     names = {"val": "validation"}
     splits = {names.get(split, split): split for split in used}
     found = rows(files, *globs, splits)
-    assert {row[0]: (row[1], row[2], row[4]) for row in found} == {
+    assert {row[0]: (row[1], row[2], row[5]) for row in found} == {
         name: (image, masks, names.get(split, split)) for name, (image, masks, split) in expected.items()
     }
 
@@ -147,8 +148,8 @@ def test_ids_that_meet_across_splits_take_the_splits_name() -> None:
     splits = {"train": "tr", "test": "te"}
     found = rows(files, "{split}/{id}.png", "{split}/m/{id}.png", splits)
     assert found == [
-        ("test-1", "te/1.png", ["te/m/1.png"], "test-1", "test"),
-        ("train-1", "tr/1.png", ["tr/m/1.png"], "train-1", "train"),
+        ("test-1", "te/1.png", ["te/m/1.png"], "", "test-1", "test"),
+        ("train-1", "tr/1.png", ["tr/m/1.png"], "", "train-1", "train"),
     ]
     with pytest.raises(DataError, match=r"'1' stands in several splits.*Put \{split\} into source.masks"):
         rows(["tr/1.png", "te/1.png", "m/1.png"], "{split}/{id}.png", "m/{id}.png", splits)
@@ -157,7 +158,7 @@ def test_ids_that_meet_across_splits_take_the_splits_name() -> None:
 def test_masks_may_lie_together_while_the_images_are_split() -> None:
     splits = {"train": "tr", "test": "te"}
     found = rows(["tr/1.png", "te/2.png", "m/1.png", "m/2.png"], "{split}/{id}.png", "m/{id}.png", splits)
-    assert [(row[0], row[2], row[4]) for row in found] == [("2", ["m/2.png"], "test"), ("1", ["m/1.png"], "train")]
+    assert [(row[0], row[2], row[5]) for row in found] == [("2", ["m/2.png"], "test"), ("1", ["m/1.png"], "train")]
 
 
 def test_missing_pairs_are_rows_and_no_errors() -> None:
@@ -166,14 +167,14 @@ def test_missing_pairs_are_rows_and_no_errors() -> None:
 
 
 def test_unlabelled_images_need_no_masks() -> None:
-    assert rows(["a.png"], "{id}.png") == [("a", "a.png", [], "a", None)]
+    assert rows(["a.png"], "{id}.png") == [("a", "a.png", [], "", "a", None)]
 
 
 def test_groups_come_from_the_id() -> None:
     found = rows(["i/p1_1.png", "i/p1_2.png", "i/p2_1.png"], "i/{id}.png", group="^(p[0-9]+)_")
-    assert [row[3] for row in found] == ["p1", "p1", "p2"]
+    assert [row[4] for row in found] == ["p1", "p1", "p2"]
     found = rows(["i/p1/1.png", "i/p2/1.png"], "i/**/{id}.png", group="^([^/]+)/")
-    assert [row[3] for row in found] == ["p1", "p2"]
+    assert [row[4] for row in found] == ["p1", "p2"]
     with pytest.raises(DataError, match=r"source.group .* finds nothing in the id 'x'"):
         rows(["i/p1_1.png", "i/x.png"], "i/{id}.png", group="^(p[0-9]+)_")
 
@@ -211,8 +212,8 @@ def test_the_walk_leaves_out_what_is_no_data(tmp_path: Path) -> None:
     for name in ("a/b.png", "a/._b.png", "__MACOSX/a/b.png", ".hidden/c.png", "a/.DS_Store", "a/Thumbs.db", "z.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"12")
-    assert list(walk(tmp_path)) == ["a/b.png", "z.png"]
-    assert census(tmp_path) == {"files": 2, "bytes": 4}
+    assert list(Storage(tmp_path).walk()) == ["a/b.png", "z.png"]
+    assert census(Storage(tmp_path)) == {"files": 2, "bytes": 4}
 
 
 def test_the_walk_follows_links_but_not_in_circles(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_the_walk_follows_links_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "real" / "a.png").touch()
     os.symlink(tmp_path / "real", tmp_path / "link")
     os.symlink(tmp_path, tmp_path / "real" / "up")
-    assert list(walk(tmp_path)) == ["link/a.png", "real/a.png"]
+    assert list(Storage(tmp_path).walk()) == ["link/a.png", "real/a.png"]
 
 
 def test_a_hundred_thousand_files_are_matched_quickly() -> None:
