@@ -29,7 +29,9 @@ def count_pages(storage: Storage, path: str) -> int:
             stream.seek(0)
             if signature in TIFF:
                 with tifffile.TiffFile(stream) as file:
-                    return max(1, len(file.pages))
+                    if not len(file.pages):
+                        raise ValueError("it holds none")
+                    return len(file.pages)
             with Image.open(stream) as image:
                 return int(getattr(image, "n_frames", 1))
     except Exception as error:  # whatever a broken file makes the readers raise

@@ -136,8 +136,8 @@ def index(extracted: dict[str, Any], source: SourceParameters) -> pd.DataFrame:
         lists, names = _lists(source, storage, paths)
         samples = split_by_lists(samples, lists, source.unlisted, names)
     if source.table is not None:
-        text = _table_text(source.table.file, storage, paths)
-        samples = apply_table(samples, text, source.table, source.unlisted)
+        file, text = _table(source.table.file, storage, paths)
+        samples = apply_table(samples, text, source.table.model_copy(update={"file": file}), source.unlisted)
     table = samples_table(samples, source.group, str(storage))
     logger.info(
         "%d images, %d with a mask",
@@ -162,14 +162,15 @@ def _lists(source: SourceParameters, storage: Storage, paths: list[str]) -> tupl
     return lists, names
 
 
-def _table_text(file: str, storage: Storage, paths: list[str]) -> str:
-    """Read the table: from the files of the data set, else from the project."""
+def _table(file: str, storage: Storage, paths: list[str]) -> tuple[str, str]:
+    """Find the table among the files of the data set, else in the project, and read it."""
     from unet_segmentation.sources.official import decoded, find_file, read_text
 
     own = _own_path(Path(file).expanduser())
     if own.is_file() and file not in paths:
-        return decoded(own.read_bytes(), str(own))
-    return read_text(storage, find_file(paths, file, "source.table.file", str(storage)))
+        return str(own), decoded(own.read_bytes(), str(own))
+    found = find_file(paths, file, "source.table.file", str(storage))
+    return found, read_text(storage, found)
 
 
 def _generated(generator: GeneratorParameters, folder: Path) -> dict[str, Any]:
