@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -98,6 +99,10 @@ class Storage:
             found = system.find(prefix, detail=True)
         return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in found.items()}
 
+    def size(self, path: str) -> int:
+        """Give the number of bytes of a file; 0 if it is not there."""
+        return int(self.stamp(path).partition(" ")[0] or 0)
+
     def _connection(self) -> tuple[Any, str]:
         if self._remote is None:
             import fsspec
@@ -126,6 +131,24 @@ class Storage:
 def _stamp(information: Mapping[str, Any]) -> str:
     tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
     return f"{information.get('size')} {tag}"
+
+
+def census(storage: Storage) -> dict[str, int]:
+    """Count the ``files`` under a root, and their ``bytes``: enough to see that none was lost or cut."""
+    sizes = [storage.size(path) for path in storage.walk()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def split_page(path: str) -> tuple[str, int | None]:
+    """Take the number of a page off a path of the index: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
+
+    The text alone decides: a file whose own name ends like this (``a#3``) is refused by the layout.
+
+    Returns:
+        The path of the file, and the page; None for a path without one.
+    """
+    found = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
+    return (path, None) if found is None else (found[1], int(found[2]))
 
 
 def is_data(name: str) -> bool:

@@ -65,6 +65,7 @@ def check_table(table: pd.DataFrame) -> None:
         "sample_id": ["a", "b", "c"],
         "image": [f"top/images/{name}.png" for name in "abc"],
         "masks": [[f"top/masks/{name}.png"] for name in "abc"],
+        "roi": ["", "", ""],
         "group": ["a", "b", "c"],
         "split": [None, None, None],
     }
@@ -304,7 +305,7 @@ def test_the_layouts_of_the_built_in_problems(problem: str, root: Path, site: Si
         ({"archives": [{"url": "ftp://example.org/a.zip"}]}, "must begin with https://"),
         (
             {"archives": [{"url": "https://a/1"}, {"url": "https://a/2"}], "archive": "x"},
-            "give each its own file:// url",
+            "give as many paths, in the order of archives",
         ),
         ({"archive": "x", "folder": "y"}, "exactly one of"),
         ({"archive": "x", "images": "images/{name}.png"}, "{id}"),

@@ -221,6 +221,9 @@ def _check_glob(key: str, glob: str) -> None:
         raise ValueError(f"{key} has {{{unknown[0]}}}, but only {names} have a meaning there")
     if key != "masks" and "{id}" not in glob and "{page}" not in glob:
         raise ValueError(f"{key} needs {{id}} where the sample's name stands, as in {key}/{{id}}.png")
+    for name in ("folder", "class"):
+        if f"{{{name}}}" in glob and "{id}" not in glob and "{page}" not in glob:
+            raise ValueError(f"{key} has {{{name}}}, which needs {{id}} (or #{{page}}) beside it")
     if "{page}" in glob and not glob.endswith("#{page}"):
         raise ValueError(f"{key}: {{page}} stands at the end, after #, as in volume.tif#{{page}}")
     if glob.startswith("/") or "\\" in glob or ".." in glob.split("/"):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kedro.utils import find_kedro_project
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import DataError, SourceError
 from unet_segmentation.parameters import ArchiveParameters, GeneratorParameters, SourceParameters
+from unet_segmentation.storage import Storage, census
 
 logger = logging.getLogger(__name__)
 
@@ -91,45 +93,84 @@ def extract(
         ResourceError: the disk is full.
     """
     from unet_segmentation.sources.archives import unpack_all
-    from unet_segmentation.sources.layout import Layout, census
+    from unet_segmentation.sources.layout import Layout
 
     content = verified["content_sha256"]
     if source.folder is not None:
         root = _own_folder(source.folder)
-        return {"root": str(root), "files": census(root)["files"], "content_sha256": None}
+        return {"root": str(root), "files": census(Storage(root))["files"], "content_sha256": None}
     hashes = [archive["sha256"] for archive in verified["archives"]]
     marker = raw_folder / MARKER
-    if not marker.is_file() or _read(marker) != {"archives": hashes, **census(raw_folder)}:
+    if not marker.is_file() or _read(marker) != {"archives": hashes, **census(Storage(raw_folder))}:
         paths = [archives_folder / archive["path"] for archive in verified["archives"]]
         with whole(raw_folder) as temporary:
             temporary.mkdir()
             unpack_all(paths, temporary, Layout.of(source).uses)
-            marked = {"archives": hashes, **census(temporary)}
+            marked = {"archives": hashes, **census(Storage(temporary))}
             (temporary / MARKER).write_text(json.dumps(marked), encoding="utf-8")
         logger.info("Unpacked %d files into %s", marked["files"], raw_folder)
     return {"root": str(raw_folder.absolute()), "files": _read(marker)["files"], "content_sha256": content}
 
 
 def index(extracted: dict[str, Any], source: SourceParameters) -> pd.DataFrame:
-    """List the samples: a row per image, with its masks, its group and its official split.
+    """List the samples: a row per image, with its masks, its region of interest, its group and its official split.
 
     Returns:
-        ``sample_id`` (unique), ``image`` and ``masks`` (paths relative to the root), ``group``, ``split``. A mask
-        without an image has a row too, with an empty ``image``, for the inspection to report.
+        ``sample_id`` (unique), ``image``, ``masks`` and ``roi`` (paths relative to the root, with ``#3`` at the end
+        where a page is meant), ``group``, ``split``. A mask without an image has a row too, with an empty ``image``,
+        for the inspection to report.
 
     Raises:
-        DataError: the layout matches nothing, or two images claim the same id.
+        DataError: the layout matches nothing, two images claim the same id, or a list or table does not fit.
     """
-    from unet_segmentation.sources.layout import Layout, index_samples, walk
+    from unet_segmentation.sources.layout import Layout, find_samples, samples_table
+    from unet_segmentation.sources.official import apply_table, split_by_lists
+    from unet_segmentation.sources.pages import count_pages
 
-    root = Path(extracted["root"])
-    if not root.is_dir():
-        raise DataError(f"The folder {root} is not there any more: run the node extract again.")
-    samples = index_samples(walk(root), Layout.of(source), where=str(root))
-    images = samples["image"] != ""
-    masked = images & (samples["masks"].str.len() > 0)
-    logger.info("%d images, %d with a mask", images.sum(), masked.sum())
-    return samples
+    storage = Storage(extracted["root"], source.storage_options)
+    if storage.is_local and not Path(storage.root).is_dir():
+        raise DataError(f"The folder {storage} is not there any more: run the node extract again.")
+    paths = list(storage.walk())
+    samples = find_samples(paths, Layout.of(source), str(storage), partial(count_pages, storage))
+    if source.lists:
+        lists, names = _lists(source, storage, paths)
+        samples = split_by_lists(samples, lists, source.unlisted, names)
+    if source.table is not None:
+        file, text = _table(source.table.file, storage, paths)
+        samples = apply_table(samples, text, source.table.model_copy(update={"file": file}), source.unlisted)
+    table = samples_table(samples, source.group, str(storage))
+    logger.info(
+        "%d images, %d with a mask",
+        sum(sample.image != "" for sample in samples),
+        sum(sample.image != "" and bool(sample.masks) for sample in samples),
+    )
+    return table
+
+
+def _lists(source: SourceParameters, storage: Storage, paths: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Read the lists of an official split: of each split the lines, and what to call the list in a message."""
+    from unet_segmentation.sources.official import find_file, read_text
+
+    lists: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    for split, given in source.lists.items():
+        if isinstance(given, str):
+            names[split] = find_file(paths, given, f"source.lists.{split}", str(storage))
+            lists[split] = read_text(storage, names[split]).splitlines()
+        else:
+            lists[split], names[split] = given, f"source.lists.{split}"
+    return lists, names
+
+
+def _table(file: str, storage: Storage, paths: list[str]) -> tuple[str, str]:
+    """Find the table among the files of the data set, else in the project, and read it."""
+    from unet_segmentation.sources.official import decoded, find_file, read_text
+
+    own = _own_path(Path(file).expanduser())
+    if own.is_file() and file not in paths:
+        return str(own), decoded(own.read_bytes(), str(own))
+    found = find_file(paths, file, "source.table.file", str(storage))
+    return found, read_text(storage, found)
 
 
 def _generated(generator: GeneratorParameters, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_segmentation.sources.pages import count_pages
+from unet_segmentation.storage import Storage
+
+
+@pytest.mark.parametrize("pages", [1, 2, 30])
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.png", "a.webp"])
+def test_pages_are_counted(name: str, pages: int, tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (8, 8), np.uint8)) for n in range(pages)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert count_pages(Storage(tmp_path), name) == pages
+
+
+@pytest.mark.parametrize("options", [{"bigtiff": True}, {"byteorder": ">"}, {"imagej": True}, {"compression": "zlib"}])
+@pytest.mark.parametrize("shape", [(5, 8, 8), (5, 8, 9, 7)])
+def test_tiffs_of_any_kind_are_counted(options: dict, shape: tuple[int, ...], tmp_path: Path) -> None:
+    bands = {} if "imagej" in options else {"photometric": "minisblack", "planarconfig": "contig"}
+    stack = np.zeros(shape[: 3 if "imagej" in options else 4], np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", stack, **bands, **options)
+    assert count_pages(Storage(tmp_path), "a.tif") == 5
+
+
+def test_a_thousand_pages_are_counted_without_decoding_them(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(1000):
+            file.write(np.zeros((64, 64), np.uint8), contiguous=False)
+    start = time.perf_counter()
+    assert count_pages(Storage(tmp_path), "a.tif") == 1000
+    assert time.perf_counter() - start < 0.5
+
+
+def test_over_a_url(tmp_path: Path) -> None:
+    import fsspec
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 8, 8), np.uint8), photometric="minisblack")
+    with fsspec.open("memory://pages/a.tif", "wb") as stream:
+        stream.write((tmp_path / "a.tif").read_bytes())
+    assert count_pages(Storage("memory://pages"), "a.tif") == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"GIF89a", b"hello", None])
+def test_a_broken_file_has_one_page(content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if content is not None:
+        (tmp_path / "a.tif").write_bytes(content)
+    assert count_pages(Storage(tmp_path), "a.tif") == 1
+    assert "The pages of a.tif cannot be counted" in caplog.text
