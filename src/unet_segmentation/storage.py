@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,18 @@ class Storage:
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
                 "source.storage_options and the credentials in the environment."
             ) from error
+
+
+def split_page(path: str) -> tuple[str, int | None]:
+    """Take the number of a page off a path of the index: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
+
+    The text alone decides: a file whose own name ends like this (``a#3``) is refused by the layout.
+
+    Returns:
+        The path of the file, and the page; None for a path without one.
+    """
+    found = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
+    return (path, None) if found is None else (found[1], int(found[2]))
 
 
 def is_data(name: str) -> bool:

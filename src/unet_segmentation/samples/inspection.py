@@ -21,10 +21,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import remove, whole
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters
-from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_mask
+from unet_segmentation.parameters.preparation import ImageParameters, InspectionParameters, MaskParameters
+from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_masks
+from unet_segmentation.samples.findings import KINDS
 from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter
-from unet_segmentation.samples.reading import DecodedImage, UnreadableError, pixel_sha256, read_image, read_mask
+from unet_segmentation.samples.reading import DecodedImage, UnreadableError, pixel_sha256, read_image
+from unet_segmentation.storage import Storage
 
 FORMAT = 1  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
@@ -248,13 +250,13 @@ def _inspect_image(
         found("error", "missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
         return None
     try:
-        image = read_image(root / file)
+        image = read_image(Storage(root), file, ImageParameters())
     except UnreadableError as error:
-        found("error", "unreadable_image", file, str(error))
+        found("error", error.kind, file, str(error))
         return None
     row.update(_measured(image))
-    for kind in image.notes:
-        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
+    for kind, message in image.notes:
+        found(KINDS[kind].severity, kind, file, message)
     if row["minimum"] == row["maximum"]:
         found("warning", "constant_image", file, f"every value is {row['minimum']}")
     return image.pixels
@@ -275,30 +277,23 @@ def _inspect_mask(
         return None
     (file,) = sample["masks"]
     try:
-        raw = read_mask(root / file)
-        mask = decode_mask(raw, masks, classes)
+        size = row["height"], row["width"]
+        mask = decode_masks(Storage(root), [file], [None], masks, classes, sample["image"], size)
     except UnreadableError as error:
-        found("error", "unreadable_mask", file, str(error))
+        found("error", error.kind, file, str(error))
         return None
     except EncodingError as error:
         found("error", error.kind, file, f"{error}: {_listing(error.values)}", error.values)
         return None
-    for kind in raw.notes:
-        found(FILE_NOTES[kind][0], kind, file, FILE_NOTES[kind][1])
+    for kind, message in mask.notes:
+        found(KINDS[kind].severity, kind, file, message)
     counts = np.bincount(mask.ids.ravel(), minlength=IGNORED + 1).tolist()
-    row.update(mask_sha256=raw.sha256, class_pixels=counts[: len(classes)], ignored_pixels=counts[IGNORED])
+    row.update(mask_sha256=mask.sha256, class_pixels=counts[: len(classes)], ignored_pixels=counts[IGNORED])
     if mask.undeclared:
-        kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
-        found("error", kind, file, _listing(mask.undeclared), mask.undeclared)
+        found("error", mask.undeclared_kind, file, _listing(mask.undeclared), mask.undeclared)
     elif counts[IGNORED] == mask.ids.size:
         found("warning", "ignored_mask", file, "every pixel is ignored")
     return mask
-
-
-FILE_NOTES: dict[str, tuple[Severity, str]] = {
-    "alpha_dropped": ("note", "transparency is not used"),
-    "several_pages": ("warning", "has several pages or frames: only the first is used"),
-}
 
 
 def summarise(
