@@ -1,7 +1,7 @@
 """A file becomes the numbers it holds, whatever its format. What the numbers mean is for others to say.
 
 PNG, JPEG, BMP, GIF, WebP, PPM and JPEG 2000 are read by Pillow; PNG with colours of 16 bits, which Pillow would cut to
-8, by imagecodecs; TIFF by tifffile; `.npy` by numpy; `.mat` by scipy; number grids (`.txt`, `.csv`) by numpy.
+8, by imagecodecs; TIFF by tifffile; `.npy` by numpy; `.mat` by `matlab`; number grids (`.txt`, `.csv`) by numpy.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.samples.matlab import read_matrices
 from unet_segmentation.storage import Storage, split_page
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ ENDINGS = {
 }
 MANY_FRAMES = {"GIF", "PNG", "WEBP"}  # JPEG's second frames (MPO) are thumbnails of cameras
 
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NPY_SIGNATURE = b"\x93NUMPY"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -397,37 +399,21 @@ def _numpy(data: bytes) -> Raster:
 
 
 def _matlab(data: bytes, variable: str | None) -> Raster:
-    """Read one variable of a `.mat` file (version 4 to 7)."""
-    import scipy.io
-
-    try:
-        content = scipy.io.loadmat(io.BytesIO(data))
-    except NotImplementedError:
+    """Read one variable of a `.mat` file."""
+    if data[124:126] in {b"\0\2", b"\2\0"} or data.startswith(HDF5_SIGNATURE):
         raise UnreadableError(
             "is a MATLAB file of version 7.3 (HDF5). Save it again in MATLAB: save('name.mat', 'variable', '-v7')"
-        ) from None
-    found = {name: array for key in sorted(content) if key[:2] != "__" for name, array in _arrays(content[key], key)}
+        )
+    found = read_matrices(data)
     listed = ", ".join(f"{name} ({' x '.join(map(str, array.shape))})" for name, array in found.items()) or "none"
     if variable is not None:
         if variable not in found:
-            raise UnreadableError(f"has no variable {variable} (masks.variable) that is an array of numbers: {listed}")
+            raise UnreadableError(f"has no variable {variable} (masks.variable) that is a matrix of numbers: {listed}")
         return Raster(found[variable], "MAT")
     grids = [array for array in found.values() if min(array.shape) > 1]
     if len(grids) != 1:
-        raise UnreadableError(f"holds {len(grids)} two-dimensional variables; name one in masks.variable: {listed}")
+        raise UnreadableError(f"holds {len(grids)} matrices of numbers; name one in masks.variable: {listed}")
     return Raster(grids[0], "MAT")
-
-
-def _arrays(value: Any, name: str) -> Iterator[tuple[str, NDArray]]:  # noqa: ANN401
-    """Yield the two-dimensional arrays of numbers in a variable and, by dotted names, in its structures."""
-    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
-        value = value.ravel()[0]
-    fields = getattr(getattr(value, "dtype", None), "names", None)
-    if fields is not None:
-        for field in fields:
-            yield from _arrays(value[field], f"{name}.{field}")
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim == 2 and value.size:
-        yield name, value
 
 
 def _numbers(data: bytes) -> Raster:
