@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.depth import DepthError, whole_numbers
 from unet_segmentation.samples.decoding import Note, Raster, UnreadableError, pixel_sha256, read_raster
 from unet_segmentation.storage import Storage
 
 if TYPE_CHECKING:
     from unet_segmentation.parameters.preparation import ImageParameters
 
-__all__ = ["DecodedImage", "UnreadableError", "coloured", "pixel_sha256", "read_image", "read_roi", "whole_numbers"]
+__all__ = ["DecodedImage", "UnreadableError", "coloured", "pixel_sha256", "read_image", "read_roi"]
 
 CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is told
-AT_ONCE = 2**20  # values that are mapped in one go, so that memory stays flat
-COUNTED = 10**6  # values of which percentiles are taken
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,10 @@ def read_image(storage: Storage, path: str, images: ImageParameters) -> DecodedI
     """
     raster = read_raster(storage, path)
     pixels, notes = _chosen_bands(raster, images)
-    pixels, clipped = whole_numbers(pixels, images.range)
+    try:
+        pixels, clipped = whole_numbers(pixels, images.range)
+    except DepthError as error:
+        raise UnreadableError(str(error), error.kind) from None
     if clipped > CLIPPED_SHARE:
         notes += (
             ("clipped_range", f"{clipped:.1%} of the values lie outside images.range {list(images.range or ())}"),
@@ -97,8 +99,16 @@ def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
         colours[: len(raster.palette)] = raster.palette[:, :bands]  # beyond its end is black, as viewers show it
         return colours[pixels]
     if raster.alpha and not alpha:
-        return pixels[:, :, 0] if pixels.shape[2] == 2 else np.ascontiguousarray(pixels[:, :, :-1])
+        return _without_alpha(pixels)
     return pixels
+
+
+def _without_alpha(pixels: NDArray) -> NDArray:
+    if pixels.shape[2] == 4 and pixels.dtype in (np.uint8, np.uint16):
+        import cv2
+
+        return cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)  # several times as fast as copying a view
+    return pixels[:, :, 0] if pixels.shape[2] == 2 else np.ascontiguousarray(pixels[:, :, :-1])
 
 
 def _chosen_bands(raster: Raster, images: ImageParameters) -> tuple[NDArray, tuple[Note, ...]]:
@@ -114,54 +124,3 @@ def _chosen_bands(raster: Raster, images: ImageParameters) -> tuple[NDArray, tup
             )
         pixels = np.ascontiguousarray(pixels[:, :, images.bands])
     return pixels, (("alpha_dropped", "transparency is not used"),) if has_alpha and not keep else ()
-
-
-def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[NDArray, float]:
-    """Give numbers of any type as uint8 or uint16: the same for files that are prepared and arrays that are predicted.
-
-    uint8 and uint16 stay as they are. Everything else is mapped linearly, `value_range` to 0 and 65535, and clipped;
-    without a range, whole numbers within 0..65535 are taken as they are.
-
-    Args:
-        pixels: of any shape.
-        value_range: what becomes black and white.
-
-    Returns:
-        uint8 or uint16 in the machine's byte order, and the share of the values that were clipped.
-
-    Raises:
-        UnreadableError: NaN or infinite values (`not_finite`); a range is needed (`no_range`): the message says what
-            was found.
-    """
-    dtype = pixels.dtype
-    if dtype in (np.uint8, np.uint16):
-        return pixels.astype(dtype.newbyteorder("="), copy=False), 0.0
-    if dtype.kind not in "biuf":
-        raise UnreadableError(f"holds {dtype} values, which are no pixels")
-    if dtype.kind == "f" and (odd := int(pixels.size - np.isfinite(pixels).sum())):
-        raise UnreadableError(f"holds NaN or infinite values in {odd} of {pixels.size} places", "not_finite")
-    if value_range is not None:
-        return _mapped(pixels, *value_range)
-    if dtype.kind != "f" and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16), 0.0
-    some = pixels.ravel()[:: pixels.size // COUNTED + 1].astype(np.float64)
-    low, high = np.percentile(some, [0.1, 99.9])
-    raise UnreadableError(
-        f"holds {dtype.newbyteorder('=')} values from {pixels.min():.6g} to {pixels.max():.6g}, 99.8% of them from "
-        f"{low:.6g} (0.1 percentile) to {high:.6g} (99.9 percentile)",
-        "no_range",
-    )
-
-
-def _mapped(pixels: NDArray, low: float, high: float) -> tuple[NDArray[np.uint16], float]:
-    """Map in double precision, so that float16 and float64 holding equal values give equal pixels."""
-    given = np.ascontiguousarray(pixels).ravel()
-    mapped = np.empty(given.shape, np.uint16)
-    clipped = 0
-    for start in range(0, given.size, AT_ONCE):
-        part = given[start : start + AT_ONCE].astype(np.float64)
-        clipped += int(((part < low) | (part > high)).sum())
-        part -= low
-        part *= 65535 / (high - low)
-        mapped[start : start + AT_ONCE] = np.rint(np.clip(part, 0, 65535, out=part), out=part)
-    return mapped.reshape(pixels.shape), clipped / max(1, given.size)
