@@ -24,7 +24,7 @@ class DepthError(Exception):
 def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[NDArray, float]:
     """Give numbers of any type as uint8 or uint16: the same for files that are prepared and arrays that are predicted.
 
-    uint8 and uint16 stay as they are. Everything else is mapped linearly, `value_range` to 0 and 65535, and clipped;
+    uint8 and uint16 stay as they are, one bit becomes 0 and 255. Everything else is mapped linearly, `value_range` to 0 and 65535, and clipped;
     without a range, whole numbers within 0..65535 are taken as they are.
 
     Args:
@@ -38,10 +38,12 @@ def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> t
         DepthError: NaN or infinite values (`not_finite`); a range is needed (`no_range`): the message says what
             was found.
     """
-    dtype = pixels.dtype
+    dtype = pixels.dtype.newbyteorder("=")
     if dtype in (np.uint8, np.uint16):
-        return pixels.astype(dtype.newbyteorder("="), copy=False), 0.0
-    if dtype.kind not in "biuf":
+        return pixels.astype(dtype, copy=False), 0.0
+    if dtype == bool:
+        return pixels.astype(np.uint8) * np.uint8(255), 0.0
+    if dtype.kind not in "iuf":
         raise DepthError(f"holds {dtype} values, which are no pixels", "unreadable_image")
     if dtype.kind == "f" and (odd := int(pixels.size - np.isfinite(pixels).sum())):
         raise DepthError(f"holds NaN or infinite values in {odd} of {pixels.size} places", "not_finite")
@@ -52,7 +54,7 @@ def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> t
     some = pixels.ravel()[:: pixels.size // COUNTED + 1].astype(np.float64)
     low, high = np.percentile(some, [0.1, 99.9])
     raise DepthError(
-        f"holds {dtype.newbyteorder('=')} values from {pixels.min():.6g} to {pixels.max():.6g}, 99.8% of them from "
+        f"holds {dtype} values from {pixels.min():.6g} to {pixels.max():.6g}, 99.8% of them from "
         f"{low:.6g} (0.1 percentile) to {high:.6g} (99.9 percentile)",
         "no_range",
     )

@@ -162,8 +162,10 @@ def explained() -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into `UnreadableError`."""
     try:
         yield
-    except (UnreadableError, MemoryError):
+    except UnreadableError:
         raise
+    except MemoryError:  # decoders raise it themselves at what a damaged header asks for
+        raise UnreadableError("is damaged, or needs more memory than there is") from None
     except Exception as error:
         kind = type(error).__name__
         if kind == "UnidentifiedImageError":
@@ -365,6 +367,7 @@ def _check_whole(frame: TiffPage, stream: IO[bytes]) -> None:
         raise UnreadableError("is truncated: its data reach beyond its end")
     rows, columns = frame.chunks[:2] if frame.is_tiled else (frame.rowsperstrip, frame.imagewidth)
     rows, columns = max(1, min(rows, frame.imagelength)), max(1, columns)
+    _check_size(rows, columns, bands=bands, itemsize=frame.dtype.itemsize)  # a tile may be larger than the image
     wanted = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
     wanted *= frame.samplesperpixel if frame.planarconfig == 2 and frame.samplesperpixel > 1 else 1
     if len(frame.dataoffsets) < wanted:
