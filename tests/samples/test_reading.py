@@ -135,8 +135,8 @@ def test_many_bands(tmp_path, bands, planar, dtype):
     pixels = picture(channels=bands, dtype=np.uint8 if dtype == "uint8" else np.uint16)
     written = pixels if planar == "contig" else np.moveaxis(pixels, 2, 0)
     options = {"photometric": "minisblack", "planarconfig": planar, "byteorder": dtype[0] if dtype[0] in "<>" else "<"}
-    for compression in (None, "deflate", "lzw"):
-        tifffile.imwrite(tmp_path / "a.tif", written, compression=compression, **options)
+    for layout in ({}, {"compression": "deflate"}, {"compression": "lzw", "tile": (16, 16)}):
+        tifffile.imwrite(tmp_path / "a.tif", written, **layout, **options)
         decoded = read(tmp_path / "a.tif")
         np.testing.assert_array_equal(decoded.pixels, pixels)
         assert decoded.pixels.dtype == pixels.dtype

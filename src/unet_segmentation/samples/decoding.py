@@ -365,9 +365,11 @@ def _check_whole(frame: TiffPage, stream: IO[bytes]) -> None:
     parts = [(offset, count) for offset, count in zip(frame.dataoffsets, frame.databytecounts, strict=False) if count]
     if any(offset + count > end for offset, count in parts):
         raise UnreadableError("is truncated: its data reach beyond its end")
-    rows, columns = frame.chunks[:2] if frame.is_tiled else (frame.rowsperstrip, frame.imagewidth)
-    rows, columns = max(1, min(rows, frame.imagelength)), max(1, columns)
-    _check_size(rows, columns, bands=bands, itemsize=frame.dtype.itemsize)  # a tile may be larger than the image
+    if frame.is_tiled:
+        rows, columns = max(1, frame.tilelength), max(1, frame.tilewidth)
+        _check_size(rows, columns, bands=bands, itemsize=frame.dtype.itemsize)  # a tile may be larger than the image
+    else:
+        rows, columns = max(1, min(frame.rowsperstrip, frame.imagelength)), max(1, frame.imagewidth)
     wanted = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
     wanted *= frame.samplesperpixel if frame.planarconfig == 2 and frame.samplesperpixel > 1 else 1
     if len(frame.dataoffsets) < wanted:

@@ -27,7 +27,7 @@ from unet_segmentation.storage import Storage
 LUMINANCE = np.array([299, 587, 114])  # ITU-R BT.601, as everywhere a colour becomes grey
 MOST_VALUES = 256  # of one file that are reported
 GHOSTS = 3  # different values at least
-GHOST_SHARE = 0.5  # of the pixels at most
+GHOST_SHARE = 0.7  # of the pixels at most; more of them, and it is no mask but a photograph
 GHOST_CORES = 0.2  # share of ghosts at most whose four neighbours have the same value
 EXACT_COUNTS = 2**24  # OpenCV counts in single precision
 
