@@ -61,12 +61,13 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
     Args:
         network: the parameters.
         classes: names of the classes, in the order of their ids.
-        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units.
+        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``range`` and
+            ``bands`` as ``images`` declares them, if it does.
 
     Returns:
         ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
-        (null where the architecture has no such thing), ``in_channels, classes, mean, std``, ``parameters`` (how
-        many) and ``multiple`` (what height and width of the input must be divisible by).
+        (null where the architecture has no such thing), ``in_channels, classes, mean, std, range, bands``,
+        ``parameters`` (how many) and ``multiple`` (what height and width of the input must be divisible by).
 
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
@@ -84,6 +85,8 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
         "classes": list(classes),
         "mean": [float(value) for value in profile["mean"]],
         "std": [float(value) for value in profile["std"]],
+        "range": profile.get("range"),
+        "bands": profile.get("bands"),
     }
     specification |= _describe_paper(network) if network.architecture.lower() == PAPER_UNET else _describe_smp(network)
     skeleton = _skeleton(specification)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unet_segmentation.depth import DepthError, whole_numbers
 from unet_segmentation.errors import DataError, ResourceError
 from unet_segmentation.parameters.evaluation import InferenceParameters
 
@@ -34,6 +35,7 @@ class Predictor:
     Attributes:
         classes: names of the classes, in the order of their ids.
         channels: number of channels that images must have.
+        value_range: of images that do not hold uint8 or uint16, as when they were prepared.
         device: where the network runs.
     """
 
@@ -45,6 +47,7 @@ class Predictor:
         classes: Sequence[str],
         channels: int,
         multiple: int = 32,
+        value_range: tuple[float, float] | None = None,
         accelerator: Accelerator = "auto",
     ) -> None:
         """Put a network on its device.
@@ -55,12 +58,15 @@ class Predictor:
             classes: names of the classes.
             channels: number of channels that images must have.
             multiple: sides of what the network takes must be multiples of it.
+            value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or
+                uint16.
             accelerator: `auto` takes a GPU where there is one.
 
         Raises:
             ResourceError: the accelerator is not there.
         """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
+        self.value_range = value_range
         self.device = _device(accelerator)
         self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -87,6 +93,7 @@ class Predictor:
             classes=specification["classes"],
             channels=specification["in_channels"],
             multiple=specification["multiple"],
+            value_range=specification.get("range"),  # models of older versions have none
             accelerator=accelerator,
         )
 
@@ -94,7 +101,9 @@ class Predictor:
         """Give the most probable class of every pixel.
 
         Args:
-            image: (height, width, channels) uint8 or uint16; (height, width) where the network takes one channel.
+            image: (height, width, channels) uint8 or uint16, the bands that the network was trained on; (height,
+                width) where it takes one channel. Numbers of other types are mapped as `images.range` said for
+                training (see `depth.whole_numbers`).
 
         Returns:
             (height, width) class ids.
@@ -146,8 +155,13 @@ class Predictor:
         image = image[..., None] if image.ndim == 2 else image
         if image.ndim != 3 or 0 in image.shape:
             raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")
-        if image.dtype not in (np.uint8, np.uint16):
-            raise DataError(f"An image must hold uint8 or uint16 pixels; this one holds {image.dtype}.")
+        try:
+            image, _ = whole_numbers(image, self.value_range)
+        except DepthError as error:
+            raise DataError(
+                f"An image must hold uint8 or uint16 pixels, or images.range must say how others are mapped; this one "
+                f"{error}."
+            ) from None
         if image.shape[2] != self.channels:
             raise DataError(
                 f"The network was trained on images of {_kind(self.channels)}; this one has {_kind(image.shape[2])}. "

@@ -317,30 +317,22 @@ def _inspect_mask(
     if not files:
         found("missing_mask", sample["image"], "has no mask")
         return None
-    if len(files) > 1 and not _means_several(declaration):
-        found("several_masks", sample["image"], f"has {len(files)} masks: {', '.join(files[:3])}")
-        return None
     labels = [declaration.layout.label(file) for file in files]
     size = (row["height"], row["width"])
     try:
         mask = decode_masks(storage, files, labels, declaration.masks, declaration.classes, sample["image"], size)
     except UnreadableError as error:
-        found("unreadable_mask" if error.kind == "unreadable_image" else error.kind, error.file or files[0], str(error))
+        found(error.kind, files[0], str(error))
         return None
     except EncodingError as error:
         listing = f": {_listing(error.values)}" if error.values else ""
-        found(error.kind, error.file or files[0], f"{error}{listing}", error.values)
+        found(error.kind, files[0], f"{error}{listing}", error.values)
         return None
     for kind, message in mask.notes:
         found(kind, files[0], message)
     if mask.undeclared:
         found(mask.undeclared_kind, files[0], _listing(mask.undeclared), mask.undeclared)
     return mask
-
-
-def _means_several(declaration: Declaration) -> bool:
-    masks = declaration.masks
-    return masks.join or masks.encoding == "instances" or "{class}" in (declaration.layout.masks or "")
 
 
 def _compare_sizes(
