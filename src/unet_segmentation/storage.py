@@ -169,7 +169,15 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     for entry in ordered:
         if not is_data(entry.name):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
         else:
             yield f"{prefix}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder; a link to itself is none, but a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

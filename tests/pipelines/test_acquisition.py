@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import yaml
 
-from tests.sources.conftest import PAIRS, Site, site, tarred, zipped
+from tests.sources.conftest import PAIRS, Site, put, site, tarred, zipped
 from unet_segmentation.errors import DataError, ProjectError, SourceError
 from unet_segmentation.parameters import GeneratorParameters, SourceParameters, validate_parameters
 from unet_segmentation.pipelines.acquisition import nodes
 from unet_segmentation.sources.content import content_sha256
 
-__all__ = ["site"]  # the fixture
+__all__ = ["put", "site"]  # the fixtures
 
 LAYOUT = {"images": "top/images/{id}.png", "masks": "top/masks/{id}.png", "timeout_seconds": 0.3, "retries": 0}
 CONTENT = content_sha256({path: hashlib.sha256(body).hexdigest() for path, body in PAIRS.items()})
@@ -299,6 +303,98 @@ def test_the_layouts_of_the_built_in_problems(problem: str, root: Path, site: Si
     assert (table["masks"].str.len() == 1).all()
 
 
+def indexed(folder: object, **source: object) -> pd.DataFrame:
+    parameters = SourceParameters.model_validate({**LAYOUT, "folder": str(folder), **source})
+    return nodes.index({"root": str(folder)}, parameters)
+
+
+def index_refused(folder: object, **source: object) -> str:
+    with pytest.raises(DataError) as refusal:
+        indexed(folder, **source)
+    return str(refusal.value)
+
+
+def test_an_official_split_by_lists(put: Callable[[str, bytes], Path], tmp_path: Path) -> None:
+    for name, body in PAIRS.items():
+        put(name, body)
+    put("top/trainval.txt", b"\xef\xbb\xbf# id class\r\na 1 1 1\r\n")
+    lists = {"train": "*/trainval.txt", "test": ["c.png"]}
+    table = indexed(tmp_path, lists=lists)
+    assert dict(zip(table["sample_id"], table["split"], strict=True)) == {"a": "train", "c": "test"}
+    table = indexed(tmp_path, lists=lists, unlisted="train")
+    assert list(table["split"]) == ["train", "train", "test"]
+    message = index_refused(tmp_path, lists={"train": "trainval.txt"})
+    assert "matches source.lists.train 'trainval.txt'. Files like it: top/trainval.txt." in message
+    put("top/binary.txt", b"\xff\x00\x01")
+    assert "top/binary.txt is no text in UTF-8" in index_refused(tmp_path, lists={"train": "top/binary.txt"})
+
+
+def test_groups_and_splits_by_a_table(
+    put: Callable[[str, bytes], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, body in PAIRS.items():
+        put(f"data/{name}", body)
+    put("project/pyproject.toml", b"[tool.kedro]\npackage_name = 'x'\n")
+    put("project/tables/mine.csv", b"file,who,set\na.png,007,train\nb.png,007,train\nc.png,NA,test\n")
+    put("data/meta.tsv", b"id\twho\na\t1\nb\t2\nc\t1\n")
+    (tmp_path / "project" / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "project" / "sub")
+    table = indexed(tmp_path / "data", table={"file": "tables/mine.csv", "id": "file", "group": "who", "split": "set"})
+    assert list(table["group"]) == ["007", "007", "NA"]
+    assert list(table["split"]) == ["train", "train", "test"]
+    table = indexed(tmp_path / "data", table={"file": "*.tsv", "group": "who"})
+    assert list(table["group"]) == ["1", "2", "1"]
+    assert list(table["split"]) == [None, None, None]
+    message = index_refused(tmp_path / "data", table={"file": "meta.csv", "group": "who"})
+    assert "matches source.table.file 'meta.csv'" in message
+    assert "meta.tsv has no column 'whom'" in index_refused(tmp_path / "data", table={"file": "*.tsv", "group": "whom"})
+
+
+def test_the_pages_of_a_stack_are_samples(put: Callable[[str, bytes], Path], tmp_path: Path) -> None:
+    def stack(pages: int) -> bytes:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, np.zeros((pages, 8, 8), np.uint8), photometric="minisblack")
+        return stream.getvalue()
+
+    put("x/train-volume.tif", stack(12))
+    put("x/train-labels.tif", stack(11))
+    put("x/test-volume.tif", stack(1)[:20])
+    layout = {"images": "**/{split}-volume.tif#{page}", "masks": "**/{split}-labels.tif#{page}"}
+    table = indexed(tmp_path, **layout, splits={"train": "train", "test": "test"})
+    assert list(table["image"]) == ["x/test-volume.tif#0", *(f"x/train-volume.tif#{page}" for page in range(12))]
+    assert list(table["masks"]) == [[], *([f"x/train-labels.tif#{page}"] for page in range(11)), []]
+    assert list(table["sample_id"])[:3] == ["test-000", "train-000", "train-001"]
+    assert set(table["split"]) == {"train", "test"}
+
+
+def test_a_folder_on_a_url(tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    for name, body in {**PAIRS, "top/._x.png": b"", "list.txt": b"a\nb"}.items():
+        system.pipe_file(f"/bucket/own/{name}", body)
+    table = indexed("memory://bucket/own", lists={"train": "list.txt"})
+    assert list(table["image"]) == ["top/images/a.png", "top/images/b.png"]
+    assert "There is no file at all" in index_refused("memory://bucket/empty")
+    assert "cannot be read" in index_refused("s4://bucket/own")
+
+
+def test_the_index_is_stored_and_loaded_as_it_is(put: Callable[[str, bytes], Path], tmp_path: Path) -> None:
+    for name in ("i/ä 'x' \"y\".png", "i/a\n#1.png", "m/a\n#1.png", "m/z.png"):
+        put(name, b"")
+    table = indexed(tmp_path, images="i/{id}.png", masks="m/{id}.png")
+    table.to_parquet(tmp_path / "index.parquet")
+    stored = pd.read_parquet(tmp_path / "index.parquet")
+    stored["masks"] = stored["masks"].map(list)
+    assert stored.to_dict("list") == table.to_dict("list")
+    assert stored["masks"].tolist() == [["m/a\n#1.png"], [], ["m/z.png"]]
+
+
+def test_links_in_a_circle_are_harmless(put: Callable[[str, bytes], Path], tmp_path: Path) -> None:
+    put("i/a.png", b"")
+    (tmp_path / "i" / "again").symlink_to(tmp_path)
+    (tmp_path / "i" / "b.png").symlink_to(tmp_path / "i" / "b.png")  # to itself
+    assert list(indexed(tmp_path, images="i/{id}.png", masks=None)["image"]) == ["i/a.png", "i/b.png"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -316,6 +412,9 @@ def test_the_layouts_of_the_built_in_problems(problem: str, root: Path, site: Si
         ({"archive": "x", "images": "{split}/{id}.png"}, "go together"),
         ({"archive": "x", "masks": "{split}/{id}.png"}, "needs {split} in images"),
         ({"archive": "x", "masks": "top/images/{id}.png"}, "the same glob"),
+        ({"archive": "x", "masks": "{folder}/all.json"}, "masks has {folder}, which needs {id} (or #{page})"),
+        ({"archive": "x", "masks": "{class}.json"}, "masks has {class}, which needs {id} (or #{page})"),
+        ({"archive": "x", "images": "{class}/{id}.png"}, "{class}"),
         ({"archive": "x", "group": "(a)(b)"}, "exactly one group"),
         ({"archive": "x", "group": "(a"}, "no regular expression"),
         (

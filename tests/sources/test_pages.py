@@ -23,9 +23,10 @@ def test_pages_are_counted(name: str, pages: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"bigtiff": True}, {"byteorder": ">"}, {"imagej": True}, {"compression": "zlib"}])
 @pytest.mark.parametrize("shape", [(5, 8, 8), (5, 8, 9, 7)])
 def test_tiffs_of_any_kind_are_counted(options: dict, shape: tuple[int, ...], tmp_path: Path) -> None:
-    bands = {} if "imagej" in options else {"photometric": "minisblack", "planarconfig": "contig"}
-    stack = np.zeros(shape[: 3 if "imagej" in options else 4], np.float32)
-    tifffile.imwrite(tmp_path / "a.tif", stack, **bands, **options)
+    bands = {"planarconfig": "contig"} if len(shape) == 4 else {}
+    if "imagej" in options:  # which knows no bands
+        shape, bands = shape[:3], {}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.float32), photometric="minisblack", **bands, **options)
     assert count_pages(Storage(tmp_path), "a.tif") == 5
 
 
