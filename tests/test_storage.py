@@ -112,7 +112,7 @@ def test_links_in_a_circle_end(folder):
 
 @pytest.mark.parametrize("root", ["/nowhere/at/all", "nosuch://bucket/x"])
 def test_what_cannot_be_reached_is_said(root):
-    with pytest.raises(DataError, match="cannot be read|needs a package"):
+    with pytest.raises(DataError, match=r"cannot be read|needs a package"):
         list(Storage(root).walk())
 
 

@@ -181,9 +181,10 @@ def test_a_run_that_was_killed_goes_on_where_it_was(fabricated, reads, monkeypat
             raise KeyboardInterrupt
         write(folder, results)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(inspection_module, "_write_part", killed)
+    monkeypatch.setattr(inspection_module, "_write_part", killed)
+    with pytest.raises(KeyboardInterrupt):
         fabricated.inspect(threads=1)
+    monkeypatch.setattr(inspection_module, "_write_part", write)
     done = sum(len(PackedSamples(part)) for part in fabricated.packing.glob("parts/*"))
     assert 3 <= done < 30
     reads.clear()

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unet_segmentation.parameters.preparation import ImageParameters, MaskParameters
-from unet_segmentation.samples.encodings import decode_mask
+from unet_segmentation.samples.decoding import Raster
+from unet_segmentation.samples.encodings import decode_raster
 from unet_segmentation.samples.proposing import (
     colour_name,
     propose_joining,
@@ -15,7 +16,6 @@ from unet_segmentation.samples.proposing import (
     propose_range,
     propose_values,
 )
-from unet_segmentation.samples.reading import RawMask
 
 CLASSES = [f"class {number}" for number in range(40)]
 
@@ -97,10 +97,10 @@ def test_every_proposal_declares_every_colour(colours, count, masks):
 @settings(max_examples=100, deadline=None)
 @given(st.sets(st.integers(0, 255), min_size=2, max_size=12), st.integers(2, 6))
 def test_what_is_proposed_decodes(values, count):
-    raw = RawMask(np.array([sorted(values)], np.uint8), None, "", ())
+    raw = Raster(np.array([sorted(values)], np.uint8), "PNG")
     for proposed in readings(values, count):
         if proposed.encoding in ("index", "threshold") and not proposed.offset:
-            assert decode_mask(raw, proposed, CLASSES[:count]).undeclared == {}
+            assert decode_raster(raw, proposed, CLASSES[:count]).undeclared == {}
 
 
 def test_black_and_white_of_two_classes_both_ways():
