@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+import torch
 from PIL import Image, ImageOps
 
 from tests.samples.fabrication import picture
@@ -175,11 +176,22 @@ def test_other_numbers_are_mapped_by_a_range_and_prediction_maps_them_likewise(t
     share = ((pixels.astype(np.float64) < -100) | (pixels.astype(np.float64) > 110)).mean()
     assert f"{share:.1%}" in decoded.notes[0][1]
 
-    predictor = Predictor.__new__(Predictor)
-    predictor.channels, predictor.value_range, predictor.inference = 2, (-100, 110), InferenceParameters()
-    np.testing.assert_array_equal(predictor._checked(pixels), decoded.pixels)
-    deep = decoded.pixels
-    assert predictor._checked(deep) is deep
+    predictor = Predictor(
+        PixelNetwork(),
+        InferenceParameters(),
+        classes=["a", "b"],
+        channels=2,
+        value_range=(-100, 110),
+        accelerator="cpu",
+    )
+    np.testing.assert_array_equal(predictor.probabilities(pixels), predictor.probabilities(decoded.pixels))
+
+
+class PixelNetwork(torch.nn.Module):
+    """Two classes, from the values of the pixel alone."""
+
+    def forward(self, images):
+        return images.float() / 65535
 
 
 def test_a_range_leaves_eight_and_sixteen_bits_alone(tmp_path):

@@ -90,11 +90,14 @@ def decode_masks(
 
     Raises:
         UnreadableError: a file is missing or damaged (`unreadable_mask`), or knows no such image (`missing_mask`).
-        EncodingError: a file is not of the declared kind (`coloured_mask`, `no_palette`), there are several without a
-            declaration that says what that means (`several_masks`), or sizes differ (`size_mismatch`, `turned_mask`).
+        EncodingError: a file is not of the declared kind (`coloured_mask`, `no_palette`), there is none
+            (`missing_mask`), there are several without a declaration that says what that means (`several_masks`), or
+            sizes differ (`size_mismatch`, `turned_mask`).
     """
+    if not paths:
+        raise EncodingError("missing_mask", "has no mask")
     several = masks.join or masks.encoding == "instances" or any(label is not None for label in labels)
-    if len(paths) != 1 and not several:
+    if len(paths) > 1 and not several:
         raise EncodingError("several_masks", f"has {len(paths)} masks")
     layers = (
         _layer(storage, path, label, masks, classes, image, size, several=len(paths) > 1)
