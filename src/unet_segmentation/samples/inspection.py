@@ -30,8 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import remove, whole
+from unet_segmentation.memory import keep_freed_memory
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
-from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_masks
+from unet_segmentation.samples.encodings import DecodedMask, EncodingError, count_values, decode_masks
 from unet_segmentation.samples.findings import Finding, finding, findings_table
 from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter, join_parts
 from unet_segmentation.samples.reading import UnreadableError, pixel_sha256, read_image, read_roi
@@ -40,7 +41,7 @@ from unet_segmentation.samples.signatures import SIGNATURE, signature
 from unet_segmentation.sources.layout import Layout
 from unet_segmentation.storage import Storage
 
-FORMAT = 3  # raise it when the same files and parameters would give other tables or arrays
+FORMAT = 4  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
 TALLIED_VALUES = 1024  # of the whole data set
 PART_SAMPLES = 2048  # at most, in a part; a quarter of it on average
@@ -84,6 +85,7 @@ class Inspected:
     values: dict[str, int]
     image: NDArray | None = None
     ids: NDArray[np.uint8] | None = None
+    signature: np.void | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def _pack_parts(
     """Inspect the samples of these parts in one stream over all cores, and close each part as its last sample comes."""
     begin = time.perf_counter()
     total = sum(part.stop - part.start for part in parts)
+    keep_freed_memory()
     if 0 < total < len(indexed):
         logger.info("%d of %d samples were inspected before", len(indexed) - total, len(indexed))
     items = ((part, sample) for part in parts for sample in _samples(indexed.iloc[part.start : part.stop]))
@@ -195,7 +198,7 @@ def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
             _count(tally, result.values)
             if result.image is not None and result.ids is not None:
                 packed.add(result.row["sample_id"], result.image, result.ids)
-                signatures.append(signature(result.image, result.ids))
+                signatures.append(result.signature)
         np.save(folder / "signatures.npy", np.array(signatures, SIGNATURE))
         (folder / "values.json").write_text(json.dumps(tally), encoding="utf-8")
         findings_table(findings).to_parquet(folder / "findings.parquet")
@@ -215,7 +218,6 @@ COLUMNS = {
     "dtype": "string",
     "image_sha256": "string",
     "mask_sha256": "string",
-    "pixel_sha256": "string",
     "channel_mean": "list of float64",
     "channel_std": "list of float64",
     "minimum": "int64",
@@ -223,7 +225,11 @@ COLUMNS = {
     "class_pixels": "list of int64",
     "ignored_pixels": "int64",
 }
-"""Columns of the inspected table and their types in the file. A file that could not be read has 0, "" or []."""
+"""Columns of the tables of parts and their types. A file that could not be read has 0, "" or [].
+
+The inspected table has one more: `pixel_key`, the same text where the decoded pixels of two images are the same; empty
+for a sample that has an error.
+"""
 
 
 def _write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -261,7 +267,7 @@ def inspect_sample(sample: dict[str, Any], storage: Storage, declaration: Declar
     _measure_mask(sample, mask, ids, row, found)
     if any(entry.severity == "error" for entry in findings):
         return Inspected(row, findings, mask.values)
-    return Inspected(row, findings, mask.values, image, ids)
+    return Inspected(row, findings, mask.values, image, ids, signature(image, ids))
 
 
 def read_again(
@@ -375,7 +381,7 @@ def _measure_mask(
     found: Callable[..., None],
 ) -> None:
     classes = len(row["class_pixels"])
-    counts = np.bincount(ids.ravel(), minlength=IGNORED + 1)
+    counts = count_values(ids)
     ignored = int(counts[IGNORED])
     row.update(mask_sha256=mask.sha256, class_pixels=counts[:classes].tolist(), ignored_pixels=ignored)
     file = sample["masks"][0]
@@ -408,7 +414,6 @@ def measure_image(pixels: NDArray) -> dict[str, Any]:
         "width": width,
         "channels": channels,
         "dtype": pixels.dtype.name,
-        "pixel_sha256": pixel_sha256(pixels),
         "channel_mean": mean,
         "channel_std": deviation,
         "minimum": int(low),
@@ -434,11 +439,30 @@ def _join(
         _count(tally, json.loads((part / "values.json").read_text(encoding="utf-8")))
     packed = join_parts(folder, parts)
     found = [part_findings for part in parts if len(part_findings := _table(part / "findings.parquet"))]
-    more = summarise(inspected, declaration.classes, inspection, tally)
     with _joined_signatures(folder / "signatures.npy", parts, len(packed)) as signatures:
+        inspected["pixel_key"] = inspected["sample_id"].map(pixel_keys(packed, signatures)).fillna("")
+        more = summarise(inspected, declaration.classes, inspection, tally)
         more += resembling(packed, inspected, signatures, inspection)
     inspected.to_parquet(folder / "inspected.parquet")
     pd.concat([*found, findings_table(more)]).to_parquet(folder / "findings.parquet")
+
+
+def pixel_keys(packed: PackedSamples, signatures: NDArray) -> dict[str, str]:
+    """Name the pixels of every image: the same name where they are the same.
+
+    The same pixels have the same signature. So only images that share theirs with another one are read (from where
+    they are packed, not decoded) and hashed; hashing all of them would take half as long as decoding them.
+
+    Args:
+        packed: the samples.
+        signatures: of them, in their order.
+    """
+    names = [hashlib.sha256(record.tobytes()).hexdigest()[:32] for record in signatures]
+    times = Counter(names)
+    keys = {}
+    for sample_id, name in zip(packed.sample_ids, names, strict=True):
+        keys[sample_id] = name if times[name] == 1 else pixel_sha256(packed.image(sample_id))
+    return keys
 
 
 @contextmanager
@@ -478,7 +502,7 @@ def summarise(
         message = ", ".join(f"{count} images of {dtype}" for dtype, count in depths.items())
         findings.append(finding("mixed_depths", message))
     findings += _compare_channels(inspected, readable["channels"].value_counts())
-    findings += _same_pixels(readable)
+    findings += _same_pixels(inspected[inspected["pixel_key"] != ""])
     findings.append(finding("mask_values", _listing(tally), values=_most(tally, TALLIED_VALUES)))
     pixels = np.zeros(len(classes), np.int64)
     for counts in inspected["class_pixels"]:
@@ -506,15 +530,14 @@ def _compare_channels(inspected: pd.DataFrame, channels: pd.Series) -> Iterator[
         yield finding("mixed_channels", ", ".join(f"{n} images with {count} channels" for count, n in channels.items()))
 
 
-def _same_pixels(readable: pd.DataFrame) -> Iterator[Finding]:
-    copies = readable[readable["pixel_sha256"].duplicated(keep=False)]
+def _same_pixels(usable: pd.DataFrame) -> Iterator[Finding]:
+    copies = usable[usable["pixel_key"].duplicated(keep=False)]
     if copies.empty:
         return
     yield finding("same_pixels", f"{len(copies)} images occur more than once: kept in one group each")
-    for _, same in copies.groupby("pixel_sha256"):
+    for _, same in copies.groupby("pixel_key"):
         first = same.iloc[0]
-        masked = same[(same["mask_sha256"] != first["mask_sha256"]) & (same["mask_sha256"] != "")]
-        for _, other in masked.iterrows() if first["mask_sha256"] else ():
+        for _, other in same[same["mask_sha256"] != first["mask_sha256"]].iterrows():
             yield finding(
                 "same_image_other_mask",
                 f"shows the same as {first['image']}, with another mask",
@@ -539,7 +562,7 @@ def resembling(
     table = inspected.set_index("sample_id")
     files = table["image"].reindex(ids).tolist()
     masks = table["masks"].reindex(ids)
-    pixels = pd.factorize(table["pixel_sha256"].reindex(ids))[0]
+    pixels = pd.factorize(table["pixel_key"].reindex(ids))[0]
     everything = np.arange(len(signatures))
     findings = [
         finding(
@@ -578,7 +601,7 @@ def _note(
 def _nothing(classes: int) -> dict[str, Any]:
     """Give the columns of a sample that could not be read."""
     numbers = dict.fromkeys(["height", "width", "channels", "minimum", "maximum", "ignored_pixels"], 0)
-    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256", "pixel_sha256"], "")
+    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256"], "")
     return numbers | texts | {"channel_mean": [], "channel_std": [], "class_pixels": [0] * classes}
 
 
