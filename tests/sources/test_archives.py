@@ -17,7 +17,7 @@ import pytest
 from tests.sources.conftest import PAIRS, tarred, zipped
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.sources import archives, content
-from unet_segmentation.sources.archives import check_archive, file_digest, opened, unpack_all
+from unet_segmentation.sources.archives import Parcel, check_archive, file_digests, opened, unpack_all
 from unet_segmentation.sources.content import archive_content_sha256, combined, content_sha256
 from unet_segmentation.sources.layout import Layout
 
@@ -32,7 +32,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def unpacked(archive: Path, tmp_path: Path) -> dict[str, bytes]:
     target = tmp_path / "inside" / "target"
     target.mkdir(parents=True)
-    unpack_all([archive], target, LAYOUT.uses)
+    unpack_all([Parcel(archive)], target, LAYOUT.uses)
     return tree(target)
 
 
@@ -134,7 +134,7 @@ def test_hostile_archives_are_refused_before_anything_is_written(kind: str, put:
     target = tmp_path / "deep" / "target"
     target.mkdir(parents=True)
     with pytest.raises(SourceError) as refusal:
-        unpack_all([archive], target, LAYOUT.uses)
+        unpack_all([Parcel(archive)], target, LAYOUT.uses)
     assert words in str(refusal.value)
     assert str(archive) in str(refusal.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
@@ -233,11 +233,11 @@ def test_several_archives_share_a_folder(put: Put, tmp_path: Path) -> None:
     masks = {**{name: body for name, body in PAIRS.items() if "masks" in name}, "README": b"of the masks"}
     first, second = put("i.zip", zipped(images)), put("m.tar.gz", tarred(masks, "w:gz"))
     (tmp_path / "x").mkdir()
-    unpack_all([first, second], tmp_path / "x", LAYOUT.uses)
+    unpack_all([Parcel(first), Parcel(second)], tmp_path / "x", LAYOUT.uses)
     assert tree(tmp_path / "x") == {**PAIRS, "README": b"of the images"}
     (tmp_path / "y").mkdir()
     with pytest.raises(SourceError, match=r"i2.zip holds 'top/images/a.png', which stands in the way"):
-        unpack_all([first, put("i2.zip", zipped(images))], tmp_path / "y", LAYOUT.uses)
+        unpack_all([Parcel(first), Parcel(put("i2.zip", zipped(images)))], tmp_path / "y", LAYOUT.uses)
 
 
 def test_a_full_disk_is_no_damage(put: Put) -> None:
@@ -247,8 +247,11 @@ def test_a_full_disk_is_no_damage(put: Put) -> None:
 
 def test_hashes_of_files(put: Put) -> None:
     path = put("x", b"abc")
-    assert file_digest(path) == hashlib.sha256(b"abc").hexdigest()
-    assert file_digest(path, "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert file_digests(path, ["sha256", "sha1", "md5"]) == {
+        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "sha1": "a9993e364706816aba3e25717850c26c9cd0d89d",
+        "md5": "900150983cd24fb0d6963f7d28e17f72",
+    }
 
 
 def test_the_hash_can_be_asked_for(put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

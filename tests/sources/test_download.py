@@ -9,7 +9,8 @@ import pytest
 from tests.sources.conftest import PAIRS, Site, tarred, zipped
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.sources import download
-from unet_segmentation.sources.download import archive_name, fetch, local_path, shown
+from unet_segmentation.sources.addresses import archive_name, local_path, shown
+from unet_segmentation.sources.download import Download, Network, fetch_all
 
 BODY = zipped(PAIRS)
 
@@ -17,6 +18,10 @@ BODY = zipped(PAIRS)
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "archives" / "a.zip"
+
+
+def fetch(url: str, target: Path, **network: float) -> None:
+    fetch_all([Download([url], target)], Network(**network))  # type: ignore[arg-type]
 
 
 def refused(url: str, target: Path, **more: float) -> str:
