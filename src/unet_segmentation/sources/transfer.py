@@ -214,6 +214,7 @@ def _receive(url: str, response: requests.Response, partial: Partial, bar: Bar, 
             if stop.is_set():
                 raise StoppedError
             output.write(chunk)
+            output.flush()  # so that a run that is killed leaves all that has come
             bar.advance(len(chunk))
     if total is not None and partial.size != total:
         raise PassingError(f"the connection broke after {partial.size} of {total} bytes")
