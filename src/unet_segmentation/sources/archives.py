@@ -360,7 +360,7 @@ def _zip_members(where: str, archive: zipfile.ZipFile) -> Iterator[Member]:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise _refused(where, info.filename, "is a symbolic link" if kind == stat.S_IFLNK else "is a special file")
-        if info.is_dir() or _is_junk(name):
+        if _is_junk(name) or info.is_dir():  # in this order: is_dir fails at an empty name
             continue
         if info.flag_bits & 1:
             raise _refused(where, info.filename, "is encrypted; unpack the archive by hand and use source.folder")
