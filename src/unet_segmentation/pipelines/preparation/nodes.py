@@ -100,6 +100,7 @@ def audit(
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
     verdict = judging.audit_verdict(inspected, findings, classes, masks, inspection)
+    logger.info("Audit: %s", verdict["status"])
     for message in verdict["messages"]:
         if message.startswith("warning: "):
             logger.warning(message.removeprefix("warning: "))
