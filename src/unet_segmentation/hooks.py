@@ -16,6 +16,7 @@ from kedro.framework.hooks import hook_impl
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, project_error
+from unet_segmentation.memory import give_back_memory
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class ConsoleHooks:
         seconds = time.perf_counter() - self._started.pop(node.name)
         if seconds >= WORTH_SAYING:
             log.info("%s %s took %s", " " * (2 * len(str(self._total)) + 1), node.name, duration(seconds))
+        give_back_memory()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
