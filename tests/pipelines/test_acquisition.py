@@ -533,6 +533,9 @@ def test_groups_and_splits_by_a_table(
     table = indexed(tmp_path / "data", table={"file": "tables/mine.csv", "id": "file", "group": "who", "split": "set"})
     assert list(table["group"]) == ["007", "007", "NA"]
     assert list(table["split"]) == ["train", "train", "test"]
+    put("project/tables/latin.csv", "id,who\na,ä\n".encode("latin-1"))
+    message = index_refused(tmp_path / "data", table={"file": "tables/latin.csv", "group": "who"})
+    assert "latin.csv is no text in UTF-8" in message
     table = indexed(tmp_path / "data", table={"file": "*.tsv", "group": "who"})
     assert list(table["group"]) == ["1", "2", "1"]
     assert list(table["split"]) == [None, None, None]

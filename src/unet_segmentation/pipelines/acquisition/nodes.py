@@ -181,11 +181,11 @@ def _lists(source: SourceParameters, storage: Storage, paths: list[str]) -> tupl
 
 def _table(file: str, storage: Storage, paths: list[str]) -> tuple[str, str]:
     """Find the table among the files of the data set, else in the project, and read it."""
-    from unet_segmentation.sources.official import decoded, find_file, read_text
+    from unet_segmentation.sources.official import find_file, read_text
 
     own = _own_path(Path(file).expanduser())
     if own.is_file() and file not in paths:
-        return str(own), decoded(own.read_bytes(), str(own))
+        return str(own), read_text(Storage(own.parent), own.name)
     found = find_file(paths, file, "source.table.file", str(storage))
     return found, read_text(storage, found)
 
