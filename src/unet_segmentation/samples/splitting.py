@@ -272,10 +272,8 @@ class _Memory:
 
     def _read(self) -> pd.Series:
         try:
-            table = pd.read_csv(
-                self.file, dtype=str, keep_default_na=False, encoding_errors="surrogateescape", lineterminator="\n"
-            )
-        except (ValueError, pd.errors.ParserError) as error:
+            table = pd.read_csv(self.file, dtype=str, keep_default_na=False, lineterminator="\n")
+        except ValueError as error:  # pandas' own errors are such, too
             raise self._damaged(str(error)) from None
         if list(table.columns) != ["sample_id", "side"]:
             raise self._damaged("it does not have the columns sample_id and side")
@@ -307,7 +305,7 @@ class _Memory:
         all_sides = pd.concat([gone, now]).sort_index()
         table = pd.DataFrame({"sample_id": all_sides.index, "side": np.array(self.names)[all_sides.to_numpy()]})
         with whole(self.file) as temporary:
-            table.to_csv(temporary, index=False, errors="surrogateescape", lineterminator="\n")
+            table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _known_sides(
