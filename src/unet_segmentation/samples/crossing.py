@@ -22,7 +22,7 @@ def official_crossings(samples: pd.DataFrame, official: pd.Series, block: pd.Ser
         official: by sample, the official split or None.
         block: by sample, the name of its spatial block.
     """
-    ranks = official.map(_RANKS).fillna(-1).to_numpy(dtype=np.int64)
+    ranks = np.array([_RANKS.get(name, -1) for name in official], dtype=np.int64)
     ids, files = samples["sample_id"].to_numpy(), samples["image"].to_numpy()
     found: dict[int, Finding] = {}
     for keys in image_keys(samples):
@@ -101,15 +101,15 @@ def near_identical_pairs(samples: pd.DataFrame, pairs: pd.DataFrame | None) -> l
     """
     if pairs is None or pairs.empty:
         return []
-    table = samples.set_index("sample_id")
-    one, two = (table["split"].reindex(pairs[column]).to_numpy(dtype=object) for column in ("sample_id", "other"))
-    differ = pairs[(one != two) & pd.notna(one) & pd.notna(two)]
+    splits = dict(zip(samples["sample_id"], samples["split"], strict=True))
+    files = dict(zip(samples["sample_id"], samples["image"], strict=True))
     findings = []
-    for pair in differ[["sample_id", "other"]].itertuples(index=False, name=None):
-        first, second = sorted(pair, key=lambda sample_id: _RANKS[table.at[sample_id, "split"]])
-        message = (
-            f"in {table.at[first, 'split']}, looks like {table.at[second, 'image']} in {table.at[second, 'split']}"
+    for pair in zip(pairs["sample_id"], pairs["other"], strict=True):
+        if len({splits.get(sample_id) for sample_id in pair} - {None}) < 2:
+            continue
+        first, second = sorted(pair, key=lambda sample_id: _RANKS[splits[sample_id]])
+        message = f"in {splits[first]}, looks like {files[second]} in {splits[second]}"
+        findings.append(
+            finding("near_identical_across_splits", message, sample_id=first, file=files[first], other=second)
         )
-        file = str(table.at[first, "image"])
-        findings.append(finding("near_identical_across_splits", message, sample_id=first, file=file, other=second))
     return findings

@@ -116,10 +116,10 @@ def join_groups(samples: pd.DataFrame, block: pd.Series | None = None) -> list[s
     edges = np.concatenate(links, axis=1)
     graph = coo_array((np.ones(edges.shape[1], dtype=bool), edges), shape=(len(samples), len(samples)))
     _, joined = connected_components(graph, directed=False)
-    places, names = pd.factorize(labels.astype(str), sort=True)
-    first = np.full(joined.max() + 1, len(names))
+    places, in_order = pd.factorize(labels.astype(str), sort=True)
+    first = np.full(joined.max() + 1, len(in_order))
     np.minimum.at(first, joined, places)
-    return list(names[first[joined]])
+    return list(in_order[first[joined]])
 
 
 def _link_alike(names: pd.Series) -> NDArray[np.int64]:
@@ -210,7 +210,9 @@ class _Cutting:
         folding = [self.parameters.folds, self.parameters.fold] if self.parameters.folds else []
         return np.array(list(shares), dtype=object)[self._cut(shares, rows, folding)]
 
-    def _cut(self, shares: dict[str, float], rows: NDArray[np.bool_], cut_of: list[int | None]) -> NDArray[np.int64]:
+    def _cut(
+        self, shares: dict[str, float], rows: NDArray[np.bool_], cut_of: Sequence[int | None]
+    ) -> NDArray[np.int64]:
         """Give the number of the side of each of these samples."""
         present, members = np.unique(self.members[rows], return_inverse=True)
         groups = len(present)
@@ -240,7 +242,7 @@ class _Cutting:
             memory.remember(ids, sides)
         return sides
 
-    def _key(self, shares: dict[str, float], cut_of: list[int | None]) -> str:
+    def _key(self, shares: dict[str, float], cut_of: Sequence[int | None]) -> str:
         blocks = self.parameters.blocks
         text = [self.parameters.seed, shares, cut_of, blocks and blocks.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
@@ -270,10 +272,8 @@ class _Memory:
 
     def _read(self) -> pd.Series:
         try:
-            table = pd.read_csv(
-                self.file, dtype=str, keep_default_na=False, encoding_errors="surrogateescape", lineterminator="\n"
-            )
-        except (ValueError, pd.errors.ParserError) as error:
+            table = pd.read_csv(self.file, dtype=str, keep_default_na=False, lineterminator="\n")
+        except ValueError as error:  # pandas' own errors are such, too
             raise self._damaged(str(error)) from None
         if list(table.columns) != ["sample_id", "side"]:
             raise self._damaged("it does not have the columns sample_id and side")
@@ -305,7 +305,7 @@ class _Memory:
         all_sides = pd.concat([gone, now]).sort_index()
         table = pd.DataFrame({"sample_id": all_sides.index, "side": np.array(self.names)[all_sides.to_numpy()]})
         with whole(self.file) as temporary:
-            table.to_csv(temporary, index=False, errors="surrogateescape", lineterminator="\n")
+            table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _known_sides(
