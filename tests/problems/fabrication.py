@@ -237,9 +237,8 @@ def drive() -> Fabricated:
         files = {}
         for number in numbers:
             name, vessels, view = f"{number:02d}", disc(number), np.pad(np.ones((28, 36), bool), 2)
-            files[f"{split}/images/{name}_{split}.tif"] = saved(
-                Image.fromarray(scene(number)), "TIFF", compression="tiff_lzw"
-            )
+            image = saved(Image.fromarray(scene(number)), "TIFF", compression="tiff_lzw")
+            files[f"{split}/images/{name}_{split}.tif"] = image
             files[f"{split}/1st_manual/{name}_manual1.gif"] = gif(vessels, with_palette=split == "test")
             files[f"{split}/mask/{name}_{split}_mask.gif"] = gif(view, with_palette=number % 2 == 0)
             if split == "test":
@@ -254,7 +253,7 @@ def gif(mask: NDArray[np.bool_], *, with_palette: bool) -> bytes:
     """Encode as indices 0 and 1 of a palette, or as grey values 0 and 255."""
     if with_palette:
         return paletted(mask, bytes([0, 0, 0, 255, 255, 255]), "GIF")
-    return saved(Image.fromarray(mask.astype(np.uint8) * 255), "GIF")
+    return saved(Image.fromarray(mask.astype(np.uint8) * 255), "GIF", optimize=False)
 
 
 def loveda() -> Fabricated:
@@ -267,9 +266,7 @@ def loveda() -> Fabricated:
                 values = areas(range(8), seed=number + place)
                 files[f"{split}/{region}/images_png/{number}.png"] = png(scene(2 * number + place))
                 files[f"{split}/{region}/masks_png/{number}.png"] = png(values)
-                truth[f"{region}__{number}"] = changed(
-                    values, {0: IGNORED, **{value: value - 1 for value in range(1, 8)}}
-                )
+                truth[f"{region}__{number}"] = values - 1  # uint8: 0 becomes 255
                 splits[f"{region}__{number}"] = "train" if split == "Train" else "test"
         archives[f"{split}.zip?download=1"] = zipped(files)
     return Fabricated(archives, splits, truth)
