@@ -71,6 +71,8 @@ def test_all_mistakes_are_named_at_once():
         ("classes", ["a", "a"], "occurs twice"),
         ("masks.values", {0: "background", 255: "nucleus"}, "'nucleus' is not one of the classes"),
         ("masks.encoding", "colors", "colors"),
+        ("masks", {"encoding": "colors", "colors": {"cell": [[1, 2, 3], [1, 2]]}}, "masks.colors.cell"),
+        ("masks", {"encoding": "colors", "colors": {"cell": [[0] * 3], "background": [0] * 3}}, "and 'background'"),
         ("training.patch_size", 100, "multiple of 32"),
         ("training.loss", {"cross_entropy": 0, "dice": 0}, "at least one"),
         ("training.loss", {"class_weights": [1.0]}, "one weight per class"),

@@ -153,6 +153,14 @@ def test_colours(tmp_path):
         _decode(_raw(np.full((2, 2), 256, np.uint16)), **masks)
 
 
+def test_several_colours_of_one_class():
+    first, *others = COLOURS.tolist()
+    colours = {CLASSES[0]: first, CLASSES[1]: others}
+    decoded = _decode(_raw(COLOURS[IDS]), encoding="colors", colors=colours)
+    np.testing.assert_array_equal(decoded.ids, IDS != 0)
+    assert not decoded.undeclared
+
+
 @pytest.mark.parametrize("suffix", ["tif", "npy", "mat", "txt", "csv"])
 def test_negative_values_in_grids_of_numbers(tmp_path, suffix):
     signed = np.where(IDS == 2, -1, IDS.astype(np.int16))

@@ -23,7 +23,7 @@ CLASSES = [f"class {number}" for number in range(40)]
 def meaning(value, masks: MaskParameters, classes):  # noqa: PLR0911
     """What the docstring of MaskParameters says a value means: a class, "ignored", or None."""
     if isinstance(value, tuple):
-        named = {colour: name for name, colour in masks.colors.items()}
+        named = {colour: name for name, colour in masks.named_colors}
         return "ignored" if value in masks.ignore_colors else named.get(value)
     if value in masks.ignore:
         return "ignored"
@@ -169,6 +169,9 @@ def test_a_declared_colour_table_is_kept_and_completed():
     (proposed,) = readings([(0, 0, 0), (9, 9, 9), (7, 7, 7)], 2, declared)
     assert set(proposed.colors) == {"class 0", "class 1"}
     assert len(proposed.ignore_colors) == 2
+    several = MaskParameters(encoding="colors", colors={CLASSES[0]: [(0, 0, 0), (1, 1, 1)]})
+    (proposed,) = readings([(0, 0, 0), (1, 1, 1), (7, 7, 7)], 2, several)
+    assert proposed.colors == {**several.colors, CLASSES[1]: (7, 7, 7)}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class MaskParameters(StrictModel):
             `coco`, `yolo`, `labelme`, `pascal` (polygons in annotation files of these kinds).
         values: mask value to class name, where ids are not 0..n-1. Several values may name one class.
         offset: the value of class 0, where ids are shifted: 1 where masks hold 1..n. Not beside `values`.
-        colors: class name to RGB.
+        colors: class name to RGB, or to a list of them where several colours are one class.
         threshold: see above.
         ignore: mask values whose pixels count nowhere, negative ones included. 255 is always ignored in `index` and
             `palette` masks unless `values` says otherwise.
@@ -67,7 +67,7 @@ class MaskParameters(StrictModel):
     encoding: Encoding = "index"
     values: dict[int, str] = Field(default_factory=dict)
     offset: int = 0
-    colors: dict[str, RGB] = Field(default_factory=dict)
+    colors: dict[str, RGB | list[RGB]] = Field(default_factory=dict)
     threshold: int = 127
     ignore: list[int] = Field(default_factory=list)
     ignore_colors: list[RGB] = Field(default_factory=list)
@@ -81,9 +81,22 @@ class MaskParameters(StrictModel):
     def _complete(self) -> Self:
         if (self.encoding == "colors") != bool(self.colors):
             raise ValueError("encoding colors and the table colors go together: give both or neither")
+        of_class: dict[RGB, str] = {}
+        for name, color in self.named_colors:
+            if of_class.setdefault(color, name) != name:
+                raise ValueError(f"colors: {list(color)} is {of_class[color]!r} and {name!r}: give it to one of them")
         if self.values and self.offset:
             raise ValueError("offset and values both say which class a value is: give one of them")
         return self
+
+    @property
+    def named_colors(self) -> list[tuple[str, RGB]]:
+        """Every colour of `colors`, with the name of its class."""
+        return [
+            (name, color)
+            for name, given in self.colors.items()
+            for color in (given if isinstance(given, list) else [given])
+        ]
 
 
 class InspectionParameters(StrictModel):

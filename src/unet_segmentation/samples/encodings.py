@@ -329,9 +329,9 @@ def _threshold(raster: Raster, masks: MaskParameters, _: list[str]) -> Coded:
 
 
 def _colors(raster: Raster, masks: MaskParameters, classes: list[str]) -> Coded:
-    """Each class has one colour."""
+    """Each class has a colour, or several."""
     table = {_code(colour): IGNORED for colour in masks.ignore_colors}
-    table |= {_code(colour): classes.index(name) for name, colour in masks.colors.items()}
+    table |= {_code(colour): classes.index(name) for name, colour in masks.named_colors}
     pixels = _plain(raster)
     if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255):
         raise UnreadableError("holds numbers outside 0..255, which are no colours")

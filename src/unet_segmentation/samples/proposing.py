@@ -245,12 +245,12 @@ def _read_colours(found: Mapping[str, int], classes: Sequence[str], masks: MaskP
     if all(red == green == blue for red, green, blue in colours) and masks.encoding != "colors":
         greys = {int(name.split(",")[0]): count for name, count in found.items()}
         return _read_values(greys, classes, masks)
-    known = {tuple(colour) for colour in masks.colors.values()} | set(masks.ignore_colors)
+    known = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
     extra = [colour for colour in colours if colour not in known]
     if masks.colors:
         if not 0 < len(extra) <= LISTED_VALUES:
             return []
-        table = {name: list(colour) for name, colour in masks.colors.items()}
+        table = masks.model_dump(mode="json")["colors"]
         free = [name for name in classes if name not in table]
         table |= {name: list(colour) for name, colour in zip(free, extra, strict=False)}
         ignored = [list(colour) for colour in [*masks.ignore_colors, *extra[len(free) :]]]
