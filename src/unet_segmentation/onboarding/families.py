@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 from unet_segmentation.onboarding.files import PICTURES, ending
@@ -21,6 +22,7 @@ SPLIT = "\2"  # in a pattern: the text for a split
 SOME = 2000  # files of one folder that are looked at: enough to know the pattern
 MOST_FOLDERS = 200  # of the same parent
 FEW_FOLDERS = 12  # up to so many siblings, each may be something of its own
+FEW_NAMES = 6  # that all folders have: image.png and mask.png in each
 MOST_AFFIXES = 10
 MOST_SLOTS = 3
 
@@ -53,6 +55,15 @@ class Family:
     @property
     def has_split(self) -> bool:
         return any(SPLIT in part for part in self.parts)
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        return frozenset(path for path, _, _ in self.files)
+
+    @property
+    def folder(self) -> tuple[str, ...]:
+        """The pattern of the folders."""
+        return self.parts[:-1]
 
     @property
     def text(self) -> str:
@@ -181,7 +192,7 @@ def _expression(pattern: str) -> str:
 
 
 def _folder_patterns(folders: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    """Find patterns that folders may follow, each with its folders. Of patterns for the same folders, one is kept."""
+    """Find patterns that folders may follow, each with its folders."""
     cousins: dict[int, set[str]] = defaultdict(set)
     siblings: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for folder in folders:
@@ -198,13 +209,11 @@ def _folder_patterns(folders: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...]
         for pattern in product(*options):
             if sum(part.count(SLOT) for part in pattern) <= MOST_SLOTS:
                 found[pattern].append(folder)
-    kept: dict[tuple[tuple[str, ...], ...], tuple[str, ...]] = {}
-    for pattern, members in sorted(found.items(), key=lambda item: _looseness(item[0])):
-        several = any(SLOT in part or SPLIT in part for part in pattern)
-        if len(members) > 1 or not several:
-            key = (*members, ("split",) * any(SPLIT in part for part in pattern))  # a split is worth a pattern of its own
-            kept.setdefault(key, pattern)
-    return {pattern: found[pattern] for pattern in kept.values()}
+    return {pattern: members for pattern, members in found.items() if len(members) > 1 or not _is_open(pattern)}
+
+
+def _is_open(pattern: tuple[str, ...]) -> bool:
+    return any(SLOT in part or SPLIT in part for part in pattern)
 
 
 def _options(name: str, siblings: set[str], cousins: set[str], affixes: Sequence[tuple[str, str]]) -> list[str]:
@@ -223,12 +232,6 @@ def _options(name: str, siblings: set[str], cousins: set[str], affixes: Sequence
     return options
 
 
-def _looseness(pattern: tuple[str, ...]) -> tuple[int, int]:
-    """Order patterns: those with fewer slots and more literal text first."""
-    text = "/".join(pattern)
-    return text.count(SLOT), -len(text)
-
-
 # --- names ---
 
 
@@ -243,7 +246,7 @@ def _name_patterns(stems: Sequence[str], in_folders: bool) -> list[str]:
             patterns.append(numbered[1] + STAR)
     patterns += [f"{SLOT}{sign}{SLOT}" for sign in "_-" if sum(sign in stem for stem in stems) > len(stems) / 2]
     names = Counter(stems)
-    if in_folders:
+    if in_folders and len(names) <= FEW_NAMES:
         patterns += [name for name, count in names.most_common(MOST_AFFIXES) if count > 1]
     elif len(names) <= 4:  # stacks: a file or two, each of which holds many images
         patterns += [name for name in names]
@@ -258,9 +261,9 @@ def _affixes(names: Sequence[str], most: int) -> list[tuple[str, str]]:
     ends: Counter[str] = Counter()
     begins: Counter[str] = Counter()
     for name in names:
-        cuts = [found.end() for found in re.finditer(r"(?<=[^\W_])(?=[\W_])|(?<=\d)(?=[A-Za-z])", name)]
+        cuts = [found.end() for found in re.finditer(r"(?<=[^\W_])(?=[\W_])|(?=[-_ .])|(?<=\d)(?=[A-Za-z])", name)]
         ends.update(name[cut:] for cut in cuts[-4:] if cut and re.search("[A-Za-z]", name[cut:]))
-        cuts = [found.end() for found in re.finditer(r"(?<=[\W_])(?=[^\W_])|(?<=[A-Za-z])(?=\d)", name)]
+        cuts = [found.end() for found in re.finditer(r"(?<=[\W_])(?=[^\W_])|(?<=[-_ .])|(?<=[A-Za-z])(?=\d)", name)]
         begins.update(name[:cut] for cut in cuts[:4] if re.search("[A-Za-z]", name[:cut]))
     often = [[text for text, count in counts.most_common(most) if count >= least] for counts in (begins, ends)]
     pairs = [("", end) for end in often[1]] + [(begin, "") for begin in often[0]]

@@ -6,16 +6,18 @@ best are run through the real `Layout` on all of them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.onboarding.families import Family, Values, find_families, thinned
+from unet_segmentation.onboarding.families import SLOT, Family, Values, find_families, thinned
 from unet_segmentation.onboarding.files import PICTURES, ending, kind_of_most, may_be_data, spread
 from unet_segmentation.onboarding.looks import Looks
-from unet_segmentation.onboarding.words import image_words, is_role, mask_words, preference, says_roi
+from unet_segmentation.onboarding.words import image_words, is_role, mask_words, preference, says_roi, split_words
 from unet_segmentation.sources.layout import Layout, Sample, find_samples
 
 MOST_FAMILIES = 150
@@ -56,7 +58,32 @@ class Side:
 
     @property
     def wildcards(self) -> int:
-        return self.glob.count("*") + self.glob.count("{folder}") + self.glob.count("{class}")
+        return self.glob.count("*") + self.glob.count("{folder}")
+
+    @cached_property
+    def id_lengths(self) -> dict[str, int]:
+        """Length of the id by path."""
+        return {path: len(key[1]) + len(key[2]) for key, paths in self.keys.items() for path in paths}
+
+    @cached_property
+    def bare(self) -> Counter[tuple[str, str]]:
+        """Number of files by folder and id, whatever the split."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for (_, *rest), paths in self.keys.items():
+            counts[tuple(rest)] += len(paths)  # type: ignore[index]
+        return counts
+
+    @property
+    def labels(self) -> set[str]:
+        """The texts of ``{class}``."""
+        slot = self.names.index("{class}")
+        paths = self.id_lengths
+        return {values[slot] for path, _, values in self.family.files if path in paths}
+
+    def without(self, paths: set[str]) -> Side:
+        """Leave files out."""
+        left = {key: [path for path in found if path not in paths] for key, found in self.keys.items()}
+        return replace(self, keys={key: found for key, found in left.items() if found})
 
 
 @dataclass
@@ -112,6 +139,7 @@ class _Candidate:
     kind: str
     paired: int
     left: int
+    used: int = 0  # masks
     score: float = 0.0
 
 
@@ -150,7 +178,7 @@ def find_pairing(
     total = max(1, sum(ending(path) in PICTURES for path in data))
     candidates = list(_matched(images, masks, total, looks))
     candidates.sort(key=lambda candidate: -candidate.score)
-    best = candidates[:LOOKED_AT]
+    best = _various(candidates)[:LOOKED_AT]
     for candidate in best:
         candidate.score += _appearance(candidate, looks)
     best.sort(key=lambda candidate: -candidate.score)
@@ -159,6 +187,19 @@ def find_pairing(
         return None
     pairing, candidate = found
     return _completed(pairing, candidate, candidates, paths, data, looks)
+
+
+def _various(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Take few candidates for the same files, so that none crowds out the others."""
+    seen: Counter[tuple] = Counter()
+    kept = []
+    for candidate in candidates:
+        families = (candidate.images.family, candidate.masks.family)
+        files = tuple((family.files[0][0], family.files[-1][0], len(family.files)) for family in families)
+        seen[files] += 1
+        if seen[files] <= 2:
+            kept.append(candidate)
+    return kept
 
 
 # --- candidates ---
@@ -174,7 +215,7 @@ def _image_sides(family: Family, looks: Looks) -> Iterator[Side]:
     *folders, last = [*_slots(family)] or [None]
     options: list[list[str]]
     if last is not None and family.name_slot:
-        if family.parts[-1].count("\0") > 1:
+        if family.parts[-1].count(SLOT) > 1:
             return
         same = [all(values[slot] == values[-1] for _, _, values in family.files) for slot in folders]
         options = [["{id}"] if equal else ["*", "{folder}"] for equal in same] + [["{id}"]]
@@ -182,6 +223,8 @@ def _image_sides(family: Family, looks: Looks) -> Iterator[Side]:
         options = [["*", "{folder}", "{id}"]] * family.slots
     for names in product(*options):
         literal_name = not family.name_slot
+        if literal_name and _ids_are_roles(family, names):
+            continue
         if names.count("{folder}") > 1 or (literal_name and family.slots and names.count("{id}") != 1):
             continue
         yield from _sides(family, names, looks, single=True)
@@ -197,29 +240,49 @@ def _mask_sides(family: Family, looks: Looks, kind: str) -> Iterator[Side]:
     for names in product(*options):
         if max((names.count(name) for name in ("{id}", "{folder}", "{class}")), default=0) > 1:
             continue
-        if family.slots and "{id}" not in names:
+        if family.slots and ("{id}" not in names or (not family.name_slot and _ids_are_roles(family, names))):
             continue
-        if family.name_slot and family.parts[-1].count("\0") > 1 and names[-2:] not in {("{id}", "{class}")}:
+        if family.name_slot and family.parts[-1].count(SLOT) > 1 and names[-2:] not in {("{id}", "{class}")}:
             continue
-        if "{class}" in names and (kind != "picture" or not _are_classes(family, names.index("{class}"))):
+        if "{class}" in names and (kind != "picture" or not _are_classes(family, names)):
             continue
         yield from _sides(family, names, looks, single=False)
+
+
+def _ids_are_roles(family: Family, names: tuple[str, ...]) -> bool:
+    """Whether what would be ids are names like ``images`` and ``masks``."""
+    if "{id}" not in names:
+        return False
+    return any(is_role(text) for text in {values[names.index("{id}")] for _, _, values in family.files[:50]})
 
 
 def _slots(family: Family) -> range:
     return range(family.slots)
 
 
-def _are_classes(family: Family, slot: int) -> bool:
-    """Few different texts, each often, that are words and say nothing else."""
+def _are_classes(family: Family, names: tuple[str, ...]) -> bool:
+    """Whether a slot may tell classes: few texts, each often, that are words and say nothing else; several of an id."""
+    slot = names.index("{class}")
     texts = Counter(values[slot] for _, _, values in family.files)
-    words = all(any(sign.isalpha() for sign in text) for text in texts)
-    roles = any(says_roi(text) or image_words(text) for text in texts) or sum(map(is_role, texts)) == len(texts)
-    if family.parts[-1].count("\0") > 1:
-        roles = roles or any(is_role(text) for text in texts)
-    else:
-        roles = roles and not all("mask" in text.lower() for text in texts)  # leftMask, rightMask
-    return 2 <= len(texts) <= MOST_CLASSES and words and not roles and min(texts.values()) * 2 >= 1
+    if not 2 <= len(texts) <= MOST_CLASSES or min(texts.values()) < 2:
+        return False
+    if not all(any(sign.isalpha() for sign in text) for text in texts) or any(map(_is_no_class, texts)):
+        return False
+    if family.parts[-1].count(SLOT) > 1:  # a_gt.png, a_mask.png: other kinds of masks
+        if any(map(is_role, texts)):
+            return False
+    elif all(map(is_role, texts)) and not all("mask" in text.lower() for text in texts):  # leftMask, rightMask
+        return False
+    by_id: dict[Key, set[str]] = defaultdict(set)
+    for _, split, values in family.files:
+        by_id[_key(split, names, values)].add(values[slot])
+    return sum(len(found) > 1 for found in by_id.values()) * 10 >= len(by_id)
+
+
+def _is_no_class(text: str) -> bool:
+    """Whether a text names a split, images, a region of interest, or who drew a mask."""
+    observer = re.fullmatch(r"(?i)\d*(1st|2nd|3rd)\D*|.*observer.*", text)
+    return bool(observer or split_words(text) or says_roi(text) or image_words(text))
 
 
 def _sides(family: Family, names: tuple[str, ...], looks: Looks, *, single: bool) -> Iterator[Side]:
@@ -245,37 +308,55 @@ def _matched(
     images: Sequence[Side], masks: Sequence[tuple[Side, str]], total: int, looks: Looks
 ) -> Iterator[_Candidate]:
     """Yield the combinations of which any image has a mask."""
-    without_split: dict[int, dict[tuple[str, str], int] | None] = {}
-    for image in images:
-        bare = Counter(key[1:] for key in image.keys)
-        without_split[id(image)] = bare if max(bare.values()) == 1 else None
+    known: dict[tuple[int, int], bool] = {}
+
+    def overlap(one: Family, other: Family) -> bool:
+        key = (id(one), id(other))
+        if key not in known:
+            known[key] = not one.paths.isdisjoint(other.paths)
+        return known[key]
+
     for image, (mask, kind) in product(images, masks):
-        if image.glob == mask.glob or (mask.has_split and not image.has_split) or image.paged != mask.paged:
+        if image.family is mask.family or (mask.has_split and not image.has_split) or image.paged != mask.paged:
             continue
         if kind == "coco":
             candidate = _with_coco(image, mask, looks)
         else:
-            candidate = _with_masks(image, mask, kind, without_split[id(image)])
+            candidate = _with_masks(image, mask, kind)
+            if candidate is not None and candidate.paired and overlap(image.family, mask.family):
+                candidate = _with_masks(*_told_apart(image, mask), kind)
         if candidate is not None and candidate.paired:
             candidate.score = _score(candidate, total)
             yield candidate
 
 
-def _with_masks(image: Side, mask: Side, kind: str, bare: Counter | dict | None) -> _Candidate | None:
+def _with_masks(image: Side, mask: Side, kind: str) -> _Candidate | None:
+    """Count the images that have a mask of the same name."""
     if image.has_folder != mask.has_folder:
         return None
     if mask.has_split:
-        if image.family.splits != mask.family.splits and not _same_splits(image, mask):
+        if not _same_splits(image, mask):
             return None
-        keys = [key for key in image.keys if key in mask.keys]
-        paired, orphans = len(keys), len(mask.keys.keys() - image.keys.keys())
+        own, others = image.keys.keys(), mask.keys.keys()
+        used = sum(len(mask.keys[key]) for key in others & own)
+        paired, orphans = len(own & others), len(others - own)
     else:
-        if bare is None:
+        bare, masks = image.bare, mask.bare
+        if len(bare) < len(image.keys):
             return None
-        own = {key[1:] for key in mask.keys}
-        paired = len(own & bare.keys())
-        orphans = len(own - bare.keys())
-    return _Candidate(image, mask, kind, paired, len(image.keys) - paired + orphans)
+        paired, orphans = len(bare.keys() & masks.keys()), len(masks.keys() - bare.keys())
+        used = sum(count for key, count in masks.items() if key in bare)
+    return _Candidate(image, mask, kind, paired, len(image.keys) - paired + orphans, used)
+
+
+def _told_apart(image: Side, mask: Side) -> tuple[Side, Side]:
+    """Give files that both globs match to the one with the shorter id, as the layout does."""
+    shared = image.id_lengths.keys() & mask.id_lengths.keys()
+    masks = {path for path in shared if mask.id_lengths[path] < image.id_lengths[path]}
+    left = mask.without(shared - masks)
+    if "{class}" in mask.names and len(left.labels) < 2:
+        left = mask.without(set(mask.id_lengths))
+    return image.without(masks), left
 
 
 def _same_splits(image: Side, mask: Side) -> bool:
@@ -304,18 +385,28 @@ def _with_coco(image: Side, mask: Side, looks: Looks) -> _Candidate | None:
 def _score(candidate: _Candidate, total: int) -> float:
     """Judge by counts and names: shares of files that pair, words, and simplicity."""
     image, mask = candidate.images, candidate.masks
-    used = candidate.paired + sum(map(len, mask.keys.values())) * (candidate.kind not in POLYGONS)
+    used = candidate.used if candidate.kind in {"picture"} else candidate.paired
     complete = candidate.paired / max(1, candidate.paired + candidate.left)
-    coverage = min(1.0, used / total) if candidate.kind not in POLYGONS else min(1.0, 2 * candidate.paired / total)
-    words = len(mask_words(mask.family.text) - mask_words(image.family.text) - {"_"} * 0)
+    coverage = min(1.0, (candidate.paired + used) / total)
+    words = len(mask_words(mask.family.text) - mask_words(image.family.text))
     words -= len(mask_words(image.family.text) - mask_words(mask.family.text))
     words += len(image_words(image.family.text) - image_words(mask.family.text))
-    score = coverage + complete + 0.25 * max(-2, min(2, words)) + 0.06 * preference(mask.family.text)
-    score += 0.1 * (image.has_split and (mask.has_split or "{split}" not in mask.glob))
-    score -= 0.02 * (image.wildcards + mask.wildcards)
-    score += 0.0005 * min(100, len(mask.family.text) + len(image.family.text))
+    score = 2 * coverage + complete + 0.25 * max(-2, min(2, words)) + 0.06 * preference(mask.family.text)
+    score += 0.1 * image.has_split + 0.1 * mask.has_split + 0.05 * ("{class}" in mask.glob)
+    score += 0.03 * (image.has_folder and not _begin_with_folder(image))
+    score -= 0.02 * (image.wildcards + mask.wildcards) + 0.001 * (_affix_length(image) + _affix_length(mask))
     score -= 0.3 * (candidate.kind in {"pascal", "yolo"}) + 0.05 * (candidate.kind in POLYGONS)
     return score - 0.5 * says_roi(mask.family.text)
+
+
+def _begin_with_folder(side: Side) -> bool:
+    """Whether ids say the folder's name themselves."""
+    return all(name.startswith(folder) for _, folder, name in side.keys)
+
+
+def _affix_length(side: Side) -> int:
+    """Count literal text beside slots: the less of it, the more of a name is in the id."""
+    return sum(len(part) - 1 for part in side.family.parts if SLOT in part)
 
 
 def _appearance(candidate: _Candidate, looks: Looks) -> float:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
 from unet_segmentation.sources.official import SYNONYMS
 
 IMAGE_WORDS = ("image", "img", "photo", "input", "frame", "raw", "original", "leftimg8bit", "cxr", "volume", "sat")
@@ -51,19 +49,21 @@ def is_role(name: str) -> bool:
     return bool(image_words(name) or mask_words(name) or says_roi(name))
 
 
-def split_words(name: str) -> Iterator[tuple[str, str, str]]:
+def split_words(name: str) -> list[tuple[str, str, str]]:
     """Find words for a split in a name: ``trainannot`` gives ``("", "train", "annot")``.
 
     Such a word stands alone (between signs, digits or a change of case) or beside a word for images or masks, so that
     ``values`` is not the ``val`` of ``ues``.
 
-    Yields:
-        What stands before it, the word as it is written, what stands after it.
+    Returns:
+        Of each: what stands before it, the word as it is written, what stands after it.
     """
+    words = []
     for found in re.finditer(f"(?i:{_SPLIT})|(?<=[a-z])T[rs](?![a-z])", name):
         before, word, after = name[: found.start()], found.group(), name[found.end() :]
         if _ends(before, word) and _begins(after, word):
-            yield before, word, after
+            words.append((before, word, after))
+    return words
 
 
 def split_name(word: str) -> str:
