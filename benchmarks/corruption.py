@@ -540,7 +540,7 @@ def judge_copy(copy: Copy, expected: set[str], work: Path) -> Outcome:
         inspected, first, packed = preparation.inspect(
             indexed, extracted, source, copy.classes, images, masks, inspection, packing
         )
-        samples, second = preparation.split(inspected, first, SplitParameters(), memory)
+        samples, second = preparation.split(inspected, first, SplitParameters(), memory, copy.classes)
         verdict, findings, _ = preparation.audit(
             "corruption", inspected, samples, first, second, packed, extracted, source, copy.classes, images, masks,
             inspection,
