@@ -11,27 +11,38 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.parameters.preparation import InspectionParameters, MaskParameters, SplitParameters
+from unet_segmentation.parameters import (
+    ImageParameters,
+    InspectionParameters,
+    MaskParameters,
+    SourceParameters,
+    SplitParameters,
+)
 from unet_segmentation.pipelines.preparation import create_pipeline
 
 
-def _catalog(tmp_path, count=12, values=(0, 1)):
+def _catalog(tmp_path, count=12, values=(0, 1), inspection=None):
     random = np.random.default_rng(0)
     root = tmp_path / "raw"
     root.mkdir()
     for number in range(count):
         Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / f"{number}.png")
         Image.fromarray(random.choice(np.array(values, np.uint8), (16, 16))).save(root / f"{number}_mask.png")
-    rows = [(f"{n}", f"{n}.png", [f"{n}_mask.png"], f"patient {n // 2}", None) for n in range(count)]
-    (tmp_path / "packed").mkdir()
+    rows = [(f"{n}", f"{n}.png", [f"{n}_mask.png"], "", f"patient {n // 2}", None) for n in range(count)]
+    for name in ("packed", "splits"):
+        (tmp_path / name).mkdir()
     inputs = {
-        "indexed_samples": pd.DataFrame(rows, columns=["sample_id", "image", "masks", "group", "split"]),
+        "indexed_samples": pd.DataFrame(rows, columns=["sample_id", "image", "masks", "roi", "group", "split"]),
         "extracted_files": {"root": str(root)},
+        "params:problem": "fabricated",
+        "params:source": SourceParameters(folder=str(root), images="{id}.png", masks="{id}_mask.png"),
         "params:classes": ["a", "b"],
+        "params:images": ImageParameters(),
         "params:masks": MaskParameters(),
-        "params:inspection": InspectionParameters(),
+        "params:inspection": inspection or InspectionParameters(),
         "params:split": SplitParameters(),
         "packing_folder": tmp_path / "packed",
+        "splitting_folder": tmp_path / "splits",
     }
     return DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
 
@@ -52,7 +63,8 @@ def _run(catalog):
 
 def test_from_index_to_profile(tmp_path):
     outputs = _run(_catalog(tmp_path))
-    assert outputs["verdict"]["status"] == "passed"
+    assert outputs["verdict"]["status"] != "failed"
+    assert "<html" in outputs["audit"]
     samples = outputs["samples"]
     assert set(samples["sample_id"]) == set(outputs["packed_samples"].sample_ids)
     assert (samples.groupby("group")["split"].nunique() == 1).all()
@@ -60,10 +72,26 @@ def test_from_index_to_profile(tmp_path):
     assert len(outputs["profile"]["mean"]) == 3
 
 
-def test_bad_masks_stop_before_the_split(tmp_path):
+def test_bad_masks_stop_the_run_but_not_the_audit(tmp_path):
     catalog = _catalog(tmp_path, values=(0, 255))
     with pytest.raises(DataError, match=re.escape("masks: {encoding: index, values: {0: a, 255: b}}")):
         _run(catalog)
+    assert catalog["verdict"].load()["status"] == "failed"
+    assert "values: {0: a, 255: b}" in catalog["audit"].load()
+    assert "samples" in catalog
+    assert not catalog.exists("samples")
+
+
+def test_a_damaged_sample_stops_the_run_or_is_set_aside(tmp_path):
+    catalog = _catalog(tmp_path)
+    (tmp_path / "raw/3.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"images that cannot be read: 1\n  3.png"):
+        _run(catalog)
+    catalog["params:inspection"] = MemoryDataset(InspectionParameters(on_error="quarantine"))
+    outputs = _run(catalog)
+    assert outputs["verdict"]["set_aside"] == ["3"]
+    assert set(outputs["samples"]["sample_id"]) == {str(n) for n in range(12)} - {"3"}
+    assert sum(outputs["profile"]["samples"].values()) == 11
 
 
 def test_running_again_gives_the_same(tmp_path):

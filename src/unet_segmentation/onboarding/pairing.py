@@ -370,9 +370,7 @@ def _with_coco(image: Side, mask: Side, looks: Looks) -> _Candidate | None:
 
     if image.has_split and mask.has_split and image.family.splits != mask.family.splits:
         return None
-    known = {
-        (split, name) for path, split, _ in mask.family.files for name in coco_names(looks.storage, path)
-    }
+    known = {(split, name) for path, split, _ in mask.family.files for name in coco_names(looks.storage, path)}
     paired = sum(
         ((key[0] if mask.has_split else ""), found[0].rpartition("/")[2]) in known for key, found in image.keys.items()
     )
@@ -481,9 +479,7 @@ def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: Looks) -> bool:
 # --- the real layout ---
 
 
-def _tried(
-    candidates: Sequence[_Candidate], paths: Sequence[str], looks: Looks
-) -> tuple[Pairing, _Candidate] | None:
+def _tried(candidates: Sequence[_Candidate], paths: Sequence[str], looks: Looks) -> tuple[Pairing, _Candidate] | None:
     """Run the best candidates on all files: the first whose share of pairs is as good as the best."""
     results = []
     for candidate in candidates:
@@ -512,9 +508,7 @@ def _run(candidate: _Candidate, paths: Sequence[str], looks: Looks) -> Pairing |
     except DataError:
         return None
     ordered = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
-    return Pairing(
-        candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped
-    )
+    return Pairing(candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped)
 
 
 def _completed(
@@ -566,7 +560,9 @@ def _is_roi(candidate: _Candidate, looks: Looks) -> bool:
         return False
     if any(len(paths) != 1 or not looks.at(paths[0]).two for _, paths in pairs):
         return False
-    return says_roi(candidate.masks.family.text) or all(_is_dark_outside(image, paths[0], looks) for image, paths in pairs)
+    return says_roi(candidate.masks.family.text) or all(
+        _is_dark_outside(image, paths[0], looks) for image, paths in pairs
+    )
 
 
 def _is_dark_outside(image: str, mask: str, looks: Looks) -> bool:

@@ -140,7 +140,12 @@ def _source(survey: Survey, folder: str) -> str:
     if official is not None and official.table is not None:
         lines.append(f"  table: {_flow(official.table.model_dump(mode='json', exclude_defaults=True))}")
     lines += _group(survey)
-    lines += ["  # Under which terms the data may be used, and what to cite.", "  licence: not stated", '  citation: ""', ""]
+    lines += [
+        "  # Under which terms the data may be used, and what to cite.",
+        "  licence: not stated",
+        '  citation: ""',
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -213,11 +218,15 @@ def _classes(survey: Survey, reading: Reading, found: Interpretation) -> str:
 
 def _masks(masks: Mapping[str, Any]) -> str:
     plain = _escaped(dict(masks))
-    return yaml.safe_dump({"masks": plain}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True).rstrip()
+    return yaml.safe_dump(
+        {"masks": plain}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True
+    ).rstrip()
 
 
 def _other(reading: Reading) -> str:
-    lines = [f"Another reading, {reading.why}:"] if reading.why.startswith("if ") else [f"Another reading: {reading.why}:"]
+    lines = (
+        [f"Another reading, {reading.why}:"] if reading.why.startswith("if ") else [f"Another reading: {reading.why}:"]
+    )
     lines += [f"classes: {_flow(reading.classes)}", *_masks(reading.masks).splitlines(), ""]
     return _commented(lines[:-1])
 
@@ -232,10 +241,14 @@ def _training(survey: Survey, found: Interpretation) -> str:
             "# split: {validation: 0.15, test: 0.2, seed: 0}",
             "",
         ]
-    lines += ["# What training does to its samples. For pictures that know no up and down (microscopes, satellites), D4 turns"]
+    lines += [
+        "# What training does to its samples. For pictures that know no up and down (microscopes, satellites), D4 turns"
+    ]
     lines += ["# and mirrors them.", "# augmentation:", "#   transforms:", "#     - {name: D4}", ""]
     if count < MANY:
-        lines += [f"# For {count} images: some minutes without a GPU. More epochs are better; with a GPU, larger patches too."]
+        lines += [
+            f"# For {count} images: some minutes without a GPU. More epochs are better; with a GPU, larger patches too."
+        ]
         settings = {"epochs": 10, "minimum_steps": 50, "batch_size": 4 if count < FEW else 8}
     else:
         lines += [f"# For {count} images, with a GPU. Without one, for a first look: --params training.epochs=2"]
@@ -260,7 +273,9 @@ def unsure(survey: Survey, found: Interpretation) -> list[str]:
     if not masks.complete:
         checks.append(f"only {masks.read} of {masks.total} masks were looked at; kedro problem check looks at all")
     if pairing.others:
-        checks.append(f"other masks fit the same images: {', '.join(pairing.others)}; those of {pairing.masks} are used")
+        checks.append(
+            f"other masks fit the same images: {', '.join(pairing.others)}; those of {pairing.masks} are used"
+        )
     if pairing.roi is not None:
         checks.append(f"{pairing.roi} is taken for the region of interest: pixels outside it count nowhere")
     if group_pattern(survey) is not None:
@@ -336,5 +351,3 @@ def _escaped(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_escaped(entry) for entry in value]
     return value
-
-

@@ -87,5 +87,7 @@ def _words(text: str, words: tuple[str, ...], short: set[str] = SHORT) -> set[st
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # SegmentationClass: two words
     spaced = f"{text} {spaced}".lower()
     return {
-        word for word in words if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
+        word
+        for word in words
+        if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
     }

@@ -13,14 +13,7 @@ from unet_segmentation.parameters import (
     SourceParameters,
     SplitParameters,
 )
-from unet_segmentation.samples import judging
-from unet_segmentation.samples.findings import findings_table
-from unet_segmentation.samples.inspection import Declaration, inspect_samples, plain_row, read_again
 from unet_segmentation.samples.packing import PackedSamples
-from unet_segmentation.samples.profiling import profile_samples
-from unet_segmentation.samples.splitting import count_splits, split_samples
-from unet_segmentation.sources.layout import Layout
-from unet_segmentation.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +40,12 @@ def inspect(
         inspection: threads, and what is worth a finding.
         packing_folder: where packed arrays are kept, by content.
     """
+    from unet_segmentation.samples.inspection import Declaration, inspect_samples
+    from unet_segmentation.samples.judging import check_allowed
+    from unet_segmentation.sources.layout import Layout
+    from unet_segmentation.storage import Storage
+
+    check_allowed(inspection.allow)
     storage = Storage(extracted["root"], source.storage_options)
     declaration = Declaration(classes, images, masks, Layout.of(source))
     return inspect_samples(indexed, storage, declaration, inspection, packing_folder)
@@ -68,6 +67,9 @@ def split(
         splitting_folder: remembers which sample is on which side.
         classes: names, in the order of their ids.
     """
+    from unet_segmentation.samples.findings import findings_table
+    from unet_segmentation.samples.splitting import count_splits, split_samples
+
     pairs = findings.loc[findings["kind"] == "near_identical", ["sample_id", "other"]]
     bad = findings.loc[findings["severity"] == "error", "sample_id"]
     usable = ~inspected["sample_id"].isin(bad)
@@ -97,9 +99,13 @@ def audit(
         The verdict, the findings of inspection and split, and the page.
     """
     from unet_segmentation.figures.audit import render_audit, sample_thumbnail
+    from unet_segmentation.samples.inspection import Declaration, plain_row, read_again
+    from unet_segmentation.samples.judging import audit_verdict, settle_findings
+    from unet_segmentation.sources.layout import Layout
+    from unet_segmentation.storage import Storage
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
-    verdict = judging.audit_verdict(inspected, findings, classes, masks, inspection)
+    verdict = audit_verdict(inspected, findings, classes, masks, inspection)
     logger.info("Audit: %s", verdict["status"])
     for message in verdict["messages"]:
         if message.startswith("warning: "):
@@ -124,7 +130,7 @@ def audit(
         masks=masks,
         thumbnail=thumbnail,
     )
-    return verdict, judging.settle_findings(findings, verdict), page
+    return verdict, settle_findings(findings, verdict), page
 
 
 def judge(samples: pd.DataFrame, verdict: dict[str, Any]) -> pd.DataFrame:
@@ -137,7 +143,9 @@ def judge(samples: pd.DataFrame, verdict: dict[str, Any]) -> pd.DataFrame:
     Returns:
         The samples without those that were set aside.
     """
-    judging.judge(verdict)
+    from unet_segmentation.samples.judging import judge as judge_verdict
+
+    judge_verdict(verdict)
     return samples[~samples["sample_id"].isin(verdict["set_aside"])]
 
 
@@ -152,5 +160,7 @@ def profile(
         classes: names, in the order of their ids.
         images: how image values were taken; prediction takes them likewise.
     """
+    from unet_segmentation.samples.profiling import profile_samples
+
     taken = images.model_dump(mode="json", include={"range", "bands"})
     return profile_samples(samples, inspected, classes) | taken
