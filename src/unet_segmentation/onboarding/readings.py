@@ -118,9 +118,7 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
     return _index(survey, values, classes, ignored)
 
 
-def _index(
-    survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]
-) -> Interpretation:
+def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]) -> Interpretation:
     """Values are classes, in their order."""
     negative = {value for value in values if value < 0}
     void, checks = _void(survey, values, classes, ignored | negative)
@@ -258,7 +256,9 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
     checks = [] if classes is not None else ["the names of the two classes"]
     shares = _binary_shares(survey, low, high)
     if shares[1] > 0.5 and not survey.several:
-        checks.append(f"{high} covers {shares[1]:.1%} of the pixels: is it the background, and {low} what you look for?")
+        checks.append(
+            f"{high} covers {shares[1]:.1%} of the pixels: is it the background, and {low} what you look for?"
+        )
     found = {name: f"{value} ({share:.1%})" for name, value, share in zip(names, (low, high), shares, strict=True)}
     mixed = set(survey.values) != set(survey.shown)  # of one bit, or palettes: stored as 0 and 1
     joined = {"join": True} if survey.several else {}
@@ -279,12 +279,25 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)
+    if shares[1] > 0.5 and not survey.several:
+        readings.append(_swapped(by_value, classes, low, high))
     if survey.several:
         readings = _several(survey, names, readings, checks)
     elif high == VOID:
         checks.append("0 and 255 are read as two classes; 255 is not void here")
     summary = f"two values, {low} ({shares[0]:.1%}) and {high} ({shares[1]:.1%})"
     return Interpretation(summary, readings, checks, [(str(low), shares[0]), (str(high), shares[1])])
+
+
+def _swapped(reading: Reading, classes: Sequence[str] | None, low: int, high: int) -> Reading:
+    """Make the brighter value class 0, the background."""
+    by_value = dict(zip((low, high), TWO[::-1] if classes is None else reading.classes, strict=True))
+    shares = dict(zip(reading.classes, reading.found.values(), strict=True))
+    found = {by_value[high]: shares[reading.classes[1]], by_value[low]: shares[reading.classes[0]]}
+    masks = reading.masks | {"values": by_value}
+    return Reading(
+        [by_value[high], by_value[low]], masks, f"if {high} is the background, and {low} what you look for", found
+    )
 
 
 def _several(survey: MaskSurvey, names: list[str], readings: list[Reading], checks: list[str]) -> list[Reading]:
@@ -413,7 +426,9 @@ def _masks_by_class(survey: MaskSurvey, classes: Sequence[str] | None) -> Interp
         readings.append(Reading(list(TWO), one, "if all of them are parts of the same class"))
     checks = ["the names of the classes are those in the paths; where masks overlap, the later lies above"]
     if soft:
-        checks.append("the masks have soft borders (JPEG?): every value above 0 counts as the class; export them as PNG")
+        checks.append(
+            "the masks have soft borders (JPEG?): every value above 0 counts as the class; export them as PNG"
+        )
     summary = f"one mask for each class: {', '.join(labels)}"
     shares = [(label, survey.labels[label] / max(1, sum(survey.labels.values()))) for label in labels]
     return Interpretation(summary, readings, checks, shares)

@@ -188,7 +188,8 @@ def _no_images(folders: Folders, paths: Sequence[str]) -> str:
     archives = [path for path in paths if path.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
     hint = f" Unpack {archives[0]} first." if archives else ""
     return (
-        f"There is no image in {where}, but {len(paths)} other files ({', '.join(found[:NAMED]) or 'without endings'}). "
+        f"There is no image in {where}, but {len(paths)} other files "
+        f"({', '.join(found[:NAMED]) or 'without endings'}). "
         f"Images end with {', '.join(f'.{name}' for name in sorted(PICTURES))}.{hint}"
     )
 
@@ -210,8 +211,8 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
         return (
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "
             "named so. To learn, every image needs a mask of the same name, in which each pixel says what it shows "
-            "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, Pascal "
-            "VOC). If the masks are in another folder, name it with --masks."
+            "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, "
+            "Pascal VOC). If the masks are in another folder, name it with --masks."
         )
     if not images:
         return (
