@@ -186,8 +186,8 @@ def _images(survey: Survey) -> str:
         narrow = propose_range(images.low[1], images.high[1])
         wide = propose_range(images.low[0], images.high[0])
         lines += [
-            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g}, 99.8% of",
-            f"# them within {images.low[1]:.6g} and {images.high[1]:.6g}.",
+            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g},",
+            f"# most of them (99.8%) within {images.low[1]:.6g} and {images.high[1]:.6g}.",
             "# CHECK: the range becomes black to white; what lies outside is clipped.",
             narrow.text,
         ]

@@ -138,7 +138,9 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     summary = f"values {_listed(survey)}"
     if survey.paletted:
         summary = f"palette images, indices {_listed(survey)}"
-        checks.append(_palette_text(survey, plain, names))
+        checks.append(_palette_text(survey, plain))
+        if survey.palettes_differ:
+            checks.append("the palettes differ from mask to mask: one index has several colours; do the indices agree?")
     return Interpretation(summary, readings, checks, _shares(survey, values), sorted(map(str, void)))
 
 
@@ -235,9 +237,8 @@ def _default_names(values: list[int]) -> list[str]:
     return list(TWO) if len(values) == 2 else [f"class_{number}" for number in range(len(values))]
 
 
-def _palette_text(survey: MaskSurvey, plain: list[int], names: Sequence[str]) -> str:
+def _palette_text(survey: MaskSurvey, plain: list[int]) -> str:
     colours = (f"{value} {colour_name(survey.palette[value])}" for value in plain[:8] if value in survey.palette)
-    del names
     return f"the masks are palette images; their indices are read, not their colours ({', '.join(colours)})"
 
 
@@ -275,7 +276,7 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
         found,
     )
     indices = Reading(names, {"encoding": "index"} | joined, "stored as 0 and 1, and read so", found)
-    pure = mixed and set(survey.values) == {0, 1}
+    pure = mixed and set(survey.values) == {0, 1} and not survey.palettes_differ
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)

@@ -216,14 +216,14 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
         )
     if not images:
         return (
-            f"All pictures in {folders.root} look like masks ({_some(masks)}): there are no images. Name their folders: "
-            "--images FOLDER --masks FOLDER."
+            f"All pictures in {folders.root} look like masks ({_some(masks)}): there are no images. "
+            "Name the folders: --images FOLDER --masks FOLDER."
         )
     return (
         f"No image in {folders.root} has a mask: their names do not fit together.\n"
         f"    Images: {_some(images)}\n    Masks:  {_some(masks)}\n"
-        "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png); if other "
-        "folders are meant, name them with --images and --masks."
+        "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png). If "
+        "other folders are meant, name them with --images and --masks."
     )
 
 
