@@ -108,7 +108,7 @@ def test_a_table_says_the_split(data: DataSet, create):
 
 
 def test_names_that_yaml_and_globs_could_stumble_over(tmp_path, create):
-    data = DataSet(tmp_path / "it's [a] # \"test\": {x} ${y} é")
+    data = DataSet(tmp_path / 'it\'s [a] # "test": {x} ${y} é')
     for number in range(5):
         data.pair(f"my images/a * {number}?.png", f"my masks/a * {number}?.png")
     created = create(data.root)
