@@ -103,10 +103,10 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
     if missing := ignored - set(values) - {VOID}:
         note = f"--ignore: no mask that was looked at holds the value {min(missing)} (found: {_listed(survey)})."
         raise ConfigurationError(note)
-    if soft := _soft(survey, classes):
-        return soft
     if instances := _instances(survey, classes, ignored):
         return instances
+    if soft := _soft(survey, classes):
+        return soft
     if _is_black_and_white(survey) and not ignored:
         return _binary(survey, classes)
     if len([value for value in values if value not in ignored]) > MOST_CLASSES and classes is None:
@@ -138,7 +138,9 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     summary = f"values {_listed(survey)}"
     if survey.paletted:
         summary = f"palette images, indices {_listed(survey)}"
-        checks.append(_palette_text(survey, plain, names))
+        checks.append(_palette_text(survey, plain))
+        if survey.palettes_differ:
+            checks.append("the palettes differ from mask to mask: one index has several colours; do the indices agree?")
     return Interpretation(summary, readings, checks, _shares(survey, values), sorted(map(str, void)))
 
 
@@ -235,9 +237,8 @@ def _default_names(values: list[int]) -> list[str]:
     return list(TWO) if len(values) == 2 else [f"class_{number}" for number in range(len(values))]
 
 
-def _palette_text(survey: MaskSurvey, plain: list[int], names: Sequence[str]) -> str:
+def _palette_text(survey: MaskSurvey, plain: list[int]) -> str:
     colours = (f"{value} {colour_name(survey.palette[value])}" for value in plain[:8] if value in survey.palette)
-    del names
     return f"the masks are palette images; their indices are read, not their colours ({', '.join(colours)})"
 
 
@@ -275,16 +276,30 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
         found,
     )
     indices = Reading(names, {"encoding": "index"} | joined, "stored as 0 and 1, and read so", found)
-    pure = mixed and set(survey.values) == {0, 1}
+    pure = mixed and set(survey.values) == {0, 1} and not survey.palettes_differ
+    pure &= not survey.palette or sum(survey.palette[0]) < sum(survey.palette[1])
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)
+    if shares[1] > 0.5 and not survey.several and (pure or not mixed):
+        readings.append(_swapped(by_value, classes, *((0, 1) if pure else (low, high))))
     if survey.several:
         readings = _several(survey, names, readings, checks)
     elif high == VOID:
         checks.append("0 and 255 are read as two classes; 255 is not void here")
     summary = f"two values, {low} ({shares[0]:.1%}) and {high} ({shares[1]:.1%})"
     return Interpretation(summary, readings, checks, [(str(low), shares[0]), (str(high), shares[1])])
+
+
+def _swapped(reading: Reading, classes: Sequence[str] | None, low: int, high: int) -> Reading:
+    """Make the brighter value class 0, the background."""
+    by_value = dict(zip((low, high), TWO[::-1] if classes is None else reading.classes, strict=True))
+    shares = dict(zip(reading.classes, reading.found.values(), strict=True))
+    found = {by_value[high]: shares[reading.classes[1]], by_value[low]: shares[reading.classes[0]]}
+    masks = reading.masks | {"values": by_value}
+    return Reading(
+        [by_value[high], by_value[low]], masks, f"if {high} is the background, and {low} what you look for", found
+    )
 
 
 def _several(survey: MaskSurvey, names: list[str], readings: list[Reading], checks: list[str]) -> list[Reading]:
@@ -317,7 +332,7 @@ def _two_names(classes: Sequence[str] | None) -> list[str]:
 def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation | None:
     """Two values with in-between ones: masks saved as JPEG, or resized with interpolation."""
     values = sorted(survey.shown)
-    if len(values) <= 4 or not (survey.ghostly or survey.lossy) or survey.colourful > survey.read / 2:
+    if len(values) <= 4 or not (survey.ghostly > 0.1 * survey.read or survey.lossy) or survey.colourful > survey.read / 2:
         return None
     low, high = values[0], values[-1]
     total = sum(survey.shown.values())
@@ -367,7 +382,8 @@ def _instances(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[i
     many = len(above) > MOST_CLASSES or (len(above) > 3 and uneven and _may_be_instances(survey, values))
     pieces = [survey.pieces[value] for value in above if value in survey.pieces]
     whole = sum(piece <= ONE_PIECE for piece in pieces) >= 0.8 * len(pieces)
-    if not many or not whole or survey.ghostly > survey.read / 2 or survey.lossy:
+    soft = survey.lossy or (survey.ghostly > survey.read / 2 and survey.counted < 0.9 * survey.read)
+    if not many or not whole or soft:
         return None
     names = _two_names(classes)
     objects = 1 - survey.share(0)
