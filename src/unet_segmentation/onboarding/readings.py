@@ -127,6 +127,11 @@ def _index(
     plain = [value for value in values if value not in void]
     if not plain:
         raise ConfigurationError("--ignore: nothing but ignored values would be left.")
+    if classes is not None and (ids := _counted_through(plain, void, len(classes))):
+        missing = ", ".join(str(number) for number in ids if number not in values)
+        checks.append(f"no mask that was read holds {missing}, which {len(classes)} classes need: are they rare?")
+        void |= {value for value in plain if value not in ids}
+        plain = ids
     if classes is not None and len(classes) != len(plain):
         _refuse_names(classes, plain, void, survey)
     names = list(classes) if classes is not None else _default_names(plain)
@@ -161,6 +166,15 @@ def _void(
         place = "lies along borders" if survey.borders.get(VOID, 0) > BORDER else "stands apart from the others"
         checks.append(f"255 {place} and is taken for what was not labelled; it may be a class")
     return void, checks
+
+
+def _counted_through(plain: list[int], void: set[int], count: int) -> list[int]:
+    """Give the ids of so many classes, where the values are ids with gaps that so many classes explain; else nothing."""
+    ids = list(range(min(plain[0], 1), min(plain[0], 1) + count))
+    beyond = [value for value in plain if value > ids[-1]]
+    gaps = [number for number in ids if number not in plain]
+    fits = beyond in ([], [ids[-1] + 1], [VOID]) and not (set(ids) & void)
+    return ids if gaps and fits and len(gaps) <= max(1, count // 2) and _are_ids([v for v in plain if v in ids]) else []
 
 
 def _are_ids(values: list[int]) -> bool:
