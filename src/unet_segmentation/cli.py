@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -176,17 +176,23 @@ run = _RunCommand(
 cli.add_command(run)
 
 
-def _project(environment: str | None) -> tuple[Path, Any]:
-    """Give the project's root and its tracking settings."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
+def _project_root() -> Path:
     from kedro.utils import find_kedro_project
-
-    from unet_segmentation.hooks import tracking_settings
 
     root = find_kedro_project(Path.cwd())
     if root is None:
         raise ProjectError("There is no Kedro project here: change to the project's folder.")
+    return root
+
+
+def _project(environment: str | None) -> tuple[Path, Any]:
+    """Give the project's root and its tracking settings."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from unet_segmentation.hooks import tracking_settings
+
+    root = _project_root()
     bootstrap_project(root)
     with KedroSession.create(project_path=root, env=environment) as session:
         return root, tracking_settings(session.load_context().config_loader)  # type: ignore[attr-defined]
@@ -235,3 +241,126 @@ def tracking_send(env: str | None) -> None:
     if waiting:
         raise ProjectError(f"{waiting} of {complete + waiting} runs could not be sent: their MLflow server is away.")
     click.echo(f"Sent what {complete} runs had left." if complete else "Nothing is left to send.")
+
+
+@cli.group("problem")
+def problem_group() -> None:
+    """Problems: start one from a folder of images, check its data, list all."""
+
+
+@problem_group.command("new", cls=_Command)
+@click.argument("name")
+@click.option("--images", required=True, help="Folder of the images; or the one that holds images and masks.")
+@click.option("--masks", help="Folder of the masks, where it is not below that of the images.")
+@click.option("--classes", help="Names of the classes, with commas, in the order of the mask values.")
+@click.option("--ignore", help="Mask values whose pixels count nowhere, with commas.")
+@click.option("--force", is_flag=True, help="Overwrite a problem of this name.")
+def problem_new(
+    name: str, images: str, masks: str | None, classes: str | None, ignore: str | None, force: bool
+) -> None:
+    """Work out a folder of images and masks, and write conf/NAME.
+
+    On a terminal it asks what pixels cannot tell, unless --classes and --ignore say it.
+    """
+    from unet_segmentation.onboarding.creating import Request, create_problem
+
+    root = _project_root()
+    request = Request(name, images, masks, _names(classes), _numbers(ignore), force)
+    ask = None
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from unet_segmentation.onboarding.asking import Questions
+
+        ask = Questions(request)
+    for line in create_problem(request, root, root / "conf", ask):
+        click.echo(line)
+
+
+def _names(given: str | None) -> list[str] | None:
+    """Read names with commas between them."""
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")]
+    if "" in names:
+        raise ProjectError(f"--classes {given!r}: a name is empty. Write the names with commas, as in: background,cell")
+    return names
+
+
+def _numbers(given: str | None) -> list[int] | None:
+    """Read whole numbers with commas between them."""
+    if given is None:
+        return None
+    try:
+        return [int(part) for part in given.split(",") if part.strip()]
+    except ValueError:
+        raise ProjectError(f"--ignore {given!r}: write whole numbers with commas, as in: 0,255") from None
+
+
+@problem_group.command("check", cls=_RunCommand)
+@click.argument("name")
+def problem_check(name: str, params: dict[str, Any]) -> None:
+    """Look at every file of a problem, without training; an audit page says what was found."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    root = _project_root()
+    bootstrap_project(root)
+    page = root / "data" / "08_reporting" / name / "audit.html"
+    before = page.stat().st_mtime_ns if page.is_file() else 0
+    untracked = {**params, "tracking": {"enabled": False}}
+    with KedroSession.create(project_path=root, env=name, runtime_params=untracked) as session:
+        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+        try:
+            session.run(pipeline_names=["acquisition", "preparation"])  # type: ignore[call-arg]
+        finally:
+            if page.is_file() and page.stat().st_mtime_ns != before:
+                _summarise(catalog, page)
+
+
+problem_check.params += [option for option in kedro_run.params if option.name == "params"]
+
+
+def _summarise(catalog: Any, page: Path) -> None:  # noqa: ANN401 - a Kedro catalog
+    from unet_segmentation.onboarding.checking import summarise
+
+    names = ("inspected_samples", "split_samples", "findings", "verdict", "params:classes")
+    inspected, samples, findings, verdict, classes = (catalog.load(name) for name in names)
+    click.echo()
+    for line in summarise(inspected, samples, findings, verdict, classes):
+        click.echo(line)
+    click.echo(f"Audit     {page}")
+
+
+@problem_group.command("list", cls=_Command)
+def problem_list() -> None:
+    """Show all problems: classes, samples, licence, and whether their data is here."""
+    from unet_segmentation.onboarding.listing import list_problems
+
+    root = _project_root()
+    header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENCE", "TITLE")
+    rows = [
+        (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.licence, problem.title)
+        for problem in list_problems(root, root / "conf")
+    ]
+    _show_table(header, rows)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Show a table: drawn on a terminal, in plain columns elsewhere."""
+    from rich import get_console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = get_console()
+    if console.is_terminal:
+        table = Table(*(title.capitalize() for title in header), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

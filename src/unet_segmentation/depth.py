@@ -24,8 +24,8 @@ class DepthError(Exception):
 def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[NDArray, float]:
     """Give numbers of any type as uint8 or uint16: the same for files that are prepared and arrays that are predicted.
 
-    uint8 and uint16 stay as they are, one bit becomes 0 and 255. Everything else is mapped linearly, `value_range` to 0 and 65535, and clipped;
-    without a range, whole numbers within 0..65535 are taken as they are.
+    uint8 and uint16 stay as they are, one bit becomes 0 and 255. Everything else is mapped linearly, `value_range` to
+    0 and 65535, and clipped; without a range, whole numbers within 0..65535 are taken as they are.
 
     Args:
         pixels: of any shape.
@@ -41,7 +41,7 @@ def whole_numbers(pixels: NDArray, value_range: tuple[float, float] | None) -> t
     dtype = pixels.dtype.newbyteorder("=")
     if dtype in (np.uint8, np.uint16):
         return pixels.astype(dtype, copy=False), 0.0
-    if dtype == bool:
+    if dtype.kind == "b":
         return pixels.astype(np.uint8) * np.uint8(255), 0.0
     if dtype.kind not in "iuf":
         raise DepthError(f"holds {dtype} values, which are no pixels", "unreadable_image")

@@ -197,13 +197,19 @@ class ConsoleHooks:
             lines = ["Nothing to do: every output is there."]
         if (report := self._report()) is not None:
             lines.append(f"Report     {report}")
+        lines += self._audit()
         lines.append(f"Kedro-Viz  kedro viz run --env {self._problem}")
         lines += last_words()
-        from rich import get_console
+        _say(lines)
 
-        console = get_console()
-        for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Say where the findings can be looked at, if it was the data that stopped the run."""
+        if "samples" not in self._saved:
+            _say(self._audit())
+
+    def _audit(self) -> list[str]:
+        return [f"Audit      {_path_of(self._catalog['audit'])}"] if "audit" in self._saved else []
 
     def _report(self) -> str | None:
         if "report" not in self._catalog:
@@ -212,6 +218,14 @@ class ConsoleHooks:
         if path is None or not path.is_file() or self._count == 0:
             return None
         return f"{path}{'' if 'report' in self._saved else ' (of an earlier run)'}"
+
+
+def _say(lines: list[str]) -> None:
+    from rich import get_console
+
+    console = get_console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 # -- tracking

@@ -155,3 +155,11 @@ def test_a_network_starts_from_the_class_shares(architecture):
         head.weight.zero_()
         probabilities = network(torch.zeros(1, len(PROFILE["mean"]), 64, 64)).softmax(dim=1)
     assert torch.allclose(probabilities[0, :, 10, 10], torch.tensor(shares), atol=1e-6)
+
+
+def test_a_class_that_training_lacks_gets_a_finite_bias():
+    network = build_network(described(width=4))
+    start_from_class_shares(network, [0.9, 0.1, 0.0])
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    assert torch.isfinite(head.bias).all()
+    assert head.bias[2] < head.bias[1] < head.bias[0]

@@ -340,3 +340,11 @@ def test_values_are_counted_exactly(monkeypatch):
     np.testing.assert_array_equal(count_values(pixels), np.bincount(pixels.ravel(), minlength=256))
     deep = pixels.astype(np.uint16) * 200
     np.testing.assert_array_equal(count_values(deep), np.bincount(deep.ravel()))
+
+
+@pytest.mark.parametrize("masks", [{}, {"ignore": [1]}, {"values": {0: "nucleus", 1: "background", 2: "nucleus"}}])
+def test_pixels_by_class_are_counted_on_the_way(masks):
+    ids = IDS.copy()
+    ids[0] = 7
+    decoded = _decode(_raw(ids), **masks)
+    np.testing.assert_array_equal(decoded.counts, np.bincount(decoded.ids.ravel(), minlength=256))

@@ -1,16 +1,18 @@
 """The profile agrees with brute force over the pixels themselves."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
 
 from tests.samples.fabrication import mask, picture
-from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.preparation import SplitParameters
 from unet_segmentation.samples.profiling import data_sha256, profile_samples
 from unet_segmentation.samples.splitting import split_samples
+
+
+def _split(inspected):
+    return split_samples(inspected, inspected["height"] > 0, SplitParameters())[0]
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1)])
@@ -19,7 +21,7 @@ def test_statistics_against_all_pixels(fabricated, dtype, channels):
         size = (8 + number % 3, 10 + number % 4)
         fabricated.add(f"s{number}", picture(number, size, channels, dtype), [mask(number, size, (0, 0, 1, 255))])
     inspected, _, packed = fabricated.inspect()
-    samples = split_samples(inspected, SplitParameters())
+    samples = _split(inspected)
     profile = profile_samples(samples, inspected, ["a", "b"])
     training = samples.loc[samples["split"] == "train", "sample_id"]
     pixels = np.concatenate([packed.image(name).reshape(-1, channels) for name in training]).astype(np.float64)
@@ -41,20 +43,22 @@ def _four(fabricated, classes):
     for number, split in enumerate(["train", "train", "validation", "test"]):
         fabricated.add(f"s{number}", picture(number), [mask(number, options=classes[split])], split=split)
     inspected, _, _ = fabricated.inspect(("a", "b", "c"))
-    return split_samples(inspected, SplitParameters()), inspected
+    return _split(inspected), inspected
 
 
-def test_a_class_that_training_lacks_is_an_error(fabricated):
+def test_a_class_that_training_lacks_has_a_share_of_zero(fabricated):
+    """The split has told it as an error; it may be allowed."""
     samples, inspected = _four(fabricated, {"train": (0, 1), "validation": (0, 1, 2), "test": (0, 1, 2)})
-    with pytest.raises(DataError, match=r"training split \(2 samples\) holds no pixel of: c.*split.seed"):
-        profile_samples(samples, inspected, ["a", "b", "c"])
+    shares = profile_samples(samples, inspected, ["a", "b", "c"])["class_shares"]
+    assert shares["c"] == 0
+    assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_class_that_testing_lacks_is_told(fabricated, caplog):
-    samples, inspected = _four(fabricated, {"train": (0, 1, 2), "validation": (0, 1, 2), "test": (0, 1)})
-    with caplog.at_level(logging.WARNING):
-        profile_samples(samples, inspected, ["a", "b", "c"])
-    assert "The test split holds no pixel of: c" in caplog.text
+def test_training_masks_that_are_all_ignored(fabricated):
+    samples, inspected = _four(fabricated, {"train": (255,), "validation": (0, 1, 2), "test": (0, 1, 2)})
+    profile = profile_samples(samples, inspected, ["a", "b", "c"])
+    assert profile["ignored_share"] == 1
+    assert set(profile["class_shares"].values()) == {0}
 
 
 def test_the_data_hash_sees_files_and_split_but_not_order(fabricated):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import os
@@ -10,6 +11,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from tests.sources.conftest import PAIRS, tarred, zipped
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.sources import archives, content
-from unet_segmentation.sources.archives import check_archive, file_digest, opened, unpack_all
+from unet_segmentation.sources.archives import Parcel, check_archive, file_digests, opened, unpack_all
 from unet_segmentation.sources.content import archive_content_sha256, combined, content_sha256
 from unet_segmentation.sources.layout import Layout
 
@@ -32,7 +34,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def unpacked(archive: Path, tmp_path: Path) -> dict[str, bytes]:
     target = tmp_path / "inside" / "target"
     target.mkdir(parents=True)
-    unpack_all([archive], target, LAYOUT.uses)
+    unpack_all([Parcel(archive)], target, LAYOUT.uses)
     return tree(target)
 
 
@@ -134,7 +136,7 @@ def test_hostile_archives_are_refused_before_anything_is_written(kind: str, put:
     target = tmp_path / "deep" / "target"
     target.mkdir(parents=True)
     with pytest.raises(SourceError) as refusal:
-        unpack_all([archive], target, LAYOUT.uses)
+        unpack_all([Parcel(archive)], target, LAYOUT.uses)
     assert words in str(refusal.value)
     assert str(archive) in str(refusal.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
@@ -142,6 +144,7 @@ def test_hostile_archives_are_refused_before_anything_is_written(kind: str, put:
         archive_content_sha256(archive, LAYOUT.uses)
 
 
+NOISE_BYTES = random.Random(9).randbytes(5000)
 NOISE = {f"top/images/{n}.png": random.Random(n).randbytes(2500) for n in range(8)}  # nothing compresses it
 
 
@@ -200,20 +203,176 @@ def test_what_is_no_archive_is_named(body: bytes, words: str, put: Put) -> None:
     assert words in str(refusal.value)
 
 
-def test_a_bomb_is_refused_by_what_it_declares(put: Put, tmp_path: Path) -> None:
+def declaring(size: int) -> bytes:
+    """A zip whose one file says that it has another size than it has (1000 bytes)."""
     body = bytearray(zipped({"top/images/a.png": b"0" * 1000}))
     start = body.index(b"PK\x01\x02")
-    body[start + 24 : start + 28] = struct.pack("<I", 2**32 - 2)
-    archive = put("bomb.zip", bytes(body))
+    body[start + 24 : start + 28] = struct.pack("<I", size)
+    return bytes(body)
+
+
+def test_a_bomb_is_refused_by_what_it_declares(put: Put, tmp_path: Path) -> None:
+    archive = put("bomb.zip", declaring(2**32 - 2))
     with pytest.raises(SourceError, match=r"unpacks to more than 1.00 GB"), opened(archive, limit=10**9):
         pass
-    with pytest.raises(SourceError, match="truncated or damaged"), opened(archive, limit=10**12) as members:
-        archives.digests(members, LAYOUT.uses, lambda _: None)
+    with pytest.raises(SourceError, match="more than 1000 times its own size"), opened(archive, limit=10**12):
+        pass
     endless = linked(tarfile.REGTYPE)
     endless.size = 10**15
     archive = put("bomb.tar", tarred(PAIRS, "w", endless))
     with pytest.raises(SourceError, match=r"unpacks to more than|truncated"):
         unpacked(archive, tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 999, 1001, 10**8])
+def test_a_file_that_is_not_as_large_as_it_says(size: int, put: Put, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="truncated or damaged"):
+        unpacked(put("liar.zip", declaring(size)), tmp_path)
+
+
+def test_a_bomb_is_refused_by_its_ratio(put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = bytes(3_000_000)
+    bombs = {
+        "bomb.tar.bz2": tarred({"top/images/a.png": zeros}, "w:bz2"),
+        "bomb.tar.xz": tarred({"top/images/a.png": zeros}, "w:xz"),
+        "nested.zip": zipped({"a.zip": zipped({"b.png": zeros})}),  # deflate alone stays below
+        "gzip.zip": zipped({"a.png.gz": gzip.compress(gzip.compress(zeros)), "b.png.gz": gzip.compress(zeros)}),
+    }
+    for name, body in bombs.items():
+        unpacked(put(name, body), tmp_path / "first" / name)  # small, so without harm
+    monkeypatch.setattr(archives, "HARMLESS", 1_000_000)
+    for name in bombs:
+        with pytest.raises(SourceError, match="more than 1000 times its own size"):
+            unpacked(tmp_path / name, tmp_path / "again" / name)
+    assert tree(tmp_path / "again") == {}
+
+
+def test_the_bomb_of_overlapping_files(put: Put) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0", bytes(2_000_000))
+        for number in range(1, 1000):  # all of them are the same bytes of the archive
+            info = copy(archive.filelist[0])
+            info.filename = info.orig_filename = str(number)
+            archive.filelist.append(info)
+    with (
+        pytest.raises(SourceError, match="more than 1000 times its own size"),
+        opened(put("x", stream.getvalue()), 10**12),
+    ):
+        pass
+
+
+# Archives in archives
+
+
+@pytest.mark.parametrize("outer", ALL_KINDS)
+@pytest.mark.parametrize("inner", ALL_KINDS)
+def test_archives_in_archives_are_unpacked_where_they_lie(outer: str, inner: str, put: Put, tmp_path: Path) -> None:
+    body = ALL_KINDS[outer]({f"x/{inner}": ALL_KINDS[inner](PAIRS), "x/b.txt": b"hello"})
+    archive = put(outer, body)
+    truth = {**{f"x/a/{path}": content for path, content in PAIRS.items()}, "x/b.txt": b"hello"}
+    assert unpacked(archive, tmp_path) == truth
+    layout = Layout("x/a/top/images/{id}.png", "x/a/top/masks/{id}.png")
+    flat = put("flat.zip", zipped(truth))
+    assert archive_content_sha256(archive, layout.uses) == archive_content_sha256(flat, layout.uses)
+
+
+@pytest.mark.parametrize("ending", ["tgz", "TBZ2", "txz", "Tar.Gz"])
+def test_short_endings_are_known(ending: str, put: Put, tmp_path: Path) -> None:
+    mode = {"z": "w:gz", "2": "w:bz2"}.get(ending[-1], "w:xz") if ending != "tgz" else "w:gz"
+    assert unpacked(put("a.zip", zipped({f"b.{ending}": tarred({"c": b"1"}, mode)})), tmp_path) == {"b/c": b"1"}
+
+
+def test_a_member_of_gzip_loses_its_ending(put: Put, tmp_path: Path) -> None:
+    files = {"x/im1.ppm.gz": gzip.compress(b"P6" * 5000), "x/plain.gz": b"no gzip", ".gz": b"hidden"}
+    truth = {"x/im1.ppm": b"P6" * 5000, "x/plain.gz": b"no gzip", ".gz": b"hidden"}
+    assert unpacked(put("a.zip", zipped(files)), tmp_path / "zip") == truth
+    assert unpacked(put("a.tar.gz", tarred(files, "w:gz")), tmp_path / "tar") == truth
+
+
+@pytest.mark.parametrize("body", [gzip.compress(bytes(100))[:-3], gzip.compress(NOISE_BYTES)[:-2000]])
+def test_a_member_of_gzip_that_was_cut(body: bytes, put: Put, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="truncated or damaged"):
+        unpacked(put("a.zip", zipped({"a.ppm.gz": body})), tmp_path)
+
+
+def test_what_is_no_archive_but_called_one_stays(put: Put, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {**PAIRS, "top/notes.zip": b"no zip", "top/empty.tar": b""}
+    assert unpacked(put("a.zip", zipped(files)), tmp_path) == files
+    assert "top/notes.zip" in caplog.text
+
+
+def test_a_tar_that_holds_a_zip_is_a_tar(put: Put, tmp_path: Path) -> None:
+    archive = put("a.tar", tarred({"a.png": b"1", "b.zip": zipped({"c.png": b"2"})}))
+    assert zipfile.is_zipfile(archive)  # by its end, which is why it must not be asked first
+    assert unpacked(archive, tmp_path) == {"a.png": b"1", "b/c.png": b"2"}
+
+
+def nested(levels: int) -> bytes:
+    body = zipped({"a.png": b"1"})
+    for _ in range(levels):
+        body = zipped({"x.zip": body})
+    return body
+
+
+def test_archives_without_end_are_refused(put: Put, tmp_path: Path) -> None:
+    path = "/".join(["x"] * archives.DEPTH) + "/a.png"
+    assert unpacked(put("a.zip", nested(archives.DEPTH)), tmp_path / "deep") == {path: b"1"}
+    with pytest.raises(SourceError, match="may go on without end"):
+        unpacked(put("b.zip", nested(archives.DEPTH + 1)), tmp_path / "deeper")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_archives_within_are_refused_too(kind: str, put: Put, tmp_path: Path) -> None:
+    body, words = HOSTILE[kind]
+    archive = put("outer.zip", zipped({**PAIRS, "top/inner.zip": body}))
+    with pytest.raises(SourceError) as refusal:
+        unpacked(archive, tmp_path)
+    assert words in str(refusal.value)
+    assert f"{archive}/top/inner.zip was refused" in str(refusal.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
+
+
+def test_names_of_every_kind(put: Put, tmp_path: Path) -> None:
+    names = ["größe 1.png", "日本/語.png", 'it\'s "quoted".png', " leading.png", "a\nb.png", "%20.png", "~/x.png"]
+    files = {f"top/{name}": name.encode() for name in names}
+    assert unpacked(put("a.zip", zipped(files)), tmp_path / "zip") == files
+    assert unpacked(put("a.tar", tarred(files)), tmp_path / "tar") == files
+
+
+def test_a_name_that_the_disk_does_not_take(put: Put, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="a name that this disk does not take"):
+        unpacked(put("a.tar", tarred({"x" * 300: b"1"})), tmp_path)
+
+
+# Where files go
+
+
+def test_files_go_into_a_folder(put: Put, tmp_path: Path) -> None:
+    archive, plain = put("a.zip", zipped({"a.png": b"1", "b.zip": zipped({"c.png": b"2"})})), put("n.csv", b"x")
+    (tmp_path / "x").mkdir()
+    parcels = [Parcel(archive, into="p/q"), Parcel(plain, plain_name="names.csv"), Parcel(plain, "p", "names.csv")]
+    unpack_all(parcels, tmp_path / "x", lambda _: True)
+    truth = {"p/q/a.png": b"1", "p/q/b/c.png": b"2", "names.csv": b"x", "p/names.csv": b"x"}
+    assert tree(tmp_path / "x") == truth
+    seen: list[str] = []
+    archive_content_sha256(archive, lambda path: bool(seen.append(path)), into="p/q")
+    assert set(seen) == {"p/q/a.png", "p/q/b/c.png"}
+    with pytest.raises(SourceError, match="stands in the way"):
+        unpack_all([Parcel(plain, plain_name="names.csv")], tmp_path / "x", lambda _: True)
+
+
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_whatever_is_damaged_ends_in_a_message(name: str, put: Put) -> None:
+    """Flip bits anywhere: the archive is refused, or gives what it holds, and nothing else happens."""
+    draw = random.Random(name)
+    body = ALL_KINDS[name]({"a.png": b"1" * 50, "b.zip": zipped({"c.png": b"2" * 50}), "d.gz": gzip.compress(b"3")})
+    for _ in range(200):
+        damaged = bytearray(body)
+        for _ in range(draw.randrange(1, 4)):
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        with contextlib.suppress(SourceError), opened(put(name, bytes(damaged)), limit=10**9) as contents:
+            archives.digests(contents, lambda _: True, lambda _: None)
 
 
 def test_too_little_room_is_said_before_unpacking(put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,11 +392,11 @@ def test_several_archives_share_a_folder(put: Put, tmp_path: Path) -> None:
     masks = {**{name: body for name, body in PAIRS.items() if "masks" in name}, "README": b"of the masks"}
     first, second = put("i.zip", zipped(images)), put("m.tar.gz", tarred(masks, "w:gz"))
     (tmp_path / "x").mkdir()
-    unpack_all([first, second], tmp_path / "x", LAYOUT.uses)
+    unpack_all([Parcel(first), Parcel(second)], tmp_path / "x", LAYOUT.uses)
     assert tree(tmp_path / "x") == {**PAIRS, "README": b"of the images"}
     (tmp_path / "y").mkdir()
     with pytest.raises(SourceError, match=r"i2.zip holds 'top/images/a.png', which stands in the way"):
-        unpack_all([first, put("i2.zip", zipped(images))], tmp_path / "y", LAYOUT.uses)
+        unpack_all([Parcel(first), Parcel(put("i2.zip", zipped(images)))], tmp_path / "y", LAYOUT.uses)
 
 
 def test_a_full_disk_is_no_damage(put: Put) -> None:
@@ -247,8 +406,11 @@ def test_a_full_disk_is_no_damage(put: Put) -> None:
 
 def test_hashes_of_files(put: Put) -> None:
     path = put("x", b"abc")
-    assert file_digest(path) == hashlib.sha256(b"abc").hexdigest()
-    assert file_digest(path, "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert file_digests(path, ["sha256", "sha1", "md5"]) == {
+        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "sha1": "a9993e364706816aba3e25717850c26c9cd0d89d",
+        "md5": "900150983cd24fb0d6963f7d28e17f72",
+    }
 
 
 def test_the_hash_can_be_asked_for(put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -262,3 +424,25 @@ def test_the_hash_can_be_asked_for(put: Put, tmp_path: Path, monkeypatch: pytest
     assert content.main(["missing.zip", "mine"]) == 1
     assert "no archive missing.zip" in capsys.readouterr().err
     assert content.main([]) == 2
+
+
+def test_the_hash_asked_for_heeds_what_is_declared(put: Put, tmp_path: Path, monkeypatch, capsys) -> None:
+    archive, other = put("i.zip", zipped(PAIRS)), put("other.zip", zipped(PAIRS))
+    text = """
+    source:
+      images: "p/top/images/{id}.png"
+      masks: "p/top/masks/{id}.png"
+      archives: [{url: "https://example.org/i.zip", into: p}, {url: "https://example.org/m.zip"}]
+    """
+    put("conf/mine/parameters.yml", text.encode())
+    put("conf/broken/parameters.yml", b"source: {images: 1}")
+    put("conf/none/parameters.yml", b"classes: [a, b]")
+    monkeypatch.chdir(tmp_path)
+    layout = Layout("p/top/images/{id}.png", "p/top/masks/{id}.png")
+    assert content.main([str(archive), "mine"]) == 0
+    assert capsys.readouterr().out.strip() == archive_content_sha256(archive, layout.uses, into="p")
+    assert content.main([str(other), "mine"]) == 1
+    assert "Name yours as one of them" in capsys.readouterr().err
+    for problem in ("broken", "none"):
+        assert content.main([str(archive), problem]) == 1
+        assert "declares no source as it should be" in capsys.readouterr().err

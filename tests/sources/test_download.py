@@ -8,8 +8,9 @@ import pytest
 
 from tests.sources.conftest import PAIRS, Site, tarred, zipped
 from unet_segmentation.errors import ResourceError, SourceError
-from unet_segmentation.sources import download
-from unet_segmentation.sources.download import archive_name, fetch, local_path, shown
+from unet_segmentation.sources import transfer
+from unet_segmentation.sources.addresses import archive_name, local_path, shown
+from unet_segmentation.sources.download import Download, Network, fetch_all
 
 BODY = zipped(PAIRS)
 
@@ -19,13 +20,21 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "archives" / "a.zip"
 
 
-def refused(url: str, target: Path, **more: float) -> str:
-    """The message of a failed download, after which nothing at all lies in the folder."""
+def fetch(url: str, target: Path, **network: float) -> None:
+    fetch_all([Download([url], target)], Network(**network))  # type: ignore[arg-type]
+
+
+def refused(url: str, target: Path, begun: bytes = b"", **more: float) -> str:
+    """The message of a failed download, after which nothing lies in the folder but what was begun."""
     with pytest.raises(SourceError) as refusal:
-        fetch(url, target, **{"timeout": 0.2, "retries": 1, **more})  # type: ignore[arg-type]
-    assert not target.parent.exists() or not list(target.parent.iterdir())
+        fetch(url, target, **{"timeout": 0.2, "retries": 1, **more})
+    part = target.with_name(f".{target.name}.part")
+    left = [part, Path(f"{part}.json")] if begun else []
+    assert sorted(target.parent.iterdir()) == left
+    assert not begun or part.read_bytes() == begun
     assert url in str(refusal.value)
     assert "--params source.archive=/path/to/" in str(refusal.value)
+    assert f"save it as {target}" in str(refusal.value)
     return str(refusal.value)
 
 
@@ -72,12 +81,13 @@ def test_a_busy_server_is_asked_again(site: Site, target: Path, caplog: pytest.L
 def test_a_silent_server_is_given_up(site: Site, target: Path) -> None:
     site.files["a.zip"] = BODY
     assert "silent for 0.2 s (2 attempts)" in refused(f"{site.url}/hang/a.zip", target)
-    assert "silent for 0.2 s" in refused(f"{site.url}/stalled/a.zip", target, retries=0)
+    message = refused(f"{site.url}/stalled/a.zip", target, retries=0, begun=BODY[:100])
+    assert "silent for 0.2 s" in message
 
 
 def test_a_truncated_body_is_no_download(site: Site, target: Path) -> None:
     site.files["a.zip"] = BODY
-    assert "the connection broke" in refused(f"{site.url}/truncated/a.zip", target)
+    assert "the connection broke" in refused(f"{site.url}/truncated/a.zip", target, begun=BODY[:-20])
     assert len(site.requests) == 2
 
 
@@ -116,14 +126,17 @@ def test_too_little_room_is_seen_beforehand(site: Site, target: Path) -> None:
 
 def test_a_disk_that_fills(site: Site, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site.files["a.zip"] = BODY
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.Bar, "advance", full)  # as the file's own write would
+        with pytest.raises(ResourceError, match=r"The disk is full.*goes on from there"):
+            fetch(f"{site.url}/a.zip", target)
+    assert not target.exists()
+    fetch(f"{site.url}/a.zip", target)
+    assert target.read_bytes() == BODY
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "_check_content", full)
-    with pytest.raises(ResourceError, match="The disk is full"):
-        fetch(f"{site.url}/a.zip", target)
-    assert not list(target.parent.iterdir())
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_names_tell_urls_apart() -> None:

@@ -21,6 +21,7 @@ from unet_segmentation.parameters.training import NetworkParameters
 
 PAPER_UNET = "paper_unet"
 PAPER_DEPTH = 4
+LEAST_SHARE = 1e-6  # of a class, as an untrained network expects it
 
 
 class SegmentationNetwork(nn.Module):
@@ -122,7 +123,8 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
 
     Args:
         network: ends in a convolution with one output per class.
-        shares: of the training pixels by class, each above 0.
+        shares: of the training pixels by class. One below `LEAST_SHARE` counts as that: a class that training lacks
+            must not get a bias of minus infinity.
     """
     layers = [
         layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)
@@ -130,7 +132,7 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if biases:
         with torch.no_grad():
-            biases[-1].copy_(torch.tensor(shares).log())
+            biases[-1].copy_(torch.tensor(shares).clamp(min=LEAST_SHARE).log())
 
 
 def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401

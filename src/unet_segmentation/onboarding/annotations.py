@@ -45,7 +45,9 @@ def yolo_names(storage: Storage, paths: list[str]) -> list[str]:
             if re.fullmatch(r".*\.ya?ml", name):
                 names = (yaml.safe_load(storage.read(path)) or {}).get("names")
                 if names:
-                    return [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else list(map(str, names))
+                    return (
+                        [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else list(map(str, names))
+                    )
         except (OSError, ValueError, AttributeError, yaml.YAMLError):
             continue
     return []

@@ -42,6 +42,7 @@ class MaskSurvey:
         palette: of indices that occur; empty without a palette.
         shown: grey values of palette images and of one bit, as a viewer shows them; equal to `values` for others.
         paletted: masks that have a palette.
+        palettes_differ: an index has one colour in one mask, and another elsewhere.
         one_bit: masks of one bit.
         lossy: masks in files that lose information.
         ghostly: masks with in-between values along borders.
@@ -68,6 +69,7 @@ class MaskSurvey:
     palette: dict[int, Colour] = field(default_factory=dict)
     shown: Counter[int] = field(default_factory=Counter)
     paletted: int = 0
+    palettes_differ: bool = False
     one_bit: int = 0
     lossy: int = 0
     ghostly: int = 0
@@ -160,7 +162,8 @@ def _count(raster: Raster, survey: MaskSurvey, edges: Counter[int], parts: dict[
         pixels = raster.pixels
         for value in np.unique(pixels).tolist():
             colour = raster.palette[value][:3] if value < len(raster.palette) else (0, 0, 0)
-            survey.palette[value] = tuple(int(part) for part in colour)  # type: ignore[assignment]
+            plain: Colour = (int(colour[0]), int(colour[1]), int(colour[2]))
+            survey.palettes_differ |= survey.palette.setdefault(value, plain) != plain
     elif raster.pixels.dtype == bool:
         survey.shown.update(_counted(pixels))
         pixels = raster.pixels.astype(np.uint8)

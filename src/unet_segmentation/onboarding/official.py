@@ -130,7 +130,9 @@ def _table(path: str, text: str, samples: Sequence[Sample]) -> TableParameters |
     rows = list(csv.DictReader(io.StringIO(text), delimiter=separator))[:200]
     columns = [column for column in (rows[0] if rows else {}) if column]
     splits = [column for column in columns if column.strip().lower() in SPLIT_COLUMNS]
-    splits = [column for column in splits if all((row[column] or "").strip().lower() in {*SYNONYMS, ""} for row in rows)]
+    splits = [
+        column for column in splits if all((row[column] or "").strip().lower() in {*SYNONYMS, ""} for row in rows)
+    ]
     if not splits:
         return None
     names = Names(list(samples))

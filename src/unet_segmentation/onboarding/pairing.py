@@ -50,14 +50,17 @@ class Side:
 
     @property
     def has_split(self) -> bool:
+        """Whether the glob has ``{split}``."""
         return self.family.has_split
 
     @property
     def has_folder(self) -> bool:
+        """Whether a folder belongs to the id."""
         return "{folder}" in self.glob
 
     @property
     def wildcards(self) -> int:
+        """How much of the glob says nothing of the sample."""
         return self.glob.count("*") + self.glob.count("{folder}")
 
     @cached_property
@@ -129,6 +132,7 @@ class Pairing:
 
     @property
     def layout(self) -> Layout:
+        """What the globs find."""
         return Layout(self.images, self.masks, self.splits, roi=self.roi)
 
 
@@ -160,7 +164,7 @@ def find_pairing(
     Returns:
         None where nothing pairs.
     """
-    data = [path for path in paths if may_be_data(path)]
+    data = [path for path in paths if may_be_data(path) and (is_image(path) or is_mask(path))]
     families = _chosen(find_families(thinned(data)))
     kinds = {id(family): kind_of_most(looks.storage, [path for path, _, _ in family.files]) for family in families}
     images = [
@@ -370,9 +374,7 @@ def _with_coco(image: Side, mask: Side, looks: Looks) -> _Candidate | None:
 
     if image.has_split and mask.has_split and image.family.splits != mask.family.splits:
         return None
-    known = {
-        (split, name) for path, split, _ in mask.family.files for name in coco_names(looks.storage, path)
-    }
+    known = {(split, name) for path, split, _ in mask.family.files for name in coco_names(looks.storage, path)}
     paired = sum(
         ((key[0] if mask.has_split else ""), found[0].rpartition("/")[2]) in known for key, found in image.keys.items()
     )
@@ -481,9 +483,7 @@ def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: Looks) -> bool:
 # --- the real layout ---
 
 
-def _tried(
-    candidates: Sequence[_Candidate], paths: Sequence[str], looks: Looks
-) -> tuple[Pairing, _Candidate] | None:
+def _tried(candidates: Sequence[_Candidate], paths: Sequence[str], looks: Looks) -> tuple[Pairing, _Candidate] | None:
     """Run the best candidates on all files: the first whose share of pairs is as good as the best."""
     results = []
     for candidate in candidates:
@@ -500,7 +500,7 @@ def _tried(
 
 def _run(candidate: _Candidate, paths: Sequence[str], looks: Looks) -> Pairing | None:
     """Run a candidate on all files; a split without any mask is left out."""
-    splits = dict(candidate.images.family.splits)
+    splits: dict[str, str] = dict(candidate.images.family.splits)
     dropped = []
     if candidate.masks.has_split:
         without = [name for name in splits if name not in candidate.masks.family.splits]
@@ -511,10 +511,8 @@ def _run(candidate: _Candidate, paths: Sequence[str], looks: Looks) -> Pairing |
         samples = find_samples(paths, layout, "the folder", looks.pages)
     except DataError:
         return None
-    ordered = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
-    return Pairing(
-        candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped
-    )
+    ordered: dict[str, str] = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+    return Pairing(candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped)
 
 
 def _completed(
@@ -566,7 +564,9 @@ def _is_roi(candidate: _Candidate, looks: Looks) -> bool:
         return False
     if any(len(paths) != 1 or not looks.at(paths[0]).two for _, paths in pairs):
         return False
-    return says_roi(candidate.masks.family.text) or all(_is_dark_outside(image, paths[0], looks) for image, paths in pairs)
+    return says_roi(candidate.masks.family.text) or all(
+        _is_dark_outside(image, paths[0], looks) for image, paths in pairs
+    )
 
 
 def _is_dark_outside(image: str, mask: str, looks: Looks) -> bool:

@@ -118,20 +118,13 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
     return _index(survey, values, classes, ignored)
 
 
-def _index(
-    survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]
-) -> Interpretation:
+def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]) -> Interpretation:
     """Values are classes, in their order."""
     negative = {value for value in values if value < 0}
     void, checks = _void(survey, values, classes, ignored | negative)
     plain = [value for value in values if value not in void]
     if not plain:
         raise ConfigurationError("--ignore: nothing but ignored values would be left.")
-    if classes is not None and (ids := _counted_through(plain, void, len(classes))):
-        missing = ", ".join(str(number) for number in ids if number not in values)
-        checks.append(f"no mask that was read holds {missing}, which {len(classes)} classes need: are they rare?")
-        void |= {value for value in plain if value not in ids}
-        plain = ids
     if classes is not None and len(classes) != len(plain):
         _refuse_names(classes, plain, void, survey)
     names = list(classes) if classes is not None else _default_names(plain)
@@ -145,7 +138,9 @@ def _index(
     summary = f"values {_listed(survey)}"
     if survey.paletted:
         summary = f"palette images, indices {_listed(survey)}"
-        checks.append(_palette_text(survey, plain, names))
+        checks.append(_palette_text(survey, plain))
+        if survey.palettes_differ:
+            checks.append("the palettes differ from mask to mask: one index has several colours; do the indices agree?")
     return Interpretation(summary, readings, checks, _shares(survey, values), sorted(map(str, void)))
 
 
@@ -166,15 +161,6 @@ def _void(
         place = "lies along borders" if survey.borders.get(VOID, 0) > BORDER else "stands apart from the others"
         checks.append(f"255 {place} and is taken for what was not labelled; it may be a class")
     return void, checks
-
-
-def _counted_through(plain: list[int], void: set[int], count: int) -> list[int]:
-    """Give the ids of so many classes, where the values are ids with gaps that so many classes explain; else nothing."""
-    ids = list(range(min(plain[0], 1), min(plain[0], 1) + count))
-    beyond = [value for value in plain if value > ids[-1]]
-    gaps = [number for number in ids if number not in plain]
-    fits = beyond in ([], [ids[-1] + 1], [VOID]) and not (set(ids) & void)
-    return ids if gaps and fits and len(gaps) <= max(1, count // 2) and _are_ids([v for v in plain if v in ids]) else []
 
 
 def _are_ids(values: list[int]) -> bool:
@@ -251,9 +237,8 @@ def _default_names(values: list[int]) -> list[str]:
     return list(TWO) if len(values) == 2 else [f"class_{number}" for number in range(len(values))]
 
 
-def _palette_text(survey: MaskSurvey, plain: list[int], names: Sequence[str]) -> str:
+def _palette_text(survey: MaskSurvey, plain: list[int]) -> str:
     colours = (f"{value} {colour_name(survey.palette[value])}" for value in plain[:8] if value in survey.palette)
-    del names
     return f"the masks are palette images; their indices are read, not their colours ({', '.join(colours)})"
 
 
@@ -272,7 +257,9 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
     checks = [] if classes is not None else ["the names of the two classes"]
     shares = _binary_shares(survey, low, high)
     if shares[1] > 0.5 and not survey.several:
-        checks.append(f"{high} covers {shares[1]:.1%} of the pixels: is it the background, and {low} what you look for?")
+        checks.append(
+            f"{high} covers {shares[1]:.1%} of the pixels: is it the background, and {low} what you look for?"
+        )
     found = {name: f"{value} ({share:.1%})" for name, value, share in zip(names, (low, high), shares, strict=True)}
     mixed = set(survey.values) != set(survey.shown)  # of one bit, or palettes: stored as 0 and 1
     joined = {"join": True} if survey.several else {}
@@ -289,16 +276,29 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
         found,
     )
     indices = Reading(names, {"encoding": "index"} | joined, "stored as 0 and 1, and read so", found)
-    pure = mixed and set(survey.values) == {0, 1}
+    pure = mixed and set(survey.values) == {0, 1} and not survey.palettes_differ
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)
+    if shares[1] > 0.5 and not survey.several:
+        readings.append(_swapped(by_value, classes, low, high))
     if survey.several:
         readings = _several(survey, names, readings, checks)
     elif high == VOID:
         checks.append("0 and 255 are read as two classes; 255 is not void here")
     summary = f"two values, {low} ({shares[0]:.1%}) and {high} ({shares[1]:.1%})"
     return Interpretation(summary, readings, checks, [(str(low), shares[0]), (str(high), shares[1])])
+
+
+def _swapped(reading: Reading, classes: Sequence[str] | None, low: int, high: int) -> Reading:
+    """Make the brighter value class 0, the background."""
+    by_value = dict(zip((low, high), TWO[::-1] if classes is None else reading.classes, strict=True))
+    shares = dict(zip(reading.classes, reading.found.values(), strict=True))
+    found = {by_value[high]: shares[reading.classes[1]], by_value[low]: shares[reading.classes[0]]}
+    masks = reading.masks | {"values": by_value}
+    return Reading(
+        [by_value[high], by_value[low]], masks, f"if {high} is the background, and {low} what you look for", found
+    )
 
 
 def _several(survey: MaskSurvey, names: list[str], readings: list[Reading], checks: list[str]) -> list[Reading]:
@@ -427,7 +427,9 @@ def _masks_by_class(survey: MaskSurvey, classes: Sequence[str] | None) -> Interp
         readings.append(Reading(list(TWO), one, "if all of them are parts of the same class"))
     checks = ["the names of the classes are those in the paths; where masks overlap, the later lies above"]
     if soft:
-        checks.append("the masks have soft borders (JPEG?): every value above 0 counts as the class; export them as PNG")
+        checks.append(
+            "the masks have soft borders (JPEG?): every value above 0 counts as the class; export them as PNG"
+        )
     summary = f"one mask for each class: {', '.join(labels)}"
     shares = [(label, survey.labels[label] / max(1, sum(survey.labels.values()))) for label in labels]
     return Interpretation(summary, readings, checks, shares)

@@ -1,59 +1,76 @@
-"""A contact sheet: images beside their masks, read as the new problem reads them."""
+"""The contact sheet: some images, each beside its mask as it would be read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unet_segmentation.atomic import whole
-from unet_segmentation.errors import ProjectError
+from unet_segmentation.figures.gallery import legend
+from unet_segmentation.figures.pictures import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted
 from unet_segmentation.onboarding.files import spread
+from unet_segmentation.onboarding.survey import Survey
 from unet_segmentation.parameters import Parameters
 from unet_segmentation.samples.decoding import UnreadableError
 from unet_segmentation.samples.encodings import EncodingError, decode_masks
 from unet_segmentation.samples.reading import read_image
 from unet_segmentation.sources.layout import Layout, Sample
-from unet_segmentation.storage import Storage
 
-SHOWN = 12
-SIDE = 240  # pixels
+SAMPLES, COLUMNS, SIDE = 16, 8, 192
 
 
-def write_contact_sheet(storage: Storage, samples: Sequence[Sample], parameters: Parameters, target: Path) -> list[str]:
-    """Read some samples with the parameters that were written, and show them.
+def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]:
+    """Draw some samples and write them as PNG.
 
     Args:
-        storage: where the files are.
-        samples: with images and masks.
-        parameters: of the new problem.
-        target: file to write.
+        file: where to.
+        survey: the samples.
+        parameters: how they are read.
 
     Returns:
-        What went wrong with samples that could not be read so, or hold what is not declared.
+        What is wrong with samples that could not be read so; one line each.
     """
-    from unet_segmentation.figures.pictures import class_colours, colour_mask, contact_sheet, displayable, fitted
+    from PIL import Image
 
-    layout = Layout.of(parameters.source)
-    colours = class_colours(len(parameters.classes))
-    by_image = {sample.image: sample for sample in samples}
-    tiles, captions, problems = [], [], []
-    for path in spread(list(by_image), SHOWN):
-        sample = by_image[path]
+    by_image = {sample.image: sample for sample in survey.pairing.pairs}
+    tiles: list[Picture] = []
+    captions: list[str] = []
+    problems: list[str] = []
+    for image in spread(list(by_image), SAMPLES):
         try:
-            image = read_image(storage, path, parameters.images).pixels
-            size = (image.shape[0], image.shape[1])
-            labels = [layout.label(mask) for mask in sample.masks]
-            mask = decode_masks(storage, sample.masks, labels, parameters.masks, parameters.classes, path, size)
-        except (UnreadableError, EncodingError, ProjectError) as error:
-            problems.append(f"{path}: {error}")
+            pair = _drawn(by_image[image], survey, parameters)
+        except (UnreadableError, EncodingError) as error:
+            problems.append(f"{image}: {error}")
             continue
-        if mask.undeclared:
-            problems.append(f"{path}: undeclared {', '.join(list(mask.undeclared)[:8])}")
-        tiles += [fitted(displayable(image), SIDE), fitted(colour_mask(mask.ids, colours), SIDE)]
-        present = [parameters.classes[number] for number in np.unique(mask.ids).tolist() if number < len(colours)]
-        captions += [sample.id, ", ".join(present)]
-    with whole(target) as temporary:
-        contact_sheet(tiles, columns=6, captions=captions, side=SIDE).save(temporary, "PNG")
+        tiles += pair
+        captions += [by_image[image].id, "mask"]
+    if not tiles:
+        return problems
+    sheet = contact_sheet(tiles, COLUMNS, captions, side=SIDE)
+    names = legend(parameters.classes, sheet.width)
+    whole_sheet = Image.new("RGB", (sheet.width, sheet.height + names.height), PAPER)
+    whole_sheet.paste(names, (0, 0))
+    whole_sheet.paste(sheet, (0, names.height))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as temporary:
+        whole_sheet.save(temporary, "PNG")
     return problems
+
+
+def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Picture]:
+    layout = Layout.of(parameters.source)
+    image = read_image(survey.storage, sample.image, parameters.images).pixels
+    labels = [layout.label(mask) for mask in sample.masks]
+    mask = decode_masks(
+        survey.storage,
+        sample.masks,
+        labels,
+        parameters.masks,
+        parameters.classes,
+        sample.image,
+        (image.shape[0], image.shape[1]),
+    )
+    step = max(1, max(image.shape[:2]) // (4 * SIDE))  # nobody sees more of a large image
+    small = np.ascontiguousarray(image[::step, ::step])
+    return [fitted(displayable(small), SIDE), fitted(colour_mask(mask.ids[::step, ::step]), SIDE)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from unet_segmentation.sources.official import SYNONYMS
 
 IMAGE_WORDS = ("image", "img", "photo", "input", "frame", "raw", "original", "leftimg8bit", "cxr", "volume", "sat")
@@ -87,5 +88,7 @@ def _words(text: str, words: tuple[str, ...], short: set[str] = SHORT) -> set[st
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # SegmentationClass: two words
     spaced = f"{text} {spaced}".lower()
     return {
-        word for word in words if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
+        word
+        for word in words
+        if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
     }

@@ -103,7 +103,8 @@ class SourceParameters(StrictModel):
     Attributes:
         generator: draw the embedded problem instead of downloading one.
         archives: what to download.
-        archive: local paths or file:// URLs that replace the downloads, in their order (for people behind a firewall).
+        archive: local paths or file:// URLs that replace the downloads, in their order (for people behind a firewall);
+            a list, or one text with `;` between them, as `--params` needs it.
         folder: a folder of one's own, read where it lies; a path, or a URL that fsspec knows (s3://bucket/folder).
         storage_options: for such a URL, what fsspec wants to know (an endpoint, say). No secrets: these come from the
             environment or the provider's own configuration files.
@@ -160,6 +161,8 @@ class SourceParameters(StrictModel):
                 f"archive replaces the downloads, of which there are {len(self.archives)}: give as many paths, in the "
                 "order of archives"
             )
+        if self.archive is not None and not self.local_archives:
+            raise ValueError("archive names no path")
         secrets = [key for key in self.storage_options if re.search("secret|password|token|^key$", key)]
         if secrets:
             raise ValueError(
@@ -173,7 +176,9 @@ class SourceParameters(StrictModel):
     @property
     def local_archives(self) -> list[str]:
         """The paths that replace the downloads; empty where nothing does."""
-        return [] if self.archive is None else [self.archive] if isinstance(self.archive, str) else self.archive
+        if isinstance(self.archive, str):
+            return [path.strip() for path in self.archive.split(";") if path.strip()]
+        return self.archive or []
 
     @model_validator(mode="after")
     def _sound_layout(self) -> Self:

@@ -58,6 +58,7 @@ class DecodedMask:
         notes: (kind, message): as of images, and `lossy_mask`, `overlapping_masks`.
         undeclared_kind: of the finding about `undeclared`: `undeclared_values`, `ghost_values`, `undeclared_colours`,
             `undeclared_labels`; empty where everything is declared.
+        counts: (256,) pixels by class id, where they were counted on the way; `count_values(ids)` gives the same.
     """
 
     ids: NDArray[np.uint8]
@@ -66,6 +67,7 @@ class DecodedMask:
     sha256: str = ""
     notes: tuple[Note, ...] = ()
     undeclared_kind: str = ""
+    counts: NDArray[np.int64] | None = None
 
 
 def decode_masks(
@@ -266,7 +268,10 @@ def decode_raster(raster: Raster, masks: MaskParameters, classes: list[str], lab
         kind = "ghost_values"
     elif unknown:
         kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
-    return DecodedMask(ids, _most(values), _most(undeclared), undeclared_kind=kind)
+    counts = np.zeros(256, np.int64)
+    for count, class_id in found.values():
+        counts[IGNORED if class_id is None else class_id] += count
+    return DecodedMask(ids, _most(values), _most(undeclared), undeclared_kind=kind, counts=counts)
 
 
 def is_ghostly(codes: NDArray, unknown: dict[int, int]) -> bool:
@@ -377,6 +382,8 @@ def _looked_up(
         counts = count_values(codes)
         found = np.flatnonzero(counts)
         table, entries = _table(found, counts[found], lookup)
+        if np.array_equal(table, found):  # class ids as they are
+            return codes, entries
         whole_table = np.zeros(256, np.uint8)
         whole_table[found] = table
         ids: NDArray[np.uint8] = cv2.LUT(codes, whole_table)  # type: ignore[assignment]

@@ -203,6 +203,11 @@ KINDS: dict[str, Kind] = {  # in the order in which they are told: what causes o
         "near-identical images in different splits",
         "The test may be on images much like those trained on. Keep them together with source.group.",
     ),
+    "group_across_splits": Kind(
+        "warning",
+        "groups that lie in more than one official split",
+        "The test may be on what was trained on. Correct source.group or the official split; it is kept as it is.",
+    ),
     "near_identical": Kind(
         "warning", "near-identical images", "Frames of a video, or copies? source.group keeps them in one split."
     ),

@@ -12,17 +12,17 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,8 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import remove, whole
+from unet_segmentation.memory import keep_freed_memory
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
-from unet_segmentation.samples.encodings import DecodedMask, EncodingError, decode_masks
+from unet_segmentation.samples.encodings import DecodedMask, EncodingError, count_values, decode_masks
 from unet_segmentation.samples.findings import Finding, finding, findings_table
 from unet_segmentation.samples.packing import IGNORED, PackedSamples, PackedWriter, join_parts
 from unet_segmentation.samples.reading import UnreadableError, pixel_sha256, read_image, read_roi
@@ -40,17 +41,18 @@ from unet_segmentation.samples.signatures import SIGNATURE, signature
 from unet_segmentation.sources.layout import Layout
 from unet_segmentation.storage import Storage
 
-FORMAT = 3  # raise it when the same files and parameters would give other tables or arrays
+FORMAT = 4  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
 TALLIED_VALUES = 1024  # of the whole data set
-PART_SAMPLES = 2048  # at most, in a part; a quarter of it on average
+LARGEST_PART = 256  # samples in a part, on average; smaller data sets have smaller ones, for all cores to have some
 PART_BYTES = 1 << 28  # of files, at most, in a part (but for a single larger file)
 MOSTLY_VOID = 0.5  # share of ignored pixels that is worth a warning
 PARTS = "parts"
+IMAGE_FIELDS = ("grey", "colour", "height", "width")  # of a signature: what hangs on the image alone
+
+cv2.setNumThreads(0)  # one image is too little work to share; the threads here have the cores
 
 logger = logging.getLogger(__name__)
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Inspected:
     values: dict[str, int]
     image: NDArray | None = None
     ids: NDArray[np.uint8] | None = None
+    signature: np.void | None = None
 
 
 @dataclass(frozen=True)
@@ -144,17 +147,23 @@ def plan_parts(indexed: pd.DataFrame, storage: Storage, declaration: Declaration
     is added or removed changes the part it lies in and no other.
     """
     parts: list[Part] = []
+    mean = part_size(len(indexed))
     digest, start, size = hashlib.sha256(declaration.digest().encode()), 0, 0
     for place, sample in enumerate(_samples(indexed)):
         stamps = [storage.stamp(file) for file in _files(sample)]
         digest.update(json.dumps([sample["sample_id"], *_files(sample), *stamps]).encode())
         size += sum(int(stamp.partition(" ")[0]) for stamp in stamps if stamp[:1].isdigit())
         named = hashlib.sha256(sample["sample_id"].encode("utf-8", "surrogateescape")).digest()
-        ends = int.from_bytes(named[:4]) % (PART_SAMPLES // 4) == 0
-        if ends or place + 1 - start >= PART_SAMPLES or size >= PART_BYTES or place + 1 == len(indexed):
+        ends = int.from_bytes(named[:4]) % mean == 0
+        if ends or place + 1 - start >= 4 * mean or size >= PART_BYTES or place + 1 == len(indexed):
             parts.append(Part(digest.hexdigest()[:16], start, place + 1))
             digest, start, size = hashlib.sha256(declaration.digest().encode()), place + 1, 0
     return parts
+
+
+def part_size(samples: int) -> int:
+    """Choose the mean number of samples in a part: a power of two, about sixteen parts or more."""
+    return min(LARGEST_PART, max(4, 1 << (samples // 16).bit_length() >> 1))
 
 
 def _pack_parts(
@@ -165,22 +174,40 @@ def _pack_parts(
     inspection: InspectionParameters,
     folder: Path,
 ) -> None:
-    """Inspect the samples of these parts in one stream over all cores, and close each part as its last sample comes."""
+    """Inspect and pack these parts, each in one thread from its first file to its rename.
+
+    Threads, not processes: decoding, hashing and writing release the interpreter's lock, and nothing is copied or
+    started. A thread for a part, not for a sample: handing samples around cost a third of the speed.
+    """
     begin = time.perf_counter()
     total = sum(part.stop - part.start for part in parts)
     if 0 < total < len(indexed):
         logger.info("%d of %d samples were inspected before", len(indexed) - total, len(indexed))
-    items = ((part, sample) for part in parts for sample in _samples(indexed.iloc[part.start : part.stop]))
+    keep_freed_memory()
+    stopped = threading.Event()
 
-    def work(item: tuple[Part, dict[str, Any]]) -> tuple[Part, Inspected]:
-        return item[0], inspect_sample(item[1], storage, declaration)
+    def pack(part: Part) -> None:
+        def results() -> Iterator[Inspected]:
+            for sample in _samples(indexed.iloc[part.start : part.stop]):
+                if stopped.is_set():
+                    raise CancelledError
+                yield inspect_sample(sample, storage, declaration)
+                advance()
 
-    with warnings.catch_warnings():
+        with whole(folder / part.key) as temporary:
+            _write_part(temporary, results())
+
+    with warnings.catch_warnings(), _progress(total) as advance:
         warnings.simplefilter("ignore")  # the decoders', on large pictures and odd metadata
-        results = _in_order(work, _with_progress(items, total), inspection.workers or _cores())
-        for part, members in groupby(results, key=lambda result: result[0]):
-            with whole(folder / part.key) as temporary:
-                _write_part(temporary, (inspected for _, inspected in members))
+        with ThreadPoolExecutor(inspection.workers or _cores()) as pool:
+            waiting = [pool.submit(pack, part) for part in parts]
+            try:
+                for done in as_completed(waiting):
+                    done.result()
+            except BaseException:  # an error, or Ctrl-C: the others end with the sample they are at
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
     if total:
         logger.info("Inspected and packed %d samples in %.1f s", total, time.perf_counter() - begin)
 
@@ -195,7 +222,7 @@ def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
             _count(tally, result.values)
             if result.image is not None and result.ids is not None:
                 packed.add(result.row["sample_id"], result.image, result.ids)
-                signatures.append(signature(result.image, result.ids))
+                signatures.append(result.signature)
         np.save(folder / "signatures.npy", np.array(signatures, SIGNATURE))
         (folder / "values.json").write_text(json.dumps(tally), encoding="utf-8")
         findings_table(findings).to_parquet(folder / "findings.parquet")
@@ -215,7 +242,6 @@ COLUMNS = {
     "dtype": "string",
     "image_sha256": "string",
     "mask_sha256": "string",
-    "pixel_sha256": "string",
     "channel_mean": "list of float64",
     "channel_std": "list of float64",
     "minimum": "int64",
@@ -223,7 +249,11 @@ COLUMNS = {
     "class_pixels": "list of int64",
     "ignored_pixels": "int64",
 }
-"""Columns of the inspected table and their types in the file. A file that could not be read has 0, "" or []."""
+"""Columns of the tables of parts and their types. A file that could not be read has 0, "" or [].
+
+The inspected table has one more: `pixel_key`, the same text where the decoded pixels of two images are the same; empty
+for a sample that has an error.
+"""
 
 
 def _write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -261,7 +291,7 @@ def inspect_sample(sample: dict[str, Any], storage: Storage, declaration: Declar
     _measure_mask(sample, mask, ids, row, found)
     if any(entry.severity == "error" for entry in findings):
         return Inspected(row, findings, mask.values)
-    return Inspected(row, findings, mask.values, image, ids)
+    return Inspected(row, findings, mask.values, image, ids, signature(image, ids))
 
 
 def read_again(
@@ -375,7 +405,7 @@ def _measure_mask(
     found: Callable[..., None],
 ) -> None:
     classes = len(row["class_pixels"])
-    counts = np.bincount(ids.ravel(), minlength=IGNORED + 1)
+    counts = mask.counts if mask.counts is not None and ids is mask.ids else count_values(ids)
     ignored = int(counts[IGNORED])
     row.update(mask_sha256=mask.sha256, class_pixels=counts[:classes].tolist(), ignored_pixels=ignored)
     file = sample["masks"][0]
@@ -408,7 +438,6 @@ def measure_image(pixels: NDArray) -> dict[str, Any]:
         "width": width,
         "channels": channels,
         "dtype": pixels.dtype.name,
-        "pixel_sha256": pixel_sha256(pixels),
         "channel_mean": mean,
         "channel_std": deviation,
         "minimum": int(low),
@@ -434,11 +463,35 @@ def _join(
         _count(tally, json.loads((part / "values.json").read_text(encoding="utf-8")))
     packed = join_parts(folder, parts)
     found = [part_findings for part in parts if len(part_findings := _table(part / "findings.parquet"))]
-    more = summarise(inspected, declaration.classes, inspection, tally)
     with _joined_signatures(folder / "signatures.npy", parts, len(packed)) as signatures:
+        inspected["pixel_key"] = inspected["sample_id"].map(pixel_keys(packed, signatures)).fillna("")
+        more = summarise(inspected, declaration.classes, inspection, tally)
         more += resembling(packed, inspected, signatures, inspection)
     inspected.to_parquet(folder / "inspected.parquet")
     pd.concat([*found, findings_table(more)]).to_parquet(folder / "findings.parquet")
+
+
+def pixel_keys(packed: PackedSamples, signatures: NDArray) -> dict[str, str]:
+    """Name the pixels of every image: the same name where they are the same.
+
+    The same pixels have the same signature. So only images that share theirs with another one are read (from where
+    they are packed, not decoded) and hashed; hashing all of them would take half as long as decoding them.
+
+    Args:
+        packed: the samples.
+        signatures: of them, in their order.
+    """
+    names = [_image_key(record) for record in signatures]
+    times = Counter(names)
+    keys = {}
+    for sample_id, name in zip(packed.sample_ids, names, strict=True):
+        keys[sample_id] = name if times[name] == 1 else pixel_sha256(packed.image(sample_id))
+    return keys
+
+
+def _image_key(signature: np.void) -> str:
+    parts = (signature[name].tobytes() for name in IMAGE_FIELDS)
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
 
 
 @contextmanager
@@ -478,7 +531,7 @@ def summarise(
         message = ", ".join(f"{count} images of {dtype}" for dtype, count in depths.items())
         findings.append(finding("mixed_depths", message))
     findings += _compare_channels(inspected, readable["channels"].value_counts())
-    findings += _same_pixels(readable)
+    findings += _same_pixels(inspected[inspected["pixel_key"] != ""])
     findings.append(finding("mask_values", _listing(tally), values=_most(tally, TALLIED_VALUES)))
     pixels = np.zeros(len(classes), np.int64)
     for counts in inspected["class_pixels"]:
@@ -506,15 +559,14 @@ def _compare_channels(inspected: pd.DataFrame, channels: pd.Series) -> Iterator[
         yield finding("mixed_channels", ", ".join(f"{n} images with {count} channels" for count, n in channels.items()))
 
 
-def _same_pixels(readable: pd.DataFrame) -> Iterator[Finding]:
-    copies = readable[readable["pixel_sha256"].duplicated(keep=False)]
+def _same_pixels(usable: pd.DataFrame) -> Iterator[Finding]:
+    copies = usable[usable["pixel_key"].duplicated(keep=False)]
     if copies.empty:
         return
     yield finding("same_pixels", f"{len(copies)} images occur more than once: kept in one group each")
-    for _, same in copies.groupby("pixel_sha256"):
+    for _, same in copies.groupby("pixel_key"):
         first = same.iloc[0]
-        masked = same[(same["mask_sha256"] != first["mask_sha256"]) & (same["mask_sha256"] != "")]
-        for _, other in masked.iterrows() if first["mask_sha256"] else ():
+        for _, other in same[same["mask_sha256"] != first["mask_sha256"]].iterrows():
             yield finding(
                 "same_image_other_mask",
                 f"shows the same as {first['image']}, with another mask",
@@ -539,7 +591,7 @@ def resembling(
     table = inspected.set_index("sample_id")
     files = table["image"].reindex(ids).tolist()
     masks = table["masks"].reindex(ids)
-    pixels = pd.factorize(table["pixel_sha256"].reindex(ids))[0]
+    pixels = pd.factorize(table["pixel_key"].reindex(ids))[0]
     everything = np.arange(len(signatures))
     findings = [
         finding(
@@ -578,7 +630,7 @@ def _note(
 def _nothing(classes: int) -> dict[str, Any]:
     """Give the columns of a sample that could not be read."""
     numbers = dict.fromkeys(["height", "width", "channels", "minimum", "maximum", "ignored_pixels"], 0)
-    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256", "pixel_sha256"], "")
+    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256"], "")
     return numbers | texts | {"channel_mean": [], "channel_std": [], "class_pixels": [0] * classes}
 
 
@@ -625,39 +677,20 @@ def _files(sample: dict[str, Any]) -> list[str]:
     return [file for file in (sample["image"], *sample["masks"], sample["roi"]) if file]
 
 
-def _in_order(function: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Iterator[Result]:
-    """Map with threads, in order, with few results waiting: memory does not grow with the number of items.
-
-    Threads, not processes: decoding and hashing release the interpreter's lock, and nothing is copied or started.
-    """
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _with_progress(items: Iterable[Given], total: int) -> Iterator[Given]:
-    """Show a progress bar, on a terminal only."""
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar, on a terminal only; gives what is called after each sample."""
     import rich
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = rich.get_console()
-    columns = (
-        TextColumn("Inspecting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("samples"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield from progress.track(items, total=total)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn("Inspecting"), BarColumn(), MofNCompleteColumn(), TextColumn("samples"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
 
 
 def _table(file: Path) -> pd.DataFrame:

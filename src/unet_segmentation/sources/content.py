@@ -11,8 +11,11 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from unet_segmentation.errors import ConfigurationError, ProjectError, SourceError
+from unet_segmentation.parameters.source import ArchiveParameters, SourceParameters
+from unet_segmentation.sources.addresses import archive_name, file_name
 from unet_segmentation.sources.archives import digests, opened
 from unet_segmentation.sources.layout import Layout
 from unet_segmentation.sources.progress import byte_progress
@@ -28,20 +31,25 @@ def content_sha256(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def archive_content_sha256(archive: Path, wanted: Callable[[str], bool]) -> str:
+def archive_content_sha256(
+    archive: Path, wanted: Callable[[str], bool], into: str = "", scratch: Path | None = None
+) -> str:
     """Hash the files of an archive that a layout uses.
 
     Args:
         archive: zip or tar.
         wanted: says by its path whether a file counts: ``Layout.uses``.
+        into: folder that stands before all paths.
+        scratch: folder for archives in the archive while they are read.
 
     Raises:
         SourceError: the archive is damaged, or holds what it must not.
     """
-    with opened(archive, limit=shutil.disk_usage(archive.parent).total) as members:
-        total = sum(member.size for member in members if wanted(member.path))
+    limit = shutil.disk_usage(archive.parent).total
+    with opened(archive, limit, into, scratch) as contents:
+        total = sum(size for path, size in contents.sizes.items() if wanted(path))
         with byte_progress("Verifying", total) as advance:
-            return content_sha256(digests(members, wanted, advance))
+            return content_sha256(digests(contents, wanted, advance))
 
 
 def combined(hashes: Sequence[str]) -> str | None:
@@ -53,24 +61,51 @@ def combined(hashes: Sequence[str]) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Print the hash for an archive and the layout of a problem."""
-    import yaml
-
     if len(arguments) != 2:
         sys.stderr.write("usage: python -m unet_segmentation.sources.content ARCHIVE PROBLEM\n")
         return 2
     try:
-        path = Path("conf") / arguments[1] / "parameters.yml"
-        if not path.is_file():
-            raise ConfigurationError(f"There is no {path}. Run this in the project's root.")
-        source = yaml.safe_load(path.read_text(encoding="utf-8"))["source"]
-        if not Path(arguments[0]).is_file():
-            raise SourceError(f"There is no archive {arguments[0]}.")
-        layout = Layout(source["images"], source.get("masks"), source.get("splits"))
-        sys.stdout.write(archive_content_sha256(Path(arguments[0]), layout.uses) + "\n")
+        source = _source(arguments[1])
+        archive = Path(arguments[0])
+        if not archive.is_file():
+            raise SourceError(f"There is no archive {archive}.")
+        content = archive_content_sha256(archive, Layout.of(source).uses, _into(archive, source.archives))
+        sys.stdout.write(f"{content}\n")
     except ProjectError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _source(problem: str) -> SourceParameters:
+    """Read a problem's layout. Its source may lack an origin yet, which is what the hash is wanted for."""
+    import yaml
+    from pydantic import ValidationError
+
+    path = Path("conf") / problem / "parameters.yml"
+    if not path.is_file():
+        raise ConfigurationError(f"There is no {path}. Run this in the project's root.")
+    try:
+        source: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["source"]
+        has_origin = any(source.get(key) for key in ("generator", "archives", "archive", "folder"))
+        return SourceParameters.model_validate(source if has_origin else {**source, "folder": "."})
+    except (yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} declares no source as it should be: {error}") from error
+
+
+def _into(archive: Path, declared: Sequence[ArchiveParameters]) -> str:
+    """Find the folder that an archive's files go to: it is told by its name where archives go to different ones."""
+    folders = {one.into for one in declared}
+    named = {one.into for one in declared if archive.name in _names(one)}
+    if len(named or folders) > 1:
+        names = ", ".join(sorted(min(_names(one)) for one in declared))
+        raise ConfigurationError(f"The archives declared go to different folders. Name yours as one of them: {names}.")
+    return next(iter(named or folders), "")
+
+
+def _names(declared: ArchiveParameters) -> set[str]:
+    urls = [declared.url] if declared.url is not None else []
+    return {name for name in (declared.file, *map(archive_name, urls), *map(file_name, urls)) if name}
 
 
 if __name__ == "__main__":

@@ -1,176 +1,229 @@
-"""Downloads over HTTP: streamed to a temporary name, tried again where that can help, explained where it cannot."""
+"""Downloads that hold: several at a time, gone on with after a cut, tried again, and fetched from mirrors."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
 import shutil
-import time
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import url2pathname
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import requests
-import urllib3
+from filelock import FileLock, Timeout
 
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ResourceError, SourceError
+from unet_segmentation.sources.addresses import file_name, local_path, shown
 from unet_segmentation.sources.archives import check_archive, gigabytes
-from unet_segmentation.sources.progress import byte_progress
+from unet_segmentation.sources.partial import Partial
+from unet_segmentation.sources.progress import byte_bars
+from unet_segmentation.sources.threads import StoppedError, in_threads
+from unet_segmentation.sources.transfer import (
+    Bar,
+    LastingError,
+    PassingError,
+    announced_size,
+    make_session,
+    transfer,
+)
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 1 << 16  # bytes; small, so that the bar moves on a slow line
 BACK_OFF = 1.0  # seconds before the second attempt; doubled for each one after it
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of servers that may answer better soon
-REASONS = {
-    401: "wants a login",
-    403: "refuses access (a login, a region or a firewall)",
-    404: "does not have it: it was moved or deleted, or the address has a typo",
-    407: "of the proxy wants a login",
-    410: "has deleted it",
-}
+LONGEST_PAUSE = 120.0  # seconds, whatever a server asks for
 
 
-class _PassingError(Exception):
-    """A failure that may be gone at the next attempt."""
+@dataclass(frozen=True)
+class Download:
+    """A file to get.
+
+    Attributes:
+        addresses: http(s) or file:// URLs of the same bytes, in the order in which they are tried.
+        target: where it goes. It is there only when it is whole.
+        hashed: a hash is declared by which the whole file will be checked.
+        is_archive: it must be a zip or a tar.
+    """
+
+    addresses: Sequence[str]
+    target: Path
+    hashed: bool = False
+    is_archive: bool = True
 
 
-def local_path(address: str) -> Path | None:
-    """Read a ``file://`` URL or a plain path; None for an http(s) address."""
-    scheme = urlsplit(address).scheme.lower()
-    if scheme in {"http", "https"}:
-        return None
-    if scheme == "file":
-        return Path(url2pathname(urlsplit(address).path))
-    return Path(address).expanduser()
+@dataclass(frozen=True)
+class Network:
+    """How to deal with servers: the parameters of a source."""
+
+    timeout: float = 30.0  # seconds that a server may stay silent
+    retries: int = 3  # attempts after the first, for failures that may pass
+    parallel: int = 4  # files at a time
+    ca_bundle: Path | None = None  # authorities to trust beside the usual ones
 
 
-def archive_name(url: str) -> str:
-    """Name the file for a URL: as the URL ends, with a few digits of its hash, as many URLs end in ``master.zip``."""
-    name = PurePosixPath(unquote(urlsplit(url).path)).name or "archive"
-    stem, dot, ending = name.partition(".")
-    return f"{stem[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{dot}{ending[-20:]}"
-
-
-def shown(url: str) -> str:
-    """Write a URL without the name and password it may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def fetch(url: str, target: Path, timeout: float = 30.0, retries: int = 3) -> None:
-    """Download an archive. Proxies and certificates are taken from the environment, as ``requests`` does.
+def fetch_all(downloads: Sequence[Download], network: Network) -> None:
+    """Get files that are not here yet. What an earlier run has begun is gone on with.
 
     Args:
-        url: http(s) address.
-        target: the file to make. It is there only when it is whole.
-        timeout: seconds that the server may stay silent.
-        retries: attempts after the first, for failures that may pass: silence, a dropped connection, a busy server.
+        downloads: each with a target of its own.
+        network: how to deal with servers.
 
     Raises:
-        SourceError: it cannot be had, or is no archive; names the URL and the way out.
+        SourceError: a file cannot be had, or is no archive; names all its addresses and the way out.
         ResourceError: the disk has not enough room.
+        ConfigurationError: the CA bundle cannot be used.
     """
-    for attempt in range(retries + 1):
-        try:
-            _attempt(url, target, timeout)
-            return
-        except _PassingError as failure:
-            if attempt == retries:
-                times = f" ({retries + 1} attempts)" if retries else ""
-                raise failed(url, f"{failure}{times}") from failure
-            pause = BACK_OFF * 2**attempt
-            logger.info("%s %s; trying again in %.0f s", shown(url), failure, pause)
-            time.sleep(pause)
+    missing = [download for download in downloads if not download.target.is_file()]
+    for folder in {download.target.parent for download in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise ResourceError(f"{folder} cannot be written to: see to its permissions, or move the data folder.")
+    with make_session(network.ca_bundle) as session:
+        if len(missing) > 1:  # a single one tells its size when it begins
+            _check_room(missing, network, session)
+        with byte_bars() as bars:
+
+            def get(download: Download, stop: threading.Event) -> None:
+                with _alone(download.target, stop):
+                    if not download.target.is_file():  # another run may have brought it
+                        bar = Bar(bars, file_name(download.addresses[0]) or download.target.name)
+                        _fetch(download, network, session, bar, stop)
+
+            in_threads(get, missing, network.parallel)
 
 
-def failed(url: str, reason: str) -> SourceError:
-    """Explain that an archive could not be had, and what to do."""
+def failed(target: Path, reasons: Sequence[tuple[str, str]]) -> SourceError:
+    """Explain that a file could not be had, and what to do.
+
+    Args:
+        target: where it was to go.
+        reasons: of each address that was tried, why it does not give the file.
+    """
+    name = file_name(reasons[0][0]) or "archive.zip"
+    if len(reasons) == 1:
+        what = f"{shown(reasons[0][0])} could not be downloaded: {reasons[0][1]}."
+    else:
+        lines = "\n".join(f"  {shown(address)}: {reason}." for address, reason in reasons)
+        what = f"{name} could not be downloaded from any of its {len(reasons)} addresses:\n{lines}\n"
     return SourceError(
-        f"{shown(url)} could not be downloaded: {reason}. If this machine cannot reach it, get the file in another way "
-        f"and run again with --params source.archive=/path/to/{PurePosixPath(urlsplit(url).path).name or 'archive.zip'}"
+        f"{what} If this machine cannot reach it, get the file in another way, and save it as {target.absolute()}, or "
+        f"run again with --params source.archive=/path/to/{name}"
     )
 
 
-def _attempt(url: str, target: Path, timeout: float) -> None:
+def _fetch(download: Download, network: Network, session: requests.Session, bar: Bar, stop: threading.Event) -> None:
+    """Try one address after the other."""
+    reasons: list[tuple[str, str]] = []
+    for address in download.addresses:
+        if reasons:
+            logger.info("%s: %s; trying %s", shown(reasons[-1][0]), reasons[-1][1], shown(address))
+        try:
+            own = local_path(address)
+            if own is not None:
+                _copy(own, download.target)
+            else:
+                _fetch_from(address, download, network, session, bar, stop)
+            return
+        except LastingError as failure:
+            reasons.append((address, str(failure)))
+    raise failed(download.target, reasons)
+
+
+def _fetch_from(
+    url: str, download: Download, network: Network, session: requests.Session, bar: Bar, stop: threading.Event
+) -> None:
+    """Try one address, again and again as long as that can help."""
+    partial = Partial(download.target)
+    attempts = failures = 0
+    while True:
+        before = partial.size if partial.continues(url, download.hashed) else 0
+        kind = "of an earlier run"
+        logger.info("Downloading %s%s", shown(url), f", from {gigabytes(before)} on" if before else "")
+        try:
+            if not (before and partial.is_whole()):
+                kind = transfer(url, partial, session, network.timeout, download.hashed, bar, stop)
+            _check_content(kind, partial, download)
+            partial.finish()
+            return
+        except PassingError as failure:
+            # Many cuts are no reason to give up a large file, as long as each attempt brings a piece of it.
+            failures = 1 if partial.size > before > 0 else failures + 1
+            attempts += 1
+            if failures > network.retries:
+                times = f" ({attempts} attempts)" if attempts > 1 else ""
+                raise LastingError(f"{failure}{times}") from failure
+            pause = min(max(BACK_OFF * 2 ** (failures - 1), failure.wait), LONGEST_PAUSE)
+            logger.info("%s: %s; trying again in %.0f s", shown(url), failure, pause)
+            if stop.wait(pause):
+                raise StoppedError from failure
+
+
+def _copy(own: Path, target: Path) -> None:
+    if not own.is_file():
+        raise LastingError("there is no such file")
+    with whole(target) as temporary:
+        shutil.copyfile(own, temporary)
+
+
+def _check_content(kind: str, partial: Partial, download: Download) -> None:
+    """See that what came is what was to come, and not the page of a login or a portal."""
+    what = None
+    if download.is_archive:
+        try:
+            check_archive(partial.path)
+        except SourceError as error:
+            what = str(error).removeprefix(f"{partial.path} is ").rstrip(".")
+    else:
+        with partial.path.open("rb") as stream:
+            start = stream.read(80)
+        is_page = start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        if is_page and not download.target.name.lower().endswith((".html", ".htm")):
+            what = f"a web page, which begins with {start[:40]!r}"
+    if what is not None:
+        partial.discard()
+        raise LastingError(f"what came ({kind}) is {what}")
+
+
+@contextmanager
+def _alone(target: Path, stop: threading.Event) -> Iterator[None]:
+    """Keep other runs away from a file while the body runs. The lock of a run that was killed is none."""
+    path = target.with_name(f".{target.name}.lock")
+    lock = FileLock(path)
+    waited = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            if stop.is_set():
+                raise StoppedError from None
+            if not waited:
+                logger.info("Another run is downloading %s; waiting for it", target.name)
+            waited = True
     try:
-        # Without "identity" a server may compress on the way, and the length would not be the file's.
-        with requests.get(url, stream=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as response:
-            _check_status(url, response)
-            with whole(target) as temporary:
-                _receive(url, response, temporary)
-                _check_content(url, response, temporary)
-    except requests.exceptions.SSLError as error:
-        reason = f"its certificate is not trusted ({_root(error)}); behind a proxy of your own, set REQUESTS_CA_BUNDLE"
-        raise failed(url, reason) from error
-    except requests.exceptions.ProxyError as error:
-        raise failed(url, f"the proxy does not let it through ({_root(error)})") from error
-    except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise _PassingError(f"the server was silent for {timeout:g} s") from error
-    except requests.exceptions.ConnectionError as error:
-        text = str(error)
-        if "NameResolution" in text or "getaddrinfo" in text:
-            raise failed(url, f"there is no host {urlsplit(url).hostname!r} (a typo, or no network)") from error
-        if "refused" in text:
-            raise failed(url, "the host refused the connection") from error
-        raise _PassingError(f"the connection broke ({_root(error)})") from error
-    except urllib3.exceptions.HTTPError as error:
-        raise _PassingError(f"the connection broke ({_root(error)})") from error
-    except requests.exceptions.RequestException as error:
-        raise failed(url, _root(error)) from error
+        yield
+    finally:
+        # Removed while it is held: who waits for it sees that the file has lost its name, and makes a new one.
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
-def _check_status(url: str, response: requests.Response) -> None:
-    status = response.status_code
-    if status in PASSING:
-        raise _PassingError(f"the server answers {status} {response.reason}")
-    if status != 200:
-        raise failed(url, f"the server {REASONS.get(status, 'answers')} ({status} {response.reason})")
+def _check_room(missing: Sequence[Download], network: Network, session: requests.Session) -> None:
+    """Compare what is still to come, as far as the servers say, with the room on the disk."""
 
+    def rest(download: Download, _: threading.Event) -> int:
+        address = download.addresses[0]
+        size = None if local_path(address) else announced_size(address, session, network.timeout)
+        partial = Partial(download.target)
+        here = partial.size if partial.continues(address, download.hashed) else 0
+        return 0 if size is None else max(size - here, 0)
 
-def _receive(url: str, response: requests.Response, temporary: Path) -> None:
-    """Stream the body to a file and compare its length with what the server announced."""
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
-    free = shutil.disk_usage(temporary.parent).free
-    if total is not None and total > free:
+    total = sum(in_threads(rest, missing, network.parallel))
+    folder = missing[0].target.parent
+    free = shutil.disk_usage(folder).free
+    if total > free:
         raise ResourceError(
-            f"{shown(url)} has {gigabytes(total)}, but the disk of {temporary.parent} has {gigabytes(free)} free. "
-            "Free some space, or move the project's data folder to a larger disk."
+            f"{len(missing)} downloads need {gigabytes(total)} more, but the disk of {folder} has {gigabytes(free)} "
+            "free. Free some space, or move the project's data folder to a larger disk."
         )
-    size = "" if total is None else f" ({gigabytes(total)})"
-    logger.info("Downloading %s%s", shown(url), size)
-    received = 0
-    with byte_progress("Downloading", total) as advance, temporary.open("wb") as output:
-        for chunk in response.raw.stream(CHUNK, decode_content=False):
-            output.write(chunk)
-            received += len(chunk)
-            advance(len(chunk))
-    if total is not None and received != total:
-        raise _PassingError(f"the connection broke after {received} of {total} bytes")
-
-
-def _check_content(url: str, response: requests.Response, temporary: Path) -> None:
-    """See that what came is an archive, and not the page of a login or a portal."""
-    try:
-        check_archive(temporary)
-    except SourceError as error:
-        kind = response.headers.get("Content-Type", "of no stated type")
-        what = str(error).removeprefix(f"{temporary} is ")
-        raise failed(url, f"what came ({kind}) is {what.rstrip('.')}") from error
-
-
-def _root(error: BaseException) -> str:
-    """Find the shortest true reason in requests' nested errors."""
-    reason: object = error
-    while isinstance(reason, BaseException):
-        inner = next((part for part in (getattr(reason, "reason", None), *reason.args) if _is_error(part)), None)
-        if inner is None:
-            break
-        reason = inner
-    return str(reason).rstrip(".")
-
-
-def _is_error(part: object) -> bool:
-    return isinstance(part, BaseException)

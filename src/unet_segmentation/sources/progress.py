@@ -1,4 +1,4 @@
-"""A progress bar in bytes, with speed and time left; silent where the console is no terminal."""
+"""Progress bars in bytes, with speed and time left; silent where the console is no terminal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,27 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
+def byte_bars() -> Iterator[Progress]:
+    """Show bars while the body runs, in one display; each is added with ``add_task``. Threads may share it.
+
+    Yields:
+        rich's display, whose tasks count bytes.
+    """
+    console = rich.get_console()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+@contextmanager
 def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Show a bar while the body runs.
+    """Show one bar while the body runs.
 
     Args:
         what: what is done, to which file.
@@ -22,14 +41,6 @@ def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
     Yields:
         A function to be told the bytes as they pass.
     """
-    console = rich.get_console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.update(task, advance=count)
+    with byte_bars() as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda count: bars.advance(task, count)

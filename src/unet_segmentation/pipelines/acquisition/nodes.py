@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from kedro.utils import find_kedro_project
 
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import DataError, SourceError
-from unet_segmentation.parameters import ArchiveParameters, GeneratorParameters, SourceParameters
+from unet_segmentation.parameters import ArchiveParameters, SourceParameters
 from unet_segmentation.storage import Storage, census
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ MARKER = ".extracted.json"  # lies in the folder of extracted files and says of 
 def download(source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
     """Get the archives: from the network, from the disk, or drawn by the embedded generator.
 
-    What is there already is not fetched or drawn again.
+    What is there already is not fetched or drawn again, and what a run before has begun is gone on with.
 
     Returns:
         ``archives``: of each its ``name``, ``path`` (relative to the archives folder; absolute for a file of the
@@ -30,15 +31,20 @@ def download(source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
 
     Raises:
         SourceError: an archive cannot be had.
+        ResourceError: the disk has not enough room for all of them.
         DataError: the folder of a folder source is not there.
     """
+    from unet_segmentation.sources.download import Network
+    from unet_segmentation.sources.obtaining import draw_archive, obtain_archives
+
     if source.folder is not None:
-        _own_folder(source.folder)
+        _own_root(source.folder)
         return {"archives": []}
     if source.generator is not None:
-        return {"archives": [_generated(source.generator, archives_folder)]}
-    addresses = source.local_archives or [archive.url or "" for archive in source.archives]
-    return {"archives": [_obtained(address, source, archives_folder) for address in addresses]}
+        return {"archives": [draw_archive(source.generator, archives_folder)]}
+    bundle = None if source.ca_bundle is None else _own_path(Path(source.ca_bundle).expanduser())
+    network = Network(source.timeout_seconds, source.retries, source.parallel, bundle)
+    return {"archives": obtain_archives(source, archives_folder, network, _own_path)}
 
 
 def verify(downloads: dict[str, Any], source: SourceParameters, archives_folder: Path) -> dict[str, Any]:
@@ -52,30 +58,35 @@ def verify(downloads: dict[str, Any], source: SourceParameters, archives_folder:
     Raises:
         SourceError: an archive is damaged, holds what it must not, or is not what is declared.
     """
-    from unet_segmentation.sources.archives import file_digest
-    from unet_segmentation.sources.content import archive_content_sha256, combined
+    from unet_segmentation.sources.archives import file_digests
+    from unet_segmentation.sources.content import archive_content_sha256, combined, content_sha256
     from unet_segmentation.sources.layout import Layout
+    from unet_segmentation.sources.obtaining import FILE_HASHES, declarations, parcel_of
+    from unet_segmentation.sources.progress import byte_progress
 
-    layout = Layout.of(source)
+    uses = Layout.of(source).uses
     verified = []
-    for position, record in enumerate(downloads["archives"]):
-        declared = source.archives[position] if position < len(source.archives) else None
-        path = archives_folder / record["path"]
+    for record, declared in zip(downloads["archives"], declarations(source, downloads["archives"]), strict=True):
+        parcel = parcel_of(record, declared, archives_folder)
+        path = parcel.path
         if not path.is_file():
             raise SourceError(f"{path} is not there any more: run the node download again.")
         try:
-            sha256 = file_digest(path)
-            if declared is not None:
-                _check_hash(path, "sha256", declared.sha256, sha256)
-                _check_hash(path, "md5", declared.md5, file_digest(path, "md5") if declared.md5 else "")
-            content = archive_content_sha256(path, layout.uses)
-            if declared is not None:
-                _check_hash(path, "content_sha256", declared.content_sha256, content)
+            wanted = {"sha256"} | {key for key in FILE_HASHES if declared is not None and getattr(declared, key)}
+            with byte_progress("Verifying", path.stat().st_size) as advance:
+                found = file_digests(path, sorted(wanted), advance)
+            _check_hashes(path, declared, found)
+            if parcel.plain_name is None:
+                content = archive_content_sha256(path, uses, parcel.into, scratch=archives_folder)
+            else:
+                content = content_sha256({parcel.plain_path: found["sha256"]})
+            _check_hashes(path, declared, {"content_sha256": content})
         except SourceError as error:
-            raise SourceError(f"{error} {_way_out(path, own=Path(record['path']).is_absolute())}") from error
-        if declared is not None and not _is_pinned(declared):
+            own = Path(record["path"]).is_absolute() or (declared is not None and declared.url is None)
+            raise SourceError(f"{error} {_way_out(path, own)}") from error
+        if declared is not None and not any(getattr(declared, key) for key in (*FILE_HASHES, "content_sha256")):
             logger.info("%s has no hash declared; to pin it, declare content_sha256: %s", path.name, content)
-        verified.append({**record, "sha256": sha256, "content_sha256": content})
+        verified.append({**record, "sha256": found["sha256"], "content_sha256": content})
     return {"archives": verified, "content_sha256": combined([archive["content_sha256"] for archive in verified])}
 
 
@@ -85,8 +96,8 @@ def extract(
     """Unpack the archives into one folder, unless they lie there already, whole.
 
     Returns:
-        ``root``: the absolute path of the folder with the files (for a folder source, that folder), ``files``: how
-        many lie there, ``content_sha256`` of the images and masks (None for a folder source).
+        ``root``: the absolute path of the folder with the files (for a folder source, that folder, or its URL),
+        ``files``: how many lie there, ``content_sha256`` of the images and masks (None for a folder source).
 
     Raises:
         SourceError: two archives hold different files of the same name.
@@ -94,19 +105,25 @@ def extract(
     """
     from unet_segmentation.sources.archives import unpack_all
     from unet_segmentation.sources.layout import Layout
+    from unet_segmentation.sources.obtaining import declarations, parcel_of
 
     content = verified["content_sha256"]
     if source.folder is not None:
-        root = _own_folder(source.folder)
-        return {"root": str(root), "files": census(Storage(root))["files"], "content_sha256": None}
-    hashes = [archive["sha256"] for archive in verified["archives"]]
+        root = _own_root(source.folder)
+        count = sum(1 for _ in Storage(root, source.storage_options).walk())
+        return {"root": root, "files": count, "content_sha256": None}
+    records = verified["archives"]
+    pairs = zip(records, declarations(source, records), strict=True)
+    parcels = [parcel_of(record, declared, archives_folder) for record, declared in pairs]
+    unpacked = [
+        [record["sha256"], parcel.into, parcel.plain_name] for record, parcel in zip(records, parcels, strict=True)
+    ]
     marker = raw_folder / MARKER
-    if not marker.is_file() or _read(marker) != {"archives": hashes, **census(Storage(raw_folder))}:
-        paths = [archives_folder / archive["path"] for archive in verified["archives"]]
+    if not marker.is_file() or _read(marker) != {"archives": unpacked, **census(Storage(raw_folder))}:
         with whole(raw_folder) as temporary:
             temporary.mkdir()
-            unpack_all(paths, temporary, Layout.of(source).uses)
-            marked = {"archives": hashes, **census(Storage(temporary))}
+            unpack_all(parcels, temporary, Layout.of(source).uses)
+            marked = {"archives": unpacked, **census(Storage(temporary))}
             (temporary / MARKER).write_text(json.dumps(marked), encoding="utf-8")
         logger.info("Unpacked %d files into %s", marked["files"], raw_folder)
     return {"root": str(raw_folder.absolute()), "files": _read(marker)["files"], "content_sha256": content}
@@ -173,53 +190,14 @@ def _table(file: str, storage: Storage, paths: list[str]) -> tuple[str, str]:
     return found, read_text(storage, found)
 
 
-def _generated(generator: GeneratorParameters, folder: Path) -> dict[str, Any]:
-    """Draw the embedded problem's archive. Its name changes with the parameters and with the generator itself."""
-    import hashlib
-
-    from unet_segmentation.sources import cells
-
-    recipe = generator.model_dump_json().encode() + Path(cells.__file__).read_bytes()
-    token = hashlib.sha256(recipe).hexdigest()[:8]
-    path = folder / f"{generator.name}-{generator.images}-of-{generator.size}px-seed-{generator.seed}-{token}.zip"
-    if not path.is_file():
-        logger.info("Drawing %d images of %s", generator.images, generator.name)
-        with whole(path) as temporary:
-            cells.write_archive(generator, temporary)
-    return _record(path, path.name, url=f"generator:{generator.name}")
-
-
-def _obtained(address: str, source: SourceParameters, folder: Path) -> dict[str, Any]:
-    """Have an archive on the disk: the user's own where it lies, one from the network in the archives folder."""
-    from unet_segmentation.sources.archives import check_archive
-    from unet_segmentation.sources.download import archive_name, fetch, local_path, shown
-
-    local = local_path(address)
-    if local is not None:
-        path = _own_path(local)
-        if path.is_dir():
-            raise SourceError(f"{path} is a folder, not an archive: give a folder as source.folder.")
-        if not path.is_file():
-            raise SourceError(f"There is no archive {path}: check the path (given: {address}).")
-        check_archive(path)
-        return _record(path, str(path), url=path.as_uri())
-    path = folder / archive_name(address)
-    if path.is_file():
-        logger.info("%s is here already", path.name)
-    else:
-        fetch(address, path, timeout=source.timeout_seconds, retries=source.retries)
-    return _record(path, path.name, url=shown(address))
-
-
-def _record(path: Path, stored_path: str, url: str) -> dict[str, Any]:
-    return {"name": path.name, "path": stored_path, "bytes": path.stat().st_size, "url": url}
-
-
-def _own_folder(folder: str) -> Path:
+def _own_root(folder: str) -> str:
+    """Give the root of a folder source: the absolute path of a folder that is there, or a URL as it is."""
+    if "://" in folder:
+        return folder
     path = _own_path(Path(folder).expanduser())
     if not path.is_dir():
         raise DataError(f"There is no folder {path} (source.folder: {folder}). Give the folder that holds the files.")
-    return path
+    return str(path)
 
 
 def _own_path(path: Path) -> Path:
@@ -230,13 +208,13 @@ def _own_path(path: Path) -> Path:
     return path.absolute()
 
 
-def _check_hash(path: Path, key: str, declared: str | None, found: str) -> None:
-    if declared is not None and declared != found:
-        raise SourceError(f"{path} is not the archive that is declared: its {key} is {found}, declared is {declared}.")
-
-
-def _is_pinned(declared: ArchiveParameters) -> bool:
-    return any((declared.sha256, declared.md5, declared.content_sha256))
+def _check_hashes(path: Path, declared: ArchiveParameters | None, found: Mapping[str, str]) -> None:
+    for key, value in found.items():
+        expected = getattr(declared, key, None)
+        if expected not in {None, value}:
+            raise SourceError(
+                f"{path} is not the archive that is declared: its {key} is {value}, declared is {expected}."
+            )
 
 
 def _way_out(path: Path, own: bool) -> str:

@@ -57,6 +57,7 @@ def split(
     findings: pd.DataFrame,
     split: SplitParameters,
     splitting_folder: Path,
+    classes: list[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Give every sample a split; find what leaks from one into another.
 
@@ -65,11 +66,12 @@ def split(
         findings: of the inspection. Samples with an error get no split; near-identical images should share one.
         split: seed and shares.
         splitting_folder: remembers which sample is on which side.
+        classes: names, in the order of their ids.
     """
     pairs = findings.loc[findings["kind"] == "near_identical", ["sample_id", "other"]]
     bad = findings.loc[findings["severity"] == "error", "sample_id"]
     usable = ~inspected["sample_id"].isin(bad)
-    samples, found = split_samples(inspected, usable, split, splitting_folder, pairs)
+    samples, found = split_samples(inspected, usable, split, splitting_folder, pairs, classes)
     counts = ", ".join(f"{count} {name}" for name, count in count_splits(samples["split"]).items())
     logger.info("Samples: %s", counts)
     return samples, findings_table(found)
@@ -98,6 +100,7 @@ def audit(
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
     verdict = judging.audit_verdict(inspected, findings, classes, masks, inspection)
+    logger.info("Audit: %s", verdict["status"])
     for message in verdict["messages"]:
         if message.startswith("warning: "):
             logger.warning(message.removeprefix("warning: "))

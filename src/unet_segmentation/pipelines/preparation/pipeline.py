@@ -26,7 +26,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.split,
-                ["inspected_samples", "inspection_findings", "params:split", "splitting_folder"],
+                ["inspected_samples", "inspection_findings", "params:split", "splitting_folder", "params:classes"],
                 ["split_samples", "split_findings"],
                 name="split",
             ),

@@ -1,0 +1,68 @@
+"""Work in a few threads that waits for the network, and can be left at any moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+GRACE = 2.0  # seconds that threads have to end by themselves once they are told to stop
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """This thread was told to stop, because another failed or the user interrupted."""
+
+
+def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """Do the same work on several items at a time. The first failure, or Ctrl-C, stops all.
+
+    A thread that waits for a silent server cannot be woken. So that nobody waits for it, the threads are daemons: they
+    end with the process, which the threads of an executor do not.
+
+    Args:
+        work: is given an item, and an event to look at whenever it can: once that is set, it is to end.
+        items: what to work on.
+        threads: how many items at a time.
+
+    Returns:
+        The results, in the order of the items.
+
+    Raises:
+        Exception: what the first failure raised.
+    """
+    stop = threading.Event()
+    waiting: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[tuple[int, Result | None, BaseException | None]] = SimpleQueue()
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                number = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                done.put((number, work(items[number], stop), None))
+            except BaseException as error:
+                done.put((number, None, error))
+
+    for number in range(len(items)):
+        waiting.put(number)
+    started = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, len(items)))]
+    results: dict[int, Result] = {}
+    try:
+        for thread in started:
+            thread.start()
+        for _ in items:
+            number, result, error = done.get()
+            if error is not None:
+                raise error
+            results[number] = result  # type: ignore[assignment]
+    finally:
+        stop.set()
+        for thread in started:
+            thread.join(GRACE / len(started))
+    return [results[number] for number in range(len(items))]
