@@ -277,11 +277,12 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
     )
     indices = Reading(names, {"encoding": "index"} | joined, "stored as 0 and 1, and read so", found)
     pure = mixed and set(survey.values) == {0, 1} and not survey.palettes_differ
+    pure &= not survey.palette or sum(survey.palette[0]) < sum(survey.palette[1])
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)
-    if shares[1] > 0.5 and not survey.several:
-        readings.append(_swapped(by_value, classes, low, high))
+    if shares[1] > 0.5 and not survey.several and (pure or not mixed):
+        readings.append(_swapped(by_value, classes, *((0, 1) if pure else (low, high))))
     if survey.several:
         readings = _several(survey, names, readings, checks)
     elif high == VOID:
