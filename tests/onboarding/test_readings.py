@@ -182,7 +182,9 @@ def test_one_name_more_than_values_minus_void(data, create):
 
 def with_images(data: DataSet, make, ending="tif"):
     for number in range(6):
-        tifffile.imwrite(_made(data.root / f"images/{number}.{ending}"), make(number))
+        pixels = make(number)
+        kind = {"photometric": "minisblack", "planarconfig": "contig"} if pixels.ndim == 3 else {}
+        tifffile.imwrite(_made(data.root / f"images/{number}.{ending}"), pixels, **kind)
         save(data.root / f"masks/{number}.png", blobs(number, (0, 1)))
 
 

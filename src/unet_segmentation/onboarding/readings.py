@@ -103,10 +103,10 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
     if missing := ignored - set(values) - {VOID}:
         note = f"--ignore: no mask that was looked at holds the value {min(missing)} (found: {_listed(survey)})."
         raise ConfigurationError(note)
-    if soft := _soft(survey, classes):
-        return soft
     if instances := _instances(survey, classes, ignored):
         return instances
+    if soft := _soft(survey, classes):
+        return soft
     if _is_black_and_white(survey) and not ignored:
         return _binary(survey, classes)
     if len([value for value in values if value not in ignored]) > MOST_CLASSES and classes is None:
@@ -361,7 +361,7 @@ def _two_names(classes: Sequence[str] | None) -> list[str]:
 def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation | None:
     """Two values with in-between ones: masks saved as JPEG, or resized with interpolation."""
     values = sorted(survey.shown)
-    if len(values) <= 4 or not (survey.ghostly or survey.lossy) or survey.colourful > survey.read / 2:
+    if len(values) <= 4 or not (survey.ghostly > 0.1 * survey.read or survey.lossy) or survey.colourful > survey.read / 2:
         return None
     low, high = values[0], values[-1]
     total = sum(survey.shown.values())
@@ -417,7 +417,8 @@ def _instances(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[i
     many = len(above) > MOST_CLASSES or (len(above) > 3 and uneven and _may_be_instances(survey, values))
     pieces = [survey.pieces[value] for value in above if value in survey.pieces]
     whole = sum(piece <= ONE_PIECE for piece in pieces) >= 0.8 * len(pieces)
-    if not many or not whole or survey.ghostly > survey.read / 2 or survey.lossy:
+    soft = survey.lossy or (survey.ghostly > survey.read / 2 and survey.counted < 0.9 * survey.read)
+    if not many or not whole or soft:
         return None
     names = _two_names(classes)
     objects = 1 - survey.share(0)
