@@ -22,6 +22,7 @@ from unet_segmentation.storage import Storage
 SAMPLE = 200  # masks that are decoded
 DRAWN = 60  # annotations that are drawn
 MOST_VALUES = 2000  # different values that are counted
+NEARLY = 6  # by which the values of one area differ in JPEG files
 BORDER = 0.6  # share of a value's pixels beside another value, from which on it is a border
 
 Colour = tuple[int, int, int]
@@ -48,6 +49,7 @@ class MaskSurvey:
         ghostly: masks with in-between values along borders.
         colourful: masks with colours that are no grey.
         borders: of a value, the share of its pixels that lie beside another value.
+        inner: pixels of a value that lie among values nearly the same, as those of soft borders do not.
         pieces: of a value above 0, the connected parts it has in a mask, on average.
         counted: masks whose values above 0 are 1, 2, 3, ... without a gap.
         several: samples with more than one mask.
@@ -75,6 +77,7 @@ class MaskSurvey:
     ghostly: int = 0
     colourful: int = 0
     borders: dict[int, float] = field(default_factory=dict)
+    inner: Counter[int] = field(default_factory=Counter)
     pieces: dict[int, float] = field(default_factory=dict)
     counted: int = 0
     several: int = 0
@@ -199,9 +202,22 @@ def _describe(
     beside[1:] |= pixels[1:] != pixels[:-1]
     beside[:-1] |= pixels[1:] != pixels[:-1]
     edges.update(_counted(pixels[beside]))
+    survey.inner.update(_counted(pixels[_is_inner(pixels)]))
     if len(above) <= 64:
         for value in above:
             parts.setdefault(value, []).append(int(ndimage.label(pixels == value, np.ones((3, 3)))[1]))
+
+
+def _is_inner(pixels: NDArray) -> NDArray[np.bool_]:
+    """Find pixels whose four neighbours have nearly the same value."""
+    wide = pixels.astype(np.int32)
+    inner = np.ones(pixels.shape, bool)
+    rows, columns = (np.abs(np.diff(wide, axis=axis)) <= NEARLY for axis in (0, 1))
+    inner[1:] &= rows
+    inner[:-1] &= rows
+    inner[:, 1:] &= columns
+    inner[:, :-1] &= columns
+    return inner
 
 
 def _count_colours(pixels: NDArray, survey: MaskSurvey) -> None:

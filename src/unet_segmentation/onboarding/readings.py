@@ -125,12 +125,19 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     plain = [value for value in values if value not in void]
     if not plain:
         raise ConfigurationError("--ignore: nothing but ignored values would be left.")
+    if classes is not None and (ids := _counted_through(plain, len(classes))):
+        missing = ", ".join(str(number) for number in ids if number not in plain)
+        checks.append(f"no mask that was read holds {missing}, which {len(classes)} classes need: are they rare?")
+        void |= {value for value in plain if value not in ids}
+        plain = ids
     if classes is not None and len(classes) != len(plain):
         _refuse_names(classes, plain, void, survey)
     names = list(classes) if classes is not None else _default_names(plain)
     if classes is None:
         checks.insert(0, "the names of the classes, in the order of the values")
     only = _single(plain, names)
+    if plain == [0] and classes is None:  # empty masks: what was to be found is missing
+        only = list(TWO)
     readings = [_reading(survey, plain, only or names, void, "the values are classes")]
     if len(plain) == 1:
         checks.append(f"the masks hold one value only, {plain[0]}: was everything else lost?")
@@ -144,6 +151,21 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     return Interpretation(summary, readings, checks, _shares(survey, values), sorted(map(str, void)))
 
 
+def _counted_through(plain: Sequence[int], count: int) -> list[int]:
+    """Give the ids 0, 1, 2, ... (or 1, 2, ...) of so many classes, where they explain values with gaps; else nothing.
+
+    Names are given in the order of the values. Where one did not occur, the names after it must not move up.
+    """
+    first = min(plain[0], 1)
+    ids = list(range(first, first + count))
+    found = [value for value in plain if value in ids]
+    beyond = [value for value in plain if value not in ids]
+    if len(found) == count or count > 2 * len(found):
+        return []
+    has_inner_gap = len(found) < found[-1] - first + 1
+    return ids if not beyond or (beyond == [VOID] and has_inner_gap) else []
+
+
 def _void(
     survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]
 ) -> tuple[set[int], list[str]]:
@@ -152,13 +174,14 @@ def _void(
     if negative := sorted(value for value in values if value < 0):
         checks.append(f"{negative[0]} is taken for what was not labelled, and ignored")
     plain = [value for value in values if value not in void]
+    on_border = survey.borders.get(VOID, 0) > BORDER
     if classes is not None and len(plain) == len(classes) + 1:
         extra = VOID if VOID in plain else plain[-1]
         void.add(extra)
         checks.append(f"{extra} is one value more than there are names, so it is ignored")
-    elif classes is None and VOID in plain and len(plain) > 2 and _are_ids([v for v in plain if v != VOID]):
+    elif classes is None and VOID in plain and len(plain) > 2 and (on_border or _are_ids(plain[:-1])):
         void.add(VOID)
-        place = "lies along borders" if survey.borders.get(VOID, 0) > BORDER else "stands apart from the others"
+        place = "lies along borders" if on_border else "stands apart from the others"
         checks.append(f"255 {place} and is taken for what was not labelled; it may be a class")
     return void, checks
 
@@ -180,13 +203,17 @@ def _other_readings(
     if len(plain) > 2 and plain[0] == 0 and not void:
         why = "if 0 is what was not labelled, and no class"
         others.append(_reading(survey, plain[1:], names[1:], {0}, why))
-    if len(plain) > 2 and plain[-1] not in {VOID} and not void and len(plain) <= MOST_CLASSES:
+    if len(plain) > 2 and not void and len(plain) <= MOST_CLASSES:
         last = plain[-1]
+        if last == VOID:
+            checks.append("255 is read as a class; it may also be a border, or what was not labelled")
         others.append(_reading(survey, plain[:-1], names[:-1], {last}, f"if {last} is what was not labelled"))
     gaps = [number for number in range(plain[0], plain[-1]) if number not in values]
     if gaps and _are_ids(plain):
         whole = [number for number in range(min(plain[0], 1), plain[-1] + 1) if number not in void]
-        labels = [f"class_{number}" if number in gaps else names[plain.index(number)] for number in whole]
+        labels = _default_names(whole)
+        if names != _default_names(plain):
+            labels = [f"unseen_{number}" if number in gaps else names[plain.index(number)] for number in whole]
         missing = ", ".join(map(str, gaps))
         sampled = "" if survey.complete else f" (only {survey.read} of {survey.total} masks were read)"
         checks.append(f"the values have gaps: {missing} did not occur{sampled}; a rare class, or none?")
@@ -203,7 +230,9 @@ def _reading(survey: MaskSurvey, values: list[int], names: Sequence[str], void: 
     encoding = "palette" if survey.read and survey.paletted == survey.read else "index"
     masks: dict[str, Any] = {"encoding": encoding}
     shown = void - ({VOID} if VOID not in values else set())
-    if len(values) == 1:
+    if values == [0] and list(names) == list(TWO):
+        names = TWO[:1]
+    elif len(values) == 1:
         masks["values"] = {values[0]: names[-1]}
     elif values == list(range(values[0], values[0] + len(values))):
         masks |= {"offset": values[0]} if values[0] else {}
@@ -217,7 +246,7 @@ def _reading(survey: MaskSurvey, values: list[int], names: Sequence[str], void: 
         name: f"{value} ({survey.share(value):.1%})" if value in survey.values else f"{value} (not found)"
         for value, name in zip(values, names[-len(values) :], strict=True)
     }
-    return Reading(list(names), masks | _ignore(shown), why, found)
+    return Reading(list(TWO if names == TWO[:1] else names), masks | _ignore(shown), why, found)
 
 
 def _single(plain: list[int], names: list[str]) -> list[str] | None:
@@ -285,7 +314,7 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
         readings.append(_swapped(by_value, classes, *((0, 1) if pure else (low, high))))
     if survey.several:
         readings = _several(survey, names, readings, checks)
-    elif high == VOID:
+    elif high == VOID and not pure:
         checks.append("0 and 255 are read as two classes; 255 is not void here")
     summary = f"two values, {low} ({shares[0]:.1%}) and {high} ({shares[1]:.1%})"
     return Interpretation(summary, readings, checks, [(str(low), shares[0]), (str(high), shares[1])])
@@ -339,7 +368,7 @@ def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation |
     quarter = (high - low) / 4
     middle = sum(count for value, count in survey.shown.items() if low + quarter < value < high - quarter)
     dark = sum(count for value, count in survey.shown.items() if value <= (low + high) // 2)
-    if middle > 0.1 * total:
+    if middle > 0.1 * total or _has_level_between(survey, low + quarter, high - quarter):
         levels = [value for value, _ in survey.shown.most_common(6)]
         raise ConfigurationError(
             f"The masks hold {len(values)} values, most of them between others ({', '.join(map(str, sorted(levels)))} "
@@ -357,6 +386,12 @@ def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation |
         checks.append(f"bright covers {shares[1]:.1%} of the pixels: is it the background?")
     summary = f"two values near {low} and {high}, with {len(values) - 2} others in between"
     return Interpretation(summary, [reading], checks, [("dark", shares[0]), ("bright", shares[1])])
+
+
+def _has_level_between(survey: MaskSurvey, low: float, high: float) -> bool:
+    """Tell a third class, whose pixels lie among their like, from soft borders, whose pixels do not."""
+    between = {value: count for value, count in survey.inner.items() if low < value < high}
+    return sum(between.values()) > 0.003 * survey.pixels
 
 
 # --- instances ---
