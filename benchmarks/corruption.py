@@ -1,8 +1,8 @@
 """What becomes of broken data: hundreds of corrupted copies of good data sets, each with one thing wrong.
 
-Good data sets are drawn by the embedded generator and written in the ways people have. Every kind of corruption is applied
-to every data set that it can befall, several times with other files; then index, inspection, split, audit and verdict run
-as in the pipeline, and the outcome is compared with what was done to the data:
+Good data sets are drawn by the embedded generator and written in the ways people have. Every kind of corruption is
+applied to every data set that it can befall, several times with other files; then index, inspection, split, audit and
+verdict run as in the pipeline, and the outcome is compared with what was done to the data:
 
 * found: a finding of severity error or warning, or an error message, or the copy is harmless (the pixels that would be
   trained on are those of the good data set);
