@@ -28,8 +28,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, PngImagePlugin
 
 from unet_segmentation.errors import ProjectError
@@ -535,24 +537,38 @@ class Outcome:
     message: str = ""
 
 
-def judge_copy(copy: Copy, expected: set[str], work: Path) -> Outcome:
-    """Run a copy through index, inspection, split, audit and verdict, and compare."""
+def audit_copy(copy: Copy, work: Path) -> tuple[dict[str, Any], pd.DataFrame, str, PackedSamples]:
+    """Run a copy through index, inspection, split and audit: verdict, findings, the page, and the packed samples.
+
+    Args:
+        copy: the data set.
+        work: an empty folder for what comes of it.
+
+    Raises:
+        ProjectError: it does not come so far.
+    """
     source = SourceParameters(folder=str(copy.folder), **copy.good.source)  # type: ignore[arg-type]
     packing, memory = work / "packed", work / "splits"
     for folder in (packing, memory):
         folder.mkdir(parents=True)
     images, masks = ImageParameters(**copy.good.images), MaskParameters(**copy.masks)  # type: ignore[arg-type]
     inspection, extracted = InspectionParameters(), {"root": str(copy.folder)}
+    indexed = acquisition.index(extracted, source)
+    inspected, first, packed = preparation.inspect(
+        indexed, extracted, source, copy.classes, images, masks, inspection, packing
+    )
+    samples, second = preparation.split(inspected, first, SplitParameters(), memory, copy.classes)
+    verdict, findings, page = preparation.audit(
+        copy.good.name, inspected, samples, first, second, packed, extracted, source, copy.classes, images, masks,
+        inspection,
+    )  # fmt: skip
+    return verdict, findings, page, packed
+
+
+def judge_copy(copy: Copy, expected: set[str], work: Path) -> Outcome:
+    """Audit a copy, and compare what was found with what was done to it."""
     try:
-        indexed = acquisition.index(extracted, source)
-        inspected, first, packed = preparation.inspect(
-            indexed, extracted, source, copy.classes, images, masks, inspection, packing
-        )
-        samples, second = preparation.split(inspected, first, SplitParameters(), memory, copy.classes)
-        verdict, findings, _ = preparation.audit(
-            "corruption", inspected, samples, first, second, packed, extracted, source, copy.classes, images, masks,
-            inspection,
-        )  # fmt: skip
+        verdict, findings, _, packed = audit_copy(copy, work)
     except ProjectError as error:
         return Outcome(True, any(name in str(error) for name in copy.touched), message=str(error))
     except Exception as error:  # what a user must never see

@@ -8,32 +8,41 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for the benchmark that breaks data
 BIN = Path(sys.executable).parent
 PICTURES = ROOT / "docs" / "pictures"
 HINTS = ".feature-hints, .feature-hints__highlight, [class*='update-reminder'], [class*='banner']"
 
 
+def free_port() -> int:
+    """Find a port below 49152: Kedro-Viz takes no other."""
+    while True:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", random.randrange(20_000, 49_000)))
+            return listener.getsockname()[1]
+
+
 @contextmanager
 def server(command: list[str], path: str) -> Iterator[str]:
     """Run a local web server on a free port (`{port}` in the command) and give its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen(
         [part.format(port=port) for part in command], cwd=ROOT, env=environment,
@@ -67,6 +76,23 @@ def kedro_viz(page: Page, problem: str) -> None:
         page.mouse.move(700, 5)
         page.wait_for_timeout(2500)
         page.screenshot(path=PICTURES / "kedro_viz.png")
+
+
+def audit(page: Page) -> None:
+    """The audit of a data set drawn by the generator, in which a few things were made wrong."""
+    from benchmarks import corruption
+
+    good = next(good for good in corruption.GOOD if good.name == "official")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = corruption.Copy(good, Path(folder) / "cells", corruption.good_pairs(), seed=1)
+        for name in ("masks_swapped", "identical_in_two_splits", "undeclared_value"):
+            corruption.CORRUPTIONS[name](copy)
+        _, _, text, _ = corruption.audit_copy(copy, Path(folder) / "work")
+        file = Path(folder) / "audit.html"
+        file.write_text(text.replace(folder, ""), encoding="utf-8")
+        page.set_viewport_size({"width": 1100, "height": 1500})
+        page.goto(file.as_uri())
+        page.screenshot(path=PICTURES / "audit.png")
 
 
 def mlflow(page: Page, problem: str) -> None:
@@ -121,6 +147,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         kedro_viz(browser.new_page(viewport={"width": 1100, "height": 1300}), problem)
         mlflow(browser.new_page(viewport={"width": 1600, "height": 900}), problem)
+        audit(browser.new_page())
         browser.close()
     for path in PICTURES.glob("*.png"):
         with Image.open(path) as picture:

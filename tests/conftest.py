@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +79,30 @@ def chromium() -> str:
     if found is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
     return found
+
+
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real server that speaks S3, on loopback."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def put_into_bucket(options: dict[str, str], folder: Path, target: str) -> None:
+    """Copy a folder into the store, below `bucket/prefix`."""
+    import s3fs
+
+    system = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    if not system.exists(target.partition("/")[0]):
+        system.mkdir(target.partition("/")[0])
+    system.put(f"{folder}/", target, recursive=True)

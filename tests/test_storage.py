@@ -7,6 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation.errors import DataError
 from unet_segmentation.storage import Storage, split_page
 
@@ -27,29 +28,13 @@ def folder(tmp_path):
     return tmp_path / "root"
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint():
-    """A real server that speaks S3, on loopback."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def bucket(s3_endpoint, folder, monkeypatch):
     """The files in a bucket, below a prefix; gives the options that reach it."""
-    import s3fs
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in S3_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     options = {"endpoint_url": s3_endpoint}
-    system = s3fs.S3FileSystem(**options, skip_instance_cache=True)
-    if not system.exists("bucket"):
-        system.mkdir("bucket")
-    system.put(f"{folder}/", "bucket/some/data", recursive=True)
+    put_into_bucket(options, folder, "bucket/some/data")
     return options
 
 
