@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model output", "reporting"}
 # What cannot be shown: an archive, a checkpoint, weights.
 WITHOUT_PREVIEW = {
-    "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder", "initial_weights",
-    "best_model", "last_checkpoint",
+    "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
+    "initial_weights", "best_model", "last_checkpoint",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],

@@ -9,14 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import CONTEXT_SETTINGS, _split_params, env_option
+from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
 
 from unet_segmentation.errors import ProjectError, causes, project_error
 
@@ -255,7 +255,7 @@ def problem_group() -> None:
 @click.option("--classes", help="Names of the classes, with commas, in the order of the mask values.")
 @click.option("--ignore", help="Mask values whose pixels count nowhere, with commas.")
 @click.option("--force", is_flag=True, help="Overwrite a problem of this name.")
-def problem_new(  # noqa: PLR0913
+def problem_new(
     name: str, images: str, masks: str | None, classes: str | None, ignore: str | None, force: bool
 ) -> None:
     """Work out a folder of images and masks, and write conf/NAME.
@@ -297,9 +297,6 @@ def _numbers(given: str | None) -> list[int] | None:
 
 @problem_group.command("check", cls=_RunCommand)
 @click.argument("name")
-@click.option(
-    "--params", type=click.UNPROCESSED, default="", callback=_split_params, help="As of kedro run: key=value,key=value."
-)
 def problem_check(name: str, params: dict[str, Any]) -> None:
     """Look at every file of a problem, without training; an audit page says what was found."""
     from kedro.framework.session import KedroSession
@@ -311,20 +308,24 @@ def problem_check(name: str, params: dict[str, Any]) -> None:
     before = page.stat().st_mtime_ns if page.is_file() else 0
     untracked = {**params, "tracking": {"enabled": False}}
     with KedroSession.create(project_path=root, env=name, runtime_params=untracked) as session:
-        catalog = session.load_context().catalog
+        catalog = session.load_context().catalog  # type: ignore[attr-defined]
         try:
-            session.run(pipeline_names=["acquisition", "preparation"])
+            session.run(pipeline_names=["acquisition", "preparation"])  # type: ignore[call-arg]
         finally:
             if page.is_file() and page.stat().st_mtime_ns != before:
                 _summarise(catalog, page)
 
 
+problem_check.params += [option for option in kedro_run.params if option.name == "params"]
+
+
 def _summarise(catalog: Any, page: Path) -> None:  # noqa: ANN401 - a Kedro catalog
     from unet_segmentation.onboarding.checking import summarise
 
-    tables = (catalog.load(name) for name in ("inspected_samples", "split_samples", "findings", "verdict"))
+    names = ("inspected_samples", "split_samples", "findings", "verdict", "params:classes")
+    inspected, samples, findings, verdict, classes = (catalog.load(name) for name in names)
     click.echo()
-    for line in summarise(*tables, catalog.load("params:classes")):
+    for line in summarise(inspected, samples, findings, verdict, classes):
         click.echo(line)
     click.echo(f"Audit     {page}")
 
@@ -347,7 +348,7 @@ def _count(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
-def _show_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Show a table: drawn on a terminal, in plain columns elsewhere."""
     from rich import get_console
     from rich.table import Table

@@ -99,7 +99,7 @@ def test_mlflow_holds_the_figures_and_the_report(finished):
 
 
 def test_nothing_half_written_is_left(finished):
-    assert not [path for path in finished.path.rglob("*") if "partial" in path.name]
+    assert not [path for path in finished.path.rglob("*") if ".partial" in path.name or path.name.endswith(".part")]
 
 
 def test_a_pipeline_runs_alone_and_from_a_subfolder(finished):

@@ -1,7 +1,9 @@
 """Notebooks, Kedro-Viz and the packaged project, as a user meets them."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,9 +35,11 @@ def test_a_notebook_runs(finished, name, monkeypatch):
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Find a port below 49152: Kedro-Viz takes no other."""
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", random.randrange(20_000, 49_000)))
+            return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -46,18 +46,22 @@ class Family:
 
     @property
     def slots(self) -> int:
+        """The number of texts in which files differ, beside the split."""
         return sum(part.count(SLOT) for part in self.parts)
 
     @property
     def name_slot(self) -> bool:
+        """Whether the names of the files differ, and not only their folders."""
         return SLOT in self.parts[-1]
 
     @property
     def has_split(self) -> bool:
+        """Whether the paths tell a split."""
         return any(SPLIT in part for part in self.parts)
 
     @cached_property
     def paths(self) -> frozenset[str]:
+        """The files."""
         return frozenset(path for path, _, _ in self.files)
 
     @property
@@ -116,8 +120,8 @@ def find_families(paths: Sequence[str]) -> list[Family]:
         *folders, name = path.split("/")
         names[tuple(folders)].append(name)
     found: dict[tuple[tuple[str, ...], str], Family] = {}
-    for pattern, folders in _folder_patterns(list(names)).items():
-        members = [(folder, name) for folder in folders for name in names[folder]]
+    for pattern, inside in _folder_patterns(list(names)).items():
+        members = [(folder, name) for folder in inside for name in names[folder]]
         for family in _families(pattern, members):
             found.setdefault((family.parts, str(sorted(family.splits.items()))), family)
     return list(found.values())
@@ -249,7 +253,7 @@ def _name_patterns(stems: Sequence[str], in_folders: bool) -> list[str]:
     if in_folders and len(names) <= FEW_NAMES:
         patterns += [name for name, count in names.most_common(MOST_AFFIXES) if count > 1]
     elif len(names) <= 4:  # stacks: a file or two, each of which holds many images
-        patterns += [name for name in names]
+        patterns += list(names)
     for pattern in list(patterns):
         patterns += [f"{before}{SPLIT}{after}" for before, _, after in split_words(pattern)]
     return list(dict.fromkeys(patterns))

@@ -30,7 +30,7 @@ def may_be_data(path: str) -> bool:
     return ending(path) in PICTURES | NUMBERS | ANNOTATIONS
 
 
-def kind_of(storage: Storage, path: str) -> str:
+def kind_of(storage: Storage, path: str) -> str:  # noqa: PLR0911 - a list of kinds
     """Say what a file is.
 
     Returns:

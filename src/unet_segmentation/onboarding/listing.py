@@ -45,7 +45,8 @@ def list_problems(project: Path, conf: Path) -> list[Problem]:
 def _problem(name: str, project: Path, conf: Path) -> Problem:
     import yaml
 
-    title, parameters = "", {}
+    title = ""
+    parameters: dict[str, Any] = {}
     try:
         for file in sorted((conf / name).glob("parameters*.yml")):
             text = file.read_text(encoding="utf-8")

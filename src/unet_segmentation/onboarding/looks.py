@@ -94,7 +94,7 @@ def mask_variable(storage: Storage, path: str) -> str | None:
 def _maskness(raster: Raster) -> tuple[float, bool]:
     """Say how much pixels look like a mask, and whether they hold two values."""
     pixels = coloured(raster)
-    if pixels.dtype == bool or raster.pixels.dtype == bool:
+    if raster.pixels.dtype == bool:
         return 1.0, True
     if pixels.ndim == 3 and pixels.shape[2] not in {1, 3}:
         return 0.0, False

@@ -22,6 +22,7 @@ from unet_segmentation.storage import Storage
 SAMPLE = 200  # masks that are decoded
 DRAWN = 60  # annotations that are drawn
 MOST_VALUES = 2000  # different values that are counted
+NEARLY = 6  # by which the values of one area differ in JPEG files
 BORDER = 0.6  # share of a value's pixels beside another value, from which on it is a border
 
 Colour = tuple[int, int, int]
@@ -42,11 +43,13 @@ class MaskSurvey:
         palette: of indices that occur; empty without a palette.
         shown: grey values of palette images and of one bit, as a viewer shows them; equal to `values` for others.
         paletted: masks that have a palette.
+        palettes_differ: an index has one colour in one mask, and another elsewhere.
         one_bit: masks of one bit.
         lossy: masks in files that lose information.
         ghostly: masks with in-between values along borders.
         colourful: masks with colours that are no grey.
         borders: of a value, the share of its pixels that lie beside another value.
+        inner: pixels of a value that lie among values nearly the same, as those of soft borders do not.
         pieces: of a value above 0, the connected parts it has in a mask, on average.
         counted: masks whose values above 0 are 1, 2, 3, ... without a gap.
         several: samples with more than one mask.
@@ -68,11 +71,13 @@ class MaskSurvey:
     palette: dict[int, Colour] = field(default_factory=dict)
     shown: Counter[int] = field(default_factory=Counter)
     paletted: int = 0
+    palettes_differ: bool = False
     one_bit: int = 0
     lossy: int = 0
     ghostly: int = 0
     colourful: int = 0
     borders: dict[int, float] = field(default_factory=dict)
+    inner: Counter[int] = field(default_factory=Counter)
     pieces: dict[int, float] = field(default_factory=dict)
     counted: int = 0
     several: int = 0
@@ -160,7 +165,8 @@ def _count(raster: Raster, survey: MaskSurvey, edges: Counter[int], parts: dict[
         pixels = raster.pixels
         for value in np.unique(pixels).tolist():
             colour = raster.palette[value][:3] if value < len(raster.palette) else (0, 0, 0)
-            survey.palette[value] = tuple(int(part) for part in colour)  # type: ignore[assignment]
+            plain: Colour = (int(colour[0]), int(colour[1]), int(colour[2]))
+            survey.palettes_differ |= survey.palette.setdefault(value, plain) != plain
     elif raster.pixels.dtype == bool:
         survey.shown.update(_counted(pixels))
         pixels = raster.pixels.astype(np.uint8)
@@ -196,9 +202,22 @@ def _describe(
     beside[1:] |= pixels[1:] != pixels[:-1]
     beside[:-1] |= pixels[1:] != pixels[:-1]
     edges.update(_counted(pixels[beside]))
+    survey.inner.update(_counted(pixels[_is_inner(pixels)]))
     if len(above) <= 64:
         for value in above:
             parts.setdefault(value, []).append(int(ndimage.label(pixels == value, np.ones((3, 3)))[1]))
+
+
+def _is_inner(pixels: NDArray) -> NDArray[np.bool_]:
+    """Find pixels whose four neighbours have nearly the same value."""
+    wide = pixels.astype(np.int32)
+    inner = np.ones(pixels.shape, bool)
+    rows, columns = (np.abs(np.diff(wide, axis=axis)) <= NEARLY for axis in (0, 1))
+    inner[1:] &= rows
+    inner[:-1] &= rows
+    inner[:, 1:] &= columns
+    inner[:, :-1] &= columns
+    return inner
 
 
 def _count_colours(pixels: NDArray, survey: MaskSurvey) -> None:

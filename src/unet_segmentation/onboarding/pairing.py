@@ -50,14 +50,17 @@ class Side:
 
     @property
     def has_split(self) -> bool:
+        """Whether the glob has ``{split}``."""
         return self.family.has_split
 
     @property
     def has_folder(self) -> bool:
+        """Whether a folder belongs to the id."""
         return "{folder}" in self.glob
 
     @property
     def wildcards(self) -> int:
+        """How much of the glob says nothing of the sample."""
         return self.glob.count("*") + self.glob.count("{folder}")
 
     @cached_property
@@ -129,6 +132,7 @@ class Pairing:
 
     @property
     def layout(self) -> Layout:
+        """What the globs find."""
         return Layout(self.images, self.masks, self.splits, roi=self.roi)
 
 
@@ -160,7 +164,7 @@ def find_pairing(
     Returns:
         None where nothing pairs.
     """
-    data = [path for path in paths if may_be_data(path)]
+    data = [path for path in paths if may_be_data(path) and (is_image(path) or is_mask(path))]
     families = _chosen(find_families(thinned(data)))
     kinds = {id(family): kind_of_most(looks.storage, [path for path, _, _ in family.files]) for family in families}
     images = [
@@ -496,7 +500,7 @@ def _tried(candidates: Sequence[_Candidate], paths: Sequence[str], looks: Looks)
 
 def _run(candidate: _Candidate, paths: Sequence[str], looks: Looks) -> Pairing | None:
     """Run a candidate on all files; a split without any mask is left out."""
-    splits = dict(candidate.images.family.splits)
+    splits: dict[str, str] = dict(candidate.images.family.splits)
     dropped = []
     if candidate.masks.has_split:
         without = [name for name in splits if name not in candidate.masks.family.splits]
@@ -507,7 +511,7 @@ def _run(candidate: _Candidate, paths: Sequence[str], looks: Looks) -> Pairing |
         samples = find_samples(paths, layout, "the folder", looks.pages)
     except DataError:
         return None
-    ordered = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+    ordered: dict[str, str] = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
     return Pairing(candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped)
 
 

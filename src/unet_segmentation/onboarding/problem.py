@@ -110,8 +110,8 @@ def _head(name: str, survey: Survey, reading: Reading, found: Interpretation) ->
     lines = [
         f"{name}: {pairs} images of {sizes_text(survey)}, {len(reading.classes)} classes.",
         "",
-        "Written by kedro problem new from what is in the files. Change what you know better; whatever is not here keeps",
-        "its default (conf/base). Then:",
+        "Written by kedro problem new from what is in the files. Change what you know better; whatever is not here",
+        "keeps its default (conf/base). Then:",
         "",
         f"    kedro problem check {name}     looks at every file, without training",
         f"    kedro run --env {name}         trains and evaluates",
@@ -153,15 +153,15 @@ def _group(survey: Survey) -> list[str]:
     """Keep the images of a folder together where the folders seem to be patients or scenes."""
     if group_pattern(survey) is not None:
         return [
-            "  # The images of one folder (a patient, a scene) stay together in a split. CHECK: remove it if a folder is",
-            "  # no such thing.",
+            "  # The images of one folder (a patient, a scene) stay together in a split. CHECK: remove it if a folder",
+            "  # is no such thing.",
             f'  group: "{group_pattern(survey)}"',
         ]
     if has_split(survey):
         return []
     return [
-        "  # Samples that must stay together in a split (a patient, a video, a slide): a pattern that picks the group out",
-        "  # of the sample's name; here, what stands before the first underscore.",
+        "  # Samples that must stay together in a split (a patient, a video, a slide): a pattern that picks the group",
+        "  # out of the sample's name; here, what stands before the first underscore.",
         '  # group: "^([^_]+)_"',
     ]
 
@@ -186,10 +186,10 @@ def _images(survey: Survey) -> str:
         narrow = propose_range(images.low[1], images.high[1])
         wide = propose_range(images.low[0], images.high[0])
         lines += [
-            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g}, 99.8% of",
-            f"# them within {images.low[1]:.6g} and {images.high[1]:.6g}. CHECK: the range becomes black to white; what lies",
-            "# outside is clipped.",
-            f"{narrow.text}",
+            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g},",
+            f"# most of them (99.8%) within {images.low[1]:.6g} and {images.high[1]:.6g}.",
+            "# CHECK: the range becomes black to white; what lies outside is clipped.",
+            narrow.text,
         ]
         if wide.declaration != narrow.declaration:
             lines.append(f"# {wide.text}      # everything that was found")
@@ -206,12 +206,16 @@ def _images(survey: Survey) -> str:
 
 def _classes(survey: Survey, reading: Reading, found: Interpretation) -> str:
     read = f"{survey.masks.read} of {survey.masks.total} masks were looked at"
-    lines = _commented([f"In the masks: {found.summary}. {read}.", f"Read so: {reading.why}."]).splitlines()
+    said = [f"In the masks: {found.summary}. {read[0].upper()}{read[1:]}.", f"Read so: {reading.why}."]
+    check = (
+        ["CHECK the names, in the order of the values."] if any("names of the" in line for line in found.checks) else []
+    )
+    said += [*check, "Class 0 is the background, if there is one."]
+    lines = _commented([line for text in said for line in _wrapped(text, 0)]).splitlines()
     lines.append("classes:")
-    for number, name in enumerate(reading.classes):
+    for name in reading.classes:
         what = reading.found.get(name, "")
-        notes = [*(["in the files: " + what] if what else []), *(["class 0, the background"] if number == 0 else [])]
-        lines.append(f"  - {_flow(name)}" + (f"      # {_line('; '.join(notes))}" if notes else ""))
+        lines.append(f"  - {_flow(name)}" + (f"      # {_line(what)}" if what else ""))
     lines.append(_masks(reading.masks))
     return "\n".join([*lines, ""])
 
@@ -303,7 +307,7 @@ def sizes_text(survey: Survey) -> str:
 
 def split_counts(survey: Survey) -> dict[str, int]:
     """Count the labelled samples of each official split."""
-    counts = {name: 0 for name in ("train", "validation", "test")}
+    counts = dict.fromkeys(("train", "validation", "test"), 0)
     for sample in survey.samples:
         if sample.image and sample.masks and sample.split in counts:
             counts[sample.split] += 1

@@ -103,10 +103,10 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
     if missing := ignored - set(values) - {VOID}:
         note = f"--ignore: no mask that was looked at holds the value {min(missing)} (found: {_listed(survey)})."
         raise ConfigurationError(note)
-    if soft := _soft(survey, classes):
-        return soft
     if instances := _instances(survey, classes, ignored):
         return instances
+    if soft := _soft(survey, classes):
+        return soft
     if _is_black_and_white(survey) and not ignored:
         return _binary(survey, classes)
     if len([value for value in values if value not in ignored]) > MOST_CLASSES and classes is None:
@@ -125,12 +125,19 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     plain = [value for value in values if value not in void]
     if not plain:
         raise ConfigurationError("--ignore: nothing but ignored values would be left.")
+    if classes is not None and (ids := _counted_through(plain, len(classes))):
+        missing = ", ".join(str(number) for number in ids if number not in plain)
+        checks.append(f"no mask that was read holds {missing}, which {len(classes)} classes need: are they rare?")
+        void |= {value for value in plain if value not in ids}
+        plain = ids
     if classes is not None and len(classes) != len(plain):
         _refuse_names(classes, plain, void, survey)
     names = list(classes) if classes is not None else _default_names(plain)
     if classes is None:
         checks.insert(0, "the names of the classes, in the order of the values")
     only = _single(plain, names)
+    if plain == [0] and classes is None:  # empty masks: what was to be found is missing
+        only = list(TWO)
     readings = [_reading(survey, plain, only or names, void, "the values are classes")]
     if len(plain) == 1:
         checks.append(f"the masks hold one value only, {plain[0]}: was everything else lost?")
@@ -138,8 +145,25 @@ def _index(survey: MaskSurvey, values: list[int], classes: Sequence[str] | None,
     summary = f"values {_listed(survey)}"
     if survey.paletted:
         summary = f"palette images, indices {_listed(survey)}"
-        checks.append(_palette_text(survey, plain, names))
+        checks.append(_palette_text(survey, plain))
+        if survey.palettes_differ:
+            checks.append("the palettes differ from mask to mask: one index has several colours; do the indices agree?")
     return Interpretation(summary, readings, checks, _shares(survey, values), sorted(map(str, void)))
+
+
+def _counted_through(plain: Sequence[int], count: int) -> list[int]:
+    """Give the ids 0, 1, 2, ... (or 1, 2, ...) of so many classes, where they explain values with gaps; else nothing.
+
+    Names are given in the order of the values. Where one did not occur, the names after it must not move up.
+    """
+    first = min(plain[0], 1)
+    ids = list(range(first, first + count))
+    found = [value for value in plain if value in ids]
+    beyond = [value for value in plain if value not in ids]
+    if len(found) == count or count > 2 * len(found):
+        return []
+    has_inner_gap = len(found) < found[-1] - first + 1
+    return ids if not beyond or (beyond == [VOID] and has_inner_gap) else []
 
 
 def _void(
@@ -150,13 +174,14 @@ def _void(
     if negative := sorted(value for value in values if value < 0):
         checks.append(f"{negative[0]} is taken for what was not labelled, and ignored")
     plain = [value for value in values if value not in void]
+    on_border = survey.borders.get(VOID, 0) > BORDER
     if classes is not None and len(plain) == len(classes) + 1:
         extra = VOID if VOID in plain else plain[-1]
         void.add(extra)
         checks.append(f"{extra} is one value more than there are names, so it is ignored")
-    elif classes is None and VOID in plain and len(plain) > 2 and _are_ids([v for v in plain if v != VOID]):
+    elif classes is None and VOID in plain and len(plain) > 2 and (on_border or _are_ids(plain[:-1])):
         void.add(VOID)
-        place = "lies along borders" if survey.borders.get(VOID, 0) > BORDER else "stands apart from the others"
+        place = "lies along borders" if on_border else "stands apart from the others"
         checks.append(f"255 {place} and is taken for what was not labelled; it may be a class")
     return void, checks
 
@@ -178,13 +203,17 @@ def _other_readings(
     if len(plain) > 2 and plain[0] == 0 and not void:
         why = "if 0 is what was not labelled, and no class"
         others.append(_reading(survey, plain[1:], names[1:], {0}, why))
-    if len(plain) > 2 and plain[-1] not in {VOID} and not void and len(plain) <= MOST_CLASSES:
+    if len(plain) > 2 and not void and len(plain) <= MOST_CLASSES:
         last = plain[-1]
+        if last == VOID:
+            checks.append("255 is read as a class; it may also be a border, or what was not labelled")
         others.append(_reading(survey, plain[:-1], names[:-1], {last}, f"if {last} is what was not labelled"))
     gaps = [number for number in range(plain[0], plain[-1]) if number not in values]
     if gaps and _are_ids(plain):
         whole = [number for number in range(min(plain[0], 1), plain[-1] + 1) if number not in void]
-        labels = [f"class_{number}" if number in gaps else names[plain.index(number)] for number in whole]
+        labels = _default_names(whole)
+        if names != _default_names(plain):
+            labels = [f"unseen_{number}" if number in gaps else names[plain.index(number)] for number in whole]
         missing = ", ".join(map(str, gaps))
         sampled = "" if survey.complete else f" (only {survey.read} of {survey.total} masks were read)"
         checks.append(f"the values have gaps: {missing} did not occur{sampled}; a rare class, or none?")
@@ -201,7 +230,9 @@ def _reading(survey: MaskSurvey, values: list[int], names: Sequence[str], void: 
     encoding = "palette" if survey.read and survey.paletted == survey.read else "index"
     masks: dict[str, Any] = {"encoding": encoding}
     shown = void - ({VOID} if VOID not in values else set())
-    if len(values) == 1:
+    if values == [0] and list(names) == list(TWO):
+        names = TWO[:1]
+    elif len(values) == 1:
         masks["values"] = {values[0]: names[-1]}
     elif values == list(range(values[0], values[0] + len(values))):
         masks |= {"offset": values[0]} if values[0] else {}
@@ -215,7 +246,7 @@ def _reading(survey: MaskSurvey, values: list[int], names: Sequence[str], void: 
         name: f"{value} ({survey.share(value):.1%})" if value in survey.values else f"{value} (not found)"
         for value, name in zip(values, names[-len(values) :], strict=True)
     }
-    return Reading(list(names), masks | _ignore(shown), why, found)
+    return Reading(list(TWO if names == TWO[:1] else names), masks | _ignore(shown), why, found)
 
 
 def _single(plain: list[int], names: list[str]) -> list[str] | None:
@@ -235,9 +266,8 @@ def _default_names(values: list[int]) -> list[str]:
     return list(TWO) if len(values) == 2 else [f"class_{number}" for number in range(len(values))]
 
 
-def _palette_text(survey: MaskSurvey, plain: list[int], names: Sequence[str]) -> str:
+def _palette_text(survey: MaskSurvey, plain: list[int]) -> str:
     colours = (f"{value} {colour_name(survey.palette[value])}" for value in plain[:8] if value in survey.palette)
-    del names
     return f"the masks are palette images; their indices are read, not their colours ({', '.join(colours)})"
 
 
@@ -275,16 +305,30 @@ def _binary(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation
         found,
     )
     indices = Reading(names, {"encoding": "index"} | joined, "stored as 0 and 1, and read so", found)
-    pure = mixed and set(survey.values) == {0, 1}
+    pure = mixed and set(survey.values) == {0, 1} and not survey.palettes_differ
+    pure &= not survey.palette or sum(survey.palette[0]) < sum(survey.palette[1])
     readings = [indices, threshold] if pure else [threshold] if mixed else [by_value, threshold]
     if pure and survey.paletted == survey.read:
         readings[0] = replace(indices, masks={"encoding": "palette"} | joined)
+    if shares[1] > 0.5 and not survey.several and (pure or not mixed):
+        readings.append(_swapped(by_value, classes, *((0, 1) if pure else (low, high))))
     if survey.several:
         readings = _several(survey, names, readings, checks)
-    elif high == VOID:
+    elif high == VOID and not pure:
         checks.append("0 and 255 are read as two classes; 255 is not void here")
     summary = f"two values, {low} ({shares[0]:.1%}) and {high} ({shares[1]:.1%})"
     return Interpretation(summary, readings, checks, [(str(low), shares[0]), (str(high), shares[1])])
+
+
+def _swapped(reading: Reading, classes: Sequence[str] | None, low: int, high: int) -> Reading:
+    """Make the brighter value class 0, the background."""
+    by_value = dict(zip((low, high), TWO[::-1] if classes is None else reading.classes, strict=True))
+    shares = dict(zip(reading.classes, reading.found.values(), strict=True))
+    found = {by_value[high]: shares[reading.classes[1]], by_value[low]: shares[reading.classes[0]]}
+    masks = reading.masks | {"values": by_value}
+    return Reading(
+        [by_value[high], by_value[low]], masks, f"if {high} is the background, and {low} what you look for", found
+    )
 
 
 def _several(survey: MaskSurvey, names: list[str], readings: list[Reading], checks: list[str]) -> list[Reading]:
@@ -317,14 +361,18 @@ def _two_names(classes: Sequence[str] | None) -> list[str]:
 def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation | None:
     """Two values with in-between ones: masks saved as JPEG, or resized with interpolation."""
     values = sorted(survey.shown)
-    if len(values) <= 4 or not (survey.ghostly or survey.lossy) or survey.colourful > survey.read / 2:
+    if (
+        len(values) <= 4
+        or not (survey.ghostly > 0.1 * survey.read or survey.lossy)
+        or survey.colourful > survey.read / 2
+    ):
         return None
     low, high = values[0], values[-1]
     total = sum(survey.shown.values())
     quarter = (high - low) / 4
     middle = sum(count for value, count in survey.shown.items() if low + quarter < value < high - quarter)
     dark = sum(count for value, count in survey.shown.items() if value <= (low + high) // 2)
-    if middle > 0.1 * total:
+    if middle > 0.1 * total or _has_level_between(survey, low + quarter, high - quarter):
         levels = [value for value, _ in survey.shown.most_common(6)]
         raise ConfigurationError(
             f"The masks hold {len(values)} values, most of them between others ({', '.join(map(str, sorted(levels)))} "
@@ -342,6 +390,12 @@ def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation |
         checks.append(f"bright covers {shares[1]:.1%} of the pixels: is it the background?")
     summary = f"two values near {low} and {high}, with {len(values) - 2} others in between"
     return Interpretation(summary, [reading], checks, [("dark", shares[0]), ("bright", shares[1])])
+
+
+def _has_level_between(survey: MaskSurvey, low: float, high: float) -> bool:
+    """Tell a third class, whose pixels lie among their like, from soft borders, whose pixels do not."""
+    between = {value: count for value, count in survey.inner.items() if low < value < high}
+    return sum(between.values()) > 0.003 * survey.pixels
 
 
 # --- instances ---
@@ -367,7 +421,8 @@ def _instances(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[i
     many = len(above) > MOST_CLASSES or (len(above) > 3 and uneven and _may_be_instances(survey, values))
     pieces = [survey.pieces[value] for value in above if value in survey.pieces]
     whole = sum(piece <= ONE_PIECE for piece in pieces) >= 0.8 * len(pieces)
-    if not many or not whole or survey.ghostly > survey.read / 2 or survey.lossy:
+    soft = survey.lossy or (survey.ghostly > survey.read / 2 and survey.counted < 0.9 * survey.read)
+    if not many or not whole or soft:
         return None
     names = _two_names(classes)
     objects = 1 - survey.share(0)

@@ -18,6 +18,7 @@ from unet_segmentation.samples.reading import read_image
 from unet_segmentation.sources.layout import Layout, Sample
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
+OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks
 
 
 def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]:
@@ -41,7 +42,8 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
         try:
             pair = _drawn(by_image[image], survey, parameters)
         except (UnreadableError, EncodingError) as error:
-            problems.append(f"{image}: {error}")
+            path = image if error.kind in OF_IMAGES else ", ".join(by_image[image].masks)
+            problems.append(f"{path}: {error}")
             continue
         tiles += pair
         captions += [by_image[image].id, "mask"]
@@ -71,6 +73,11 @@ def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Pictu
         sample.image,
         (image.shape[0], image.shape[1]),
     )
+    if mask.ids.shape != image.shape[:2]:
+        (height, width), (image_height, image_width) = mask.ids.shape, image.shape[:2]
+        raise EncodingError(
+            "size_mismatch", f"is {width} x {height} pixels, but {sample.image} is {image_width} x {image_height}"
+        )
     step = max(1, max(image.shape[:2]) // (4 * SIDE))  # nobody sees more of a large image
     small = np.ascontiguousarray(image[::step, ::step])
     return [fitted(displayable(small), SIDE), fitted(colour_mask(mask.ids[::step, ::step]), SIDE)]

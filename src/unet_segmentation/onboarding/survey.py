@@ -188,7 +188,8 @@ def _no_images(folders: Folders, paths: Sequence[str]) -> str:
     archives = [path for path in paths if path.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
     hint = f" Unpack {archives[0]} first." if archives else ""
     return (
-        f"There is no image in {where}, but {len(paths)} other files ({', '.join(found[:NAMED]) or 'without endings'}). "
+        f"There is no image in {where}, but {len(paths)} other files "
+        f"({', '.join(found[:NAMED]) or 'without endings'}). "
         f"Images end with {', '.join(f'.{name}' for name in sorted(PICTURES))}.{hint}"
     )
 
@@ -210,19 +211,19 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
         return (
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "
             "named so. To learn, every image needs a mask of the same name, in which each pixel says what it shows "
-            "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, Pascal "
-            "VOC). If the masks are in another folder, name it with --masks."
+            "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, "
+            "Pascal VOC). If the masks are in another folder, name it with --masks."
         )
     if not images:
         return (
-            f"All pictures in {folders.root} look like masks ({_some(masks)}): there are no images. Name their folders: "
-            "--images FOLDER --masks FOLDER."
+            f"All pictures in {folders.root} look like masks ({_some(masks)}): there are no images. "
+            "Name the folders: --images FOLDER --masks FOLDER."
         )
     return (
         f"No image in {folders.root} has a mask: their names do not fit together.\n"
         f"    Images: {_some(images)}\n    Masks:  {_some(masks)}\n"
-        "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png); if other "
-        "folders are meant, name them with --images and --masks."
+        "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png). If "
+        "other folders are meant, name them with --images and --masks."
     )
 
 

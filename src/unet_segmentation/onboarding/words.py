@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from unet_segmentation.sources.official import SYNONYMS
 
 IMAGE_WORDS = ("image", "img", "photo", "input", "frame", "raw", "original", "leftimg8bit", "cxr", "volume", "sat")

@@ -34,7 +34,7 @@ from unet_segmentation.errors import DataError
 
 FORMAT = 2
 IGNORED = 255
-DTYPES = {1: np.dtype("uint8"), 2: np.dtype("uint16")}  # by bytes per value
+DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("uint8"), 2: np.dtype("uint16")}  # by bytes per value
 OPEN_MAPS = 256  # each keeps a file open, and systems limit how many a process may have
 EVERYTHING = slice(None)
 

@@ -117,7 +117,8 @@ def audit(
     def thumbnail(sample_id: str) -> Any:  # noqa: ANN401 - a PIL image, or None
         if sample_id in packed:
             return sample_thumbnail(packed.image(sample_id), packed.mask(sample_id))
-        return sample_thumbnail(*read_again(plain_row(rows.loc[sample_id].to_dict()), storage, declaration))
+        row: dict[str, Any] = dict(rows.loc[sample_id].items())  # type: ignore[arg-type]
+        return sample_thumbnail(*read_again(plain_row(row), storage, declaration))
 
     splits = samples.set_index("sample_id")["split"]
     page = render_audit(
