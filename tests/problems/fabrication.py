@@ -33,6 +33,7 @@ class Fabricated:
         groups: of the samples; empty where each is a group of its own.
         left_out: images in the archives that are no samples of the problem.
         inside: of some samples, the region of interest.
+        remarks: what the audit should say of the files, by kind of finding, and how often.
     """
 
     archives: dict[str, bytes]
@@ -41,6 +42,7 @@ class Fabricated:
     groups: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
     inside: dict[str, NDArray] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
 
 
 # --- files ---
@@ -152,6 +154,7 @@ def oxford_pet(*, three: bool = False) -> Fabricated:
         dict(zip(names[:4], ["train", "train", "train", "test"], strict=True)),
         {name: changed(trimap, meaning) for name, trimap in zip(names[:4], trimaps, strict=False)},
         left_out=1,
+        remarks={"wrong_extension": 2, "alpha_dropped": 1, "grey_among_colour": 1},
     )
 
 
@@ -188,7 +191,9 @@ def dsb2018() -> Fabricated:
         for number, nucleus in enumerate(nuclei):
             files[f"{name}/masks/{number:02x}5a8{name}.png"] = png(nucleus * 255)
         truth[name] = np.any(nuclei, axis=0)
-    return Fabricated({"stage1_train.zip": zipped(files)}, dict.fromkeys(truth, None), truth)
+    return Fabricated(
+        {"stage1_train.zip": zipped(files)}, dict.fromkeys(truth, None), truth, remarks={"alpha_dropped": 3}
+    )
 
 
 def isbi2012_complete(top: str = "") -> Fabricated:
@@ -211,7 +216,7 @@ def kvasir() -> Fabricated:
         truth[name] = disc(seed, size)
         files[f"Kvasir-SEG/images/{name}.jpg"] = jpeg(scene(seed, size))
         files[f"Kvasir-SEG/masks/{name}.jpg"] = jpeg(np.repeat(truth[name][..., None] * 255, 3, axis=2))
-    return Fabricated({"kvasir-seg.zip": zipped(files)}, dict.fromkeys(truth, None), truth)
+    return Fabricated({"kvasir-seg.zip": zipped(files)}, dict.fromkeys(truth, None), truth, remarks={"lossy_mask": 3})
 
 
 def chase_db1(top: str = "") -> Fabricated:
@@ -303,7 +308,7 @@ def ade20k() -> Fabricated:
             files[f"{top}/annotations/{split}/{name}.png"] = png(values)
             truth[name] = values - 1  # uint8: 0 becomes 255
             splits[name] = "train" if split == "training" else "test"
-    return Fabricated({f"{top}.zip": zipped(files)}, splits, truth)
+    return Fabricated({f"{top}.zip": zipped(files)}, splits, truth, remarks={"grey_among_colour": 1})
 
 
 CAMVID = {  # RGB to class id; the first of a class is that of its own name
@@ -369,9 +374,9 @@ def cityscapes() -> Fabricated:
 
 
 def carvana() -> Fabricated:
-    """Sixteen sides of a car, GIF masks in both modes, resource forks."""
+    """Several sides of each car, GIF masks in both modes, resource forks."""
     images, masks, truth, groups = {}, {}, {}, {}
-    for seed, car in enumerate(("0cdf5b5d0ce1", "fff9b3a5373f")):
+    for seed, car in enumerate(("0cdf5b5d0ce1", "a1f0d4b6b8e2", "fff9b3a5373f")):
         for side in (1, 2):
             name = f"{car}_{side:02d}"
             truth[name], groups[name] = disc(3 * seed + side), car

@@ -1,4 +1,4 @@
-"""Every built-in problem, from archives of the publishers' layout on a web server to class ids."""
+"""Every built-in problem, from archives of the publishers' layout on a web server to class ids and a verdict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import logging
 import re
 import tarfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -22,16 +25,17 @@ from tests.sources.conftest import Site, site
 from unet_segmentation.errors import SourceError
 from unet_segmentation.parameters import Parameters, SourceParameters, validate_parameters
 from unet_segmentation.pipelines.acquisition import nodes
+from unet_segmentation.pipelines.preparation import nodes as preparation
 from unet_segmentation.samples.encodings import decode_masks
-from unet_segmentation.samples.inspection import Declaration, inspect_samples
+from unet_segmentation.samples.packing import PackedSamples
 from unet_segmentation.samples.reading import read_image, read_roi
-from unet_segmentation.sources.layout import Layout
 from unet_segmentation.storage import Storage
 
 __all__ = ["site"]  # the fixture
 
 HASHES = ("sha256", "sha1", "md5")
 UNHASHED = {"carvana", "chase_db1", "cityscapes", "dsb2018", "isbi2012_complete"}  # no publisher states one
+OF_FEW_PIXELS = {"mask_values", "rare_in_split"}  # always there; and many classes in a handful of tiny images
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.parent.name for path in (ROOT / "conf").glob("*/parameters.yml"))
 
@@ -64,14 +68,14 @@ def _tail(url: str) -> str:
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_from_the_publishers_archives_to_class_ids(
+def test_from_the_publishers_archives_to_a_verdict(
     case: str, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     problem, fabricate = PROBLEMS[case]
     fabricated, parameters = fabricate(), declared(problem)
     source = served(parameters.source, fabricated, site)
-    archives, raw, packing = (tmp_path / name for name in ("archives", "raw", "packing"))
-    for folder in (archives, raw, packing):
+    archives, raw = tmp_path / "archives", tmp_path / "raw"
+    for folder in (archives, raw):
         folder.mkdir()
     for archive in source.archives:
         if archive.url is None:  # what needs a login was put there by hand
@@ -100,12 +104,77 @@ def test_from_the_publishers_archives_to_class_ids(
         if row.roi:
             np.testing.assert_array_equal(read_roi(storage, row.roi), fabricated.inside[row.sample_id])
 
-    declaration = Declaration(parameters.classes, parameters.images, parameters.masks, Layout.of(source))
-    _, findings, packed = inspect_samples(table, storage, declaration, parameters.inspection, packing)
-    assert findings.loc[findings["severity"] == "error"].to_dict("records") == []
+    prepared = prepare(table, extracted, source, parameters, tmp_path)
+    errors = prepared.findings.loc[prepared.findings["severity"] == "error"]
+    assert errors.to_dict("records") == []
+    assert prepared.verdict["status"].startswith("passed")
+    remarks = prepared.findings["kind"].value_counts().to_dict()
+    assert {kind: count for kind, count in remarks.items() if kind not in OF_FEW_PIXELS} == fabricated.remarks
+    assert f"<title>{problem}: audit" in prepared.page
     for name, truth in fabricated.truth.items():
         expected = np.where(fabricated.inside.get(name, True), truth, IGNORED)
-        np.testing.assert_array_equal(packed.mask(name), expected)
+        np.testing.assert_array_equal(prepared.packed.mask(name), expected)
+    check_split(prepared.samples, fabricated)
+    check_profile(prepared.profile, prepared.samples, fabricated, parameters.classes)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the preparation pipeline makes of an index."""
+
+    samples: pd.DataFrame
+    findings: pd.DataFrame
+    packed: PackedSamples
+    verdict: dict[str, Any]
+    page: str
+    profile: dict[str, Any]
+
+
+def prepare(
+    table: pd.DataFrame, extracted: dict[str, Any], source: SourceParameters, parameters: Parameters, folder: Path
+) -> Prepared:
+    """Run the nodes of the preparation pipeline, as `kedro run` does."""
+    packing, splitting = folder / "packing", folder / "splitting"
+    for path in (packing, splitting):
+        path.mkdir()
+    declared = (source, parameters.classes, parameters.images, parameters.masks, parameters.inspection)
+    inspected, found, packed = preparation.inspect(table, extracted, *declared, packing)
+    samples, found_by_split = preparation.split(inspected, found, parameters.split, splitting, parameters.classes)
+    verdict, findings, page = preparation.audit(
+        parameters.problem, inspected, samples, found, found_by_split, packed, extracted, *declared
+    )
+    kept = preparation.judge(samples, verdict)
+    profile = preparation.profile(kept, inspected, parameters.classes, parameters.images)
+    return Prepared(kept, findings, packed, verdict, page, profile)
+
+
+def check_split(samples: pd.DataFrame, fabricated: Fabricated) -> None:
+    """Every sample has a side, no side is empty, what is officially for testing or validation stays so; groups hold."""
+    sides = dict(zip(samples["sample_id"], samples["split"], strict=True))
+    assert set(sides) == set(fabricated.splits)
+    assert set(sides.values()) == {"train", "validation", "test"}
+    official = set(fabricated.splits.values())
+    for name, split in fabricated.splits.items():
+        if split in {"validation", "test"}:
+            assert sides[name] == split
+        elif split == "train":  # from here a missing validation split is cut, and nothing else
+            assert sides[name] in ({"train"} if "validation" in official else {"train", "validation"})
+    groups: dict[str, set[str]] = {}
+    for name, side in sides.items():
+        groups.setdefault(fabricated.groups.get(name, name), set()).add(side)
+    assert all(len(found) == 1 for found in groups.values())
+
+
+def check_profile(profile: dict[str, Any], samples: pd.DataFrame, fabricated: Fabricated, classes: list[str]) -> None:
+    """The class shares that training weighs by are those of the true masks of its split, ignored pixels left out."""
+    counts = np.zeros(256, int)
+    for name in samples.loc[samples["split"] == "train", "sample_id"]:
+        ids = np.where(fabricated.inside.get(name, True), fabricated.truth[name], IGNORED)
+        counts += np.bincount(ids.ravel(), minlength=256)
+    labelled = counts[: len(classes)]
+    assert counts.sum() - labelled.sum() == counts[IGNORED]
+    np.testing.assert_allclose(list(profile["class_shares"].values()), labelled / labelled.sum())
+    assert profile["ignored_share"] == pytest.approx(counts[IGNORED] / counts.sum())
 
 
 @pytest.mark.parametrize("problem", sorted({problem for problem, _ in PROBLEMS.values()} - UNHASHED))
