@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from tests.onboarding.conftest import commented_readings
 from tests.onboarding.fabrication import LAYOUTS, DataSet, blobs, picture, save, write
+from unet_segmentation.parameters import validate_parameters
 from unet_segmentation.pipelines.acquisition.nodes import index
 
 CLASSES = {
@@ -49,6 +52,8 @@ def test_layout(name, tmp_path, create):
         assert (created.parameters.masks.encoding, len(created.parameters.classes)) == CLASSES[name]
     assert (created.project / "data/08_reporting/mine/onboarding.png").stat().st_size > 1000
     assert "Unreadable" not in created.said
+    for reading in commented_readings(created.text):
+        validate_parameters({**yaml.safe_load(created.text), "problem": name, **reading})
 
 
 def test_two_folders_that_share_a_parent_with_others(data: DataSet, create):

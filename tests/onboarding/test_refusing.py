@@ -50,6 +50,10 @@ def test_images_alone(data, create, tmp_path):
     refused(create, tmp_path, DataError, "no masks.*every image needs a mask of the same name", data.root)
 
 
+def test_masks_in_the_folder_beside(pairs, create, tmp_path):
+    refused(create, tmp_path, DataError, "add: --masks '.*/data set/masks'", pairs.root / "images")
+
+
 def test_masks_alone(data, create, tmp_path):
     for number in range(5):
         data.mask(f"{number}.png")

@@ -332,7 +332,11 @@ def _two_names(classes: Sequence[str] | None) -> list[str]:
 def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> Interpretation | None:
     """Two values with in-between ones: masks saved as JPEG, or resized with interpolation."""
     values = sorted(survey.shown)
-    if len(values) <= 4 or not (survey.ghostly > 0.1 * survey.read or survey.lossy) or survey.colourful > survey.read / 2:
+    if (
+        len(values) <= 4
+        or not (survey.ghostly > 0.1 * survey.read or survey.lossy)
+        or survey.colourful > survey.read / 2
+    ):
         return None
     low, high = values[0], values[-1]
     total = sum(survey.shown.values())

@@ -212,7 +212,7 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "
             "named so. To learn, every image needs a mask of the same name, in which each pixel says what it shows "
             "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, "
-            "Pascal VOC). If the masks are in another folder, name it with --masks."
+            f"Pascal VOC). {_where_masks_may_be(folders)}"
         )
     if not images:
         return (
@@ -225,6 +225,18 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
         "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png). If "
         "other folders are meant, name them with --images and --masks."
     )
+
+
+def _where_masks_may_be(folders: Folders) -> str:
+    """Name a folder beside that of the images whose name speaks of masks."""
+    root = Path(folders.root)
+    if folders.masks is None and root.is_dir():
+        beside = sorted(
+            path for path in root.parent.iterdir() if path != root and path.is_dir() and mask_words(path.name)
+        )
+        if beside:
+            return f"Are they in the folder beside it? Then add: --masks '{beside[0]}'"
+    return "If the masks are in another folder, name it with --masks."
 
 
 def _some(paths: Sequence[str]) -> str:
