@@ -71,6 +71,9 @@ def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Pictu
         sample.image,
         (image.shape[0], image.shape[1]),
     )
+    if mask.ids.shape != image.shape[:2]:
+        sizes = " and ".join(f"{width} x {height}" for height, width in (image.shape[:2], mask.ids.shape))
+        raise EncodingError("size_mismatch", f"image and mask have different sizes, {sizes} pixels")
     step = max(1, max(image.shape[:2]) // (4 * SIDE))  # nobody sees more of a large image
     small = np.ascontiguousarray(image[::step, ::step])
     return [fitted(displayable(small), SIDE), fitted(colour_mask(mask.ids[::step, ::step]), SIDE)]

@@ -136,6 +136,7 @@ def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Sur
     paths = list(storage.walk())
     if not paths:
         raise DataError(f"There is no file in {folders.root}. Give the folder that holds your images.")
+    _check_names(paths, folders.root)
     if not any(ending(path) in PICTURES and folders.may_be_image(path) for path in paths):
         raise DataError(_no_images(folders, paths))
     progress("Pairing names", 0.0)
@@ -147,7 +148,31 @@ def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Sur
     images = [sample.image for sample in pairing.samples if sample.image]
     seen = survey_images(storage, images, lambda share: progress("Looking at images", share))
     masks = survey_masks(storage, pairing, paths, lambda share: progress("Looking at masks", share))
+    _check_read(seen, masks, pairing)
     return Survey(folders, storage, paths, pairing, official, seen, masks)
+
+
+def _check_names(paths: Sequence[str], root: str) -> None:
+    """Refuse names that no YAML and no table can hold."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            name = path.encode("utf-8", "backslashreplace").decode()
+            raise DataError(f"The name of the file {name} (in {root}) is not UTF-8: rename it.") from None
+
+
+def _check_read(images: ImageSurvey, masks: MaskSurvey, pairing: Pairing) -> None:
+    """Make sure that some images and masks could be read, and that masks are none of photographs."""
+    for survey, noun in ((images, "image"), (masks, "mask")):
+        if not survey.read:
+            reasons = "\n".join(f"    {path} {why}" for path, why in list(survey.unreadable.items())[:NAMED])
+            raise DataError(f"No {noun} can be read:\n{reasons}")
+    if masks.photographs > masks.read / 2:
+        raise DataError(
+            f"The files of {pairing.masks} look like photographs, not like masks: nearly every pixel differs from its "
+            "neighbours. If other files are the masks, name their folder with --masks."
+        )
 
 
 def _own_folder(folder: str, option: str) -> str:
