@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Created:
     @property
     def said(self) -> str:
         return "\n".join(self.lines)
+
+
+def commented_readings(text: str) -> list[dict]:
+    """Parse the readings that are commented out: they must be YAML, too."""
+    blocks = re.findall(r"^# Another reading.*\n((?:#.*\n)+)", text, re.MULTILINE)
+    return [yaml.safe_load(re.sub(r"^# ?", "", block, flags=re.MULTILINE)) for block in blocks]
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """What masks and images hold: every encoding is proposed as it is, and risky ones in both readings."""
 
 import io
-import re
 
 import numpy as np
 import pytest
 import tifffile
-import yaml
 from PIL import Image
 
+from tests.onboarding.conftest import commented_readings
 from tests.onboarding.fabrication import SIZE, DataSet, blobs, picture, save
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.samples.encodings import decode_masks
@@ -35,12 +34,6 @@ def decoded(data: DataSet, created, number=0, ending="png"):
     mask = decode_masks(Storage(data.root), [f"masks/{number}.{ending}"], [None], masks, classes, "", SIZE)
     assert not mask.undeclared
     return mask.ids
-
-
-def commented_readings(text: str) -> list[dict]:
-    """Parse the readings that are commented out: they must be YAML, too."""
-    blocks = re.findall(r"^# Another reading.*\n((?:#.*\n)+)", text, re.MULTILINE)
-    return [yaml.safe_load(re.sub(r"^# ?", "", block, flags=re.MULTILINE)) for block in blocks]
 
 
 def test_black_and_white_in_both_readings(data, create):

@@ -1,5 +1,7 @@
 """What cannot become a problem: one message each, and nothing is written."""
 
+import os
+
 import pytest
 
 from tests.onboarding.fabrication import DataSet
@@ -50,6 +52,10 @@ def test_images_alone(data, create, tmp_path):
     refused(create, tmp_path, DataError, "no masks.*every image needs a mask of the same name", data.root)
 
 
+def test_masks_in_the_folder_beside(pairs, create, tmp_path):
+    refused(create, tmp_path, DataError, "add: --masks '.*/data set/masks'", pairs.root / "images")
+
+
 def test_masks_alone(data, create, tmp_path):
     for number in range(5):
         data.mask(f"{number}.png")
@@ -92,8 +98,20 @@ def test_what_is_there_is_never_overwritten(pairs, create, tmp_path):
     assert "my own words" not in create(pairs.root, force=True).text
 
 
+def test_photographs_instead_of_masks(data, create, tmp_path):
+    for number in range(5):
+        data.image(f"images/{number}.png")
+        data.image(f"masks/{number}.png")
+    refused(create, tmp_path, DataError, "look like photographs", data.root)
+
+
+def test_names_that_are_not_utf8(pairs, create, tmp_path):
+    os.rename(bytes(pairs.root / "images/0.png"), bytes(pairs.root / "images") + b"/\xff.png")
+    refused(create, tmp_path, DataError, r"images/\\udcff\.png .* is not UTF-8", pairs.root)
+
+
 def test_unreadable_masks(data, create, tmp_path):
     for number in range(5):
         data.image(f"images/{number}.png")
         data.text(f"masks/{number}.png", "nothing")
-    refused(create, tmp_path, (DataError, ConfigurationError), "(?i)mask", data.root)
+    refused(create, tmp_path, DataError, r"No mask can be read:\s+masks/0\.png", data.root)

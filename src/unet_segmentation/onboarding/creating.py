@@ -75,7 +75,7 @@ def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None 
     problems = write_sheet(sheet, survey, parameters)
     file = write_problem(text, conf, request.name)
     lines = describe(survey, found)
-    lines += [f"Unreadable  {line}" for line in problems[:NAMED]]
+    lines += [f"Unreadable  {line}" for line in problems if line.partition(":")[0] not in survey.unreadable][:NAMED]
     lines += ["", f"Written     {_shown(file, project)}"]
     if sheet.is_file():
         lines.append(f"Look at     {_shown(sheet, project)}      (images beside their masks, as they are read now)")

@@ -64,7 +64,7 @@ class Looks:
             return Look(None, problem=str(error))
         pixels = raster.pixels
         height, width = pixels.shape[:2]
-        mask, two = _maskness(raster)
+        mask, two = maskness(raster)
         return Look((height, width), mask, two)
 
 
@@ -88,10 +88,10 @@ def mask_variable(storage: Storage, path: str) -> str | None:
     grids = {name: array for name, array in found.items() if array.ndim == 2 and min(array.shape) > 1}
     if len(grids) < 2:
         return None
-    return max(grids, key=lambda name: (_maskness(Raster(grids[name], "MAT"))[0], grids[name].size))
+    return max(grids, key=lambda name: (maskness(Raster(grids[name], "MAT"))[0], grids[name].size))
 
 
-def _maskness(raster: Raster) -> tuple[float, bool]:
+def maskness(raster: Raster) -> tuple[float, bool]:
     """Say how much pixels look like a mask, and whether they hold two values."""
     pixels = coloured(raster)
     if raster.pixels.dtype == bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unet_segmentation.onboarding.annotations import coco_categories, yolo_names
 from unet_segmentation.onboarding.files import spread
-from unet_segmentation.onboarding.looks import mask_variable
+from unet_segmentation.onboarding.looks import mask_variable, maskness
 from unet_segmentation.onboarding.pairing import POLYGONS, Pairing
 from unet_segmentation.samples.decoding import Raster, UnreadableError, read_raster
 from unet_segmentation.samples.encodings import is_ghostly
@@ -23,6 +23,7 @@ SAMPLE = 200  # masks that are decoded
 DRAWN = 60  # annotations that are drawn
 MOST_VALUES = 2000  # different values that are counted
 NEARLY = 6  # by which the values of one area differ in JPEG files
+PHOTOGRAPH = 0.2  # likeness to a mask, below which a file is none
 BORDER = 0.6  # share of a value's pixels beside another value, from which on it is a border
 
 Colour = tuple[int, int, int]
@@ -44,6 +45,7 @@ class MaskSurvey:
         shown: grey values of palette images and of one bit, as a viewer shows them; equal to `values` for others.
         paletted: masks that have a palette.
         palettes_differ: an index has one colour in one mask, and another elsewhere.
+        photographs: masks that look like none.
         one_bit: masks of one bit.
         lossy: masks in files that lose information.
         ghostly: masks with in-between values along borders.
@@ -72,6 +74,7 @@ class MaskSurvey:
     shown: Counter[int] = field(default_factory=Counter)
     paletted: int = 0
     palettes_differ: bool = False
+    photographs: int = 0
     one_bit: int = 0
     lossy: int = 0
     ghostly: int = 0
@@ -156,6 +159,7 @@ def _count(raster: Raster, survey: MaskSurvey, edges: Counter[int], parts: dict[
             raise UnreadableError("holds fractions or NaN: the values of a mask are whole numbers")
         pixels = whole.astype(np.int64)
     survey.read += 1
+    survey.photographs += maskness(raster)[0] < PHOTOGRAPH
     survey.lossy += raster.lossy
     survey.one_bit += raster.pixels.dtype == bool
     if raster.palette is not None:

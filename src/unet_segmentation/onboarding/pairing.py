@@ -27,6 +27,8 @@ MOST_CLASSES = 30
 POLYGONS = {"coco", "yolo", "labelme", "pascal"}
 AGREE = 0.6  # overlap of two masks of an image, from which on they are two opinions and not two classes
 
+SECOND_OPINION = re.compile(r"(?i)2nd|second|manual_?2|observer_?2|rater_?2|annotator_?2")
+
 Key = tuple[str, str, str]  # split, folder, id; empty where a glob does not tell
 
 
@@ -447,7 +449,7 @@ def _same_size(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bo
 
 
 def _some_pairs(candidate: _Candidate) -> list[tuple[str, list[str]]]:
-    """Give a few images, each with its masks."""
+    """Give a few images, each with its masks: some of those with several, as these need the closer look."""
     masks = candidate.masks
     if candidate.kind == "coco":
         return [(paths[0], []) for paths in list(candidate.images.keys.values())[:1]]
@@ -457,7 +459,8 @@ def _some_pairs(candidate: _Candidate) -> list[tuple[str, list[str]]]:
         mask_key = key if masks.has_split else ("", *key[1:])
         if mask_key in by_id:
             matched[image] = by_id[mask_key]
-    return [(image, matched[image]) for image in spread(sorted(matched), 3)]
+    several = spread(sorted(image for image, found in matched.items() if len(found) > 1), 2)
+    return [(image, matched[image]) for image in dict.fromkeys([*spread(sorted(matched), 3), *several])]
 
 
 def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: Looks) -> bool:
@@ -471,6 +474,8 @@ def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: Looks) -> bool:
     for _, paths in pairs:
         if len(paths) < 2:
             continue
+        if any(SECOND_OPINION.search(path) for path in paths):
+            return True
         try:
             one, other = (np.asarray(coloured(read_values(looks.storage, path)) != 0) for path in paths[:2])
         except UnreadableError:

@@ -136,6 +136,7 @@ def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Sur
     paths = list(storage.walk())
     if not paths:
         raise DataError(f"There is no file in {folders.root}. Give the folder that holds your images.")
+    _check_names(paths, folders.root)
     if not any(ending(path) in PICTURES and folders.may_be_image(path) for path in paths):
         raise DataError(_no_images(folders, paths))
     progress("Pairing names", 0.0)
@@ -147,7 +148,31 @@ def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Sur
     images = [sample.image for sample in pairing.samples if sample.image]
     seen = survey_images(storage, images, lambda share: progress("Looking at images", share))
     masks = survey_masks(storage, pairing, paths, lambda share: progress("Looking at masks", share))
+    _check_read(seen, masks, pairing)
     return Survey(folders, storage, paths, pairing, official, seen, masks)
+
+
+def _check_names(paths: Sequence[str], root: str) -> None:
+    """Refuse names that no YAML and no table can hold."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            name = path.encode("utf-8", "backslashreplace").decode()
+            raise DataError(f"The name of the file {name} (in {root}) is not UTF-8: rename it.") from None
+
+
+def _check_read(images: ImageSurvey, masks: MaskSurvey, pairing: Pairing) -> None:
+    """Make sure that some images and masks could be read, and that masks are none of photographs."""
+    for survey, noun in ((images, "image"), (masks, "mask")):
+        if not survey.read:
+            reasons = "\n".join(f"    {path} {why}" for path, why in list(survey.unreadable.items())[:NAMED])
+            raise DataError(f"No {noun} can be read:\n{reasons}")
+    if masks.photographs > masks.read / 2:
+        raise DataError(
+            f"The files of {pairing.masks} look like photographs, not like masks: nearly every pixel differs from its "
+            "neighbours. If other files are the masks, name their folder with --masks."
+        )
 
 
 def _own_folder(folder: str, option: str) -> str:
@@ -212,7 +237,7 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "
             "named so. To learn, every image needs a mask of the same name, in which each pixel says what it shows "
             "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, "
-            "Pascal VOC). If the masks are in another folder, name it with --masks."
+            f"Pascal VOC). {_where_masks_may_be(folders)}"
         )
     if not images:
         return (
@@ -225,6 +250,18 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: Looks) -> str:
         "Rename them so that an image and its mask share a name (a.jpg and a.png, or a.jpg and a_mask.png). If "
         "other folders are meant, name them with --images and --masks."
     )
+
+
+def _where_masks_may_be(folders: Folders) -> str:
+    """Name a folder beside that of the images whose name speaks of masks."""
+    root = Path(folders.root)
+    if folders.masks is None and root.is_dir():
+        beside = sorted(
+            path for path in root.parent.iterdir() if path != root and path.is_dir() and mask_words(path.name)
+        )
+        if beside:
+            return f"Are they in the folder beside it? Then add: --masks '{beside[0]}'"
+    return "If the masks are in another folder, name it with --masks."
 
 
 def _some(paths: Sequence[str]) -> str:
