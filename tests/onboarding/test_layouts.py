@@ -93,7 +93,7 @@ def test_masks_of_another_size_are_said(data: DataSet, create):
     for number in range(6):
         data.pair(f"images/{number}.png", f"masks/{number}.png")
         data.mask(f"masks/{number}.png", size=(20, 24))
-    assert "different sizes, 48 x 40 and 24 x 20 pixels" in create(data.root).said
+    assert "is 24 x 20 pixels, but images/0.png is 48 x 40" in create(data.root).said
 
 
 def test_folders_of_patients_stay_together(data: DataSet, create):
