@@ -38,10 +38,11 @@ UNHASHED = {"carvana", "chase_db1", "cityscapes", "dsb2018", "isbi2012_complete"
 OF_FEW_PIXELS = {"mask_values", "rare_in_split"}  # always there; and many classes in a handful of tiny images
 ROOT = Path(__file__).parents[2]
 # By name, because conf/ may hold problems of one's own, too.
-NAMES = sorted(
-    "ade20k camvid camvid_full carvana cells chase_db1 cityscapes drive dsb2018 isbi2012 isbi2012_complete isic2018 kvasir "
-    "loveda oxford_pet oxford_pet_trimap template test voc2012 wbc".split()
-)
+NAMES = [
+    *("ade20k", "camvid", "camvid_full", "carvana", "cells", "chase_db1", "cityscapes", "drive", "dsb2018", "isbi2012"),
+    *("isbi2012_complete", "isic2018", "kvasir", "loveda", "oxford_pet", "oxford_pet_trimap", "template", "test"),
+    *("voc2012", "wbc"),
+]
 
 
 def declared(problem: str) -> Parameters:
