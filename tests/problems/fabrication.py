@@ -216,7 +216,7 @@ def kvasir() -> Fabricated:
         truth[name] = disc(seed, size)
         files[f"Kvasir-SEG/images/{name}.jpg"] = jpeg(scene(seed, size))
         files[f"Kvasir-SEG/masks/{name}.jpg"] = jpeg(np.repeat(truth[name][..., None] * 255, 3, axis=2))
-    return Fabricated({"kvasir-seg.zip": zipped(files)}, dict.fromkeys(truth, None), truth, remarks={"lossy_mask": 3})
+    return Fabricated({"kvasir-seg.zip": zipped(files)}, dict.fromkeys(truth, None), truth)
 
 
 def chase_db1(top: str = "") -> Fabricated:
