@@ -137,14 +137,14 @@ def test_warnings_and_notes(fabricated):
     assert packed.shape("grey") == (8, 10, 3)
 
 
-@pytest.mark.parametrize(("encoding", "told"), [("index", ["ghost_values", "lossy_mask"]), ("threshold", [])])
+@pytest.mark.parametrize(("encoding", "told"), [("index", True), ("threshold", False)])
 def test_masks_as_jpeg_are_told_unless_a_threshold_is_declared_for_them(fabricated, encoding, told):
     ids = np.kron(mask(3, (6, 8), (0, 1)), np.ones((12, 12), np.uint8)) * 255
     fabricated.root.mkdir()
     Image.fromarray(ids).save(fabricated.root / "mask.jpg", quality=70)
     fabricated.add("s", picture(1, ids.shape), ["mask.jpg"])
     _, findings, packed = fabricated.inspect(encoding=encoding, **({"values": {0: "a", 255: "b"}} if told else {}))
-    assert sorted({"ghost_values", "lossy_mask"} & set(findings["kind"])) == told
+    assert ("lossy_mask" in set(findings["kind"])) == told
     if not told:
         np.testing.assert_array_equal(packed.mask("s"), ids // 255)
 
