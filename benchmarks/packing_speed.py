@@ -28,7 +28,8 @@ from PIL import Image
 from scipy import ndimage
 
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
-from unet_segmentation.samples.inspection import Declaration, inspect_samples
+from unet_segmentation.samples.inspection import inspect_samples
+from unet_segmentation.samples.sample import Declaration
 from unet_segmentation.sources.layout import Layout, index_samples
 from unet_segmentation.storage import Storage
 

@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
-from unet_segmentation.samples.inspection import INDEX_COLUMNS, Declaration, inspect_samples
+from unet_segmentation.samples.inspection import inspect_samples
+from unet_segmentation.samples.sample import INDEX_COLUMNS, Declaration
 from unet_segmentation.sources.layout import Layout
 from unet_segmentation.storage import Storage
 

@@ -79,6 +79,17 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     return pd.DataFrame([asdict(entry) for entry in findings], columns=[field.name for field in fields(Finding)])
 
 
+def most_frequent(values: Mapping[str, int], number: int) -> dict[str, int]:
+    """Keep so many values, those with most pixels, in that order."""
+    return dict(sorted(values.items(), key=lambda item: -item[1])[:number])
+
+
+def listing(values: Mapping[str, int]) -> str:
+    """Write pixels by value for people, most frequent first."""
+    parts = [f"{value} ({count} pixels)" for value, count in most_frequent(values, 8).items()]
+    return ", ".join(parts) + (f" and {len(values) - 8} other values" if len(values) > 8 else "")
+
+
 _REPLACE = "Replace or remove these files (a truncated one: fetch it again)."
 _NEAREST = "a resized mask needs nearest-neighbour sampling."
 

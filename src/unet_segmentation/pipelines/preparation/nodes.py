@@ -40,8 +40,9 @@ def inspect(
         inspection: threads, and what is worth a finding.
         packing_folder: where packed arrays are kept, by content.
     """
-    from unet_segmentation.samples.inspection import Declaration, inspect_samples
+    from unet_segmentation.samples.inspection import inspect_samples
     from unet_segmentation.samples.judging import check_allowed
+    from unet_segmentation.samples.sample import Declaration
     from unet_segmentation.sources.layout import Layout
     from unet_segmentation.storage import Storage
 
@@ -99,8 +100,8 @@ def audit(
         The verdict, the findings of inspection and split, and the page.
     """
     from unet_segmentation.figures.audit import render_audit, sample_thumbnail
-    from unet_segmentation.samples.inspection import Declaration, plain_row, read_again
     from unet_segmentation.samples.judging import audit_verdict, settle_findings
+    from unet_segmentation.samples.sample import Declaration, plain_row, read_again
     from unet_segmentation.sources.layout import Layout
     from unet_segmentation.storage import Storage
 
