@@ -150,7 +150,7 @@ class SplitParameters(StrictModel):
         validation: share of the samples for validation.
         test: share of the samples for testing. With `folds`, 1/folds.
         folds: number of folds for cross-validation: the samples are cut into so many parts, each as like the whole as
-            can be; part number `fold` is the test split.
+            can be; part number `fold` is the test split (the validation split, where there is an official test).
         fold: from 0.
         blocks: keep neighbouring tiles of one raster together.
     """
