@@ -420,3 +420,12 @@ def test_the_pixel_hash_tells_shapes_and_depths_apart():
     zeros = np.zeros((4, 6, 1), np.uint8)
     others = [zeros.reshape(6, 4, 1), np.zeros((2, 6, 1), np.uint16), zeros + 1]
     assert len({pixel_sha256(array) for array in [zeros, *others]}) == 4
+
+
+def test_a_truncated_png_is_said_in_plain_words(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableError, match=r"^is damaged \(its end is missing\)$"):
+        read_image(Storage(tmp_path), "a.png", ImageParameters())

@@ -174,6 +174,8 @@ def explained() -> Iterator[None]:
         if kind == "DecompressionBombError":
             raise _too_large() from None
         reason = " ".join(str(error).split())[:200]
+        if "input stream too small" in reason:  # libpng's words
+            reason = "its end is missing"
         raise UnreadableError(f"is damaged ({reason or kind})") from None
 
 
