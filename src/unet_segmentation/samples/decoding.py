@@ -62,6 +62,8 @@ MANY_FRAMES = {"GIF", "PNG", "WEBP"}  # JPEG's second frames (MPO) are thumbnail
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NPY_SIGNATURE = b"\x93NUMPY"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = 33  # bytes of the signature and the first chunk
+PNG_EXTRAS = (b"tRNS", b"acTL", b"eXIf", b"Raw profile type")  # transparency, frames, the camera's orientation
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION = 0x0112  # the tag, in EXIF and TIFF
 LOSSY_TIFF = {6, 7, 33003, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP and JPEG XL inside TIFF
@@ -215,6 +217,8 @@ def _file_errors() -> Iterator[None]:
 
 def _picture(data: bytes, page: int | None) -> Raster:
     """Decode with Pillow, upright."""
+    if page is None and _is_plain_png(data):
+        return _plain_png(data)
     from PIL import Image
 
     picture = Image.open(io.BytesIO(data), formats=PICTURES)
@@ -222,8 +226,6 @@ def _picture(data: bytes, page: int | None) -> Raster:
         _seek(picture, page)
     if page is None and data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] in {2, 4, 6}:
         return _deep_png(data)
-    if page is None and _is_plain_png(picture, data):
-        return _plain_png(data)
     name = "JPEG" if picture.format == "MPO" else str(picture.format)
     notes: tuple[Note, ...] = ()
     if page is None and name in MANY_FRAMES and getattr(picture, "is_animated", False):
@@ -298,11 +300,11 @@ def _deep_png(data: bytes) -> Raster:
     return Raster(pixels, "PNG", alpha=pixels.shape[2] in {2, 4})
 
 
-def _is_plain_png(picture: PIL.Image, data: bytes) -> bool:
+def _is_plain_png(data: bytes) -> bool:
     """Tell grey and RGB files of 8 bits with nothing else to them, which are most."""
-    plain = picture.format == "PNG" and data[24] == 8 and data[25] in {0, 2}
-    turned = b"eXIf" in data or b"Raw profile type" in data
-    return plain and not turned and "transparency" not in picture.info and not getattr(picture, "is_animated", False)
+    if not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < PNG_HEADER:
+        return False
+    return data[24] == 8 and data[25] in {0, 2} and not any(mark in data for mark in PNG_EXTRAS)
 
 
 def _plain_png(data: bytes) -> Raster:
