@@ -180,7 +180,8 @@ def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
                 signatures.append(result.signature)
         np.save(folder / "signatures.npy", np.array(signatures, SIGNATURE))
         (folder / "values.json").write_text(json.dumps(tally), encoding="utf-8")
-        findings_table(findings).to_parquet(folder / "findings.parquet")
+        if findings:
+            findings_table(findings).to_parquet(folder / "findings.parquet")
         _write_rows(folder / "rows.parquet", rows)
 
 
@@ -241,7 +242,7 @@ def _join(
     for part in parts:
         add_values(tally, json.loads((part / "values.json").read_text(encoding="utf-8")))
     packed = join_parts(folder, parts)
-    found = [part_findings for part in parts if len(part_findings := _table(part / "findings.parquet"))]
+    found = [_table(file) for part in parts if (file := part / "findings.parquet").is_file()]
     with _joined_signatures(folder / "signatures.npy", parts, len(packed)) as signatures:
         inspected["pixel_key"] = inspected["sample_id"].map(pixel_keys(packed, signatures)).fillna("")
         more = summarise(inspected, declaration.classes, inspection, tally)

@@ -23,7 +23,7 @@ from unet_segmentation.samples.signatures import signature
 from unet_segmentation.sources.layout import Layout
 from unet_segmentation.storage import Storage
 
-FORMAT = 4  # raise it when the same files and parameters would give other tables or arrays
+FORMAT = 5  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
 MOSTLY_VOID = 0.5  # share of ignored pixels that is worth a warning
 INDEX_COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
