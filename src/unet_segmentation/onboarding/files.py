@@ -13,7 +13,6 @@ PICTURES = set(ENDINGS)
 NUMBERS = {"mat", "txt", "csv"}  # may hold a mask as numbers
 ANNOTATIONS = {"json", "txt", "xml"}
 LISTS = {"txt", "lst", "csv", "tsv"}
-NOT_MASKS = {"none", "text"}
 AT_MOST = 64 * 2**20  # bytes of an annotation file that are looked at
 
 _YOLO_LINE = re.compile(r"\d+(?:\s+[-+0-9.eE]+){4,}\s*")

@@ -47,10 +47,9 @@ def image_keys(samples: pd.DataFrame) -> list[pd.Series]:
     """Give the columns by which images are identical, with None where that is unknown.
 
     Args:
-        samples: `image_sha256`, and `pixel_key` (or `pixel_sha256`): equal and not empty where the pixels are equal.
+        samples: `image_sha256`, and `pixel_key`: equal and not empty where the pixels are equal.
     """
-    pixels = "pixel_key" if "pixel_key" in samples else "pixel_sha256"
-    keys = (samples[column].astype(object) for column in ("image_sha256", pixels))
+    keys = (samples[column].astype(object) for column in ("image_sha256", "pixel_key"))
     return [key.where(key != "", None) for key in keys]
 
 
