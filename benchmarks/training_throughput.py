@@ -35,6 +35,7 @@ from unet_segmentation.learning.losses import SegmentationLoss
 from unet_segmentation.learning.module import make_optimizer
 from unet_segmentation.learning.network import build_network, describe_network
 from unet_segmentation.learning.plan import resolve_plan
+from unet_segmentation.learning.planning import default_values
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -78,7 +79,9 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     packed = pack(folder / "packed", data)
     files = write_files(folder / "files", data)
     ids = packed.sample_ids
-    profile = {"mean": [128.0] * 3, "std": [40.0] * 3, "data_sha256": "random"}
+    side = {"median": options.size}
+    profile = {"mean": [128.0] * 3, "std": [40.0] * 3, "data_sha256": "random", "height": side, "width": side}
+    profile["class_shares"] = dict.fromkeys(CLASSES, 1 / 3)
     specification = describe_network(NetworkParameters(encoder=options.encoder), CLASSES, profile)
     recipe = compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
     workers, threads = (value if value == "auto" else int(value) for value in (options.workers, options.threads))
@@ -86,7 +89,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         epochs=2, batch_size=options.batch, patch_size=options.size, minimum_steps=1, workers=workers, threads=threads
     )
     split = {"train": ids[:-VALIDATION], "validation": ids[-VALIDATION:]}
-    plan = resolve_plan(training, specification, packed, split, recipe, profile)
+    plan = resolve_plan(training, default_values(training, profile), specification, packed, split, recipe, profile)
     torch.set_num_threads(plan["threads"])
     print(
         f"{options.encoder}, {options.size} px, batch {options.batch}, {plan['accelerator']} {plan['precision']}, "

@@ -19,8 +19,9 @@ WITHOUT_PREVIEW = {
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
     "preparation": ["inspect", "split", "audit", "judge", "profile"],
+    "planning": ["propose_plan"],
     "augmentation": ["compose_augmentation", "preview_augmentation"],
-    "training": ["build_network", "train", "plot_training"],
+    "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
     ],

@@ -53,7 +53,9 @@ def test_a_typo_is_refused_and_the_nearest_name_offered(path, nearest):
 
 
 def test_a_name_near_nothing_lists_what_is_known():
-    assert "known here: betas, learning_rate, weight_decay" in refusal(changed("training.optimizer.zzz", 1))
+    assert "known here: betas, encoder_factor, learning_rate, weight_decay" in refusal(
+        changed("training.optimizer.zzz", 1)
+    )
 
 
 def test_all_mistakes_are_named_at_once():

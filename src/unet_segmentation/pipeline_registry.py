@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-DEFAULT = ("acquisition", "preparation", "augmentation", "training", "evaluation")
+DEFAULT = ("acquisition", "preparation", "planning", "augmentation", "training", "evaluation")
 
 
 def register_pipelines() -> dict[str, Pipeline]:

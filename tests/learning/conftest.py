@@ -12,6 +12,7 @@ import torch
 from unet_segmentation.learning import network as networks
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.plan import resolve_plan
+from unet_segmentation.learning.planning import default_values
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.parameters import AugmentationParameters, NetworkParameters, TrainingParameters
 from unet_segmentation.samples.packing import pack
@@ -23,6 +24,9 @@ PROFILE = {
     "channels": 3,
     "dtype": "uint8",
     "class_shares": {"background": 0.9, "disc": 0.1},
+    "height": {"minimum": 20, "median": 33, "maximum": 48},
+    "width": {"minimum": 32, "median": 52, "maximum": 70},
+    "samples": {"train": 8, "validation": 4},
     "data_sha256": "0" * 64,
 }
 TRANSFORMS = [
@@ -85,17 +89,21 @@ def training(monkeypatch, packed, recipe, tmp_path):
     specification["multiple"] = 16
     split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
 
-    def train(folder: Path = tmp_path / "models", report=None, **parameters) -> SimpleNamespace:
+    def train(
+        folder: Path = tmp_path / "models", report=None, resume=False, plan=None, **parameters
+    ) -> SimpleNamespace:
         settings = {"epochs": 2, "minimum_steps": 3, "batch_size": 4, "threads": 1, "accelerator": "cpu"}
         settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}}
         chosen = TrainingParameters.model_validate(settings | parameters)
-        plan = resolve_plan(chosen, specification, packed, split, recipe, PROFILE)
+        plan = plan or resolve_plan(
+            chosen, default_values(chosen, PROFILE), specification, packed, split, recipe, PROFILE
+        )
         torch.manual_seed(plan["seed"])
         network = networks.build_network(specification)
         reports: list[tuple[int, dict[str, float]]] = []
         folder.mkdir(exist_ok=True)
-        report = report or (lambda epoch, values: reports.append((epoch, values)))
-        result = fit(plan, network, specification, packed, recipe, folder, report)
+        report = report or (lambda epoch, values, when: reports.append((epoch, values)))
+        result = fit(plan, network, specification, packed, recipe, folder, report, resume=resume)
         return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
 
     return train

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.learning.conftest import PROFILE
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.batches import (
@@ -11,6 +12,7 @@ from unet_segmentation.learning.batches import (
     padded,
     training_loader,
 )
+from unet_segmentation.learning.planning import default_values
 from unet_segmentation.learning.preview import first_patches
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
 from unet_segmentation.samples.packing import pack
@@ -19,7 +21,7 @@ NOTHING = {"version": 1, "transforms": []}
 
 
 def test_every_sample_comes_once_per_repetition_reshuffled_each_time():
-    sampler = KeyedSampler(samples=7, length=16, seed=3)
+    sampler = KeyedSampler(samples=7, batch_size=4, batches=4, seed=3)
     keys = list(sampler)
     assert len(keys) == len(sampler) == 16
     orders = [[index for _, index, repetition in keys if repetition == number] for number in range(3)]
@@ -33,8 +35,26 @@ def test_every_sample_comes_once_per_repetition_reshuffled_each_time():
     assert list(sampler) == keys
 
 
+def test_processes_share_each_batch_and_a_resumed_epoch_leaves_out_what_was_done():
+    def batches(**share):
+        sampler = KeyedSampler(samples=7, batch_size=4, batches=5, seed=3, **share)
+        keys = list(sampler)
+        assert len(keys) == len(sampler)
+        size = 4 // sampler.processes
+        return [keys[start : start + size] for start in range(0, len(keys), size)]
+
+    whole = batches()
+    halves = batches(share=(0, 2)), batches(share=(1, 2))
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+    resumed = KeyedSampler(samples=7, batch_size=4, batches=5, seed=3)
+    resumed.go_on(0, 3)
+    assert list(resumed) == whole[3] + whole[4]
+    resumed.set_epoch(1)
+    assert len(list(resumed)) == 20
+
+
 def test_seeds_differ():
-    assert list(KeyedSampler(50, 50, seed=0)) != list(KeyedSampler(50, 50, seed=1))
+    assert list(KeyedSampler(50, 10, 5, seed=0)) != list(KeyedSampler(50, 10, 5, seed=1))
 
 
 def epochs(packed, recipe, workers):
@@ -117,7 +137,8 @@ def test_validation_covers_every_pixel_once(tmp_path, monkeypatch):
 
 def test_the_preview_shows_exactly_the_first_batches_of_the_first_epoch(packed, recipe):
     training = TrainingParameters(seed=5, batch_size=4, patch_size=32, minimum_steps=5)
-    shown = first_patches(packed, packed.sample_ids, recipe, training, count=6)
+    proposal = default_values(training, PROFILE)
+    shown = first_patches(packed, packed.sample_ids, recipe, training, proposal, count=6)
     batches = epochs(packed, recipe, 2)
     images = torch.cat([images for images, _ in batches[:2]]).permute(0, 2, 3, 1).numpy()
     masks = torch.cat([masks for _, masks in batches[:2]]).numpy()

@@ -1,4 +1,5 @@
 import json
+from statistics import median
 
 import pandas as pd
 import pytest
@@ -7,8 +8,10 @@ import torch
 from tests.learning.conftest import PROFILE
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning import plan as plans
+from unet_segmentation.learning.planning import default_values
 from unet_segmentation.parameters import TrainingParameters
 
+SIDES = ("height", "width")
 NETWORK = {"multiple": 32, "classes": ["background", "disc"], "architecture": "unet"}
 
 
@@ -26,7 +29,9 @@ def resolved(*sizes, split=None, network=NETWORK, recipe=None, profile=PROFILE, 
     sizes = sizes or ((128, 128),) * 4
     split = split or {"train": [str(number) for number in range(len(sizes))], "validation": ["0"]}
     training = TrainingParameters.model_validate(parameters)
-    return plans.resolve_plan(training, network, Sizes(*sizes), split, recipe or {}, profile)
+    profile = profile | {side: {"median": median(size[axis] for size in sizes)} for axis, side in enumerate(SIDES)}
+    values = default_values(training, profile)
+    return plans.resolve_plan(training, values, network, Sizes(*sizes), split, recipe or {}, profile)
 
 
 def test_everything_automatic_is_resolved_into_json():
@@ -46,6 +51,7 @@ def test_everything_automatic_is_resolved_into_json():
         ([(120, 119)] * 3, 96),
         ([(20, 300)], 32),
         ([(64, 64), (300, 100)], 64),
+        ([(64, 64), (100, 300), (100, 100)], 96),
     ],
 )
 def test_automatic_patch_size(sizes, expected):

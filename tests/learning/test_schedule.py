@@ -9,7 +9,7 @@ from unet_segmentation.parameters import ScheduleParameters
 
 def factors(steps, **parameters):
     schedule = ScheduleParameters(**parameters)
-    return [learning_rate_factor(step, steps, schedule) for step in range(steps)]
+    return [learning_rate_factor(step, [steps], schedule) for step in range(steps)]
 
 
 @pytest.mark.parametrize("name", ["poly", "cosine"])
@@ -42,4 +42,12 @@ def test_constant_stays_and_a_single_step_works():
 
 
 def test_a_step_after_the_last_keeps_the_last_value():
-    assert learning_rate_factor(99, 10, ScheduleParameters(final_share=0.25)) == pytest.approx(0.25)
+    assert learning_rate_factor(99, [10], ScheduleParameters(final_share=0.25)) == pytest.approx(0.25)
+
+
+def test_added_epochs_start_the_schedule_again_without_its_warm_up():
+    schedule = ScheduleParameters(name="cosine", warmup_share=0.2, final_share=0.0)
+    values = [learning_rate_factor(step, [10, 5], schedule) for step in range(15)]
+    assert values[:10] == factors(10, name="cosine", warmup_share=0.2, final_share=0.0)
+    assert values[10:] == factors(5, name="cosine", warmup_share=0.0, final_share=0.0)
+    assert learning_rate_factor(15, [10, 5], schedule) == values[-1]

@@ -9,6 +9,7 @@ from unet_segmentation.pipelines.augmentation import nodes
 from unet_segmentation.samples.packing import pack
 
 PROFILE = {"channels": 3, "dtype": "uint8"}
+PLAN = {"values": {"patch_size": 32, "foreground_share": 0.0, "foreground_classes": []}}
 AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)
 
 
@@ -23,7 +24,7 @@ def test_recipe_and_contact_sheet(tmp_path):
     recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
     training = TrainingParameters(batch_size=2)
     sheet = nodes.preview_augmentation(
-        recipe, table(["train", "train", "validation", "test"]), packed, PROFILE, training, AUGMENTATION, ["a", "b"]
+        recipe, table(["train", "train", "validation", "test"]), packed, PLAN, training, AUGMENTATION, ["a", "b"]
     )
     assert isinstance(sheet, Image.Image)
     assert sheet.width > 6 * 32  # three pairs in one row
@@ -34,5 +35,5 @@ def test_nothing_to_preview(tmp_path):
     recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
     with pytest.raises(DataError, match="train split"):
         nodes.preview_augmentation(
-            recipe, table(["test"]), packed, PROFILE, TrainingParameters(), AUGMENTATION, ["a", "b"]
+            recipe, table(["test"]), packed, PLAN, TrainingParameters(), AUGMENTATION, ["a", "b"]
         )

@@ -1,4 +1,5 @@
 import hashlib
+import logging
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,22 @@ from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.network import load_model
+from unet_segmentation.learning.planning import propose_plan
 from unet_segmentation.parameters import AugmentationParameters, NetworkParameters, TrainingParameters
 from unet_segmentation.pipelines.training import nodes
 from unet_segmentation.samples.packing import pack
 
 CLASSES = ["a", "b"]
-PROFILE = {"mean": [90.0], "std": [30.0], "class_shares": {"a": 0.5, "b": 0.5}, "data_sha256": "x"}
+SIDE = {"minimum": 32, "median": 32, "maximum": 32}
+PROFILE = {
+    "mean": [90.0],
+    "std": [30.0],
+    "class_shares": {"a": 0.5, "b": 0.5},
+    "data_sha256": "x",
+    "height": SIDE,
+    "width": SIDE,
+    "samples": {"train": 3, "validation": 2},
+}
 NETWORK = NetworkParameters(architecture="paper_unet", width=2, encoder_depth=2)
 TRAINING = TrainingParameters(epochs=2, minimum_steps=2, batch_size=2, threads=1, accelerator="cpu")
 
@@ -25,9 +36,13 @@ class Recorder:
 
     def __init__(self):
         self.metrics = []
+        self.resumed = []
 
-    def log_metrics(self, metrics, step=None):
+    def log_metrics(self, metrics, step=None, time=None):
         self.metrics.append((step, metrics))
+
+    def resumes(self, yes):
+        self.resumed.append(yes)
 
 
 @pytest.fixture
@@ -46,58 +61,120 @@ def weights_digest(weights):
     return hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()
 
 
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(tracking, "current", lambda: recorder)
+    return recorder
+
+
+@pytest.fixture
+def run(problem, tmp_path):
+    """Run the pipeline's nodes; gives the plan, the best model, the checkpoint and the history."""
+
+    def run(data=problem, training=TRAINING, profile=PROFILE):
+        samples, packed, recipe = data
+        plan = propose_plan(profile, NETWORK, training, CLASSES)
+        specification, weights = nodes.build_network(NETWORK, training, plan, CLASSES, profile)
+        initial = tmp_path / "initial.safetensors"
+        save_file(weights, initial)
+        work = tmp_path / "models"
+        settled = nodes.preflight(specification, initial, samples, packed, recipe, profile, plan, training, work)
+        return settled, *nodes.train(specification, initial, packed, recipe, settled, work)
+
+    return run
+
+
+def deliver(tmp_path, plan):
+    (tmp_path / "models" / plan["fingerprint"] / "delivered").touch()
+
+
+def build(training=TRAINING):
+    return nodes.build_network(NETWORK, training, propose_plan(PROFILE, NETWORK, training, CLASSES), CLASSES, PROFILE)
+
+
 def test_initial_weights_follow_the_seed_alone():
-    first = nodes.build_network(NETWORK, TRAINING, CLASSES, PROFILE)[1]
+    first = build()[1]
     torch.manual_seed(123)
-    second = nodes.build_network(NETWORK, TRAINING, CLASSES, PROFILE)[1]
-    other = nodes.build_network(NETWORK, TRAINING.model_copy(update={"seed": 1}), CLASSES, PROFILE)[1]
+    second = build()[1]
+    other = build(TRAINING.model_copy(update={"seed": 1}))[1]
     assert weights_digest(first) == weights_digest(second) != weights_digest(other)
 
 
-def test_from_parameters_to_a_model_with_every_epoch_reported(problem, tmp_path, monkeypatch):
-    samples, packed, recipe = problem
-    recorder = Recorder()
-    monkeypatch.setattr(tracking, "current", lambda: recorder)
-    specification, weights = nodes.build_network(NETWORK, TRAINING, CLASSES, PROFILE)
-    save_file(weights, tmp_path / "initial.safetensors")
-    plan, best, last, history = nodes.train(
-        specification,
-        tmp_path / "initial.safetensors",
-        samples,
-        packed,
-        recipe,
-        PROFILE,
-        TRAINING,
-        CLASSES,
-        tmp_path,
-    )
+def test_from_parameters_to_a_model_with_every_epoch_reported(run, recorder):
+    plan, best, last, history = run()
     assert plan["samples"] == {"train": ["s0", "s1", "s2"], "validation": ["s3", "s4"]}
     assert [step for step, _ in recorder.metrics] == [1, 2] == history["epoch"].tolist()
     assert last.is_file()
-    assert load_model(best)[1]["specification"] == specification
+    assert load_model(best)[1]["fingerprint"] == plan["fingerprint"]
     assert nodes.plot_training(history, TRAINING).data
 
 
+def test_a_training_whose_run_did_not_end_is_not_repeated_and_told_again(run, recorder):
+    plan, _, last, history = run()
+    written = last.stat().st_mtime_ns
+    again, _, last, same = run()
+    assert again == plan
+    assert last.stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(same, history, check_exact=True)
+    assert recorder.metrics[:2] == recorder.metrics[2:]
+    assert recorder.resumed == [True, True]
+
+
+def test_a_training_that_was_delivered_starts_anew(run, recorder, tmp_path):
+    plan, _, last, _ = run()
+    written = last.stat().st_mtime_ns
+    deliver(tmp_path, plan)
+    again, _, last, _ = run()
+    assert again["fingerprint"] == plan["fingerprint"]
+    assert last.stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"epochs": 3}, "training.epochs"), ({"profile": PROFILE | {"data_sha256": "y"}}, "data")],
+)
+def test_what_changed_is_said_and_nothing_is_taken_up(run, recorder, caplog, change, word):
+    caplog.set_level(logging.INFO, "unet_segmentation")
+    first = run()[0]
+    profile = change.pop("profile", PROFILE)
+    second = run(training=TRAINING.model_copy(update=change), profile=profile)[0]
+    assert second["fingerprint"] != first["fingerprint"]
+    assert recorder.resumed == [True, False]
+    assert f"is not taken up, as this differs: {word}" in caplog.text
+
+
+def test_epochs_are_added_to_a_finished_training(run, recorder, tmp_path):
+    plan, _, _, history = run()
+    deliver(tmp_path, plan)
+    longer = TRAINING.model_copy(update={"more_epochs": 2})
+    more, _, _, whole = run(training=longer)
+    assert more["cycles"] == [2, 2]
+    assert whole["epoch"].tolist() == [1, 2, 3, 4]
+    pd.testing.assert_frame_equal(whole[:2], history, check_exact=True)
+    assert whole["train/learning_rate"][2] > history["train/learning_rate"][1]
+    deliver(tmp_path, more)
+    assert run(training=longer)[0]["cycles"] == [2, 2, 2]
+
+
+def test_epochs_cannot_be_added_to_nothing(run, recorder):
+    with pytest.raises(ConfigurationError, match=r"training\.more_epochs: 2 cannot be added.*trains anew"):
+        run(training=TRAINING.model_copy(update={"more_epochs": 2}))
+    run()
+    with pytest.raises(ConfigurationError, match="trains on"):
+        run(training=TRAINING.model_copy(update={"more_epochs": 2}))
+
+
 def test_weights_of_another_network(problem, tmp_path):
-    samples, packed, recipe = problem
-    specification, weights = nodes.build_network(NETWORK, TRAINING, CLASSES, PROFILE)
+    _, packed, recipe = problem
+    specification, weights = build()
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
     with pytest.raises(ProjectError, match=r"run the node training\.build_network again"):
-        nodes.train(
-            specification,
-            tmp_path / "initial.safetensors",
-            samples,
-            packed,
-            recipe,
-            PROFILE,
-            TRAINING,
-            CLASSES,
-            tmp_path,
-        )
+        nodes.train(specification, tmp_path / "initial.safetensors", packed, recipe, {}, tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_device_is_noticed_before_anything_is_built():
     with pytest.raises(ConfigurationError, match=r"training\.accelerator"):
-        nodes.build_network(NETWORK, TRAINING.model_copy(update={"accelerator": "cuda"}), CLASSES, PROFILE)
+        build(TRAINING.model_copy(update={"accelerator": "cuda"}))

@@ -9,6 +9,7 @@ from unet_segmentation.datasets.files import (
     ParquetDataset,
     PlotlyDataset,
     WeightsDataset,
+    YAMLDataset,
 )
 from unet_segmentation.datasets.folders import MaskFolderDataset, PackedSamplesDataset, WorkingFolderDataset
 
@@ -24,4 +25,5 @@ __all__ = [
     "PlotlyDataset",
     "WeightsDataset",
     "WorkingFolderDataset",
+    "YAMLDataset",
 ]

@@ -16,6 +16,7 @@ from kedro_datasets.json import JSONDataset as _JSONDataset
 from kedro_datasets.pandas import CSVDataset as _CSVDataset
 from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
 from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
+from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 
 from unet_segmentation.atomic import whole
 
@@ -42,6 +43,12 @@ class JSONDataset(_Atomic, _JSONDataset):
     """A JSON file, written whole and readable by people."""
 
     DEFAULT_SAVE_ARGS: ClassVar = {"indent": 2, "allow_nan": False}
+
+
+class YAMLDataset(_Atomic, _YAMLDataset):
+    """A YAML file, written whole, in the order given, for people to edit."""
+
+    DEFAULT_SAVE_ARGS: ClassVar = {"sort_keys": False, "allow_unicode": True, "width": 1000}
 
 
 class ParquetDataset(_Atomic, _ParquetDataset):

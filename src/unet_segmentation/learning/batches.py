@@ -77,30 +77,46 @@ class KeyedSampler(Sampler[Key]):
     """Yields (epoch, index, repetition): every sample once per repetition, reshuffled each time.
 
     Where an epoch has more keys than samples, further passes follow, each in an order of its own. Lightning calls
-    :meth:`set_epoch`.
+    :meth:`set_epoch`. Where several processes train together, each yields its share of every batch.
 
     Args:
         samples: how many there are.
-        length: keys in an epoch.
+        batch_size: of all processes together; a multiple of their number.
+        batches: of an epoch.
         seed: of the training.
+        share: number of this process, and how many there are.
     """
 
-    def __init__(self, samples: int, length: int, seed: int) -> None:
-        self.samples, self.length, self.seed = samples, length, seed
+    def __init__(self, samples: int, batch_size: int, batches: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
+        self.samples, self.batch_size, self.batches, self.seed = samples, batch_size, batches, seed
+        self.rank, self.processes = share
         self.epoch = 0
+        self.resumed = (0, 0)  # in this epoch, so many batches were done before
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch (from 0) comes next."""
         self.epoch = epoch
 
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Leave out what was done of an epoch before the training was stopped."""
+        self.resumed = (epoch, batches)
+
     def __len__(self) -> int:
-        return self.length
+        return self.batches * self.batch_size // self.processes
 
     def __iter__(self) -> Iterator[Key]:
-        for start in range(0, self.length, self.samples):
+        keys = list(self._keys())
+        share = self.batch_size // self.processes
+        for batch in range(self.resumed[1] if self.epoch == self.resumed[0] else 0, self.batches):
+            first = batch * self.batch_size + self.rank * share
+            yield from keys[first : first + share]
+
+    def _keys(self) -> Iterator[Key]:
+        length = self.batches * self.batch_size
+        for start in range(0, length, self.samples):
             repetition = start // self.samples
             order = stream(self.seed, ORDER, self.epoch, repetition).permutation(self.samples)
-            for index in order[: self.length - start]:
+            for index in order[: length - start]:
                 yield self.epoch, int(index), repetition
 
 
@@ -155,11 +171,25 @@ class ValidationTiles(Dataset[Batch]):
 
 
 def training_loader(
-    patches: TrainingPatches, batch_size: int, steps: int, workers: int = 0, pin_memory: bool = False
+    patches: TrainingPatches,
+    batch_size: int,
+    steps: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
-    """Load training batches; the same ones whatever the number of workers."""
-    sampler = KeyedSampler(len(patches), batch_size * steps, patches.seed)
-    return _loader(patches, workers, pin_memory, sampler=sampler, batch_size=batch_size)
+    """Load training batches; the same ones whatever the number of workers.
+
+    Args:
+        patches: what batches are made of.
+        batch_size: of all processes together.
+        steps: batches of an epoch.
+        workers: that load.
+        pin_memory: for a GPU.
+        share: number of this process, and how many train together; each loads its part of every batch.
+    """
+    sampler = KeyedSampler(len(patches), batch_size, steps, patches.seed, share)
+    return _loader(patches, workers, pin_memory, sampler=sampler, batch_size=batch_size // share[1])
 
 
 def validation_loader(tiles: ValidationTiles, workers: int = 0, pin_memory: bool = False) -> DataLoader[Batch]:

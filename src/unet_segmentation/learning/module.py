@@ -41,8 +41,8 @@ class SegmentationTask(L.LightningModule):
         self.loss = SegmentationLoss(loss.cross_entropy, loss.dice, plan["class_weights"])
         decay = self.training_parameters.ema_decay
         self.average = None if decay is None else MovingAverage(network, decay)
-        self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
-        self.register_buffer("loss_count", torch.zeros(()), persistent=False)
+        self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
+        self.register_buffer("loss_count", torch.zeros(()))
         self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
 
     @property
@@ -58,8 +58,9 @@ class SegmentationTask(L.LightningModule):
         self.loss_count += 1
         return loss
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Let the moving average follow."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - Lightning's
+        """Step, and let the moving average follow."""
+        super().optimizer_step(*arguments, **options)
         if self.average is not None:
             self.average.update(self.network)
 
@@ -95,8 +96,9 @@ class SegmentationTask(L.LightningModule):
         """Set up AdamW, and a learning rate that changes with every step."""
         parameters = self.training_parameters
         optimizer = make_optimizer(self.network, parameters.optimizer, fused=self.plan["precision"] != "16")
-        steps = self.plan["epochs"] * self.plan["steps_per_epoch"]
-        factor = partial(learning_rate_factor, steps=steps, schedule=parameters.schedule)
+        per_epoch = self.plan["steps_per_epoch"] // self.plan["accumulate"]
+        cycles = [epochs * per_epoch for epochs in self.plan["cycles"]]
+        factor = partial(learning_rate_factor, cycles=cycles, schedule=parameters.schedule)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -183,7 +183,7 @@ def _describe_paper(network: NetworkParameters) -> dict[str, Any]:
     if network.decoder_channels is not None:
         raise ConfigurationError("network.decoder_channels: paper_unet has network.width instead; set it to null")
     return {
-        "encoder_depth": network.encoder_depth or PAPER_DEPTH,
+        "encoder_depth": _number(network.encoder_depth) or PAPER_DEPTH,
         "upsampling": "transposed" if network.upsampling == "auto" else network.upsampling,
         "width": network.width,
         "normalization": network.normalization,
@@ -202,7 +202,7 @@ def _describe_smp(network: NetworkParameters) -> dict[str, Any]:
     channels = network.decoder_channels
     if channels is not None and (decoder is None or not isinstance(decoder.default, tuple)):
         raise ConfigurationError(f"network.decoder_channels: {architecture} takes no such list; set it to null")
-    depth = network.encoder_depth or arguments["encoder_depth"].default
+    depth = _number(network.encoder_depth) or arguments["encoder_depth"].default
     if channels is None and decoder is not None and isinstance(decoder.default, tuple):
         channels = list(decoder.default[:depth])
     return {
@@ -212,6 +212,10 @@ def _describe_smp(network: NetworkParameters) -> dict[str, Any]:
         "upsampling": _smp_upsampling(network, architecture, "decoder_interpolation" in arguments),
         "decoder_channels": channels,
     }
+
+
+def _number(depth: int | str | None) -> int | None:
+    return depth if isinstance(depth, int) else None  # auto, with no plan to ask, is the architecture's own
 
 
 def _smp_upsampling(network: NetworkParameters, architecture: str, can_choose: bool) -> str | None:

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -19,33 +18,38 @@ from unet_segmentation.learning.batches import Samples
 from unet_segmentation.learning.losses import automatic_class_weights
 from unet_segmentation.parameters.training import TrainingParameters
 
-LARGEST_PATCH = 256
-SMALLEST_PATCH = 32
 CUDA_WORKERS = 8
+UNIMPORTANT = {"resume", "more_epochs"}  # parameters that change nothing in what is computed
 
 
 def resolve_plan(
     training: TrainingParameters,
+    proposal: Mapping[str, Any],
     network: dict[str, Any],
     samples: Samples,
     split: Mapping[str, Sequence[str]],
     recipe: dict[str, Any],
     profile: dict[str, Any],
+    initial_weights: str = "",
 ) -> dict[str, Any]:
     """Decide everything about a training.
 
     Args:
         training: the parameters.
+        proposal: ``values`` of :func:`planning.propose_plan`: for whatever the parameters leave open.
         network: the specification.
-        samples: packed images, asked for their sizes only.
+        samples: packed images.
         split: sample ids by split; ``train`` and ``validation`` are used.
         recipe: of the augmentation.
         profile: statistics of the training split: ``data_sha256``, and ``class_shares`` by class.
+        initial_weights: hash of the network's initial weights.
 
     Returns:
-        JSON: ``accelerator, precision, memory_format, threads, workers, batch_size, patch_size, epochs,
-        steps_per_epoch, seed, class_weights, samples`` (ids by split), ``parameters`` (as given), ``versions`` and
-        ``fingerprint`` (of all this, the network, the recipe and the data).
+        JSON: ``accelerator, devices, precision, compile, threads, workers, batch_size, accumulate, patch_size,
+        cycles`` (epochs of each cycle of the schedule; one, unless epochs were added), ``epochs`` (their sum),
+        ``steps_per_epoch`` (batches), ``seed, foreground_share, foreground_classes`` (ids), ``class_weights, samples``
+        (ids by split), ``parameters`` (as given), ``versions``, ``inputs`` (hashes), ``request`` (hash of everything
+        that was asked for, before anything was resolved) and ``fingerprint`` (of the whole plan).
 
     Raises:
         ConfigurationError: what is asked for cannot be done on this machine, or does not fit together.
@@ -58,23 +62,100 @@ def resolve_plan(
                 "split.test or source.splits"
             )
     accelerator = resolve_accelerator(training.accelerator)
+    devices = resolve_devices(training.devices, accelerator)
+    values = chosen(training, proposal)
     plan: dict[str, Any] = {
         "accelerator": accelerator,
+        "devices": devices,
         "precision": resolve_precision(training.precision, accelerator),
-        "memory_format": "channels_last",
-        "threads": available_cores() if training.threads == "auto" else training.threads,
+        "compile": training.compile is True,
+        "threads": max(1, available_cores() // devices) if training.threads == "auto" else training.threads,
         "workers": _workers(accelerator) if training.workers == "auto" else training.workers,
-        "batch_size": training.batch_size,
-        "patch_size": _check_patch(resolve_patch_size(training, samples, split["train"]), network["multiple"]),
-        "epochs": training.epochs,
-        "steps_per_epoch": resolve_steps(training, len(split["train"])),
+        "batch_size": values["batch_size"],
+        "accumulate": training.accumulate,
+        "patch_size": _check_patch(values["patch_size"], network["multiple"]),
+        "cycles": [values["epochs"]],
+        "epochs": values["epochs"],
+        "steps_per_epoch": steps_per_epoch(values, training.accumulate, len(split["train"])),
         "seed": training.seed,
+        "foreground_share": values["foreground_share"],
+        "foreground_classes": [network["classes"].index(name) for name in values["foreground_classes"]],
         "class_weights": _class_weights(training, network["classes"], profile),
         "samples": {name: list(split[name]) for name in ("train", "validation")},
-        "parameters": training.model_dump(mode="json"),
-        "versions": {"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
     }
-    return plan | {"fingerprint": fingerprint(plan, network, recipe, profile.get("data_sha256"))}
+    plan |= request_of(training, proposal, network, split, recipe, profile, initial_weights)
+    return sealed(plan)
+
+
+def request_of(
+    training: TrainingParameters,
+    proposal: Mapping[str, Any],
+    network: dict[str, Any],
+    split: Mapping[str, Sequence[str]],
+    recipe: dict[str, Any],
+    profile: dict[str, Any],
+    initial_weights: str = "",
+) -> dict[str, Any]:
+    """Say what is asked for, before anything is measured or resolved on this machine.
+
+    Args: as for :func:`resolve_plan`.
+
+    Returns:
+        ``parameters`` (those that matter), ``versions``, ``inputs`` (a hash of each thing that training starts from)
+        and ``request``, the hash of all three: an unfinished training with the same one is the same training.
+    """
+    parts: dict[str, Any] = {
+        "parameters": training.model_dump(mode="json", exclude=UNIMPORTANT),
+        "versions": {"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
+        "inputs": {
+            "data": profile.get("data_sha256"),
+            "split": fingerprint({name: list(split.get(name, [])) for name in ("train", "validation")}),
+            "plan": fingerprint(dict(proposal)),
+            "network": fingerprint(network),
+            "initial weights": initial_weights,
+            "augmentation": fingerprint(recipe),
+        },
+    }
+    return parts | {"request": fingerprint(parts)}
+
+
+def sealed(plan: dict[str, Any]) -> dict[str, Any]:
+    """Give a plan the fingerprint of what it says now; what was ``measured`` on the way does not belong to it."""
+    rest = {name: value for name, value in plan.items() if name not in {"fingerprint", "measured"}}
+    return plan | {"fingerprint": fingerprint(rest)}
+
+
+def extended(plan: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """Add epochs to the plan of a finished training, as one more cycle of the schedule."""
+    cycles = [*plan["cycles"], epochs]
+    return sealed(plan | {"cycles": cycles, "epochs": sum(cycles)})
+
+
+def chosen(training: TrainingParameters, proposal: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what the parameters say, and the proposal's value where they leave it open."""
+    given = {
+        "patch_size": training.patch_size,
+        "batch_size": training.batch_size,
+        "epochs": training.epochs,
+        "minimum_steps": training.minimum_steps,
+        "foreground_share": training.sampling.foreground_share,
+        "foreground_classes": training.sampling.classes,
+    }
+    return {name: proposal[name] if value == "auto" else value for name, value in given.items()}
+
+
+def resolve_devices(wanted: int | str, accelerator: str) -> int:
+    """Choose how many devices train together: all GPUs, or one CPU, where it is ``auto``.
+
+    Raises:
+        ConfigurationError: there are fewer.
+    """
+    present = torch.cuda.device_count() if accelerator == "cuda" else 1
+    if wanted == "auto":
+        return present
+    if accelerator != "cpu" and int(wanted) > present:
+        raise ConfigurationError(f"training.devices: {wanted} are asked for, but there are {present}; take auto")
+    return int(wanted)
 
 
 def fingerprint(*parts: object) -> str:
@@ -140,17 +221,10 @@ def _workers(accelerator: str) -> int:
     return min(CUDA_WORKERS, max(1, available_cores() - 1)) if accelerator == "cuda" else 0
 
 
-def resolve_patch_size(training: TrainingParameters, samples: Samples, sample_ids: Sequence[str]) -> int:
-    """Choose the side of a patch: at most 256 and at most the median image's shorter side, a multiple of 32."""
-    if training.patch_size != "auto":
-        return training.patch_size
-    side = int(median(min(samples.shape(sample_id)[:2]) for sample_id in sample_ids))
-    return max(SMALLEST_PATCH, min(LARGEST_PATCH, side) // SMALLEST_PATCH * SMALLEST_PATCH)
-
-
-def resolve_steps(training: TrainingParameters, samples: int) -> int:
-    """Count the steps of an epoch: one pass over the samples, the last batch filled up, or more of them."""
-    return max(training.minimum_steps, -(-samples // training.batch_size))
+def steps_per_epoch(values: Mapping[str, Any], accumulate: int, samples: int) -> int:
+    """Count the batches of an epoch: one pass over the samples, the last batch filled up, or more of them."""
+    steps = max(values["minimum_steps"], -(-samples // values["batch_size"]))
+    return -(-steps // accumulate) * accumulate
 
 
 def labelled_split(samples: pd.DataFrame) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.learning.batches import Samples, TrainingPatches, training_loader
-from unet_segmentation.learning.plan import resolve_patch_size, resolve_steps
+from unet_segmentation.learning.plan import chosen, steps_per_epoch
 from unet_segmentation.parameters.training import TrainingParameters
 
 
 def first_patches(
-    samples: Samples, sample_ids: Sequence[str], recipe: dict[str, Any], training: TrainingParameters, count: int
+    samples: Samples,
+    sample_ids: Sequence[str],
+    recipe: dict[str, Any],
+    training: TrainingParameters,
+    proposal: Mapping[str, Any],
+    count: int,
 ) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
     """Give the first patches of the first epoch, in the order of the batches.
 
@@ -23,16 +28,18 @@ def first_patches(
         samples: packed images and masks.
         sample_ids: of the training split, as the plan orders them.
         recipe: of the augmentation.
-        training: the parameters; seed, batch size and patch size decide.
+        training: the parameters.
+        proposal: values for what they leave open.
         count: how many patches.
 
     Returns:
         Sample id, image (height, width, channels) and mask (height, width) of each.
     """
-    patch_size = resolve_patch_size(training, samples, sample_ids)
-    patches = TrainingPatches(samples, sample_ids, recipe, patch_size, training.seed)
-    loader = training_loader(patches, training.batch_size, resolve_steps(training, len(sample_ids)))
+    values = chosen(training, proposal)
+    patches = TrainingPatches(samples, sample_ids, recipe, values["patch_size"], training.seed)
+    steps = steps_per_epoch(values, training.accumulate, len(sample_ids))
+    loader = training_loader(patches, values["batch_size"], steps)
     ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
-    batches = islice(loader, -(-count // training.batch_size))
+    batches = islice(loader, -(-count // values["batch_size"]))
     pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]
     return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from unet_segmentation.parameters.training import ScheduleParameters
 
 
-def learning_rate_factor(step: int, steps: int, schedule: ScheduleParameters) -> float:
+def learning_rate_factor(step: int, cycles: Sequence[int], schedule: ScheduleParameters) -> float:
     """Give the share of the full learning rate that a step takes.
 
     A linear warm-up over the first ``warmup_share`` of the steps; then, with x going from 0 to 1 over the rest and f
     the final share: poly ``f + (1 - f) (1 - x)^power`` (DeepLab), cosine ``f + (1 - f) (1 + cos(pi x)) / 2``
-    (Loshchilov and Hutter 2017), or constant.
+    (Loshchilov and Hutter 2017), or constant. Epochs that are added to a finished training start the schedule again,
+    without the warm-up (a warm restart, ibid.).
 
     Args:
-        step: from 0.
-        steps: of the whole training.
+        step: from 0, of the optimizer.
+        cycles: steps of each cycle; one, unless epochs were added.
         schedule: the parameters.
     """
-    warmup = round(schedule.warmup_share * steps)
+    cycle = 0
+    while step >= cycles[cycle] and cycle < len(cycles) - 1:
+        step -= cycles[cycle]
+        cycle += 1
+    return _within(step, cycles[cycle], schedule, schedule.warmup_share if cycle == 0 else 0.0)
+
+
+def _within(step: int, steps: int, schedule: ScheduleParameters, warmup_share: float) -> float:
+    warmup = round(warmup_share * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     passed = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))

@@ -19,10 +19,12 @@ from unet_segmentation.parameters.source import (
     TableParameters,
 )
 from unet_segmentation.parameters.training import (
+    CheckpointParameters,
     EarlyStoppingParameters,
     LossParameters,
     NetworkParameters,
     OptimizerParameters,
+    SamplingParameters,
     ScheduleParameters,
     TrainingParameters,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "ArchiveParameters",
     "AugmentationParameters",
     "BlockParameters",
+    "CheckpointParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
     "GeneratorParameters",
@@ -43,6 +46,7 @@ __all__ = [
     "NetworkParameters",
     "OptimizerParameters",
     "Parameters",
+    "SamplingParameters",
     "ScheduleParameters",
     "SourceParameters",
     "SplitParameters",

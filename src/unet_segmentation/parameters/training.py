@@ -1,12 +1,15 @@
 """The network and its training."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
 Upsampling = Literal["auto", "transposed", "bilinear", "nearest"]
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class NetworkParameters(StrictModel):
@@ -16,58 +19,95 @@ class NetworkParameters(StrictModel):
         architecture: any of segmentation-models-pytorch by name (`unet`, `unetplusplus`, `fpn`, ...), or `paper_unet`:
             the U-Net of Ronneberger et al. 2015.
         encoder: any encoder of segmentation-models-pytorch by name, `tu-...` of timm included. Not for `paper_unet`.
-        encoder_weights: `imagenet` (or another name the encoder has; needs the network once), or null: from scratch.
-        encoder_depth: how often the encoder halves height and width; null takes the architecture's own (5 for `unet`,
-            4 for `paper_unet`).
+        encoder_weights: null: from scratch; `imagenet` (or another name the encoder has; needs a connection once); or
+            a file of weights (`.safetensors`, or `.pt`, `.pth`, `.ckpt` loaded without executing code).
+        encoder_depth: how often the encoder halves height and width; `auto` follows the patch (see the plan), null
+            takes the architecture's own (5 for `unet`, 4 for `paper_unet`).
         upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
             for `paper_unet`, transposed. `transposed` is only for `paper_unet`.
         width: channels of the first stage of `paper_unet` (64 in the paper).
         normalization: `batch` or `none` (as in the paper), after every convolution of `paper_unet`.
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
+        pixel_statistics: mean and standard deviation that pixels are normalised with: `data` (of the training split),
+            `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
     """
 
     architecture: str = "unet"
     encoder: str = "resnet18"
     encoder_weights: str | None = None
-    encoder_depth: int | None = Field(default=None, ge=2, le=6)
+    encoder_depth: Annotated[int, Field(ge=2, le=6)] | Auto | None = None
     upsampling: Upsampling = "auto"
     width: int = Field(default=64, ge=1)
     normalization: Literal["batch", "none"] = "batch"
     decoder_channels: list[int] | None = None
+    pixel_statistics: Literal["auto", "data", "imagenet"] = "auto"
 
 
 class LossParameters(StrictModel):
-    """Cross-entropy plus Dice, in float32, ignored pixels masked in both.
+    """A weighted sum of losses, in float32, ignored pixels masked in each; the formulas are in docs/training.md.
 
     Attributes:
         cross_entropy: weight of the cross-entropy.
         dice: weight of the Dice loss.
-        class_weights: `none`, `auto` (from the shares of the training split) or a list, for the cross-entropy.
+        jaccard: weight of the Jaccard (IoU) loss.
+        tversky: weight of the Tversky loss.
+        focal: weight of the focal loss.
+        lovasz: weight of the Lovasz-softmax loss.
+        ohem: weight of the cross-entropy over the hardest pixels only.
+        class_weights: `none`, `auto` (from the shares of the training split) or a list, for the cross-entropy, the
+            focal loss and OHEM.
+        focal_gamma: how much less the focal loss cares for pixels that are right already.
+        tversky_alpha: what a false positive costs in the Tversky loss.
+        tversky_beta: what a false negative costs there.
+        ohem_share: the hardest pixels of a batch, as a share of the pixels that are not ignored.
     """
 
     cross_entropy: float = Field(default=1.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
+    jaccard: float = Field(default=0.0, ge=0)
+    tversky: float = Field(default=0.0, ge=0)
+    focal: float = Field(default=0.0, ge=0)
+    lovasz: float = Field(default=0.0, ge=0)
+    ohem: float = Field(default=0.0, ge=0)
     class_weights: Literal["none", "auto"] | list[float] = "none"
+    focal_gamma: float = Field(default=2.0, ge=0)
+    tversky_alpha: float = Field(default=0.3, ge=0)
+    tversky_beta: float = Field(default=0.7, ge=0)
+    ohem_share: float = Field(default=0.25, gt=0, le=1)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The losses that count, by name."""
+        names = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "ohem")
+        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.cross_entropy + self.dice <= 0:
-            raise ValueError("at least one of cross_entropy and dice must be above 0")
+        if not self.weights:
+            raise ValueError("at least one of the losses (cross_entropy, dice, ...) must be above 0")
         return self
 
 
 class OptimizerParameters(StrictModel):
-    """AdamW."""
+    """AdamW.
+
+    Attributes:
+        learning_rate: of the decoder and the last layer; of the encoder times `encoder_factor`.
+        encoder_factor: such as 0.1 for a pretrained encoder.
+        weight_decay: of the weights; biases and normalisation layers are not decayed.
+        betas: of AdamW.
+    """
 
     learning_rate: float = Field(default=1e-3, gt=0)
+    encoder_factor: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
 
 
 class ScheduleParameters(StrictModel):
-    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `final_share` of it."""
+    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `final_share` of it; or one-cycle."""
 
-    name: Literal["poly", "cosine", "constant"] = "cosine"
+    name: Literal["poly", "cosine", "one_cycle", "constant"] = "cosine"
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     power: float = Field(default=0.9, gt=0)
     final_share: float = Field(default=0.01, ge=0, le=1)
@@ -80,36 +120,79 @@ class EarlyStoppingParameters(StrictModel):
     minimum_gain: float = Field(default=0.0, ge=0)
 
 
+class CheckpointParameters(StrictModel):
+    """What a training keeps, so that it can go on.
+
+    Attributes:
+        steps: besides one at the end of each epoch, a checkpoint within it after every so many batches, for long
+            epochs; null: none.
+        keep: checkpoints kept, the newest; the model of the best epoch is kept besides.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=1, ge=1)
+
+
+class SamplingParameters(StrictModel):
+    """Where patches are cut.
+
+    Attributes:
+        foreground_share: share of the patches that are centred on a pixel of a chosen class, each class equally often
+            (nnU-Net takes a third); the others are cut anywhere. `auto`: see the plan.
+        classes: the classes that are chosen, by name; `auto`: the rare ones.
+    """
+
+    foreground_share: Share | Auto = "auto"
+    classes: list[str] | Auto = "auto"
+
+
 class TrainingParameters(StrictModel):
-    """How the network is trained.
+    """How the network is trained. Whatever is `auto` is decided once, before the first step, by the plan.
 
     Attributes:
         seed: decides initial weights, order of samples and augmentation.
-        epochs: passes of `steps_per_epoch` steps each, with one validation after each.
+        epochs: passes of `minimum_steps` steps or more each, with one validation after each.
+        max_minutes: a time budget, turned into a number of epochs before the first step; null: none. Instead of
+            `epochs`.
         minimum_steps: an epoch has at least so many steps, so that a tiny data set does not drown in validation;
             larger data sets take one pass over their samples.
-        batch_size: samples of one step.
-        patch_size: side of the square training crop, in pixels; `auto` takes the smaller of 256 and the largest
-            multiple of 32 within the median image.
+        batch_size: samples of one step, over all devices.
+        accumulate: batches whose gradients are summed for one step of the optimizer.
+        patch_size: side of the square training crop, in pixels.
+        sampling: where patches are cut.
+        freeze_encoder_epochs: the encoder's weights (and batch statistics) stay as they are for so many epochs.
+        deep_supervision: losses at the coarser stages of the decoder too (weights 1, 1/2, 1/4, ...).
         precision: `auto` takes bf16 where the hardware has it, else float32.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
+        devices: how many devices train together; `auto`: all GPUs, one CPU.
+        compile: torch.compile; `auto`: where it pays within this training.
         workers: processes that load batches; `auto` takes none on a CPU.
         threads: torch's threads; `auto` takes the cores.
         gradient_clip: largest gradient norm; 0 means no clipping.
         ema_decay: decay of an exponential moving average of the weights, which is then what is validated and kept;
             null means none.
         score: what decides which epoch is best, measured on validation.
+        checkpoint: what is kept, so that a training that was stopped can go on.
+        resume: go on with an unfinished training of the same configuration and data; false: start anew.
+        more_epochs: go on with a finished training of the same configuration and data for so many epochs.
     """
 
     seed: int = Field(default=0, ge=0)
-    epochs: int = Field(default=20, ge=1)
-    minimum_steps: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    patch_size: int | Literal["auto"] = "auto"
+    epochs: Count | Auto = 20
+    max_minutes: float | None = Field(default=None, gt=0)
+    minimum_steps: Count | Auto = 10
+    batch_size: Count | Auto = 16
+    accumulate: int = Field(default=1, ge=1)
+    patch_size: int | Auto = "auto"
+    sampling: SamplingParameters = SamplingParameters()
+    freeze_encoder_epochs: int = Field(default=0, ge=0)
+    deep_supervision: bool = False
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    workers: int | Literal["auto"] = "auto"
-    threads: int | Literal["auto"] = "auto"
+    devices: Count | Auto = 1
+    compile: bool | Auto = "auto"
+    workers: Annotated[int, Field(ge=0)] | Auto = "auto"
+    threads: Count | Auto = "auto"
     deterministic: bool = True
     gradient_clip: float = Field(default=1.0, ge=0)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
@@ -118,13 +201,12 @@ class TrainingParameters(StrictModel):
     optimizer: OptimizerParameters = OptimizerParameters()
     schedule: ScheduleParameters = ScheduleParameters()
     early_stopping: EarlyStoppingParameters = EarlyStoppingParameters()
+    checkpoint: CheckpointParameters = CheckpointParameters()
+    resume: bool = True
+    more_epochs: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _sensible_patch(self) -> Self:
         if isinstance(self.patch_size, int) and (self.patch_size < 32 or self.patch_size % 32):
             raise ValueError("patch_size must be a multiple of 32, at least 32 (encoders halve it five times)")
-        if isinstance(self.workers, int) and self.workers < 0:
-            raise ValueError("workers must be 0 or more")
-        if isinstance(self.threads, int) and self.threads < 1:
-            raise ValueError("threads must be 1 or more")
         return self

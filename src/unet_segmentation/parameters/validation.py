@@ -57,6 +57,9 @@ class Parameters(StrictModel):
         weights = self.training.loss.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
             raise ValueError("training.loss.class_weights: give one weight per class")
+        for name in self.training.sampling.classes if self.training.sampling.classes != "auto" else ():
+            if name not in self.classes:
+                raise ValueError(f"training.sampling.classes: {name!r} is not one of the classes")
         return self
 
 

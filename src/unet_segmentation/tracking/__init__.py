@@ -36,6 +36,9 @@ class Run(Protocol):
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment, like `run_id`."""
 
+    def resumes(self, yes: bool) -> None:
+        """Say whether the unfinished run that may be taken up is."""
+
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
         """Log numbers under `group/name`.
 
@@ -84,6 +87,9 @@ class NullRun:
     enabled = False
     run_id: str | None = None
     experiment_id: str | None = None
+
+    def resumes(self, yes: bool) -> None:
+        """Take up nothing."""
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
         """Keep nothing."""

@@ -117,6 +117,9 @@ class SpooledRun:
         lines = (self._spool.folder / "sender.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else f"no answer within {OPENING_SECONDS:.0f} s."
 
+    def resumes(self, yes: bool) -> None:
+        """Say whether the unfinished run that may be taken up is."""
+
     # -- logging
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:

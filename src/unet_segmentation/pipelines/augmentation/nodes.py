@@ -20,7 +20,7 @@ def preview_augmentation(
     recipe: dict[str, Any],
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    plan: dict[str, Any],
     training: TrainingParameters,
     augmentation: AugmentationParameters,
     classes: list[str],
@@ -39,7 +39,8 @@ def preview_augmentation(
         raise DataError("The train split has no sample with a mask: give the data more, or change split")
     colours = class_colours(len(classes))
     tiles, captions = [], []
-    for sample_id, image, mask in first_patches(packed, sample_ids, recipe, training, augmentation.preview_samples):
+    count = augmentation.preview_samples
+    for sample_id, image, mask in first_patches(packed, sample_ids, recipe, training, plan["values"], count):
         tiles += [displayable(image), colour_mask(mask, colours)]
         captions += [sample_id, ""]
     return contact_sheet(tiles, columns=8, captions=captions)

@@ -21,7 +21,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "augmentation_recipe",
                     "samples",
                     "packed_samples",
-                    "profile",
+                    "plan",
                     "params:training",
                     "params:augmentation",
                     "params:classes",

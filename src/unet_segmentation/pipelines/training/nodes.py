@@ -1,5 +1,6 @@
 """Nodes of the training pipeline: thin, the work is done in ``unet_segmentation.learning``."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from unet_segmentation.samples.packing import PackedSamples
 
 
 def build_network(
-    network: NetworkParameters, training: TrainingParameters, classes: list[str], profile: dict[str, Any]
+    network: NetworkParameters,
+    training: TrainingParameters,
+    plan: dict[str, Any],
+    classes: list[str],
+    profile: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Describe the network and draw its initial weights from the seed.
 
@@ -23,6 +28,7 @@ def build_network(
     from unet_segmentation.learning.plan import resolve_accelerator, resolve_precision
 
     resolve_precision(training.precision, resolve_accelerator(training.accelerator))  # fail now, not after the preview
+    network = network.model_copy(update={"encoder_depth": plan["values"]["encoder_depth"]})
     specification = networks.describe_network(network, classes, profile)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
@@ -31,30 +37,58 @@ def build_network(
     return specification, model.state_dict()
 
 
-def train(
+def preflight(
     network: dict[str, Any],
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: dict[str, Any],
     profile: dict[str, Any],
+    plan: dict[str, Any],
     training: TrainingParameters,
-    classes: list[str],
     folder: Path,
-) -> tuple[dict[str, Any], Path, Path, pd.DataFrame]:
-    """Resolve the plan, train, and report every epoch to the run.
+) -> dict[str, Any]:
+    """Go on with the plan of an unfinished training of the same request, or resolve everything that is open.
 
     Returns:
-        The plan, the best model, the last checkpoint, and the history (a row per epoch).
+        The plan of the training (JSON).
+    """
+    from unet_segmentation import tracking
+    from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
+    from unet_segmentation.learning.preflight import plan_to_go_on_with
+    from unet_segmentation.learning.work import changes
+
+    digest = hashlib.sha256(initial_weights.read_bytes()).hexdigest()
+    parts = network, labelled_split(samples), recipe, profile, digest
+    request = request_of(training, plan["values"], *parts)
+    settled = plan_to_go_on_with(folder, request, training.more_epochs) if training.resume else None
+    tracking.current().resumes(settled is not None or changes(folder, request) is None)
+    if settled is None:
+        split = parts[1]
+        settled = resolve_plan(training, plan["values"], network, packed, split, recipe, profile, digest)
+    return settled
+
+
+def train(
+    network: dict[str, Any],
+    initial_weights: Path,
+    packed: PackedSamples,
+    recipe: dict[str, Any],
+    plan: dict[str, Any],
+    folder: Path,
+) -> tuple[Path, Path, pd.DataFrame]:
+    """Train as planned, from the last checkpoint if there is one, and report every epoch to the run.
+
+    Returns:
+        The best model, the last checkpoint, and the history (a row per epoch).
     """
     from safetensors.torch import load_file
 
     from unet_segmentation import tracking
     from unet_segmentation.learning.network import build_network
-    from unet_segmentation.learning.plan import labelled_split, resolve_plan
     from unet_segmentation.learning.trainer import fit, load_weights
+    from unet_segmentation.learning.work import Work
 
-    plan = resolve_plan(training, network, packed, labelled_split(samples), recipe, profile)
     model = build_network(network)
     load_weights(model, load_file(initial_weights))
     run = tracking.current()
@@ -65,9 +99,10 @@ def train(
         packed,
         recipe,
         folder,
-        report_epoch=lambda epoch, values: run.log_metrics(values, step=epoch),
+        report_epoch=lambda epoch, values, when: run.log_metrics(values, step=epoch, time=when),
+        resume=not Work(folder, plan["fingerprint"]).delivered.is_file(),
     )
-    return plan, result.best, result.last, result.history
+    return result.best, result.last, result.history
 
 
 def plot_training(history: pd.DataFrame, training: TrainingParameters) -> Any:  # noqa: ANN401 - a plotly figure

@@ -6,17 +6,17 @@ from unet_segmentation.pipelines.training import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Build the network, train it, plot its curves."""
+    """Build the network, settle the plan, train, plot the curves."""
     return Pipeline(
         [
             Node(
                 nodes.build_network,
-                ["params:network", "params:training", "params:classes", "profile"],
+                ["params:network", "params:training", "plan", "params:classes", "profile"],
                 ["network", "initial_weights"],
                 name="build_network",
             ),
             Node(
-                nodes.train,
+                nodes.preflight,
                 [
                     "network",
                     "initial_weights",
@@ -24,11 +24,24 @@ def create_pipeline(**_: object) -> Pipeline:
                     "packed_samples",
                     "augmentation_recipe",
                     "profile",
+                    "plan",
                     "params:training",
-                    "params:classes",
                     "training_folder",
                 ],
-                ["training_plan", "best_model", "last_checkpoint", "training_history"],
+                "training_plan",
+                name="preflight",
+            ),
+            Node(
+                nodes.train,
+                [
+                    "network",
+                    "initial_weights",
+                    "packed_samples",
+                    "augmentation_recipe",
+                    "training_plan",
+                    "training_folder",
+                ],
+                ["best_model", "last_checkpoint", "training_history"],
                 name="train",
             ),
             Node(nodes.plot_training, ["training_history", "params:training"], "training_curves", name="plot_training"),

@@ -1,0 +1,250 @@
+"""What happens at the end of each epoch: it is scored, kept and told of."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+
+from unet_segmentation.atomic import remove, whole
+from unet_segmentation.errors import ProjectError
+from unet_segmentation.learning.batches import LAYERS, stream
+from unet_segmentation.learning.console import TrainingBar, duration, epoch_line, seconds_since_start
+from unet_segmentation.learning.module import SegmentationTask
+from unet_segmentation.learning.network import save_model
+from unet_segmentation.learning.work import Work
+
+logger = logging.getLogger(__name__)
+
+REPORTED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")
+
+ReportEpoch = Callable[[int, dict[str, float], float], None]  # epoch (from 1), metrics, seconds since 1970
+
+
+class EpochKeeper(L.Callback):
+    """Measures, scores, keeps and reports each epoch; ends the training early where that is wanted.
+
+    Its state travels in ``last.ckpt``. Where several processes train together, the first one writes and tells.
+
+    Args:
+        plan: of the training.
+        specification: of the network.
+        work: where files go.
+        report_epoch: is told of each epoch.
+    """
+
+    def __init__(
+        self, plan: dict[str, Any], specification: dict[str, Any], work: Work, report_epoch: ReportEpoch | None
+    ) -> None:
+        self.plan = plan
+        self.specification = specification
+        self.work = work
+        self.report_epoch = report_epoch
+        self.rows: list[dict[str, float]] = []
+        self.times: list[float] = []  # when each epoch ended
+        self.best_epoch = 0
+        self.best_score = -math.inf
+        self.ended = False
+        self.bar: TrainingBar | None = None
+        self.epoch_started = self.steps_ended = 0.0
+        self.first_batch = 0  # of this epoch in this process: more than 0 after a resume within it
+        self.train_loss = math.nan
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per epoch."""
+        return pd.DataFrame(self.rows)
+
+    @property
+    def state_key(self) -> str:
+        """Where the state is found in a checkpoint."""
+        return "epochs"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed training must know."""
+        names = ("rows", "times", "best_epoch", "best_score", "ended")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of an interrupted training."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Take up the state of an interrupted training, and tell of its epochs: telling twice changes nothing."""
+        self.load_state_dict(state)
+        self.ended = len(self.rows) >= self.plan["epochs"] or self._without_gain(len(self.rows))
+        for row, when in zip(self.rows, self.times, strict=True):
+            self._report(row, when)
+
+    # -- Lightning's hooks
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Say what begins, and how long it took to get there."""
+        if not trainer.is_global_zero:
+            return
+        plan = self.plan
+        logger.info(
+            "training on %s in %s: %d samples, %d epochs of %d steps of %d patches of %d px",
+            *(plan["accelerator"], {"32": "float32", "16": "float16"}.get(plan["precision"], "bfloat16")),
+            *(len(plan["samples"]["train"]), plan["epochs"], plan["steps_per_epoch"]),
+            *(plan["batch_size"], plan["patch_size"]),
+        )
+        logger.info("first training step %.1f s after the start", seconds_since_start())
+        self.bar = TrainingBar(plan["epochs"] * plan["steps_per_epoch"], plan["epochs"])
+        self.epoch_started = time.perf_counter()  # where the training goes on within an epoch
+        self.first_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def on_train_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Start the clock."""
+        self.epoch_started = time.perf_counter()
+        self.first_batch = 0
+
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, task: SegmentationTask, batch: object, batch_idx: int
+    ) -> None:
+        """Key the randomness of layers (dropout) to the step: it is the same after a resume."""
+        key = self.plan["seed"], LAYERS, trainer.current_epoch, batch_idx, trainer.global_rank
+        torch.manual_seed(int(stream(*key).integers(2**63)))
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, task: SegmentationTask, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Move the progress bar, at most twice a second: reading the loss makes the device wait."""
+        done = batch_idx + 1
+        if self.bar is not None and self.bar.wants_refresh():
+            speed = (done - self.first_batch) * self.plan["batch_size"] / (time.perf_counter() - self.epoch_started)
+            loss = float(task.loss_sum / task.loss_count)
+            iou = f"iou {self.rows[-1]['validation/iou/mean']:.3f}  " if self.rows else ""
+            left = duration(self._seconds_left(trainer.current_epoch, done, speed))
+            numbers = f"loss {loss:.3f}  {iou}{speed:.0f} images/s  {left} left"
+            total = trainer.current_epoch * self.plan["steps_per_epoch"] + done
+            self.bar.update(total, trainer.current_epoch + 1, numbers)
+        if self._step_checkpoint_is_due(done):
+            self._save_checkpoint(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        """Stop the clock of the steps; a loss that is no number ends the training before anything is kept of it."""
+        self.train_loss = task.read_loss()
+        self.steps_ended = time.perf_counter()
+        if not math.isfinite(self.train_loss):
+            raise ProjectError(
+                f"The training loss became {self.train_loss} in epoch {trainer.current_epoch + 1}. Lower "
+                f"training.optimizer.learning_rate (now {self.plan['parameters']['optimizer']['learning_rate']:g}), "
+                "raise training.schedule.warmup_share, set training.gradient_clip to 1, or train with "
+                f"training.precision: 32 (now {self.plan['precision']})."
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
+        """Score the epoch, keep it, tell of it."""
+        scores = task.read_scores()
+        epoch = trainer.current_epoch + 1
+        step_seconds = self.steps_ended - self.epoch_started
+        patches = (self.plan["steps_per_epoch"] - self.first_batch) * self.plan["batch_size"]
+        values = {
+            "train/loss": self.train_loss,
+            "validation/loss": scores.pop("loss"),
+            **{f"validation/{name}": value for name, value in scores.items() if REPORTED.fullmatch(name)},
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/images_per_second": patches / step_seconds,
+        }
+        best = self._is_best(epoch, values)
+        if best and trainer.is_global_zero:
+            self._save_best(epoch, values, task)
+        values["train/seconds"] = time.perf_counter() - self.epoch_started
+        self.rows.append({"epoch": epoch, **values})
+        self.times.append(time.time())
+        self.ended = epoch == self.plan["epochs"] or self._without_gain(epoch)
+        if trainer.is_global_zero:
+            with whole(self.work.history) as temporary:
+                self.history.to_csv(temporary, index=False)
+        self._save_checkpoint(trainer)
+        if trainer.is_global_zero:
+            self._report(self.rows[-1], self.times[-1])
+            left = self._seconds_left(epoch, 0, 0.0)
+            logger.info("%s", epoch_line(epoch, self.plan["epochs"], values, best=best, seconds_left=left))
+        if self._without_gain(epoch):
+            logger.info("stopped early: nothing better than epoch %d for %d epochs", self.best_epoch, self._patience)
+            trainer.should_stop = True
+
+    def close(self) -> None:
+        """Take the progress bar away, however the training ended."""
+        if self.bar is not None:
+            self.bar.close()
+
+    # -- the details
+
+    @property
+    def _patience(self) -> int | None:
+        return self.plan["parameters"]["early_stopping"]["patience"]
+
+    def _without_gain(self, epoch: int) -> bool:
+        return self._patience is not None and epoch - self.best_epoch >= self._patience
+
+    def _is_best(self, epoch: int, values: dict[str, float]) -> bool:
+        name = self.plan["parameters"]["score"]
+        score = values[f"validation/{name}"]
+        gain = self.plan["parameters"]["early_stopping"]["minimum_gain"] if self.best_epoch else 0.0
+        if not (score > self.best_score + gain or not math.isfinite(self.best_score)):
+            return False
+        self.best_epoch, self.best_score = epoch, score if math.isfinite(score) else -math.inf
+        return True
+
+    def _save_best(self, epoch: int, values: dict[str, float], task: SegmentationTask) -> None:
+        save_model(
+            self.work.best,
+            task.kept_network,
+            self.specification,
+            epoch=epoch,
+            scores={key: value for key, value in values.items() if math.isfinite(value)},
+            fingerprint=self.plan["fingerprint"],
+        )
+
+    def _step_checkpoint_is_due(self, batches: int) -> bool:
+        """Whether a checkpoint falls here, between two steps of the optimizer: gradients are not kept."""
+        every = self.plan["parameters"]["checkpoint"]["steps"]
+        if every is None or batches == self.plan["steps_per_epoch"]:
+            return False
+        accumulate = self.plan["accumulate"]
+        return batches % (-(-every // accumulate) * accumulate) == 0
+
+    def _save_checkpoint(self, trainer: L.Trainer) -> None:
+        """Write ``last.ckpt``, whole or not at all; the one before it stays too, if so many are kept."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.work.last)  # takes part, writes nothing
+            return
+        with whole(self.work.last) as temporary:
+            trainer.save_checkpoint(temporary)
+            self._keep_older()
+
+    def _keep_older(self) -> None:
+        older = self.plan["parameters"]["checkpoint"]["keep"] - 1
+        if older and self.work.last.is_file():
+            self.work.last.replace(self._older(len(self.rows)))
+        for path in sorted(self.work.folder.glob("before-*.ckpt"))[: -older or None]:
+            remove(path)
+
+    def _older(self, epoch: int) -> Path:
+        return self.work.folder / f"before-{epoch:06d}.ckpt"
+
+    def _report(self, row: dict[str, float], when: float) -> None:
+        if self.report_epoch is not None:
+            values = {name: value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
+            self.report_epoch(int(row["epoch"]), values, when)
+
+    def _seconds_left(self, epochs_done: int, steps_done: int, speed: float) -> float:
+        """Estimate from the epochs so far; within the first epoch, from its steps alone."""
+        steps = self.plan["steps_per_epoch"]
+        if self.rows:
+            per_epoch = sum(row["train/seconds"] for row in self.rows) / len(self.rows)
+        else:
+            per_epoch = steps * self.plan["batch_size"] / speed
+        return per_epoch * (self.plan["epochs"] - epochs_done - steps_done / steps)

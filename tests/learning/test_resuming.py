@@ -1,0 +1,132 @@
+"""A training that is stopped goes on, and ends bit for bit where it would have ended."""
+
+import multiprocessing
+import os
+import signal
+
+import lightning as L
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.learning.test_trainer import TIMES, digest
+from unet_segmentation.errors import ProjectError
+from unet_segmentation.learning.keeping import EpochKeeper
+from unet_segmentation.learning.network import load_model
+
+EVERYTHING = {
+    "epochs": 4,
+    "ema_decay": 0.9,
+    "accumulate": 2,
+    "minimum_steps": 6,
+    "checkpoint": {"steps": 2, "keep": 2},
+}
+
+
+def stopped(training, folder, saves, parameters):
+    """Train until so many checkpoints were written, then stop, as a kill would: between two lines of code."""
+    save = EpochKeeper._save_checkpoint
+    left = [saves]
+
+    def save_then_stop(self, trainer):
+        save(self, trainer)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochKeeper, "_save_checkpoint", save_then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            training(folder, **parameters)
+
+
+def same(first, second):
+    assert digest(first.network) == digest(second.network)
+    assert digest(load_model(first.result.best)[0]) == digest(load_model(second.result.best)[0])
+    histories = [run.result.history.drop(columns=TIMES) for run in (first, second)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3, 4, 5, 8, 12])
+def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, saves):
+    whole = training(tmp_path / "whole", **EVERYTHING)
+    stopped(training, tmp_path / "parts", saves, EVERYTHING)
+    again = training(tmp_path / "parts", resume=True, **EVERYTHING)
+    if saves < 12:  # nothing was trained again after the last one: the network has its initial weights
+        same(whole, again)
+    pd.testing.assert_frame_equal(whole.result.history.drop(columns=TIMES), again.result.history.drop(columns=TIMES))
+    assert [epoch for epoch, _ in again.reports] == [1, 2, 3, 4]
+
+
+def test_stopped_again_and_again(training, tmp_path):
+    whole = training(tmp_path / "whole", **EVERYTHING)
+    stopped(training, tmp_path / "parts", 1, EVERYTHING)
+    for _ in range(4):
+        stopped(training, tmp_path / "parts", 2, EVERYTHING | {"resume": True})
+    same(whole, training(tmp_path / "parts", resume=True, **EVERYTHING))
+
+
+def test_what_was_told_is_told_again_with_its_time(training, tmp_path):
+    told = []
+    report = lambda epoch, values, when: told.append((epoch, values["train/loss"], when))  # noqa: E731
+    stopped(training, tmp_path, 2, {"epochs": 4, "report": report})
+    training(tmp_path, epochs=4, report=report, resume=True)
+    assert [epoch for epoch, *_ in told] == [1, 1, 2, 3, 4]
+    assert told[0] == told[1]
+    assert told[2][2] > told[1][2]
+
+
+def test_so_many_checkpoints_are_kept(training, tmp_path):
+    run = training(tmp_path, epochs=5, checkpoint={"keep": 3})
+    older = sorted(path.name for path in run.result.last.parent.glob("before-*.ckpt"))
+    states = [torch.load(run.result.last.parent / name, weights_only=True) for name in older]
+    assert [len(state["callbacks"]["epochs"]["rows"]) for state in states] == [3, 4]
+
+
+def test_a_damaged_checkpoint_says_what_to_do(training, tmp_path):
+    run = training(tmp_path)
+    run.result.last.write_bytes(run.result.last.read_bytes()[:1000])
+    with pytest.raises(ProjectError, match=r"last\.ckpt is damaged.*training\.resume=false"):
+        training(tmp_path, resume=True)
+
+
+def test_early_stopping_is_remembered(training, tmp_path):
+    parameters = {"epochs": 20, "early_stopping": {"patience": 2, "minimum_gain": 0.9}, "optimizer": {}}
+    parameters["optimizer"] = {"learning_rate": 1e-9}
+    first = training(tmp_path, **parameters)
+    again = training(tmp_path, resume=True, **parameters)
+    assert len(again.result.history) == len(first.result.history) == 3
+
+
+def test_a_training_that_is_under_way_is_refused(training, tmp_path):
+    run = training(tmp_path)
+    with FileLock(run.result.best.parent.with_suffix(".lock")), pytest.raises(ProjectError, match="under way already"):
+        training(tmp_path, resume=True)
+
+
+def test_killed_while_it_writes_a_checkpoint(training, tmp_path):
+    """A child process is killed while it writes; what it leaves is whole, and the training goes on from there."""
+    whole = training(tmp_path / "whole", epochs=3)
+    context = multiprocessing.get_context("fork")
+
+    def child():
+        write = L.Trainer.save_checkpoint
+
+        def write_half_and_die(trainer, path):
+            write(trainer, path)
+            if trainer.current_epoch == 1:
+                os.truncate(path, 100)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(L.Trainer, "save_checkpoint", write_half_and_die)
+            training(tmp_path / "parts", epochs=3)
+
+    process = context.Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    same(whole, training(tmp_path / "parts", epochs=3, resume=True))
+    (work,) = (path for path in (tmp_path / "parts").iterdir() if path.is_dir())
+    assert not list(work.glob(".*partial*"))
