@@ -80,7 +80,7 @@ def run(problem, tmp_path):
         save_file(weights, initial)
         work = tmp_path / "models"
         settled = nodes.preflight(specification, initial, samples, packed, recipe, profile, plan, training, work)
-        return settled, *nodes.train(specification, initial, packed, recipe, settled, work)
+        return settled, *nodes.train(specification, initial, packed, recipe, settled, training, work)
 
     return run
 
@@ -171,7 +171,7 @@ def test_weights_of_another_network(problem, tmp_path):
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
     with pytest.raises(ProjectError, match=r"run the node training\.build_network again"):
-        nodes.train(specification, tmp_path / "initial.safetensors", packed, recipe, {}, tmp_path)
+        nodes.train(specification, tmp_path / "initial.safetensors", packed, recipe, {}, TRAINING, tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, mask
 
 class Samples(Protocol):
     """What is needed of packed samples."""
+
+    folder: Path  # where other processes find them
 
     def shape(self, sample_id: str) -> tuple[int, int, int]: ...  # noqa: D102
     def image(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray: ...  # noqa: D102
@@ -131,9 +134,18 @@ class ValidationTiles(Dataset[Batch]):
         sample_ids: of the validation split.
         multiple: what height and width must be divisible by.
         pixels: pixels that go through the network at once.
+        share: number of this process, and how many train together; each takes its part. Where there are fewer batches
+            than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
     """
 
-    def __init__(self, samples: Samples, sample_ids: Sequence[str], multiple: int, pixels: int) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        sample_ids: Sequence[str],
+        multiple: int,
+        pixels: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.samples = samples
         self.sample_ids = list(sample_ids)
         self.multiple = multiple
@@ -150,6 +162,8 @@ class ValidationTiles(Dataset[Batch]):
             for size in [max(1, pixels // (shape[0] * shape[1]))]
             for start in range(0, len(tiles), size)
         ]
+        if len(self.batches) >= share[1]:
+            self.batches = self.batches[share[0] :: share[1]]
 
     def __len__(self) -> int:
         return len(self.batches)

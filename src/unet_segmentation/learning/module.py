@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from unet_segmentation.learning.distributed import sum_over_processes
 from unet_segmentation.learning.losses import IGNORED, SegmentationLoss
 from unet_segmentation.learning.schedule import learning_rate_factor
 from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
@@ -26,6 +27,8 @@ class SegmentationTask(L.LightningModule):
         plan: of the training.
         classes: names of the classes.
     """
+
+    SUMS = ("loss_sum", "loss_count", "confusion")  # of this process; summed over all where they are read
 
     loss_sum: Tensor
     loss_count: Tensor
@@ -66,7 +69,8 @@ class SegmentationTask(L.LightningModule):
 
     def read_loss(self) -> float:
         """Give the mean loss since it was last read."""
-        mean = (self.loss_sum / self.loss_count).item()
+        total = sum_over_processes(torch.stack([self.loss_sum, self.loss_count]))
+        mean = (total[0] / total[1]).item()
         self.loss_sum.zero_()
         self.loss_count.zero_()
         return mean
@@ -87,7 +91,7 @@ class SegmentationTask(L.LightningModule):
     def read_scores(self) -> dict[str, float]:
         """Give loss and scores of the validation split since they were last read."""
         classes = len(self.classes)
-        matrix = self.confusion[:-1].view(classes, classes).cpu().numpy()
+        matrix = sum_over_processes(self.confusion)[:-1].view(classes, classes).cpu().numpy()
         scores = global_scores(matrix, self.classes)
         self.confusion.zero_()
         return {"loss": self.read_loss()} | scores

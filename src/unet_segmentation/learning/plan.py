@@ -19,7 +19,7 @@ from unet_segmentation.learning.losses import automatic_class_weights
 from unet_segmentation.parameters.training import TrainingParameters
 
 CUDA_WORKERS = 8
-UNIMPORTANT = {"resume", "more_epochs"}  # parameters that change nothing in what is computed
+UNIMPORTANT = {"resume", "more_epochs", "rendezvous"}  # parameters that change nothing in what is computed
 
 
 def resolve_plan(
@@ -45,7 +45,7 @@ def resolve_plan(
         initial_weights: hash of the network's initial weights.
 
     Returns:
-        JSON: ``accelerator, devices, precision, compile, threads, workers, batch_size, accumulate, patch_size,
+        JSON: ``accelerator, devices, hosts, precision, compile, threads, workers, batch_size, accumulate, patch_size,
         cycles`` (epochs of each cycle of the schedule; one, unless epochs were added), ``epochs`` (their sum),
         ``steps_per_epoch`` (batches), ``seed, foreground_share, foreground_classes`` (ids), ``class_weights, samples``
         (ids by split), ``parameters`` (as given), ``versions``, ``inputs`` (hashes), ``request`` (hash of everything
@@ -67,11 +67,12 @@ def resolve_plan(
     plan: dict[str, Any] = {
         "accelerator": accelerator,
         "devices": devices,
+        "hosts": training.hosts,
         "precision": resolve_precision(training.precision, accelerator),
         "compile": training.compile is True,
         "threads": max(1, available_cores() // devices) if training.threads == "auto" else training.threads,
         "workers": _workers(accelerator) if training.workers == "auto" else training.workers,
-        "batch_size": values["batch_size"],
+        "batch_size": _check_batch(values["batch_size"], devices * training.hosts),
         "accumulate": training.accumulate,
         "patch_size": _check_patch(values["patch_size"], network["multiple"]),
         "cycles": [values["epochs"]],
@@ -235,6 +236,15 @@ def labelled_split(samples: pd.DataFrame) -> dict[str, list[str]]:
     """
     labelled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
     return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
+
+
+def _check_batch(batch_size: int, processes: int) -> int:
+    if batch_size % processes:
+        raise ConfigurationError(
+            f"training.batch_size: {batch_size} patches cannot be shared out among {processes} processes equally; take "
+            f"a multiple of {processes}"
+        )
+    return batch_size
 
 
 def _check_patch(patch_size: int, multiple: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.learning import distributed
 from unet_segmentation.learning.batches import (
     Batch,
     Samples,
@@ -59,6 +60,7 @@ def fit(
     report_epoch: ReportEpoch | None = None,
     *,
     resume: bool = False,
+    rendezvous: str | None = None,
 ) -> TrainingResult:
     """Train a network as planned.
 
@@ -75,6 +77,7 @@ def fit(
             resume also those before.
         resume: go on from the last checkpoint in the working folder, where there is one. Otherwise the folder is
             emptied first.
+        rendezvous: ``address:port`` of this host, where others join the training.
 
     Raises:
         ProjectError: the loss became NaN or infinite; the last checkpoint is damaged; another process works at this
@@ -86,35 +89,51 @@ def fit(
     """
     work = Work(folder, plan["fingerprint"])
     with work.alone():
-        epochs = EpochKeeper(plan, specification, work, report_epoch)
-        checkpoint = work.checkpoint() if resume else None
-        if checkpoint is None:
+        if not resume or not work.plan_path.is_file():
             work.begin(plan)
+        if distributed.processes(plan) > 1:
+            distributed.launch(plan, network, specification, samples, recipe, work, report_epoch, rendezvous)
+            history = _take_result(work, network)
         else:
-            epochs.take_up(checkpoint["callbacks"][epochs.state_key])
-            logger.info("going on after epoch %d of %d", len(epochs.rows), plan["epochs"])
-        if not epochs.ended:
-            task = SegmentationTask(network, plan, specification["classes"])
-            loaders = _loaders(plan, specification, samples, recipe)
-            if checkpoint is not None:
-                _go_on(loaders[0], checkpoint, plan)
-            _train(plan, task, loaders, epochs, work.last if checkpoint else None)
+            history = train_here(plan, network, specification, samples, recipe, work, report_epoch)
         keep_newest(folder)
-    return TrainingResult(work.best, work.last, epochs.history)
+    return TrainingResult(work.best, work.last, history)
 
 
-def _train(
+def train_here(
     plan: dict[str, Any],
-    task: SegmentationTask,
-    loaders: Loaders,
-    epochs: EpochKeeper,
-    checkpoint: Path | None,
+    network: nn.Module,
+    specification: dict[str, Any],
+    samples: Samples,
+    recipe: dict[str, Any],
+    work: Work,
+    report_epoch: ReportEpoch | None,
+) -> pd.DataFrame:
+    """Train in this process, from the last checkpoint if there is one; give the history."""
+    epochs = EpochKeeper(plan, specification, work, report_epoch)
+    checkpoint = work.checkpoint()
+    if checkpoint is not None:
+        epochs.take_up(checkpoint["callbacks"][epochs.state_key])
+        logger.info("going on after epoch %d of %d", len(epochs.rows), plan["epochs"])
+    if not epochs.ended:
+        task = SegmentationTask(network, plan, specification["classes"])
+        loaders = _loaders(plan, specification, samples, recipe)
+        if checkpoint is not None:
+            _go_on(loaders[0], checkpoint, plan)
+        _run_lightning(plan, task, loaders, epochs, work.last if checkpoint else None)
+    return epochs.history
+
+
+def _run_lightning(
+    plan: dict[str, Any], task: SegmentationTask, loaders: Loaders, epochs: EpochKeeper, checkpoint: Path | None
 ) -> None:
     with surroundings(plan):
         try:
             trainer = L.Trainer(
                 accelerator=plan["accelerator"],
-                devices=1,
+                devices=plan["devices"],
+                num_nodes=plan["hosts"],
+                strategy=_strategy(plan, task),
                 precision=PRECISIONS[plan["precision"]],
                 max_epochs=plan["epochs"],
                 accumulate_grad_batches=plan["accumulate"],
@@ -133,6 +152,31 @@ def _train(
             epochs.close()
 
 
+def _strategy(plan: dict[str, Any], task: SegmentationTask) -> Any:  # noqa: ANN401 - a name or a strategy
+    if distributed.processes(plan) == 1:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+    from torch.nn.parallel import DistributedDataParallel
+
+    # sums belong to their process: the others must not be given those of the first
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, list(task.SUMS))
+    return DDPStrategy(
+        process_group_backend="nccl" if plan["accelerator"] == "cuda" else "gloo",
+        find_unused_parameters=plan["parameters"]["freeze_encoder_epochs"] > 0,
+    )
+
+
+def _take_result(work: Work, network: nn.Module) -> pd.DataFrame:
+    """Give the network the weights that other processes trained, and the history."""
+    checkpoint = work.checkpoint()
+    if checkpoint is None:
+        raise ProjectError(f"The training left nothing in {work.folder}")
+    prefix = "network."
+    weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items()}
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    return pd.DataFrame(checkpoint["callbacks"]["epochs"]["rows"])
+
+
 def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str, Any]) -> None:
     """Let the loader leave out the batches of the epoch that the checkpoint fell into."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
@@ -142,10 +186,11 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
 
 def _loaders(plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]) -> Loaders:
     patches = TrainingPatches(samples, plan["samples"]["train"], recipe, plan["patch_size"], plan["seed"])
-    pixels = 2 * plan["batch_size"] * plan["patch_size"] ** 2  # no gradients: there is room for more
-    tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels)
+    share = distributed.share()
+    pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
+    tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels, share)
     workers, pin_memory = plan["workers"], plan["accelerator"] == "cuda"
-    train = training_loader(patches, plan["batch_size"], plan["steps_per_epoch"], workers, pin_memory)
+    train = training_loader(patches, plan["batch_size"], plan["steps_per_epoch"], workers, pin_memory, share)
     return train, validation_loader(tiles, min(workers, 2), pin_memory)
 
 

@@ -164,7 +164,9 @@ class TrainingParameters(StrictModel):
         deep_supervision: losses at the coarser stages of the decoder too (weights 1, 1/2, 1/4, ...).
         precision: `auto` takes bf16 where the hardware has it, else float32.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
-        devices: how many devices train together; `auto`: all GPUs, one CPU.
+        devices: how many devices of this host train together; `auto`: all GPUs, one CPU.
+        hosts: how many hosts train together, with a store that all share; the others join with the command shown.
+        rendezvous: `address:port` of this host, that the others can reach; for several hosts.
         compile: torch.compile; `auto`: where it pays within this training.
         workers: processes that load batches; `auto` takes none on a CPU.
         threads: torch's threads; `auto` takes the cores.
@@ -190,6 +192,8 @@ class TrainingParameters(StrictModel):
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: Count | Auto = 1
+    hosts: int = Field(default=1, ge=1)
+    rendezvous: str | None = None
     compile: bool | Auto = "auto"
     workers: Annotated[int, Field(ge=0)] | Auto = "auto"
     threads: Count | Auto = "auto"
@@ -209,4 +213,6 @@ class TrainingParameters(StrictModel):
     def _sensible_patch(self) -> Self:
         if isinstance(self.patch_size, int) and (self.patch_size < 32 or self.patch_size % 32):
             raise ValueError("patch_size must be a multiple of 32, at least 32 (encoders halve it five times)")
+        if self.hosts > 1 and self.rendezvous is None:
+            raise ValueError("rendezvous must be this host's address:port, for the other hosts to join")
         return self

@@ -75,6 +75,7 @@ def train(
     packed: PackedSamples,
     recipe: dict[str, Any],
     plan: dict[str, Any],
+    training: TrainingParameters,
     folder: Path,
 ) -> tuple[Path, Path, pd.DataFrame]:
     """Train as planned, from the last checkpoint if there is one, and report every epoch to the run.
@@ -100,7 +101,8 @@ def train(
         recipe,
         folder,
         report_epoch=lambda epoch, values, when: run.log_metrics(values, step=epoch, time=when),
-        resume=not Work(folder, plan["fingerprint"]).delivered.is_file(),
+        resume=training.resume and not Work(folder, plan["fingerprint"]).delivered.is_file(),
+        rendezvous=training.rendezvous,
     )
     return result.best, result.last, result.history
 

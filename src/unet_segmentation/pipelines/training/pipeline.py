@@ -39,6 +39,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "packed_samples",
                     "augmentation_recipe",
                     "training_plan",
+                    "params:training",
                     "training_folder",
                 ],
                 ["best_model", "last_checkpoint", "training_history"],

@@ -1,0 +1,101 @@
+"""Two processes on the CPU train together, over gloo."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from tests.learning.conftest import CLASSES, PROFILE
+from tests.learning.test_trainer import TIMES, digest
+from unet_segmentation.errors import ConfigurationError, ProjectError
+from unet_segmentation.learning import network as networks
+from unet_segmentation.learning.plan import resolve_plan
+from unet_segmentation.learning.planning import default_values
+from unet_segmentation.learning.trainer import fit
+from unet_segmentation.parameters import NetworkParameters, TrainingParameters
+
+BASE = {
+    "epochs": 2,
+    "minimum_steps": 3,
+    "batch_size": 4,
+    "patch_size": 32,
+    "threads": 1,
+    "accelerator": "cpu",
+    "precision": "32",
+}
+
+
+@pytest.fixture
+def train(packed, recipe, tmp_path):
+    def train(name, report=None, normalization="none", **parameters):
+        chosen = TrainingParameters.model_validate(BASE | parameters)
+        small = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, normalization=normalization)
+        specification = networks.describe_network(small, CLASSES, PROFILE)
+        split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
+        values = default_values(chosen, PROFILE)
+        plan = resolve_plan(chosen, values, specification, packed, split, recipe, PROFILE)
+        torch.manual_seed(0)
+        network = networks.build_network(specification)
+        told = []
+        report = report or (lambda *arguments: told.append(arguments))
+        result = fit(plan, network, specification, packed, recipe, tmp_path / name, report)
+        return result.history, network, told
+
+    return train
+
+
+def test_two_processes_give_the_losses_of_one(train):
+    one, network, _ = train("one")
+    two, same, told = train("two", devices=2)
+    for column in ("train/loss", "validation/loss"):
+        np.testing.assert_allclose(two[column], one[column], rtol=0, atol=1e-5)
+    for column in ("validation/dice/mean", "validation/accuracy/pixel"):
+        np.testing.assert_allclose(two[column], one[column], atol=1e-3)
+    for mine, theirs in zip(network.state_dict().values(), same.state_dict().values(), strict=True):
+        np.testing.assert_allclose(theirs, mine, atol=1e-4)
+    assert [epoch for epoch, *_ in told] == [1, 2]
+
+
+def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train):
+    undisturbed, network, _ = train("whole", devices=2, epochs=3)
+    told = []
+
+    def kill_a_worker(epoch, values, when):
+        told.append(epoch)
+        if epoch == 2:
+            workers = [child for child in psutil.Process().children(recursive=True) if "worker" in child.cmdline()[-2]]
+            workers[-1].kill()
+
+    disturbed, same, _ = train("killed", kill_a_worker, devices=2, epochs=3, checkpoint={"steps": 1})
+    assert told == [1, 2, 3]
+    pd.testing.assert_frame_equal(undisturbed.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
+    assert digest(network) == digest(same)
+
+
+def test_an_error_in_a_process_is_the_project_s_own(train):
+    with pytest.raises(ProjectError, match="The training loss became"):
+        train("nan", devices=2, optimizer={"learning_rate": 1e30}, gradient_clip=0.0, minimum_steps=8)
+
+
+def test_ctrl_c_ends_all_processes(train):
+    def interrupt(epoch, *_):
+        if epoch == 1:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        train("interrupted", interrupt, devices=2, epochs=500)
+    until = time.monotonic() + 10
+    while [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_a_batch_that_cannot_be_shared_out(train):
+    with pytest.raises(ConfigurationError, match=r"training\.batch_size: 3 patches.*a multiple of 2"):
+        train("odd", devices=2, batch_size=3)
