@@ -37,8 +37,7 @@ class SegmentationTask(L.LightningModule):
         self.plan = plan
         self.classes = classes
         self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
-        loss = self.training_parameters.loss
-        self.loss = SegmentationLoss(loss.cross_entropy, loss.dice, plan["class_weights"])
+        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"])
         decay = self.training_parameters.ema_decay
         self.average = None if decay is None else MovingAverage(network, decay)
         self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
