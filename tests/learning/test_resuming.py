@@ -12,8 +12,10 @@ from filelock import FileLock
 
 from tests.learning.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.learning import network as networks
 from unet_segmentation.learning.keeping import EpochKeeper
 from unet_segmentation.learning.network import load_model
+from unet_segmentation.learning.paper_unet import PaperUnet
 
 EVERYTHING = {
     "epochs": 4,
@@ -57,6 +59,25 @@ def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, 
         same(whole, again)
     pd.testing.assert_frame_equal(whole.result.history.drop(columns=TIMES), again.result.history.drop(columns=TIMES))
     assert [epoch for epoch, _ in again.reports] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("saves", [1, 2, 4, 5, 7, 8, 10])
+def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypatch, tmp_path, saves):
+    """The encoder is frozen for two epochs of three checkpoints each; the heads and four groups go on too."""
+    monkeypatch.setattr(networks, "_build", lambda *_: EncodedUnet(3, 2, width=2, depth=3))
+    parameters = EVERYTHING | {"freeze_encoder_epochs": 2, "deep_supervision": True}
+    parameters |= {"optimizer": {"encoder_factor": 0.5}, "schedule": {"name": "one_cycle"}}
+    whole = training(tmp_path / "whole", **parameters)
+    stopped(training, tmp_path / "parts", saves, parameters)
+    again = training(tmp_path / "parts", resume=True, **parameters)
+    same(whole, again)
+    states = [torch.load(run.result.last, weights_only=True)["state_dict"] for run in (whole, again)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name.startswith("supervision."))
+
+
+class EncodedUnet(PaperUnet):
+    encoder = property(lambda self: self.down)
 
 
 def test_stopped_again_and_again(training, tmp_path):

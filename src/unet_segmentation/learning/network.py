@@ -126,13 +126,16 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
         shares: of the training pixels by class. One below `LEAST_SHARE` counts as that: a class that training lacks
             must not get a bias of minus infinity.
     """
-    layers = [
-        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)
-    ]
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    if biases:
+    last = last_layer(network, len(shares))
+    if last is not None and last.bias is not None:
         with torch.no_grad():
-            biases[-1].copy_(torch.tensor(shares).clamp(min=LEAST_SHARE).log())
+            last.bias.copy_(torch.tensor(shares).clamp(min=LEAST_SHARE).log())
+
+
+def last_layer(network: nn.Module, classes: int) -> nn.Conv2d | None:
+    """Find the last convolution that has a bias and one output per class."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == classes]
+    return next((layer for layer in reversed(layers) if layer.bias is not None), None)
 
 
 def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
