@@ -107,3 +107,29 @@ def training(monkeypatch, packed, recipe, tmp_path):
         return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
 
     return train
+
+
+BASE = {
+    "epochs": 2,
+    "minimum_steps": 3,
+    "batch_size": 4,
+    "patch_size": 32,
+    "threads": 1,
+    "accelerator": "cpu",
+    "precision": "32",
+}
+
+
+@pytest.fixture
+def make_plan(packed, recipe):
+    """Call it with training parameters; it gives the plan and the specification of a network without statistics."""
+
+    def make_plan(**parameters):
+        chosen = TrainingParameters.model_validate(BASE | parameters)
+        small = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, normalization="none")
+        specification = networks.describe_network(small, CLASSES, PROFILE)
+        split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
+        values = default_values(chosen, PROFILE)
+        return resolve_plan(chosen, values, specification, packed, split, recipe, PROFILE), specification
+
+    return make_plan

@@ -45,7 +45,7 @@ class SegmentationTask(L.LightningModule):
         self.plan = plan
         self.classes = classes
         self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
-        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"])
+        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"], sum_over_processes)
         decay = self.training_parameters.ema_decay
         self.average = None if decay is None else MovingAverage(network, decay)
         check_parts(network, self.training_parameters)
