@@ -80,8 +80,10 @@ def test_batches_are_the_same_with_any_number_of_workers_and_differ_between_epoc
     assert len(patches) == 40  # 12 samples, 40 patches: no view comes twice
 
 
-def test_a_batch_lies_channels_last(packed, recipe):
-    images, masks = epochs(packed, recipe, 0)[0]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_lies_channels_last(packed, recipe, workers):
+    loader = training_loader(TrainingPatches(packed, packed.sample_ids, recipe, 32, seed=5), 4, 1, workers)
+    images, masks = next(iter(loader))
     assert images.shape == (4, 3, 32, 32)
     assert images.dtype == masks.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
