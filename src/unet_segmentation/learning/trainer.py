@@ -185,7 +185,15 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
 
 
 def _loaders(plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]) -> Loaders:
-    patches = TrainingPatches(samples, plan["samples"]["train"], recipe, plan["patch_size"], plan["seed"])
+    patches = TrainingPatches(
+        samples,
+        plan["samples"]["train"],
+        recipe,
+        plan["patch_size"],
+        plan["seed"],
+        plan["foreground_share"],
+        plan["foreground_classes"],
+    )
     share = distributed.share()
     pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
     tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels, share)
