@@ -93,7 +93,7 @@ def training(monkeypatch, packed, recipe, tmp_path):
         folder: Path = tmp_path / "models", report=None, resume=False, plan=None, **parameters
     ) -> SimpleNamespace:
         settings = {"epochs": 2, "minimum_steps": 3, "batch_size": 4, "threads": 1, "accelerator": "cpu"}
-        settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}}
+        settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}, "checkpoint": {"largest_share": 1}}
         chosen = TrainingParameters.model_validate(settings | parameters)
         plan = plan or resolve_plan(
             chosen, default_values(chosen, PROFILE), specification, packed, split, recipe, PROFILE
@@ -117,6 +117,7 @@ BASE = {
     "threads": 1,
     "accelerator": "cpu",
     "precision": "32",
+    "checkpoint": {"largest_share": 1},
 }
 
 

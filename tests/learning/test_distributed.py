@@ -53,7 +53,9 @@ def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(trai
             workers = [child for child in psutil.Process().children(recursive=True) if "worker" in child.cmdline()[-2]]
             workers[-1].kill()
 
-    disturbed, same, _ = train("killed", kill_a_worker, devices=2, epochs=3, checkpoint={"steps": 1})
+    disturbed, same, _ = train(
+        "killed", kill_a_worker, devices=2, epochs=3, checkpoint={"steps": 1, "largest_share": 1}
+    )
     assert told == [1, 2, 3]
     pd.testing.assert_frame_equal(undisturbed.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
     assert digest(network) == digest(same)

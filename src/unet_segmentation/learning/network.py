@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,17 @@ def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **
         specification: what :func:`describe_network` returned.
         **information: JSON values that travel with the model (epoch, scores, plan, ...).
     """
+    save_weights(path, network.state_dict(), specification, **information)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
+    """Write what :func:`save_model` writes, for weights that are at hand."""
     from safetensors.torch import save_file
 
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     header = {"specification": json.dumps(specification), "information": json.dumps(information)}
     with whole(path) as temporary:
-        save_file(weights, temporary, metadata=header)
+        save_file(tensors, temporary, metadata=header)
         temporary.chmod(0o644)  # safetensors makes it private
 
 
