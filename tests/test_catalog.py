@@ -14,7 +14,7 @@ LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model outp
 # What cannot be shown: an archive, a checkpoint, weights.
 WITHOUT_PREVIEW = {
     "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
-    "initial_weights", "best_model", "last_checkpoint",
+    "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -24,6 +24,11 @@ NODES = {
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
+    ],
+}  # fmt: skip
+ON_DEMAND = {
+    "cross_validation": [
+        "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
 }  # fmt: skip
 
@@ -41,14 +46,15 @@ def registered() -> dict:
 
 
 def test_every_node_is_where_it_is_looked_for(registered):
-    for name, nodes in NODES.items():
+    for name, nodes in (NODES | ON_DEMAND).items():
         assert {node.name for node in registered[name].nodes} == {f"{name}.{node}" for node in nodes}
     every = {f"{name}.{node}" for name, nodes in NODES.items() for node in nodes}
     assert {node.name for node in registered["__default__"].nodes} == every
 
 
 def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
-    used = {name for name in registered["__default__"].datasets() if not name.startswith("params:")}
+    datasets = {name for pipeline in registered.values() for name in pipeline.datasets()}
+    used = {name for name in datasets if not name.startswith("params:")}
     assert used == set(catalog)
 
 
@@ -68,7 +74,8 @@ def test_layers_have_no_cycle(catalog, registered):
     layer = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in catalog.items()}
     edges = {
         (layer[source], layer[target])
-        for node in registered["__default__"].nodes
+        for pipeline in registered.values()
+        for node in pipeline.nodes
         for source in node.inputs if source in layer
         for target in node.outputs if layer[source] != layer[target]
     }  # fmt: skip

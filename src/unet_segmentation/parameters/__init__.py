@@ -4,6 +4,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 """
 
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.preparation import (
     BlockParameters,
@@ -35,6 +36,7 @@ __all__ = [
     "AugmentationParameters",
     "BlockParameters",
     "CheckpointParameters",
+    "CrossValidationParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
     "GeneratorParameters",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.preparation import (
     ImageParameters,
@@ -37,6 +38,7 @@ class Parameters(StrictModel):
     training: TrainingParameters = TrainingParameters()
     inference: InferenceParameters = InferenceParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
+    cross_validation: CrossValidationParameters = CrossValidationParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -1,0 +1,258 @@
+"""Nodes of the cross-validation: each fold is profiled, built, planned, trained and predicted like a problem."""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation import tracking
+from unet_segmentation.parameters import (
+    CrossValidationParameters,
+    ImageParameters,
+    InferenceParameters,
+    NetworkParameters,
+    SplitParameters,
+    TrainingParameters,
+)
+from unet_segmentation.pipelines.preparation.nodes import profile as profile_split
+from unet_segmentation.pipelines.training.nodes import build_network
+from unet_segmentation.samples.packing import PackedSamples
+
+logger = logging.getLogger(__name__)
+
+
+def assign_folds(
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    cross_validation: CrossValidationParameters,
+    split: SplitParameters,
+) -> pd.DataFrame:
+    """Cut the labelled samples of the chosen splits into folds; beside each, the others into training and validation.
+
+    Returns:
+        Columns fold (from 1), sample_id, split; `test` is what the fold holds out.
+    """
+    from unet_segmentation.samples import folding
+
+    return folding.assign_folds(samples, inspected, cross_validation, split)
+
+
+def train_folds(
+    folds: pd.DataFrame,
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    packed: PackedSamples,
+    recipe: dict[str, Any],
+    plan: dict[str, Any],
+    network: NetworkParameters,
+    training: TrainingParameters,
+    images: ImageParameters,
+    classes: list[str],
+    folder: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train once for each fold, going on where an earlier run was stopped.
+
+    Pixel statistics and class shares are those of the fold's own training samples: what is held out has no part in
+    its network.
+
+    Args:
+        folds: which sample is on which side of which fold.
+        samples: the samples; their split does not matter here.
+        inspected: what inspection measured of them.
+        packed: images and masks.
+        recipe: of the augmentation.
+        plan: the proposal for what the parameters leave open; the same for every fold.
+        network: the parameters.
+        training: the parameters.
+        images: how image values were taken.
+        classes: names of the classes.
+        folder: gets a folder of working folders for each fold.
+
+    Returns:
+        Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training), epoch (the best
+        one), score (its validation score): a row per fold. And the histories of all, a row per fold and epoch.
+    """
+    from unet_segmentation.samples.folding import samples_of_fold
+    from unet_segmentation.samples.splitting import count_splits
+
+    rows: list[dict[str, Any]] = []
+    histories: list[pd.DataFrame] = []
+    count = int(folds["fold"].max())
+    for fold in range(1, count + 1):
+        table = samples_of_fold(samples, folds, fold)
+        sizes = dict(zip(("train", "validation", "held_out"), count_splits(table["split"]).values(), strict=True))
+        logger.info("fold %d/%d: %d train, %d validation, %d held out", fold, count, *sizes.values())
+        profile = profile_split(table, inspected, classes, images)
+        parts = *build_network(network, training, plan, classes, profile), table, profile
+        found, history = _train_fold(*parts, packed, recipe, plan["values"], training, folder / str(fold))
+        logger.info(
+            "fold %d/%d: best epoch %d, validation/%s %.4f", fold, count, found["epoch"], training.score, found["score"]
+        )
+        tracking.current().log_metrics({f"folds/validation/{training.score}": found["score"]}, step=fold)
+        rows.append({"fold": fold, **sizes, **found})
+        histories.append(history.assign(fold=fold))
+    history = pd.concat(histories, ignore_index=True)
+    return pd.DataFrame(rows), history[["fold", *(name for name in history if name != "fold")]]
+
+
+def _train_fold(
+    specification: dict[str, Any],
+    weights: dict[str, Any],
+    samples: pd.DataFrame,
+    profile: dict[str, Any],
+    packed: PackedSamples,
+    recipe: dict[str, Any],
+    proposal: dict[str, Any],
+    training: TrainingParameters,
+    folder: Path,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Settle the plan of a fold, or take up that of its unfinished training; train; say what the best epoch is."""
+    from safetensors.torch import save
+
+    from unet_segmentation.learning import network as networks
+    from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
+    from unet_segmentation.learning.preflight import plan_to_go_on_with
+    from unet_segmentation.learning.trainer import fit, load_weights
+
+    split = {name: ids for name, ids in labelled_split(samples).items() if name != "test"}
+    digest = hashlib.sha256(save(weights)).hexdigest()
+    request = request_of(training, proposal, specification, split, recipe, profile, digest)
+    plan = plan_to_go_on_with(folder, request, None) if training.resume else None
+    resume = plan is not None
+    if plan is None:
+        plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
+    network = networks.build_network(specification)
+    load_weights(network, weights)
+    result = fit(plan, network, specification, packed, recipe, folder, resume=resume, rendezvous=training.rendezvous)
+    best = _information(result.best)
+    score = best["scores"].get(f"validation/{training.score}", math.nan)
+    return {"fingerprint": plan["fingerprint"], "epoch": best["epoch"], "score": score}, result.history
+
+
+def predict_folds(
+    trainings: pd.DataFrame,
+    folds: pd.DataFrame,
+    packed: PackedSamples,
+    inference: InferenceParameters,
+    folder: Path,
+    predicting: Path,
+) -> tuple[Callable[[Path], None], pd.DataFrame]:
+    """Predict every sample by the network of the fold that held it out.
+
+    Args:
+        trainings: columns fold, fingerprint.
+        folds: which sample is held out of which fold.
+        packed: images and masks.
+        inference: the predictor's parameters.
+        folder: where the folds' trainings are.
+        predicting: to work in.
+
+    Returns:
+        A writer of the predictions, and the article's sums of every image, with its fold.
+    """
+    from unet_segmentation.learning.evaluating import predict_samples
+    from unet_segmentation.learning.predictor import Predictor
+    from unet_segmentation.learning.work import Work
+    from unet_segmentation.samples.folding import held_out
+
+    for leftover in predicting.glob("*.png"):  # of a pass that was interrupted
+        leftover.unlink()
+    sums = []
+    for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
+        predictor = Predictor.from_file(Work(folder / str(fold), fingerprint).best, inference)
+        found = predict_samples(predictor, packed, held_out(folds, fold), predicting)
+        sums.append(found.assign(fold=fold))
+
+    def write(target: Path) -> None:
+        for file in predicting.glob("*.png"):
+            shutil.move(file, target / file.name)
+
+    return write, pd.concat(sums, ignore_index=True)
+
+
+def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, classes: list[str]) -> pd.DataFrame:
+    """Count the pixels of every image by true and predicted class, as the evaluation does.
+
+    Args:
+        predictions: folder of the predicted masks.
+        folds: which sample is held out of which fold.
+        packed: the true masks.
+        classes: names of the classes.
+
+    Returns:
+        Columns fold, sample_id, truth, prediction, count.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
+    from unet_segmentation.scoring.prediction_files import read_prediction
+
+    out_of = folds.loc[folds["split"] == "test"].set_index("sample_id")["fold"]
+    table = confusion_table(
+        (sample_id, confusion_matrix(packed.mask(sample_id), read_prediction(predictions, sample_id), len(classes)))
+        for sample_id in out_of.index
+    )
+    table.insert(0, "fold", table["sample_id"].map(out_of))
+    return table
+
+
+def score_folds(confusion: pd.DataFrame, soft_counts: pd.DataFrame, classes: list[str]) -> dict[str, float | None]:
+    """Turn counts into scores: over all samples together, of each fold, and mean and deviation over the folds.
+
+    Returns:
+        Name to value, None where it is undefined.
+    """
+    from unet_segmentation.scoring.folds import out_of_fold_scores
+
+    found = out_of_fold_scores(confusion, soft_counts, classes)
+    sizes = soft_counts["fold"].value_counts().sort_index()
+    for fold, size in sizes.items():
+        scores = (found[f"fold/{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
+        logger.info("fold %d/%d: dice/mean %.4f, iou/mean %.4f on %d held out", fold, len(sizes), *scores, size)
+    logger.info(
+        "Out of fold: dice/mean %.4f, iou/mean %.4f; folds: dice/mean %.4f, deviation %.4f",
+        *(found[name] for name in ("dice/mean", "iou/mean", "folds/dice/mean/mean", "folds/dice/mean/std")),
+    )
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
+def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw the scores of every fold."""
+    from unet_segmentation.figures.folds import folds_chart
+
+    return folds_chart(metrics)
+
+
+def deliver_folds(
+    trainings: pd.DataFrame,
+    metrics: dict[str, float | None],
+    chart: Any,  # noqa: ANN401 - a Plotly figure
+    folder: Path,
+) -> None:
+    """Note that every training's result is known, so that the next run trains anew.
+
+    Args:
+        trainings: columns fold, fingerprint.
+        metrics: of all folds. That they are there is what matters.
+        chart: likewise.
+        folder: where the folds' trainings are.
+    """
+    from unet_segmentation.learning.work import Work
+
+    for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
+        Work(folder / str(fold), fingerprint).delivered.touch()
+
+
+def _information(model: Path) -> dict[str, Any]:
+    """Read from a model's header of which epoch it is, and its validation scores."""
+    from safetensors import safe_open
+
+    with safe_open(model, framework="np") as file:
+        return json.loads(file.metadata()["information"])
