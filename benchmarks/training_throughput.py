@@ -10,6 +10,10 @@ Three things take turns in one process, on the same machine state:
 The third ratio is the time of an epoch beside its steps (validation, checkpoints, logging), as a share of the steps'.
 
     python -m benchmarks.training_throughput --rounds 5 --encoder resnet18 --size 128
+
+Several encoders and sizes, separated by commas, take turns within each round; the last line is all medians as JSON.
+
+    python -m benchmarks.training_throughput --encoder resnet18,resnet34,vgg16_bn,efficientnet-b0 --size 128,256
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +48,7 @@ from unet_segmentation.parameters import (
     OptimizerParameters,
     TrainingParameters,
 )
-from unet_segmentation.samples.packing import pack
+from unet_segmentation.samples.packing import PackedSamples, pack
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 TRANSFORMS = [
@@ -54,12 +59,48 @@ TRANSFORMS = [
 VALIDATION = 32
 
 
+RATIOS = ("of_ceiling", "of_plain_loop", "beside_steps")
+
+
+@dataclass
+class Case:
+    """One encoder at one size, and its ratios of each round."""
+
+    encoder: str
+    size: int
+    specification: dict[str, Any]
+    plan: dict[str, Any]
+    packed: PackedSamples
+    recipe: dict[str, Any]
+    files: list[tuple[Path, Path]]
+    ratios: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Encoder and size."""
+        return f"{self.encoder}, {self.size} px"
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Of the ratios, over the rounds."""
+        columns = zip(*self.ratios, strict=True)
+        return {name: statistics.median(column) for name, column in zip(RATIOS, columns, strict=True)}
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
     options = arguments()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
-        measure(Path(name), options)
+        folder = Path(name)
+        cases = [case for size in options.size for case in make_cases(folder / str(size), size, options)]
+        torch.set_num_threads(cases[0].plan["threads"])
+        print_header(cases, options)
+        for number in range(options.rounds):
+            for case in cases:
+                label = case.name if len(cases) > 1 else ""
+                print(f"{number + 1:5}  {measure(case, folder / 'models', options)}  {label}".rstrip(), flush=True)
+    print_medians(cases)
 
 
 def arguments() -> argparse.Namespace:
@@ -67,45 +108,67 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="of an epoch")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--size", type=lambda text: [int(size) for size in text.split(",")], default=[128])
+    parser.add_argument("--encoder", type=lambda text: text.split(","), default=["resnet18"])
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--threads", default="auto")
     return parser.parse_args()
 
 
-def measure(folder: Path, options: argparse.Namespace) -> None:
-    data = make_samples(options.steps * options.batch + VALIDATION, options.size)
+def make_cases(folder: Path, size: int, options: argparse.Namespace) -> list[Case]:
+    """All encoders at one size, on the same samples."""
+    data = make_samples(options.steps * options.batch + VALIDATION, size)
     packed = pack(folder / "packed", data)
     files = write_files(folder / "files", data)
     ids = packed.sample_ids
-    side = {"median": options.size}
+    side = {"median": size}
     profile = {"mean": [128.0] * 3, "std": [40.0] * 3, "data_sha256": "random", "height": side, "width": side}
     profile["class_shares"] = dict.fromkeys(CLASSES, 1 / 3)
-    specification = describe_network(NetworkParameters(encoder=options.encoder), CLASSES, profile)
     recipe = compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
     workers, threads = (value if value == "auto" else int(value) for value in (options.workers, options.threads))
     training = TrainingParameters(
-        epochs=2, batch_size=options.batch, patch_size=options.size, minimum_steps=1, workers=workers, threads=threads
+        epochs=2, batch_size=options.batch, patch_size=size, minimum_steps=1, workers=workers, threads=threads
     )
     split = {"train": ids[:-VALIDATION], "validation": ids[-VALIDATION:]}
-    plan = resolve_plan(training, default_values(training, profile), specification, packed, split, recipe, profile)
-    torch.set_num_threads(plan["threads"])
+    cases = []
+    for encoder in options.encoder:
+        specification = describe_network(NetworkParameters(encoder=encoder), CLASSES, profile)
+        plan = resolve_plan(training, default_values(training, profile), specification, packed, split, recipe, profile)
+        cases.append(Case(encoder, size, specification, plan, packed, recipe, files))
+    return cases
+
+
+def measure(case: Case, models: Path, options: argparse.Namespace) -> str:
+    """One round of a case, in which the three take turns; gives its row."""
+    ceiling = run_ceiling(case, options)
+    ours, beside = run_ours(case, models)
+    plain = run_plain(case, options)
+    case.ratios.append((ours / ceiling, ours / plain, beside))
+    return f"{ours:5.1f}  {ceiling:7.1f}  {plain:5.1f}              {beside:6.3f}"
+
+
+def print_header(cases: list[Case], options: argparse.Namespace) -> None:
+    plan, names = cases[0].plan, "; ".join(case.name for case in cases)
     print(
-        f"{options.encoder}, {options.size} px, batch {options.batch}, {plan['accelerator']} {plan['precision']}, "
-        f"{plan['threads']} threads, {plan['workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
+        f"{names}, batch {options.batch}, {plan['accelerator']} {plan['precision']}, {plan['threads']} threads, "
+        f"{plan['workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
     )
-    rounds = []
-    for number in range(options.rounds):
-        ceiling = run_ceiling(plan, specification, options)
-        ours, beside = run_ours(plan, specification, packed, recipe, folder / "models")
-        plain = run_plain(files, options)
-        rounds.append((ours / ceiling, ours / plain, beside))
-        print(f"{number + 1:5}  {ours:5.1f}  {ceiling:7.1f}  {plain:5.1f}              {beside:6.3f}", flush=True)
-    of_ceiling, of_plain, beside = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"\nmedians: {of_ceiling:.3f} of the ceiling, {of_plain:.2f} times the plain loop, {beside:.3f} beside steps")
-    result = {"of_ceiling": of_ceiling, "of_plain_loop": of_plain, "beside_steps": beside}
-    print(json.dumps({name: round(value, 4) for name, value in result.items()}))
+
+
+def print_medians(cases: list[Case]) -> None:
+    """The medians, then all of them in one line of JSON: by the cases' names, where there are several."""
+    found = {case.name: {name: round(value, 4) for name, value in case.medians.items()} for case in cases}
+    if len(cases) == 1:
+        ratios = found[cases[0].name]
+        ceiling, plain, beside = ratios.values()
+        print(f"\nmedians: {ceiling:.3f} of the ceiling, {plain:.2f} times the plain loop, {beside:.3f} beside steps")
+        print(json.dumps(ratios))
+        return
+    print(f"\n{'medians':26}  of ceiling  of plain loop  beside steps")
+    for name, ratios in found.items():
+        ceiling, plain, beside = ratios.values()
+        print(f"{name:26}  {ceiling:10.3f}  {plain:13.2f}  {beside:12.3f}")
+    print(json.dumps(found))
 
 
 def make_samples(count: int, size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +182,7 @@ def make_samples(count: int, size: int) -> dict[str, tuple[np.ndarray, np.ndarra
 
 
 def write_files(folder: Path, samples: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[tuple[Path, Path]]:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     files = []
     for name, (image, mask) in samples.items():
         pair = folder / f"{name}_image.png", folder / f"{name}_mask.png"
@@ -129,32 +192,32 @@ def write_files(folder: Path, samples: dict[str, tuple[np.ndarray, np.ndarray]])
     return files[:-VALIDATION]
 
 
-def run_ours(plan: dict[str, Any], specification: dict[str, Any], packed: Any, recipe: Any, folder: Path) -> tuple:
+def run_ours(case: Case, folder: Path) -> tuple[float, float]:
     """The second of two epochs: images/s of its steps, and the share of time beside them."""
     ends: list[float] = []
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     result = fit(
-        plan,
-        build_network(specification),
-        specification,
-        packed,
-        recipe,
+        case.plan,
+        build_network(case.specification),
+        case.specification,
+        case.packed,
+        case.recipe,
         folder,
         report_epoch=lambda *_: ends.append(time.perf_counter()),
     )
     speed = float(result.history["train/images_per_second"].iloc[-1])
-    steps = plan["steps_per_epoch"] * plan["batch_size"] / speed
+    steps = case.plan["steps_per_epoch"] * case.plan["batch_size"] / speed
     return speed, (ends[1] - ends[0] - steps) / steps
 
 
-def run_ceiling(plan: dict[str, Any], specification: dict[str, Any], options: argparse.Namespace) -> float:
+def run_ceiling(case: Case, options: argparse.Namespace) -> float:
+    plan, size = case.plan, case.size
     device = torch.device(plan["accelerator"])
     torch.manual_seed(0)
-    network = build_network(specification).to(device, memory_format=torch.channels_last).train()
+    network = build_network(case.specification).to(device, memory_format=torch.channels_last).train()
     loss = SegmentationLoss().to(device)
     optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16")
-    size = options.size
     images = torch.randint(0, 255, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
     images = images.to(memory_format=torch.channels_last)
     masks = torch.randint(0, 3, (options.batch, size, size), dtype=torch.uint8, device=device)
@@ -231,9 +294,11 @@ class Clock(L.Callback):
         self.seconds = time.perf_counter() - self.start
 
 
-def run_plain(files: list[tuple[Path, Path]], options: argparse.Namespace) -> float:
+def run_plain(case: Case, options: argparse.Namespace) -> float:
     L.seed_everything(0, verbose=False)
-    loader = torch.utils.data.DataLoader(PlainSamples(files, options.size), options.batch, shuffle=True, drop_last=True)
+    loader = torch.utils.data.DataLoader(
+        PlainSamples(case.files, case.size), options.batch, shuffle=True, drop_last=True
+    )
     clock = Clock()
     trainer = L.Trainer(
         max_epochs=2,
@@ -243,7 +308,7 @@ def run_plain(files: list[tuple[Path, Path]], options: argparse.Namespace) -> fl
         enable_model_summary=False,
         callbacks=[clock],
     )
-    trainer.fit(PlainModule(options.encoder), loader)
+    trainer.fit(PlainModule(case.encoder), loader)
     return options.steps * options.batch / clock.seconds
 
 

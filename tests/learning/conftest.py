@@ -93,7 +93,7 @@ def training(monkeypatch, packed, recipe, tmp_path):
         folder: Path = tmp_path / "models", report=None, resume=False, plan=None, **parameters
     ) -> SimpleNamespace:
         settings = {"epochs": 2, "minimum_steps": 3, "batch_size": 4, "threads": 1, "accelerator": "cpu"}
-        settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}}
+        settings |= {"precision": "32", "optimizer": {"learning_rate": 0.03}, "checkpoint": {"largest_share": 1}}
         chosen = TrainingParameters.model_validate(settings | parameters)
         plan = plan or resolve_plan(
             chosen, default_values(chosen, PROFILE), specification, packed, split, recipe, PROFILE
@@ -107,3 +107,30 @@ def training(monkeypatch, packed, recipe, tmp_path):
         return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
 
     return train
+
+
+BASE = {
+    "epochs": 2,
+    "minimum_steps": 3,
+    "batch_size": 4,
+    "patch_size": 32,
+    "threads": 1,
+    "accelerator": "cpu",
+    "precision": "32",
+    "checkpoint": {"largest_share": 1},
+}
+
+
+@pytest.fixture
+def make_plan(packed, recipe):
+    """Call it with training parameters; it gives the plan and the specification of a network without statistics."""
+
+    def make_plan(**parameters):
+        chosen = TrainingParameters.model_validate(BASE | parameters)
+        small = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, normalization="none")
+        specification = networks.describe_network(small, CLASSES, PROFILE)
+        split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
+        values = default_values(chosen, PROFILE)
+        return resolve_plan(chosen, values, specification, packed, split, recipe, PROFILE), specification
+
+    return make_plan

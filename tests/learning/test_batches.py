@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from tests.learning.conftest import PROFILE
+from tests.learning.conftest import CLASSES, PROFILE
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.batches import (
@@ -12,6 +13,7 @@ from unet_segmentation.learning.batches import (
     padded,
     training_loader,
 )
+from unet_segmentation.learning.foreground import Foreground
 from unet_segmentation.learning.planning import default_values
 from unet_segmentation.learning.preview import first_patches
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
@@ -57,8 +59,9 @@ def test_seeds_differ():
     assert list(KeyedSampler(50, 10, 5, seed=0)) != list(KeyedSampler(50, 10, 5, seed=1))
 
 
-def epochs(packed, recipe, workers):
-    loader = training_loader(TrainingPatches(packed, packed.sample_ids, recipe, 32, seed=5), 4, 5, workers)
+def epochs(packed, recipe, workers, share=0.0, classes=()):
+    patches = TrainingPatches(packed, packed.sample_ids, recipe, 32, 5, share, classes)
+    loader = training_loader(patches, 4, 5, workers)
     batches = []
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
@@ -66,8 +69,9 @@ def epochs(packed, recipe, workers):
     return batches
 
 
-def test_batches_are_the_same_with_any_number_of_workers_and_differ_between_epochs(packed, recipe):
-    alone, together = epochs(packed, recipe, 0), epochs(packed, recipe, 2)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_batches_are_the_same_with_any_number_of_workers_and_differ_between_epochs(packed, recipe, share):
+    alone, together = epochs(packed, recipe, 0, share, [1]), epochs(packed, recipe, 2, share, [1])
     assert len(alone) == len(together) == 10
     for (images, masks), (others, other_masks) in zip(alone, together, strict=True):
         assert torch.equal(images, others)
@@ -76,8 +80,10 @@ def test_batches_are_the_same_with_any_number_of_workers_and_differ_between_epoc
     assert len(patches) == 40  # 12 samples, 40 patches: no view comes twice
 
 
-def test_a_batch_lies_channels_last(packed, recipe):
-    images, masks = epochs(packed, recipe, 0)[0]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_lies_channels_last(packed, recipe, workers):
+    loader = training_loader(TrainingPatches(packed, packed.sample_ids, recipe, 32, seed=5), 4, 1, workers)
+    images, masks = next(iter(loader))
     assert images.shape == (4, 3, 32, 32)
     assert images.dtype == masks.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -95,6 +101,85 @@ def test_crops_come_from_everywhere_and_fit_their_masks(tmp_path):
         corners.add((int(crop[0, 0, 0]), int(crop[0, 0, 1])))
     assert {top for top, _ in corners} == set(range(9))
     assert {left for _, left in corners} == set(range(19))
+
+
+def coordinates(tmp_path, mask):
+    """An image whose pixels say their row and column, so that a patch says where it was cut."""
+    image = np.stack(np.indices(mask.shape), axis=2).astype(np.uint16)
+    return pack(tmp_path / "packed", {"x": (image, mask)})
+
+
+def test_without_foreground_patches_are_cut_anywhere_by_the_first_two_draws(tmp_path):
+    packed = coordinates(tmp_path, np.zeros((40, 57), np.uint8))
+    for share, classes in [(0.0, [0]), (1.0, [])]:
+        patches = TrainingPatches(packed, ["x"], NOTHING, 32, 7, share, classes)
+        for epoch in range(50):
+            crop, _ = patches[epoch, 0, 2]
+            generator = np.random.default_rng(np.random.SeedSequence((7, 1, epoch, 0, 2)))
+            assert crop[0, 0].tolist() == [generator.integers(40 - 32 + 1), generator.integers(57 - 32 + 1)]
+
+
+def test_foreground_patches_are_centred_on_every_pixel_of_the_class_as_far_as_the_border_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet_segmentation.learning.foreground.STRIP", 300)  # several rows each, the last one shorter
+    mask = np.zeros((71, 90), np.uint8)
+    pixels = [(0, 0), (1, 88), (20, 30), (35, 44), (35, 45), (50, 20), (70, 60), (70, 89)]
+    for row, column in pixels:
+        mask[row, column] = 3
+    patches = TrainingPatches(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, 1.0, [3])
+    corners = [tuple(patches[epoch, 0, 0][0][0, 0].tolist()) for epoch in range(1600)]
+    expected = [(min(max(row - 16, 0), 71 - 32), min(max(column - 16, 0), 90 - 32)) for row, column in pixels]
+    assert len(set(expected)) == len(pixels)
+    counts = np.array([corners.count(corner) for corner in expected])
+    assert counts.sum() == 1600
+    assert stats.chisquare(counts).pvalue > 1e-3
+    for epoch in range(100):
+        crop, cut = patches[epoch, 0, 0]
+        if 0 < crop[0, 0, 0] < 71 - 32 and 0 < crop[0, 0, 1] < 90 - 32:
+            assert cut[16, 16] == 3
+
+
+def test_classes_that_a_sample_has_are_drawn_equally_often_however_rare(tmp_path):
+    mask = np.zeros((200, 200), np.uint8)
+    mask[50:150, 50:150] = 1
+    mask[60, 60] = 2
+    mask[100:104, 100:104] = 4
+    mask[90, 90] = 255
+    patches = TrainingPatches(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, 1.0, [1, 2, 3, 4])
+    centres = [int(patches[epoch, 0, 0][1][16, 16]) for epoch in range(900)]
+    counts = np.bincount(centres, minlength=5)
+    assert counts[[0, 3]].tolist() == [0, 0]
+    assert stats.chisquare(counts[[1, 2, 4]]).pvalue > 1e-3
+
+
+def test_the_declared_share_is_reached_among_samples_that_have_a_class(tmp_path):
+    generator = np.random.default_rng(0)
+    data = {}
+    for number in range(30):
+        mask = np.zeros((128, 128), np.uint8)
+        if number % 10 == 0:
+            mask[tuple(generator.integers(20, 108, 2))] = 1
+        data[f"s{number:02d}"] = np.zeros((128, 128, 1), np.uint8), mask
+    packed = pack(tmp_path / "packed", data)
+    patches = TrainingPatches(packed, packed.sample_ids, NOTHING, 32, 3, 1 / 3, [1])
+    keys = list(KeyedSampler(30, 10, 900, seed=3))
+    centred = {True: [], False: []}
+    for key in keys:
+        centred[key[1] % 10 == 0].append(patches[key][1][16, 16] == 1)
+    assert len(centred[True]) == 900  # each sample comes equally often, whatever it holds
+    by_chance = 1 / (128 - 32 + 1) ** 2
+    expected = 1 / 3 + 2 / 3 * by_chance
+    assert stats.binomtest(sum(centred[True]), 900, expected).pvalue > 1e-3
+    assert not any(centred[False])
+
+
+def test_where_a_class_lies_is_found_again_whatever_was_asked_before(packed):
+    used = Foreground(packed, [1])
+    for sample_id in packed.sample_ids:
+        used.draw(sample_id, np.random.default_rng(0))
+    for number, sample_id in enumerate(packed.sample_ids):
+        fresh = Foreground(packed, [1]).draw(sample_id, np.random.default_rng(number))
+        assert used.draw(sample_id, np.random.default_rng(number)) == fresh
+        assert packed.mask(sample_id)[fresh] == 1
 
 
 def test_small_images_are_reflected_and_the_rest_ignored():
@@ -138,8 +223,9 @@ def test_validation_covers_every_pixel_once(tmp_path, monkeypatch):
 def test_the_preview_shows_exactly_the_first_batches_of_the_first_epoch(packed, recipe):
     training = TrainingParameters(seed=5, batch_size=4, patch_size=32, minimum_steps=5)
     proposal = default_values(training, PROFILE)
-    shown = first_patches(packed, packed.sample_ids, recipe, training, proposal, count=6)
-    batches = epochs(packed, recipe, 2)
+    proposal |= {"foreground_share": 0.5, "foreground_classes": ["disc"]}
+    shown = first_patches(packed, packed.sample_ids, recipe, training, proposal, CLASSES, count=6)
+    batches = epochs(packed, recipe, 2, 0.5, [1])
     images = torch.cat([images for images, _ in batches[:2]]).permute(0, 2, 3, 1).numpy()
     masks = torch.cat([masks for _, masks in batches[:2]]).numpy()
     assert len(shown) == 6

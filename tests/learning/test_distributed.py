@@ -11,35 +11,16 @@ import psutil
 import pytest
 import torch
 
-from tests.learning.conftest import CLASSES, PROFILE
 from tests.learning.test_trainer import TIMES, digest
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.learning import network as networks
-from unet_segmentation.learning.plan import resolve_plan
-from unet_segmentation.learning.planning import default_values
 from unet_segmentation.learning.trainer import fit
-from unet_segmentation.parameters import NetworkParameters, TrainingParameters
-
-BASE = {
-    "epochs": 2,
-    "minimum_steps": 3,
-    "batch_size": 4,
-    "patch_size": 32,
-    "threads": 1,
-    "accelerator": "cpu",
-    "precision": "32",
-}
 
 
 @pytest.fixture
-def train(packed, recipe, tmp_path):
-    def train(name, report=None, normalization="none", **parameters):
-        chosen = TrainingParameters.model_validate(BASE | parameters)
-        small = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, normalization=normalization)
-        specification = networks.describe_network(small, CLASSES, PROFILE)
-        split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
-        values = default_values(chosen, PROFILE)
-        plan = resolve_plan(chosen, values, specification, packed, split, recipe, PROFILE)
+def train(make_plan, packed, recipe, tmp_path):
+    def train(name, report=None, **parameters):
+        plan, specification = make_plan(**parameters)
         torch.manual_seed(0)
         network = networks.build_network(specification)
         told = []
@@ -72,7 +53,9 @@ def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(trai
             workers = [child for child in psutil.Process().children(recursive=True) if "worker" in child.cmdline()[-2]]
             workers[-1].kill()
 
-    disturbed, same, _ = train("killed", kill_a_worker, devices=2, epochs=3, checkpoint={"steps": 1})
+    disturbed, same, _ = train(
+        "killed", kill_a_worker, devices=2, epochs=3, checkpoint={"steps": 1, "largest_share": 1}
+    )
     assert told == [1, 2, 3]
     pd.testing.assert_frame_equal(undisturbed.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
     assert digest(network) == digest(same)

@@ -15,7 +15,7 @@ from unet_segmentation.learning.paper_unet import PaperUnet
 from unet_segmentation.parameters import NetworkParameters
 
 CLASSES = ["a", "b", "c"]
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]}
+PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
 
 
 def described(**parameters):
@@ -137,6 +137,35 @@ def test_pretrained_weights_without_a_network_say_what_to_do(monkeypatch, tmp_pa
     specification = described(encoder_weights="imagenet")
     with pytest.raises(ConfigurationError, match=r"(?s)network.encoder_weights: .*HF_ENDPOINT.*HF_HOME.*null"):
         build_network(specification, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "imagenet"),
+    [
+        ({}, False),
+        ({"encoder_weights": "imagenet"}, True),
+        ({"encoder_weights": "weights.pth"}, False),
+        ({"encoder_weights": "imagenet", "pixel_statistics": "data"}, False),
+        ({"pixel_statistics": "imagenet"}, True),
+    ],
+)
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_pixels_are_normalised_as_the_encoders_weights_want_it(parameters, imagenet, largest):
+    """torchvision's presets say what ImageNet's are."""
+    from torchvision.transforms._presets import ImageClassification
+
+    specification = describe_network(NetworkParameters(**parameters), CLASSES, PROFILE | {"maximum_value": largest})
+    preset = ImageClassification(crop_size=224)
+    scaled = {name: [value * largest for value in getattr(preset, name)] for name in ("mean", "std")}
+    for name in ("mean", "std"):
+        assert specification[name] == pytest.approx(scaled[name] if imagenet else PROFILE[name])
+
+
+def test_imagenets_statistics_need_three_channels():
+    profile = {"mean": [1.0], "std": [1.0], "maximum_value": 255}
+    with pytest.raises(ConfigurationError, match=r"network\.pixel_statistics: imagenet has 3 channels.* have 1"):
+        describe_network(NetworkParameters(pixel_statistics="imagenet"), CLASSES, profile)
+    assert describe_network(NetworkParameters(encoder_weights="imagenet"), CLASSES, profile)["mean"] == [1.0]
 
 
 def test_unknown_pretrained_weights_are_refused():

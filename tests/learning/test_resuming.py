@@ -12,21 +12,23 @@ from filelock import FileLock
 
 from tests.learning.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.learning import network as networks
 from unet_segmentation.learning.keeping import EpochKeeper
 from unet_segmentation.learning.network import load_model
+from unet_segmentation.learning.paper_unet import PaperUnet
 
 EVERYTHING = {
     "epochs": 4,
     "ema_decay": 0.9,
     "accumulate": 2,
     "minimum_steps": 6,
-    "checkpoint": {"steps": 2, "keep": 2},
+    "checkpoint": {"steps": 2, "keep": 2, "largest_share": 1},
 }
 
 
 def stopped(training, folder, saves, parameters):
     """Train until so many checkpoints were written, then stop, as a kill would: between two lines of code."""
-    save = EpochKeeper._save_checkpoint
+    save = EpochKeeper._keep
     left = [saves]
 
     def save_then_stop(self, trainer):
@@ -36,7 +38,7 @@ def stopped(training, folder, saves, parameters):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochKeeper, "_save_checkpoint", save_then_stop)
+        patch.setattr(EpochKeeper, "_keep", save_then_stop)
         with pytest.raises(KeyboardInterrupt):
             training(folder, **parameters)
 
@@ -59,6 +61,25 @@ def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, 
     assert [epoch for epoch, _ in again.reports] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("saves", [1, 2, 4, 5, 7, 8, 10])
+def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypatch, tmp_path, saves):
+    """The encoder is frozen for two epochs of three checkpoints each; the heads and four groups go on too."""
+    monkeypatch.setattr(networks, "_build", lambda *_: EncodedUnet(3, 2, width=2, depth=3))
+    parameters = EVERYTHING | {"freeze_encoder_epochs": 2, "deep_supervision": True}
+    parameters |= {"optimizer": {"encoder_factor": 0.5}, "schedule": {"name": "one_cycle"}}
+    whole = training(tmp_path / "whole", **parameters)
+    stopped(training, tmp_path / "parts", saves, parameters)
+    again = training(tmp_path / "parts", resume=True, **parameters)
+    same(whole, again)
+    states = [torch.load(run.result.last, weights_only=True)["state_dict"] for run in (whole, again)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name.startswith("supervision."))
+
+
+class EncodedUnet(PaperUnet):
+    encoder = property(lambda self: self.down)
+
+
 def test_stopped_again_and_again(training, tmp_path):
     whole = training(tmp_path / "whole", **EVERYTHING)
     stopped(training, tmp_path / "parts", 1, EVERYTHING)
@@ -72,16 +93,34 @@ def test_what_was_told_is_told_again_with_its_time(training, tmp_path):
     report = lambda epoch, values, when: told.append((epoch, values["train/loss"], when))  # noqa: E731
     stopped(training, tmp_path, 2, {"epochs": 4, "report": report})
     training(tmp_path, epochs=4, report=report, resume=True)
-    assert [epoch for epoch, *_ in told] == [1, 1, 2, 3, 4]
-    assert told[0] == told[1]
-    assert told[2][2] > told[1][2]
+    assert [epoch for epoch, *_ in told] == [1, 2, 1, 2, 3, 4]
+    assert told[:2] == told[2:4]
+    assert told[4][2] > told[3][2]
 
 
 def test_so_many_checkpoints_are_kept(training, tmp_path):
-    run = training(tmp_path, epochs=5, checkpoint={"keep": 3})
+    run = training(tmp_path, epochs=5, checkpoint={"keep": 3, "largest_share": 1})
     older = sorted(path.name for path in run.result.last.parent.glob("before-*.ckpt"))
     states = [torch.load(run.result.last.parent / name, weights_only=True) for name in older]
     assert [len(state["callbacks"]["epochs"]["rows"]) for state in states] == [3, 4]
+
+
+def test_short_epochs_are_kept_and_told_of_together(training, tmp_path):
+    whole = training(tmp_path / "whole", epochs=6)
+    kept = []
+    keep = EpochKeeper._keep
+
+    def slow_keep(self, trainer):
+        keep(self, trainer)
+        kept.append((len(self.rows), self.told))
+        self.seconds_of_keeping = 1e6
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochKeeper, "_keep", slow_keep)
+        run = training(tmp_path / "few", epochs=6, checkpoint={"largest_share": 0.5})
+    assert kept == [(1, 1), (6, 6)]
+    assert [epoch for epoch, _ in run.reports] == [1, 2, 3, 4, 5, 6]
+    same(whole, run)
 
 
 def test_a_damaged_checkpoint_says_what_to_do(training, tmp_path):

@@ -32,6 +32,33 @@ def test_cosine_is_torchs():
     assert factors(50, name="cosine", warmup_share=0.0, final_share=0.01) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("steps", [4, 10, 37, 200])
+@pytest.mark.parametrize("final_share", [0.01, 1e-4])
+def test_one_cycle_is_torchs(steps, final_share):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    divisor = 1 / 25 / final_share
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=steps, final_div_factor=divisor, cycle_momentum=False
+    )
+    expected = []
+    for step in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            theirs.step()
+    assert factors(steps, name="one_cycle", final_share=final_share) == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_cycle_with_hardly_a_step_and_with_added_epochs():
+    assert factors(1, name="one_cycle") == [1.0]
+    assert factors(2, name="one_cycle", final_share=0.1) == pytest.approx([1.0, 0.1])
+    schedule = ScheduleParameters(name="one_cycle", final_share=0.1)
+    values = [learning_rate_factor(step, [20, 10], schedule) for step in range(31)]
+    assert values[:20] == factors(20, name="one_cycle", final_share=0.1)
+    assert values[20:30] == pytest.approx(factors(10, name="cosine", warmup_share=0.0, final_share=0.1))
+    assert values[30] == pytest.approx(0.1)
+
+
 def test_poly_closed_form():
     assert factors(11, name="poly", warmup_share=0.0, power=2.0, final_share=0.0)[5] == pytest.approx(0.25)
 

@@ -6,6 +6,7 @@ import inspect
 import os
 import random
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ from unet_segmentation.parameters.augmentation import AugmentationParameters, Tr
 IGNORED = 255
 RECIPE_VERSION = 1
 TRIAL_SIZE = 64
+OPENCV_CHANNELS = 4
+TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the elements of the group
+    "e": lambda image: image,
+    "r90": lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    "r180": lambda image: cv2.flip(image, -1),
+    "r270": lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    "v": lambda image: cv2.flip(image, 0),
+    "h": lambda image: cv2.flip(image, 1),
+    "t": cv2.transpose,
+    "hvt": lambda image: cv2.flip(cv2.transpose(image), -1),
+}
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.uint8]
@@ -68,7 +80,9 @@ class Augmenter:
                 "The augmentation recipe was written by another version: run the augmentation pipeline again"
             )
         transforms = [_built(transform) for transform in recipe["transforms"]]
-        self.compose = A.Compose(transforms, strict=True) if transforms else None
+        self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
+        if self.compose is not None:
+            self.compose.strict = False  # what strict finds was found by now; each call would look for it again
 
     def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
         """Give the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
@@ -78,6 +92,17 @@ class Augmenter:
         self.compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         result = self.compose(image=image, mask=mask)
         return result["image"].reshape(*result["image"].shape[:2], image.shape[2]), result["mask"]
+
+
+class _D4(A.D4):
+    """The same pixels by OpenCV, which moves whole pixels: NumPy copies a turned colour image value by value."""
+
+    def apply(self, img: Image, group_element: str, **params: Any) -> Image:  # noqa: ANN401
+        if img.ndim == 3 and img.shape[2] > OPENCV_CHANNELS:
+            turned: Image = super().apply(img, group_element, **params)
+            return turned
+        turned = TURNS[group_element](img)
+        return turned.reshape(*turned.shape[:2], *img.shape[2:])  # OpenCV drops a single channel
 
 
 def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
@@ -111,7 +136,8 @@ def _built(transform: dict[str, Any]) -> Any:  # noqa: ANN401 - albumentations' 
         arguments["transforms"] = [_built(inner) for inner in arguments["transforms"]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice only: names are checked, and strict turns mistakes into errors
-        return getattr(A, transform["name"])(**arguments)
+        kind = _D4 if transform["name"] == "D4" else getattr(A, transform["name"])
+        return kind(**arguments)
 
 
 def _known() -> dict[str, type]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.learning.augmentation import Augmenter
+from unet_segmentation.learning.foreground import Foreground
 
 IGNORED = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
@@ -42,16 +43,28 @@ class TrainingPatches(Dataset[Any]):
         recipe: the augmentation.
         patch_size: side of a patch, in pixels.
         seed: of the training.
+        foreground_share: how likely it is that a patch is centred on a pixel of one of ``foreground_classes``, as far
+            as the border allows; the others, and those of samples that have none of the classes, are cut anywhere.
+        foreground_classes: ids; with none, all patches are cut anywhere.
     """
 
     def __init__(
-        self, samples: Samples, sample_ids: Sequence[str], recipe: dict[str, Any], patch_size: int, seed: int
+        self,
+        samples: Samples,
+        sample_ids: Sequence[str],
+        recipe: dict[str, Any],
+        patch_size: int,
+        seed: int,
+        foreground_share: float = 0.0,
+        foreground_classes: Sequence[int] = (),
     ) -> None:
         self.samples = samples
         self.sample_ids = list(sample_ids)
         self.augmenter = Augmenter(recipe)
         self.patch_size = patch_size
         self.seed = seed
+        self.foreground_share = foreground_share if foreground_classes else 0.0
+        self.foreground = Foreground(samples, foreground_classes)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -60,8 +73,7 @@ class TrainingPatches(Dataset[Any]):
         """Cut a random patch (height, width, channels) and its mask, then augment both."""
         generator = stream(self.seed, PIXELS, *key)
         sample_id = self.sample_ids[key[1]]
-        height, width, _ = self.samples.shape(sample_id)
-        rows, columns = (_random_crop(side, self.patch_size, generator) for side in (height, width))
+        rows, columns = self._crop(sample_id, generator)
         image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
         image, mask = self.augmenter(*padded(image, mask, self.patch_size, self.patch_size), generator)
         if mask.shape != (self.patch_size, self.patch_size):
@@ -74,6 +86,15 @@ class TrainingPatches(Dataset[Any]):
     def __getitems__(self, keys: list[Key]) -> Batch:
         """Make a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
         return _batch([self[key] for key in keys])
+
+    def _crop(self, sample_id: str, generator: np.random.Generator) -> tuple[slice, slice]:
+        centre = None
+        if self.foreground_share and generator.random() < self.foreground_share:
+            centre = self.foreground.draw(sample_id, generator)
+        height, width, _ = self.samples.shape(sample_id)
+        if centre is None:
+            return _random_crop(height, self.patch_size, generator), _random_crop(width, self.patch_size, generator)
+        return _crop_around(centre[0], height, self.patch_size), _crop_around(centre[1], width, self.patch_size)
 
 
 class KeyedSampler(Sampler[Key]):
@@ -227,6 +248,11 @@ def stream(*key: int) -> np.random.Generator:
 
 def _random_crop(side: int, patch: int, generator: np.random.Generator) -> slice:
     start = int(generator.integers(max(0, side - patch) + 1))
+    return slice(start, start + patch)
+
+
+def _crop_around(centre: int, side: int, patch: int) -> slice:
+    start = min(max(0, centre - patch // 2), max(0, side - patch))
     return slice(start, start + patch)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESTARTS = 3  # of a training one of whose processes died
+JOIN_SECONDS = 3600  # how long other hosts are waited for
 LOOK = 0.2  # seconds between looks at what the first process tells
 JOB, EPOCHS, FAILURE = "job.json", "epochs.jsonl", "failure.json"
 CHATTY = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.distributed.run")
@@ -80,12 +81,15 @@ def launch(
         run_id=plan["fingerprint"],
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous or "localhost:0",
-        rdzv_timeout=3600,
+        rdzv_configs={"is_host": True},  # the others meet here, whatever this host's name leads to
+        rdzv_timeout=JOIN_SECONDS,
+        local_addr=rendezvous.partition(":")[0] if rendezvous else None,
         max_restarts=RESTARTS,
         monitor_interval=0.2,
     )
     if plan["hosts"] > 1:
-        logger.info("Waiting for %d more hosts. On each: %s", plan["hosts"] - 1, join_command(plan, rendezvous, job))
+        more, command = plan["hosts"] - 1, join_command(plan, rendezvous, job)
+        logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
     with _quiet(), _same_handlers(), _told(work, report_epoch):
         try:
             elastic_launch(config, sys.executable)("-m", "unet_segmentation.learning.worker", str(job))

@@ -13,19 +13,21 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
+from torch import Tensor
 
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.learning.batches import LAYERS, stream
 from unet_segmentation.learning.console import TrainingBar, duration, epoch_line, seconds_since_start
 from unet_segmentation.learning.module import SegmentationTask
-from unet_segmentation.learning.network import save_model
+from unet_segmentation.learning.network import save_weights
 from unet_segmentation.learning.work import Work
 
 logger = logging.getLogger(__name__)
 
 REPORTED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")
 
+Best = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and what is said of them
 ReportEpoch = Callable[[int, dict[str, float], float], None]  # epoch (from 1), metrics, seconds since 1970
 
 
@@ -57,6 +59,10 @@ class EpochKeeper(L.Callback):
         self.epoch_started = self.steps_ended = 0.0
         self.first_batch = 0  # of this epoch in this process: more than 0 after a resume within it
         self.train_loss = math.nan
+        self.unsaved_best: Best | None = None
+        self.told = 0  # epochs
+        self.kept_at = time.perf_counter()
+        self.seconds_of_keeping = 0.0
 
     @property
     def history(self) -> pd.DataFrame:
@@ -82,8 +88,7 @@ class EpochKeeper(L.Callback):
         """Take up the state of an interrupted training, and tell of its epochs: telling twice changes nothing."""
         self.load_state_dict(state)
         self.ended = len(self.rows) >= self.plan["epochs"] or self._without_gain(len(self.rows))
-        for row, when in zip(self.rows, self.times, strict=True):
-            self._report(row, when)
+        self._tell()
 
     # -- Lightning's hooks
 
@@ -129,7 +134,7 @@ class EpochKeeper(L.Callback):
             total = trainer.current_epoch * self.plan["steps_per_epoch"] + done
             self.bar.update(total, trainer.current_epoch + 1, numbers)
         if self._step_checkpoint_is_due(done):
-            self._save_checkpoint(trainer)
+            self._keep(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
         """Stop the clock of the steps; a loss that is no number ends the training before anything is kept of it."""
@@ -158,19 +163,16 @@ class EpochKeeper(L.Callback):
         }
         best = self._is_best(epoch, values)
         if best and trainer.is_global_zero:
-            self._save_best(epoch, values, task)
+            self.unsaved_best = self._copy_of_best(epoch, values, task)
         values["train/seconds"] = time.perf_counter() - self.epoch_started
         self.rows.append({"epoch": epoch, **values})
         self.times.append(time.time())
         self.ended = epoch == self.plan["epochs"] or self._without_gain(epoch)
         if trainer.is_global_zero:
-            with whole(self.work.history) as temporary:
-                self.history.to_csv(temporary, index=False)
-        self._save_checkpoint(trainer)
-        if trainer.is_global_zero:
-            self._report(self.rows[-1], self.times[-1])
             left = self._seconds_left(epoch, 0, 0.0)
             logger.info("%s", epoch_line(epoch, self.plan["epochs"], values, best=best, seconds_left=left))
+        if self.ended or trainer.strategy.broadcast(self._checkpoint_is_due()):
+            self._keep(trainer)
         if self._without_gain(epoch):
             logger.info("stopped early: nothing better than epoch %d for %d epochs", self.best_epoch, self._patience)
             trainer.should_stop = True
@@ -198,15 +200,19 @@ class EpochKeeper(L.Callback):
         self.best_epoch, self.best_score = epoch, score if math.isfinite(score) else -math.inf
         return True
 
-    def _save_best(self, epoch: int, values: dict[str, float], task: SegmentationTask) -> None:
-        save_model(
-            self.work.best,
-            task.kept_network,
-            self.specification,
-            epoch=epoch,
-            scores={key: value for key, value in values.items() if math.isfinite(value)},
-            fingerprint=self.plan["fingerprint"],
-        )
+    def _copy_of_best(self, epoch: int, values: dict[str, float], task: SegmentationTask) -> Best:
+        information = {
+            "epoch": epoch,
+            "scores": {key: value for key, value in values.items() if math.isfinite(value)},
+            "fingerprint": self.plan["fingerprint"],
+        }
+        weights = {name: value.detach().cpu().clone() for name, value in task.kept_network.state_dict().items()}
+        return weights, information
+
+    def _checkpoint_is_due(self) -> bool:
+        """Whether a checkpoint now keeps within its share of the time, going by the last one."""
+        share = self.plan["parameters"]["checkpoint"]["largest_share"]
+        return share == 1 or time.perf_counter() - self.kept_at >= self.seconds_of_keeping / share
 
     def _step_checkpoint_is_due(self, batches: int) -> bool:
         """Whether a checkpoint falls here, between two steps of the optimizer: gradients are not kept."""
@@ -216,14 +222,30 @@ class EpochKeeper(L.Callback):
         accumulate = self.plan["accumulate"]
         return batches % (-(-every // accumulate) * accumulate) == 0
 
-    def _save_checkpoint(self, trainer: L.Trainer) -> None:
-        """Write ``last.ckpt``, whole or not at all; the one before it stays too, if so many are kept."""
+    def _keep(self, trainer: L.Trainer) -> None:
+        """Write what is new, the checkpoint last, each file whole or not at all; then tell of the epochs in it."""
+        began = time.perf_counter()
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.work.last)  # takes part, writes nothing
             return
+        if self.unsaved_best is not None:
+            weights, information = self.unsaved_best
+            save_weights(self.work.best, weights, self.specification, **information)
+            self.unsaved_best = None
+        with whole(self.work.history) as temporary:
+            self.history.to_csv(temporary, index=False)
         with whole(self.work.last) as temporary:
             trainer.save_checkpoint(temporary)
             self._keep_older()
+        self.kept_at = time.perf_counter()
+        self.seconds_of_keeping = self.kept_at - began
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell of the epochs that were not told of yet."""
+        for row, when in list(zip(self.rows, self.times, strict=True))[self.told :]:
+            self._report(row, when)
+        self.told = len(self.rows)
 
     def _keep_older(self) -> None:
         older = self.plan["parameters"]["checkpoint"]["keep"] - 1

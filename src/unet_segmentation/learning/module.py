@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from unet_segmentation.learning.distributed import sum_over_processes
 from unet_segmentation.learning.losses import IGNORED, SegmentationLoss
+from unet_segmentation.learning.parts import check_parts, encoder_of
 from unet_segmentation.learning.schedule import learning_rate_factor
+from unet_segmentation.learning.supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
 from unet_segmentation.scoring.metrics import global_scores
 
@@ -26,6 +28,9 @@ class SegmentationTask(L.LightningModule):
         network: from raw pixels to logits.
         plan: of the training.
         classes: names of the classes.
+
+    Raises:
+        ConfigurationError: the plan asks for an encoder or decoder stages that the network does not have.
     """
 
     SUMS = ("loss_sum", "loss_count", "confusion")  # of this process; summed over all where they are read
@@ -40,10 +45,17 @@ class SegmentationTask(L.LightningModule):
         self.plan = plan
         self.classes = classes
         self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
-        loss = self.training_parameters.loss
-        self.loss = SegmentationLoss(loss.cross_entropy, loss.dice, plan["class_weights"])
+        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"], sum_over_processes)
         decay = self.training_parameters.ema_decay
         self.average = None if decay is None else MovingAverage(network, decay)
+        check_parts(network, self.training_parameters)
+        self.supervision = (  # after the average, whose copy of the network is not listened to
+            DeepSupervision(network, len(classes), plan["seed"]) if self.training_parameters.deep_supervision else None
+        )
+        self.freezable: list[nn.Parameter] = []
+        if self.training_parameters.freeze_encoder_epochs:
+            encoder = encoder_of(network, "training.freeze_encoder_epochs")
+            self.freezable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
         self.register_buffer("loss_count", torch.zeros(()))
         self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
@@ -53,10 +65,33 @@ class SegmentationTask(L.LightningModule):
         """The network that is validated and kept: the moving average, where there is one."""
         return self.network if self.average is None else self.average.network
 
+    @property
+    def trained(self) -> nn.ModuleList:
+        """Whatever the optimizer trains: the network, and the heads of deep supervision."""
+        return nn.ModuleList([self.network] if self.supervision is None else [self.network, self.supervision])
+
+    def on_train_start(self) -> None:
+        """Freeze or unfreeze the encoder where a training goes on within an epoch: there no epoch starts."""
+        self._freeze_encoder()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or unfreeze the encoder."""
+        self._freeze_encoder()
+
+    def _freeze_encoder(self) -> None:
+        """Let the encoder's weights and batch statistics stay as they are, or not: as the epoch says."""
+        epochs = self.training_parameters.freeze_encoder_epochs
+        if epochs:
+            frozen = self.current_epoch < epochs
+            encoder_of(self.network, "training.freeze_encoder_epochs").train(not frozen)
+            for parameter in self.freezable:
+                parameter.requires_grad_(not frozen)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Give the loss of one batch of patches."""
         images, masks = batch
-        loss = self.loss(self.network(images), masks)
+        logits = self.network(images)
+        loss = self.loss(logits, masks) if self.supervision is None else self.supervision(logits, masks, self.loss)
         self.loss_sum += loss.detach()
         self.loss_count += 1
         return loss
@@ -99,7 +134,10 @@ class SegmentationTask(L.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - as Lightning wants it
         """Set up AdamW, and a learning rate that changes with every step."""
         parameters = self.training_parameters
-        optimizer = make_optimizer(self.network, parameters.optimizer, fused=self.plan["precision"] != "16")
+        key = "training.optimizer.encoder_factor"
+        encoder = None if parameters.optimizer.encoder_factor == 1.0 else encoder_of(self.network, key)
+        fused = self.plan["precision"] != "16"
+        optimizer = make_optimizer(self.trained, parameters.optimizer, encoder=encoder, fused=fused)
         per_epoch = self.plan["steps_per_epoch"] // self.plan["accumulate"]
         cycles = [epochs * per_epoch for epochs in self.plan["cycles"]]
         factor = partial(learning_rate_factor, cycles=cycles, schedule=parameters.schedule)
@@ -110,7 +148,7 @@ class SegmentationTask(L.LightningModule):
         """Keep the gradient's norm below the limit."""
         limit = self.training_parameters.gradient_clip
         if limit:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
 
 
 class MovingAverage(nn.Module):
@@ -151,9 +189,27 @@ class MovingAverage(nn.Module):
         return super().train(False)
 
 
-def make_optimizer(network: nn.Module, optimizer: OptimizerParameters, *, fused: bool = True) -> torch.optim.AdamW:
-    """Make AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed."""
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": optimizer.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def make_optimizer(
+    network: nn.Module, optimizer: OptimizerParameters, *, encoder: nn.Module | None = None, fused: bool = True
+) -> torch.optim.AdamW:
+    """Make AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
+
+    Args:
+        network: what is trained.
+        optimizer: the parameters.
+        encoder: the part of it that learns at ``encoder_factor`` of the rate: in two groups, decayed and not, after the
+            two of the rest.
+        fused: one kernel for all parameters.
+    """
+    slow = set() if encoder is None else set(encoder.parameters())
+    groups = _groups([parameter for parameter in network.parameters() if parameter not in slow], optimizer)
+    if encoder is not None:
+        rate = optimizer.learning_rate * optimizer.encoder_factor
+        groups += [group | {"lr": rate} for group in _groups(list(encoder.parameters()), optimizer)]
     return torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=fused)
+
+
+def _groups(parameters: list[nn.Parameter], optimizer: OptimizerParameters) -> list[dict[str, Any]]:
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [{"params": weights, "weight_decay": optimizer.weight_decay}, {"params": others, "weight_decay": 0.0}]

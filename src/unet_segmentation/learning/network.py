@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.learning.names import unknown
 from unet_segmentation.learning.paper_unet import PaperUnet
+from unet_segmentation.learning.parts import encoder_of
+from unet_segmentation.learning.pretrained import check_name, hub, is_file, load_encoder
 from unet_segmentation.parameters.training import NetworkParameters
 
 PAPER_UNET = "paper_unet"
 PAPER_DEPTH = 4
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # red, green, blue; of a largest value of 1
 LEAST_SHARE = 1e-6  # of a class, as an untrained network expects it
 
 
@@ -63,7 +65,8 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
         network: the parameters.
         classes: names of the classes, in the order of their ids.
         profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``range`` and
-            ``bands`` as ``images`` declares them, if it does.
+            ``bands`` as ``images`` declares them, if it does; ``maximum_value`` (255 or 65535) for the statistics of
+            ImageNet.
 
     Returns:
         ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
@@ -84,8 +87,7 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
         "decoder_channels": None,
         "in_channels": len(profile["mean"]),
         "classes": list(classes),
-        "mean": [float(value) for value in profile["mean"]],
-        "std": [float(value) for value in profile["std"]],
+        **_pixel_statistics(network, profile),
         "range": profile.get("range"),
         "bands": profile.get("bands"),
     }
@@ -101,16 +103,20 @@ def build_network(specification: dict[str, Any], encoder_weights: str | None = N
 
     Args:
         specification: what :func:`describe_network` returned.
-        encoder_weights: pretrained weights of the encoder, by name (``imagenet``); fetched once, then cached.
+        encoder_weights: pretrained weights of the encoder, by name (``imagenet``; fetched once, then cached) or in a
+            file (see :func:`pretrained.load_encoder`).
 
     Raises:
-        ConfigurationError: the pretrained weights do not exist, or cannot be had without a network.
+        ConfigurationError: the pretrained weights do not exist, do not fit, or cannot be had without a network.
     """
     if encoder_weights is None:
         network = _build(specification, None)
+    elif is_file(encoder_weights):
+        network = _build(specification, None)
+        load_encoder(encoder_of(network, "network.encoder_weights"), Path(encoder_weights))
     else:
-        _check_encoder_weights(specification, encoder_weights)
-        with _hub(specification, encoder_weights):
+        check_name(specification["encoder"], encoder_weights)
+        with hub(specification["encoder"], encoder_weights):
             network = _build(specification, encoder_weights)
     return SegmentationNetwork(network, specification["mean"], specification["std"])
 
@@ -126,13 +132,16 @@ def start_from_class_shares(network: nn.Module, shares: Sequence[float]) -> None
         shares: of the training pixels by class. One below `LEAST_SHARE` counts as that: a class that training lacks
             must not get a bias of minus infinity.
     """
-    layers = [
-        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(shares)
-    ]
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    if biases:
+    last = last_layer(network, len(shares))
+    if last is not None and last.bias is not None:
         with torch.no_grad():
-            biases[-1].copy_(torch.tensor(shares).clamp(min=LEAST_SHARE).log())
+            last.bias.copy_(torch.tensor(shares).clamp(min=LEAST_SHARE).log())
+
+
+def last_layer(network: nn.Module, classes: int) -> nn.Conv2d | None:
+    """Find the last convolution that has a bias and one output per class."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == classes]
+    return next((layer for layer in reversed(layers) if layer.bias is not None), None)
 
 
 def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
@@ -144,12 +153,17 @@ def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **
         specification: what :func:`describe_network` returned.
         **information: JSON values that travel with the model (epoch, scores, plan, ...).
     """
+    save_weights(path, network.state_dict(), specification, **information)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
+    """Write what :func:`save_model` writes, for weights that are at hand."""
     from safetensors.torch import save_file
 
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     header = {"specification": json.dumps(specification), "information": json.dumps(information)}
     with whole(path) as temporary:
-        save_file(weights, temporary, metadata=header)
+        save_file(tensors, temporary, metadata=header)
         temporary.chmod(0o644)  # safetensors makes it private
 
 
@@ -175,6 +189,21 @@ def load_model(path: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     network = build_network(information["specification"])
     network.load_state_dict(load_file(path))
     return network.eval(), information
+
+
+def _pixel_statistics(network: NetworkParameters, profile: dict[str, Any]) -> dict[str, list[float]]:
+    """Choose what pixels are normalised with, in raw units: what the encoder's weights were trained with, if known."""
+    channels, weights = len(profile["mean"]), network.encoder_weights
+    wanted = network.pixel_statistics
+    if wanted == "auto":
+        wanted = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
+    if wanted == "data":
+        return {name: [float(value) for value in profile[name]] for name in ("mean", "std")}
+    if channels != 3:
+        raise ConfigurationError(
+            f"network.pixel_statistics: imagenet has 3 channels, these images have {channels}; take data or auto"
+        )
+    return {name: [value * profile["maximum_value"] for value in values] for name, values in IMAGENET.items()}
 
 
 def _describe_paper(network: NetworkParameters) -> dict[str, Any]:
@@ -243,14 +272,6 @@ def _check_encoder(name: str) -> None:
         raise unknown("network.encoder", name, get_encoder_names())
 
 
-def _check_encoder_weights(specification: dict[str, Any], weights: str) -> None:
-    from segmentation_models_pytorch.encoders import encoders
-
-    name = specification["encoder"]
-    if name in encoders and weights not in encoders[name]["pretrained_settings"]:
-        raise unknown("network.encoder_weights", weights, encoders[name]["pretrained_settings"])
-
-
 def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Module:
     if specification["architecture"] == PAPER_UNET:
         return PaperUnet(
@@ -304,35 +325,3 @@ def _skeleton(specification: dict[str, Any]) -> nn.Module:
 def _multiple(network: nn.Module, specification: dict[str, Any]) -> int:
     encoder = getattr(network, "encoder", None)
     return int(getattr(encoder, "output_stride", 2 ** specification["encoder_depth"]))
-
-
-@contextmanager
-def _hub(specification: dict[str, Any], encoder_weights: str) -> Iterator[None]:
-    """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a way out."""
-    import logging
-
-    import requests
-    from huggingface_hub import constants
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    offline = constants.HF_HUB_OFFLINE
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        disable_progress_bars()
-        try:
-            requests.head(constants.ENDPOINT, timeout=5)
-        except requests.RequestException:
-            constants.HF_HUB_OFFLINE = True  # otherwise every file is tried for 20 seconds
-        yield
-    except (OSError, requests.RequestException, RuntimeError) as error:
-        raise ConfigurationError(
-            f"network.encoder_weights: the {encoder_weights!r} weights of {specification['encoder']} are not in the "
-            f"local cache ({constants.HF_HUB_CACHE}) and could not be fetched from {constants.ENDPOINT}. "
-            "Either connect once, or set HF_ENDPOINT to a mirror, or copy the cache of another machine and set "
-            "HF_HOME to it, or train from scratch with network.encoder_weights: null."
-        ) from error
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-        logger.setLevel(level)

@@ -16,6 +16,7 @@ import unet_segmentation
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning.batches import Samples
 from unet_segmentation.learning.losses import automatic_class_weights
+from unet_segmentation.learning.names import unknown
 from unet_segmentation.parameters.training import TrainingParameters
 
 CUDA_WORKERS = 8
@@ -80,7 +81,7 @@ def resolve_plan(
         "steps_per_epoch": steps_per_epoch(values, training.accumulate, len(split["train"])),
         "seed": training.seed,
         "foreground_share": values["foreground_share"],
-        "foreground_classes": [network["classes"].index(name) for name in values["foreground_classes"]],
+        "foreground_classes": class_ids(values["foreground_classes"], network["classes"]),
         "class_weights": _class_weights(training, network["classes"], profile),
         "samples": {name: list(split[name]) for name in ("train", "validation")},
     }
@@ -143,6 +144,18 @@ def chosen(training: TrainingParameters, proposal: Mapping[str, Any]) -> dict[st
         "foreground_classes": training.sampling.classes,
     }
     return {name: proposal[name] if value == "auto" else value for name, value in given.items()}
+
+
+def class_ids(chosen_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Turn the names of `training.sampling.classes` into ids, each once.
+
+    Raises:
+        ConfigurationError: a name that is none of the classes.
+    """
+    for name in chosen_classes:
+        if name not in classes:
+            raise unknown("training.sampling.classes", name, list(classes))
+    return sorted({list(classes).index(name) for name in chosen_classes})
 
 
 def resolve_devices(wanted: int | str, accelerator: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.learning.batches import Samples, TrainingPatches, training_loader
-from unet_segmentation.learning.plan import chosen, steps_per_epoch
+from unet_segmentation.learning.plan import chosen, class_ids, steps_per_epoch
 from unet_segmentation.parameters.training import TrainingParameters
 
 
@@ -20,6 +20,7 @@ def first_patches(
     recipe: dict[str, Any],
     training: TrainingParameters,
     proposal: Mapping[str, Any],
+    classes: Sequence[str],
     count: int,
 ) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
     """Give the first patches of the first epoch, in the order of the batches.
@@ -30,13 +31,23 @@ def first_patches(
         recipe: of the augmentation.
         training: the parameters.
         proposal: values for what they leave open.
+        classes: names of all classes, by id.
         count: how many patches.
 
     Returns:
         Sample id, image (height, width, channels) and mask (height, width) of each.
     """
     values = chosen(training, proposal)
-    patches = TrainingPatches(samples, sample_ids, recipe, values["patch_size"], training.seed)
+    foreground = class_ids(values["foreground_classes"], classes)
+    patches = TrainingPatches(
+        samples,
+        sample_ids,
+        recipe,
+        values["patch_size"],
+        training.seed,
+        values["foreground_share"],
+        foreground,
+    )
     steps = steps_per_epoch(values, training.accumulate, len(sample_ids))
     loader = training_loader(patches, values["batch_size"], steps)
     ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]

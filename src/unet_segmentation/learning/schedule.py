@@ -7,14 +7,22 @@ from collections.abc import Sequence
 
 from unet_segmentation.parameters.training import ScheduleParameters
 
+ONE_CYCLE_RISE = 0.3  # of the steps
+ONE_CYCLE_START = 1 / 25  # of the learning rate
+
 
 def learning_rate_factor(step: int, cycles: Sequence[int], schedule: ScheduleParameters) -> float:
     """Give the share of the full learning rate that a step takes.
 
     A linear warm-up over the first ``warmup_share`` of the steps; then, with x going from 0 to 1 over the rest and f
     the final share: poly ``f + (1 - f) (1 - x)^power`` (DeepLab), cosine ``f + (1 - f) (1 + cos(pi x)) / 2``
-    (Loshchilov and Hutter 2017), or constant. Epochs that are added to a finished training start the schedule again,
-    without the warm-up (a warm restart, ibid.).
+    (Loshchilov and Hutter 2017), or constant.
+
+    One-cycle (Smith and Topin 2017, https://arxiv.org/abs/1708.07120, as torch's OneCycleLR has it) rises along a
+    cosine from 1/25 over the first 30 % of the steps, whatever ``warmup_share`` says, and falls along one to f.
+
+    Epochs that are added to a finished training start the schedule again, without the warm-up or the rise (a warm
+    restart, Loshchilov and Hutter 2017).
 
     Args:
         step: from 0, of the optimizer.
@@ -25,6 +33,8 @@ def learning_rate_factor(step: int, cycles: Sequence[int], schedule: SchedulePar
     while step >= cycles[cycle] and cycle < len(cycles) - 1:
         step -= cycles[cycle]
         cycle += 1
+    if schedule.name == "one_cycle":
+        return _one_cycle(step, cycles[cycle], schedule.final_share, rises=cycle == 0)
     return _within(step, cycles[cycle], schedule, schedule.warmup_share if cycle == 0 else 0.0)
 
 
@@ -37,3 +47,12 @@ def _within(step: int, steps: int, schedule: ScheduleParameters, warmup_share: f
         return 1.0
     left = (1.0 - passed) ** schedule.power if schedule.name == "poly" else (1.0 + math.cos(math.pi * passed)) / 2.0
     return schedule.final_share + (1.0 - schedule.final_share) * left
+
+
+def _one_cycle(step: int, steps: int, final_share: float, *, rises: bool) -> float:
+    top = max(0.0, ONE_CYCLE_RISE * steps - 1.0) if rises else 0.0  # between two steps, as torch has it
+    if step < top:
+        low, away = ONE_CYCLE_START, 1.0 - step / top
+    else:
+        low, away = final_share, min(1.0, (step - top) / max(1.0, steps - 1 - top))
+    return low + (1.0 - low) * (1.0 + math.cos(math.pi * away)) / 2.0

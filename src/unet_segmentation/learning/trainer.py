@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -33,6 +34,14 @@ logger = logging.getLogger(__name__)
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class DirectCheckpoint(TorchCheckpointIO):
+    """Writes a checkpoint to its file, where Lightning would write it to memory first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ANN401
+        """Write; the file is renamed later, when it is whole."""
+        torch.save(checkpoint, path)
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,7 @@ def _run_lightning(
                 max_epochs=plan["epochs"],
                 accumulate_grad_batches=plan["accumulate"],
                 callbacks=[epochs],
+                plugins=[DirectCheckpoint()],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -185,7 +195,15 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
 
 
 def _loaders(plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]) -> Loaders:
-    patches = TrainingPatches(samples, plan["samples"]["train"], recipe, plan["patch_size"], plan["seed"])
+    patches = TrainingPatches(
+        samples,
+        plan["samples"]["train"],
+        recipe,
+        plan["patch_size"],
+        plan["seed"],
+        plan["foreground_share"],
+        plan["foreground_classes"],
+    )
     share = distributed.share()
     pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
     tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels, share)

@@ -127,10 +127,13 @@ class CheckpointParameters(StrictModel):
         steps: besides one at the end of each epoch, a checkpoint within it after every so many batches, for long
             epochs; null: none.
         keep: checkpoints kept, the newest; the model of the best epoch is kept besides.
+        largest_share: of the time that checkpoints may take. Where epochs are so short that one after each would take
+            more, some epochs are kept, and told of, together with the next. 1: after each epoch.
     """
 
     steps: int | None = Field(default=None, ge=1)
     keep: int = Field(default=1, ge=1)
+    largest_share: float = Field(default=0.02, gt=0, le=1)
 
 
 class SamplingParameters(StrictModel):

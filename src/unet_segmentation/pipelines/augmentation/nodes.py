@@ -40,7 +40,8 @@ def preview_augmentation(
     colours = class_colours(len(classes))
     tiles, captions = [], []
     count = augmentation.preview_samples
-    for sample_id, image, mask in first_patches(packed, sample_ids, recipe, training, plan["values"], count):
+    patches = first_patches(packed, sample_ids, recipe, training, plan["values"], classes, count)
+    for sample_id, image, mask in patches:
         tiles += [displayable(image), colour_mask(mask, colours)]
         captions += [sample_id, ""]
     return contact_sheet(tiles, columns=8, captions=captions)

@@ -25,6 +25,7 @@ def build_network(
     import torch
 
     from unet_segmentation.learning import network as networks
+    from unet_segmentation.learning.parts import check_parts
     from unet_segmentation.learning.plan import resolve_accelerator, resolve_precision
 
     resolve_precision(training.precision, resolve_accelerator(training.accelerator))  # fail now, not after the preview
@@ -33,6 +34,7 @@ def build_network(
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = networks.build_network(specification, network.encoder_weights)
+    check_parts(model, training)
     networks.start_from_class_shares(model, [profile["class_shares"][name] for name in classes])
     return specification, model.state_dict()
 
