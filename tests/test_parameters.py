@@ -82,6 +82,8 @@ def test_all_mistakes_are_named_at_once():
         ("source.splits", {"train": "train"}, "{split}"),
         ("source.archives", [{"url": "http://x"}], "exactly one of"),
         ("training.optimizer.learning_rate", float("nan"), "learning_rate"),
+        ("cross_validation", {"folds": 1}, "cross_validation.folds"),
+        ("cross_validation", {"splits": ["train", "train"]}, "named twice"),
     ],
 )
 def test_values_that_cannot_work_are_refused(path, value, says):

@@ -50,9 +50,7 @@ def assign_folds(
         cut, found = split_samples(table, everything, split.model_copy(update=changes))
         for entry in found:
             if entry.kind == "too_few_samples":
-                raise ConfigurationError(
-                    f"cross_validation.folds: too few groups. {entry.message}, or take fewer folds"
-                )
+                raise ConfigurationError(f"cross_validation.folds: {entry.message}, or take fewer folds")
         parts.append(cut[["sample_id", "split"]].assign(fold=fold + 1))
     return pd.concat(parts, ignore_index=True)[["fold", "sample_id", "split"]]
 
