@@ -221,7 +221,7 @@ def compare(left: Left, expected: Left) -> list[str]:
         f"{len(left.runs)} MLflow runs": len(left.runs) != 1,
         "run not FINISHED": "FINISHED" not in left.runs,
         "curves": left.points != expected.points,
-        "files that are not whole": bool(left.partial),
+        " ".join(left.partial): bool(left.partial),
     }
     return [fault for fault, there in faults.items() if there]
 
