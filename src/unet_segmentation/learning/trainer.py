@@ -95,7 +95,7 @@ def fit(
             logger.info("going on after epoch %d of %d", len(epochs.rows), plan["epochs"])
         if not epochs.ended:
             task = SegmentationTask(network, plan, specification["classes"])
-            loaders = _loaders(plan, specification, samples, recipe)
+            loaders = make_loaders(plan, specification, samples, recipe)
             if checkpoint is not None:
                 _go_on(loaders[0], checkpoint, plan)
             _train(plan, task, loaders, epochs, work.last if checkpoint else None)
@@ -127,6 +127,8 @@ def _train(
                 use_distributed_sampler=False,
                 default_root_dir=epochs.work.folder,
             )
+            if plan["compile"]:
+                task.network.compile()  # in place: the names of the weights stay
             task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
         finally:
@@ -140,7 +142,9 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
     sampler.go_on(checkpoint["epoch"], progress["processed"] % plan["steps_per_epoch"])
 
 
-def _loaders(plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]) -> Loaders:
+def make_loaders(
+    plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]
+) -> Loaders:
     patches = TrainingPatches(samples, plan["samples"]["train"], recipe, plan["patch_size"], plan["seed"])
     pixels = 2 * plan["batch_size"] * plan["patch_size"] ** 2  # no gradients: there is room for more
     tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels)
