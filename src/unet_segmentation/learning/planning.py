@@ -46,7 +46,7 @@ class PlanValues(StrictModel):
     @classmethod
     def _whole_number(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
         if isinstance(value, bool | str):
-            raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic's
+            raise ValueError("must be a whole number")
         return value
 
 
@@ -154,7 +154,7 @@ def _minimum_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> Proposa
     if by_time > max(by_number, STEPS_OF_AN_EPOCH):
         return (
             by_time,
-            f"so that validation takes about {VALIDATION_SHARE:.0%} of the time, where that leaves some epochs",
+            f"so that validation takes about {VALIDATION_SHARE:.0%} of the time, in a few epochs at least",
         )
     if by_number > STEPS_OF_AN_EPOCH:
         return by_number, f"so that the training is validated about {EPOCHS} times"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -134,14 +136,9 @@ def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
         trial: what to try it with.
         seconds: of steps that are timed, after two that are not.
     """
+    plan = _of_one_device(plan)
     train, validation = make_loaders(plan, trial.specification, trial.samples, trial.recipe)
-    batches = loaded(train)
-    batch = next(batches)
-    began, count = time.perf_counter(), 0
-    for count, _ in enumerate(islice(batches, 5), start=1):
-        if time.perf_counter() - began > seconds / 2:
-            break
-    loading = (time.perf_counter() - began) / max(1, count) / max(1, plan["workers"])
+    batch, loading = _timed_loading(loaded(train), seconds / 2)
     tiles: Any = validation.dataset
     pixels = [height * width * len(items) for (height, width), items in tiles.batches]
     largest = max(range(len(pixels)), key=pixels.__getitem__)
@@ -153,11 +150,26 @@ def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
         try_training(plan, trial.network, classes, Repeated(batch, seconds), Batches(tile, tile), clock)
     return Speed(
         step=clock.step,
-        loading=loading,
+        loading=loading / max(1, plan["workers"]),
         overlapping=plan["workers"] > 0,
         validation=clock.validations[-1] * sum(pixels) / pixels[largest],
         checkpoint=clock.saving,
     )
+
+
+def _timed_loading(batches: Iterator[Batch], seconds: float) -> tuple[Batch, float]:
+    """Give a batch, and how long each takes: the first is a warm-up, then five, or as many as there is time for."""
+    batch = next(batches)
+    began, times = time.perf_counter(), [0.0]
+    for _ in islice(batches, 5):
+        times.append(time.perf_counter() - began)
+        if times[-1] > seconds:
+            break
+    return batch, times[-1] / max(1, len(times) - 1)
+
+
+def _of_one_device(plan: dict[str, Any]) -> dict[str, Any]:
+    return plan | {"devices": 1, "batch_size": -(-plan["batch_size"] // plan["devices"])}
 
 
 def within_budget(
@@ -236,12 +248,14 @@ def _fits_on_cuda(plan: dict[str, Any], trial: Trial) -> bool:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    batch = _first_patches(plan, trial, -(-plan["batch_size"] // plan["devices"]))
+    one = _of_one_device(plan)
+    batch = _first_patches(one, trial, one["batch_size"])
     try:
-        try_training(plan, trial.network, trial.specification["classes"], Batches(batch, batch), None, Clock())
+        try_training(one, trial.network, trial.specification["classes"], Batches(batch, batch), None, Clock())
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
+        gc.collect()
         torch.cuda.empty_cache()
     return torch.cuda.max_memory_allocated() <= USABLE * free
 
@@ -274,7 +288,7 @@ def _fitting_on_cpu(plan: dict[str, Any], trial: Trial) -> tuple[int, str]:
 
 def _first_patches(plan: dict[str, Any], trial: Trial, count: int) -> Batch:
     """Give so many patches of the training."""
-    small = plan | {"batch_size": count, "steps_per_epoch": 1, "workers": 0}
+    small = _of_one_device(plan) | {"batch_size": count}
     return next(loaded(make_loaders(small, trial.specification, trial.samples, trial.recipe)[0]))
 
 
@@ -306,10 +320,11 @@ def _compile_where_it_pays(
     if training.compile != "auto" or plan["accelerator"] != "cuda" or total < WORTH_COMPILING:
         return plan, speed
     compiled = plan | {"compile": True}
-    batch = _first_patches(plan, trial, -(-plan["batch_size"] // plan["devices"]))
+    one = _of_one_device(compiled)
+    batch = _first_patches(one, trial, one["batch_size"])
     clock = Clock()
     try:
-        try_training(compiled, trial.network, trial.specification["classes"], Repeated(batch, QUICKLY), None, clock)
+        try_training(one, trial.network, trial.specification["classes"], Repeated(batch, QUICKLY), None, clock)
     except ConfigurationError as error:
         logger.info("not compiled: %s", error)
         return plan, speed

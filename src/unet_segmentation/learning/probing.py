@@ -76,19 +76,19 @@ class Clock(L.Callback):
         self.saving = 0.0
         self.started = 0.0
 
-    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_start(self, *_: object, **__: object) -> None:
         """Start."""
         self.started = now()
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(self, *_: object, **__: object) -> None:
         """Stop."""
         self.steps.append(now() - self.started)
 
-    def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
+    def on_validation_batch_start(self, *_: object, **__: object) -> None:
         """Start."""
         self.started = now()
 
-    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_validation_batch_end(self, *_: object, **__: object) -> None:
         """Stop."""
         self.validations.append(now() - self.started)
 
@@ -112,13 +112,13 @@ class SavedBytes(L.Callback):
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_start(self, *_: object, **__: object) -> None:
         """Watch what the forward pass keeps; a tensor that is kept twice counts once."""
         self.storages: dict[int, int] = {}
         self.hooks = saved_tensors_hooks(self._note, lambda tensor: tensor)
         self.hooks.__enter__()
 
-    def on_before_backward(self, *_: Any, **__: Any) -> None:
+    def on_before_backward(self, *_: object, **__: object) -> None:
         """Sum it up."""
         self.hooks.__exit__()
         self.steps.append(sum(self.storages.values()))

@@ -145,6 +145,7 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
 def make_loaders(
     plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]
 ) -> Loaders:
+    """Give the batches of a training, and those of its validation."""
     patches = TrainingPatches(samples, plan["samples"]["train"], recipe, plan["patch_size"], plan["seed"])
     pixels = 2 * plan["batch_size"] * plan["patch_size"] ** 2  # no gradients: there is room for more
     tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels)
