@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -143,11 +142,10 @@ def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
     pixels = [height * width * len(items) for (height, width), items in tiles.batches]
     largest = max(range(len(pixels)), key=pixels.__getitem__)
     tile = tiles[largest]
-    clock = Clock()
-    with tempfile.TemporaryDirectory(dir=trial.folder, prefix=".preflight-") as folder:
-        clock.checkpoint = Path(folder) / "last.ckpt"
-        classes = trial.specification["classes"]
-        try_training(plan, trial.network, classes, Repeated(batch, seconds), Batches(tile, tile), clock)
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock(trial.folder)
+    classes = trial.specification["classes"]
+    try_training(plan, trial.network, classes, Repeated(batch, seconds), Batches(tile, tile), clock)
     return Speed(
         step=clock.step,
         loading=loading / max(1, plan["workers"]),

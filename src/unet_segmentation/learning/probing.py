@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -67,12 +68,12 @@ def try_training(
 
 
 class Clock(L.Callback):
-    """Seconds of each training step, of each validation batch, and of writing ``checkpoint``, if it is a path."""
+    """Seconds of each step, of each validation batch and, where a folder is given for it, of writing a checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.steps: list[float] = []
         self.validations: list[float] = []
-        self.checkpoint: Path | None = None
         self.saving = 0.0
         self.started = 0.0
 
@@ -93,10 +94,16 @@ class Clock(L.Callback):
         self.validations.append(now() - self.started)
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Write what is written after every epoch: a checkpoint, and the weights alone, a quarter of it."""
-        if self.checkpoint is not None:
+        """Write as much as is written after every epoch: a checkpoint, and the weights alone, a third of it.
+
+        The file has no name, so that nothing stays behind a kill.
+        """
+        if self.folder is None:
+            return
+        with tempfile.TemporaryFile(dir=self.folder) as file:
             self.started = now()
-            trainer.save_checkpoint(self.checkpoint)
+            torch.save([task.state_dict(), trainer.optimizers[0].state_dict()], file)
+            file.flush()
             self.saving = 4 / 3 * (now() - self.started)
 
     @property
