@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning.batches import Samples
 from unet_segmentation.learning.losses import automatic_class_weights
 from unet_segmentation.parameters.training import TrainingParameters
+
+logger = logging.getLogger(__name__)
 
 CUDA_WORKERS = 8
 UNIMPORTANT = {"resume", "more_epochs"}  # parameters that change nothing in what is computed
@@ -64,6 +67,7 @@ def resolve_plan(
     accelerator = resolve_accelerator(training.accelerator)
     devices = resolve_devices(training.devices, accelerator)
     values = chosen(training, proposal)
+    _say_what_is_overruled(values, proposal)
     plan: dict[str, Any] = {
         "accelerator": accelerator,
         "devices": devices,
@@ -142,6 +146,15 @@ def chosen(training: TrainingParameters, proposal: Mapping[str, Any]) -> dict[st
         "foreground_classes": training.sampling.classes,
     }
     return {name: proposal[name] if value == "auto" else value for name, value in given.items()}
+
+
+def _say_what_is_overruled(values: Mapping[str, Any], proposal: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if proposal[name] != value:
+            logger.info(
+                "%s is %s, as the parameters say, and not %s, as plan.yml does; auto would take the plan's",
+                *(name, value, proposal[name]),
+            )
 
 
 def resolve_devices(wanted: int | str, accelerator: str) -> int:
