@@ -21,16 +21,16 @@ NODES = {
     "preparation": ["inspect", "split", "audit", "judge", "profile"],
     "planning": ["propose_plan"],
     "augmentation": ["compose_augmentation", "preview_augmentation"],
+    "learning_rate": ["find_learning_rate", "plot_learning_rate"],
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
     ],
-}  # fmt: skip
-ON_DEMAND = {
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
 }  # fmt: skip
+BY_NAME_ONLY = {"learning_rate", "cross_validation"}  # pipelines that the default run leaves out
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,23 @@ def registered() -> dict:
 
 
 def test_every_node_is_where_it_is_looked_for(registered):
-    for name, nodes in (NODES | ON_DEMAND).items():
+    for name, nodes in NODES.items():
         assert {node.name for node in registered[name].nodes} == {f"{name}.{node}" for node in nodes}
-    every = {f"{name}.{node}" for name, nodes in NODES.items() for node in nodes}
+    assert set(registered) == {"__default__", *NODES}
+    every = {f"{name}.{node}" for name, nodes in NODES.items() if name not in BY_NAME_ONLY for node in nodes}
     assert {node.name for node in registered["__default__"].nodes} == every
 
 
 def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
     datasets = {name for pipeline in registered.values() for name in pipeline.datasets()}
-    used = {name for name in datasets if not name.startswith("params:")}
-    assert used == set(catalog)
+    assert {name for name in datasets if not name.startswith("params:")} == set(catalog)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
+def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
+    left = registered["__default__"].datasets()
+    assert registered[name].inputs() <= left
+    assert not registered[name].outputs() & left
 
 
 def test_every_entry_has_a_layer_and_a_path_of_its_problem(catalog):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -74,3 +76,29 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
     figure.update_layout(hovermode="x unified")
     return styled(figure, height=80 + int(220 * sum(heights)))
+
+
+def learning_rate_curve(found: Mapping[str, Any]) -> go.Figure:
+    """Draw the smoothed loss against the learning rate that rose with every step.
+
+    Args:
+        found: ``rates`` and ``losses`` of the steps; the ``suggested`` and the ``current`` learning rate.
+    """
+    curve = go.Scatter(
+        x=found["rates"],
+        y=found["losses"],
+        mode="lines",
+        line={"color": PALETTE[0], "width": 2},
+        hovertemplate="%{x:.1e}: %{y:.4g}<extra></extra>",
+    )
+    figure = go.Figure(curve)
+    for name, dash, side in (("suggested", "solid", "top left"), ("current", "dot", "bottom right")):
+        figure.add_vline(
+            x=found[name],
+            line={"color": "rgba(128,128,128,0.7)", "dash": dash, "width": 1.5},
+            annotation={"text": f"{name} {found[name]:.1e}"},
+            annotation_position=side,
+        )
+    figure.update_xaxes(type="log", title_text="learning rate", exponentformat="power")
+    figure.update_yaxes(title_text="training loss, smoothed")
+    return styled(figure, height=380)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from unet_segmentation.learning.batches import Samples
 from unet_segmentation.learning.losses import automatic_class_weights
 from unet_segmentation.learning.names import unknown
 from unet_segmentation.parameters.training import TrainingParameters
+
+logger = logging.getLogger(__name__)
 
 CUDA_WORKERS = 8
 UNIMPORTANT = {"resume", "more_epochs", "rendezvous"}  # parameters that change nothing in what is computed
@@ -65,6 +68,7 @@ def resolve_plan(
     accelerator = resolve_accelerator(training.accelerator)
     devices = resolve_devices(training.devices, accelerator)
     values = chosen(training, proposal)
+    _say_what_is_overruled(values, proposal)
     plan: dict[str, Any] = {
         "accelerator": accelerator,
         "devices": devices,
@@ -156,6 +160,15 @@ def class_ids(chosen_classes: Sequence[str], classes: Sequence[str]) -> list[int
         if name not in classes:
             raise unknown("training.sampling.classes", name, list(classes))
     return sorted({list(classes).index(name) for name in chosen_classes})
+
+
+def _say_what_is_overruled(values: Mapping[str, Any], proposal: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if proposal[name] != value:
+            logger.info(
+                "%s is %s, as the parameters say, and not %s, as plan.yml does; auto would take the plan's",
+                *(name, value, proposal[name]),
+            )
 
 
 def resolve_devices(wanted: int | str, accelerator: str) -> int:

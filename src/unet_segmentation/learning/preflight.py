@@ -1,16 +1,346 @@
-"""Before the first step: an unfinished training is taken up, or a new plan is made."""
+"""Before the first step: an unfinished training is taken up, or a new plan is made, tried and settled."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.learning.plan import extended
+import psutil
+import torch
+from torch import nn
+
+from unet_segmentation.errors import ConfigurationError, ResourceError
+from unet_segmentation.learning.batches import Batch, Samples
+from unet_segmentation.learning.console import duration
+from unet_segmentation.learning.distributed import processes
+from unet_segmentation.learning.plan import chosen, extended, sealed, steps_per_epoch
+from unet_segmentation.learning.probing import Batches, Clock, Repeated, SavedBytes, loaded, try_training
+from unet_segmentation.learning.trainer import make_loaders
 from unet_segmentation.learning.work import Work, changes, find, works
+from unet_segmentation.parameters.training import TrainingParameters
 
 logger = logging.getLogger(__name__)
+
+QUICKLY, CAREFULLY = 0.4, 2.5  # seconds of steps that are timed; the latter where a time budget hangs on it
+MARGIN = 0.03  # of a time budget, left over
+VALIDATIONS, OVERHEAD = 15, 0.1  # within a time budget: about so many; they and the checkpoints take such a share
+USABLE = 0.9  # of the free memory
+PLENTY = 1 << 16  # bytes for each pixel of a batch: more than the networks here keep, so that trying is needless
+REST = 1.1  # what a step needs beside the activations that it keeps: measured 0.6 to 1.04 in all
+WEIGHTS = 4  # weights, gradients and AdamW's two moments
+WORTH_COMPILING = 600.0  # seconds of training from which on torch.compile is tried
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of each part of a training, as measured.
+
+    Attributes:
+        step: of the network, for one batch that is at hand.
+        loading: for one batch, where all workers load.
+        overlapping: whether batches are loaded beside the steps, by workers.
+        validation: of all tiles.
+        checkpoint: for all that is written after an epoch.
+    """
+
+    step: float
+    loading: float
+    overlapping: bool
+    validation: float
+    checkpoint: float
+
+    @property
+    def batch(self) -> float:
+        """Of a batch, loaded and learnt from."""
+        return max(self.step, self.loading) if self.overlapping else self.step + self.loading
+
+    @property
+    def between(self) -> float:
+        """Between the steps of two epochs."""
+        return self.validation + self.checkpoint
+
+    def training(self, epochs: int, steps: int) -> float:
+        """Of so many epochs of so many steps."""
+        return epochs * (steps * self.batch + self.between)
+
+
+class Trial(NamedTuple):
+    """What a training is tried with."""
+
+    network: nn.Module
+    specification: dict[str, Any]
+    samples: Samples
+    recipe: dict[str, Any]
+    folder: Path
+
+
+def settle(
+    plan: dict[str, Any],
+    training: TrainingParameters,
+    proposal: dict[str, Any],
+    trial: Trial,
+    started: float,
+) -> dict[str, Any]:
+    """Try a plan, and decide by what is measured: whether it fits into the memory, how long it takes, what pays.
+
+    The network and torch's random states stay as they are.
+
+    Args:
+        plan: what :func:`plan.resolve_plan` returned.
+        training: the parameters.
+        proposal: the values of plan.yml.
+        trial: what to try it with; the network has its initial weights.
+        started: when the time budget began to run (`time.perf_counter`).
+
+    Returns:
+        The plan with its final ``batch_size``, ``steps_per_epoch``, ``epochs``, ``cycles``, ``compile`` and
+        ``fingerprint``; and what was ``measured``, in seconds, which does not belong to the fingerprint.
+
+    Raises:
+        ResourceError: the batch that is asked for does not fit into the memory; says which one would.
+        ConfigurationError: not even one epoch fits into the time budget; says how long one takes. Or torch.compile is
+            asked for and does not work here.
+    """
+    minimum = chosen(training, proposal)["minimum_steps"]
+    plan = _within_memory(plan, trial, minimum, given=training.batch_size != "auto")
+    speed = measure_speed(plan, trial, QUICKLY if training.max_minutes is None else CAREFULLY)
+    plan, speed = _compile_where_it_pays(plan, training, trial, speed)
+    if training.max_minutes is not None:
+        seconds = (1 - MARGIN) * 60 * training.max_minutes - (time.perf_counter() - started)
+        epochs, steps = within_budget(plan, speed, seconds, training.max_minutes, free=training.minimum_steps == "auto")
+        plan = plan | {"epochs": epochs, "cycles": [epochs], "steps_per_epoch": steps}
+    seconds = speed.training(plan["epochs"], plan["steps_per_epoch"])
+    logger.info(
+        "about %s: %.0f images/s, network %s, loading %s a batch, validation %s an epoch",
+        *(duration(seconds), plan["batch_size"] / speed.batch),
+        *(_short(value) for value in (speed.step, speed.loading, speed.validation)),
+    )
+    return sealed(plan | {"measured": asdict(speed) | {"training": seconds}})
+
+
+# -- speed
+
+
+def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
+    """Time the training's own steps, loading and validation.
+
+    Args:
+        plan: of the training.
+        trial: what to try it with.
+        seconds: of steps that are timed, after two that are not.
+    """
+    plan = _of_one_device(plan)
+    train, validation = make_loaders(plan, trial.specification, trial.samples, trial.recipe)
+    batch, loading = _timed_loading(loaded(train), seconds / 2)
+    tiles: Any = validation.dataset
+    pixels = [height * width * len(items) for (height, width), items in tiles.batches]
+    largest = max(range(len(pixels)), key=pixels.__getitem__)
+    tile = tiles[largest]
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock(trial.folder)
+    classes = trial.specification["classes"]
+    try_training(plan, trial.network, classes, Repeated(batch, seconds), Batches(tile, tile), clock)
+    return Speed(
+        step=clock.step,
+        loading=loading / max(1, plan["workers"]),
+        overlapping=plan["workers"] > 0,
+        validation=clock.validations[-1] * sum(pixels) / pixels[largest],
+        checkpoint=clock.saving,
+    )
+
+
+def _timed_loading(batches: Iterator[Batch], seconds: float) -> tuple[Batch, float]:
+    """Give a batch, and how long each takes: the first is a warm-up, then five, or as many as there is time for."""
+    batch = next(batches)
+    began, times = time.perf_counter(), [0.0]
+    for _ in islice(batches, 5):
+        times.append(time.perf_counter() - began)
+        if times[-1] > seconds:
+            break
+    return batch, times[-1] / max(1, len(times) - 1)
+
+
+def _of_one_device(plan: dict[str, Any]) -> dict[str, Any]:
+    share = -(-plan["batch_size"] // processes(plan))
+    return plan | {"devices": 1, "hosts": 1, "batch_size": share}
+
+
+def within_budget(
+    plan: dict[str, Any], speed: Speed, seconds: float, max_minutes: float, *, free: bool
+) -> tuple[int, int]:
+    """Turn a time budget into epochs and steps.
+
+    Args:
+        plan: ``steps_per_epoch``, ``accumulate``.
+        speed: as measured.
+        seconds: that are left of the budget.
+        max_minutes: the budget, as given.
+        free: whether the steps of an epoch may be chosen, too: then about 15 epochs, fewer where validation and
+            checkpoints would take more than a tenth of the time.
+
+    Returns:
+        How many epochs, of how many steps.
+
+    Raises:
+        ConfigurationError: not even one epoch fits.
+    """
+    steps, together = plan["steps_per_epoch"], plan["accumulate"]
+    if free:
+        least = speed.between * (1 / OVERHEAD - 1)  # seconds of steps
+        wanted = max(least, seconds / VALIDATIONS - speed.between)
+        epochs = max(1, int(seconds / (wanted + speed.between)))
+        steps = max(1, int((seconds / epochs - speed.between) / speed.batch)) // together * together or together
+    epochs = int(seconds / speed.training(1, steps))
+    if epochs < 1:
+        raise ConfigurationError(
+            f"training.max_minutes: {max_minutes:g} min are not enough for one epoch, which takes about "
+            f"{duration(speed.training(1, steps))} here ({steps} steps of {_short(speed.batch)}, then "
+            f"{_short(speed.between)} for validation and checkpoint). Raise it, or lower training.minimum_steps "
+            "(auto chooses it for the time there is), training.batch_size or training.patch_size"
+        )
+    return epochs, steps
+
+
+# -- memory
+
+
+def _within_memory(plan: dict[str, Any], trial: Trial, minimum_steps: int, *, given: bool) -> dict[str, Any]:
+    """Halve the batch until it fits; refuse one that was given and does not."""
+    if plan["accelerator"] == "cuda":
+        fitting, need = _fitting_on_cuda(plan, trial), ""
+    elif plan["accelerator"] == "cpu":
+        fitting, need = _fitting_on_cpu(plan, trial)
+    else:
+        return plan
+    if fitting == plan["batch_size"]:
+        return plan
+    if given or fitting < min(2, plan["batch_size"]):
+        way_out = f"take {fitting} (or auto), " if fitting else "take "
+        raise ResourceError(
+            f"training.batch_size: {plan['batch_size']} patches of {plan['patch_size']} px do not fit into the "
+            f"{'GPU' if plan['accelerator'] == 'cuda' else 'machine'}'s memory{need}: {way_out}smaller patches "
+            f"(training.patch_size) or a smaller network"
+        )
+    logger.info("batches of %d patches instead of %d, as memory allows", fitting, plan["batch_size"])
+    values = {"batch_size": fitting, "minimum_steps": minimum_steps}
+    steps = steps_per_epoch(values, plan["accumulate"], len(plan["samples"]["train"]))
+    return plan | {"batch_size": fitting, "steps_per_epoch": steps}
+
+
+def _fitting_on_cuda(plan: dict[str, Any], trial: Trial) -> int:
+    """Try steps of half as many patches each time, until they fit; 0: none does."""
+    batch = plan["batch_size"]
+    while batch:
+        if _fits_on_cuda(plan | {"batch_size": batch}, trial):
+            return batch
+        batch //= 2
+    return 0
+
+
+def _fits_on_cuda(plan: dict[str, Any], trial: Trial) -> bool:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    one = _of_one_device(plan)
+    batch = _first_patches(one, trial, one["batch_size"])
+    try:
+        try_training(one, trial.network, trial.specification["classes"], Batches(batch, batch), None, Clock())
+    except ResourceError:  # made of torch.OutOfMemoryError
+        return False
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+    return torch.cuda.max_memory_allocated() <= USABLE * free
+
+
+def _fitting_on_cpu(plan: dict[str, Any], trial: Trial) -> tuple[int, str]:
+    """Give the largest batch, halved again and again, whose activations fit; and in words, what the planned one needs.
+
+    Nothing is tried at full size: where a CPU runs out of memory the process is killed without a word. What the
+    forward passes of two and of three patches keep gives the rest, by a straight line.
+    """
+    room = USABLE * available_memory()
+    batch = plan["batch_size"]
+    if batch * plan["patch_size"] ** 2 * PLENTY < room:
+        return batch, ""
+    saved = SavedBytes()
+    small = [_first_patches(plan, trial, count) for count in (2, 3)]
+    try_training(plan, trial.network, trial.specification["classes"], Batches(*small), None, saved)
+    each = saved.steps[1] - saved.steps[0]
+    fixed = saved.steps[0] - 2 * each
+    weights = WEIGHTS * sum(parameter.nbytes for parameter in trial.network.parameters())
+
+    def need(patches: int) -> float:
+        return plan["devices"] * (weights + REST * fixed) + REST * each * patches
+
+    while batch and need(batch) > room:
+        batch //= 2
+    gib = 1 << 30
+    return batch, f" (about {need(plan['batch_size']) / gib:.1f} GiB; {room / gib:.1f} GiB may be used)"
+
+
+def _first_patches(plan: dict[str, Any], trial: Trial, count: int) -> Batch:
+    """Give so many patches of the training."""
+    small = _of_one_device(plan) | {"batch_size": count}
+    return next(loaded(make_loaders(small, trial.specification, trial.samples, trial.recipe)[0]))
+
+
+def available_memory() -> float:
+    """Bytes of memory that this process may still take: of the machine, or of its container."""
+    return min(psutil.virtual_memory().available, _container_memory())
+
+
+def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    try:
+        limit = int((folder / "memory.max").read_text(encoding="ascii"))
+        statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        used = next(int(line.split()[1]) for line in statistics if line.startswith("anon "))
+        return max(0, limit - used)  # what files are cached in is given back when it is needed
+    except (OSError, ValueError, StopIteration):  # no such limit
+        return math.inf
+
+
+# -- torch.compile
+
+
+def _compile_where_it_pays(
+    plan: dict[str, Any], training: TrainingParameters, trial: Trial, speed: Speed
+) -> tuple[dict[str, Any], Speed]:
+    """Try torch.compile where a training on a GPU is long enough for its warm-up, and nobody has decided."""
+    total = speed.training(plan["epochs"], plan["steps_per_epoch"])
+    if training.max_minutes is not None:
+        total = 60 * training.max_minutes
+    if training.compile != "auto" or plan["accelerator"] != "cuda" or total < WORTH_COMPILING:
+        return plan, speed
+    compiled = plan | {"compile": True}
+    one = _of_one_device(compiled)
+    batch = _first_patches(one, trial, one["batch_size"])
+    clock = Clock()
+    try:
+        try_training(one, trial.network, trial.specification["classes"], Repeated(batch, QUICKLY), None, clock)
+    except ConfigurationError as error:
+        logger.info("not compiled: %s", error)
+        return plan, speed
+    faster = replace(speed, step=clock.step)
+    saved = total * (1 - faster.batch / speed.batch)
+    if saved <= clock.steps[0]:
+        return plan, speed
+    logger.info("compiled: %s to begin with, to save about %s", duration(clock.steps[0]), duration(saved))
+    return compiled, faster
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+# -- an unfinished training
 
 
 def plan_to_go_on_with(folder: Path, request: dict[str, Any], more_epochs: int | None) -> dict[str, Any] | None:

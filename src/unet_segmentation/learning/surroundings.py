@@ -93,3 +93,10 @@ def _explained(plan: dict[str, Any]) -> Iterator[None]:
             f"The memory of the device does not suffice for {plan['batch_size']} patches of {plan['patch_size']} px: "
             "lower training.batch_size or training.patch_size"
         ) from error
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise ConfigurationError(
+            "training.compile: torch.compile does not work here (on a CPU it needs a C++ compiler). "
+            f"Set it to false. It says: {str(error).strip().splitlines()[0]}"
+        ) from error

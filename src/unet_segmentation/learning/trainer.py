@@ -126,7 +126,7 @@ def train_here(
         logger.info("going on after epoch %d of %d", len(epochs.rows), plan["epochs"])
     if not epochs.ended:
         task = SegmentationTask(network, plan, specification["classes"])
-        loaders = _loaders(plan, specification, samples, recipe)
+        loaders = make_loaders(plan, specification, samples, recipe)
         if checkpoint is not None:
             _go_on(loaders[0], checkpoint, plan)
         _run_lightning(plan, task, loaders, epochs, work.last if checkpoint else None)
@@ -156,6 +156,8 @@ def _run_lightning(
                 use_distributed_sampler=False,
                 default_root_dir=epochs.work.folder,
             )
+            if plan["compile"]:
+                task.network.compile()  # in place: the names of the weights stay
             task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
         finally:
@@ -194,7 +196,10 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
     sampler.go_on(checkpoint["epoch"], progress["processed"] % plan["steps_per_epoch"])
 
 
-def _loaders(plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]) -> Loaders:
+def make_loaders(
+    plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]
+) -> Loaders:
+    """Give the batches of a training, and those of its validation."""
     patches = TrainingPatches(
         samples,
         plan["samples"]["train"],

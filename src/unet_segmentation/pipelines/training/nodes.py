@@ -1,6 +1,7 @@
 """Nodes of the training pipeline: thin, the work is done in ``unet_segmentation.learning``."""
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ def build_network(
     from unet_segmentation.learning import network as networks
     from unet_segmentation.learning.parts import check_parts
     from unet_segmentation.learning.plan import resolve_accelerator, resolve_precision
+    from unet_segmentation.learning.planning import checked_values
 
     resolve_precision(training.precision, resolve_accelerator(training.accelerator))  # fail now, not after the preview
-    network = network.model_copy(update={"encoder_depth": plan["values"]["encoder_depth"]})
+    values = checked_values(plan, classes)
+    if network.encoder_depth == "auto":
+        network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
     specification = networks.describe_network(network, classes, profile)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
@@ -52,22 +56,33 @@ def preflight(
 ) -> dict[str, Any]:
     """Go on with the plan of an unfinished training of the same request, or resolve everything that is open.
 
+    A new plan is tried: its memory and its speed are measured, and what they decide is settled.
+
     Returns:
         The plan of the training (JSON).
     """
+    from safetensors.torch import load_file
+
     from unet_segmentation import tracking
+    from unet_segmentation.learning.network import build_network
     from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
-    from unet_segmentation.learning.preflight import plan_to_go_on_with
+    from unet_segmentation.learning.planning import checked_values
+    from unet_segmentation.learning.preflight import Trial, plan_to_go_on_with, settle
+    from unet_segmentation.learning.trainer import load_weights
     from unet_segmentation.learning.work import changes
 
+    started = time.perf_counter()
+    values = checked_values(plan, network["classes"])
     digest = hashlib.sha256(initial_weights.read_bytes()).hexdigest()
     parts = network, labelled_split(samples), recipe, profile, digest
-    request = request_of(training, plan["values"], *parts)
+    request = request_of(training, values, *parts)
     settled = plan_to_go_on_with(folder, request, training.more_epochs) if training.resume else None
     tracking.current().resumes(settled is not None or changes(folder, request) is None)
     if settled is None:
-        split = parts[1]
-        settled = resolve_plan(training, plan["values"], network, packed, split, recipe, profile, digest)
+        settled = resolve_plan(training, values, network, packed, parts[1], recipe, profile, digest)
+        model = build_network(network)
+        load_weights(model, load_file(initial_weights))
+        settled = settle(settled, training, values, Trial(model, network, packed, recipe, folder), started)
     return settled
 
 
