@@ -134,7 +134,7 @@ def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch
     specification = described(architecture="paper_unet") | {"multiple": 16}
     torch.manual_seed(run.plan["seed"])
     network = networks.build_network(specification)
-    loader, _ = trainer._loaders(run.plan, specification, packed, recipe)
+    loader, _ = trainer.make_loaders(run.plan, specification, packed, recipe)
     gradients = []
     for images, masks in loader:
         assert len(images) == 4

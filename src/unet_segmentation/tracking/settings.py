@@ -110,6 +110,10 @@ def check_store(uri: str, timeout: float) -> None:
 def _check_database(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # the sender makes it, whole or not at all
+            if not os.access(path.parent, os.W_OK):
+                raise TrackingError(f"The MLflow store {path} cannot be made: no permission. {WAYS_OUT}")
+            return
         with sqlite3.connect(path, timeout=2) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,26 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError | ConnectionError | TimeoutError)
 
 
+def make_database(path: Path) -> None:
+    """Make the database of a new store, whole or not at all: one whose tables are half made is never usable again."""
+    if path.exists() and path.stat().st_size:
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        SqlAlchemyStore(f"sqlite:///{temporary}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
+        if path.exists() and not path.stat().st_size:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # unlike a rename, it leaves what another run has made meanwhile
+    except FileExistsError:
+        pass
+    finally:
+        for left in path.parent.glob(f"{temporary.name}*"):
+            left.unlink()
+
+
 class Store:
     """One run in an MLflow store.
 
@@ -42,6 +63,8 @@ class Store:
     """
 
     def __init__(self, uri: str, run_id: str = "", experiment_id: str = "", taken_up: bool = False) -> None:
+        if is_local(uri):
+            make_database(Path(uri.removeprefix("sqlite:///")))
         mlflow.set_tracking_uri(uri)  # models and artifacts of http stores still ask for the global one
         self._uri, self._client = uri, mlflow.MlflowClient(uri)
         self.run_id, self.experiment_id, self.taken_up = run_id, experiment_id, taken_up
