@@ -17,6 +17,9 @@ from kedro.framework.hooks import hook_impl
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, project_error
 from unet_segmentation.memory import give_back_memory
+from unet_segmentation.tracking.facts import plain
+from unet_segmentation.tracking.spool import new_name
+from unet_segmentation.tracking.unfinished import TRAINING_NODE, Training, begin_training, mark_delivered
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ WORTH_SAYING = 1.0  # seconds; a node that took longer says so
 HEADLINES = ("dice/mean", "iou/mean")
 
 _last_outcome: Any = None  # of the run that was closed
+_training: Training | None = None  # that this run has begun
 
 
 class TrackingHooks:
@@ -36,7 +40,7 @@ class TrackingHooks:
     def __init__(self) -> None:
         self._context: Any = None
         self._run: Any = None
-        self._pending: Mapping[str, Any] | None = None
+        self._pending: tuple[Mapping[str, Any], bool] | None = None  # parameters of the run, and whether it trains
         self._opening = threading.Lock()
 
     @hook_impl
@@ -45,16 +49,18 @@ class TrackingHooks:
         self._context = context
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any) -> None:  # noqa: ANN401
         """Open the run, before anything is downloaded; with --only-missing-outputs, before the first node that runs.
 
         Raises:
             TrackingError: the store cannot be reached.
-            ConfigurationError: tracking.yml is wrong.
+            ConfigurationError: tracking.yml is wrong, or this problem is being trained by another process.
         """
-        global _last_outcome  # noqa: PLW0603
-        _last_outcome = None
-        self._run, self._pending = None, run_params
+        global _last_outcome, _training  # noqa: PLW0603
+        if self._run is not None and tracking.current() is self._run:  # stopped in a notebook, say
+            finish_run("KILLED", "Interrupted.")
+        _last_outcome = _training = None
+        self._run, self._pending = None, (run_params, trains(pipeline))
         if not run_params.get("only_missing_outputs"):
             self._open()
 
@@ -66,25 +72,54 @@ class TrackingHooks:
             self._run.check()
 
     def _open(self) -> None:
+        global _training  # noqa: PLW0603
         with self._opening:
             if self._pending is None:
                 return
-            run_params, self._pending = self._pending, None
+            (run_params, trains), self._pending = self._pending, None
             settings = tracking_settings(self._context.config_loader)
-            if settings.enabled:
-                from unet_segmentation.tracking.facts import plain
-                from unet_segmentation.tracking.run import start_run
-
-                parameters = plain(self._context.params)
-                names = run_params.get("pipeline_names") or ["__default__"]
-                self._run = start_run(
-                    settings,
-                    root=Path(self._context.project_path),
-                    problem=str(parameters.get("problem", "unnamed")),
-                    parameters=parameters,
-                    command=command_line(),
-                    tags={"pipelines": ", ".join(sorted(names))},
+            parameters = plain(self._context.params)
+            if trains:
+                _training = begin_training(
+                    self._training_folder, parameters, command_line(), new_name() if settings.enabled else None
                 )
+            if settings.enabled:
+                try:
+                    self._run = self._start(settings, parameters, run_params)
+                except BaseException:
+                    if _training is not None:
+                        _training.withdraw()
+                    raise
+
+    def _start(self, settings: Any, parameters: Mapping[str, Any], run_params: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        from unet_segmentation.tracking.run import start_run
+
+        names = run_params.get("pipeline_names") or ["__default__"]
+        return start_run(
+            settings,
+            root=self._root,
+            problem=str(parameters.get("problem", "unnamed")),
+            parameters=parameters,
+            command=command_line(),
+            tags={"pipelines": ", ".join(sorted(names))},
+            training=_training,
+        )
+
+    @property
+    def _root(self) -> Path:
+        return Path(self._context.project_path)
+
+    @property
+    def _training_folder(self) -> Path:
+        """Where the catalog has the problem's models."""
+        folder = _path_of(self._catalog["training_folder"]) if "training_folder" in self._catalog else None
+        return self._root / (folder or Path("data", "06_models", str(self._context.params.get("problem", ""))))
+
+    @hook_impl
+    def after_node_run(self, node: Any) -> None:  # noqa: ANN401 - a Kedro node
+        """Settle that an unfinished run was taken up, if the training has not said otherwise."""
+        if node.name == TRAINING_NODE:
+            tracking.current().resumes(True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
@@ -107,8 +142,6 @@ class TrackingHooks:
             plotly = type(dataset).__name__ == "PlotlyDataset"
             (run.log_figure_html if plotly else run.log_artifact)(path, wanted["artifact"])
         if name == "samples":
-            from unet_segmentation.tracking.facts import plain
-
             parameters = plain(self._context.params)
             run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
         if name == "profile" and isinstance(data, Mapping) and "data_sha256" in data:
@@ -121,8 +154,10 @@ class TrackingHooks:
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """Close the run."""
+        """Close the run, and tell the training that its result was delivered."""
         finish_run("FINISHED")
+        if _training is not None:
+            mark_delivered(self._training_folder)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
@@ -255,6 +290,18 @@ def finish_run(status: str, reason: str | None = None) -> None:
     run: Any = tracking.current()
     if run.enabled:
         _last_outcome = run.finish(status, reason)
+    if _training is not None:
+        _training.finish(status)
+
+
+def trains(pipeline: Any) -> bool:  # noqa: ANN401 - a Kedro pipeline
+    """Whether a pipeline trains a network."""
+    return any(node.name == TRAINING_NODE for node in pipeline.nodes)
+
+
+def is_training() -> bool:
+    """Whether the run of this process has begun a training, which the next one takes up if it ends early."""
+    return _training is not None
 
 
 def last_words() -> list[str]:

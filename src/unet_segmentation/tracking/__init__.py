@@ -30,11 +30,24 @@ class Run(Protocol):
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run; waits for it. None where there is none, or the store does not answer."""
+        """MLflow's id of the run; waits for it. None where there is none, or the store does not answer.
+
+        Whoever asks before the training node has spoken (see `resumes`) settles that an unfinished run is taken up.
+        """
 
     @property
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment, like `run_id`."""
+
+    def resumes(self, yes: bool) -> None:
+        """Say whether this run's training goes on with the unfinished one of the same configuration.
+
+        The training node says it as soon as it knows; only the first word counts, and without one it goes on.
+
+        Args:
+            yes: it goes on, or the unfinished run had not begun to train. False: it starts anew, with other data, and
+                gets an MLflow run of its own.
+        """
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
         """Log numbers under `group/name`.
@@ -84,6 +97,9 @@ class NullRun:
     enabled = False
     run_id: str | None = None
     experiment_id: str | None = None
+
+    def resumes(self, yes: bool) -> None:
+        """Keep nothing."""
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
         """Keep nothing."""

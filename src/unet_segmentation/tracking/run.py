@@ -25,6 +25,7 @@ from unet_segmentation.tracking.settings import (
     store_uri,
 )
 from unet_segmentation.tracking.spool import Spool
+from unet_segmentation.tracking.unfinished import ASKED_FOR, Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,17 +62,26 @@ class SpooledRun:
         self._known: dict[str, Any] | None = None
         self._logged: dict[str, tuple[float, float]] = {}  # metric to value and time, to link it to the model later
         self._closed = False
+        self._undecided = bool((self._header.get("training") or {}).get("takes_up"))
 
     # -- identity
+
+    def resumes(self, yes: bool) -> None:
+        """Say whether the unfinished run is taken up, if there is one; only the first word counts."""
+        if self._undecided and self._spool.read("decision") is None:
+            self._spool.write("decision", {"takes_up": yes})
+        self._undecided = False
 
     @property
     def run_id(self) -> str | None:
         """MLflow's id of the run; waits until the run is open."""
+        self.resumes(True)  # where nobody has said otherwise
         return (self._opened() or {}).get("run_id")
 
     @property
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment; waits until the run is open."""
+        self.resumes(True)
         return (self._opened() or {}).get("experiment_id")
 
     @property
@@ -158,6 +168,7 @@ class SpooledRun:
         self, model: Path, inference: InferenceParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
     ) -> dict[str, Any]:
         """Log the trained network as an MLflow model that takes images and returns class ids."""
+        self.resumes(True)
         from unet_segmentation.tracking.package import pack_model
 
         identity = uuid.uuid4().hex[:8]
@@ -265,11 +276,13 @@ def start_run(
     parameters: Mapping[str, Any],
     command: str,
     tags: Mapping[str, str] | None = None,
+    training: Training | None = None,
 ) -> SpooledRun:
     """Open a run and make it the current one.
 
     A server is asked first, and its answer waited for. A store of this machine is opened beside the first nodes:
-    making a new one takes seconds, and nothing about it can be out of reach.
+    making a new one takes seconds, and nothing about it can be out of reach. A run that may turn out to be the
+    continuation of an unfinished one is opened when that is known: see `SpooledRun.resumes`.
 
     Args:
         settings: of tracking.yml.
@@ -278,6 +291,7 @@ def start_run(
         parameters: all of them, nested; logged flat.
         command: what the user called.
         tags: more tags.
+        training: what `begin_training` said of the training that belongs to it.
 
     Raises:
         TrackingError: the store cannot be reached or does not take the run.
@@ -294,6 +308,7 @@ def start_run(
         "model_name": str(network.get("architecture", "unet")),
         "started": started,
         "pid": os.getpid(),
+        "training": training.header if training else None,
         "tags": {
             "problem": problem,
             "command": command,
@@ -304,10 +319,10 @@ def start_run(
         },
         **settings.model_dump(include={"system_metrics", "system_metrics_seconds", "timeout_seconds", "flush_seconds"}),
     }
-    spool = Spool.create(root, header)
+    spool = Spool.create(root, header, training.spool if training else None)
     run = SpooledRun(spool.folder, _start_sender(spool.folder))
-    run.log_params(facts.flatten(parameters))
-    if not is_local(uri):
+    run.log_params({key: value for key, value in facts.flatten(parameters).items() if key not in ASKED_FOR})
+    if not is_local(uri) and not (training and training.takes_up):
         run.check(wait=True)
     os.environ[SPOOL_VARIABLE] = str(spool.folder)
     set_current(run)

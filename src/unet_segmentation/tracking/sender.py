@@ -13,17 +13,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.tracking import facts
 from unet_segmentation.tracking.spool import Spool
+from unet_segmentation.tracking.unfinished import known_run, note_run
 
 if TYPE_CHECKING:
     from unet_segmentation.tracking.store import Store
 
 VALUES = {"metrics", "params", "tags"}
+OPENING_SECONDS = 60.0  # of another sender: import of MLflow and the first request, on a machine that is busy
 IDLE = 0.1  # seconds between looks at the spool
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a server
 MOST_TRIES = 6  # of one operation that a server that answers keeps refusing
@@ -61,7 +64,8 @@ class Sender:
             return False
         stop = threading.Event()
         if self._header["system_metrics"] and self._alive():
-            arguments = (self._spool, self._header["system_metrics_seconds"], stop)
+            first = self._store.next_step("system/cpu_utilization_percentage")
+            arguments = (self._spool, self._header["system_metrics_seconds"], stop, first)
             threading.Thread(target=measure_system, args=arguments, daemon=True).start()
         try:
             complete = self._drain(stop)
@@ -73,29 +77,73 @@ class Sender:
 
     def _open(self) -> bool:
         """Open the run in the store, once; say why where that fails."""
-        from unet_segmentation.tracking.store import Store
+        from unet_segmentation.tracking.store import Store, is_passing
 
         if known := self._spool.read("run"):
-            self._store = Store(self._header["uri"], known["run_id"], known["experiment_id"])
+            self._store = Store(**known)
             return True
-        try:
-            self._store = Store(self._header["uri"])
+        training = self._header.get("training")
+        may_wait = training is not None and training["takes_up"]  # it was said already that the store is there
+        if may_wait:
+            self._wait_for_the_decision()
+        deadline: float | None = None
+        while True:
+            try:
+                if training and may_wait:
+                    patience = OPENING_SECONDS + self._header["flush_seconds"]
+                    let_end(self._spool.folder.parent, training["earlier"], patience)
+                self._store = Store(self._header["uri"])
+                self._open_run(training)
+            except Exception as error:
+                if may_wait and is_passing(error):
+                    log.warning("The run could not be opened yet: %s", error)
+                    deadline = self._deadline(deadline)
+                    if deadline is not None and time.monotonic() > deadline:
+                        return False
+                    self._pause(1.0, closing=deadline is not None)
+                    continue
+                log.exception("The run could not be opened")
+                self._spool.write("error", {"message": str(error).splitlines()[0] if str(error) else repr(error)})
+                return False
+            self._spool.write("run", self._store.known)
+            return True
+
+    def _wait_for_the_decision(self) -> None:
+        """Wait until the run says whether it goes on with an earlier one, or comes to its end without a word."""
+        while self._spool.read("decision") is None and not self._closing:
+            time.sleep(IDLE)
+
+    def _open_run(self, training: dict[str, Any] | None) -> None:
+        """Take up the earlier run of a training, or start a new one; close an earlier one that nobody closes."""
+        if training is None:
             self._store.open(self._header)
-        except Exception as error:
-            log.exception("The run could not be opened")
-            self._spool.write("error", {"message": str(error).splitlines()[0] if str(error) else repr(error)})
-            return False
-        self._spool.write("run", {"run_id": self._store.run_id, "experiment_id": self._store.experiment_id})
-        return True
+            return
+        earlier = known_run(training, self._header["uri"])
+        wanted = training["takes_up"] and (self._spool.read("decision") or training)["takes_up"]
+        if not (earlier and wanted and self._store.take_up(earlier, training["more_epochs"])):
+            self._store.open(self._header)
+            spools = (self._spool.folder.parent / name for name in training["earlier"])
+            if earlier and not any(spool.exists() for spool in spools):
+                self._store.close_lost(earlier)
+        note_run(training, self._spool.folder.name, self._store.known)
+
+    @property
+    def _closing(self) -> bool:
+        """Whether the run has said that it ends, or its process is gone."""
+        return not self._alive() or self._spool.read("closing") is not None
+
+    def _deadline(self, known: float | None) -> float | None:
+        """Give the moment at which a run that ends stops waiting for its store; None while it goes on."""
+        return known or (time.monotonic() + self._header["flush_seconds"] if self._closing else None)
 
     def _drain(self, stop: threading.Event) -> bool:
         """Send until the end of the run was sent (True), or time is up (False)."""
         deadline: float | None = None
         while True:
-            closing = not self._alive() or self._spool.read("closing") is not None
+            closing = self._closing
             if closing:
                 stop.set()
-                deadline = deadline or time.monotonic() + self._header["flush_seconds"]
+                deadline = self._deadline(deadline)
             batch, position = self._next()
             if not batch:
                 if not self._alive():  # the run went without a word
@@ -121,7 +169,7 @@ class Sender:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(IDLE)
-            if not closing and (not self._alive() or self._spool.read("closing") is not None):
+            if not closing and self._closing:
                 return
 
     def _next(self) -> tuple[list[dict[str, Any]], int]:
@@ -191,12 +239,11 @@ class Sender:
         self._spool.write(f"reply-{operation['id']}", values)
 
 
-def measure_system(spool: Spool, seconds: float, stop: threading.Event) -> None:
+def measure_system(spool: Spool, seconds: float, stop: threading.Event, step: int) -> None:
     """Append what MLflow's monitors read of CPU, memory, disk, network and GPU, until told to stop."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     monitor = SystemMetricsMonitor(run_id="", sampling_interval=seconds)
-    step = 0
     while not stop.wait(seconds):
         monitor.collect_metrics()
         values = {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
@@ -226,11 +273,39 @@ def send_leftovers(root: Path) -> tuple[int, int]:
         with spool.lock() as mine:
             if not mine:
                 continue
-            sent = spool.read("done") is not None or Sender(spool, alive=lambda: False).run()
-        if sent:
-            spool.remove()
+            sent = _send_rest(spool)
         complete, waiting = complete + sent, waiting + (not sent)
     return complete, waiting
+
+
+def let_end(folder: Path, names: Sequence[str], seconds: float) -> None:
+    """Let the spools of earlier processes be sent to their end, so that what they say does not come after our words.
+
+    Args:
+        folder: of all spools.
+        names: of the spools, oldest first.
+        seconds: to wait for the sender of one of them; where there is none any more, it is sent here.
+
+    Raises:
+        TimeoutError: the store does not answer.
+    """
+    for spool in (Spool(folder / name) for name in names):
+        until = time.monotonic() + seconds
+        while spool.read("header") is not None and time.monotonic() < until:
+            with suppress(FileNotFoundError), spool.lock() as mine:  # its sender removes it meanwhile
+                if mine and not _send_rest(spool) and spool.read("error") is None:
+                    raise TimeoutError(f"{spool.folder} could not be sent yet")
+                if mine:
+                    break
+            time.sleep(IDLE)
+
+
+def _send_rest(spool: Spool) -> bool:
+    """Send what a spool whose process is gone still holds; True if that was all."""
+    sent = spool.read("done") is not None or Sender(spool, alive=lambda: False).run()
+    if sent:
+        spool.remove()
+    return sent
 
 
 def _is_running(header: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,9 @@ class Spool:
         self._appending = threading.Lock()
 
     @classmethod
-    def create(cls, root: Path, header: Mapping[str, Any]) -> Spool:
+    def create(cls, root: Path, header: Mapping[str, Any], name: str | None = None) -> Spool:
         """Make the folder of a new run under the project's root."""
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        spool = cls(root / FOLDER / name)
+        spool = cls(root / FOLDER / (name or new_name()))
         (spool.folder / "files").mkdir(parents=True)
         spool.write("header", header)
         return spool
@@ -43,7 +42,7 @@ class Spool:
         """List the spools under the project's root, oldest first."""
         return [Spool(header.parent) for header in sorted((root / FOLDER).glob("*/header.json"))]
 
-    # -- small JSON files: header, run (once it is open), error, done, replies
+    # -- small JSON files: header, decision, run (once it is open), error, done, replies
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a small JSON file, whole or not at all."""
@@ -119,14 +118,14 @@ class Spool:
     def _operations(self) -> Path:
         return self.folder / "operations.jsonl"
 
-    @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self) -> AbstractContextManager[bool]:
         """Be the only sender of this spool; False where another process already is."""
-        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            yield _lock(descriptor)
-        finally:
-            os.close(descriptor)
+        return locked(self.folder / "lock")
+
+
+def new_name() -> str:
+    """Give a name to a new spool; names sort by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
 
 def _link(source: str | Path, target: str | Path) -> None:
@@ -135,6 +134,16 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[bool]:
+    """Hold the lock of a file; False where another process holds it."""
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import mlflow
 import requests
 import sqlalchemy
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.settings import is_local
 
 Operation = Mapping[str, Any]
+SYSTEM = "system/"  # metrics of the machine; their steps are counted on in a run that is taken up
 LONGEST_VALUE = 6000  # characters; what MLflow takes
 AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # entries of one request; what MLflow takes
 
@@ -36,12 +38,24 @@ class Store:
     Attributes:
         run_id: empty until the run is open.
         experiment_id: likewise.
+        taken_up: whether it is the run of an earlier process. What that one has logged is then not logged again.
     """
 
-    def __init__(self, uri: str, run_id: str = "", experiment_id: str = "") -> None:
+    def __init__(self, uri: str, run_id: str = "", experiment_id: str = "", taken_up: bool = False) -> None:
         mlflow.set_tracking_uri(uri)  # models and artifacts of http stores still ask for the global one
         self._uri, self._client = uri, mlflow.MlflowClient(uri)
-        self.run_id, self.experiment_id = run_id, experiment_id
+        self.run_id, self.experiment_id, self.taken_up = run_id, experiment_id, taken_up
+        self._points: dict[str, dict[int, Metric]] = {}  # of a run that is taken up: metric to step to last point
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What it takes to make this object again."""
+        return {
+            "uri": self._uri,
+            "run_id": self.run_id,
+            "experiment_id": self.experiment_id,
+            "taken_up": self.taken_up,
+        }
 
     def open(self, header: Mapping[str, Any]) -> None:
         """Find or make the experiment, and start the run in it."""
@@ -53,6 +67,57 @@ class Store:
             tags=header["tags"],
         )
         self.run_id = run.info.run_id
+
+    def take_up(self, run_id: str, more_epochs: str | None) -> bool:
+        """Open an earlier run again, whatever its status; False where it was deleted.
+
+        Args:
+            run_id: of the earlier run.
+            more_epochs: that are added to a finished training; noted in a tag.
+        """
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        if run.info.lifecycle_stage != "active":
+            return False
+        tags = run.data.tags
+        self._client.update_run(run_id, status="RUNNING")
+        if more_epochs is not None:
+            added = ", ".join(filter(None, [tags.get("training.more_epochs"), more_epochs]))
+            self._client.set_tag(run_id, "training.more_epochs", added)
+        if "failure" in tags:
+            self._client.delete_tag(run_id, "failure")
+            if "mlflow.note.content" in tags:
+                self._client.delete_tag(run_id, "mlflow.note.content")
+        self.run_id, self.experiment_id, self.taken_up = run_id, run.info.experiment_id, True
+        return True
+
+    def close_lost(self, run_id: str) -> None:
+        """Close an earlier run whose process is gone, if nobody did."""
+        if self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, "KILLED")
+
+    def next_step(self, name: str) -> int:
+        """Give the first step at which a metric has no point yet."""
+        return 1 + max(self._known_points(name), default=-1) if self.taken_up else 0
+
+    def _known_points(self, name: str) -> Mapping[int, Metric]:
+        """Give the last point at each step that a run that is taken up has of a metric, as it was found."""
+        if name not in self._points:
+            history = sorted(self._client.get_metric_history(self.run_id, name), key=lambda point: point.timestamp)
+            self._points[name] = {point.step: point for point in history}
+        return self._points[name]
+
+    def _known_point(self, name: str, step: int, value: float) -> Metric | None:
+        """Find the point of a run that is taken up that says the same, whatever its time."""
+        if not self.taken_up or name.startswith(SYSTEM):
+            return None
+        point = self._known_points(name).get(step)
+        same = point is not None and (point.value == value or (math.isnan(point.value) and math.isnan(value)))
+        return point if same else None
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -91,11 +156,19 @@ class Store:
             values: Mapping[str, Any] = operation["values"]
             if operation["op"] == "metrics":
                 stamp = int(operation["time"] * 1000)
-                metrics += [Metric(key, value, stamp, operation["step"]) for key, value in values.items()]
+                step = operation["step"]
+                metrics += [
+                    Metric(key, value, stamp, step)
+                    for key, value in values.items()
+                    if self._known_point(key, step, value) is None
+                ]
             elif operation["op"] == "params":
                 params |= {key: str(value)[:LONGEST_VALUE] for key, value in values.items()}
             else:
                 tags |= {key: str(value) for key, value in values.items()}
+        if params and self.taken_up:
+            there = self._client.get_run(self.run_id).data.params
+            params = {key: value for key, value in params.items() if key not in there}
         for part in _parts(metrics, AT_ONCE["metrics"]):
             self._client.log_batch(self.run_id, metrics=part)
         for part in _parts([Param(*item) for item in params.items()], AT_ONCE["params"]):
@@ -135,8 +208,10 @@ class Store:
         self._client.log_inputs(self.run_id, inputs)
 
     def create_model(self, operation: Operation) -> str:
-        """Make the entry of a model, and give its id."""
+        """Make the entry of a model, and give its id; or that of one that was begun for the same epoch before."""
         run = self._client.get_run(self.run_id)
+        if self.taken_up and (begun := self._begun_model(run, operation["step"])):
+            return begun
         model = self._client.create_logged_model(
             self.experiment_id,
             name=operation["name"],
@@ -146,6 +221,13 @@ class Store:
             model_type="segmentation",
         )
         return model.model_id
+
+    def _begun_model(self, run: Run, step: int) -> str | None:
+        begun = self._client.search_logged_models(
+            [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'"
+        )
+        steps = {output.model_id: output.step for output in run.outputs.model_outputs}
+        return next((model.model_id for model in begun if steps.get(model.model_id, step) == step), None)
 
     def log_model(self, model_id: str, path: Path, operation: Operation) -> None:
         """Build the model's folder, send it, and link it to the run and to the metrics of its epoch and of the test."""
@@ -157,14 +239,15 @@ class Store:
         build_model(path, folder, model_id=model_id, run_id=self.run_id, location=location)
         self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
-        self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=operation["step"])])
+        if model_id not in {output.model_id for output in self._client.get_run(self.run_id).outputs.model_outputs}:
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=operation["step"])])
         self._link_metrics(model_id, operation)
 
     def _link_metrics(self, model_id: str, operation: Operation) -> None:
-        linked = [
-            Metric(name, value, int(stamp * 1000), 0, model_id=model_id)
-            for name, (value, stamp) in operation["metrics"].items()
-        ]
+        linked = []
+        for name, (value, stamp) in operation["metrics"].items():
+            known = self._known_point(name, 0, value)
+            linked.append(Metric(name, value, known.timestamp if known else int(stamp * 1000), 0, model_id=model_id))
         for name in self._client.get_run(self.run_id).data.metrics:
             if name.startswith(("train/", "validation/")):
                 linked += [
