@@ -57,6 +57,8 @@ class TrackingHooks:
             ConfigurationError: tracking.yml is wrong, or this problem is being trained by another process.
         """
         global _last_outcome, _training  # noqa: PLW0603
+        if self._run is not None and tracking.current() is self._run:  # stopped in a notebook, say
+            finish_run("KILLED", "Interrupted.")
         _last_outcome = _training = None
         self._run, self._pending = None, (run_params, trains(pipeline))
         if not run_params.get("only_missing_outputs"):

@@ -84,12 +84,14 @@ class Sender:
             return True
         training = self._header.get("training")
         may_wait = bool(training and training["takes_up"])  # it was said already that the store is there
-        if training and may_wait:
+        if may_wait:
             self._wait_for_the_decision()
-            let_end(self._spool.folder.parent, training["earlier"], OPENING_SECONDS + self._header["flush_seconds"])
         deadline: float | None = None
         while True:
             try:
+                if training and may_wait:
+                    patience = OPENING_SECONDS + self._header["flush_seconds"]
+                    let_end(self._spool.folder.parent, training["earlier"], patience)
                 self._store = Store(self._header["uri"])
                 self._open_run(training)
             except Exception as error:
@@ -261,10 +263,15 @@ def note_facts(spool: Spool, root: Path) -> None:
         spool.append("artifact", path=file.relative_to(spool.folder).as_posix(), folder="code")
 
 
-def send_leftovers(root: Path) -> tuple[int, int]:
-    """Send what earlier runs could not; give how many runs are complete now, and how many still are not."""
+def send_leftovers(root: Path, own: Path | None = None) -> tuple[int, int]:
+    """Send what earlier runs could not; give how many runs are complete now, and how many still are not.
+
+    The caller's own spool is left to its run, which still has to read how it ended.
+    """
     complete = waiting = 0
     for spool in Spool.all(root):
+        if spool.folder == own:
+            continue
         header = spool.read("header")
         if header is None or (spool.read("closing") is None and _is_running(header)):
             continue
@@ -283,13 +290,17 @@ def let_end(folder: Path, names: Sequence[str], seconds: float) -> None:
         folder: of all spools.
         names: of the spools, oldest first.
         seconds: to wait for the sender of one of them; where there is none any more, it is sent here.
+
+    Raises:
+        TimeoutError: the store does not answer.
     """
     for spool in (Spool(folder / name) for name in names):
         until = time.monotonic() + seconds
         while spool.read("header") is not None and time.monotonic() < until:
             with suppress(FileNotFoundError), spool.lock() as mine:  # its sender removes it meanwhile
+                if mine and not _send_rest(spool) and spool.read("error") is None:
+                    raise TimeoutError(f"{spool.folder} could not be sent yet")
                 if mine:
-                    _send_rest(spool)
                     break
             time.sleep(IDLE)
 
@@ -330,7 +341,7 @@ def main(folder: Path) -> None:
     if complete and not alive():
         spool.remove()
     if complete and leftovers:
-        send_leftovers(root)
+        send_leftovers(root, own=folder)
 
 
 def _parent_watch(parent: int) -> Callable[[], bool]:
