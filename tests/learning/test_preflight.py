@@ -233,6 +233,7 @@ def test_a_gpu_is_tried_with_halved_batches(prepared, monkeypatch):
             raise ResourceError("full")
 
     monkeypatch.setattr(preflight, "try_training", attempt)
+    monkeypatch.setattr(preflight.gc, "collect", lambda: 0)  # takes long in a process with many tests
     for name, value in {"mem_get_info": (1000, 2000), "memory_reserved": 0, "max_memory_allocated": 900}.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     for name in ("empty_cache", "reset_peak_memory_stats"):
@@ -286,6 +287,7 @@ def test_nobody_is_overruled(prepared, wanted):
     assert preflight._compile_where_it_pays(plan, case.training, case.trial, SPEED)[0]["compile"] is wanted
 
 
+@pytest.mark.slow
 def test_no_compiler_is_a_wrong_parameter(prepared, monkeypatch):
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.9  # of the exponential moving average, corrected at the beginning as in Adam
+FLAT = 1e-6  # a slope, as a share of the first loss, that is none
 DIVERGED = 4.0  # times the best loss: nothing is learnt beyond
 
 
@@ -96,7 +97,7 @@ def suggestion(rates: Sequence[float], losses: Sequence[float]) -> float:
     """
     slopes = np.gradient(losses, np.log(rates[: len(losses)])) if len(losses) > 1 else np.zeros(1)
     steepest = int(slopes.argmin())
-    if slopes[steepest] >= 0:
+    if slopes[steepest] >= -FLAT * abs(losses[0]):
         raise ProjectError(
             "No learning rate made the loss fall: see whether masks and images belong together (the audit shows them), "
             "or raise training.batch_size, so that the losses of the steps can be compared"

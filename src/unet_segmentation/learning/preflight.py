@@ -240,6 +240,7 @@ def _fitting_on_cuda(plan: dict[str, Any], trial: Trial) -> int:
     while batch:
         if _fits_on_cuda(plan | {"batch_size": batch}, trial):
             return batch
+        gc.collect()  # what the trial has left in cycles
         batch //= 2
     return 0
 
@@ -255,7 +256,6 @@ def _fits_on_cuda(plan: dict[str, Any], trial: Trial) -> bool:
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
-        gc.collect()
         torch.cuda.empty_cache()
     return torch.cuda.max_memory_allocated() <= USABLE * free
 
