@@ -111,3 +111,14 @@ def test_packed_samples_are_found_after_the_project_has_moved(tmp_path):
     assert np.array_equal(moved.load().image("a"), image)
     assert np.array_equal(moved.load().mask("a"), mask)
     assert picture_of(moved.preview()).size[0] > 0
+
+
+def test_the_same_file_published_twice_leaves_nothing_beside_it(tmp_path):
+    made = tmp_path / "work" / "best.bin"
+    made.parent.mkdir()
+    made.write_bytes(b"weights")
+    dataset = datasets.FileDataset(filepath=str(tmp_path / "best.bin"))
+    for _ in range(2):
+        dataset.save(made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.bin", "work"]
+    assert dataset.load().read_bytes() == b"weights"

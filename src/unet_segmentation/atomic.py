@@ -33,6 +33,7 @@ def whole(target: Path) -> Iterator[Path]:
         if temporary.is_dir() and target.is_dir():
             shutil.rmtree(target)
         os.replace(temporary, target)
+        remove(temporary)  # it is still there where both are links to one file
     except BaseException as error:
         remove(temporary)
         raise _explained(error, target) from error
