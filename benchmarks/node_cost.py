@@ -34,7 +34,7 @@ recipe = json.loads((data / "05_model_input/cells/augmentation_recipe.json").rea
 begin = time.perf_counter()
 model = build_network(network)
 model.load_state_dict(load_file(data / "06_models/cells/initial.safetensors"))
-packed = PackedSamples(next(path.parent for path in (data / "03_primary/cells").rglob("packed.json")))
+packed = PackedSamples(next((data / "03_primary/cells").glob("packed/*/packed.json")).parent)
 fit(plan, model, network, packed, recipe, Path(sys.argv[1]))
 print(time.perf_counter() - begin)
 """

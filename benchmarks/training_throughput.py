@@ -267,9 +267,9 @@ class PlainSamples(torch.utils.data.Dataset):
 class PlainModule(L.LightningModule):
     """The documentation's module."""
 
-    def __init__(self, encoder: str) -> None:
+    def __init__(self, encoder: str, classes: int = len(CLASSES)) -> None:
         super().__init__()
-        self.network = smp.Unet(encoder, encoder_weights=None, classes=len(CLASSES))
+        self.network = smp.Unet(encoder, encoder_weights=None, classes=classes)
         self.loss = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=255)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
