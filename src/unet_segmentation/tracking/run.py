@@ -201,7 +201,7 @@ class SpooledRun:
         position, since = self._spool.position, clock.monotonic()
         while (answer := self._spool.read(name)) is None:
             if self._process is not None and self._process.poll() is not None:
-                break
+                return self._spool.read(name)  # its last word may have come since we looked
             if self._spool.position != position:
                 position, since = self._spool.position, clock.monotonic()
             if clock.monotonic() - since > patience:

@@ -263,10 +263,15 @@ def note_facts(spool: Spool, root: Path) -> None:
         spool.append("artifact", path=file.relative_to(spool.folder).as_posix(), folder="code")
 
 
-def send_leftovers(root: Path) -> tuple[int, int]:
-    """Send what earlier runs could not; give how many runs are complete now, and how many still are not."""
+def send_leftovers(root: Path, own: Path | None = None) -> tuple[int, int]:
+    """Send what earlier runs could not; give how many runs are complete now, and how many still are not.
+
+    The caller's own spool is left to its run, which still has to read how it ended.
+    """
     complete = waiting = 0
     for spool in Spool.all(root):
+        if spool.folder == own:
+            continue
         header = spool.read("header")
         if header is None or (spool.read("closing") is None and _is_running(header)):
             continue
@@ -336,7 +341,7 @@ def main(folder: Path) -> None:
     if complete and not alive():
         spool.remove()
     if complete and leftovers:
-        send_leftovers(root)
+        send_leftovers(root, own=folder)
 
 
 def _parent_watch(parent: int) -> Callable[[], bool]:
