@@ -124,12 +124,11 @@ def test_a_killed_training_goes_on_in_the_same_run(root, how, with_sender):
     assert not (root / FOLDER).exists()
 
 
-@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
-def test_a_run_that_was_closed_goes_on_and_keeps_its_name(root, status):
+def test_a_run_that_failed_goes_on_and_keeps_its_name(root):
     run, training = begin(root)
     first = run.run_id
     run.log_metrics({"test/dice/mean": 0.5})
-    finish(run, training, status, "masks/a.png: undeclared value 7")
+    finish(run, training, "FAILED", "masks/a.png: undeclared value 7")
     before = client_of(root).get_run(first)
     run, training = begin(root, {**PARAMETERS, "source": {"archive": "elsewhere.zip"}})
     run.log_metrics({"test/dice/mean": 0.6})  # another value: the latest counts
@@ -144,6 +143,7 @@ def test_a_run_that_was_closed_goes_on_and_keeps_its_name(root, status):
     assert "failure" not in after.data.tags
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_went_on_goes_on_once_more(root):
     killed(root, "sent", with_sender=True)
     killed(root, "undecided", with_sender=True)
@@ -249,7 +249,8 @@ def test_a_second_start_is_refused_while_the_first_lives(root):
     assert marker(root) == before
     assert not (root / FOLDER).exists()
     process.kill()
-    assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     assert begin_training(folder_of(root), {}, "kedro run", None).takes_up, "a zombie trains no more"
     process.wait()
 
@@ -273,7 +274,7 @@ def test_of_many_starts_at_once_one_goes_through(root):
 
 def test_a_process_number_that_was_given_again_is_not_the_run(root):
     begin_training(folder_of(root), {}, "kedro run", None)
-    other = marker(root) | {"pid": os.getppid()}
+    other = marker(root) | {"pid": os.getppid(), "process_started": time.time() - 1e6}
     (folder_of(root) / "run.json").write_text(json.dumps(other))
     assert begin_training(folder_of(root), {}, "kedro run", None).takes_up
 
@@ -362,8 +363,7 @@ def test_the_run_has_one_model_in_the_end(root, tmp_path, first_ready):
     answer = run.log_model(weights, InferenceParameters(), {"dice/mean": 0.5}, step=4, example=image)
     experiment = run.experiment_id
     outcome = finish(run, training)
-    if answer["status"].startswith("refused"):
-        pytest.skip(answer["status"])
+    assert answer["status"] == "logged"
     assert outcome.message is None
     (stored,) = runs_of(client)
     (output,) = stored.outputs.model_outputs

@@ -249,7 +249,7 @@ class Store:
         begun = self._client.search_logged_models(
             [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'"
         )
-        steps = {output.model_id: output.step for output in _models_of(run)}
+        steps = _models_of(run)
         return next((model.model_id for model in begun if steps.get(model.model_id, step) == step), None)
 
     def log_model(self, model_id: str, path: Path, operation: Operation) -> None:
@@ -262,7 +262,7 @@ class Store:
         build_model(path, folder, model_id=model_id, run_id=self.run_id, location=location)
         self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
-        if model_id not in {output.model_id for output in _models_of(self._client.get_run(self.run_id))}:
+        if model_id not in _models_of(self._client.get_run(self.run_id)):
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=operation["step"])])
         self._link_metrics(model_id, operation)
 
@@ -290,8 +290,9 @@ class Store:
         self._client.set_terminated(self.run_id, operation["status"], int(operation["time"] * 1000))
 
 
-def _models_of(run: Run) -> Sequence[LoggedModelOutput]:
-    return run.outputs.model_outputs if run.outputs else []
+def _models_of(run: Run) -> dict[str, int]:
+    """Give the models that a run has as outputs: id to step."""
+    return {output.model_id: output.step for output in run.outputs.model_outputs} if run.outputs else {}
 
 
 def _parts(entries: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

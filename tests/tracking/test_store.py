@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unet_segmentation.tracking import store as stores
+
+
+def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
+    from mlflow.store.tracking import sqlalchemy_store
+
+    whole = sqlalchemy_store.SqlAlchemyStore
+
+    def half(uri, artifacts):
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", half)
+    with pytest.raises(KeyboardInterrupt):
+        stores.make_database(tmp_path / "mlflow.db")
+    assert not list(tmp_path.iterdir())
+
+    class Overtaken(whole):
+        def __init__(self, uri, artifacts):
+            super().__init__(uri, artifacts)
+            (tmp_path / "mlflow.db").write_bytes(b"of another run")
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Overtaken)
+    stores.make_database(tmp_path / "mlflow.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert (tmp_path / "mlflow.db").read_bytes() == b"of another run"
