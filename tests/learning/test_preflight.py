@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
@@ -32,7 +33,8 @@ SETTINGS = {
     "precision": "32",
     "ema_decay": 0.9,
 }
-SPEED = Speed(step=0.1, loading=0.02, overlapping=False, validation=0.5, checkpoint=0.1)
+SPEED = Speed(step=0.1, loading=0.02, overlapping=False, validation=0.5, checkpoint=0.1, largest_share=1.0)
+SPARING = replace(SPEED, checkpoint=2.0, largest_share=0.02)
 QUICK = SimpleNamespace(step=0.01, steps=[5.0, 0.01, 0.01])
 
 
@@ -131,7 +133,7 @@ def test_a_batch_is_repeated_for_a_while():
 
 
 def test_loading_beside_the_steps_costs_only_what_is_longer():
-    beside = Speed(step=0.1, loading=0.02, overlapping=True, validation=0.5, checkpoint=0.1)
+    beside = replace(SPEED, overlapping=True)
     assert beside.batch == 0.1
     assert SPEED.batch == pytest.approx(0.12)
     assert SPEED.training(3, 10) == pytest.approx(3 * (10 * 0.12 + 0.6))
@@ -140,22 +142,31 @@ def test_loading_beside_the_steps_costs_only_what_is_longer():
 # -- a time budget
 
 
-@pytest.mark.parametrize("seconds", [2.0, 10.0, 60.0, 1000.0])
-def test_as_many_epochs_as_fit(seconds):
-    epochs, steps = within_budget({"steps_per_epoch": 10, "accumulate": 1}, SPEED, seconds, 1, free=False)
+def test_checkpoints_take_their_share_and_the_last_is_always_written():
+    assert SPARING.training(1, 10) == pytest.approx(1.7 + 2.0)
+    assert SPARING.training(100, 10) == pytest.approx(100 * 1.7 * 1.02 + 2.0)
+    assert SPARING.training(100, 10_000) == pytest.approx(100 * (1200.5 + 2.0))
+
+
+@pytest.mark.parametrize("speed", [SPEED, SPARING])
+@pytest.mark.parametrize("seconds", [4.0, 10.0, 60.0, 1000.0])
+def test_as_many_epochs_as_fit(seconds, speed):
+    epochs, steps = within_budget({"steps_per_epoch": 10, "accumulate": 1}, speed, seconds, 1, free=False)
     assert steps == 10
-    assert epochs * (10 * 0.12 + 0.6) <= seconds < (epochs + 1) * (10 * 0.12 + 0.6)
+    assert speed.training(epochs, 10) <= seconds < speed.training(epochs + 1, 10)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("speed", [SPEED, SPARING])
 @pytest.mark.parametrize("seconds", [30.0, 120.0, 3600.0])
-def test_free_steps_give_some_epochs_that_fill_the_time(seconds, accumulate):
+def test_free_steps_give_some_epochs_that_fill_the_time(seconds, speed, accumulate):
     plan = {"steps_per_epoch": 10, "accumulate": accumulate}
-    epochs, steps = within_budget(plan, SPEED, seconds, 1, free=True)
-    spent = epochs * (steps * 0.12 + 0.6)
+    epochs, steps = within_budget(plan, speed, seconds, 1, free=True)
     assert steps % accumulate == 0
-    assert seconds - epochs * accumulate * 0.12 - 1e-6 <= spent <= seconds
-    assert epochs * 0.6 <= 0.11 * seconds
+    assert speed.training(epochs, steps) <= seconds * (1 + 1e-9)
+    assert seconds < speed.training(epochs, steps + accumulate)
+    beside = speed.training(epochs, steps) - epochs * steps * speed.batch
+    assert beside <= 0.1 * seconds + speed.checkpoint  # the last one is written all the same
     assert epochs in range(10, 21) if seconds > 100 else 1 <= epochs < 10
 
 

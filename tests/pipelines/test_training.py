@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, ProjectError
+from unet_segmentation.learning import preflight
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.network import load_model
 from unet_segmentation.learning.planning import propose_plan
@@ -72,10 +73,11 @@ def recorder(monkeypatch):
 def run(problem, tmp_path):
     """Run the pipeline's nodes; gives the plan, the best model, the checkpoint and the history."""
 
-    def run(data=problem, training=TRAINING, profile=PROFILE):
+    def run(data=problem, training=TRAINING, profile=PROFILE, network=NETWORK, **edits):
         samples, packed, recipe = data
-        plan = propose_plan(profile, NETWORK, training, CLASSES)
-        specification, weights = nodes.build_network(NETWORK, training, plan, CLASSES, profile)
+        plan = propose_plan(profile, network, training, CLASSES)
+        plan["values"] |= edits
+        specification, weights = nodes.build_network(network, training, plan, CLASSES, profile)
         initial = tmp_path / "initial.safetensors"
         save_file(weights, initial)
         work = tmp_path / "models"
@@ -108,6 +110,43 @@ def test_from_parameters_to_a_model_with_every_epoch_reported(run, recorder):
     assert last.is_file()
     assert load_model(best)[1]["fingerprint"] == plan["fingerprint"]
     assert nodes.plot_training(history, TRAINING).data
+
+
+OPEN = {"epochs": "auto", "minimum_steps": "auto", "batch_size": "auto"}
+EDITS = {"epochs": 1, "minimum_steps": 3, "batch_size": 3}
+
+
+def test_an_edited_plan_holds_where_the_parameters_leave_it_open(run, recorder, tmp_path):
+    network = NETWORK.model_copy(update={"encoder_depth": "auto"})
+    plan, best, *_ = run(training=TRAINING.model_copy(update=OPEN), network=network, encoder_depth=4, **EDITS)
+    assert (plan["epochs"], plan["steps_per_epoch"], plan["batch_size"]) == (1, 3, 3)
+    assert load_model(best)[1]["specification"]["encoder_depth"] == 4
+
+
+def test_an_edited_plan_does_not_hold_against_the_parameters_and_that_is_said(run, recorder, caplog):
+    caplog.set_level(logging.INFO, "unet_segmentation")
+    plan, best, *_ = run(encoder_depth=4, **EDITS)
+    assert (plan["epochs"], plan["steps_per_epoch"], plan["batch_size"]) == (2, 2, 2)
+    assert load_model(best)[1]["specification"]["encoder_depth"] == 2
+    assert "batch_size is 2, as the parameters say, and not 3, as plan.yml does" in caplog.text
+
+
+def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
+    with pytest.raises(ConfigurationError, match=r"plan\.yml(?s:.*)values\.patch_size"):
+        run(patch_size=33)
+
+
+def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
+    """The training that goes on keeps its epochs, and nothing is measured again."""
+    speed = preflight.Speed(
+        step=1.0, loading=0.0, overlapping=False, validation=1.0, checkpoint=0.0, largest_share=0.02
+    )
+    monkeypatch.setattr(preflight, "measure_speed", lambda *_: speed)
+    brief = TRAINING.model_copy(update={"max_minutes": 0.2, "epochs": 1000})
+    plan, *_, history = run(training=brief)
+    assert plan["epochs"] == len(history) == 3
+    monkeypatch.setattr(preflight, "settle", None)
+    assert run(training=brief)[0] == plan
 
 
 def test_a_training_whose_run_did_not_end_is_not_repeated_and_told_again(run, recorder):

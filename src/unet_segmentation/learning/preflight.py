@@ -48,6 +48,7 @@ class Speed:
         overlapping: whether batches are loaded beside the steps, by workers.
         validation: of all tiles.
         checkpoint: for all that is written after an epoch.
+        largest_share: of the time that checkpoints may take; the last one is written all the same.
     """
 
     step: float
@@ -55,20 +56,37 @@ class Speed:
     overlapping: bool
     validation: float
     checkpoint: float
+    largest_share: float
 
     @property
     def batch(self) -> float:
         """Of a batch, loaded and learnt from."""
         return max(self.step, self.loading) if self.overlapping else self.step + self.loading
 
-    @property
-    def between(self) -> float:
-        """Between the steps of two epochs."""
-        return self.validation + self.checkpoint
-
     def training(self, epochs: int, steps: int) -> float:
         """Of so many epochs of so many steps."""
-        return epochs * (steps * self.batch + self.between)
+        epoch = steps * self.batch + self.validation
+        return epochs * epoch + min(epochs * self.checkpoint, self.largest_share * epochs * epoch + self.checkpoint)
+
+    def epochs_within(self, seconds: float, steps: int) -> int:
+        """Count the epochs of so many steps that fit: :meth:`training`, solved for them."""
+        epoch = steps * self.batch + self.validation
+        kept_each_time = seconds / (epoch + self.checkpoint)
+        kept_at_times = (seconds - self.checkpoint) / (epoch * (1 + self.largest_share))
+        return int(max(kept_each_time, kept_at_times))
+
+    def steps_within(self, seconds: float, epochs: int) -> int:
+        """Count the steps that fit into each of so many epochs: :meth:`training`, solved for them."""
+        kept_each_time = seconds / epochs - self.checkpoint
+        kept_at_times = (seconds - self.checkpoint) / (epochs * (1 + self.largest_share))
+        return int((max(kept_each_time, kept_at_times) - self.validation) / self.batch)
+
+    def shortest_epoch(self, overhead: float) -> float:
+        """Give the seconds of an epoch of which validation and checkpoint take no more than such a share."""
+        kept_each_time = (self.validation + self.checkpoint) / overhead
+        if self.largest_share >= overhead:
+            return kept_each_time
+        return min(kept_each_time, self.validation / (overhead - self.largest_share))
 
 
 class Trial(NamedTuple):
@@ -153,6 +171,7 @@ def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
         overlapping=plan["workers"] > 0,
         validation=clock.validations[-1] * sum(pixels) / pixels[largest],
         checkpoint=clock.saving,
+        largest_share=plan["parameters"]["checkpoint"]["largest_share"],
     )
 
 
@@ -193,17 +212,15 @@ def within_budget(
     """
     steps, together = plan["steps_per_epoch"], plan["accumulate"]
     if free:
-        least = speed.between * (1 / OVERHEAD - 1)  # seconds of steps
-        wanted = max(least, seconds / VALIDATIONS - speed.between)
-        epochs = max(1, int(seconds / (wanted + speed.between)))
-        steps = max(1, int((seconds / epochs - speed.between) / speed.batch)) // together * together or together
-    epochs = int(seconds / speed.training(1, steps))
+        epochs = max(1, int(seconds / max(seconds / VALIDATIONS, speed.shortest_epoch(OVERHEAD))))
+        steps = max(together, speed.steps_within(seconds, epochs) // together * together)
+    epochs = speed.epochs_within(seconds, steps)
     if epochs < 1:
         raise ConfigurationError(
             f"training.max_minutes: {max_minutes:g} min are not enough for one epoch, which takes about "
             f"{duration(speed.training(1, steps))} here ({steps} steps of {_short(speed.batch)}, then "
-            f"{_short(speed.between)} for validation and checkpoint). Raise it, or lower training.minimum_steps "
-            "(auto chooses it for the time there is), training.batch_size or training.patch_size"
+            f"{_short(speed.validation + speed.checkpoint)} for validation and checkpoint). Raise it, or lower "
+            "training.minimum_steps (auto chooses it for the time there is), training.batch_size or training.patch_size"
         )
     return epochs, steps
 
