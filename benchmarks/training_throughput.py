@@ -31,11 +31,11 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
-from unet_segmentation.learning.augmentation import A, compose_recipe
+from benchmarks.plain import PlainModule, PlainSamples, train_plainly
+from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.losses import SegmentationLoss
 from unet_segmentation.learning.module import make_optimizer
 from unet_segmentation.learning.network import build_network, describe_network
@@ -248,42 +248,6 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-class PlainSamples(torch.utils.data.Dataset):
-    """Files, decoded whenever they are asked for."""
-
-    def __init__(self, files: list[tuple[Path, Path]], size: int) -> None:
-        self.files = files
-        self.transform = A.Compose([A.Resize(size, size), A.HorizontalFlip(), A.VerticalFlip()])
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = (np.array(Image.open(path)) for path in self.files[index])
-        pair = self.transform(image=image, mask=mask)
-        return pair["image"].transpose(2, 0, 1), pair["mask"].astype(np.int64)
-
-
-class PlainModule(L.LightningModule):
-    """The documentation's module."""
-
-    def __init__(self, encoder: str, classes: int = len(CLASSES)) -> None:
-        super().__init__()
-        self.network = smp.Unet(encoder, encoder_weights=None, classes=classes)
-        self.loss = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=255)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-
-    def training_step(self, batch: Any, _: int) -> torch.Tensor:  # noqa: D102
-        images = (batch[0].float() / 255.0 - self.mean) / self.std
-        return self.loss(self.network(images).contiguous(), batch[1])
-
-    def configure_optimizers(self) -> Any:  # noqa: D102
-        optimizer = torch.optim.Adam(self.parameters(), 2e-4)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 750, 1e-5)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
 class Clock(L.Callback):
     """Times the second epoch."""
 
@@ -296,19 +260,9 @@ class Clock(L.Callback):
 
 def run_plain(case: Case, options: argparse.Namespace) -> float:
     L.seed_everything(0, verbose=False)
-    loader = torch.utils.data.DataLoader(
-        PlainSamples(case.files, case.size), options.batch, shuffle=True, drop_last=True
-    )
     clock = Clock()
-    trainer = L.Trainer(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[clock],
-    )
-    trainer.fit(PlainModule(case.encoder), loader)
+    module, samples = PlainModule(case.encoder, len(CLASSES)), PlainSamples(case.files, case.size)
+    train_plainly(module, samples, options.batch, max_epochs=2, callbacks=[clock])
     return options.steps * options.batch / clock.seconds
 
 
