@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -242,7 +242,7 @@ def _crop_around(centre: int, side: int, patch: int) -> slice:
     return slice(start, start + patch)
 
 
-def _batch(items: Iterable[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
+def _batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
     """Fill a batch one by one: a patch's memory serves the next one, instead of coming from the system each time."""
     images, masks = np.empty(0), np.empty(0)
     for number, (image, mask) in enumerate(items):
