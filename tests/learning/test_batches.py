@@ -89,6 +89,15 @@ def test_a_batch_lies_channels_last(packed, recipe, workers):
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_batch_holds_its_patches_in_their_order(packed, recipe):
+    patches = TrainingPatches(packed, packed.sample_ids, recipe, 32, 5, 0.5, [1])
+    keys = [(0, index, 1) for index in (4, 0, 7)]
+    images, masks = patches.__getitems__(keys)
+    for key, image, mask in zip(keys, images.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True):
+        np.testing.assert_array_equal(image, patches[key][0])
+        np.testing.assert_array_equal(mask, patches[key][1])
+
+
 def test_crops_come_from_everywhere_and_fit_their_masks(tmp_path):
     rows, columns = np.indices((40, 50))
     image = np.stack([rows, columns, rows + columns], axis=2).astype(np.uint8)

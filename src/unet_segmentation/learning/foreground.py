@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from unet_segmentation.learning.batches import Samples
 
-STRIP = 1 << 15  # pixels, about; so many are read to draw one
+STRIP = 1 << 14  # pixels, about; so many are read to draw one (what is drawn does not depend on it)
 
 
 class Foreground:
     """Draws pixels of chosen classes.
 
     The first time that a sample is asked for, its mask is read once, strip by strip, and the pixels of each class are
-    counted per strip: 8 bytes per class and strip are remembered, 1/4000 of the mask for each class. What is drawn does
+    counted per strip: 8 bytes per class and strip are remembered, 1/2000 of the mask for each class. What is drawn does
     not depend on what is remembered.
 
     Args:
