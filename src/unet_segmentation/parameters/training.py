@@ -140,8 +140,8 @@ class SamplingParameters(StrictModel):
     """Where patches are cut.
 
     Attributes:
-        foreground_share: share of the patches that are centred on a pixel of a chosen class, each class equally often
-            (nnU-Net takes a third); the others are cut anywhere. `auto`: see the plan.
+        foreground_share: share of the patches, among images that have a chosen class, that are centred on a pixel of
+            one, each class equally often (nnU-Net takes a third); the others are cut anywhere. `auto`: see the plan.
         classes: the classes that are chosen, by name; `auto`: the rare ones.
     """
 
