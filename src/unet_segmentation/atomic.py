@@ -39,6 +39,14 @@ def whole(target: Path) -> Iterator[Path]:
         raise _explained(error, target) from error
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name where the file system can, else copy it."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():

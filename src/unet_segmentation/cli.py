@@ -131,6 +131,8 @@ def _interruptible() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, KeyboardInterrupt) and not received:
             received.append(signal.SIGINT)
+        if isinstance(stop, SystemExit) and stop.code == INTERRUPTED[signal.SIGTERM] and not received:
+            received.append(signal.SIGTERM)  # a library had taken the signal's handler
         if not received:  # an error that was shown already
             _close_tracking("FAILED", "The run ended with an error outside its nodes.")
             raise

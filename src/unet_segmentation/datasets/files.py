@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -18,7 +16,7 @@ from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
 from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
 from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 
-from unet_segmentation.atomic import whole
+from unet_segmentation.atomic import link, whole
 
 PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
 
@@ -99,10 +97,7 @@ class FileDataset(_File):
     def save(self, data: Path) -> None:
         """Publish a finished file under the catalog's name."""
         with whole(self._filepath) as temporary:
-            try:
-                os.link(data, temporary)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(data, temporary)
+            link(data, temporary)
 
 
 class WeightsDataset(_File):

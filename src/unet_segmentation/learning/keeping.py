@@ -7,7 +7,6 @@ import math
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unet_segmentation.atomic import remove, whole
+from unet_segmentation.atomic import link, remove, whole
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.learning.batches import LAYERS, stream
 from unet_segmentation.learning.console import TrainingBar, duration, epoch_line, seconds_since_start
@@ -25,6 +24,7 @@ from unet_segmentation.learning.work import Work
 
 logger = logging.getLogger(__name__)
 
+STATE = "epochs"  # where the keeper's state is found in a checkpoint
 REPORTED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")
 
 Best = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and what is said of them
@@ -72,7 +72,7 @@ class EpochKeeper(L.Callback):
     @property
     def state_key(self) -> str:
         """Where the state is found in a checkpoint."""
-        return "epochs"
+        return STATE
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed training must know."""
@@ -250,12 +250,11 @@ class EpochKeeper(L.Callback):
     def _keep_older(self) -> None:
         older = self.plan["parameters"]["checkpoint"]["keep"] - 1
         if older and self.work.last.is_file():
-            self.work.last.replace(self._older(len(self.rows)))
+            older_path = self.work.folder / f"before-{len(self.rows):06d}.ckpt"
+            remove(older_path)
+            link(self.work.last, older_path)  # not a rename: a kill now must not leave the training without its last
         for path in sorted(self.work.folder.glob("before-*.ckpt"))[: -older or None]:
             remove(path)
-
-    def _older(self, epoch: int) -> Path:
-        return self.work.folder / f"before-{epoch:06d}.ckpt"
 
     def _report(self, row: dict[str, float], when: float) -> None:
         if self.report_epoch is not None:

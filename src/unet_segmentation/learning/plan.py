@@ -23,7 +23,7 @@ from unet_segmentation.parameters.training import TrainingParameters
 logger = logging.getLogger(__name__)
 
 CUDA_WORKERS = 8
-UNIMPORTANT = {"resume", "more_epochs", "rendezvous"}  # parameters that change nothing in what is computed
+UNIMPORTANT = {"resume", "more_epochs", "rendezvous", "workers"}  # parameters that change nothing in what is computed
 
 
 def resolve_plan(

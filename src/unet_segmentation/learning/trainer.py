@@ -24,7 +24,7 @@ from unet_segmentation.learning.batches import (
     training_loader,
     validation_loader,
 )
-from unet_segmentation.learning.keeping import EpochKeeper, ReportEpoch
+from unet_segmentation.learning.keeping import STATE, EpochKeeper, ReportEpoch
 from unet_segmentation.learning.module import SegmentationTask
 from unet_segmentation.learning.surroundings import surroundings
 from unet_segmentation.learning.work import Work, keep_newest
@@ -122,8 +122,9 @@ def train_here(
     epochs = EpochKeeper(plan, specification, work, report_epoch)
     checkpoint = work.checkpoint()
     if checkpoint is not None:
-        epochs.take_up(checkpoint["callbacks"][epochs.state_key])
-        logger.info("going on after epoch %d of %d", len(epochs.rows), plan["epochs"])
+        epochs.take_up(checkpoint["callbacks"][STATE])
+        words = "trained already: %d of %d epochs" if epochs.ended else "going on after epoch %d of %d"
+        logger.info(words, len(epochs.rows), plan["epochs"])
     if not epochs.ended:
         task = SegmentationTask(network, plan, specification["classes"])
         loaders = make_loaders(plan, specification, samples, recipe)
@@ -186,7 +187,7 @@ def _take_result(work: Work, network: nn.Module) -> pd.DataFrame:
     prefix = "network."
     weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items()}
     network.load_state_dict({name: weights[name] for name in network.state_dict()})
-    return pd.DataFrame(checkpoint["callbacks"]["epochs"]["rows"])
+    return pd.DataFrame(checkpoint["callbacks"][STATE]["rows"])
 
 
 def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str, Any]) -> None:

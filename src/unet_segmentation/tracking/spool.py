@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from unet_segmentation.atomic import link
+
 FOLDER = ".tracking"
 
 
@@ -80,9 +82,9 @@ class Spool:
         target = self.folder / place
         target.parent.mkdir(parents=True)
         if path.is_dir():
-            shutil.copytree(path, target, copy_function=_link)
+            shutil.copytree(path, target, copy_function=lambda source, copy: link(Path(source), Path(copy)))
         else:
-            _link(path, target)
+            link(path, target)
         return place.as_posix()
 
     # -- reading
@@ -126,14 +128,6 @@ class Spool:
 def new_name() -> str:
     """Give a name to a new spool; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    """Link a file where the file system can, else copy it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 @contextmanager

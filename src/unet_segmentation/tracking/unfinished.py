@@ -26,7 +26,14 @@ TRAINING_NODE = "training.train"
 MARKER = "run.json"
 DELIVERED = "delivered"
 ASKED_FOR = ("training.resume", "training.more_epochs")  # about how a run begins; no parameters of its result
-WITHOUT_EFFECT = {*ASKED_FOR, "training.workers", "inspection.workers", "source.archive", "source.parallel"}
+WITHOUT_EFFECT = {
+    *ASKED_FOR,
+    "training.workers",
+    "training.rendezvous",
+    "inspection.workers",
+    "source.archive",
+    "source.parallel",
+}
 SHOWN = 5  # parameters that changed
 CLAIMING_SECONDS = 5.0  # to wait for another process that is about to claim the same folder
 SAME_START = 2.0  # seconds by which the system's start time of one and the same process may differ between two readings
