@@ -237,7 +237,8 @@ def sum_over_processes(values: Tensor) -> Tensor:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the launcher's talk off the console; what it would say is said in the error."""
-    loggers = [logging.getLogger(name) for name in CHATTY]
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(CHATTY)]  # each has its own level
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for chatty in loggers:
         chatty.setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,8 @@ LOOK = 0.2  # seconds between looks at the process that started this one
 def main(job_file: Path) -> None:
     """Train this process's share of a job; leave with status 1 where it cannot go on."""
     _end_with_the_launcher()
+    for number in (signal.SIGINT, signal.SIGTERM):  # at once, without a word: files are whole, and the launcher speaks
+        signal.signal(number, lambda received, _: os._exit(128 + received))
     job = json.loads(job_file.read_text(encoding="utf-8"))
     folder = Path(job["folder"])
 
