@@ -96,7 +96,9 @@ def _explained(plan: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
+        cause = getattr(error, "inner_exception", None) or error  # the outer one only names the backend
+        first_line = next(iter(str(cause).strip().splitlines()), "")
         raise ConfigurationError(
             "training.compile: torch.compile does not work here (on a CPU it needs a C++ compiler). "
-            f"Set it to false. It says: {str(error).strip().splitlines()[0]}"
+            f"Set it to false. It says: {type(cause).__name__}: {first_line}"
         ) from error
