@@ -161,7 +161,7 @@ class Problem:
             raise SystemExit(
                 f"No prepared data in {folder}. First: kedro run --env {cell.data} --pipelines preparation"
             )
-        training = {"seed": cell.seed, "max_minutes": cell.minutes, "minimum_steps": "auto"}
+        training = {"seed": cell.seed, "max_minutes": cell.minutes}
         parameters = {"training": training | options.training}
         loader = ProblemConfigLoader(options.conf, cell.data, runtime_params=parameters, **CONFIG_LOADER_ARGS)
         self.parameters = validate_parameters(loader["parameters"])
