@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unet_segmentation.scoring.counting import ClassCounts, class_counts
 from unet_segmentation.scoring.metrics import METRICS, Values, names_of, soft_sums
 
-_SCORES = [metric for metric in _SCORES if metric.basis in ("split", "class", "image", "soft")]
+_SCORES = [metric for metric in METRICS if metric.basis in ("split", "class", "image", "soft")]
 _BY_IMAGE = [metric for metric in _SCORES if metric.basis in ("image", "soft")]
 
 
