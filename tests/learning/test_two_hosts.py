@@ -61,8 +61,12 @@ def distributed_job(make_plan, packed, recipe):
     return {"plan": plan, "specification": specification, "recipe": recipe, "packed": str(packed.folder)}
 
 
-def start(host, *command):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "GLOO_SOCKET_IFNAME": "cable0", "OMP_NUM_THREADS": "1"}
+def start(host, *command, **variables):
+    environment = (
+        os.environ
+        | variables
+        | {"PYTHONPATH": str(ROOT / "src"), "GLOO_SOCKET_IFNAME": "cable0", "OMP_NUM_THREADS": "1"}
+    )
     return subprocess.Popen(
         ["ip", "netns", "exec", host, sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -84,8 +88,9 @@ def test_two_hosts_give_the_losses_of_one(hosts, distributed_job, tmp_path):
     said = ""
     while "torchrun" not in said:
         said = together.stdout.readline()
-    command = said[said.index("torchrun") :].split()[1:]
-    joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command)
+    variable, _, *command = said[said.index("TORCH_") :].split()
+    variables = dict([variable.split("=")])
+    joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command, **variables)
     rest = together.communicate(timeout=180)[0]
     assert together.returncode == 0, rest
     assert joining.wait(60) == 0, joining.stdout.read()
