@@ -8,19 +8,14 @@ import sys
 
 import pytest
 
-from tests.reproducing.conftest import git
+from tests.reproducing.toy import git
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.learning.work import find
 from unet_segmentation.reproducing.checkout import check_out
-from unet_segmentation.reproducing.project import configure, share_raw_data, temporary_project
-from unet_segmentation.reproducing.recipe import Recipe, settled
+from unet_segmentation.reproducing.project import configure, hand_over_plan, share_raw_data, temporary_project
+from unet_segmentation.reproducing.recipe import Recipe
 from unet_segmentation.reproducing.verdict import judge, pins
 from unet_segmentation.tracking.runs import RunRecord
-
-PLAN = {
-    "accelerator": "cpu", "devices": 1, "precision": "bf16", "compile": False, "threads": 2, "batch_size": 8,
-    "patch_size": 64, "epochs": 7, "steps_per_epoch": 11, "foreground_share": 0.5, "foreground_classes": [2],
-    "values": {"encoder_depth": 3},
-}  # fmt: skip
 
 
 def record(**changes):
@@ -29,55 +24,25 @@ def record(**changes):
     return RunRecord(**{**values, **changes})
 
 
-def recipe(commit="", difference=None, parameters=None, **changes):
-    return Recipe(record(**changes), parameters or {}, commit, difference, None, {"values": {}})
+def recipe(commit="", parameters=None, plan=None, **changes):
+    return Recipe(record(**changes), parameters or {}, commit, None, None, plan or {"fingerprint": "0123456789abcdef"})
 
 
-def test_what_was_left_open_is_asked_for_as_it_was_settled():
-    asked = {
-        "classes": ["a", "b", "c"],
-        "network": {"encoder": "resnet18", "encoder_depth": "auto"},
-        "training": {"batch_size": "auto", "epochs": "auto", "max_minutes": 3, "minimum_steps": "auto", "seed": 5,
-                     "sampling": {"foreground_share": "auto", "classes": "auto"}},
-    }  # fmt: skip
-    pinned = settled(asked, PLAN)
-    assert pinned["training"] == {
-        "accelerator": "cpu", "devices": 1, "precision": "bf16", "compile": False, "threads": 2, "batch_size": 8,
-        "patch_size": 64, "epochs": 7, "minimum_steps": 11, "max_minutes": None, "seed": 5,
-        "sampling": {"foreground_share": 0.5, "classes": ["c"]},
-    }  # fmt: skip
-    assert pinned["network"] == {"encoder": "resnet18", "encoder_depth": 3}
-    assert asked["training"]["batch_size"] == "auto", "the parameters as they were given have changed"
-
-
-def test_a_plan_asked_for_is_the_plan_that_comes():
-    """The rules that resolve a plan, asked with settled parameters, give the same plan again."""
-    from unet_segmentation.learning.plan import resolve_plan
-    from unet_segmentation.learning.planning import propose_plan
-    from unet_segmentation.parameters import NetworkParameters, TrainingParameters
-
-    classes = ["a", "b"]
-    profile = {
-        "samples": {"train": 40, "validation": 4}, "height": {"median": 96}, "width": {"median": 128},
-        "class_shares": {"a": 0.9, "b": 0.1}, "data_sha256": "d",
-    }  # fmt: skip
-    split = {"train": [f"t{i}" for i in range(40)], "validation": ["v"]}
-    network = {"classes": classes, "multiple": 32}
-
-    def plan_of(training):
-        proposal = propose_plan(profile, NetworkParameters(), training, classes)
-        return resolve_plan(training, proposal["values"], network, None, split, {}, profile), proposal
-
-    open_ = TrainingParameters(
-        batch_size="auto", epochs="auto", minimum_steps="auto",
-        sampling={"foreground_share": "auto", "classes": "auto"}, precision="32",
-    )  # fmt: skip
-    first, proposal = plan_of(open_)
-    parameters = {"classes": classes, "network": {}, "training": open_.model_dump(mode="json")}
-    asked = settled(parameters, {**first, "values": proposal["values"]})
-    again, _ = plan_of(TrainingParameters(**asked["training"]))
-    differing = {name for name in first if first[name] != again[name]}
-    assert differing <= {"parameters", "inputs", "request", "fingerprint"}
+@pytest.mark.parametrize(
+    ("plan", "gpus", "handed_over"),
+    [
+        ({"accelerator": "cpu"}, [], True),
+        ({"accelerator": "cuda", "devices": 2}, ["H100", "H100"], True),
+        ({"accelerator": "cuda", "devices": 2}, ["H100"], False),
+        ({"accelerator": "cuda", "devices": 1}, [], False),
+    ],
+)
+def test_a_plan_is_handed_over_where_its_devices_are(tmp_path, monkeypatch, plan, gpus, handed_over):
+    monkeypatch.setattr("unet_segmentation.reproducing.project.gpus", lambda: gpus)
+    plan = {**plan, "request": "r" * 16, "fingerprint": "0123456789abcdef"}
+    hand_over_plan(tmp_path, recipe(plan=plan))
+    found = find(tmp_path / "data/06_models/cells", "r" * 16, delivered=False)
+    assert (found.plan if found else None) == (plan if handed_over else None)
 
 
 def test_a_lock_file_is_read_for_this_platform():

@@ -6,12 +6,27 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import mlflow
 import pytest
 
-from tests.reproducing.conftest import git
+from tests.reproducing.toy import git, make_toy
 from tests.test_cli import KEDRO, environment, kedro, only_run
+from tests.toy_project import empty_store
+from tests.tracking.stored import tell
+from unet_segmentation.errors import ProjectError, TrackingError
+from unet_segmentation.reproducing.again import reproduce
+from unet_segmentation.tracking.runs import find_run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A project after a run, and the run's id."""
+    project = make_toy(tmp_path_factory.mktemp("ran") / "toy")
+    return project, succeeded(project)
 
 
 def succeeded(project, *arguments, **extra):
@@ -32,7 +47,8 @@ def nothing_is_left(project):
     return not changed and len(trees) == 1 and not list((project / "data").glob(".rep*"))
 
 
-def test_a_run_is_made_again_with_its_parameters_and_its_uncommitted_code(toy):
+def test_a_run_is_made_again_with_its_parameters_and_its_uncommitted_code(tmp_path):
+    toy = make_toy(tmp_path / "toy")
     nodes = toy / "src/toy/nodes.py"
     nodes.write_text(nodes.read_text().replace("FACTOR = 1.0", "from toy.new import FACTOR"))
     (toy / "src/toy/new.py").write_text("FACTOR = 7.0\n")
@@ -62,9 +78,10 @@ def test_a_run_is_made_again_with_its_parameters_and_its_uncommitted_code(toy):
     assert only_run(toy).info.run_id == run_id, "the second run went into the project's store"
 
 
-def test_another_result_is_said_with_its_figures(toy):
-    run_id = succeeded(toy)
-    (toy / "data/01_raw/cells/archives/numbers.txt").write_text("4 5 6")
+def test_another_result_is_said_with_its_figures(ran):
+    toy, run_id = ran
+    numbers = toy / "data/01_raw/cells/archives/numbers.txt"
+    numbers.write_text("4 5 6")
     client = mlflow.MlflowClient(f"sqlite:///{toy / 'mlflow.db'}")
     client.set_tag(run_id, "version.torch", "0.1")
     answer = kedro(toy, "reproduce", run_id, "--env", "cells", TOY_NOISE="0.5")
@@ -76,10 +93,11 @@ def test_another_result_is_said_with_its_figures(toy):
     assert "torch 0.1 -> " in said["Versions"]
     assert "was not reproduced" in answer.stdout
     assert nothing_is_left(toy)
+    assert numbers.read_text() == "4 5 6"
 
 
-def test_a_run_that_fails_the_second_time_leaves_nothing(toy):
-    run_id = succeeded(toy)
+def test_a_run_that_fails_the_second_time_leaves_nothing(ran):
+    toy, run_id = ran
     answer = kedro(toy, "reproduce", run_id, TOY="fail")
     assert answer.returncode == 1
     assert "RuntimeError: a bug" in answer.stdout
@@ -88,8 +106,8 @@ def test_a_run_that_fails_the_second_time_leaves_nothing(toy):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_one_leaves_nothing(toy, tmp_path, number, status):
-    run_id = succeeded(toy)
+def test_an_interrupted_one_leaves_nothing(ran, tmp_path, number, status):
+    toy, run_id = ran
     sign = tmp_path / "sleeping"
     process = subprocess.Popen(
         [KEDRO, "reproduce", run_id],
@@ -111,21 +129,27 @@ def test_an_interrupted_one_leaves_nothing(toy, tmp_path, number, status):
 
 
 @pytest.mark.parametrize(
-    ("tags", "reason"),
+    ("name", "value", "reason"),
     [
-        ({"git.commit": "0" * 40}, "is not in the repository"),
-        ({"git.commit": ""}, "was not made from a git repository"),
-        ({"git.dirty": "true"}, "the difference was not logged"),
-        ({"training.more_epochs": "3"}, "3 more epochs"),
+        ("git.commit", "0" * 40, "is not in the repository"),
+        ("git.commit", "", "was not made from a git repository"),
+        ("git.dirty", "true", "the difference was not logged"),
+        ("training.more_epochs", "3", "3 more epochs"),
     ],
 )
-def test_what_cannot_be_made_again_is_refused_with_the_reason(toy, tags, reason):
-    run_id = succeeded(toy)
-    client = mlflow.MlflowClient(f"sqlite:///{toy / 'mlflow.db'}")
-    for name, value in tags.items():
-        client.set_tag(run_id, name, value)
-    answer = kedro(toy, "reproduce", run_id)
-    assert answer.returncode == 1
-    assert reason in answer.stderr
-    assert "Traceback" not in answer.stderr
+def test_what_cannot_be_made_again_is_refused_with_the_reason(ran, name, value, reason):
+    toy, run_id = ran
+    uri = f"sqlite:///{toy / 'mlflow.db'}"
+    run = find_run(uri, run_id)
+    with pytest.raises(ProjectError, match=reason):
+        reproduce(uri, replace(run, tags={**run.tags, name: value}), toy, lambda line: None)
     assert nothing_is_left(toy)
+
+
+def test_runs_that_were_not_finished_or_trained_nothing_are_refused(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for status, reason in (("FAILED", r"did not come to its end \(FAILED\)"), ("FINISHED", "trained no network")):
+        run = find_run(uri, tell(tmp_path, "unet", status=status, **{"git.commit": "ab"}))
+        with pytest.raises(TrackingError, match=reason):
+            reproduce(uri, run, tmp_path, lambda line: None)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import subprocess
 from textwrap import dedent
 
-import pytest
-
 from tests.toy_project import make_toy_project
 
 FILES = {
-    ".gitignore": "data\nmlflow.db*\nmlartifacts\n.tracking\nconf/local\n__pycache__\n",
+    ".gitignore": "data\nmlflow.db*\nmlartifacts\n.tracking\n.viz\nconf/local\n__pycache__\n/downloaded\n/weights.safetensors\n",
     "requirements.lock": "click==0.0.1\n",
     "src/toy/pipeline_registry.py": """
         from kedro.pipeline import Node, Pipeline
@@ -81,9 +79,8 @@ def git(folder, *arguments):
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def toy(tmp_path):
-    project = make_toy_project(tmp_path / "toy")
+def make_toy(folder):
+    project = make_toy_project(folder)
     for name, text in FILES.items():
         (project / name).write_text(dedent(text))
     git(project, "init", "--quiet")
