@@ -8,7 +8,7 @@ from textwrap import dedent
 from tests.toy_project import make_toy_project
 
 FILES = {
-    ".gitignore": "data\nmlflow.db*\nmlartifacts\n.tracking\n.viz\nconf/local\n__pycache__\n/downloaded\n/weights.safetensors\n",
+    ".gitignore": "data mlflow.db* mlartifacts .tracking .viz conf/local __pycache__ /downloaded /weights.safetensors",
     "requirements.lock": "click==0.0.1\n",
     "src/toy/pipeline_registry.py": """
         from kedro.pipeline import Node, Pipeline
@@ -82,7 +82,7 @@ def git(folder, *arguments):
 def make_toy(folder):
     project = make_toy_project(folder)
     for name, text in FILES.items():
-        (project / name).write_text(dedent(text))
+        (project / name).write_text(dedent(text).replace(" ", "\n") if name == ".gitignore" else dedent(text))
     git(project, "init", "--quiet")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "all")
