@@ -57,9 +57,9 @@ def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin
     return {
         "better": f"By {score}, {other} is better than {reference}: {figures}.",
         "worse": f"By {score}, {other} is worse than {reference}: {figures}.",
-        "tie": f"By {score}, {other} and {reference} are a tie: the difference ({figures}) lies within +-{margin:g}.",
+        "tie": f"By {score}, {other} and {reference} are a tie: the difference ({figures}) lies within ±{margin:g}.",
         "undecided": f"By {score}, it is undecided between {other} and {reference}: the difference ({figures}) is "
-        f"neither clear of zero nor within +-{margin:g}.",
+        f"neither clear of zero nor within ±{margin:g}.",
         "undefined": f"{score} is not defined for both of {other} and {reference}.",
     }[str(row["verdict"])]
 
