@@ -14,6 +14,7 @@ import torch
 from tests.learning.test_trainer import TIMES, digest
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.learning import network as networks
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 
 
@@ -25,7 +26,7 @@ def train(make_plan, packed, recipe, tmp_path):
         network = networks.build_network(specification)
         told = []
         report = report or (lambda *arguments: told.append(arguments))
-        result = fit(plan, network, specification, packed, recipe, tmp_path / name, report)
+        result = fit(plan, Setup(network, specification, packed, recipe), tmp_path / name, report)
         return result.history, network, told
 
     return train

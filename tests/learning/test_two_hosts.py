@@ -16,6 +16,7 @@ FIRST = """
 import json, logging, sys, torch
 from pathlib import Path
 from unet_segmentation.learning.network import build_network
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.samples.packing import PackedSamples
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -24,7 +25,8 @@ torch.manual_seed(0)
 network = build_network(job["specification"])
 folder = Path(sys.argv[2])
 folder.mkdir()
-result = fit(job["plan"], network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"], folder,
+setup = Setup(network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"])
+result = fit(job["plan"], setup, folder,
              lambda epoch, values, when: print("told", epoch, flush=True), rendezvous=sys.argv[3])
 result.history.to_csv(folder / "given.csv", index=False)
 """

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_segmentation import errors
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import ProjectError
 
 if TYPE_CHECKING:
-    from unet_segmentation.learning.batches import Samples
     from unet_segmentation.learning.keeping import ReportEpoch
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.work import Work
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,7 @@ def share() -> tuple[int, int]:
 
 def launch(
     plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
+    setup: Setup,
     work: Work,
     report_epoch: ReportEpoch | None,
     rendezvous: str | None,
@@ -73,7 +70,7 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    job = _write_job(plan, network, specification, samples, recipe, work)
+    job = _write_job(plan, setup, work)
     config = LaunchConfig(
         min_nodes=plan["hosts"],
         max_nodes=plan["hosts"],
@@ -113,25 +110,18 @@ def join_command(plan: dict[str, Any], rendezvous: str | None, job: Path) -> str
     )
 
 
-def _write_job(
-    plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
-    work: Work,
-) -> Path:
+def _write_job(plan: dict[str, Any], setup: Setup, work: Work) -> Path:
     folder = work.folder.resolve()
     for name in (EPOCHS, FAILURE):
         remove(folder / name)
     initial = folder / "initial.safetensors"
     with whole(initial) as temporary:
-        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, temporary)
+        save_file({name: value.contiguous() for name, value in setup.network.state_dict().items()}, temporary)
     job = {
         "plan": plan,
-        "specification": specification,
-        "recipe": recipe,
-        "packed": str(samples.folder.resolve()),
+        "specification": setup.specification,
+        "recipe": setup.recipe,
+        "packed": str(setup.samples.folder.resolve()),
         "initial_weights": str(initial),
         "folder": str(folder),
     }
