@@ -28,7 +28,8 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
             there is no interval or no difference.
     """
     figure = go.Figure()
-    labels = [f"{run.replace(' · ', '<br>', 1)} · {run_id[:6]}" for run, run_id in zip(table["run"], table["run_id"], strict=True)]
+    names = table["run"].str.replace(" · ", "<br>", n=1, regex=False)  # two short lines fit on a phone
+    labels = [f"{name} · {run_id[:6]}" for name, run_id in zip(names, table["run_id"], strict=True)]
     table = table.assign(label=labels)
     for verdict, (colour, title) in VERDICTS.items():
         rows = table[table["verdict"] == verdict]
