@@ -74,8 +74,8 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, o
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
-    _, uri, problem = _store(env)
-    reference, *others = _chosen(uri, problem, runs)
+    _, uri, _ = _store(env)
+    reference, *others = _chosen(uri, env, runs)
     first = evaluation_of(uri, reference.run_id)
     tables = []
     for other in others:
@@ -92,7 +92,7 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, o
         click.echo(f"Written    {output}")
 
 
-def _chosen(uri: str, problem: str, texts: tuple[str, ...]) -> list[RunRecord]:
+def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRecord]:
     """Find the runs, the reference first: the champion, where only one is given.
 
     Raises:
@@ -102,10 +102,10 @@ def _chosen(uri: str, problem: str, texts: tuple[str, ...]) -> list[RunRecord]:
 
     found = [find_run(uri, text, problem) for text in texts]
     if len(found) == 1:
-        champion = champion_of(uri, problem)
+        champion = champion_of(uri, found[0].problem)
         if champion is None:
             raise ConfigurationError(
-                f"{problem} has no champion to compare {found[0]} with: nothing was released yet. Give a second run: "
+                f"{found[0].problem} has no champion to compare {found[0]} with: nothing was released yet. Give a second run: "
                 "kedro compare REFERENCE RUN (kedro leaderboard lists them)."
             )
         found.insert(0, champion)
@@ -179,8 +179,8 @@ def reproduce(run_id: str, env: str | None) -> None:
     from unet_segmentation.reproducing.again import reproduce as make_again
     from unet_segmentation.tracking.runs import find_run
 
-    root, uri, problem = _store(env)
-    run = find_run(uri, run_id, problem if env else None)
+    root, uri, _ = _store(env)
+    run = find_run(uri, run_id, env)
     try:
         with _stopped_by_a_scheduler():
             verdict = make_again(uri, run, root, click.echo)

@@ -143,7 +143,7 @@ def test_compare_writes_a_page_that_fetches_nothing(call, tmp_path):
         (["good", "good"], "cannot be compared with itself"),
         (["good", "worse", "--score", "dice/maen"], "Did you mean 'dice/mean'"),
         (["good", "worse", "--output", "a.txt"], "ends in .csv or .html"),
-        (["good", "goood"], "There is no run of cells called 'goood'"),
+        (["good", "goood"], "There is no run called 'goood'"),
     ],
 )
 def test_a_wrong_question_is_one_message(call, arguments, words):
