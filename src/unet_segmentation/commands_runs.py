@@ -105,8 +105,8 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
         champion = champion_of(uri, found[0].problem)
         if champion is None:
             raise ConfigurationError(
-                f"{found[0].problem} has no champion to compare {found[0]} with: nothing was released yet. Give a second "
-                "run: kedro compare REFERENCE RUN (kedro leaderboard lists them)."
+                f"{found[0].problem} has no champion to compare {found[0]} with: nothing was released yet. Give "
+                "a second run: kedro compare REFERENCE RUN (kedro leaderboard lists them)."
             )
         found.insert(0, champion)
     if len({run.run_id for run in found}) < len(found):

@@ -25,7 +25,7 @@ def told(tmp_path_factory):
     ids = {
         "worse": tell(root, "worse", found=worse),
         "good": tell(root, "good", found=tables(40, 0.1), intervals=True, **{"data.sha256": "ab" * 32}),
-        "twin": tell(root, "twin", found=tables(40, 0.101, seed=5)),
+        "twin": tell(root, "twin", found=tables(40, 0.101, seed=5), plan='{"epochs": 2}'),
         "elsewhere": tell(root, "elsewhere", found=tables(30, 0.01, names="t")),
         "validated": tell(root, "validated", found=tables(40, 0.05), split="validation"),
         "renamed": tell(root, "renamed", found=tables(40, 0.1), classes=["background", "nucleus"]),
@@ -51,6 +51,7 @@ def test_the_leaderboard_is_in_order_and_compares_with_the_best(told):
     assert by_run.loc["worse", "p_value"] < 0.001
     assert (by_run.loc["good", "low"], by_run.loc["good", "high"]) == (0.85, 0.95)
     assert by_run.loc["good", ["encoder", "epochs", "seed", "data"]].tolist() == ["resnet18", "12", "3", "ab" * 6]
+    assert by_run.loc["twin", "epochs"] == "2", "a time budget, say, came to other epochs than the parameters name"
     assert by_run.loc[["good", "elsewhere", "old"], ["difference", "p_value"]].isna().all(axis=None)
 
 

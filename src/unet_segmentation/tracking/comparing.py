@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -157,12 +158,22 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "low": low,
         "high": high,
         "encoder": network if network == "paper_unet" else parameter("network.encoder", ""),
-        "epochs": parameter("training.epochs", ""),
+        "epochs": _epochs(uri, run),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],
         "split": parameter("evaluation.split", ""),
         "link": run.link,
     }
+
+
+def _epochs(uri: str, run: RunRecord) -> str:
+    """Give the epochs that the plan had come to; those of the parameters where the run logged no plan."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
+    except TrackingError:
+        return run.parameters.get("training.epochs", "")
+    return str(json.loads(plan)["epochs"])
 
 
 def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
