@@ -91,6 +91,17 @@ def test_samples_of_a_group_stay_together():
     assert comparing.groups_of(samples) == {"a": "g", "c": "g"}
 
 
+@pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])
+def test_too_few_images_are_said(images, units):
+    found = tables(images, 0.1)
+    evaluation = runs.Evaluation(found["confusion"], found["soft_counts"], found["samples"], ["a", "b"], "test")
+    assert comparing.units_of(evaluation) == units
+    assert (comparing.caution(units) is None) == (units >= 20)
+    grouped = evaluation._replace(samples=found["samples"].assign(group="patient"))
+    assert comparing.units_of(grouped) == 1
+    assert "1 test images" in comparing.caution(1)
+
+
 # -- the commands
 
 

@@ -70,6 +70,7 @@ def comparison_page(
     compared: Sequence[tuple[str, str, pd.DataFrame]],
     score: str,
     margin: float,
+    remark: str | None = None,
 ) -> str:
     """Write comparisons as one page that opens without a network.
 
@@ -79,6 +80,7 @@ def comparison_page(
         compared: name and beginning of each other run, and its comparison with the reference.
         score: the deciding one.
         margin: differences within it are a tie.
+        remark: why it should not be trusted, if so.
     """
     parts = [
         {
@@ -91,7 +93,17 @@ def comparison_page(
         for name, when, table in compared
     ]
     titles = [title.capitalize() for title in HEADER]
-    return render("comparison.html", problem=problem, reference=reference, parts=parts, titles=titles, tones=TONES)
+    return render(
+        "comparison.html",
+        **{
+            "problem": problem,
+            "reference": reference,
+            "parts": parts,
+            "titles": titles,
+            "tones": TONES,
+            "remark": remark,
+        },
+    )
 
 
 def number(value: float, sign: str = "") -> str:
