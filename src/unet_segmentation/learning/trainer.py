@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+# After so long a wait for another process all are started again from the last checkpoint. torch's half an hour is too
+# long: where all start at once, gloo's connections now and then never come about (seen once on a busy machine).
+SILENCE = timedelta(minutes=5)
 
 
 class DirectCheckpoint(TorchCheckpointIO):
@@ -161,6 +166,7 @@ def _strategy(plan: dict[str, Any], task: SegmentationTask) -> Any:  # noqa: ANN
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, list(task.SUMS))
     return DDPStrategy(
         process_group_backend="nccl" if plan["accelerator"] == "cuda" else "gloo",
+        timeout=SILENCE,
         find_unused_parameters=plan["parameters"]["freeze_encoder_epochs"] > 0,
     )
 
