@@ -116,8 +116,8 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
 
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
-        run has none), the `difference` to the best with its interval, over so many `units` (images or groups), and the `verdict`: `best`, `tie`, `worse`,
-        `undecided`, `better`, `undefined`, `other samples` or `no counts`.
+        run has none), the `difference` to the best with its interval, over so many `units` (images or groups), and the
+        `verdict`: `best`, `tie`, `worse`, `undecided`, `better`, `undefined`, `other samples` or `no counts`.
 
     Raises:
         TrackingError: the store does not answer, or no run has such a score.
