@@ -26,11 +26,12 @@ NODES = {
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
     ],
+    "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation"}  # pipelines that the default run leaves out
+BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard"}  # pipelines that the default run leaves out
 
 
 @pytest.fixture(scope="module")
