@@ -123,7 +123,8 @@ def uses_and_limits(
         per_class: rows with name, iou and pixels.
     """
     found = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
-    found.append(f"Images from elsewhere were not scored: {pages.provenance(source)[0][1]} is all that is known.")
+    origin = pages.provenance(source)[0][1]
+    found.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
     sides = [profile[key] for key in ("width", "height") if isinstance(profile.get(key), Mapping)]
     if len(sides) == 2:
         sizes = [f"{side['minimum']:g}" + f" to {side['maximum']:g}" * (side["minimum"] != side["maximum"]) for side in sides]

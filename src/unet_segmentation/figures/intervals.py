@@ -47,7 +47,8 @@ def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str], height_of
             hovertemplate="%{y}<br>%{x:.4f} [%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>",
         )
     )
-    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(nticks=6, tickangle=0)
+    figure.update_yaxes(autorange="reversed", type="category", tickfont={"size": 12})
     styled(figure, height=80 + height_of_a_row * max(1, len(names)))
     figure.update_layout(margin_t=12)
     return figure

@@ -149,7 +149,6 @@ def render_report(
         class_table=class_table(samples, classes),
         finding_kinds=cards.findings_by_kind(findings),
         findings=shown_findings,
-        messages=list(verdict.get("messages", [])),
         more_findings=max(0, len(findings) - len(shown_findings)),
         model_card=cards.model_card(network, plan, inference, model, classes),
         limits=cards.uses_and_limits(

@@ -1,5 +1,6 @@
 // A picture is enlarged by a click. Where it is one of a group (image, truth, prediction, errors), a click on the large
-// picture or an arrow key goes on to the next of the group, at the same place, so that they can be compared.
+// picture or an arrow key goes on to the next of the group, at the same place, so that they can be compared; a click
+// beside it closes it.
 const dialog = document.querySelector("dialog");
 const large = dialog.querySelector("img"), words = dialog.querySelector("p");
 let group = [], place = 0;
@@ -7,6 +8,7 @@ const show = (step) => {
   place = (place + step + group.length) % group.length;
   large.src = group[place].src;
   large.alt = group[place].alt;
+  large.style.setProperty("--ratio", group[place].naturalWidth / group[place].naturalHeight);
   if (words) words.textContent = group[place].alt + (group.length > 1 ? ` (${place + 1} of ${group.length})` : "");
 };
 for (const picture of document.querySelectorAll("img.zoom")) {
