@@ -127,7 +127,9 @@ def uses_and_limits(
     found.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
     sides = [profile[key] for key in ("width", "height") if isinstance(profile.get(key), Mapping)]
     if len(sides) == 2:
-        sizes = [f"{side['minimum']:g}" + f" to {side['maximum']:g}" * (side["minimum"] != side["maximum"]) for side in sides]
+        sizes = [
+            f"{side['minimum']:g}" + f" to {side['maximum']:g}" * (side["minimum"] != side["maximum"]) for side in sides
+        ]
         found.append(
             f"Trained on images {sizes[0]} pixels wide and {sizes[1]} high; another resolution of the same things is "
             "another problem to the network."
@@ -145,7 +147,9 @@ def uses_and_limits(
         found.append(f"Scored on {_count(images, 'image')} only: too few for a figure to be relied on.")
     if network.get("encoder_weights"):
         found.append(f"Its encoder began with weights made from {network['encoder_weights']}: their terms hold, too.")
-    found.append(f"Licence of the data: {source.licence}. Whether it allows a use of the weights is for their user to see.")
+    found.append(
+        f"Licence of the data: {source.licence}. Whether it allows a use of the weights is for their user to see."
+    )
     return found
 
 
@@ -187,8 +191,12 @@ def _training(plan: Mapping[str, Any]) -> str:
 
 
 def _range(sides: Mapping[str, Any]) -> str:
-    low, high = sides["minimum"], sides["maximum"]
+    low, high = _ends(sides)
     return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {sides['median']:g}"
+
+
+def _ends(sides: Mapping[str, Any]) -> tuple[float, float]:
+    return sides["minimum"], sides["maximum"]
 
 
 def _named(classes: Sequence[str]) -> str:
