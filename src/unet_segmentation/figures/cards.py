@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,15 +46,15 @@ def data_card(source: SourceParameters, profile: Mapping[str, Any], verdict: Map
 
 def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
     """Count the findings of each kind, the severe ones first: severity, tone, heading, count."""
-    counts = findings.groupby(["severity", "kind"], sort=False).size().items() if len(findings) else []
+    counts = Counter(zip(findings["severity"], findings["kind"], strict=True))
     found = [
         {
             "severity": severity,
             "tone": TONES.get(severity, ""),
             "heading": _capital(KINDS[kind].heading if kind in KINDS else str(kind).replace("_", " ")),
-            "count": int(count),
+            "count": count,
         }
-        for (severity, kind), count in counts
+        for (severity, kind), count in counts.items()
     ]
     return sorted(found, key=lambda row: (SEVERITIES.index(row["severity"]), -row["count"]))
 

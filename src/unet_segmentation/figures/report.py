@@ -112,7 +112,7 @@ def render_report(
     album = _Album()
     drawn = {name: figure for name, figure in charts.items() if figure.data}
     drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
-    if known:
+    if intervals is not None and known:
         drawn["intervals"] = interval_chart(intervals, _titles(metrics, classes))
     return pages.render(
         "report.html",
@@ -143,7 +143,9 @@ def render_report(
         charts={name: _embedded(figure) for name, figure in drawn.items()},
         optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
         calibration_error=metrics.get("calibration/ece"),
-        patterns=[(row.pattern, TITLES[row.pattern], row.sentence) for row in patterns.itertuples()],
+        patterns=[
+            (name, TITLES[name], words) for name, words in zip(patterns["pattern"], patterns["sentence"], strict=True)
+        ],
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         data_card=cards.data_card(source, profile, verdict),
         class_table=class_table(samples, classes),

@@ -134,10 +134,9 @@ def _grouped(facts: pd.DataFrame) -> list[object]:
         sentence = f"No clear difference between {errors.ngroups} groups ({figures})."
     else:
         medians = errors.median()
-        worst, best = medians.idxmax(), medians.idxmin()
         sentence = (
-            f"The {errors.ngroups} groups differ ({figures}): median error from {medians[best]:.3f} in {best} "
-            f"to {medians[worst]:.3f} in {worst}."
+            f"The {errors.ngroups} groups differ ({figures}): median error from {medians.min():.3f} in "
+            f"{medians.idxmin()} to {medians.max():.3f} in {medians.idxmax()}."
         )
     return ["group", count, np.nan, np.nan, np.nan, p_value, sentence]
 

@@ -300,7 +300,9 @@ def _galleries(
 
     picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
     by_class = pick_by_class(image_scores, confusion, classes)
-    return (shown(*sample) for sample in picked), ((name, shown(*sample)) for name, *sample in by_class)
+    return (shown(*sample) for sample in picked), (
+        (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
+    )
 
 
 def _score_title(evaluation: EvaluationParameters) -> str:
