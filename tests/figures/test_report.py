@@ -48,7 +48,7 @@ def shown(section: str, number: int, side: int = 24) -> Shown:
 def bounds(metrics: dict[str, float | None], **changes) -> pd.DataFrame:
     rows = [(name, value, value - 0.05, value + 0.05) for name, value in metrics.items() if value is not None]
     table = pd.DataFrame(rows, columns=["score", "value", "low", "high"])
-    fixed = {"method": "BCa", "confidence": 0.95, "units": "30 images", "trusted": True, "remark": ""}
+    fixed = {"method": "bca", "confidence": 0.95, "unit": "images", "units": 30, "trusted": True, "remark": ""}
     return table.assign(**fixed | changes)
 
 
@@ -192,11 +192,18 @@ def test_report_shows_intervals_and_which_are_not_to_be_trusted(tmp_path):
     page = render(tmp_path, intervals=bounds)
     dice = float(re.search(r"Mean Dice (0\.\d+) \[", page)[1])
     assert f"[{dice - 0.05:.3f}, {dice + 0.05:.3f}] on 30 images" in page
-    assert "intervals of 95 %, method: BCa" in page
+    assert "intervals of 95 %, by the BCa bootstrap over images." in page
     assert 'id="chart-intervals"' in page
-    assert "Not to be trusted" not in page
+    assert "Marked with ?" not in page
     doubtful = render(tmp_path, intervals=lambda metrics: bounds(metrics, trusted=False, remark="only 9 images"))
-    assert re.search(r"Not to be trusted \(\d+ intervals, marked \?\): only 9 images", doubtful)
+    assert re.search(r"Marked with \? \(\d+ scores\): only 9 images\.", doubtful)
+    remarks = [f"only {number} images" for number in range(60)]
+    several = render(
+        tmp_path,
+        intervals=lambda metrics: bounds(metrics, trusted=False).assign(remark=lambda table: remarks[: len(table)]),
+    )
+    assert several.count("Marked with ? (") == 3
+    assert re.search(r"So are \d+ further scores", several)
     assert 'id="chart-intervals"' not in render(tmp_path)
 
 

@@ -78,8 +78,8 @@ def pick_by_class(
         classes: names of the classes.
 
     Returns:
-        (class, section, sample id, IoU), the class with the lowest mean IoU first; at most `SHOWN_CLASSES` classes. A
-        class without a scored image has no entry, and no image comes twice for a class.
+        (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
+        classes. A class without a scored image has no entry, and no image comes twice for a class.
     """
     found: list[tuple[float, list[tuple[str, str, str, float]]]] = []
     for number, (name, slug) in enumerate(zip(classes, slugs(classes), strict=True)):
@@ -91,8 +91,9 @@ def pick_by_class(
         table = table.sort_values([column, "pixels", "sample_id"], ascending=[True, False, True], ignore_index=True)
         ranked = list(zip(table["sample_id"].astype(str), table[column].astype(float), strict=True))
         if ranked:
-            mean = float(table[column].mean())
-            found.append((mean, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
+            hits = at_stake.loc[at_stake["truth"] == at_stake["prediction"], "count"].sum()
+            iou = float(hits) / max(1, int(pixels.sum()))
+            found.append((iou, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
     found.sort(key=lambda entry: entry[0])
     return [row for _, rows in found[:SHOWN_CLASSES] for row in rows]
 

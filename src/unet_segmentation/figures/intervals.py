@@ -10,15 +10,15 @@ import plotly.graph_objects as go
 from unet_segmentation.figures.style import PALETTE, styled
 
 MOST_ROWS = 40
+ROW_HEIGHT = 30  # pixels
 
 
-def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str], height_of_a_row: int = 34) -> go.Figure:
+def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
     """Draw each score as a point, its interval as a bar; hollow where the interval is not to be trusted.
 
     Args:
         intervals: columns score, value, low, high, trusted; those without an interval are left out.
         titles: what is drawn, in this order: names of scores, and what people call them. At most `MOST_ROWS`.
-        height_of_a_row: in pixels.
     """
     rows = intervals.set_index("score")[["value", "low", "high", "trusted"]].dropna()
     names = [name for name in titles if name in rows.index][:MOST_ROWS]
@@ -48,7 +48,7 @@ def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str], height_of
         )
     )
     figure.update_xaxes(nticks=6, tickangle=0)
-    figure.update_yaxes(autorange="reversed", type="category", tickfont={"size": 12})
-    styled(figure, height=80 + height_of_a_row * max(1, len(names)))
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], type="category", tickfont={"size": 12})
+    styled(figure, height=70 + ROW_HEIGHT * max(1, len(names)))
     figure.update_layout(margin_t=12)
     return figure

@@ -26,6 +26,9 @@ from unet_segmentation.scoring.metrics import describe, slugs
 
 TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "article/dice_smooth1")
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
+METHODS = {"bca": "BCa"}
+DRAWN_CLASSES = 30  # with their intervals, the weakest where there are more
+REMARKS = 3  # shown
 OPTIONAL_CHARTS = {  # name: heading, and what is to be seen
     "reliability": (
         "Reliability",
@@ -110,6 +113,7 @@ def render_report(
     per_class = _per_class(classes, metrics, pixels, known)
     shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
     album = _Album()
+    iou_by_class = {row["name"]: row["iou"] for row in per_class}
     drawn = {name: figure for name, figure in charts.items() if figure.data}
     drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
     if intervals is not None and known:
@@ -135,7 +139,11 @@ def render_report(
             for section, members in groupby(gallery, key=lambda sample: sample.section)
         ],
         class_gallery=[
-            (name, [album.example(sample, f"{sample.section}, IoU {sample.score:.3f}") for _, sample in members])
+            (
+                name,
+                iou_by_class.get(name),
+                [album.example(sample, f"{sample.section}, IoU {sample.score:.3f}") for _, sample in members],
+            )
             for name, members in groupby(class_gallery, key=lambda entry: entry[0])
         ],
         without_picture=album.without_picture,
@@ -246,9 +254,13 @@ def _cautions(
         found.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
     if intervals is not None:
         doubtful = intervals[~intervals["trusted"].astype(bool) & intervals["low"].notna()]
-        for remark, scores in doubtful.groupby("remark", sort=False)["score"]:
-            which = f"{len(scores)} intervals" if len(scores) > 3 else f"the interval of {', '.join(scores)}"
-            found.append(f"Not to be trusted ({which}, marked ?): {remark}")
+        remarks = [(str(remark), list(scores)) for remark, scores in doubtful.groupby("remark")["score"]]
+        remarks.sort(key=lambda entry: -len(entry[1]))
+        for remark, scores in remarks[:REMARKS]:
+            which = f"{len(scores)} scores" if len(scores) > 3 else ", ".join(scores)
+            found.append(f"Marked with ? ({which}): {remark}.")
+        if more := sum(len(scores) for _, scores in remarks[REMARKS:]):
+            found.append(f"So are {more} further scores, for the like reason: see intervals.csv.")
     return found
 
 
@@ -265,16 +277,18 @@ def _method(intervals: pd.DataFrame | None) -> str:
     if intervals is None or intervals.empty:
         return ""
     first = intervals.iloc[0]
-    return f"In brackets: intervals of {100 * float(first['confidence']):g} %, method: {first['method']}."
+    method = METHODS.get(str(first["method"]), str(first["method"]))
+    over = f" over {first['unit']}" if "unit" in intervals else ""
+    return f"In brackets: intervals of {100 * float(first['confidence']):g} %, by the {method} bootstrap{over}."
 
 
 def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict[str, str]:
-    """Name the scores whose intervals are drawn: the headlines, then Dice and IoU of the classes."""
+    """Name the scores whose intervals are drawn: the headlines, then the IoU of the classes."""
     titles = {name: metric.title for name in TILES if name in metrics and (metric := describe(name)) is not None}
-    for measure in ("dice", "iou"):
-        for name, slug in zip(classes, slugs(classes), strict=True):
-            titles[f"{measure}/class/{slug}"] = f"{MEASURES[measure]}: {name}"
-    return titles
+    by_class = {f"iou/class/{slug}": f"IoU: {name}" for name, slug in zip(classes, slugs(classes), strict=True)}
+    values = {name: value for name in by_class if (value := metrics.get(name)) is not None}
+    weakest = sorted(values, key=lambda name: values[name])[:DRAWN_CLASSES]
+    return titles | {name: title for name, title in by_class.items() if name in weakest}
 
 
 def _tile(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, Any]:
