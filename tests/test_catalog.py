@@ -25,7 +25,7 @@ NODES = {
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "find_patterns", "report",
-        "log_model",
+        "log_model", "estimate_intervals",
     ],
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",

@@ -157,6 +157,11 @@ def test_report_says_what_is_in_the_numbers(tmp_path):
     assert "Never seen in training: never." in page
 
 
+def test_report_says_how_to_get_uncommitted_changes(tmp_path):
+    assert "git apply" not in render(tmp_path)
+    assert "git apply uncommitted.diff" in render(tmp_path, code={"commit": "0123abcd", "changed": ", and more"})
+
+
 def test_report_holds_nothing_that_two_equal_runs_do_not_share(tmp_path):
     page = render(tmp_path)
     assert page == render(tmp_path)

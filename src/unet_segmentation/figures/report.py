@@ -176,6 +176,7 @@ def render_report(
         parameters=pages.rows(plan.get("parameters", {})),
         reproduction=cards.reproduction(code, profile, plan, model),
         commit=code.get("commit"),
+        changed=code.get("changed"),
     )
 
 

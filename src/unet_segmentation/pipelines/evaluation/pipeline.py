@@ -72,6 +72,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "predictions": "predictions",
                     "model": "best_model",
                     "metrics": "metrics",
+                    "intervals": "intervals",
                     "image_scores": "image_scores",
                     "confusion": "confusion",
                     "image_facts": "image_facts",
