@@ -186,7 +186,7 @@ def _training(plan: Mapping[str, Any]) -> str:
     if not {"epochs", "steps_per_epoch", "batch_size", "patch_size"} <= set(plan):
         return ""
     return (
-        f"{plan['epochs']} epochs of {_count(plan['steps_per_epoch'], 'step')} of "
+        f"{_count(plan['epochs'], 'epoch')} of {_count(plan['steps_per_epoch'], 'step')} of "
         f"{_count(plan['batch_size'], 'patch', 'patches')} of {plan['patch_size']} pixels"
     )
 
