@@ -243,7 +243,7 @@ def report(
     """Write everything about the run into one HTML page that opens without a network."""
     from unet_segmentation.figures.report import render_report
     from unet_segmentation.scoring.counting import total_matrix
-    from unet_segmentation.weights import weights_sha256
+    from unet_segmentation.tracking.facts import weights_sha256
 
     charts = {"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores}
     charts |= {"reliability": reliability, "precision_recall": precision_recall, "object_recall": object_recall}
