@@ -24,7 +24,8 @@ NODES = {
     "learning_rate": ["find_learning_rate", "plot_learning_rate"],
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
-        "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
+        "predict", "count", "count_boundaries", "choose_threshold", "score", "plot_confusion", "plot_scores",
+        "plot_reliability", "plot_objects", "plot_precision_recall", "draw_gallery", "report", "log_model",
     ],
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",

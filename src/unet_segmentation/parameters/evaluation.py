@@ -28,10 +28,14 @@ class EvaluationParameters(StrictModel):
 
     Attributes:
         split: the split that is scored.
+        boundary: the boundary scores that are wanted; they take longer than the others.
+        tolerance: of the surface Dice: how far from each other contours may be, in pixels.
         gallery_samples: how many of the worst, of the median and of the best samples the gallery shows.
         gallery_score: what orders the samples.
     """
 
     split: Literal["test", "validation", "train"] = "test"
+    boundary: list[Literal["boundary_iou", "hd95", "surface_dice"]] = Field(default_factory=list)
+    tolerance: float = Field(default=2.0, ge=0)
     gallery_samples: int = Field(default=4, ge=1, le=50)
     gallery_score: Literal["iou/image_mean", "dice/image_mean"] = "iou/image_mean"
