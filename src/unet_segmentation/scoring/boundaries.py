@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from unet_segmentation.scoring.counting import IGNORED
 from unet_segmentation.scoring.tables import sparse_table
@@ -97,10 +98,8 @@ def contour_distances(true: Mask, predicted: Mask, counted: Mask) -> tuple[Value
         Of the true contour's pixels to the predicted contour, and the other way round; infinite where the other mask
         has none.
     """
-    contours = _contour(true), _contour(predicted)
-    return tuple(  # type: ignore[return-value]
-        _distances(other)[contour & counted] for contour, other in (contours, contours[::-1])
-    )
+    first, second = _contour(true), _contour(predicted)
+    return _distances(first & counted, second), _distances(second & counted, first)
 
 
 def hausdorff_distance(distances: tuple[Values, Values], diagonal: float) -> float:
@@ -177,8 +176,12 @@ def _contour(mask: Mask) -> Mask:
     return mask & ~inner
 
 
-def _distances(contour: Mask) -> Values:
-    """Give each pixel's distance to a contour, infinite where there is none."""
+def _distances(points: Mask, contour: Mask) -> Values:
+    """Give each point's distance to a contour, infinite where there is none.
+
+    A tree of the contour's pixels takes a half to a twelfth of a distance transform's time: contours are thin.
+    """
     if not contour.any():
-        return np.full(contour.shape, np.inf)
-    return ndimage.distance_transform_edt(~contour)
+        return np.full(int(points.sum()), np.inf)
+    distances, _ = KDTree(np.argwhere(contour)).query(np.argwhere(points))
+    return np.asarray(distances, np.float64)
