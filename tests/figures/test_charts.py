@@ -60,8 +60,8 @@ def test_objects_by_size_of_all_classes_and_of_each():
         "all classes": [0.5, None, None, None, None, 1.0], "a": [0.25] + [None] * 5,
         "b": [0.75, None, None, None, None, 1.0],
     }  # fmt: skip
-    assert figure.data[0].x[0] == "below 8 px"
-    assert figure.data[0].x[5] == "128 px and more"
+    assert (figure.data[0].x[0], figure.data[0].x[5]) == ("below 8", "128 and more")
+    assert list(figure.data[0].text) == ["4 of 8", "", "", "", "", "2 of 2"]
     assert len(objects_chart(counts[:2], ["background", "a"]).data) == 1
 
 

@@ -179,25 +179,29 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
         counts: (classes, sizes, 2), objects and those that are found, as `scoring.objects` counts them.
         classes: names of the classes; the first, the background, has no objects.
     """
-    sizes = [size.replace("_and_more", " px and more").replace("_", " ") for size in SIZES]
-    sizes = [size if size.endswith("more") else f"{size} px" for size in sizes]
+    sizes = [size.replace("_", " ") for size in SIZES]
     rows = [("all classes", counts.sum(axis=0))]
     if 2 < len(classes) <= len(PALETTE):
         rows += list(zip(classes[1:], counts[1:], strict=True))
     figure = go.Figure()
     for (name, of_class), colour in zip(rows, PALETTE, strict=False):
-        found = recall(of_class)
         figure.add_trace(
             go.Bar(
                 name=name,
                 x=sizes,
-                y=[None if np.isnan(value) else value for value in found.tolist()],
+                y=[None if np.isnan(value) else value for value in recall(of_class).tolist()],
                 customdata=of_class,
+                text=[f"{found} of {objects}" if objects else "" for objects, found in of_class]
+                if not figure.data
+                else None,
+                textposition="outside",  # so that none found differs from none there
+                textfont={"size": 11, "color": TEXT},
+                cliponaxis=False,
                 marker={"color": colour, "line": {"width": 0}},
                 hovertemplate=f"{name}, " + "%{x}<br>%{customdata[1]:,} of %{customdata[0]:,} found<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="diameter of the object", type="category")
-    figure.update_yaxes(title_text="share found", range=[0, 1.02], dtick=0.2)
+    figure.update_xaxes(title_text="diameter of the object, in pixels", type="category")
+    figure.update_yaxes(title_text="share found", range=[0, 1.08], dtick=0.2)
     figure.update_layout(barmode="group", bargap=0.25)
     return styled(figure, height=CURVE_HEIGHT)
