@@ -24,8 +24,9 @@ NODES = {
     "learning_rate": ["find_learning_rate", "plot_learning_rate"],
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
-        "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "find_patterns", "report",
-        "log_model", "estimate_intervals",
+        "predict", "count", "count_boundaries", "choose_threshold", "score", "estimate_intervals", "plot_confusion",
+        "plot_scores", "plot_reliability", "plot_objects", "plot_precision_recall", "draw_gallery", "find_patterns",
+        "report", "log_model",
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [

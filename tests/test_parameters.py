@@ -52,6 +52,20 @@ def test_a_typo_is_refused_and_the_nearest_name_offered(path, nearest):
     assert f"did you mean '{nearest}'" in message
 
 
+@pytest.mark.parametrize(
+    ("value", "scores"),
+    [("all", ["boundary_iou", "hd95", "surface_dice"]), ("hd95", ["hd95"]), (["hd95"], ["hd95"]), ([], [])],
+)
+def test_boundary_scores_are_asked_for_by_name(value, scores):
+    assert validate_parameters(changed("evaluation.boundary", value)).evaluation.boundary == scores
+
+
+@pytest.mark.parametrize("value", ["hausdorff", ["hd95", "hd100"], 3])
+def test_a_boundary_score_that_there_is_not_is_refused(value):
+    message = refusal(changed("evaluation.boundary", value))
+    assert "evaluation.boundary" in message
+
+
 def test_a_name_near_nothing_lists_what_is_known():
     assert "known here: betas, encoder_factor, learning_rate, weight_decay" in refusal(
         changed("training.optimizer.zzz", 1)

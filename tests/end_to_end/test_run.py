@@ -96,6 +96,8 @@ def test_mlflow_holds_the_figures_and_the_report(finished):
     names = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "gallery.png", "augmentation_preview.png", "metrics.json", "profile.json"} <= names
     assert {"training_curves.html", "confusion_matrix.html", "class_scores.html"} <= names
+    assert {"reliability.html", "object_recall.html", "precision_recall.html", "score_definitions.csv"} <= names
+    assert {f"{name}.parquet" for name in ("confusion", "soft_counts", "calibration_counts", "object_counts")} <= names
 
 
 def test_nothing_half_written_is_left(finished):

@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unet_segmentation.figures.charts import class_chart, confusion_chart
+from unet_segmentation.figures.charts import (
+    class_chart,
+    confusion_chart,
+    objects_chart,
+    precision_recall_chart,
+    reliability_chart,
+)
 from unet_segmentation.figures.curves import training_curves
+from unet_segmentation.scoring.calibration import BINS, reliability
+from unet_segmentation.scoring.thresholds import precision_recall_curve
 
 
 def test_confusion_rows_are_shares_and_counts_are_on_hover():
@@ -31,6 +39,41 @@ def test_class_chart_shows_undefined_scores_as_gaps():
     bars = {trace.name: list(trace.x) for trace in figure.data}
     assert bars["IoU"] == [0.5, None]
     assert set(bars) == {"Dice", "IoU", "precision", "recall"}
+
+
+def test_reliability_shows_the_bins_that_have_pixels():
+    sums = np.zeros((BINS, 3))
+    sums[7], sums[14] = (10, 5, 4), (30, 29, 30)
+    share, line = reliability_chart(reliability(sums)).data
+    assert list(share.y) == [0.25, 0.75]
+    assert list(line.x) == pytest.approx([0.5, 29 / 30])
+    assert list(line.y) == [0.4, 1.0]
+    assert len(reliability_chart(reliability(np.zeros((BINS, 3)))).data[1].x) == 0
+
+
+def test_objects_by_size_of_all_classes_and_of_each():
+    counts = np.zeros((3, 6, 2), np.int64)
+    counts[1, 0], counts[2, 0], counts[2, 5] = (4, 1), (4, 3), (2, 2)
+    figure = objects_chart(counts, ["background", "a", "b"])
+    bars = {trace.name: list(trace.y) for trace in figure.data}
+    assert bars == {
+        "all classes": [0.5, None, None, None, None, 1.0], "a": [0.25] + [None] * 5,
+        "b": [0.75, None, None, None, None, 1.0],
+    }  # fmt: skip
+    assert (figure.data[0].x[0], figure.data[0].x[5]) == ("below 8", "128 and more")
+    assert list(figure.data[0].text) == ["4 of 8", "", "", "", "", "2 of 2"]
+    assert len(objects_chart(counts[:2], ["background", "a"]).data) == 1
+
+
+def test_precision_and_recall_with_the_thresholds_marked():
+    histogram = np.zeros((256, 2), np.int64)
+    histogram[60], histogram[200] = (8, 2), (1, 9)
+    figure = precision_recall_chart(precision_recall_curve(histogram), 0.25)
+    lines = {trace.name: trace for trace in figure.data}
+    chosen = lines["chosen on validation: 0.250"]
+    assert (chosen.x[0], chosen.y[0]) == pytest.approx((9 / 11, 0.9))
+    assert (lines["0.5"].x[0], lines["0.5"].y[0]) == pytest.approx((9 / 11, 0.9))
+    assert not precision_recall_chart(None, None).data
 
 
 def history(epochs: int) -> pd.DataFrame:

@@ -13,13 +13,15 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from tests.pipelines.evaluated import CLASSES, problem
+from tests.scoring.brute_force import brute_force
 from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
 from unet_segmentation.figures.curves import training_curves
-from unet_segmentation.learning import network
+from unet_segmentation.learning import network, predictor
 from unet_segmentation.parameters import EvaluationParameters, NetworkParameters
-from unet_segmentation.pipelines.evaluation import nodes
-from unet_segmentation.scoring.prediction_files import read_prediction
+from unet_segmentation.pipelines.evaluation import create_pipeline, nodes
+from unet_segmentation.samples.packing import pack
+from unet_segmentation.scoring.prediction_files import file_name, read_prediction
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,20 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     case.working = folder / "working"
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
-    writer, case.soft = nodes.predict(
+    writer, case.soft, case.calibration, case.foreground = nodes.predict(
         case.model, case.samples, case.packed, case.inference, case.evaluation, case.working
     )
     predictions = MaskFolderDataset(path=str(folder / "predictions"))
     predictions.save(writer)
     case.predictions = predictions.load()
-    case.confusion = nodes.count(case.predictions, case.samples, case.packed, CLASSES, case.evaluation)
-    case.metrics, case.image_scores = nodes.score(case.confusion, case.soft, CLASSES)
+    case.masks = case.samples, case.packed, CLASSES
+    case.confusion, case.objects = nodes.count(case.predictions, *case.masks, case.evaluation)
+    case.boundaries = nodes.count_boundaries(case.predictions, *case.masks, case.evaluation)
+    case.threshold = nodes.choose_threshold(case.model, *case.masks, case.inference, case.evaluation)
+    case.tables = (
+        case.confusion, case.soft, case.calibration, case.objects, case.boundaries, case.foreground, case.threshold,
+    )  # fmt: skip
+    case.metrics, case.image_scores, case.definitions = nodes.score(*case.tables, CLASSES)
     case.folder = folder
     case.test = case.samples.loc[case.samples["split"] == "test", "sample_id"].tolist()
     return case
@@ -50,8 +58,8 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
 
 def test_annotations_resolve_at_run_time():
     """Kedro builds the typed parameters from them."""
-    for name in ("predict", "count", "score", "plot_confusion", "plot_scores", "find_patterns", "report", "log_model"):
-        assert typing.get_type_hints(getattr(nodes, name))
+    for node in create_pipeline().nodes:
+        assert typing.get_type_hints(node.func)
 
 
 def test_every_test_image_is_predicted_at_its_size_and_nothing_is_left_behind(evaluated):
@@ -84,7 +92,7 @@ def test_scores_can_be_saved_and_images_are_worst_first(evaluated, tmp_path):
 
 
 def test_an_undefined_score_is_null(evaluated):
-    metrics, _ = nodes.score(evaluated.confusion, evaluated.soft, [*CLASSES, "never"])
+    metrics, *_ = nodes.score(*evaluated.tables, [*CLASSES, "never"])
     assert metrics["iou/class/never"] is None
     assert metrics["iou/mean"] == evaluated.metrics["iou/mean"]
 
@@ -92,15 +100,16 @@ def test_an_undefined_score_is_null(evaluated):
 def test_same_input_same_scores(evaluated, tmp_path):
     working = tmp_path / "working"
     working.mkdir()
-    _, soft = nodes.predict(
+    _, soft, calibration, _ = nodes.predict(
         evaluated.model, evaluated.samples, evaluated.packed, evaluated.inference, evaluated.evaluation, working
     )
     pd.testing.assert_frame_equal(soft, evaluated.soft)
+    pd.testing.assert_frame_equal(calibration, evaluated.calibration)
 
 
 @pytest.mark.parametrize("split", ["validation", "train"])
 def test_another_split_can_be_evaluated(evaluated, tmp_path, split):
-    writer, soft = nodes.predict(
+    writer, soft, *_ = nodes.predict(
         evaluated.model,
         evaluated.samples,
         evaluated.packed,
@@ -123,6 +132,105 @@ def test_predictions_of_another_split_are_refused(evaluated):
         nodes.count(
             evaluated.predictions, evaluated.samples, evaluated.packed, CLASSES, EvaluationParameters(split="train")
         )
+
+
+def test_scores_equal_the_brute_force_script_over_the_saved_files(evaluated):
+    pairs = []
+    for sample_id in evaluated.test:
+        with Image.open(evaluated.predictions / file_name(sample_id)) as picture:
+            pairs.append((evaluated.packed.mask(sample_id), np.array(picture)))
+    for name, value in brute_force(pairs, CLASSES).items():
+        assert evaluated.metrics[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_pass_sums_every_counted_pixel_by_its_confidence(evaluated):
+    pixels = evaluated.calibration.groupby("sample_id")["pixels"].sum()
+    correct = evaluated.calibration["correct"].sum() / evaluated.calibration["pixels"].sum()
+    for sample_id in evaluated.test:
+        assert pixels[sample_id] == (evaluated.packed.mask(sample_id) != 255).sum()
+    assert correct == pytest.approx(evaluated.metrics["accuracy/pixel"], abs=1e-12)
+    assert 0 <= evaluated.metrics["calibration/ece"] <= evaluated.metrics["calibration/mce"] <= 1
+
+
+def test_boundaries_are_measured_where_asked_for(evaluated):
+    assert evaluated.boundaries.empty
+    wanted = EvaluationParameters(boundary=["surface_dice", "boundary_iou"], tolerance=3)
+    table = nodes.count_boundaries(evaluated.predictions, *evaluated.masks, wanted)
+    assert list(table) == ["sample_id", "class", "intersection", "union", "within", "contour"]
+    tables = [table if value is evaluated.boundaries else value for value in evaluated.tables]
+    metrics, *_ = nodes.score(*tables, CLASSES)
+    added = set(metrics) - set(evaluated.metrics)
+    assert {"surface_dice/mean", "boundary_iou/class/nucleus"} <= added
+    assert not [name for name in added if name.startswith("hd95")]
+
+
+def test_more_than_two_classes_have_no_threshold(evaluated):
+    assert evaluated.threshold["threshold"] is None
+    assert "this one has 3" in evaluated.threshold["note"]
+    assert evaluated.foreground.empty
+    assert not [name for name in evaluated.metrics if name.startswith(("threshold/", "average_precision"))]
+    figure = nodes.plot_precision_recall(evaluated.foreground, evaluated.threshold, CLASSES)
+    assert "two classes" in figure.layout.annotations[0].text
+
+
+class Grey:
+    """A predictor of two classes: the red channel is the probability of the foreground."""
+
+    classes: typing.ClassVar = ["background", "cell"]
+    device = "cpu"
+
+    @classmethod
+    def from_file(cls, *_):
+        return cls()
+
+    def predict_many(self, images):
+        for image in images:
+            foreground = image[..., 0].astype(np.float32) / 255
+            yield np.stack([1 - foreground, foreground])
+
+
+def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, tmp_path, monkeypatch):
+    """On validation 0.3 parts the classes, on test 0.7 would: the scores of the test are those at 0.3."""
+    monkeypatch.setattr(predictor, "Predictor", Grey)
+    images = {}
+    for name, level in (("validation", 0.3), ("test", 0.7)):
+        probability = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+        mask = (probability >= level).astype(np.uint8)
+        mask[0, 0] = 255
+        images[name] = np.uint8(np.round(probability * 255))[..., None].repeat(3, axis=2), mask
+    samples = pd.DataFrame({"sample_id": list(images), "split": list(images), "masks": [["mask.png"]] * 2})
+    rest = samples, pack(tmp_path / "packed", images), Grey.classes
+    (tmp_path / "working").mkdir()
+    writer, soft, calibration, foreground = nodes.predict(
+        evaluated.model, *rest[:2], evaluated.inference, evaluated.evaluation, tmp_path / "working"
+    )
+    (tmp_path / "predictions").mkdir()
+    writer(tmp_path / "predictions")
+    confusion, objects = nodes.count(tmp_path / "predictions", *rest, evaluated.evaluation)
+    threshold = nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, evaluated.evaluation)
+    assert threshold["dice"] == 1
+    assert threshold["images"] == 1
+    metrics, *_ = nodes.score(
+        confusion, soft, calibration, objects, evaluated.boundaries, foreground, threshold, Grey.classes
+    )
+    assert metrics["threshold/value"] == threshold["threshold"] == pytest.approx(0.3, abs=0.02)
+    assert metrics["average_precision"] == 1
+    probability = images["test"][0][..., 0] / 255
+    truth, chosen = images["test"][1] == 1, probability >= threshold["threshold"]
+    assert metrics["threshold/precision"] == pytest.approx((truth & chosen).sum() / chosen.sum())
+    assert metrics["threshold/recall"] == 1
+    figure = nodes.plot_precision_recall(foreground, threshold, Grey.classes)
+    assert any("chosen on validation" in trace.name for trace in figure.data)
+
+    scored = EvaluationParameters(split="validation")
+    assert "must not be chosen" in nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, scored)["note"]
+    only_test = samples[samples["split"] == "test"], *rest[1:]
+    answer = nodes.choose_threshold(evaluated.model, *only_test, evaluated.inference, evaluated.evaluation)
+    assert answer["note"] == "the validation split has no labelled sample"
+    metrics, *_ = nodes.score(
+        confusion, soft, calibration, objects, evaluated.boundaries, foreground, answer, Grey.classes
+    )
+    assert not [name for name in metrics if name.startswith("threshold/")]
 
 
 def as_the_catalog_hands_it_on(image_scores, root, folder):
@@ -148,6 +256,8 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     charts = {
         "confusion": nodes.plot_confusion(case.confusion, CLASSES),
         "classes": nodes.plot_scores(case.metrics, CLASSES),
+        "reliability": nodes.plot_reliability(case.calibration),
+        "objects": nodes.plot_objects(case.objects, CLASSES),
         "curves": training_curves(pd.DataFrame({"epoch": [0], "train/loss": [1.0]})),
     }
     for name, figure in charts.items():  # as the catalog hands them on

@@ -11,9 +11,14 @@ import torch
 from sklearn import metrics as sklearn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassJaccardIndex
 
+from tests.scoring.brute_force import brute_force
+from unet_segmentation.scoring.boundaries import MEASURES, boundary_table, measure_boundaries
+from unet_segmentation.scoring.calibration import calibration_sums, calibration_table
 from unet_segmentation.scoring.counting import confusion_matrix, confusion_table, soft_counts
-from unet_segmentation.scoring.documentation import PAGE, markdown
+from unet_segmentation.scoring.documentation import PAGE, definitions, markdown
 from unet_segmentation.scoring.metrics import METRICS, describe, global_scores, image_scores, scores, slugs
+from unet_segmentation.scoring.objects import count_objects, objects_table
+from unet_segmentation.scoring.thresholds import foreground_histogram, histogram_table
 
 NAMES = ["background", "cell body", "nucleus", "debris"]
 SLUGS = ["background", "cell_body", "nucleus", "debris"]
@@ -66,8 +71,24 @@ def test_scores_equal_scikit_learn(kind):
                 by_class.get(number, math.nan), abs=1e-12, nan_ok=True
             )
         assert found[f"{measure}/mean"] == pytest.approx(np.mean(values), abs=1e-12)
-    foreground = [value for number, value in zip(present, expected["iou"], strict=True) if number > 0]
-    assert found["iou/foreground_mean"] == pytest.approx(np.mean(foreground), abs=1e-12)
+        foreground = [value for number, value in zip(present, values, strict=True) if number > 0]
+        assert found[f"{measure}/foreground_mean"] == pytest.approx(np.mean(foreground), abs=1e-12)
+    pooled = {"labels": [1, 2, 3], "average": "micro", "zero_division": 0}
+    functions = {
+        "iou": sklearn.jaccard_score, "dice": sklearn.f1_score, "precision": sklearn.precision_score,
+        "recall": sklearn.recall_score,
+    }  # fmt: skip
+    for measure, function in functions.items():
+        value = function(true, predicted, **pooled)
+        assert found[f"{measure}/foreground_global"] == pytest.approx(value, abs=1e-12)
+    micro = sklearn.jaccard_score(true, predicted, average="micro", zero_division=0)
+    assert found["iou/global"] == pytest.approx(micro, abs=1e-12)
+    recalls = dict(zip(present, expected["recall"], strict=True))
+    in_truth = [recalls[number] for number in sorted(set(true)) if number > 0]
+    assert found["accuracy/foreground_class_mean"] == pytest.approx(np.mean(in_truth), abs=1e-12)
+    weights = {"labels": [number for number in present if number > 0], "average": "weighted", "zero_division": 0}
+    weighted = sklearn.jaccard_score(true, predicted, **weights)
+    assert found["iou/foreground_frequency_weighted"] == pytest.approx(weighted, abs=1e-12)
     assert found["accuracy/pixel"] == pytest.approx(sklearn.accuracy_score(true, predicted), abs=1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,6 +210,66 @@ def test_all_that_the_design_names_is_there(counted):
     } <= set(found)  # fmt: skip
     assert all(describe(name) is not None for name in found)
     assert describe("no/such") is None
+
+
+def test_scores_equal_the_brute_force_script(counted):
+    table, soft, images = counted
+    found = scores(table, soft, NAMES)
+    expected = brute_force([(truth, prediction) for truth, prediction, _ in images.values()], SLUGS)
+    assert {name for name in found if not name.startswith("article/")} == set(expected)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
+    """A problem of two classes has them all; each is described, in the order of the table."""
+    _, soft, images = counted
+    masks = {
+        name: (np.where(t == 255, t, t > 1).astype(np.uint8), np.uint8(p > 1)) for name, (t, p, _) in images.items()
+    }
+    probability = {name: 0.2 + 0.7 * np.float32(prediction) for name, (_, prediction) in masks.items()}
+    names = ["background", "cell"]
+    everything = scores(
+        confusion_table((name, confusion_matrix(*pair, 2)) for name, pair in masks.items()),
+        soft,
+        names,
+        calibration_counts=calibration_table(
+            (name, calibration_sums(*pair, np.maximum(probability[name], 1 - probability[name])))
+            for name, pair in masks.items()
+        ),
+        object_counts=objects_table((name, count_objects(*pair, 2)) for name, pair in masks.items()),
+        boundary_counts=boundary_table(
+            ((name, measure_boundaries(*pair, 2, MEASURES, 1)) for name, pair in masks.items()), MEASURES
+        ),
+        foreground_counts=histogram_table(
+            (name, foreground_histogram(pair[0], probability[name])) for name, pair in masks.items()
+        ),
+        threshold=0.5,
+    )
+    described = [describe(name) for name in everything]
+    assert None not in described
+    assert list(dict.fromkeys(described)) == list(METRICS)
+    assert everything["threshold/value"] == 0.5
+    for measure in (
+        "dice",
+        "iou",
+        "precision",
+        "recall",
+    ):  # at 0.5 the threshold decides as the higher probability does
+        assert everything[f"threshold/{measure}"] == pytest.approx(everything[f"{measure}/class/cell"], abs=1e-15)
+    found = everything["object_recall/global"]
+    assert found == everything["object_recall/class/cell"]
+    assert math.isnan(everything["object_recall/class/background"])
+    page = definitions({name: None if math.isnan(value) else value for name, value in everything.items()})
+    assert page["score"].tolist() == list(everything)
+    assert (page["source"] != "").all()
+
+
+def test_without_a_table_its_scores_are_absent(counted):
+    table, soft, _ = counted
+    found = scores(table, soft, NAMES)
+    prefixes = ("calibration/", "object_recall/", "average_precision", "threshold/", "hd95/", "boundary_iou/")
+    assert not [name for name in found if name.startswith(prefixes)]
 
 
 def test_slugs_are_plain_and_differ():

@@ -4,25 +4,59 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 import rich
+from numpy.typing import NDArray
 from rich.progress import track
 
-from unet_segmentation.learning.predictor import Predictor, most_probable
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.learning.predictor import Predictor, Probabilities, most_probable
+from unet_segmentation.samples.packing import Mask, PackedSamples
+from unet_segmentation.scoring.calibration import calibration_sums, calibration_table
 from unet_segmentation.scoring.counting import SoftCounts, soft_counts
 from unet_segmentation.scoring.prediction_files import write_prediction
+from unet_segmentation.scoring.thresholds import BINS, foreground_histogram, histogram_table
 
 logger = logging.getLogger(__name__)
+
+THREADS = 2  # that count and write beside the network
+AHEAD = 4  # images that may wait for them
+
+Result = TypeVar("Result")
+
+
+class PredictedSums(NamedTuple):
+    """What a pass has summed up where the probabilities were; tables per image, in the order of the samples.
+
+    Attributes:
+        soft: the article's sums: sample_id, intersection, truth, prediction (float64).
+        calibration: see `calibration.calibration_table`.
+        foreground: see `thresholds.histogram_table`; without a row where there are not two classes.
+    """
+
+    soft: pd.DataFrame
+    calibration: pd.DataFrame
+    foreground: pd.DataFrame
+
+
+class _Sums(NamedTuple):
+    """The sums of one image."""
+
+    soft: SoftCounts
+    calibration: NDArray[np.float64]
+    foreground: NDArray[np.int64] | None
 
 
 def predict_samples(
     predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str], folder: Path
-) -> pd.DataFrame:
-    """Predict samples into a folder. Probabilities stay in memory, those of one batch at a time.
+) -> PredictedSums:
+    """Predict samples into a folder. Probabilities stay in memory, those of a few images at a time.
 
     Args:
         predictor: what predicts.
@@ -31,16 +65,55 @@ def predict_samples(
         folder: an existing folder; gets a PNG of class ids for each sample.
 
     Returns:
-        The article's sums: columns sample_id, intersection, truth, prediction (float64), in the order of
-        ``sample_ids``.
+        Sums per image of what needs probabilities.
 
     Raises:
         DataError: an image is not what the network was trained on.
     """
+    binary = len(predictor.classes) == 2
+
+    def settle(sample_id: str, mask: Mask, probabilities: Probabilities) -> tuple[str, _Sums]:
+        prediction = most_probable(probabilities)
+        write_prediction(folder, sample_id, prediction)
+        confidence = probabilities.max(axis=0)
+        return sample_id, _Sums(
+            soft_counts(mask, probabilities),
+            calibration_sums(mask, prediction, confidence),
+            foreground_histogram(mask, probabilities[1]) if binary else None,
+        )
+
+    found = dict(_beside(settle, _predicted(predictor, packed, sample_ids)))
+    soft = pd.DataFrame.from_records([found[name].soft for name in sample_ids], columns=SoftCounts._fields)
+    soft.insert(0, "sample_id", pd.Series(list(sample_ids), dtype="str"))
+    histograms = ((name, found[name].foreground) for name in sample_ids)
+    return PredictedSums(
+        soft,
+        calibration_table((name, found[name].calibration) for name in sample_ids),
+        histogram_table((name, histogram) for name, histogram in histograms if histogram is not None),
+    )
+
+
+def total_foreground_histogram(
+    predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str]
+) -> NDArray[np.int64]:
+    """Predict samples of a problem of two classes, only to see how the foreground's probability is distributed.
+
+    Returns:
+        (BINS, 2), see `thresholds.foreground_histogram`; the sum over the samples.
+    """
+    total = np.zeros((BINS, 2), np.int64)
+    for _, mask, probabilities in _predicted(predictor, packed, sample_ids):
+        total += foreground_histogram(mask, probabilities[1])
+    return total
+
+
+def _predicted(
+    predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str]
+) -> Iterator[tuple[str, Mask, Probabilities]]:
+    """Give every sample's id, mask and probabilities, by size; show how far it is, and say how long it took."""
     started = time.perf_counter()
     by_shape = sorted(sample_ids, key=packed.shape)  # neighbours of one size share a batch
     images = (packed.image(sample_id) for sample_id in by_shape)
-    found: dict[str, SoftCounts] = {}
     console = rich.get_console()
     predictions = track(
         zip(by_shape, predictor.predict_many(images), strict=True),
@@ -51,11 +124,19 @@ def predict_samples(
         disable=not console.is_terminal,
     )
     for sample_id, probabilities in predictions:
-        write_prediction(folder, sample_id, most_probable(probabilities))
-        found[sample_id] = soft_counts(packed.mask(sample_id), probabilities)
+        yield sample_id, packed.mask(sample_id), probabilities
     seconds = time.perf_counter() - started
-    rate = len(found) / max(seconds, 1e-9)
-    logger.info("Predicted %d images in %.1f s (%.1f images/s) on %s", len(found), seconds, rate, predictor.device)
-    sums = pd.DataFrame.from_records([found[sample_id] for sample_id in sample_ids], columns=SoftCounts._fields)
-    sums.insert(0, "sample_id", pd.Series(list(sample_ids), dtype="str"))
-    return sums
+    rate = len(by_shape) / max(seconds, 1e-9)
+    logger.info("Predicted %d images in %.1f s (%.1f images/s) on %s", len(by_shape), seconds, rate, predictor.device)
+
+
+def _beside(work: Callable[..., Result], items: Iterable[tuple]) -> Iterator[Result]:
+    """Do work on items in threads, while the next ones are being made: in order, few at a time."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, *item))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

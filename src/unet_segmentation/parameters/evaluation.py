@@ -1,10 +1,12 @@
 """How the network is applied to whole images, and what is made of its predictions."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unet_segmentation.parameters.base import StrictModel
+
+BoundaryScore = Literal["boundary_iou", "hd95", "surface_dice"]
 
 
 class InferenceParameters(StrictModel):
@@ -44,12 +46,24 @@ class EvaluationParameters(StrictModel):
 
     Attributes:
         split: the split that is scored.
+        boundary: the boundary scores that are wanted, `all`, or one name; they take longer than the others.
+        tolerance: of the surface Dice: how far from each other contours may be, in pixels.
         gallery_samples: how many of the worst, of the median and of the best samples the gallery shows.
         gallery_score: what orders the samples.
         intervals: of the scores.
     """
 
     split: Literal["test", "validation", "train"] = "test"
+    boundary: list[BoundaryScore] = Field(default_factory=list)
+    tolerance: float = Field(default=2.0, ge=0)
     gallery_samples: int = Field(default=4, ge=1, le=50)
     gallery_score: Literal["iou/image_mean", "dice/image_mean"] = "iou/image_mean"
     intervals: IntervalParameters = IntervalParameters()
+
+    @field_validator("boundary", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+        """Take one word for a list: Kedro's --params cannot hold one."""
+        if value == "all":
+            return list(get_args(BoundaryScore))
+        return [value] if isinstance(value, str) else value

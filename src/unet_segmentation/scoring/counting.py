@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
+from unet_segmentation.scoring.tables import sparse_table
 
 IGNORED = 255  # the mask value of pixels that count nowhere
 KEY = ["sample_id", "truth", "prediction"]
@@ -54,6 +55,14 @@ class ClassCounts:
     def total(self) -> ClassCounts:
         """Sum over the first axis (the images)."""
         return ClassCounts(self.hits.sum(axis=0), self.truth.sum(axis=0), self.predicted.sum(axis=0))
+
+    def pooled(self) -> ClassCounts:
+        """Sum over the classes, which leaves one."""
+        return ClassCounts(*(part.sum(axis=-1, keepdims=True) for part in (self.hits, self.truth, self.predicted)))
+
+    def foreground(self) -> ClassCounts:
+        """Leave class 0 out."""
+        return ClassCounts(self.hits[..., 1:], self.truth[..., 1:], self.predicted[..., 1:])
 
     @property
     def union(self) -> NDArray[Any]:
@@ -132,17 +141,8 @@ def confusion_table(matrices: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.Dat
     Returns:
         Columns sample_id (str), truth, prediction, count (int64); a row for every count above 0.
     """
-    ids: list[str] = []
-    parts: list[NDArray[np.int64]] = []
-    for sample_id, matrix in matrices:
-        truth, prediction = np.nonzero(matrix)
-        ids += [sample_id] * len(truth)
-        parts.append(np.stack([truth, prediction, matrix[truth, prediction]]))
-    values = np.concatenate(parts, axis=1) if parts else np.empty((3, 0), np.int64)
-    columns = {
-        name: column.astype(np.int64) for name, column in zip(("truth", "prediction", "count"), values, strict=True)
-    }
-    return pd.DataFrame({"sample_id": pd.Series(ids, dtype="str"), **columns})
+    arrays = ((sample_id, matrix[..., None]) for sample_id, matrix in matrices)
+    return sparse_table(arrays, KEY[1:], {"count": np.int64})
 
 
 def confusion_matrices(table: pd.DataFrame, classes: int, sample_ids: Sequence[str] | None = None) -> NDArray[np.int64]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from unet_segmentation.scoring import metrics
-from unet_segmentation.scoring.metrics import METRICS
+from unet_segmentation.scoring.metrics import METRICS, Metric, describe
+from unet_segmentation.scoring.objects import SIZES
 
 PAGE = Path("docs/metrics.md")
 
@@ -19,18 +23,47 @@ def markdown() -> str:
         "`python -m unet_segmentation.scoring.documentation`; a test holds that it is up to date.",
         "",
         "TP, FP and FN are pixels of a class: right, wrongly given to it, wrongly taken from it. Ignored pixels (255",
-        "in a mask) count nowhere. `<class>` stands for a class's name in lower case, other characters turned to `_`.",
+        "in a mask) count nowhere. `<class>` stands for a class's name in lower case, other characters turned to `_`,",
+        f"`<size>` for one of {', '.join(f'`{size}`' for size in SIZES)} (pixels of diameter).",
         "In `metrics.json` an undefined score is `null`, in MLflow it is left out.",
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",
-        "| Score | Meaning | Formula | Aggregation | Range | Absent classes | Source |",
+        f"| Score | {' | '.join(name.capitalize() for name in definition(METRICS[0]))} |",
         "|---|---|---|---|---|---|---|",
     ]
     for metric in METRICS:
-        cells = (metric.title, metric.formula, metric.aggregation, metric.range, metric.absent, metric.source)
-        lines.append(f"| `{metric.name}` | {' | '.join(cells)} |")
+        lines.append(f"| `{metric.name}` | {' | '.join(definition(metric).values())} |")
     return "\n".join(lines) + "\n"
+
+
+def definition(metric: Metric) -> dict[str, str]:
+    """Say all that is to be said of a score, under the headings of the page."""
+    return {
+        "meaning": metric.title,
+        "formula": metric.formula,
+        "aggregation": metric.aggregation,
+        "range": metric.range + ("; lower is better" if metric.better == "lower" else ""),
+        "absent classes": metric.absent,
+        "source": metric.source,
+    }
+
+
+def definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
+    """Put scores and their definitions side by side, for who meets the figures without this project's pages.
+
+    Args:
+        scores: name to value; None where undefined.
+
+    Returns:
+        Columns score, value, and those of `definition`; a row per score.
+    """
+    rows = [
+        {"score": name, "value": value, **definition(metric)}
+        for name, value in scores.items()
+        if (metric := describe(name)) is not None
+    ]
+    return pd.DataFrame(rows)
 
 
 def _paragraph(docstring: str) -> list[str]:

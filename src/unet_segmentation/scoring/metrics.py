@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unet_segmentation.scoring import boundaries, calibration, objects, thresholds
 from unet_segmentation.scoring.counting import ClassCounts, class_counts
 
 Values = NDArray[np.float64]
 
-CLASS = "<class>"  # stands in a metric's name for the slug of a class
+CLASS, SIZE = "<class>", "<size>"  # stand in a metric's name for the slug of a class, and for a size of objects
 
 
 # --- arithmetic: the last axis is the class, what stands before it (images, resamples) is up to the caller ---
@@ -104,11 +105,15 @@ class Metric:
         formula: with TP, FP, FN per class, or the article's sums.
         aggregation: over what it is summed and averaged.
         range: smallest and largest value.
+        better: whether a higher or a lower value is better.
         absent: what a class that does not occur does to it.
         source: where the definition comes from.
-        basis: what `function` is given: `split` (counts of the whole split, gives one value), `class` (the same, gives
-            a value per class), `image` (counts per image, gives a value per image, averaged), `soft` (the article's
-            sums per image, gives a value per image, averaged).
+        basis: what `function` is given. Of the counts of pixels: `split` (summed over the split, gives one value),
+            `class` (the same, gives a value per class), `image` (per image, gives a value per image, averaged); `soft`
+            (the article's sums per image, gives a value per image, averaged). Of the other tables, where there is one:
+            `calibration` (see `calibration.total_sums`), `objects` (`objects.total_objects`), `foreground` (the
+            histogram of `thresholds`), `threshold` (counts of the foreground at the chosen threshold), and each of
+            `boundaries.MEASURES` (a value per class); these give one value, or one per class or size, as the name says.
         function: see `basis`.
     """
 
@@ -117,10 +122,14 @@ class Metric:
     formula: str
     aggregation: str
     source: str
-    basis: Literal["split", "class", "image", "soft"]
-    function: Callable[[Any], Values]
+    basis: Literal[
+        "split", "class", "image", "soft", "calibration", "objects", "foreground", "threshold", "boundary_iou", "hd95",
+        "surface_dice",
+    ]  # fmt: skip
+    function: Callable[[Any], Any]
     absent: str = "left out where TP + FP + FN = 0"
     range: str = "0 to 1"
+    better: Literal["higher", "lower"] = "higher"
 
 
 _IOU, _DICE = "TP / (TP + FP + FN)", "2 TP / (2 TP + FP + FN)"
@@ -129,65 +138,125 @@ _SPLIT = "counts summed over the whole split"
 _CLASSES = f"{_SPLIT}; unweighted mean over all declared classes, background included"
 _FOREGROUND = f"{_SPLIT}; unweighted mean over all declared classes but class 0"
 _PER_CLASS = f"{_SPLIT}; one value per class"
+_POOLED = f"{_SPLIT} and over all classes"
+_POOLED_FOREGROUND = f"{_SPLIT} and over all classes but class 0"
 _IMAGES = "mean over the classes within each image, then mean over the images"
+_FOREGROUND_IMAGES = "mean over the classes but class 0 within each image, then mean over the images"
+_BINARY = "the foreground (class 1) of a problem of two classes; " + _SPLIT
+_THRESHOLD = f"{_BINARY}; a pixel is foreground where its probability is at least the threshold"
+_CONTOURS = "per image and class, mean over the images in which it is defined"
 _JACCARD = "Jaccard 1912; Everingham et al. 2010 (Pascal VOC)"
 _SORENSEN = "Dice 1945, Sørensen 1948"
 _RIJSBERGEN = "van Rijsbergen 1979"
 _FCN = "Long, Shelhamer, Darrell 2015 (FCN)"
 _ARTICLE = "the article, on class probabilities p and one-hot truth t; I = sum of p t"
+_GUO = "Guo, Pleiss, Sun, Weinberger 2017"
+_CHENG = "Cheng, Girshick, Dollár, Berg, Kirillov 2021"
+_NIKOLOV = "Nikolov et al. 2018; Seidlitz et al. 2022; on pixels, as MONAI"
+_HUTTENLOCHER = "Huttenlocher et al. 1993; Maier-Hein et al. 2024 (Metrics Reloaded)"
+_LEFT_OUT = "left out where TP + FP + FN = 0"
 _NULL = "null where TP + FP + FN = 0"
 _ZERO = "left out where TP + FP + FN = 0; 0 / 0 otherwise counts as 0"
 _IMAGE_ABSENT = (
     "left out of an image's mean where TP + FP + FN = 0 in that image; images without a counted pixel are left out"
 )
+_POOLED_ABSENT = "adds nothing: classes are summed, not averaged; null where none occurs"
 _SOFT_ABSENT = "adds nothing: classes are summed, not averaged; images without a counted pixel are left out"
 _SOFT_MEAN = "summed per image over height, width and classes, ignored pixels out; mean over the images"
-
-
-def _foreground(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
-    return lambda counts: mean_of_defined(function(counts)[..., 1:])
+_BINARY_ABSENT = "null without true foreground; absent in problems of more classes"
+_THRESHOLD_ABSENT = "null where TP + FP + FN = 0; absent in problems of more classes"
+_BAND_ABSENT = "left out where neither band has a pixel"
+_HD_ABSENT = "left out in images where the class is in neither mask; the image's diagonal where it is in one only"
+_SD_ABSENT = "left out in images where the class is in neither mask; 0 where it is in one only"
+_OBJECT_ABSENT = "null where there is no object"
+_UNBOUNDED = "0 upwards, in pixels"
 
 
 def _mean(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
     return lambda counts: mean_of_defined(function(counts))
 
 
+def _foreground(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
+    return lambda counts: function(counts.foreground())
+
+
+def _pooled(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
+    return lambda counts: function(counts.pooled())[..., 0]
+
+
+def _family(
+    measure: str, noun: str, formula: str, source: str, function: Callable[[ClassCounts], Values], absent: str
+) -> Iterator[Metric]:
+    """Define the means of a measure that has a value per class: over the split and per image, with and without 0."""
+    without = f"{noun} without background"
+    mean, pooled = _mean(function), _pooled(function)
+    rows: tuple[tuple[str, str, str, Any, Any, str], ...] = (
+        ("mean", f"Mean {noun}", _CLASSES, "split", mean, absent),
+        ("foreground_mean", f"Mean {without}", _FOREGROUND, "split", _foreground(mean), absent),
+        ("foreground_global", f"Pooled {without}", _POOLED_FOREGROUND, "split", _foreground(pooled), _POOLED_ABSENT),
+        ("image_mean", f"Mean {noun} per image", _IMAGES, "image", mean, _IMAGE_ABSENT),
+        (
+            "foreground_image_mean", f"Mean {without} per image", _FOREGROUND_IMAGES, "image", _foreground(mean),
+            f"{_IMAGE_ABSENT}, and images without foreground in both masks",
+        ),
+    )  # fmt: skip
+    for name, title, aggregation, basis, value, without_class in rows:
+        yield Metric(f"{measure}/{name}", title, formula, aggregation, source, basis, value, without_class)
+
+
+def _contour_family(
+    measure: Literal["boundary_iou", "hd95", "surface_dice"],
+    noun: str,
+    formula: str,
+    each: str,
+    source: str,
+    absent: str,
+    range_: str = "0 to 1",
+    better: Literal["higher", "lower"] = "higher",
+) -> Iterator[Metric]:
+    """Define the means of a boundary measure, whose values per class are given."""
+    rows: tuple[tuple[str, str, str, Callable[[Values], Values]], ...] = (
+        ("mean", f"Mean {noun}", f"{each}; unweighted mean over the classes, background included", mean_of_defined),
+        (
+            "foreground_mean", f"Mean {noun} without background",
+            f"{each}; unweighted mean over the classes but class 0", lambda values: mean_of_defined(values[1:]),
+        ),
+        (f"class/{CLASS}", f"{noun} of a class", f"{each}; one value per class", lambda values: values),
+    )  # fmt: skip
+    for name, title, aggregation, function in rows:
+        name = f"{measure}/{name}"  # noqa: PLW2901
+        yield Metric(name, title, formula, aggregation, source, measure, function, absent, range_, better)
+
+
 METRICS: tuple[Metric, ...] = (
-    Metric("dice/mean", "Mean Dice", _DICE, _CLASSES, _SORENSEN, "split", _mean(dice_per_class)),
-    Metric("iou/mean", "Mean IoU", _IOU, _CLASSES, _JACCARD, "split", _mean(iou_per_class)),
-    Metric(
-        "dice/foreground_mean", "Mean Dice without background", _DICE, _FOREGROUND, _SORENSEN, "split",
-        _foreground(dice_per_class),
-    ),
-    Metric(
-        "iou/foreground_mean", "Mean IoU without background", _IOU, _FOREGROUND, _JACCARD, "split",
-        _foreground(iou_per_class),
-    ),
-    Metric(
-        "dice/image_mean", "Mean Dice per image", _DICE, _IMAGES, _SORENSEN, "image", _mean(dice_per_class),
-        _IMAGE_ABSENT,
-    ),
-    Metric(
-        "iou/image_mean", "Mean IoU per image", _IOU, _IMAGES, _JACCARD, "image", _mean(iou_per_class),
-        _IMAGE_ABSENT,
-    ),
+    *_family("dice", "Dice", _DICE, _SORENSEN, dice_per_class, _LEFT_OUT),
+    *_family("iou", "IoU", _IOU, _JACCARD, iou_per_class, _LEFT_OUT),
+    Metric("iou/global", "Pooled IoU", _IOU, _POOLED, _JACCARD, "split", _pooled(iou_per_class), _POOLED_ABSENT),
     Metric(
         "iou/frequency_weighted", "Frequency-weighted IoU", "sum over classes of (share of the true pixels) x IoU",
         _SPLIT, _FCN, "split", frequency_weighted_iou, "weight 0",
     ),
     Metric(
-        "accuracy/pixel", "Pixel accuracy", "sum of TP / sum of (TP + FN)", _SPLIT, _FCN, "split", pixel_accuracy,
-        "adds nothing",
+        "iou/foreground_frequency_weighted", "Frequency-weighted IoU without background",
+        "sum over classes but class 0 of (share of their true pixels) x IoU", _SPLIT, _FCN, "split",
+        _foreground(frequency_weighted_iou), "weight 0; null without true foreground",
+    ),
+    Metric(
+        "accuracy/pixel", "Pixel accuracy", "sum of TP / sum of (TP + FN)",
+        f"{_POOLED}; so pooled Dice, precision and recall, background included, are the same", _FCN, "split",
+        pixel_accuracy, "adds nothing",
     ),
     Metric(
         "accuracy/class_mean", "Mean class accuracy", _RECALL, f"{_SPLIT}; mean over the classes in the truth", _FCN,
         "split", class_accuracy, "left out where TP + FN = 0",
     ),
     Metric(
-        "precision/mean", "Mean precision", _PRECISION, _CLASSES, _RIJSBERGEN, "split", _mean(precision_per_class),
-        _ZERO,
+        "accuracy/foreground_class_mean", "Mean class accuracy without background", _RECALL,
+        f"{_SPLIT}; mean over the classes in the truth but class 0", _FCN, "split", _foreground(class_accuracy),
+        "left out where TP + FN = 0",
     ),
-    Metric("recall/mean", "Mean recall", _RECALL, _CLASSES, _RIJSBERGEN, "split", _mean(recall_per_class), _ZERO),
+    *_family("precision", "precision", _PRECISION, _RIJSBERGEN, precision_per_class, _ZERO),
+    *_family("recall", "recall", _RECALL, _RIJSBERGEN, recall_per_class, _ZERO),
     Metric(f"dice/class/{CLASS}", "Dice of a class", _DICE, _PER_CLASS, _SORENSEN, "class", dice_per_class, _NULL),
     Metric(f"iou/class/{CLASS}", "IoU of a class", _IOU, _PER_CLASS, _JACCARD, "class", iou_per_class, _NULL),
     Metric(
@@ -205,6 +274,76 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "article/dice_smooth1", "Dice as in the article", "(2 I + 1) / (sum t + sum p + 1)", _SOFT_MEAN, _ARTICLE,
         "soft", smoothed_dice, _SOFT_ABSENT, "above 0 to 1",
+    ),
+    *_contour_family(
+        "boundary_iou", "boundary IoU",
+        "IoU of the bands along the contours, inside true and predicted mask, 2 % of the image's diagonal wide",
+        "pixels summed over the whole split", _CHENG, _BAND_ABSENT,
+    ),
+    *_contour_family(
+        "surface_dice", "surface Dice",
+        "contour pixels, true and predicted, within the tolerance (`evaluation.tolerance`) of the other contour / "
+        "contour pixels", _CONTOURS, _NIKOLOV, _SD_ABSENT,
+    ),
+    *_contour_family(
+        "hd95", "Hausdorff distance (95 %)",
+        "95th percentile of the distances from each contour to the other, the larger of the two directions", _CONTOURS,
+        _HUTTENLOCHER, _HD_ABSENT, _UNBOUNDED, "lower",
+    ),
+    Metric(
+        "calibration/ece", "Expected calibration error",
+        "sum over 15 equal bins of confidence of (share of the pixels) x abs(accuracy - mean confidence)",
+        "pixels summed over the whole split; confidence is the probability of the predicted class", _GUO, "calibration",
+        calibration.expected_calibration_error, "adds nothing", better="lower",
+    ),
+    Metric(
+        "calibration/mce", "Maximum calibration error",
+        "largest abs(accuracy - mean confidence) of 15 equal bins of confidence",
+        "pixels summed over the whole split; bins without a pixel left out", _GUO, "calibration",
+        calibration.maximum_calibration_error, "adds nothing", better="lower",
+    ),
+    Metric(
+        "object_recall/global", "Object recall", "objects found / objects",
+        "true objects of all classes but class 0 (connected, 8 neighbours), over the whole split; found: more than "
+        "half of its pixels predicted as its class", "this project", "objects",
+        lambda counts: objects.recall(counts.sum(axis=(0, 1))), _OBJECT_ABSENT,
+    ),
+    Metric(
+        f"object_recall/class/{CLASS}", "Object recall of a class", "objects found / objects",
+        "as `object_recall/global`; one value per class", "this project", "objects",
+        lambda counts: objects.recall(counts.sum(axis=1)), f"{_OBJECT_ABSENT}; null for class 0",
+    ),
+    Metric(
+        f"object_recall/size/{SIZE}", "Object recall of a size", "objects found / objects",
+        "as `object_recall/global`; one value per size, the diameter in pixels of the circle of equal area",
+        "this project; sizes apart as in COCO (Lin et al. 2014)", "objects",
+        lambda counts: objects.recall(counts.sum(axis=0)), _OBJECT_ABSENT,
+    ),
+    Metric(
+        "average_precision", "Average precision", "sum over thresholds of precision x (gain of recall)",
+        f"{_BINARY}; 256 thresholds", "Davis, Goadrich 2006; as scikit-learn", "foreground",
+        thresholds.average_precision, _BINARY_ABSENT,
+    ),
+    Metric(
+        "threshold/value", "Threshold", "threshold of the highest Dice of the foreground on the validation split",
+        "chosen on validation, never on the split that is scored; of equal ones, the nearest to 0.5", "this project",
+        "threshold", lambda chosen: chosen[0], _BINARY_ABSENT,
+    ),
+    Metric(
+        "threshold/dice", "Dice at the threshold", _DICE, _THRESHOLD, _SORENSEN, "threshold",
+        lambda chosen: dice_per_class(chosen[1]), _THRESHOLD_ABSENT,
+    ),
+    Metric(
+        "threshold/iou", "IoU at the threshold", _IOU, _THRESHOLD, _JACCARD, "threshold",
+        lambda chosen: iou_per_class(chosen[1]), _THRESHOLD_ABSENT,
+    ),
+    Metric(
+        "threshold/precision", "Precision at the threshold", _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
+        lambda chosen: precision_per_class(chosen[1]), _THRESHOLD_ABSENT,
+    ),
+    Metric(
+        "threshold/recall", "Recall at the threshold", _RECALL, _THRESHOLD, _RIJSBERGEN, "threshold",
+        lambda chosen: recall_per_class(chosen[1]), _THRESHOLD_ABSENT,
     ),
 )  # fmt: skip
 
@@ -233,28 +372,50 @@ def global_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str
     Returns:
         Name to value; NaN where a score is undefined.
     """
-    return _scores(ClassCounts.of(np.asarray(matrix)), classes)
+    counts = ClassCounts.of(np.asarray(matrix))
+    return _scores({"split": counts, "class": counts}, classes)
 
 
-def scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
-    """Compute every score of a split.
+def scores(
+    confusion: pd.DataFrame,
+    soft: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    calibration_counts: pd.DataFrame | None = None,
+    object_counts: pd.DataFrame | None = None,
+    boundary_counts: pd.DataFrame | None = None,
+    foreground_counts: pd.DataFrame | None = None,
+    threshold: float | None = None,
+) -> dict[str, float]:
+    """Compute every score of a split, as far as there are tables for it.
 
     Args:
         confusion: sparse counts per image: sample_id, truth, prediction, count.
         soft: the article's sums per image: sample_id, intersection, truth, prediction. It names all images.
         classes: names of the classes.
+        calibration_counts: see `calibration.calibration_table`.
+        object_counts: see `objects.objects_table`.
+        boundary_counts: see `boundaries.boundary_table`; its columns say which measures were asked for.
+        foreground_counts: see `thresholds.histogram_table`; of a problem of two classes.
+        threshold: of the foreground, chosen on another split.
 
     Returns:
         Name to value, in the order of `METRICS`; NaN where a score is undefined.
     """
     images = class_counts(confusion, len(classes), soft["sample_id"].tolist())
-    known = _scores(images.total(), classes)
-    for metric in METRICS:
-        if metric.basis in ("image", "soft"):
-            values = metric.function(images if metric.basis == "image" else soft_sums(soft))
-            known[metric.name] = float(mean_of_defined(values))
-    order = [name for metric in METRICS for name in names_of(metric, classes)]
-    return {name: known[name] for name in order}
+    split = images.total()
+    given: dict[str, Any] = {"split": split, "class": split, "image": images, "soft": soft_sums(soft)}
+    if calibration_counts is not None:
+        given["calibration"] = calibration.total_sums(calibration_counts)
+    if object_counts is not None:
+        given["objects"] = objects.total_objects(object_counts, len(classes))
+    if boundary_counts is not None:
+        given |= boundaries.boundary_values(boundary_counts, len(classes))
+    if foreground_counts is not None:
+        given["foreground"] = thresholds.total_histogram(foreground_counts)
+        if threshold is not None:
+            given["threshold"] = threshold, thresholds.counts_at(given["foreground"], threshold)
+    return _scores(given, classes)
 
 
 def image_scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -285,24 +446,27 @@ def image_scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[
 
 def describe(name: str) -> Metric | None:
     """Find the definition of a score by its name (`iou/class/nucleus` is found under `iou/class/<class>`)."""
-    pattern = re.sub(r"/class/.*", f"/class/{CLASS}", name)
+    pattern = re.sub(r"/(class|size)/.*", r"/\1/<\1>", name)
     return next((metric for metric in METRICS if metric.name == pattern), None)
 
 
-def _scores(counts: ClassCounts, classes: Sequence[str]) -> dict[str, float]:
+def _scores(given: Mapping[str, Any], classes: Sequence[str]) -> dict[str, float]:
+    """Compute the scores whose basis is given."""
     found: dict[str, float] = {}
     for metric in METRICS:
-        if metric.basis in ("split", "class"):
-            values = np.atleast_1d(metric.function(counts))
-            found.update(zip(names_of(metric, classes), map(float, values), strict=True))
+        if metric.basis in given:
+            value = metric.function(given[metric.basis])
+            values = mean_of_defined(value) if metric.basis in ("image", "soft") else value
+            found.update(zip(names_of(metric, classes), np.atleast_1d(values).tolist(), strict=True))
     return found
 
 
 def names_of(metric: Metric, classes: Sequence[str]) -> list[str]:
-    """Give the names of a metric's values: one, or one per class."""
-    if metric.basis != "class":
-        return [metric.name]
-    return [metric.name.replace(CLASS, slug) for slug in slugs(classes)]
+    """Give the names of a metric's values: one, or one per class or size."""
+    for mark, names in ((CLASS, slugs(classes)), (SIZE, objects.SIZES)):
+        if mark in metric.name:
+            return [metric.name.replace(mark, name) for name in names]
+    return [metric.name]
 
 
 def soft_sums(soft: pd.DataFrame) -> Values:

@@ -172,7 +172,7 @@ def predict_folds(
     for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
         predictor = Predictor.from_file(Work(folder / str(fold), fingerprint).best, inference)
         found = predict_samples(predictor, packed, held_out(folds, fold), predicting)
-        sums.append(found.assign(fold=fold))
+        sums.append(found.soft.assign(fold=fold))
 
     def write(target: Path) -> None:
         for file in predicting.glob("*.png"):

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from kedro.utils import find_kedro_project
+from numpy.typing import NDArray
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import DataError
@@ -35,7 +37,7 @@ def predict(
     inference: InferenceParameters,
     evaluation: EvaluationParameters,
     folder: Path,
-) -> tuple[Callable[[Path], None], pd.DataFrame]:
+) -> tuple[Callable[[Path], None], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Predict every sample of the split, once.
 
     The masks are written to a working folder while the pass runs, so that memory does not grow with the number of
@@ -50,7 +52,8 @@ def predict(
         folder: to work in.
 
     Returns:
-        A writer of the predictions, and the article's sums of every image.
+        A writer of the predictions; and of every image the article's sums, the sums for calibration, and, where there
+        are two classes, the histogram of the foreground's probability.
 
     Raises:
         DataError: the split has no labelled sample.
@@ -61,13 +64,13 @@ def predict(
     sample_ids = _evaluated(samples, evaluation)
     for leftover in folder.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
-    soft_counts = predict_samples(Predictor.from_file(model, inference), packed, sample_ids, folder)
+    sums = predict_samples(Predictor.from_file(model, inference), packed, sample_ids, folder)
 
     def write(target: Path) -> None:
         for file in folder.glob("*.png"):
             shutil.move(file, target / file.name)
 
-    return write, soft_counts
+    return write, sums.soft, sums.calibration, sums.foreground
 
 
 def count(
@@ -76,8 +79,8 @@ def count(
     packed: PackedSamples,
     classes: list[str],
     evaluation: EvaluationParameters,
-) -> pd.DataFrame:
-    """Count the pixels of every image by true and predicted class.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count the pixels of every image by true and predicted class, and the objects that were found.
 
     Args:
         predictions: folder of the predicted masks.
@@ -87,42 +90,153 @@ def count(
         evaluation: names the split.
 
     Returns:
-        Columns sample_id, truth, prediction, count.
+        Columns sample_id, truth, prediction, count; and sample_id, class, size, objects, found.
 
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
     """
     from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
-    from unet_segmentation.scoring.prediction_files import read_prediction
+    from unet_segmentation.scoring.objects import count_objects, objects_table
 
-    return confusion_table(
-        (sample_id, confusion_matrix(packed.mask(sample_id), read_prediction(predictions, sample_id), len(classes)))
-        for sample_id in _evaluated(samples, evaluation)
+    objects: list[tuple[str, NDArray[np.int64]]] = []
+
+    def matrices() -> Iterator[tuple[str, NDArray[np.int64]]]:  # each file is read once, for both
+        for sample_id, truth, prediction in _masks(predictions, samples, packed, evaluation):
+            objects.append((sample_id, count_objects(truth, prediction, len(classes))))
+            yield sample_id, confusion_matrix(truth, prediction, len(classes))
+
+    return confusion_table(matrices()), objects_table(objects)
+
+
+def count_boundaries(
+    predictions: Path,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Measure how well the contours of every image are met, as far as it was asked for.
+
+    Args:
+        predictions: folder of the predicted masks.
+        samples: columns sample_id, split, masks.
+        packed: the true masks.
+        classes: names of the classes.
+        evaluation: names the split and the measures.
+
+    Returns:
+        Columns sample_id, class and those of the measures; see `boundaries.boundary_table`.
+
+    Raises:
+        DataError: a prediction is missing.
+    """
+    from unet_segmentation.scoring.boundaries import MEASURES, boundary_table, measure_boundaries
+
+    measures = [measure for measure in MEASURES if measure in evaluation.boundary]
+    pairs = _masks(predictions, samples, packed, evaluation) if measures else ()
+    return boundary_table(
+        (
+            (sample_id, measure_boundaries(truth, prediction, len(classes), measures, evaluation.tolerance))
+            for sample_id, truth, prediction in pairs
+        ),
+        measures,
     )
 
 
+def choose_threshold(
+    model: Path,
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    classes: list[str],
+    inference: InferenceParameters,
+    evaluation: EvaluationParameters,
+) -> dict[str, Any]:
+    """Choose the threshold of a problem of two classes on the validation split, never on the one that is scored.
+
+    Args:
+        model: the trained network.
+        samples: columns sample_id, split, masks.
+        packed: images and masks.
+        classes: names of the classes.
+        inference: the predictor's parameters.
+        evaluation: names the split that is scored.
+
+    Returns:
+        threshold (None where there is none, then a note says why), dice (of the foreground, on validation), images.
+    """
+    from unet_segmentation.scoring.metrics import dice_per_class
+    from unet_segmentation.scoring.thresholds import best_threshold, counts_at
+
+    validation = _labelled(samples, "validation")
+    if reason := _no_threshold(classes, evaluation, validation):
+        return {"threshold": None, "dice": None, "images": 0, "note": reason}
+
+    from unet_segmentation.learning.evaluating import total_foreground_histogram
+    from unet_segmentation.learning.predictor import Predictor
+
+    histogram = total_foreground_histogram(Predictor.from_file(model, inference), packed, validation)
+    threshold = best_threshold(histogram)
+    if threshold is None:
+        note = f"{classes[1]} does not occur in the validation split"
+        return {"threshold": None, "dice": None, "images": len(validation), "note": note}
+    dice = float(dice_per_class(counts_at(histogram, threshold))[0])
+    logger.info("Threshold of %s, chosen on validation: %.4g (Dice %.4f there)", classes[1], threshold, dice)
+    return {"threshold": threshold, "dice": dice, "images": len(validation), "note": "highest Dice on validation"}
+
+
+def _no_threshold(classes: list[str], evaluation: EvaluationParameters, validation: list[str]) -> str | None:
+    if len(classes) != 2:
+        return f"a threshold belongs to problems of two classes; this one has {len(classes)}"
+    if evaluation.split == "validation":
+        return "the validation split is scored, and a threshold must not be chosen on what is scored"
+    return None if validation else "the validation split has no labelled sample"
+
+
 def score(
-    confusion: pd.DataFrame, soft_counts: pd.DataFrame, classes: list[str]
-) -> tuple[dict[str, float | None], pd.DataFrame]:
+    confusion: pd.DataFrame,
+    soft_counts: pd.DataFrame,
+    calibration_counts: pd.DataFrame,
+    object_counts: pd.DataFrame,
+    boundary_counts: pd.DataFrame,
+    foreground_counts: pd.DataFrame,
+    threshold: dict[str, Any],
+    classes: list[str],
+) -> tuple[dict[str, float | None], pd.DataFrame, pd.DataFrame]:
     """Turn counts into scores.
 
     Args:
         confusion: counts per image.
         soft_counts: the article's sums per image.
+        calibration_counts: pixels per image by confidence.
+        object_counts: objects per image by class and size.
+        boundary_counts: what was measured of the contours, per image and class.
+        foreground_counts: pixels per image by the foreground's probability.
+        threshold: what was chosen on validation.
         classes: names of the classes.
 
     Returns:
-        Every score of the split, None where it is undefined; and the scores of every image, the worst first.
+        Every score of the split, None where it is undefined; the scores of every image, the worst first; and what the
+        scores are, one by one.
     """
     from unet_segmentation.scoring import metrics
+    from unet_segmentation.scoring.documentation import definitions
 
-    found = metrics.scores(confusion, soft_counts, classes)
+    found = metrics.scores(
+        confusion,
+        soft_counts,
+        classes,
+        calibration_counts=calibration_counts,
+        object_counts=object_counts,
+        boundary_counts=boundary_counts,
+        foreground_counts=foreground_counts if len(classes) == 2 else None,
+        threshold=threshold["threshold"],
+    )
     logger.info(
         "Scores: dice/mean %.4f, iou/mean %.4f, iou/foreground_mean %.4f, accuracy/pixel %.4f",
         *(found[name] for name in ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel")),
     )
     plain = {name: None if math.isnan(value) else value for name, value in found.items()}
-    return plain, metrics.image_scores(confusion, soft_counts, classes)
+    return plain, metrics.image_scores(confusion, soft_counts, classes), definitions(plain)
 
 
 def estimate_intervals(
@@ -174,6 +288,32 @@ def plot_scores(metrics: dict[str, float | None], classes: list[str]) -> Any:  #
     from unet_segmentation.figures.charts import class_chart
 
     return class_chart(metrics, classes)
+
+
+def plot_reliability(calibration_counts: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw how often the network is right against how sure it is."""
+    from unet_segmentation.figures.charts import reliability_chart
+    from unet_segmentation.scoring.calibration import reliability, total_sums
+
+    return reliability_chart(reliability(total_sums(calibration_counts)))
+
+
+def plot_objects(object_counts: pd.DataFrame, classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw how many objects of every size are found, class by class."""
+    from unet_segmentation.figures.charts import objects_chart
+    from unet_segmentation.scoring.objects import total_objects
+
+    return objects_chart(total_objects(object_counts, len(classes)), classes)
+
+
+def plot_precision_recall(foreground_counts: pd.DataFrame, threshold: dict[str, Any], classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw precision against recall of the foreground; without a line where there are not two classes."""
+    from unet_segmentation.figures.charts import precision_recall_chart
+    from unet_segmentation.scoring.thresholds import precision_recall_curve, total_histogram
+
+    if len(classes) != 2:
+        return precision_recall_chart(None, None)
+    return precision_recall_chart(precision_recall_curve(total_histogram(foreground_counts)), threshold["threshold"])
 
 
 def draw_gallery(
@@ -308,15 +448,29 @@ def log_model(
     return tracking.current().log_model(model, inference, metrics, _epoch(model), example)
 
 
+def _masks(
+    predictions: Path, samples: pd.DataFrame, packed: PackedSamples, evaluation: EvaluationParameters
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Give every evaluated sample's id, true mask and predicted mask, one after the other."""
+    from unet_segmentation.scoring.prediction_files import read_prediction
+
+    for sample_id in _evaluated(samples, evaluation):
+        yield sample_id, packed.mask(sample_id), read_prediction(predictions, sample_id)
+
+
+def _labelled(samples: pd.DataFrame, split: str) -> list[str]:
+    labelled = (samples["split"] == split) & (samples["masks"].map(len) > 0)
+    return samples.loc[labelled, "sample_id"].astype(str).tolist()
+
+
 def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[str]:
-    chosen = samples[samples["split"] == evaluation.split]
-    labelled = chosen[chosen["masks"].map(len) > 0]
-    if labelled.empty:
+    labelled = _labelled(samples, evaluation.split)
+    if not labelled:
         raise DataError(
             f"evaluation.split: the {evaluation.split} split has no labelled sample to evaluate. "
             "Choose another split (evaluation.split) or give it samples (split, source.splits)."
         )
-    return labelled["sample_id"].astype(str).tolist()
+    return labelled
 
 
 def _galleries(

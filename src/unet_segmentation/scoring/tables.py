@@ -1,0 +1,56 @@
+"""Counts of images as one sparse table, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def sparse_table(
+    images: Iterable[tuple[str, NDArray]], keys: Sequence[str], values: Mapping[str, type]
+) -> pd.DataFrame:
+    """Write arrays of counts as a table: a row for every cell that is not 0.
+
+    Args:
+        images: sample id, and an array with an axis for each key and, last, the values of a cell.
+        keys: names of the axes.
+        values: name and type of the values of a cell.
+
+    Returns:
+        Columns sample_id (str), the keys (int64), the values.
+    """
+    ids: list[str] = []
+    places: list[NDArray[np.int64]] = [np.empty((0, len(keys)), np.int64)]
+    cells: list[NDArray[Any]] = []
+    for sample_id, array in images:
+        filled = np.nonzero(array.any(axis=-1))
+        ids += [sample_id] * len(filled[0])
+        places.append(np.stack(filled, axis=1))
+        cells.append(array[filled])
+    joined = np.concatenate(cells) if cells else np.empty((0, len(values)), np.int64)
+    columns = dict(zip(keys, np.concatenate(places).T, strict=True))
+    for (name, kind), column in zip(values.items(), joined.T, strict=True):
+        columns[name] = column.astype(kind)
+    return pd.DataFrame({"sample_id": pd.Series(ids, dtype="str"), **columns})
+
+
+def total(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str], shape: Sequence[int]) -> NDArray[Any]:
+    """Sum a sparse table over its images.
+
+    Args:
+        table: see `sparse_table`.
+        keys: columns that say where a row belongs.
+        values: columns that are summed.
+        shape: length of each key's axis.
+
+    Returns:
+        (*shape, values), int64 where all values are whole numbers, else float64.
+    """
+    rows = table[list(values)].to_numpy()
+    sums = np.zeros((*shape, len(values)), rows.dtype)
+    np.add.at(sums, tuple(table[key].to_numpy() for key in keys), rows)
+    return sums
