@@ -18,6 +18,7 @@ from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
 from unet_segmentation.scoring.documentation import PAGE, definitions, markdown
 from unet_segmentation.scoring.metrics import METRICS, describe, global_scores, image_scores, scores, slugs
 from unet_segmentation.scoring.objects import count_objects, objects_table
+from unet_segmentation.scoring.sums import Sums
 from unet_segmentation.scoring.thresholds import foreground_histogram, histogram_table
 
 NAMES = ["background", "cell body", "nucleus", "debris"]
@@ -229,23 +230,27 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
     }
     probability = {name: 0.2 + 0.7 * np.float32(prediction) for name, (_, prediction) in masks.items()}
     names = ["background", "cell"]
-    everything = scores(
-        confusion_table((name, confusion_matrix(*pair, 2)) for name, pair in masks.items()),
-        soft,
-        names,
-        calibration_counts=calibration_table(
+    confusion = confusion_table((name, confusion_matrix(*pair, 2)) for name, pair in masks.items())
+    tables = {
+        "calibration_counts": calibration_table(
             (name, calibration_sums(*pair, np.maximum(probability[name], 1 - probability[name])))
             for name, pair in masks.items()
         ),
-        object_counts=objects_table((name, count_objects(*pair, 2)) for name, pair in masks.items()),
-        boundary_counts=boundary_table(
+        "object_counts": objects_table((name, count_objects(*pair, 2)) for name, pair in masks.items()),
+        "boundary_counts": boundary_table(
             ((name, measure_boundaries(*pair, 2, MEASURES, 1)) for name, pair in masks.items()), MEASURES
         ),
-        foreground_counts=histogram_table(
+        "foreground_counts": histogram_table(
             (name, foreground_histogram(pair[0], probability[name])) for name, pair in masks.items()
         ),
-        threshold=0.5,
-    )
+        "threshold": 0.5,
+    }
+    everything = scores(confusion, soft, names, **tables)
+    sums = Sums.of(confusion, soft, names, **tables)  # what intervals are made of
+    again = dict(zip(sums.names, sums.scores(sums.total), strict=True))
+    assert again | {"threshold/value": 0.5} == pytest.approx(everything, rel=1e-12, nan_ok=True)
+    twice = sums.scores(np.stack([sums.total, 2 * sums.total]))
+    np.testing.assert_allclose(twice[1], twice[0], rtol=1e-12)
     described = [describe(name) for name in everything]
     assert None not in described
     assert list(dict.fromkeys(described)) == list(METRICS)

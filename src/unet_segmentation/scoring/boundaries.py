@@ -20,13 +20,13 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from unet_segmentation.scoring.counting import IGNORED
-from unet_segmentation.scoring.tables import sparse_table
+from unet_segmentation.scoring.tables import sparse_table, total
 
 BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU looks at (Cheng et al. 2021)
 PERCENTILE = 95
 COLUMNS: dict[str, dict[str, type]] = {  # of the table, by measure
     "boundary_iou": {"intersection": np.int64, "union": np.int64},
-    "hd95": {"hd95": np.float64},
+    "hd95": {"hd95": np.float64, "hd95_defined": np.int64},
     "surface_dice": {"within": np.int64, "contour": np.int64},
 }
 MEASURES = tuple(COLUMNS)
@@ -63,7 +63,8 @@ def measure_boundaries(
         if "hd95" in measures or "surface_dice" in measures:
             distances = contour_distances(*masks, counted[box])
             near = sum(int((part <= tolerance).sum()) for part in distances)
-            values["hd95"] = (hausdorff_distance(distances, diagonal),)
+            distance = hausdorff_distance(distances, diagonal)
+            values["hd95"] = (np.nan_to_num(distance), not np.isnan(distance))
             values["surface_dice"] = (near, sum(part.size for part in distances))
         found[number] = [value for measure in measures for value in values[measure]]
     return found
@@ -129,11 +130,33 @@ def boundary_table(images: Iterable[tuple[str, Values]], measures: Sequence[str]
 
     Returns:
         Columns sample_id, class, and those of the measures: intersection, union (pixels of the bands); hd95 (pixels of
-        distance); within (the tolerance), contour (pixels of both contours). A row for every class of an image.
+        distance; 0 where it is undefined) and hd95_defined (1 or 0); within (the tolerance), contour (pixels of both
+        contours). A row for every class of an image.
     """
     return sparse_table(
         images, ["class"], {name: kind for measure in measures for name, kind in COLUMNS[measure].items()}
     )
+
+
+def boundary_sums(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Take what every image adds to two sums, whose ratio is the measure.
+
+    Args:
+        table: see `boundary_table`.
+
+    Returns:
+        For each measure of the table, columns sample_id, class, above, below. Boundary IoU is a ratio of pixels; the
+        others are means over the images in which they are defined.
+    """
+    found: dict[str, tuple[pd.Series, pd.Series]] = {}
+    if "union" in table:
+        found["boundary_iou"] = table["intersection"], table["union"]
+    if "hd95" in table:
+        found["hd95"] = table["hd95"], table["hd95_defined"]
+    if "contour" in table:
+        found["surface_dice"] = (table["within"] / table["contour"]).fillna(0), (table["contour"] > 0).astype(np.int64)
+    keys = table[["sample_id", "class"]]
+    return {name: keys.assign(above=above, below=below) for name, (above, below) in found.items()}
 
 
 def boundary_values(table: pd.DataFrame, classes: int) -> dict[str, Values]:
@@ -144,19 +167,18 @@ def boundary_values(table: pd.DataFrame, classes: int) -> dict[str, Values]:
         classes: number of classes.
 
     Returns:
-        For each measure of the table, (classes,). Boundary IoU from sums over the images; the others are means over the
-        images in which they are defined. NaN where there is no such image.
+        For each measure of the table, (classes,); NaN where it is defined in no image.
     """
-    by_class = table.groupby("class")
-    found = {}
-    if "union" in table:
-        sums = by_class[["intersection", "union"]].sum()
-        found["boundary_iou"] = sums["intersection"] / sums["union"]
-    if "hd95" in table:
-        found["hd95"] = by_class["hd95"].mean()
-    if "contour" in table:
-        found["surface_dice"] = (table["within"] / table["contour"]).groupby(table["class"]).mean()
-    return {name: values.reindex(range(classes)).to_numpy(np.float64) for name, values in found.items()}
+    return {
+        name: ratio(total(rows, ["class"], ["above", "below"], [classes]))
+        for name, rows in boundary_sums(table).items()
+    }
+
+
+def ratio(sums: NDArray) -> Values:
+    """Divide, (..., 2) to (...); NaN where there is nothing to divide by."""
+    above, below = np.moveaxis(sums.astype(np.float64), -1, 0)
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
 def _boxes(truth: NDArray, prediction: NDArray, classes: int) -> Iterable[tuple[int, tuple[slice, slice]]]:

@@ -73,13 +73,21 @@ def reliability(sums: Values) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "pixels": pixels.astype(np.int64), **means})
 
 
-def expected_calibration_error(sums: Values) -> float:
-    """Average the gaps of the bins, each weighted by its share of the pixels; NaN without a pixel."""
-    pixels, confidence, correct = sums.T
-    return float(np.abs(confidence - correct).sum() / pixels.sum()) if pixels.any() else np.nan
+def expected_calibration_error(sums: Values) -> Values:
+    """Average the gaps of the bins, each weighted by its share of the pixels: (..., BINS, 3) to (...).
+
+    NaN without a pixel.
+    """
+    pixels, confidence, correct = np.moveaxis(sums, -1, 0)
+    return _divided(np.abs(confidence - correct).sum(axis=-1), pixels.sum(axis=-1))
 
 
-def maximum_calibration_error(sums: Values) -> float:
-    """Give the largest gap of a bin with a pixel; NaN without one."""
-    pixels, confidence, correct = sums[sums[:, 0] > 0].T
-    return float((np.abs(confidence - correct) / pixels).max()) if pixels.size else np.nan
+def maximum_calibration_error(sums: Values) -> Values:
+    """Give the largest gap of a bin with a pixel: (..., BINS, 3) to (...); NaN without one."""
+    pixels, confidence, correct = np.moveaxis(sums, -1, 0)
+    largest: Values = np.fmax.reduce(_divided(np.abs(confidence - correct), pixels), axis=-1)
+    return largest
+
+
+def _divided(above: Values, below: Values) -> Values:
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)

@@ -219,7 +219,7 @@ def _contour_family(
         ("mean", f"Mean {noun}", f"{each}; unweighted mean over the classes, background included", mean_of_defined),
         (
             "foreground_mean", f"Mean {noun} without background",
-            f"{each}; unweighted mean over the classes but class 0", lambda values: mean_of_defined(values[1:]),
+            f"{each}; unweighted mean over the classes but class 0", lambda values: mean_of_defined(values[..., 1:]),
         ),
         (f"class/{CLASS}", f"{noun} of a class", f"{each}; one value per class", lambda values: values),
     )  # fmt: skip
@@ -306,18 +306,18 @@ METRICS: tuple[Metric, ...] = (
         "object_recall/global", "Object recall", "objects found / objects",
         "true objects of all classes but class 0 (connected, 8 neighbours), over the whole split; found: more than "
         "half of its pixels predicted as its class", "this project", "objects",
-        lambda counts: objects.recall(counts.sum(axis=(0, 1))), _OBJECT_ABSENT,
+        lambda counts: objects.recall(counts.sum(axis=(-3, -2))), _OBJECT_ABSENT,
     ),
     Metric(
         f"object_recall/class/{CLASS}", "Object recall of a class", "objects found / objects",
         "as `object_recall/global`; one value per class", "this project", "objects",
-        lambda counts: objects.recall(counts.sum(axis=1)), f"{_OBJECT_ABSENT}; null for class 0",
+        lambda counts: objects.recall(counts.sum(axis=-2)), f"{_OBJECT_ABSENT}; null for class 0",
     ),
     Metric(
         f"object_recall/size/{SIZE}", "Object recall of a size", "objects found / objects",
         "as `object_recall/global`; one value per size, the diameter in pixels of the circle of equal area",
         "this project; sizes apart as in COCO (Lin et al. 2014)", "objects",
-        lambda counts: objects.recall(counts.sum(axis=0)), _OBJECT_ABSENT,
+        lambda counts: objects.recall(counts.sum(axis=-3)), _OBJECT_ABSENT,
     ),
     Metric(
         "average_precision", "Average precision", "sum over thresholds of precision x (gain of recall)",

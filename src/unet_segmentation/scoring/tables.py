@@ -54,3 +54,22 @@ def total(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str], shape
     sums = np.zeros((*shape, len(values)), rows.dtype)
     np.add.at(sums, tuple(table[key].to_numpy() for key in keys), rows)
     return sums
+
+
+def dense(
+    table: pd.DataFrame, sample_ids: Sequence[str], keys: Sequence[str], values: Sequence[str], shape: Sequence[int]
+) -> NDArray[Any]:
+    """Make the arrays of all images of a sparse table again.
+
+    Args:
+        table: see `sparse_table`.
+        sample_ids: the images, in the order wanted; those without a row get zeros.
+        keys: columns that say where a row belongs.
+        values: columns of the cells.
+        shape: length of each key's axis.
+
+    Returns:
+        (images, *shape, values), as `total`.
+    """
+    image = pd.Index(sample_ids).get_indexer(pd.Index(table["sample_id"].astype(str)))
+    return total(table.assign(image=image), ["image", *keys], values, [len(sample_ids), *shape])

@@ -7,6 +7,7 @@ least the threshold; thresholds are the lower edges of the bins, so that the cou
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,19 +52,18 @@ def total_histogram(table: pd.DataFrame) -> NDArray[np.int64]:
     return total(table, ["bin"], ["background", "foreground"], [BINS])
 
 
-def counts_at_thresholds(histogram: NDArray[np.int64]) -> ClassCounts:
-    """Count the foreground at every threshold: arrays of (BINS, 1), in the order of `THRESHOLDS`."""
-    background, foreground = histogram[::-1].cumsum(axis=0)[::-1].T[..., None]
-    return ClassCounts(
-        hits=foreground, truth=np.full_like(foreground, foreground[0]), predicted=foreground + background
-    )
+def counts_at_thresholds(histogram: NDArray[Any]) -> ClassCounts:
+    """Count the foreground at every threshold: (..., BINS, 2) to arrays of (..., BINS, 1), as in `THRESHOLDS`."""
+    background, foreground = np.moveaxis(histogram[..., ::-1, :].cumsum(axis=-2)[..., ::-1, :], -1, 0)[..., None]
+    truth = np.broadcast_to(foreground[..., :1, :], foreground.shape)
+    return ClassCounts(hits=foreground, truth=truth, predicted=foreground + background)
 
 
-def counts_at(histogram: NDArray[np.int64], threshold: float) -> ClassCounts:
-    """Count the foreground at one of the `THRESHOLDS`: arrays of (1,)."""
+def counts_at(histogram: NDArray[Any], threshold: float) -> ClassCounts:
+    """Count the foreground at one of the `THRESHOLDS`: (..., BINS, 2) to arrays of (..., 1)."""
     at = counts_at_thresholds(histogram)
     place = round(threshold * BINS)
-    return ClassCounts(at.hits[place], at.truth[place], at.predicted[place])
+    return ClassCounts(*(counts[..., place, :] for counts in (at.hits, at.truth, at.predicted)))
 
 
 def precision_recall_curve(histogram: NDArray[np.int64]) -> pd.DataFrame:
@@ -78,16 +78,19 @@ def precision_recall_curve(histogram: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame({"threshold": THRESHOLDS, "precision": precision[:, 0], "recall": recall[:, 0]})
 
 
-def average_precision(histogram: NDArray[np.int64]) -> float:
-    """Sum precision x (gain of recall) from the highest threshold down; NaN without true foreground.
+def average_precision(histogram: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum precision x (gain of recall) from the highest threshold down: (..., BINS, 2) to (...).
 
-    As scikit-learn's `average_precision_score` of the probabilities rounded down to a multiple of 1/256.
+    NaN without true foreground. As scikit-learn's `average_precision_score` of the probabilities rounded down to a
+    multiple of 1/256.
     """
-    if not histogram[:, 1].any():
-        return np.nan
-    curve = precision_recall_curve(histogram)
-    gains = -np.diff(curve["recall"], append=0.0)
-    return float((curve["precision"].fillna(0.0) * gains).sum())
+    at = counts_at_thresholds(histogram)
+    shape = at.hits.shape
+    precision = np.divide(at.hits, at.predicted, out=np.zeros(shape), where=at.predicted > 0)[..., 0]
+    recall = np.divide(at.hits, at.truth, out=np.full(shape, np.nan), where=at.truth > 0)[..., 0]
+    gains = -np.diff(recall, axis=-1, append=0.0)
+    area: NDArray[np.float64] = (precision * gains).sum(axis=-1)
+    return area
 
 
 def best_threshold(histogram: NDArray[np.int64]) -> float | None:

@@ -242,6 +242,11 @@ def score(
 def estimate_intervals(
     confusion: pd.DataFrame,
     soft_counts: pd.DataFrame,
+    calibration_counts: pd.DataFrame,
+    object_counts: pd.DataFrame,
+    boundary_counts: pd.DataFrame,
+    foreground_counts: pd.DataFrame,
+    threshold: dict[str, Any],
     samples: pd.DataFrame,
     classes: list[str],
     evaluation: EvaluationParameters,
@@ -251,6 +256,11 @@ def estimate_intervals(
     Args:
         confusion: counts per image.
         soft_counts: the article's sums per image.
+        calibration_counts: this and the next four as for `score`.
+        object_counts: likewise.
+        boundary_counts: likewise.
+        foreground_counts: likewise.
+        threshold: likewise.
         samples: columns sample_id, group.
         classes: names of the classes.
         evaluation: how intervals are made.
@@ -263,7 +273,17 @@ def estimate_intervals(
 
     known = samples.dropna(subset="group")
     grouped = dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
-    sums = Sums.of(confusion, soft_counts, classes, grouped)
+    sums = Sums.of(
+        confusion,
+        soft_counts,
+        classes,
+        grouped,
+        calibration_counts=calibration_counts,
+        object_counts=object_counts,
+        boundary_counts=boundary_counts,
+        foreground_counts=foreground_counts if len(classes) == 2 else None,
+        threshold=threshold["threshold"],
+    )
     table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
     first = table.iloc[0]
     logger.info(
