@@ -369,3 +369,8 @@ def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+from unet_segmentation import commands_runs  # noqa: E402 - what it takes from here is there by now
+
+commands_runs.register(cli)

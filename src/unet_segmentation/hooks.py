@@ -17,7 +17,7 @@ from kedro.framework.hooks import hook_impl
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, project_error
 from unet_segmentation.memory import give_back_memory
-from unet_segmentation.tracking.facts import plain
+from unet_segmentation.tracking.facts import plain, weights_sha256
 from unet_segmentation.tracking.spool import new_name
 from unet_segmentation.tracking.unfinished import TRAINING_NODE, Training, begin_training, mark_delivered
 
@@ -146,6 +146,8 @@ class TrackingHooks:
             run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
         if name == "profile" and isinstance(data, Mapping) and "data_sha256" in data:
             run.set_tags({"data.sha256": data["data_sha256"]})
+        if name == "best_model" and path is not None:
+            run.set_tags({"weights.sha256": weights_sha256(path)})
 
     @hook_impl
     def after_catalog_created(self, catalog: Any) -> None:  # noqa: ANN401 - a Kedro catalog

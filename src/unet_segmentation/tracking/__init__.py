@@ -29,6 +29,10 @@ class Run(Protocol):
         """Whether anything is tracked."""
 
     @property
+    def uri(self) -> str | None:
+        """The MLflow store that the run is told to; None where nothing is tracked."""
+
+    @property
     def run_id(self) -> str | None:
         """MLflow's id of the run; waits for it. None where there is none, or the store does not answer.
 
@@ -95,6 +99,7 @@ class NullRun:
     """No run: everything may be said to it, nothing is kept."""
 
     enabled = False
+    uri: str | None = None
     run_id: str | None = None
     experiment_id: str | None = None
 

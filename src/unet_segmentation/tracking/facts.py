@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
+import os
 import platform
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -23,6 +27,18 @@ LIBRARIES = (
     "mlflow",
 )
 MAXIMUM_DIFF = 5_000_000  # bytes
+TOO_LARGE = "what is changed is too large to be kept"
+DIFF = (
+    "diff",
+    "--binary",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "HEAD",
+)
+ASKED_FOR = ("training.resume", "training.more_epochs")  # about how a run begins; no parameters of its result
 
 
 def plain(values: Any) -> Any:  # noqa: ANN401 - a tree of anything
@@ -69,6 +85,34 @@ def versions() -> dict[str, str]:
     return tags
 
 
+def machine() -> dict[str, str]:
+    """Give the system, the processor and the GPUs, as tags."""
+    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(_gpus())}
+    return {f"machine.{name}": value for name, value in found.items() if value}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def _gpus() -> list[str]:
+    """Name the GPUs of NVIDIA; none where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [
+            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())
+        ]
+    except pynvml.NVMLError:
+        return []
+
+
 def user() -> str:
     """Give the name of the user, if there is one."""
     try:
@@ -89,26 +133,77 @@ def git_tags(root: Path) -> dict[str, str]:
     return tags
 
 
-def git_diff(root: Path) -> str | None:
-    """Give what is changed and not committed, with the names of new files; None where there is nothing."""
-    difference = _git(root, "diff", "HEAD")
-    new = _git(root, "ls-files", "--others", "--exclude-standard")
+def git_diff(root: Path) -> bytes | None:
+    """Give what is changed and not committed, so that `git apply` can make it again; None where there is nothing.
+
+    New files below `src` are in it whole, others by name. Of a difference that is too large only the names are given.
+    """
+    new = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
+    difference = _git_bytes(root, *DIFF)
+    if any(name.startswith("src/") for name in new):
+        difference = _with_new_code(root) or difference
     if not difference and not new:
         return None
-    names = "".join(f"# not in the repository: {name}\n" for name in (new or "").splitlines())
-    return (names + (difference or "") + "\n")[:MAXIMUM_DIFF]
+    names = "".join(f"# not in the repository: {name}\n" for name in new).encode()
+    if len(difference or b"") > MAXIMUM_DIFF:
+        return names + f"# {TOO_LARGE}\n".encode()
+    return names + (difference or b"")
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _with_new_code(root: Path) -> bytes | None:
+    """Give the difference to the last commit as if new files below `src` had been added; git's index stays as it is."""
+    index = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "index")
+    if index is None or not Path(index).is_file():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copyfile(index, Path(folder) / "index")
+        _git(root, "add", "--intent-to-add", "src", index=copy)
+        return _git_bytes(root, *DIFF, index=copy)
+
+
+def lock_file(root: Path) -> bytes | None:
+    """Give the project's lock file; None where there is none."""
+    file = root / "requirements.lock"
+    return file.read_bytes() if file.is_file() else None
+
+
+def weights_sha256(file: Path) -> str:
+    """Hash the weights of a safetensors file: names, types, shapes and values, but not what else its header tells.
+
+    The format: 8 bytes (little endian) say how long the JSON header is, which the values follow.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header.pop("__metadata__", None)
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def parameters_file(parameters: Mapping[str, Any]) -> bytes:
+    """Write all parameters as the `parameters.yml` that a problem's folder would hold."""
+    import yaml
+
+    values = json.loads(json.dumps(plain(parameters), default=str))
+    values.pop("problem", None)
+    for group, _, key in (name.partition(".") for name in ASKED_FOR):
+        if isinstance(values.get(group), dict):
+            values[group].pop(key, None)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).encode()
+
+
+def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
+    found = _git_bytes(root, *arguments, index=index)
+    return None if found is None else found.decode(errors="replace").strip()
+
+
+def _git_bytes(root: Path, *arguments: str, index: Path | None = None) -> bytes | None:
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            timeout=20,
-            check=False,
-            text=True,
-            errors="replace",
-        )
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking import SPOOL_VARIABLE, facts, set_current
+from unet_segmentation.tracking.facts import ASKED_FOR
 from unet_segmentation.tracking.settings import (
     WAYS_OUT,
     TrackingSettings,
@@ -25,7 +26,7 @@ from unet_segmentation.tracking.settings import (
     store_uri,
 )
 from unet_segmentation.tracking.spool import Spool
-from unet_segmentation.tracking.unfinished import ASKED_FOR, Training
+from unet_segmentation.tracking.unfinished import Training
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,11 @@ class SpooledRun:
 
     # -- identity
 
+    @property
+    def uri(self) -> str | None:
+        """The MLflow store that the run is told to."""
+        return self._header.get("uri")
+
     def resumes(self, yes: bool) -> None:
         """Say whether the unfinished run is taken up, if there is one; only the first word counts."""
         if self._undecided and self._spool.read("decision") is None:
@@ -90,9 +96,7 @@ class SpooledRun:
         known = self._opened()
         if known is None:
             return None
-        host = self._header["uri"] if is_server(self._header["uri"]) else LOCAL_SERVER
-        page = f"experiments/{known['experiment_id']}/runs/{known['run_id']}"
-        return f"{host}/#/{page}?workflowType=machine_learning"
+        return page_of(self._header["uri"], known["experiment_id"], known["run_id"])
 
     def _opened(self, seconds: float = OPENING_SECONDS) -> dict[str, Any] | None:
         until = clock.monotonic() + seconds
@@ -263,6 +267,12 @@ class SpooledRun:
                 self._process.wait()
 
 
+def page_of(uri: str, experiment_id: str, run_id: str) -> str:
+    """Give the address of a run in MLflow's UI, opened at the page for training."""
+    host = uri if is_server(uri) else LOCAL_SERVER
+    return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
 def is_number(value: object) -> bool:
     """Whether a score is a number that can be logged."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -322,6 +332,7 @@ def start_run(
     spool = Spool.create(root, header, training.spool if training else None)
     run = SpooledRun(spool.folder, _start_sender(spool.folder))
     run.log_params({key: value for key, value in facts.flatten(parameters).items() if key not in ASKED_FOR})
+    spool.append("artifact", path=spool.put("parameters.yml", facts.parameters_file(parameters)), folder="code")
     if not is_local(uri) and not (training and training.takes_up):
         run.check(wait=True)
     os.environ[SPOOL_VARIABLE] = str(spool.folder)

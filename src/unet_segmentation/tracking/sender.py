@@ -254,13 +254,12 @@ def measure_system(spool: Spool, seconds: float, stop: threading.Event, step: in
 
 
 def note_facts(spool: Spool, root: Path) -> None:
-    """Append what is known of code and versions."""
-    spool.append("tags", values=facts.versions() | facts.git_tags(root))
-    if difference := facts.git_diff(root):
-        file = spool.folder / "files" / "code" / "uncommitted.diff"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(difference, encoding="utf-8")
-        spool.append("artifact", path=file.relative_to(spool.folder).as_posix(), folder="code")
+    """Append what is known of code, versions and machine."""
+    spool.append("tags", values=facts.versions() | facts.machine() | facts.git_tags(root))
+    files = {"uncommitted.diff": facts.git_diff(root), "requirements.lock": facts.lock_file(root)}
+    for name, data in files.items():
+        if data:
+            spool.append("artifact", path=spool.put(name, data), folder="code")
 
 
 def send_leftovers(root: Path, own: Path | None = None) -> tuple[int, int]:

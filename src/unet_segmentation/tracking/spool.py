@@ -87,6 +87,13 @@ class Spool:
             link(path, target)
         return place.as_posix()
 
+    def put(self, name: str, data: bytes) -> str:
+        """Write a new file into the spool; give its place there, relative to the folder."""
+        place = Path("files") / uuid.uuid4().hex[:8] / name
+        (self.folder / place).parent.mkdir(parents=True)
+        (self.folder / place).write_bytes(data)
+        return place.as_posix()
+
     # -- reading
 
     def pending(self) -> Iterator[tuple[dict[str, Any], int]]:

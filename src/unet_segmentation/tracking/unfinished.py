@@ -19,13 +19,12 @@ from typing import Any
 
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, ResourceError
-from unet_segmentation.tracking.facts import flatten
+from unet_segmentation.tracking.facts import ASKED_FOR, flatten
 from unet_segmentation.tracking.spool import locked
 
 TRAINING_NODE = "training.train"
 MARKER = "run.json"
 DELIVERED = "delivered"
-ASKED_FOR = ("training.resume", "training.more_epochs")  # about how a run begins; no parameters of its result
 WITHOUT_EFFECT = {
     *ASKED_FOR,
     "training.workers",

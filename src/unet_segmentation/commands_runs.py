@@ -1,0 +1,204 @@
+"""Commands that read runs back: compare, leaderboard, reproduce. Kedro imports this at every command: nothing heavy."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.framework.cli.utils import env_option
+
+from unet_segmentation.errors import ConfigurationError, ProjectError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from unet_segmentation.tracking.runs import RunRecord
+
+SCORE, MARGIN = "dice/mean", 0.01  # as in tracking.comparing, which is heavy to import
+ENDINGS = {".csv", ".html"}
+
+score_option = click.option("--score", default=SCORE, show_default=True, help="The score that decides.")
+margin_option = click.option(
+    "--margin", default=MARGIN, show_default=True, type=click.FloatRange(min=0), help="Differences within it are a tie."
+)
+
+
+class _Command(click.Command):
+    """A command whose errors that a user can mend end as one message instead of a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
+        from unet_segmentation.cli import plain_errors
+
+        with plain_errors():
+            return super().invoke(context)
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands to the project's."""
+    for command in (compare, leaderboard, reproduce):
+        cli.add_command(command)
+
+
+def _store(environment: str | None) -> tuple[Path, str, str]:
+    """Give the project's root, MLflow's store, and the problem."""
+    from kedro.framework.project import settings as project_settings
+
+    from unet_segmentation.cli import _project
+    from unet_segmentation.tracking.settings import check_store, store_uri
+
+    root, settings = _project(environment)
+    uri = store_uri(settings, root)
+    check_store(uri, settings.timeout_seconds)
+    return root, uri, environment or project_settings.CONFIG_LOADER_ARGS["default_run_env"]
+
+
+@click.command("compare", cls=_Command)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
+@env_option
+@score_option
+@margin_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Also write FILE.csv or FILE.html.")
+def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, output: Path | None) -> None:
+    """Compare runs image by image: which is better, and is the difference more than chance?
+
+    The first RUN (an id, the beginning of one, or a name) is the reference, each other one is compared with it. A
+    single RUN is compared with the problem's champion.
+    """
+    from unet_segmentation.tracking.comparing import compare_evaluations, row_of
+    from unet_segmentation.tracking.runs import evaluation_of
+
+    if output is not None and output.suffix.lower() not in ENDINGS:
+        raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
+    _, uri, problem = _store(env)
+    reference, *others = _chosen(uri, problem, runs)
+    first = evaluation_of(uri, reference.run_id)
+    tables = []
+    for other in others:
+        try:
+            table = compare_evaluations(first, evaluation_of(uri, other.run_id), margin)
+        except ProjectError as error:
+            raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
+        row_of(table, score)  # there is such a score
+        tables.append((other, table))
+    for other, table in tables:
+        _show(reference, other, table, score, margin)
+    if output is not None:
+        _write(output, reference, tables, score, margin)
+        click.echo(f"Written    {output}")
+
+
+def _chosen(uri: str, problem: str, texts: tuple[str, ...]) -> list[RunRecord]:
+    """Find the runs, the reference first: the champion, where only one is given.
+
+    Raises:
+        ConfigurationError: there is nothing to compare with, or a run with itself.
+    """
+    from unet_segmentation.tracking.runs import champion_of, find_run
+
+    found = [find_run(uri, text, problem) for text in texts]
+    if len(found) == 1:
+        champion = champion_of(uri, problem)
+        if champion is None:
+            raise ConfigurationError(
+                f"{problem} has no champion to compare {found[0]} with: nothing was released yet. Give a second run: "
+                "kedro compare REFERENCE RUN (kedro leaderboard lists them)."
+            )
+        found.insert(0, champion)
+    if len({run.run_id for run in found}) < len(found):
+        raise ConfigurationError(f"A run cannot be compared with itself: {', '.join(map(str, found))}.")
+    return found
+
+
+def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: str, margin: float) -> None:
+    from unet_segmentation.cli import _show_table
+    from unet_segmentation.figures.comparison import HEADER, lines, sentence
+
+    click.echo(f"Reference  {reference}  {reference.when}  {reference.link}")
+    click.echo(f"Other      {other}  {other.when}  {other.link}\n")
+    _show_table(HEADER, lines(table, score))
+    click.echo(f"\n{sentence(table, score, str(reference), str(other), margin)}\n")
+
+
+def _write(
+    output: Path, reference: RunRecord, tables: list[tuple[RunRecord, pd.DataFrame]], score: str, margin: float
+) -> None:
+    import pandas as pd
+
+    from unet_segmentation.atomic import whole
+    from unet_segmentation.figures.comparison import comparison_page
+
+    with whole(output) as temporary:
+        if output.suffix.lower() == ".csv":
+            parts = [table.assign(reference=reference.run_id, other=other.run_id) for other, table in tables]
+            everything = pd.concat(parts).rename(columns={"champion": "reference_value", "challenger": "other_value"})
+            everything.to_csv(temporary, index=False)
+        else:
+            compared = [(str(other), other.when, table) for other, table in tables]
+            page = comparison_page(reference.problem, (str(reference), reference.when), compared, score, margin)
+            temporary.write_text(page, encoding="utf-8")
+
+
+@click.command("leaderboard", cls=_Command)
+@env_option
+@score_option
+@margin_option
+def leaderboard(env: str | None, score: str, margin: float) -> None:
+    """List all finished runs of a problem, the best first, each compared with the best image by image."""
+    from unet_segmentation.cli import _show_table
+    from unet_segmentation.figures.comparison import interval, number
+    from unet_segmentation.tracking.comparing import leaderboard as rank
+
+    _, uri, problem = _store(env)
+    table = rank(uri, problem, score, margin)
+    left = ("RUN", "ID", "WHEN", score.upper(), "INTERVAL", "TO THE BEST", "INTERVAL", "VERDICT")
+    header = (*left, "NETWORK", "EPOCHS", "SEED", "DATA")
+    rows = [
+        (
+            *(row["run"], row["run_id"][:8], row["started"], number(row["value"]), interval(row["low"], row["high"])),
+            *(number(row["difference"], "+"), interval(row["difference_low"], row["difference_high"], "+")),
+            *(row["verdict"], row["encoder"], row["epochs"], row["seed"], row["data"][:8]),
+        )
+        for row in table.to_dict("records")
+    ]
+    _show_table(header, rows)
+
+
+@click.command("reproduce", cls=_Command)
+@click.argument("run_id", metavar="RUN_ID")
+@env_option
+def reproduce(run_id: str, env: str | None) -> None:
+    """Make a run again from what MLflow holds of it, and say whether scores and weights are the same.
+
+    Exit status 0 if they are, 1 if not.
+    """
+    from unet_segmentation.reproducing.again import reproduce as make_again
+    from unet_segmentation.tracking.runs import find_run
+
+    root, uri, problem = _store(env)
+    run = find_run(uri, run_id, problem if env else None)
+    with _stopped_by_a_scheduler():
+        verdict = make_again(uri, run, root, click.echo)
+    click.echo()
+    for title, sentence in verdict.lines:
+        click.echo(f"{title:<11}{sentence}")
+    click.echo(f"\n{run} {'was reproduced' if verdict.same else 'was not reproduced'}.")
+    sys.exit(0 if verdict.same else 1)
+
+
+@contextmanager
+def _stopped_by_a_scheduler() -> Iterator[None]:
+    """Clean up on SIGTERM as on Ctrl-C."""
+
+    def stop(number: int, frame: Any) -> None:  # noqa: ANN401 - an interpreter frame
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,37 @@
+"""Nodes of the leaderboard: they read MLflow back, through `tracking` alone."""
+
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import TrackingError
+
+
+def rank(problem: str) -> pd.DataFrame:
+    """Put all finished runs of the problem in order, each compared with the best.
+
+    Args:
+        problem: the segmentation problem.
+
+    Returns:
+        A row per run; see `tracking.comparing.leaderboard`.
+
+    Raises:
+        TrackingError: tracking is off, or there is no run to show.
+    """
+    from unet_segmentation.tracking.comparing import leaderboard
+
+    run = tracking.current()
+    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+        raise TrackingError(
+            "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in tracking.yml)."
+        )
+    return leaderboard(run.uri, problem)
+
+
+def plot_ranks(leaderboard: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
+    """Draw the score of each run with its interval."""
+    from unet_segmentation.figures.leaderboard import leaderboard_chart
+
+    return leaderboard_chart(leaderboard)
