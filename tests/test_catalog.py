@@ -29,8 +29,11 @@ NODES = {
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
+    "release": [
+        "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
+    ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation"}  # pipelines that the default run leaves out
+BY_NAME_ONLY = {"learning_rate", "cross_validation", "release"}  # pipelines that the default run leaves out
 
 
 @pytest.fixture(scope="module")
