@@ -23,6 +23,22 @@ class InferenceParameters(StrictModel):
     batch_size: int = Field(default=8, ge=1)
 
 
+class IntervalParameters(StrictModel):
+    """How the intervals of the scores are made.
+
+    Attributes:
+        method: `bca`, corrected for bias and skewness, or `percentile`.
+        confidence: share of the intervals, over many test splits, that hold the truth.
+        resamples: how many times the images (or groups) are drawn.
+        seed: of the drawing.
+    """
+
+    method: Literal["bca", "percentile"] = "bca"
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    resamples: int = Field(default=10_000, ge=100, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+
+
 class EvaluationParameters(StrictModel):
     """What is evaluated and shown.
 
@@ -30,8 +46,10 @@ class EvaluationParameters(StrictModel):
         split: the split that is scored.
         gallery_samples: how many of the worst, of the median and of the best samples the gallery shows.
         gallery_score: what orders the samples.
+        intervals: of the scores.
     """
 
     split: Literal["test", "validation", "train"] = "test"
     gallery_samples: int = Field(default=4, ge=1, le=50)
     gallery_score: Literal["iou/image_mean", "dice/image_mean"] = "iou/image_mean"
+    intervals: IntervalParameters = IntervalParameters()

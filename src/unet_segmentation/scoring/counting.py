@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,14 +37,14 @@ class ClassCounts:
     The last axis of each array is the class; what stands before it (images, resamples) is up to the caller.
 
     Attributes:
-        hits: pixels of the class that were predicted as it (TP), int64.
-        truth: pixels of the class (TP + FN), int64.
-        predicted: pixels predicted as the class (TP + FP), int64.
+        hits: pixels of the class that were predicted as it (TP), int64; float64 where images have weights.
+        truth: pixels of the class (TP + FN), likewise.
+        predicted: pixels predicted as the class (TP + FP), likewise.
     """
 
-    hits: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    hits: NDArray[Any]
+    truth: NDArray[Any]
+    predicted: NDArray[Any]
 
     @classmethod
     def of(cls, matrix: NDArray[np.int64]) -> ClassCounts:
@@ -56,7 +56,7 @@ class ClassCounts:
         return ClassCounts(self.hits.sum(axis=0), self.truth.sum(axis=0), self.predicted.sum(axis=0))
 
     @property
-    def union(self) -> NDArray[np.int64]:
+    def union(self) -> NDArray[Any]:
         """TP + FP + FN: 0 where the class is neither in the truth nor in the prediction."""
         return self.truth + self.predicted - self.hits
 

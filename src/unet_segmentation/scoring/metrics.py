@@ -251,9 +251,9 @@ def scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[str]) 
     known = _scores(images.total(), classes)
     for metric in METRICS:
         if metric.basis in ("image", "soft"):
-            values = metric.function(images if metric.basis == "image" else _sums(soft))
+            values = metric.function(images if metric.basis == "image" else soft_sums(soft))
             known[metric.name] = float(mean_of_defined(values))
-    order = [name for metric in METRICS for name in _names(metric, classes)]
+    order = [name for metric in METRICS for name in names_of(metric, classes)]
     return {name: known[name] for name in order}
 
 
@@ -275,7 +275,7 @@ def image_scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[
         if metric.name in PER_IMAGE:
             table[metric.name] = metric.function(images)
         elif metric.basis == "soft":
-            table[metric.name] = metric.function(_sums(soft))
+            table[metric.name] = metric.function(soft_sums(soft))
     table = table[["sample_id", *PER_IMAGE, *(name for name in table if name not in ("sample_id", *PER_IMAGE))]]
     for slug, values in zip(slugs(classes), iou_per_class(images).T, strict=True):
         table[f"iou/class/{slug}"] = values
@@ -294,15 +294,17 @@ def _scores(counts: ClassCounts, classes: Sequence[str]) -> dict[str, float]:
     for metric in METRICS:
         if metric.basis in ("split", "class"):
             values = np.atleast_1d(metric.function(counts))
-            found.update(zip(_names(metric, classes), map(float, values), strict=True))
+            found.update(zip(names_of(metric, classes), map(float, values), strict=True))
     return found
 
 
-def _names(metric: Metric, classes: Sequence[str]) -> list[str]:
+def names_of(metric: Metric, classes: Sequence[str]) -> list[str]:
+    """Give the names of a metric's values: one, or one per class."""
     if metric.basis != "class":
         return [metric.name]
     return [metric.name.replace(CLASS, slug) for slug in slugs(classes)]
 
 
-def _sums(soft: pd.DataFrame) -> Values:
+def soft_sums(soft: pd.DataFrame) -> Values:
+    """Take the article's sums of each image from their table: (images, 3), I, sum t, sum p."""
     return soft[["intersection", "truth", "prediction"]].to_numpy(np.float64)

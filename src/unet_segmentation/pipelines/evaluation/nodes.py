@@ -122,6 +122,42 @@ def score(
     return plain, metrics.image_scores(confusion, soft_counts, classes)
 
 
+def estimate_intervals(
+    confusion: pd.DataFrame,
+    soft_counts: pd.DataFrame,
+    samples: pd.DataFrame,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Give every score an interval, by the bootstrap over images, or over groups where samples have one.
+
+    Args:
+        confusion: counts per image.
+        soft_counts: the article's sums per image.
+        samples: columns sample_id, group.
+        classes: names of the classes.
+        evaluation: how intervals are made.
+
+    Returns:
+        See `scoring.intervals.bootstrap`.
+    """
+    from unet_segmentation.scoring.intervals import Resampling, bootstrap
+    from unet_segmentation.scoring.sums import Sums
+
+    known = samples.dropna(subset="group")
+    grouped = dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
+    sums = Sums.of(confusion, soft_counts, classes, grouped)
+    table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
+    first = table.iloc[0]
+    logger.info(
+        "%s %.4f [%.4f, %.4f], %.0f %% interval over %d %s",
+        *first[["score", "value", "low", "high"]], 100 * first["confidence"], len(sums.units), sums.kind,
+    )  # fmt: skip
+    if not first["trusted"]:
+        logger.info("intervals are %s", first["remark"])
+    return table
+
+
 def plot_confusion(confusion: pd.DataFrame, classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the confusion matrix of the whole split."""
     from unet_segmentation.figures.charts import confusion_chart

@@ -31,6 +31,12 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.score, ["confusion", "soft_counts", "params:classes"], ["metrics", "image_scores"], name="score"
             ),
+            Node(
+                nodes.estimate_intervals,
+                ["confusion", "soft_counts", "samples", "params:classes", "params:evaluation"],
+                "intervals",
+                name="estimate_intervals",
+            ),
             Node(nodes.plot_confusion, ["confusion", "params:classes"], "confusion_matrix", name="plot_confusion"),
             Node(nodes.plot_scores, ["metrics", "params:classes"], "class_scores", name="plot_scores"),
             Node(
