@@ -123,9 +123,9 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
             row["verdict"] = BEST
         else:
             pair = evaluations[comparable[0].run_id], evaluations[run.run_id]
-            found = row_of(compare_evaluations(*pair, margin), score)
-            row |= {name: found[name] for name in ("difference", "p_value", "verdict")}
-            row |= {"difference_low": found["low"], "difference_high": found["high"]}
+            against = row_of(compare_evaluations(*pair, margin), score)
+            row |= {name: against[name] for name in ("difference", "p_value", "verdict")}
+            row |= {"difference_low": against["low"], "difference_high": against["high"]}
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
