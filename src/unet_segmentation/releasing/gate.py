@@ -12,9 +12,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from unet_segmentation.parameters.release import ReleaseParameters
+from unet_segmentation.scoring.intervals import FEWEST
 from unet_segmentation.scoring.metrics import slugs
 
-FEWEST = 20  # images, or groups, below which an interval is not to be trusted
+KINDS = {"iou": "IoU", "dice": "Dice"}  # of the scores of a class
 Outcome = Literal["released", "forced", "refused", "unchanged"]
 Found = Mapping[str, Any]
 
@@ -79,8 +80,8 @@ def _of(found: Found, *names: str) -> tuple[Any, ...]:
 def _audit(verdict: Found) -> Condition:
     errors, warnings = (int(verdict["counts"].get(severity, 0)) for severity in ("error", "warning"))
     if errors or verdict["status"] == "failed":
-        return Condition("audit", False, f"The audit of the data has {_count(errors, 'error')}.")
-    more = f", and {_count(warnings, 'warning')}" if warnings else ""
+        return Condition("audit", False, f"The audit of the data has {_count(errors, 'error', 'errors')}.")
+    more = f", and {_count(warnings, 'warning', 'warnings')}" if warnings else ""
     return Condition("audit", True, f"The audit of the data has no error{more}.")
 
 
@@ -116,7 +117,9 @@ def _score(comparison: pd.DataFrame, champion: Found, units: int, release: Relea
         judged = f"worse, and perhaps by more than the margin of {release.margin:g}"
     else:
         judged = f"perhaps worse by more than the margin of {release.margin:g}"
-    doubt = f" ({units} to test on: fewer than {FEWEST}, so the interval is not to be trusted)" if units < FEWEST else ""
+    doubt = (
+        f" ({units} to test on: fewer than {FEWEST}, so the interval is not to be trusted)" if units < FEWEST else ""
+    )
     sentence = (
         f"{release.score} {row['challenger']:.4f} against {row['champion']:.4f} of version {champion['version']}, "
         f"{_difference(row)}: {judged}{doubt}."
@@ -126,19 +129,22 @@ def _score(comparison: pd.DataFrame, champion: Found, units: int, release: Relea
 
 def _each_class(comparison: pd.DataFrame, classes: Sequence[str], release: ReleaseParameters) -> Condition:
     kind = "iou" if release.score.startswith("iou") else "dice"
-    rows = [(name, _row(comparison, f"{kind}/class/{slug}")) for name, slug in zip(classes, slugs(classes), strict=True)]
+    rows = [
+        (name, _row(comparison, f"{kind}/class/{slug}")) for name, slug in zip(classes, slugs(classes), strict=True)
+    ]
     # A difference is undefined where the class is in no mask, and one of the two does not predict it either: no fall.
     rows = sorted(((name, row) for name, row in rows if row["difference"] == row["difference"]), key=_fall)
     fallen = [(name, row) for name, row in rows if row["difference"] < -release.class_margin]
-    limit = f"{release.class_margin:g}"
+    limit = f"more than {release.class_margin:g} in {KINDS[kind]}"
     if fallen:
-        each = "; ".join(f"{name} {row['challenger']:.4f} against {row['champion']:.4f}, {_difference(row)}" for name, row in fallen)
-        return Condition("each class", False, f"{_listed([name for name, _ in fallen])} {'fall' if len(fallen) > 1 else 'falls'} by more than {limit} in {_KINDS[kind]}: {each}.")
-    least = f"; least good is {rows[0][0]}, {_difference(rows[0][1])}" if rows else ""
-    return Condition("each class", True, f"No class falls by more than {limit} in {_KINDS[kind]}{least}.")
-
-
-_KINDS = {"iou": "IoU", "dice": "Dice"}
+        each = "; ".join(
+            f"{name} {row['challenger']:.4f} against {row['champion']:.4f}, {_difference(row)}" for name, row in fallen
+        )
+        return Condition(
+            "each class", False, f"{_count(len(fallen), 'class falls', 'classes fall')} by {limit}: {each}."
+        )
+    least = f"; {rows[0][0]} {_difference(rows[0][1])} is the least gain" if rows else ""
+    return Condition("each class", True, f"No class falls by {limit}{least}.")
 
 
 def _fall(entry: tuple[str, Found]) -> float:
@@ -237,8 +243,8 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,19 +40,24 @@ def predict_afresh(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterat
     environment |= {"MLFLOW_TRACKING_URI": uri, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-P", __file__, f"models:/{model_id}"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with tempfile.TemporaryFile() as words, subprocess.Popen(command, **pipes, stderr=words, env=environment) as process:
+    with (
+        tempfile.TemporaryFile() as words,
+        subprocess.Popen(command, **pipes, stderr=words, env=environment) as process,
+    ):
         failures: list[Exception] = []
         sender = threading.Thread(target=_send, args=(images, process.stdin, failures), daemon=True)
         sender.start()
         try:
-            yield from _received(process.stdout)
+            yield from _received(cast("IO[bytes]", process.stdout))
             sender.join()
             if failures:
                 raise failures[0]
             if process.wait():
                 words.seek(0)
                 said = words.read().decode(errors="replace").strip().splitlines()
-                raise TrackingError(f"The logged model {model_id} does not work afresh: {said[-1] if said else 'killed'}")
+                raise TrackingError(
+                    f"The logged model {model_id} does not work afresh: {said[-1] if said else 'killed'}"
+                )
         finally:
             process.kill()
 
