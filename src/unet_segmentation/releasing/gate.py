@@ -143,7 +143,7 @@ def _each_class(comparison: pd.DataFrame, classes: Sequence[str], release: Relea
         return Condition(
             "each class", False, f"{_count(len(fallen), 'class falls', 'classes fall')} by {limit}: {each}."
         )
-    least = f"; {rows[0][0]} {_difference(rows[0][1])} is the least gain" if rows else ""
+    least = f"; the lowest is {rows[0][0]}, {_difference(rows[0][1])}" if rows else ""
     return Condition("each class", True, f"No class falls by {limit}{least}.")
 
 
