@@ -17,6 +17,11 @@ Every cell of the table runs in a fresh process and is kept, so that the benchma
 
     kedro run --env wbc --pipelines acquisition,preparation
     make bench NAME=equal_time ARGS="--data wbc --minutes 1,2,5 --seeds 0,1,2 --sizes 128"
+
+With --folds 5 every labelled sample is held out once, as `kedro run --pipelines cross_validation` does it: so many
+trainings for each cell of the table, each given the whole time, and one confusion matrix over all of them:
+
+    make bench NAME=equal_time ARGS="--data isbi2012 --minutes 1 --seeds 0 --folds 5"
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -48,12 +53,13 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: which data, how long, which seed, and whose loop (``ours``, or ``plain-SIZE``)."""
+    """One training: which data, how long, which seed, whose loop (``ours``, or ``plain-SIZE``), beside which fold."""
 
     data: str
     minutes: float
     seed: int
     method: str
+    fold: int = 0  # from 1; 0: the data's own split
 
 
 def main() -> None:
@@ -63,7 +69,8 @@ def main() -> None:
         print(json.dumps(run(Cell(**json.loads(options.cell)), options)))
         return
     methods = ["ours", *(f"plain-{size}" for size in options.sizes)]
-    cells = [Cell(*key) for key in product(options.data, options.minutes, options.seeds, methods)]
+    folds = range(1, options.folds + 1) if options.folds else [0]
+    cells = [Cell(*key) for key in product(options.data, options.minutes, options.seeds, methods, folds)]
     done = finished(options)
     for number, cell in enumerate(cells, 1):
         if cell in done:
@@ -85,6 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--conf", type=Path, default=ROOT / "conf")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/equal_time.jsonl")
     parser.add_argument("--training", type=json.loads, default={}, help="JSON: other parameters than conf/ says")
+    parser.add_argument("--folds", type=int, default=0, help="0: the data's own split")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="what is scored")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -116,7 +124,7 @@ def finished(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
 
 def as_asked(options: argparse.Namespace) -> dict[str, Any]:
     """Give the options, besides the cell, that change its result."""
-    return {"split": options.split, "training": options.training}
+    return {"split": options.split, "training": options.training} | ({"folds": options.folds} if options.folds else {})
 
 
 def keep(path: Path, result: dict[str, Any]) -> None:
@@ -133,7 +141,7 @@ def in_fresh_process(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
     """Run one cell as a command of its own."""
     command = [sys.executable, "-m", "benchmarks.equal_time", "--cell", json.dumps(asdict(cell))]
     command += ["--sizes", ",".join(map(str, options.sizes)), "--split", options.split]
-    command += ["--training", json.dumps(options.training)]
+    command += ["--training", json.dumps(options.training), "--folds", str(options.folds)]
     command += ["--prepared", str(options.prepared), "--conf", str(options.conf)]
     process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode:
@@ -161,7 +169,7 @@ class Problem:
             raise SystemExit(
                 f"No prepared data in {folder}. First: kedro run --env {cell.data} --pipelines preparation"
             )
-        training = {"seed": cell.seed, "max_minutes": cell.minutes, "minimum_steps": "auto"}
+        training = {"seed": cell.seed, "max_minutes": cell.minutes}
         parameters = {"training": training | options.training}
         loader = ProblemConfigLoader(options.conf, cell.data, runtime_params=parameters, **CONFIG_LOADER_ARGS)
         self.parameters = validate_parameters(loader["parameters"])
@@ -170,9 +178,26 @@ class Problem:
         pointer = json.loads((folder / "packed_samples.json").read_text(encoding="utf-8"))
         self.packed = PackedSamples(folder / pointer["folder"])
         self.classes = self.parameters.classes
+        if cell.fold:
+            self.take_fold(cell.fold, options)
         split = labelled_split(self.samples)
         self.train, self.scored = split["train"], split[options.split]
         self.sizes = options.sizes
+
+    def take_fold(self, fold: int, options: argparse.Namespace) -> None:
+        """Split the samples as the cross-validation of all labelled ones does; what is held out is `test`."""
+        import pandas as pd
+
+        from unet_segmentation.pipelines.preparation.nodes import profile
+        from unet_segmentation.samples.folding import assign_folds, samples_of_fold
+
+        folder = options.prepared.parent / "02_intermediate" / self.parameters.problem
+        inspected = pd.read_parquet(folder / "inspected_samples.parquet")
+        everywhere = {"folds": options.folds, "splits": ["train", "validation", "test"]}
+        parameters = self.parameters.cross_validation.model_copy(update=everywhere)
+        folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
+        self.samples = samples_of_fold(self.samples, folds, fold)
+        self.profile = profile(self.samples, inspected, self.classes, self.parameters.images)
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
@@ -276,8 +301,8 @@ def most_probable(logits: Any) -> Mask:  # (1, classes, height, width)
     return logits.argmax(dim=1)[0].numpy().astype(np.uint8)
 
 
-def score_masks(problem: Problem, masks: Iterable[Mask], size: int | None = None) -> dict[str, float]:
-    """Score predicted masks of the scored split, all pixels in one matrix.
+def score_masks(problem: Problem, masks: Iterable[Mask], size: int | None = None) -> dict[str, Any]:
+    """Score predicted masks of the scored split, all pixels in one matrix, which is given with the scores.
 
     Args:
         problem: with the truth.
@@ -292,7 +317,7 @@ def score_masks(problem: Problem, masks: Iterable[Mask], size: int | None = None
     for sample_id, mask in zip(problem.scored, masks, strict=True):
         matrix += confusion_matrix(resized(problem.packed.mask(sample_id), size), resized(mask, size), count)
     found = global_scores(matrix, problem.classes)
-    return {name: round(float(found[name]), 5) for name in SCORES}
+    return {name: round(float(found[name]), 5) for name in SCORES} | {"matrix": matrix.tolist()}
 
 
 def resized(mask: Mask, size: int | None) -> Mask:
@@ -323,12 +348,15 @@ def compare(results: dict[Cell, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Set ours beside every plain method: a row for each protocol."""
     groups = dict.fromkeys((cell.data, cell.minutes, cell.method) for cell in results if cell.method != "ours")
     for data, minutes, method in groups:
-        seeds = [cell.seed for cell in results if (cell.data, cell.minutes, cell.method) == (data, minutes, method)]
+        cells = [cell for cell in results if (cell.data, cell.minutes, cell.method) == (data, minutes, method)]
         size = method.removeprefix("plain-")
-        longest = max(results[Cell(data, minutes, seed, "ours")]["seconds"] for seed in seeds)
+        longest = max(results[replace(cell, method="ours")]["seconds"] for cell in cells)
         for protocol in ("native", "resized"):
+            by_seed = [
+                [cell for cell in cells if cell.seed == seed] for seed in dict.fromkeys(cell.seed for cell in cells)
+            ]
             ours, plain = (
-                [dice(results[Cell(data, minutes, seed, name)], protocol, size) for seed in seeds]
+                [dice([results[replace(cell, method=name)] for cell in folds], protocol, size) for folds in by_seed]
                 for name in ("ours", method)
             )
             yield {
@@ -339,15 +367,20 @@ def compare(results: dict[Cell, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "ours": round(statistics.mean(ours), 5),
                 "plain": round(statistics.mean(plain), 5),
                 "wins": sum(mine > theirs for mine, theirs in zip(ours, plain, strict=True)),
-                "seeds": len(seeds),
+                "seeds": len(by_seed),
                 "of_the_time": round(longest / 60 / minutes, 3),
             }
 
 
-def dice(result: dict[str, Any], protocol: str, size: str) -> float:
-    """Give the mean Dice of a result."""
-    scores = result["native"] if protocol == "native" else result["resized"][size]
-    return scores["dice/mean"]
+def dice(folds: Sequence[dict[str, Any]], protocol: str, size: str) -> float:
+    """Give the mean Dice of a result, or of those of all folds, their matrices summed."""
+    from unet_segmentation.scoring.metrics import global_scores
+
+    found = [result["native"] if protocol == "native" else result["resized"][size] for result in folds]
+    if len(found) == 1:
+        return found[0]["dice/mean"]
+    matrix = np.sum([scores["matrix"] for scores in found], axis=0)
+    return global_scores(matrix, [str(number) for number in range(len(matrix))])["dice/mean"]
 
 
 if __name__ == "__main__":

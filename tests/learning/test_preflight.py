@@ -151,17 +151,15 @@ def test_checkpoints_take_their_share_and_the_last_is_always_written():
 @pytest.mark.parametrize("speed", [SPEED, SPARING])
 @pytest.mark.parametrize("seconds", [4.0, 10.0, 60.0, 1000.0])
 def test_as_many_epochs_as_fit(seconds, speed):
-    epochs, steps = within_budget({"steps_per_epoch": 10, "accumulate": 1}, speed, seconds, 1, free=False)
-    assert steps == 10
+    epochs = speed.epochs_within(seconds, 10)
     assert speed.training(epochs, 10) <= seconds < speed.training(epochs + 1, 10)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("speed", [SPEED, SPARING])
 @pytest.mark.parametrize("seconds", [30.0, 120.0, 3600.0])
-def test_free_steps_give_some_epochs_that_fill_the_time(seconds, speed, accumulate):
-    plan = {"steps_per_epoch": 10, "accumulate": accumulate}
-    epochs, steps = within_budget(plan, speed, seconds, 1, free=True)
+def test_a_budget_gives_some_epochs_that_fill_the_time(seconds, speed, accumulate):
+    epochs, steps = within_budget(speed, seconds, 1, accumulate)
     assert steps % accumulate == 0
     assert speed.training(epochs, steps) <= seconds * (1 + 1e-9)
     assert seconds < speed.training(epochs, steps + accumulate)
@@ -170,19 +168,23 @@ def test_free_steps_give_some_epochs_that_fill_the_time(seconds, speed, accumula
     assert epochs in range(10, 21) if seconds > 100 else 1 <= epochs < 10
 
 
-def test_a_budget_too_small_for_an_epoch_says_how_long_one_takes():
-    with pytest.raises(ConfigurationError, match=r"training\.max_minutes: 0\.5 min .*takes about 61 s.*minimum_steps"):
-        within_budget({"steps_per_epoch": 500, "accumulate": 1}, SPEED, 30, 0.5, free=False)
+def test_a_budget_too_small_for_a_step_says_what_the_least_is():
+    least = SPEED.training(1, 1)
+    with pytest.raises(ConfigurationError, match=r"training\.max_minutes: 0\.5 min .*about 1 s here.*patch_size"):
+        within_budget(SPEED, least - 0.01, 0.5)
+    assert within_budget(SPEED, least + 0.01, 0.5) == (1, 1)
 
 
 def test_the_budget_decides_the_epochs(prepared, monkeypatch):
     monkeypatch.setattr(preflight, "measure_speed", lambda *_: SPEED)
     plan = settled(case := prepared(max_minutes=1.0))
-    assert plan["epochs"] == int(60 * 0.97 / (3 * 0.12 + 0.6)) == plan["cycles"][0]
+    # A tenth of an epoch is 0.6 s of validation and checkpoint: nine of 6 s, or a little more, fill 58.2 s.
+    assert plan["epochs"] == 9 == plan["cycles"][0]
+    assert plan["steps_per_epoch"] == int((60 * 0.97 / 9 - 0.6) / 0.12)
     assert plan["request"] == case.plan["request"]
     assert plan["fingerprint"] != case.plan["fingerprint"]
     spent = time.perf_counter() - 30  # the budget began to run half a minute ago
-    assert settle(case.plan, case.training, case.values, case.trial, spent)["epochs"] == 29
+    assert settle(case.plan, case.training, case.values, case.trial, spent)["epochs"] == 4
 
 
 # -- memory

@@ -139,12 +139,12 @@ def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
 def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
     """The training that goes on keeps its epochs, and nothing is measured again."""
     speed = preflight.Speed(
-        step=1.0, loading=0.0, overlapping=False, validation=1.0, checkpoint=0.0, largest_share=0.02
+        step=1.0, loading=0.0, overlapping=False, validation=0.2, checkpoint=0.0, largest_share=0.02
     )
     monkeypatch.setattr(preflight, "measure_speed", lambda *_: speed)
     brief = TRAINING.model_copy(update={"max_minutes": 0.2, "epochs": 1000})
     plan, *_, history = run(training=brief)
-    assert plan["epochs"] == len(history) == 3
+    assert plan["epochs"] == len(history) == 5
     monkeypatch.setattr(preflight, "settle", None)
     assert run(training=brief)[0] == plan
 

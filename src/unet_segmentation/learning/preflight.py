@@ -132,7 +132,7 @@ def settle(
     plan, speed = _compile_where_it_pays(plan, training, trial, speed)
     if training.max_minutes is not None:
         seconds = (1 - MARGIN) * 60 * training.max_minutes - (time.perf_counter() - started)
-        epochs, steps = within_budget(plan, speed, seconds, training.max_minutes, free=training.minimum_steps == "auto")
+        epochs, steps = within_budget(speed, seconds, training.max_minutes, plan["accumulate"])
         plan = plan | {"epochs": epochs, "cycles": [epochs], "steps_per_epoch": steps}
     seconds = speed.training(plan["epochs"], plan["steps_per_epoch"])
     logger.info(
@@ -191,36 +191,32 @@ def _of_one_device(plan: dict[str, Any]) -> dict[str, Any]:
     return plan | {"devices": 1, "hosts": 1, "batch_size": share}
 
 
-def within_budget(
-    plan: dict[str, Any], speed: Speed, seconds: float, max_minutes: float, *, free: bool
-) -> tuple[int, int]:
+def within_budget(speed: Speed, seconds: float, max_minutes: float, accumulate: int = 1) -> tuple[int, int]:
     """Turn a time budget into epochs and steps.
 
     Args:
-        plan: ``steps_per_epoch``, ``accumulate``.
         speed: as measured.
         seconds: that are left of the budget.
         max_minutes: the budget, as given.
-        free: whether the steps of an epoch may be chosen, too: then about 15 epochs, fewer where validation and
-            checkpoints would take more than a tenth of the time.
+        accumulate: batches to a step of the optimizer.
 
     Returns:
-        How many epochs, of how many steps.
+        How many epochs: about 15, fewer where validation and checkpoints would take more than a tenth of the time. And
+        of how many steps each, a multiple of ``accumulate``.
 
     Raises:
-        ConfigurationError: not even one epoch fits.
+        ConfigurationError: not even one step of the optimizer fits.
     """
-    steps, together = plan["steps_per_epoch"], plan["accumulate"]
-    if free:
-        epochs = max(1, int(seconds / max(seconds / VALIDATIONS, speed.shortest_epoch(OVERHEAD))))
-        steps = max(together, speed.steps_within(seconds, epochs) // together * together)
+    epochs = max(1, int(seconds / max(seconds / VALIDATIONS, speed.shortest_epoch(OVERHEAD))))
+    steps = max(accumulate, speed.steps_within(seconds, epochs) // accumulate * accumulate)
     epochs = speed.epochs_within(seconds, steps)
     if epochs < 1:
         raise ConfigurationError(
-            f"training.max_minutes: {max_minutes:g} min are not enough for one epoch, which takes about "
-            f"{duration(speed.training(1, steps))} here ({steps} steps of {_short(speed.batch)}, then "
-            f"{_short(speed.validation + speed.checkpoint)} for validation and checkpoint). Raise it, or lower "
-            "training.minimum_steps (auto chooses it for the time there is), training.batch_size or training.patch_size"
+            f"training.max_minutes: {max_minutes:g} min are not enough to learn anything: the least, "
+            f"{accumulate} {'batches' if accumulate > 1 else 'batch'} of {_short(speed.batch)} and then "
+            f"{_short(speed.validation + speed.checkpoint)} for validation and checkpoint, takes about "
+            f"{duration(speed.training(1, accumulate))} here. Raise it, or lower training.batch_size or "
+            "training.patch_size"
         )
     return epochs, steps
 

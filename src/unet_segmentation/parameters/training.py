@@ -155,8 +155,8 @@ class TrainingParameters(StrictModel):
     Attributes:
         seed: decides initial weights, order of samples and augmentation.
         epochs: passes of `minimum_steps` steps or more each, with one validation after each.
-        max_minutes: a time budget, turned into a number of epochs before the first step; null: none. Instead of
-            `epochs`.
+        max_minutes: a time budget, turned into a number of epochs and their steps before the first step; null: none.
+            Instead of `epochs` and `minimum_steps`.
         minimum_steps: an epoch has at least so many steps, so that a tiny data set does not drown in validation;
             larger data sets take one pass over their samples.
         batch_size: samples of one step, over all devices.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from unet_segmentation.scoring.counting import ClassCounts, class_counts
 from unet_segmentation.scoring.metrics import METRICS, Values, names_of, soft_sums
 
-_BY_IMAGE = [metric for metric in METRICS if metric.basis in ("image", "soft")]
+_SCORES = [metric for metric in METRICS if metric.basis in ("split", "class", "image", "soft")]
+_BY_IMAGE = [metric for metric in _SCORES if metric.basis in ("image", "soft")]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Sums:
     @property
     def names(self) -> list[str]:
         """Names of the scores, in the order of `METRICS`."""
-        return [name for metric in METRICS for name in names_of(metric, self.classes)]
+        return [name for metric in _SCORES for name in names_of(metric, self.classes)]
 
     @property
     def total(self) -> Values:
@@ -96,7 +97,7 @@ class Sums:
         counts = ClassCounts(hits, truth, predicted)
         means = iter(range(3 * size, sums.shape[-1], 2))
         found = []
-        for metric in METRICS:
+        for metric in _SCORES:
             if metric in _BY_IMAGE:
                 place = next(means)
                 found.append(_mean(sums[..., place], sums[..., place + 1])[..., None])
@@ -111,7 +112,7 @@ class Sums:
         hits, truth, predicted = (self.table[:, place * size : (place + 1) * size] for place in range(3))
         of_class = (truth + predicted - hits > 0).sum(axis=0)
         of_any = self.counted.sum(keepdims=True)
-        counts = [of_class if metric.basis == "class" else of_any for metric in METRICS]
+        counts = [of_class if metric.basis == "class" else of_any for metric in _SCORES]
         return np.concatenate(counts).astype(np.int64)
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,12 @@ def _train_fold(
     folder: Path,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Settle the plan of a fold, or take up that of its unfinished training; train; say what the best epoch is."""
+    started = time.perf_counter()
     from safetensors.torch import save
 
     from unet_segmentation.learning import network as networks
     from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
-    from unet_segmentation.learning.preflight import plan_to_go_on_with
+    from unet_segmentation.learning.preflight import Trial, plan_to_go_on_with, settle
     from unet_segmentation.learning.trainer import fit, load_weights
 
     split = {name: ids for name, ids in labelled_split(samples).items() if name != "test"}
@@ -125,10 +127,11 @@ def _train_fold(
     request = request_of(training, proposal, specification, split, recipe, profile, digest)
     plan = plan_to_go_on_with(folder, request, None) if training.resume else None
     resume = plan is not None
-    if plan is None:
-        plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
     network = networks.build_network(specification)
     load_weights(network, weights)
+    if plan is None:
+        plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
+        plan = settle(plan, training, proposal, Trial(network, specification, packed, recipe, folder), started)
     result = fit(plan, network, specification, packed, recipe, folder, resume=resume, rendezvous=training.rendezvous)
     best = _information(result.best)
     score = best["scores"].get(f"validation/{training.score}", math.nan)
