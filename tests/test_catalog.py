@@ -26,6 +26,7 @@ NODES = {
     "evaluation": [
         "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
     ],
+    "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
@@ -33,7 +34,7 @@ NODES = {
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation", "release"}  # pipelines that the default run leaves out
+BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard", "release"}  # pipelines that the default run leaves out
 
 
 @pytest.fixture(scope="module")

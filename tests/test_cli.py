@@ -52,7 +52,7 @@ def test_kedro_lists_the_projects_commands(root):
     )
     ours = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
     assert "unet_segmentation/cli.py" in ours
-    for command in ("run", "tracking", "mlflow-ui", "problem"):
+    for command in ("run", "tracking", "mlflow-ui", "problem", "compare", "leaderboard", "reproduce"):
         assert f"\n  {command} " in ours
 
 

@@ -181,8 +181,12 @@ def reproduce(run_id: str, env: str | None) -> None:
 
     root, uri, problem = _store(env)
     run = find_run(uri, run_id, problem if env else None)
-    with _stopped_by_a_scheduler():
-        verdict = make_again(uri, run, root, click.echo)
+    try:
+        with _stopped_by_a_scheduler():
+            verdict = make_again(uri, run, root, click.echo)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted by Ctrl-C. Nothing of the second run is left.", err=True)
+        sys.exit(130)
     click.echo()
     for title, sentence in verdict.lines:
         click.echo(f"{title:<11}{sentence}")

@@ -10,7 +10,7 @@ import pandas as pd
 from unet_segmentation.figures.pages import render
 
 HEADER = ("SCORE", "REFERENCE", "OTHER", "DIFFERENCE", "INTERVAL", "P", "VERDICT")
-TONES = {"better": "good", "worse": "bad", "tie": "", "undecided": "warn"}
+TONES = {"better": "good", "worse": "bad", "tie": "", "undecided": "warn", "undefined": ""}
 
 
 def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
@@ -34,7 +34,7 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
             number(row["challenger"]),
             number(row["difference"], "+"),
             interval(row["low"], row["high"], "+"),
-            p_value(row["p_value"]),
+            p_value(row["p_adjusted"]),
             str(row["verdict"]),
         )
         for row in pd.concat([table[~by_class], table[by_class & chosen]]).to_dict("records")
@@ -60,6 +60,7 @@ def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin
         "tie": f"By {score}, {other} and {reference} are a tie: the difference ({figures}) lies within +-{margin:g}.",
         "undecided": f"By {score}, it is undecided between {other} and {reference}: the difference ({figures}) is "
         f"neither clear of zero nor within +-{margin:g}.",
+        "undefined": f"{score} is not defined for both of {other} and {reference}.",
     }[str(row["verdict"])]
 
 

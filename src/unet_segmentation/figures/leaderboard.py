@@ -13,6 +13,7 @@ VERDICTS = {  # to the colour, and what it means beside the best run
     "tie": (PALETTE[2], "tie"),
     "undecided": (PALETTE[3], "undecided"),
     "worse": (PALETTE[1], "worse"),
+    "undefined": (TEXT, "not defined"),
     "other samples": (TEXT, "tested on other samples"),
     "no counts": (TEXT, "no counts per image"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +20,8 @@ import yaml
 from unet_segmentation.atomic import link, remove
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.reproducing.checkout import check_out
-from unet_segmentation.reproducing.recipe import Recipe, settled
+from unet_segmentation.reproducing.recipe import Recipe
+from unet_segmentation.tracking.facts import gpus
 
 FOLDER = ".reproducing."  # and the number of the process, below data/
 PATHS = ("source.archive", "source.folder", "source.ca_bundle", "source.table.file", "network.encoder_weights")
@@ -52,6 +55,7 @@ def temporary_project(root: Path, recipe: Recipe) -> Iterator[Path]:
         project = check_out(root, recipe.commit, recipe.difference, folder)
         configure(project, root, recipe)
         share_raw_data(root, project, recipe.run.problem)
+        hand_over_plan(project, recipe)
         yield project
     finally:
         until = time.monotonic() + PATIENCE
@@ -64,8 +68,7 @@ def configure(project: Path, root: Path, recipe: Recipe) -> None:
     problem = project / "conf" / recipe.run.problem
     for file in problem.rglob("parameters*") if problem.is_dir() else ():
         remove(file)
-    parameters = _with_whole_paths(settled(recipe.parameters, recipe.plan), root)
-    _write(problem / "parameters.yml", parameters)
+    _write(problem / "parameters.yml", _with_whole_paths(copy.deepcopy(recipe.parameters), root))
     _write(project / "conf" / "local" / "tracking.yml", {"enabled": True, "uri": None, "system_metrics": False})
 
 
@@ -78,6 +81,25 @@ def share_raw_data(root: Path, project: Path, problem: str) -> None:
                 target = project / file.relative_to(root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link(file, target)
+
+
+def hand_over_plan(project: Path, recipe: Recipe) -> None:
+    """Lay the run's plan where an unfinished training has it, so that nothing is measured or resolved a second time.
+
+    The project takes it up where all that training starts from is the same, and says what is not where it is not. A
+    plan for GPUs that are not here is left out.
+    """
+    if _fits_here(recipe.plan):
+        work = project / "data" / "06_models" / recipe.run.problem / recipe.plan["fingerprint"]
+        work.mkdir(parents=True)
+        (work / "plan.json").write_text(json.dumps(recipe.plan, indent=2), encoding="utf-8")
+
+
+def _fits_here(plan: Mapping[str, Any]) -> bool:
+    accelerator = plan.get("accelerator", "cpu")
+    if accelerator == "cuda":
+        return len(gpus()) >= plan.get("devices", 1)
+    return accelerator == "cpu" or sys.platform == "darwin"
 
 
 def run_kedro(project: Path, problem: str, say: Callable[[str], None]) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.facts import TOO_LARGE
 from unet_segmentation.tracking.runs import RunRecord, fetch, parameters_of
 
 NOT_KEPT = "# not in the repository: "  # a line of the difference that names a new file
-SETTLED = ("accelerator", "devices", "precision", "compile", "threads", "batch_size", "patch_size", "epochs")
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Recipe:
         commit: of the code.
         difference: what was not committed, for `git apply`; None where everything was.
         lock: the lock file; None where the run logged none.
-        plan: what `auto` had been resolved to; `values` are those of plan.yml.
+        plan: of its training: what `auto` had been resolved to.
     """
 
     run: RunRecord
@@ -75,7 +70,6 @@ def recipe_of(uri: str, run: RunRecord) -> Recipe:
         plan = _bytes_of(uri, run, "training/plan.json", folder)
         if plan is None:
             raise _refused(run, f"it trained no network (pipelines: {run.tags.get('pipelines', 'not known')})")
-        values = _bytes_of(uri, run, "training/plan.yml", folder)
         lock = _bytes_of(uri, run, "code/requirements.lock", folder)
     return Recipe(
         run=run,
@@ -83,35 +77,8 @@ def recipe_of(uri: str, run: RunRecord) -> Recipe:
         commit=commit,
         difference=difference,
         lock=lock,
-        plan={**json.loads(plan), "values": (yaml.safe_load(values) if values else {}).get("values", {})},
+        plan=json.loads(plan),
     )
-
-
-def settled(parameters: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what a run's plan had settled in the place of what its parameters leave open, or to a measurement.
-
-    What a machine measures anew may come out otherwise: an epoch more within a time budget makes other weights.
-
-    Args:
-        parameters: of the run, nested.
-        plan: of the run, with the `values` of its plan.yml.
-
-    Returns:
-        Parameters that ask for just this plan.
-    """
-    asked = copy.deepcopy(dict(parameters))
-    training, network = asked.setdefault("training", {}), asked.setdefault("network", {})
-    training |= {name: plan[name] for name in SETTLED if name in plan}
-    if "epochs" in plan:
-        training["max_minutes"] = None
-    if "steps_per_epoch" in plan:
-        training["minimum_steps"] = plan["steps_per_epoch"]
-    if "foreground_share" in plan:
-        names = [asked["classes"][index] for index in plan["foreground_classes"]]
-        training["sampling"] = {"foreground_share": plan["foreground_share"], "classes": names}
-    if network.get("encoder_depth") == "auto":
-        network["encoder_depth"] = plan["values"].get("encoder_depth")
-    return asked
 
 
 def _bytes_of(uri: str, run: RunRecord, artifact: str, folder: Path) -> bytes | None:

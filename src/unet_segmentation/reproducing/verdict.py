@@ -47,7 +47,7 @@ def judge(recipe: Recipe, again: RunRecord, plan: Mapping[str, Any]) -> Verdict:
     first = recipe.run
     scores, scores_word = _scores(first.metrics, again.metrics)
     weights, weights_word = _hashes("weights.sha256", first.tags, again.tags)
-    _, data_word = _hashes("data.sha256", first.tags, again.tags)
+    _, data_word = _hashes("data.sha256", *(_with_data(*pair) for pair in ((first, recipe.plan), (again, plan))))
     lines = [
         ("Scores", scores_word),
         ("Weights", weights_word),
@@ -90,10 +90,16 @@ def _hashes(tag: str, first: Mapping[str, str], again: Mapping[str, str]) -> tup
     return False, f"Not the same: sha256 {before[:12]} -> {after[:12]}."
 
 
+def _with_data(run: RunRecord, plan: Mapping[str, Any]) -> dict[str, str]:
+    """Give a run's tags; a run that did not prepare its data itself has the hash in its plan alone."""
+    known = plan.get("inputs", {}).get("data")
+    return {**({"data.sha256": known} if known else {}), **run.tags}
+
+
 def _plan(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     changed = [name for name in OF_THE_PLAN if name in before and name in after and before[name] != after[name]]
     words = [name if len(str(before[name])) > 40 else f"{name} {before[name]} -> {after[name]}" for name in changed]
-    return f"Not the same: {_some(words)}." if words else "The same: whatever was auto was taken from the run's plan."
+    return f"Not the same: {_some(words)}." if words else "The same, also in what was auto."
 
 
 def _code(recipe: Recipe) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
-from unet_segmentation.tracking.runs import Evaluation, RunRecord, evaluation_of, finished_runs
+from unet_segmentation.tracking.runs import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,16 +53,14 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
     )
 
 
-def groups_of(samples: pd.DataFrame) -> dict[str, str] | None:
-    """Give the group of each sample, itself where it has none; None where no sample has one.
+def groups_of(samples: pd.DataFrame) -> dict[str, str]:
+    """Give the group of each sample that has one.
 
     Args:
-        samples: columns sample_id and group.
+        samples: columns sample_id and group; null where a sample belongs to no other.
     """
-    if "group" not in samples or samples["group"].isna().all():
-        return None
-    names = samples["sample_id"].astype(str)
-    return dict(zip(names, samples["group"].fillna(names).astype(str), strict=True))
+    known = samples.dropna(subset="group")
+    return dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
 
 
 def row_of(table: pd.DataFrame, score: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
         run has none), the `difference` to the best with its interval, and the `verdict`: `best`, `tie`, `worse`,
-        `undecided`, `better`, `other samples` or `no counts`.
+        `undecided`, `better`, `undefined`, `other samples` or `no counts`.
 
     Raises:
         TrackingError: the store does not answer, or no run has such a score.
@@ -167,12 +167,7 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
 
 def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
     """Give the interval of a score that a run has logged; NaN where it has none."""
-    import tempfile
-    from pathlib import Path
-
     import pandas as pd
-
-    from unet_segmentation.tracking.runs import fetch
 
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """Give the system, the processor and the GPUs, as tags."""
-    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(_gpus())}
+    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(gpus())}
     return {f"machine.{name}": value for name, value in found.items() if value}
 
 
@@ -100,7 +100,7 @@ def _processor() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
     """Name the GPUs of NVIDIA; none where there is no driver."""
     import pynvml
 
