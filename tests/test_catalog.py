@@ -34,7 +34,7 @@ NODES = {
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard", "release"}  # pipelines that the default run leaves out
+BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard", "release"}  # the default run leaves these out
 
 
 @pytest.fixture(scope="module")
