@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -50,7 +51,7 @@ def refused(answer: subprocess.CompletedProcess[str]) -> str:
     return " ".join(answer.stdout.split())
 
 
-def test_releases_from_the_first_to_a_rollback(project):  # noqa: PLR0915 - one history, in its order
+def test_releases_from_the_first_to_a_rollback(project):
     kedro = project.kedro
     assert "No model of test was released yet" in refused(kedro("rollback", "--env", "test"))
     first = run_here(project)
@@ -88,7 +89,7 @@ def test_releases_from_the_first_to_a_rollback(project):  # noqa: PLR0915 - one 
     assert tags["failure"].startswith("Refused: ")
     assert tags["release.outcome"] == "refused"
     kept = mlflow.artifacts.download_artifacts(f"{place}/release/decision.md")
-    assert open(kept).read() == page
+    assert Path(kept).read_text() == page
 
     # By force, with a reason.
     assert "say why, with --why" in refused(kedro("release", "--env", "test", "--force"))
