@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from unet_segmentation.learning.predictor import pick_device
 
-def arithmetic(device: torch.device) -> dict[str, str]:
-    """Say where and how a network computes. Two that say the same give the same bits.
+
+def arithmetic_here() -> dict[str, str]:
+    """Say where and how the predictor computes on this machine. Two that say the same give the same bits.
 
     The number of threads is left out: a convolution is divided among them by its outputs, never within a sum.
-
-    Args:
-        device: where the network runs.
 
     Returns:
         `device` (the model of a GPU, the vector instructions of a CPU), `precision` and `torch` (its version).
     """
+    device = pick_device("auto")
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         tensor_cores = torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)

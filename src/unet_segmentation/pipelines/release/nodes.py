@@ -87,8 +87,7 @@ def verify_model(
     Returns:
         `passed`, a `sentence`, and the figures (see `releasing.reproduction.compare_counts`).
     """
-    from unet_segmentation.learning.arithmetic import arithmetic
-    from unet_segmentation.learning.predictor import pick_device
+    from unet_segmentation.learning.arithmetic import arithmetic_here
     from unet_segmentation.releasing.reproduction import compare_counts
 
     ids = soft_counts["sample_id"].astype(str).tolist()
@@ -102,7 +101,7 @@ def verify_model(
             again,
             ids,
             challenger["classes"],
-            arithmetic=(challenger["arithmetic"], arithmetic(pick_device("auto"))),
+            arithmetic=(challenger["arithmetic"], arithmetic_here()),
             tolerance=release.tolerance,
         )
     except ProjectError as error:
