@@ -26,6 +26,7 @@ import json, sys, time, torch
 from pathlib import Path
 from safetensors.torch import load_file
 from unet_segmentation.learning.network import build_network
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.samples.packing import PackedSamples
 data = Path("data")
@@ -35,7 +36,7 @@ begin = time.perf_counter()
 model = build_network(network)
 model.load_state_dict(load_file(data / "06_models/cells/initial.safetensors"))
 packed = PackedSamples(next((data / "03_primary/cells").glob("packed/*/packed.json")).parent)
-fit(plan, model, network, packed, recipe, Path(sys.argv[1]))
+fit(plan, Setup(model, network, packed, recipe), Path(sys.argv[1]))
 print(time.perf_counter() - begin)
 """
 

@@ -41,6 +41,7 @@ from unet_segmentation.learning.module import make_optimizer
 from unet_segmentation.learning.network import build_network, describe_network
 from unet_segmentation.learning.plan import resolve_plan
 from unet_segmentation.learning.planning import default_values
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -199,10 +200,7 @@ def run_ours(case: Case, folder: Path) -> tuple[float, float]:
     torch.manual_seed(0)
     result = fit(
         case.plan,
-        build_network(case.specification),
-        case.specification,
-        case.packed,
-        case.recipe,
+        Setup(build_network(case.specification), case.specification, case.packed, case.recipe),
         folder,
         report_epoch=lambda *_: ends.append(time.perf_counter()),
     )

@@ -69,13 +69,13 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, o
     The first RUN (an id, the beginning of one, or a name) is the reference, each other one is compared with it. A
     single RUN is compared with the problem's champion.
     """
-    from unet_segmentation.tracking.comparing import compare_evaluations, row_of
+    from unet_segmentation.tracking.comparing import caution, compare_evaluations, row_of, units_of
     from unet_segmentation.tracking.runs import evaluation_of
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
-    _, uri, problem = _store(env)
-    reference, *others = _chosen(uri, problem, runs)
+    _, uri, _ = _store(env)
+    reference, *others = _chosen(uri, env, runs)
     first = evaluation_of(uri, reference.run_id)
     tables = []
     for other in others:
@@ -87,12 +87,15 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, o
         tables.append((other, table))
     for other, table in tables:
         _show(reference, other, table, score, margin)
+    remark = caution(units_of(first))
+    if remark:
+        click.echo(f"{remark}\n")
     if output is not None:
-        _write(output, reference, tables, score, margin)
+        _write(output, reference, tables, score, margin, remark)
         click.echo(f"Written    {output}")
 
 
-def _chosen(uri: str, problem: str, texts: tuple[str, ...]) -> list[RunRecord]:
+def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRecord]:
     """Find the runs, the reference first: the champion, where only one is given.
 
     Raises:
@@ -102,11 +105,11 @@ def _chosen(uri: str, problem: str, texts: tuple[str, ...]) -> list[RunRecord]:
 
     found = [find_run(uri, text, problem) for text in texts]
     if len(found) == 1:
-        champion = champion_of(uri, problem)
+        champion = champion_of(uri, found[0].problem)
         if champion is None:
             raise ConfigurationError(
-                f"{problem} has no champion to compare {found[0]} with: nothing was released yet. Give a second run: "
-                "kedro compare REFERENCE RUN (kedro leaderboard lists them)."
+                f"{found[0].problem} has no champion to compare {found[0]} with: nothing was released yet. Give "
+                "a second run: kedro compare REFERENCE RUN (kedro leaderboard lists them)."
             )
         found.insert(0, champion)
     if len({run.run_id for run in found}) < len(found):
@@ -125,7 +128,12 @@ def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: st
 
 
 def _write(
-    output: Path, reference: RunRecord, tables: list[tuple[RunRecord, pd.DataFrame]], score: str, margin: float
+    output: Path,
+    reference: RunRecord,
+    tables: list[tuple[RunRecord, pd.DataFrame]],
+    score: str,
+    margin: float,
+    remark: str | None,
 ) -> None:
     import pandas as pd
 
@@ -139,7 +147,7 @@ def _write(
             everything.to_csv(temporary, index=False)
         else:
             compared = [(str(other), other.when, table) for other, table in tables]
-            page = comparison_page(reference.problem, (str(reference), reference.when), compared, score, margin)
+            page = comparison_page(reference.problem, (str(reference), reference.when), compared, score, margin, remark)
             temporary.write_text(page, encoding="utf-8")
 
 
@@ -151,6 +159,7 @@ def leaderboard(env: str | None, score: str, margin: float) -> None:
     """List all finished runs of a problem, the best first, each compared with the best image by image."""
     from unet_segmentation.cli import _show_table
     from unet_segmentation.figures.comparison import interval, number
+    from unet_segmentation.tracking.comparing import caution
     from unet_segmentation.tracking.comparing import leaderboard as rank
 
     _, uri, problem = _store(env)
@@ -166,6 +175,9 @@ def leaderboard(env: str | None, score: str, margin: float) -> None:
         for row in table.to_dict("records")
     ]
     _show_table(header, rows)
+    units = int(table["units"].iloc[0])  # 0, where no run left its counts
+    if units and (remark := caution(units)):
+        click.echo(f"\n{remark}")
 
 
 @click.command("reproduce", cls=_Command)
@@ -179,8 +191,8 @@ def reproduce(run_id: str, env: str | None) -> None:
     from unet_segmentation.reproducing.again import reproduce as make_again
     from unet_segmentation.tracking.runs import find_run
 
-    root, uri, problem = _store(env)
-    run = find_run(uri, run_id, problem if env else None)
+    root, uri, _ = _store(env)
+    run = find_run(uri, run_id, env)
     try:
         with _stopped_by_a_scheduler():
             verdict = make_again(uri, run, root, click.echo)

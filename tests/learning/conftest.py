@@ -13,6 +13,7 @@ from unet_segmentation.learning import network as networks
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.plan import resolve_plan
 from unet_segmentation.learning.planning import default_values
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.parameters import AugmentationParameters, NetworkParameters, TrainingParameters
 from unet_segmentation.samples.packing import pack
@@ -103,7 +104,7 @@ def training(monkeypatch, packed, recipe, tmp_path):
         reports: list[tuple[int, dict[str, float]]] = []
         folder.mkdir(exist_ok=True)
         report = report or (lambda epoch, values, when: reports.append((epoch, values)))
-        result = fit(plan, network, specification, packed, recipe, folder, report, resume=resume)
+        result = fit(plan, Setup(network, specification, packed, recipe), folder, report, resume=resume)
         return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
 
     return train

@@ -14,6 +14,7 @@ import torch
 from tests.learning.test_trainer import TIMES, digest
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.learning import network as networks
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 
 
@@ -25,7 +26,7 @@ def train(make_plan, packed, recipe, tmp_path):
         network = networks.build_network(specification)
         told = []
         report = report or (lambda *arguments: told.append(arguments))
-        result = fit(plan, network, specification, packed, recipe, tmp_path / name, report)
+        result = fit(plan, Setup(network, specification, packed, recipe), tmp_path / name, report)
         return result.history, network, told
 
     return train
@@ -43,7 +44,19 @@ def test_two_processes_give_the_losses_of_one(train):
     assert [epoch for epoch, *_ in told] == [1, 2]
 
 
-def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train):
+@pytest.fixture(params=["all cores", "one core"])
+def cores(request):
+    """On one core, processes that start together come one after the other to where they meet."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("cores cannot be chosen on this system")
+    before = os.sched_getaffinity(0)
+    if request.param == "one core":
+        os.sched_setaffinity(0, {max(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train, cores):
     undisturbed, network, _ = train("whole", devices=2, epochs=3)
     told = []
 

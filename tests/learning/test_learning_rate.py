@@ -61,7 +61,7 @@ def test_the_optimizer_takes_the_rising_rates_and_the_network_stays(prepared, ta
     caplog.set_level(logging.INFO, "unet_segmentation")
     case = prepared(accumulate=accumulate, optimizer={"learning_rate": 0.03})
     before = digest(case.network)
-    found = find_learning_rate(case.plan, case.network, *case.trial[1:4])
+    found = find_learning_rate(case.plan, case.setup)
     assert digest(case.network) == before
     np.testing.assert_allclose([max(groups) for groups in taken], found["rates"])
     np.testing.assert_allclose(found["rates"], np.geomspace(1e-6, 1, 100)[: len(taken)])
@@ -75,7 +75,7 @@ def test_it_stops_where_the_loss_diverges(prepared, taken, monkeypatch):
     monkeypatch.setattr(learning_rate, "HIGHEST", 1e6)
     monkeypatch.setattr(learning_rate, "DIVERGED", 1.5)
     case = prepared(gradient_clip=0)
-    found = find_learning_rate(case.plan, case.network, *case.trial[1:4])
+    found = find_learning_rate(case.plan, case.setup)
     assert 10 < len(found["losses"]) == len(taken) < 100
     assert found["losses"][-1] > 1.5 * min(found["losses"][:-1])
 

@@ -12,6 +12,7 @@ from unet_segmentation.learning.module import SegmentationTask, make_optimizer
 from unet_segmentation.learning.network import build_network, describe_network, load_model
 from unet_segmentation.learning.parts import check_parts
 from unet_segmentation.learning.schedule import learning_rate_factor
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.parameters import NetworkParameters, OptimizerParameters, ScheduleParameters, TrainingParameters
 
 
@@ -134,7 +135,7 @@ def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch
     specification = described(architecture="paper_unet") | {"multiple": 16}
     torch.manual_seed(run.plan["seed"])
     network = networks.build_network(specification)
-    loader, _ = trainer.make_loaders(run.plan, specification, packed, recipe)
+    loader, _ = trainer.make_loaders(run.plan, Setup(network, specification, packed, recipe))
     gradients = []
     for images, masks in loader:
         assert len(images) == 4

@@ -19,8 +19,9 @@ from unet_segmentation.learning import network as networks
 from unet_segmentation.learning import preflight
 from unet_segmentation.learning.plan import resolve_plan
 from unet_segmentation.learning.planning import default_values
-from unet_segmentation.learning.preflight import Speed, Trial, settle, within_budget
+from unet_segmentation.learning.preflight import Speed, settle, within_budget
 from unet_segmentation.learning.probing import Batches, Clock, Repeated, SavedBytes, loaded, try_training
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit, make_loaders
 from unet_segmentation.parameters import NetworkParameters, TrainingParameters
 
@@ -54,14 +55,16 @@ def prepared(monkeypatch, packed, recipe, tmp_path):
         plan = resolve_plan(training, values, specification, packed, split, recipe, PROFILE)
         torch.manual_seed(0)
         network = networks.build_network(specification)
-        trial = Trial(network, specification, packed, recipe, tmp_path / "models")
-        return SimpleNamespace(plan=plan, training=training, values=values, trial=trial, network=network)
+        setup = Setup(network, specification, packed, recipe)
+        folder = tmp_path / "models"
+        return SimpleNamespace(plan=plan, training=training, values=values, setup=setup, folder=folder, network=network)
 
     return prepare
 
 
 def settled(prepared):
-    return settle(prepared.plan, prepared.training, prepared.values, prepared.trial, time.perf_counter())
+    case = prepared
+    return settle(case.plan, case.training, case.values, case.setup, case.folder, time.perf_counter())
 
 
 # -- nothing else changes
@@ -80,7 +83,7 @@ def test_weights_statistics_and_random_states_stay(prepared):
     assert all(torch.equal(value, before[name]) for name, value in case.network.state_dict().items())
     assert case.network.training
     assert all(parameter.grad is None for parameter in case.network.parameters())
-    assert not list(case.trial.folder.iterdir())
+    assert not list(case.folder.iterdir())
     assert plan["fingerprint"] == case.plan["fingerprint"]  # nothing was open, and what is measured does not count
     assert plan["measured"]["step"] > 0
 
@@ -90,9 +93,8 @@ def test_a_training_ends_the_same_with_and_without(prepared, tmp_path):
     for tried in (False, True):
         case = prepared()
         plan = settled(case) if tried else case.plan
-        network, specification, samples, recipe, _ = case.trial
-        result = fit(plan, network, specification, samples, recipe, tmp_path / str(tried))
-        ends.append((digest(network), result.history["train/loss"].tolist()))
+        result = fit(plan, case.setup, tmp_path / str(tried))
+        ends.append((digest(case.network), result.history["train/loss"].tolist()))
     assert ends[0] == ends[1]
 
 
@@ -110,7 +112,7 @@ def test_what_is_measured_is_what_was_slow(prepared, monkeypatch, caplog):
     monkeypatch.setattr(Tiny, "forward", slow)
     case = prepared()
     measured = settled(case)["measured"]
-    tiles = len(make_loaders(case.plan, *case.trial[1:4])[1])
+    tiles = len(make_loaders(case.plan, case.setup)[1])
     assert 0.05 <= measured["step"] < 0.2
     assert 0.02 <= measured["validation"] <= 0.1 * tiles
     assert measured["training"] >= 2 * 3 * 0.05
@@ -119,7 +121,7 @@ def test_what_is_measured_is_what_was_slow(prepared, monkeypatch, caplog):
 
 def test_batches_are_those_of_the_training(prepared):
     case = prepared()
-    loader = make_loaders(case.plan, *case.trial[1:4])[0]
+    loader = make_loaders(case.plan, case.setup)[0]
     pairs = list(zip(loader, loaded(loader), strict=True))
     assert len(pairs) == 3
     assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs)
@@ -184,7 +186,7 @@ def test_the_budget_decides_the_epochs(prepared, monkeypatch):
     assert plan["request"] == case.plan["request"]
     assert plan["fingerprint"] != case.plan["fingerprint"]
     spent = time.perf_counter() - 30  # the budget began to run half a minute ago
-    assert settle(case.plan, case.training, case.values, case.trial, spent)["epochs"] == 4
+    assert settle(case.plan, case.training, case.values, case.setup, case.folder, spent)["epochs"] == 4
 
 
 # -- memory
@@ -193,7 +195,7 @@ def test_the_budget_decides_the_epochs(prepared, monkeypatch):
 def test_what_a_step_keeps_grows_by_the_patch(prepared):
     case = prepared()
     saved = SavedBytes()
-    batches = [preflight._first_patches(case.plan, case.trial, count) for count in (2, 3, 7)]
+    batches = [preflight._first_patches(case.plan, case.setup, count) for count in (2, 3, 7)]
     try_training(case.plan, case.network, CLASSES, Batches(*batches), None, saved)
     two, three, seven = saved.steps
     assert seven == two + 5 * (three - two)
@@ -209,7 +211,7 @@ def crowded(prepared, monkeypatch):
         case.plan |= {"batch_size": 64}
         case.values |= {"batch_size": 64}
         saved = SavedBytes()
-        small = [preflight._first_patches(case.plan, case.trial, count) for count in (2, 3)]
+        small = [preflight._first_patches(case.plan, case.setup, count) for count in (2, 3)]
         try_training(case.plan, case.network, CLASSES, Batches(*small), None, saved)
         each = saved.steps[1] - saved.steps[0]
         weights = 4 * 4 * sum(parameter.numel() for parameter in case.network.parameters())
@@ -253,13 +255,13 @@ def test_a_gpu_is_tried_with_halved_batches(prepared, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda: None)
     case = prepared()
     plan = case.plan | {"accelerator": "cuda", "batch_size": 32, "workers": 0}
-    assert preflight._within_memory(plan, case.trial, 3, given=False)["batch_size"] == 8
+    assert preflight._within_memory(plan, case.setup, 3, given=False)["batch_size"] == 8
     assert tried == [32, 16, 8]
     with pytest.raises(ResourceError, match=r"do not fit into the GPU's memory: take 8"):
-        preflight._within_memory(plan, case.trial, 3, given=True)
+        preflight._within_memory(plan, case.setup, 3, given=True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 901)  # more than nine tenths of what is free
     with pytest.raises(ResourceError, match="take smaller patches"):
-        preflight._within_memory(plan, case.trial, 3, given=False)
+        preflight._within_memory(plan, case.setup, 3, given=False)
 
 
 def test_memory_of_a_container(tmp_path):
@@ -288,7 +290,7 @@ def test_compiled_where_it_pays(prepared, monkeypatch, epochs, accelerator, cloc
     monkeypatch.setattr(preflight, "try_training", lambda *_: None)
     case = prepared()
     plan = case.plan | {"accelerator": accelerator, "epochs": epochs}
-    found, speed = preflight._compile_where_it_pays(plan, case.training, case.trial, SPEED)
+    found, speed = preflight._compile_where_it_pays(plan, case.training, case.setup, SPEED)
     assert found["compile"] is compiled
     assert speed.step == (0.01 if compiled else 0.1)
 
@@ -297,13 +299,13 @@ def test_compiled_where_it_pays(prepared, monkeypatch, epochs, accelerator, cloc
 def test_nobody_is_overruled(prepared, wanted):
     case = prepared(compile=wanted)
     plan = case.plan | {"accelerator": "cuda", "epochs": 10_000}
-    assert preflight._compile_where_it_pays(plan, case.training, case.trial, SPEED)[0]["compile"] is wanted
+    assert preflight._compile_where_it_pays(plan, case.training, case.setup, SPEED)[0]["compile"] is wanted
 
 
 @pytest.mark.slow
 def test_no_compiler_is_a_wrong_parameter(prepared):
     case = prepared(compile=True)
-    patches = Batches(preflight._first_patches(case.plan, case.trial, 2))
+    patches = Batches(preflight._first_patches(case.plan, case.setup, 2))
     # torch's own patch: after pytest's, an option that is the alias of another one stays hidden for ever.
     with (
         torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),

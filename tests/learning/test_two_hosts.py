@@ -16,6 +16,7 @@ FIRST = """
 import json, logging, sys, torch
 from pathlib import Path
 from unet_segmentation.learning.network import build_network
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import fit
 from unet_segmentation.samples.packing import PackedSamples
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -24,7 +25,8 @@ torch.manual_seed(0)
 network = build_network(job["specification"])
 folder = Path(sys.argv[2])
 folder.mkdir()
-result = fit(job["plan"], network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"], folder,
+setup = Setup(network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"])
+result = fit(job["plan"], setup, folder,
              lambda epoch, values, when: print("told", epoch, flush=True), rendezvous=sys.argv[3])
 result.history.to_csv(folder / "given.csv", index=False)
 """
@@ -59,8 +61,12 @@ def distributed_job(make_plan, packed, recipe):
     return {"plan": plan, "specification": specification, "recipe": recipe, "packed": str(packed.folder)}
 
 
-def start(host, *command):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "GLOO_SOCKET_IFNAME": "cable0", "OMP_NUM_THREADS": "1"}
+def start(host, *command, **variables):
+    environment = (
+        os.environ
+        | variables
+        | {"PYTHONPATH": str(ROOT / "src"), "GLOO_SOCKET_IFNAME": "cable0", "OMP_NUM_THREADS": "1"}
+    )
     return subprocess.Popen(
         ["ip", "netns", "exec", host, sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -82,8 +88,9 @@ def test_two_hosts_give_the_losses_of_one(hosts, distributed_job, tmp_path):
     said = ""
     while "torchrun" not in said:
         said = together.stdout.readline()
-    command = said[said.index("torchrun") :].split()[1:]
-    joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command)
+    variable, _, *command = said[said.index("TORCH_") :].split()
+    variables = dict([variable.split("=")])
+    joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command, **variables)
     rest = together.communicate(timeout=180)[0]
     assert together.returncode == 0, rest
     assert joining.wait(60) == 0, joining.stdout.read()

@@ -34,6 +34,6 @@ def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
     dataset = CSVDataset(filepath=str(tmp_path / "leaderboard.csv"), load_args={"dtype": {"run": str, "run_id": str}})
     dataset.save(table)
     figure = nodes.plot_ranks(dataset.load())
-    labels = [label for trace in figure.data for label in trace.y]
+    labels = [label.replace("<br>", " · ") for trace in figure.data for label in trace.y]
     assert sorted(labels) == sorted([f"0012 · {ids[0][:6]}", f"better · {ids[1][:6]}"])
     assert "NaN" not in json.dumps(json.loads(figure.to_json()))

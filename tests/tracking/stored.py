@@ -45,6 +45,7 @@ def tell(
     problem: str = "cells",
     status: str = "FINISHED",
     intervals: bool = False,
+    plan: str = "",
     **tags: str,
 ) -> str:
     """Tell MLflow a run, and give its id."""
@@ -71,5 +72,8 @@ def tell(
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")
         store.log_artifact(root / "intervals.csv", "evaluation")
+    if plan:
+        (root / "plan.json").write_text(plan)
+        store.log_artifact(root / "plan.json", "training")
     store.end({"status": status, "time": time.time()})
     return store.run_id

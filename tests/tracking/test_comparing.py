@@ -25,7 +25,7 @@ def told(tmp_path_factory):
     ids = {
         "worse": tell(root, "worse", found=worse),
         "good": tell(root, "good", found=tables(40, 0.1), intervals=True, **{"data.sha256": "ab" * 32}),
-        "twin": tell(root, "twin", found=tables(40, 0.101, seed=5)),
+        "twin": tell(root, "twin", found=tables(40, 0.101, seed=5), plan='{"epochs": 2}'),
         "elsewhere": tell(root, "elsewhere", found=tables(30, 0.01, names="t")),
         "validated": tell(root, "validated", found=tables(40, 0.05), split="validation"),
         "renamed": tell(root, "renamed", found=tables(40, 0.1), classes=["background", "nucleus"]),
@@ -51,6 +51,7 @@ def test_the_leaderboard_is_in_order_and_compares_with_the_best(told):
     assert by_run.loc["worse", "p_value"] < 0.001
     assert (by_run.loc["good", "low"], by_run.loc["good", "high"]) == (0.85, 0.95)
     assert by_run.loc["good", ["encoder", "epochs", "seed", "data"]].tolist() == ["resnet18", "12", "3", "ab" * 6]
+    assert by_run.loc["twin", "epochs"] == "2", "a time budget, say, came to other epochs than the parameters name"
     assert by_run.loc[["good", "elsewhere", "old"], ["difference", "p_value"]].isna().all(axis=None)
 
 
@@ -88,6 +89,17 @@ def test_what_was_tested_otherwise_is_refused_with_the_reason(told, other, reaso
 def test_samples_of_a_group_stay_together():
     samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "group": ["g", None, "g"]})
     assert comparing.groups_of(samples) == {"a": "g", "c": "g"}
+
+
+@pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])
+def test_too_few_images_are_said(images, units):
+    found = tables(images, 0.1)
+    evaluation = runs.Evaluation(found["confusion"], found["soft_counts"], found["samples"], ["a", "b"], "test")
+    assert comparing.units_of(evaluation) == units
+    assert (comparing.caution(units) is None) == (units >= 20)
+    grouped = evaluation._replace(samples=found["samples"].assign(group="patient"))
+    assert comparing.units_of(grouped) == 1
+    assert "1 test images" in comparing.caution(1)
 
 
 # -- the commands
@@ -143,7 +155,7 @@ def test_compare_writes_a_page_that_fetches_nothing(call, tmp_path):
         (["good", "good"], "cannot be compared with itself"),
         (["good", "worse", "--score", "dice/maen"], "Did you mean 'dice/mean'"),
         (["good", "worse", "--output", "a.txt"], "ends in .csv or .html"),
-        (["good", "goood"], "There is no run of cells called 'goood'"),
+        (["good", "goood"], "There is no run called 'goood'"),
     ],
 )
 def test_a_wrong_question_is_one_message(call, arguments, words):

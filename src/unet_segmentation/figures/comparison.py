@@ -57,9 +57,9 @@ def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin
     return {
         "better": f"By {score}, {other} is better than {reference}: {figures}.",
         "worse": f"By {score}, {other} is worse than {reference}: {figures}.",
-        "tie": f"By {score}, {other} and {reference} are a tie: the difference ({figures}) lies within +-{margin:g}.",
+        "tie": f"By {score}, {other} and {reference} are a tie: the difference ({figures}) lies within ±{margin:g}.",
         "undecided": f"By {score}, it is undecided between {other} and {reference}: the difference ({figures}) is "
-        f"neither clear of zero nor within +-{margin:g}.",
+        f"neither clear of zero nor within ±{margin:g}.",
         "undefined": f"{score} is not defined for both of {other} and {reference}.",
     }[str(row["verdict"])]
 
@@ -70,6 +70,7 @@ def comparison_page(
     compared: Sequence[tuple[str, str, pd.DataFrame]],
     score: str,
     margin: float,
+    remark: str | None = None,
 ) -> str:
     """Write comparisons as one page that opens without a network.
 
@@ -79,6 +80,7 @@ def comparison_page(
         compared: name and beginning of each other run, and its comparison with the reference.
         score: the deciding one.
         margin: differences within it are a tie.
+        remark: why it should not be trusted, if so.
     """
     parts = [
         {
@@ -91,7 +93,17 @@ def comparison_page(
         for name, when, table in compared
     ]
     titles = [title.capitalize() for title in HEADER]
-    return render("comparison.html", problem=problem, reference=reference, parts=parts, titles=titles, tones=TONES)
+    return render(
+        "comparison.html",
+        **{
+            "problem": problem,
+            "reference": reference,
+            "parts": parts,
+            "titles": titles,
+            "tones": TONES,
+            "remark": remark,
+        },
+    )
 
 
 def number(value: float, sign: str = "") -> str:

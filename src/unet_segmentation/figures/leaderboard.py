@@ -28,7 +28,8 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
             there is no interval or no difference.
     """
     figure = go.Figure()
-    labels = [f"{run} · {run_id[:6]}" for run, run_id in zip(table["run"], table["run_id"], strict=True)]
+    names = table["run"].str.replace(" · ", "<br>", n=1, regex=False)  # two short lines fit on a phone
+    labels = [f"{name} · {run_id[:6]}" for name, run_id in zip(names, table["run_id"], strict=True)]
     table = table.assign(label=labels)
     for verdict, (colour, title) in VERDICTS.items():
         rows = table[table["verdict"] == verdict]
@@ -53,9 +54,9 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{y}<br>%{x:.4f}%{customdata}<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="score on the test split")
+    figure.update_xaxes(title_text="score, with its interval")
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=labels[::-1])
-    return styled(figure, height=130 + max(120, 28 * len(table)))
+    return styled(figure, height=150 + max(120, 44 * len(table)))
 
 
 def _words(row: dict) -> str:

@@ -20,21 +20,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_segmentation import errors
 from unet_segmentation.atomic import remove, whole
 from unet_segmentation.errors import ProjectError
 
 if TYPE_CHECKING:
-    from unet_segmentation.learning.batches import Samples
     from unet_segmentation.learning.keeping import ReportEpoch
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.work import Work
 
 logger = logging.getLogger(__name__)
 
 RESTARTS = 3  # of a training one of whose processes died
 JOIN_SECONDS = 3600  # how long other hosts are waited for
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # see _store_for_each_start
 LOOK = 0.2  # seconds between looks at what the first process tells
 JOB, EPOCHS, FAILURE = "job.json", "epochs.jsonl", "failure.json"
 CHATTY = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.distributed.run")
@@ -52,10 +53,7 @@ def share() -> tuple[int, int]:
 
 def launch(
     plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
+    setup: Setup,
     work: Work,
     report_epoch: ReportEpoch | None,
     rendezvous: str | None,
@@ -73,7 +71,7 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    job = _write_job(plan, network, specification, samples, recipe, work)
+    job = _write_job(plan, setup, work)
     config = LaunchConfig(
         min_nodes=plan["hosts"],
         max_nodes=plan["hosts"],
@@ -90,7 +88,7 @@ def launch(
     if plan["hosts"] > 1:
         more, command = plan["hosts"] - 1, join_command(plan, rendezvous, job)
         logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
-    with _quiet(), _same_handlers(), _told(work, report_epoch):
+    with _quiet(), _same_handlers(), _store_for_each_start(), _told(work, report_epoch):
         try:
             elastic_launch(config, sys.executable)("-m", "unet_segmentation.learning.worker", str(job))
         except ChildFailedError as error:
@@ -107,31 +105,24 @@ def launch(
 def join_command(plan: dict[str, Any], rendezvous: str | None, job: Path) -> str:
     """Say how another host joins."""
     return (
-        f"torchrun --nnodes {plan['hosts']} --nproc-per-node {plan['devices']} --rdzv-backend c10d --rdzv-id "
-        f"{plan['fingerprint']} --rdzv-endpoint {rendezvous} --max-restarts {RESTARTS} -m "
+        f"{OWN_STORE}=1 torchrun --nnodes {plan['hosts']} --nproc-per-node {plan['devices']} --rdzv-backend c10d "
+        f"--rdzv-id {plan['fingerprint']} --rdzv-endpoint {rendezvous} --max-restarts {RESTARTS} -m "
         f"unet_segmentation.learning.worker {job}"
     )
 
 
-def _write_job(
-    plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
-    work: Work,
-) -> Path:
+def _write_job(plan: dict[str, Any], setup: Setup, work: Work) -> Path:
     folder = work.folder.resolve()
     for name in (EPOCHS, FAILURE):
         remove(folder / name)
     initial = folder / "initial.safetensors"
     with whole(initial) as temporary:
-        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, temporary)
+        save_file({name: value.contiguous() for name, value in setup.network.state_dict().items()}, temporary)
     job = {
         "plan": plan,
-        "specification": specification,
-        "recipe": recipe,
-        "packed": str(samples.folder.resolve()),
+        "specification": setup.specification,
+        "recipe": setup.recipe,
+        "packed": str(setup.samples.folder.resolve()),
         "initial_weights": str(initial),
         "folder": str(folder),
     }
@@ -247,6 +238,24 @@ def _quiet() -> Iterator[None]:
     finally:
         for chatty, level in zip(loggers, levels, strict=True):
             chatty.setLevel(level)
+
+
+@contextmanager
+def _store_for_each_start() -> Iterator[None]:
+    """Let processes that are started again meet in a new store.
+
+    In the launcher's own, which torch 2.15 uses for all starts alike, a process that is quicker than the others finds
+    the addresses of those that have died, and waits for them.
+    """
+    before = os.environ.get(OWN_STORE)
+    os.environ[OWN_STORE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OWN_STORE]
+        else:
+            os.environ[OWN_STORE] = before
 
 
 @contextmanager

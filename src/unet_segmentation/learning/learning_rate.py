@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.learning.batches import Samples
 from unet_segmentation.learning.probing import try_training
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import make_loaders
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,7 @@ FLAT = 1e-6  # a slope, as a share of the first loss, that is none
 DIVERGED = 4.0  # times the best loss: nothing is learnt beyond
 
 
-def find_learning_rate(
-    plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
-) -> dict[str, Any]:
+def find_learning_rate(plan: dict[str, Any], setup: Setup) -> dict[str, Any]:
     """Train a copy of the network while the learning rate rises exponentially (Smith 2017, section 3.3).
 
     Batches, loss, optimizer, precision and clipping are those of the training; groups of parameters keep their
@@ -38,10 +32,7 @@ def find_learning_rate(
 
     Args:
         plan: of the training.
-        network: with its initial weights; stays as it is.
-        specification: of the network.
-        samples: packed images and masks.
-        recipe: of the augmentation.
+        setup: what is trained, and on what; stays as it is.
 
     Returns:
         JSON: ``suggested`` and ``current`` learning rate; ``rates`` and ``losses`` (smoothed) of the steps.
@@ -51,10 +42,10 @@ def find_learning_rate(
     """
     rates = rates_between(LOWEST, HIGHEST, STEPS)
     plan = plan | {"steps_per_epoch": STEPS * plan["accumulate"]}
-    train = make_loaders(plan, specification, samples, recipe)[0]
+    train = make_loaders(plan, setup)[0]
     current = plan["parameters"]["optimizer"]["learning_rate"]
     rise = _Rise(rates, current, plan["accumulate"])
-    try_training(plan, network, specification["classes"], train, None, rise)
+    try_training(plan, setup.network, setup.classes, train, None, rise)
     losses = smoothed(rise.losses)
     found = {
         "suggested": suggestion(rates, losses),

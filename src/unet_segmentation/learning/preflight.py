@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
-from unet_segmentation.learning.batches import Batch, Samples
+from unet_segmentation.learning.batches import Batch
 from unet_segmentation.learning.console import duration
 from unet_segmentation.learning.distributed import processes
 from unet_segmentation.learning.plan import chosen, extended, sealed, steps_per_epoch
 from unet_segmentation.learning.probing import Batches, Clock, Repeated, SavedBytes, loaded, try_training
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.trainer import make_loaders
 from unet_segmentation.learning.work import Work, changes, find, works
 from unet_segmentation.parameters.training import TrainingParameters
@@ -89,21 +89,12 @@ class Speed:
         return min(kept_each_time, self.validation / (overhead - self.largest_share))
 
 
-class Trial(NamedTuple):
-    """What a training is tried with."""
-
-    network: nn.Module
-    specification: dict[str, Any]
-    samples: Samples
-    recipe: dict[str, Any]
-    folder: Path
-
-
 def settle(
     plan: dict[str, Any],
     training: TrainingParameters,
     proposal: dict[str, Any],
-    trial: Trial,
+    setup: Setup,
+    folder: Path,
     started: float,
 ) -> dict[str, Any]:
     """Try a plan, and decide by what is measured: whether it fits into the memory, how long it takes, what pays.
@@ -114,7 +105,8 @@ def settle(
         plan: what :func:`plan.resolve_plan` returned.
         training: the parameters.
         proposal: the values of plan.yml.
-        trial: what to try it with; the network has its initial weights.
+        setup: what to try it with; stays as it is.
+        folder: where a checkpoint is written for a moment.
         started: when the time budget began to run (`time.perf_counter`).
 
     Returns:
@@ -127,9 +119,9 @@ def settle(
             asked for and does not work here.
     """
     minimum = chosen(training, proposal)["minimum_steps"]
-    plan = _within_memory(plan, trial, minimum, given=training.batch_size != "auto")
-    speed = measure_speed(plan, trial, QUICKLY if training.max_minutes is None else CAREFULLY)
-    plan, speed = _compile_where_it_pays(plan, training, trial, speed)
+    plan = _within_memory(plan, setup, minimum, given=training.batch_size != "auto")
+    speed = measure_speed(plan, setup, folder, QUICKLY if training.max_minutes is None else CAREFULLY)
+    plan, speed = _compile_where_it_pays(plan, training, setup, speed)
     if training.max_minutes is not None:
         seconds = (1 - MARGIN) * 60 * training.max_minutes - (time.perf_counter() - started)
         epochs, steps = within_budget(speed, seconds, training.max_minutes, plan["accumulate"])
@@ -146,25 +138,25 @@ def settle(
 # -- speed
 
 
-def measure_speed(plan: dict[str, Any], trial: Trial, seconds: float) -> Speed:
+def measure_speed(plan: dict[str, Any], setup: Setup, folder: Path, seconds: float) -> Speed:
     """Time the training's own steps, loading and validation.
 
     Args:
         plan: of the training.
-        trial: what to try it with.
+        setup: what to try it with.
+        folder: where a checkpoint is written for a moment.
         seconds: of steps that are timed, after two that are not.
     """
     plan = _of_one_device(plan)
-    train, validation = make_loaders(plan, trial.specification, trial.samples, trial.recipe)
+    train, validation = make_loaders(plan, setup)
     batch, loading = _timed_loading(loaded(train), seconds / 2)
     tiles: Any = validation.dataset
     pixels = [height * width * len(items) for (height, width), items in tiles.batches]
     largest = max(range(len(pixels)), key=pixels.__getitem__)
     tile = tiles[largest]
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    clock = Clock(trial.folder)
-    classes = trial.specification["classes"]
-    try_training(plan, trial.network, classes, Repeated(batch, seconds), Batches(tile, tile), clock)
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = Clock(folder)
+    try_training(plan, setup.network, setup.classes, Repeated(batch, seconds), Batches(tile, tile), clock)
     return Speed(
         step=clock.step,
         loading=loading / max(1, plan["workers"]),
@@ -224,12 +216,12 @@ def within_budget(speed: Speed, seconds: float, max_minutes: float, accumulate: 
 # -- memory
 
 
-def _within_memory(plan: dict[str, Any], trial: Trial, minimum_steps: int, *, given: bool) -> dict[str, Any]:
+def _within_memory(plan: dict[str, Any], setup: Setup, minimum_steps: int, *, given: bool) -> dict[str, Any]:
     """Halve the batch until it fits; refuse one that was given and does not."""
     if plan["accelerator"] == "cuda":
-        fitting, need = _fitting_on_cuda(plan, trial), ""
+        fitting, need = _fitting_on_cuda(plan, setup), ""
     elif plan["accelerator"] == "cpu":
-        fitting, need = _fitting_on_cpu(plan, trial)
+        fitting, need = _fitting_on_cpu(plan, setup)
     else:
         return plan
     if fitting == plan["batch_size"]:
@@ -247,25 +239,25 @@ def _within_memory(plan: dict[str, Any], trial: Trial, minimum_steps: int, *, gi
     return plan | {"batch_size": fitting, "steps_per_epoch": steps}
 
 
-def _fitting_on_cuda(plan: dict[str, Any], trial: Trial) -> int:
+def _fitting_on_cuda(plan: dict[str, Any], setup: Setup) -> int:
     """Try steps of half as many patches each time, until they fit; 0: none does."""
     batch = plan["batch_size"]
     while batch:
-        if _fits_on_cuda(plan | {"batch_size": batch}, trial):
+        if _fits_on_cuda(plan | {"batch_size": batch}, setup):
             return batch
         gc.collect()  # what the trial has left in cycles
         batch //= 2
     return 0
 
 
-def _fits_on_cuda(plan: dict[str, Any], trial: Trial) -> bool:
+def _fits_on_cuda(plan: dict[str, Any], setup: Setup) -> bool:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     one = _of_one_device(plan)
-    batch = _first_patches(one, trial, one["batch_size"])
+    batch = _first_patches(one, setup, one["batch_size"])
     try:
-        try_training(one, trial.network, trial.specification["classes"], Batches(batch, batch), None, Clock())
+        try_training(one, setup.network, setup.classes, Batches(batch, batch), None, Clock())
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
@@ -273,7 +265,7 @@ def _fits_on_cuda(plan: dict[str, Any], trial: Trial) -> bool:
     return torch.cuda.max_memory_allocated() <= USABLE * free
 
 
-def _fitting_on_cpu(plan: dict[str, Any], trial: Trial) -> tuple[int, str]:
+def _fitting_on_cpu(plan: dict[str, Any], setup: Setup) -> tuple[int, str]:
     """Give the largest batch, halved again and again, whose activations fit; and in words, what the planned one needs.
 
     Nothing is tried at full size: where a CPU runs out of memory the process is killed without a word. What the
@@ -284,11 +276,11 @@ def _fitting_on_cpu(plan: dict[str, Any], trial: Trial) -> tuple[int, str]:
     if batch * plan["patch_size"] ** 2 * PLENTY < room:
         return batch, ""
     saved = SavedBytes()
-    small = [_first_patches(plan, trial, count) for count in (2, 3)]
-    try_training(plan, trial.network, trial.specification["classes"], Batches(*small), None, saved)
+    small = [_first_patches(plan, setup, count) for count in (2, 3)]
+    try_training(plan, setup.network, setup.classes, Batches(*small), None, saved)
     each = saved.steps[1] - saved.steps[0]
     fixed = saved.steps[0] - 2 * each
-    weights = WEIGHTS * sum(parameter.nbytes for parameter in trial.network.parameters())
+    weights = WEIGHTS * sum(parameter.nbytes for parameter in setup.network.parameters())
 
     def need(patches: int) -> float:
         return plan["devices"] * (weights + REST * fixed) + REST * each * patches
@@ -299,10 +291,10 @@ def _fitting_on_cpu(plan: dict[str, Any], trial: Trial) -> tuple[int, str]:
     return batch, f" (about {need(plan['batch_size']) / gib:.1f} GiB; {room / gib:.1f} GiB may be used)"
 
 
-def _first_patches(plan: dict[str, Any], trial: Trial, count: int) -> Batch:
+def _first_patches(plan: dict[str, Any], setup: Setup, count: int) -> Batch:
     """Give so many patches of the training."""
     small = _of_one_device(plan) | {"batch_size": count}
-    return next(loaded(make_loaders(small, trial.specification, trial.samples, trial.recipe)[0]))
+    return next(loaded(make_loaders(small, setup)[0]))
 
 
 def available_memory() -> float:
@@ -324,7 +316,7 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def _compile_where_it_pays(
-    plan: dict[str, Any], training: TrainingParameters, trial: Trial, speed: Speed
+    plan: dict[str, Any], training: TrainingParameters, setup: Setup, speed: Speed
 ) -> tuple[dict[str, Any], Speed]:
     """Try torch.compile where a training on a GPU is long enough for its warm-up, and nobody has decided."""
     total = speed.training(plan["epochs"], plan["steps_per_epoch"])
@@ -334,10 +326,10 @@ def _compile_where_it_pays(
         return plan, speed
     compiled = plan | {"compile": True}
     one = _of_one_device(compiled)
-    batch = _first_patches(one, trial, one["batch_size"])
+    batch = _first_patches(one, setup, one["batch_size"])
     clock = Clock()
     try:
-        try_training(one, trial.network, trial.specification["classes"], Repeated(batch, QUICKLY), None, clock)
+        try_training(one, setup.network, setup.classes, Repeated(batch, QUICKLY), None, clock)
     except ConfigurationError as error:
         logger.info("not compiled: %s", error)
         return plan, speed

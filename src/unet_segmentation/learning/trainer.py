@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.learning import distributed
 from unet_segmentation.learning.batches import (
     Batch,
-    Samples,
     TrainingPatches,
     ValidationTiles,
     training_loader,
@@ -26,6 +26,7 @@ from unet_segmentation.learning.batches import (
 )
 from unet_segmentation.learning.keeping import STATE, EpochKeeper, ReportEpoch
 from unet_segmentation.learning.module import SegmentationTask
+from unet_segmentation.learning.setup import Setup
 from unet_segmentation.learning.surroundings import surroundings
 from unet_segmentation.learning.work import Work, keep_newest
 
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+# After so long a wait for another process all are started again from the last checkpoint. torch's half an hour is too
+# long: where all start at once, gloo's connections now and then never come about (seen once on a busy machine).
+SILENCE = timedelta(minutes=5)
 
 
 class DirectCheckpoint(TorchCheckpointIO):
@@ -61,10 +66,7 @@ class TrainingResult:
 
 def fit(
     plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
+    setup: Setup,
     folder: Path,
     report_epoch: ReportEpoch | None = None,
     *,
@@ -77,10 +79,7 @@ def fit(
 
     Args:
         plan: what :func:`plan.resolve_plan` returned.
-        network: the network with its initial weights; is trained in place.
-        specification: of the network.
-        samples: packed images and masks.
-        recipe: of the augmentation.
+        setup: what is trained, and on what; the network is trained in place.
         folder: where working folders lie.
         report_epoch: is given each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
             resume also those before.
@@ -101,33 +100,25 @@ def fit(
         if not resume or not work.plan_path.is_file():
             work.begin(plan)
         if distributed.processes(plan) > 1:
-            distributed.launch(plan, network, specification, samples, recipe, work, report_epoch, rendezvous)
-            history = _take_result(work, network)
+            distributed.launch(plan, setup, work, report_epoch, rendezvous)
+            history = _take_result(work, setup.network)
         else:
-            history = train_here(plan, network, specification, samples, recipe, work, report_epoch)
+            history = train_here(plan, setup, work, report_epoch)
         keep_newest(folder)
     return TrainingResult(work.best, work.last, history)
 
 
-def train_here(
-    plan: dict[str, Any],
-    network: nn.Module,
-    specification: dict[str, Any],
-    samples: Samples,
-    recipe: dict[str, Any],
-    work: Work,
-    report_epoch: ReportEpoch | None,
-) -> pd.DataFrame:
+def train_here(plan: dict[str, Any], setup: Setup, work: Work, report_epoch: ReportEpoch | None) -> pd.DataFrame:
     """Train in this process, from the last checkpoint if there is one; give the history."""
-    epochs = EpochKeeper(plan, specification, work, report_epoch)
+    epochs = EpochKeeper(plan, setup.specification, work, report_epoch)
     checkpoint = work.checkpoint()
     if checkpoint is not None:
         epochs.take_up(checkpoint["callbacks"][STATE])
         words = "trained already: %d of %d epochs" if epochs.ended else "going on after epoch %d of %d"
         logger.info(words, len(epochs.rows), plan["epochs"])
     if not epochs.ended:
-        task = SegmentationTask(network, plan, specification["classes"])
-        loaders = make_loaders(plan, specification, samples, recipe)
+        task = SegmentationTask(setup.network, plan, setup.classes)
+        loaders = make_loaders(plan, setup)
         if checkpoint is not None:
             _go_on(loaders[0], checkpoint, plan)
         _run_lightning(plan, task, loaders, epochs, work.last if checkpoint else None)
@@ -175,6 +166,7 @@ def _strategy(plan: dict[str, Any], task: SegmentationTask) -> Any:  # noqa: ANN
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, list(task.SUMS))
     return DDPStrategy(
         process_group_backend="nccl" if plan["accelerator"] == "cuda" else "gloo",
+        timeout=SILENCE,
         find_unused_parameters=plan["parameters"]["freeze_encoder_epochs"] > 0,
     )
 
@@ -197,14 +189,12 @@ def _go_on(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str,
     sampler.go_on(checkpoint["epoch"], progress["processed"] % plan["steps_per_epoch"])
 
 
-def make_loaders(
-    plan: dict[str, Any], specification: dict[str, Any], samples: Samples, recipe: dict[str, Any]
-) -> Loaders:
+def make_loaders(plan: dict[str, Any], setup: Setup) -> Loaders:
     """Give the batches of a training, and those of its validation."""
     patches = TrainingPatches(
-        samples,
+        setup.samples,
         plan["samples"]["train"],
-        recipe,
+        setup.recipe,
         plan["patch_size"],
         plan["seed"],
         plan["foreground_share"],
@@ -212,7 +202,8 @@ def make_loaders(
     )
     share = distributed.share()
     pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
-    tiles = ValidationTiles(samples, plan["samples"]["validation"], specification["multiple"], pixels, share)
+    multiple = setup.specification["multiple"]
+    tiles = ValidationTiles(setup.samples, plan["samples"]["validation"], multiple, pixels, share)
     workers, pin_memory = plan["workers"], plan["accelerator"] == "cuda"
     train = training_loader(patches, plan["batch_size"], plan["steps_per_epoch"], workers, pin_memory, share)
     return train, validation_loader(tiles, min(workers, 2), pin_memory)

@@ -47,21 +47,15 @@ def _train(job: dict, folder: Path, first: bool) -> None:
 
     from unet_segmentation.learning.distributed import tell
     from unet_segmentation.learning.network import build_network
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.trainer import load_weights, train_here
     from unet_segmentation.learning.work import Work
     from unet_segmentation.samples.packing import PackedSamples
 
     network = build_network(job["specification"])
     load_weights(network, load_file(job["initial_weights"]))
-    train_here(
-        job["plan"],
-        network,
-        job["specification"],
-        PackedSamples(Path(job["packed"])),
-        job["recipe"],
-        Work(folder.parent, folder.name),
-        tell(folder) if first else None,
-    )
+    setup = Setup(network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"])
+    train_here(job["plan"], setup, Work(folder.parent, folder.name), tell(folder) if first else None)
 
 
 def _end_with_the_launcher() -> None:

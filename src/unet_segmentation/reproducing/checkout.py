@@ -34,7 +34,7 @@ def check_out(root: Path, commit: str, difference: bytes | None, target: Path) -
         problem=f"The commit {commit} is not in the repository {root}. Fetch it (git fetch --all), then try again",
     )
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(target, filter="data")
+        files.extractall(target, filter="tar")
     if difference is not None and b"\ndiff --git " in b"\n" + difference:
         _apply(difference, target)
     return target / prefix.decode().strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ SCORE, MARGIN = "dice/mean", 0.01
 BEST, OTHER_SAMPLES, NO_COUNTS = "best", "other samples", "no counts"  # verdicts of a leaderboard beside compare's
 COLUMNS = (
     "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
-    "verdict", "encoder", "epochs", "seed", "data", "split", "link",
+    "verdict", "units", "encoder", "epochs", "seed", "data", "split", "link",
 )  # fmt: skip
 
 
@@ -63,6 +64,24 @@ def groups_of(samples: pd.DataFrame) -> dict[str, str]:
     return dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
 
 
+def units_of(evaluation: Evaluation) -> int:
+    """Count what is resampled: the images, those of a group as one."""
+    groups = groups_of(evaluation.samples)
+    return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
+
+
+def caution(units: int) -> str | None:
+    """Say that intervals are not to be trusted where there are too few images; None where there are enough."""
+    from unet_segmentation.scoring.intervals import FEWEST
+
+    if units >= FEWEST:
+        return None
+    return (
+        f"Not to be trusted: {units} test images or groups; intervals over fewer than {FEWEST} come out too "
+        "narrow, and verdicts too bold."
+    )
+
+
 def row_of(table: pd.DataFrame, score: str) -> dict[str, Any]:
     """Give the row of one score of a comparison.
 
@@ -97,8 +116,8 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
 
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
-        run has none), the `difference` to the best with its interval, and the `verdict`: `best`, `tie`, `worse`,
-        `undecided`, `better`, `undefined`, `other samples` or `no counts`.
+        run has none), the `difference` to the best with its interval, over so many `units` (images or groups), and the
+        `verdict`: `best`, `tie`, `worse`, `undecided`, `better`, `undefined`, `other samples` or `no counts`.
 
     Raises:
         TrackingError: the store does not answer, or no run has such a score.
@@ -117,6 +136,7 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
     rows = []
     for run in [*comparable, *(run for run in tested if run not in comparable)]:
         row = _row(uri, run, score)
+        row["units"] = units_of(evaluations[run.run_id]) if run.run_id in evaluations else 0
         if run not in comparable:
             row["verdict"] = OTHER_SAMPLES if run.run_id in evaluations else NO_COUNTS
         elif run is comparable[0]:
@@ -157,12 +177,22 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "low": low,
         "high": high,
         "encoder": network if network == "paper_unet" else parameter("network.encoder", ""),
-        "epochs": parameter("training.epochs", ""),
+        "epochs": _epochs(uri, run),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],
         "split": parameter("evaluation.split", ""),
         "link": run.link,
     }
+
+
+def _epochs(uri: str, run: RunRecord) -> str:
+    """Give the epochs that the plan had come to; those of the parameters where the run logged no plan."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
+    except TrackingError:
+        return run.parameters.get("training.epochs", "")
+    return str(json.loads(plan)["epochs"])
 
 
 def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:

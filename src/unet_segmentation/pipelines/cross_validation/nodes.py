@@ -119,7 +119,8 @@ def _train_fold(
 
     from unet_segmentation.learning import network as networks
     from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
-    from unet_segmentation.learning.preflight import Trial, plan_to_go_on_with, settle
+    from unet_segmentation.learning.preflight import plan_to_go_on_with, settle
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.trainer import fit, load_weights
 
     split = {name: ids for name, ids in labelled_split(samples).items() if name != "test"}
@@ -129,10 +130,11 @@ def _train_fold(
     resume = plan is not None
     network = networks.build_network(specification)
     load_weights(network, weights)
+    setup = Setup(network, specification, packed, recipe)
     if plan is None:
         plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
-        plan = settle(plan, training, proposal, Trial(network, specification, packed, recipe, folder), started)
-    result = fit(plan, network, specification, packed, recipe, folder, resume=resume, rendezvous=training.rendezvous)
+        plan = settle(plan, training, proposal, setup, folder, started)
+    result = fit(plan, setup, folder, resume=resume, rendezvous=training.rendezvous)
     best = _information(result.best)
     score = best["scores"].get(f"validation/{training.score}", math.nan)
     return {"fingerprint": plan["fingerprint"], "epoch": best["epoch"], "score": score}, result.history

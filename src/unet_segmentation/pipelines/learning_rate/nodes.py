@@ -30,13 +30,14 @@ def find_learning_rate(
     from unet_segmentation.learning.network import build_network
     from unet_segmentation.learning.plan import labelled_split, resolve_plan
     from unet_segmentation.learning.planning import checked_values
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.trainer import load_weights
 
     values = checked_values(plan, network["classes"])
     settled = resolve_plan(training, values, network, packed, labelled_split(samples), recipe, profile)
     model = build_network(network)
     load_weights(model, load_file(initial_weights))
-    return learning_rate.find_learning_rate(settled, model, network, packed, recipe)
+    return learning_rate.find_learning_rate(settled, Setup(model, network, packed, recipe))
 
 
 def plot_learning_rate(found: dict[str, Any]) -> Any:  # noqa: ANN401 - a plotly figure

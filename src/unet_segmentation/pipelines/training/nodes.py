@@ -67,7 +67,8 @@ def preflight(
     from unet_segmentation.learning.network import build_network
     from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
     from unet_segmentation.learning.planning import checked_values
-    from unet_segmentation.learning.preflight import Trial, plan_to_go_on_with, settle
+    from unet_segmentation.learning.preflight import plan_to_go_on_with, settle
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.trainer import load_weights
     from unet_segmentation.learning.work import changes
 
@@ -82,7 +83,7 @@ def preflight(
         settled = resolve_plan(training, values, network, packed, parts[1], recipe, profile, digest)
         model = build_network(network)
         load_weights(model, load_file(initial_weights))
-        settled = settle(settled, training, values, Trial(model, network, packed, recipe, folder), started)
+        settled = settle(settled, training, values, Setup(model, network, packed, recipe), folder, started)
     return settled
 
 
@@ -104,6 +105,7 @@ def train(
 
     from unet_segmentation import tracking
     from unet_segmentation.learning.network import build_network
+    from unet_segmentation.learning.setup import Setup
     from unet_segmentation.learning.trainer import fit, load_weights
     from unet_segmentation.learning.work import Work
 
@@ -112,10 +114,7 @@ def train(
     run = tracking.current()
     result = fit(
         plan,
-        model,
-        network,
-        packed,
-        recipe,
+        Setup(model, network, packed, recipe),
         folder,
         report_epoch=lambda epoch, values, when: run.log_metrics(values, step=epoch, time=when),
         resume=training.resume and not Work(folder, plan["fingerprint"]).delivered.is_file(),
