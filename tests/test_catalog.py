@@ -24,7 +24,8 @@ NODES = {
     "learning_rate": ["find_learning_rate", "plot_learning_rate"],
     "training": ["build_network", "preflight", "train", "plot_training"],
     "evaluation": [
-        "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model",
+        "predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "find_patterns", "report",
+        "log_model", "estimate_intervals",
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [

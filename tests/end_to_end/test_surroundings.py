@@ -88,7 +88,8 @@ def test_viz_shows_a_preview_behind_every_stage(viz):
     for shown in (
         "downloads", "indexed_samples", "inspected_samples", "packed_samples", "samples", "profile",
         "augmentation_preview", "training_history", "training_curves", "predictions", "metrics", "image_scores",
-        "confusion_matrix", "class_scores", "gallery", "report",
+        "confusion_matrix", "class_scores", "gallery", "class_gallery", "image_facts", "failure_patterns",
+        "failure_charts", "report",
     ):  # fmt: skip
         detail = next((ids[name] for name in ids if name.lower().replace(" ", "_") == shown), None)
         assert detail, (shown, sorted(ids))

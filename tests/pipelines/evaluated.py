@@ -37,9 +37,21 @@ def problem(folder: Path) -> SimpleNamespace:
     packed = pack(folder / "packed", {name: scene(shape, random) for name, shape in zip(ids, SHAPES, strict=True)})
     split = ["train", "validation"] + ["test"] * (len(ids) - 2)
     samples = pd.DataFrame({"sample_id": ids, "split": split, "masks": [["mask.png"]] * len(ids)})
+    pixels = [[int(count) for count in np.bincount(packed.mask(name).ravel(), minlength=256)] for name in ids]
+    inspected = pd.DataFrame(
+        {
+            "sample_id": ids,
+            "height": [shape[0] for shape in SHAPES],
+            "width": [shape[1] for shape in SHAPES],
+            "channel_mean": [packed.image(name).mean(axis=(0, 1)).tolist() for name in ids],
+            "class_pixels": [counts[:3] for counts in pixels],
+            "ignored_pixels": [counts[255] for counts in pixels],
+        }
+    )
     source = SourceParameters(folder="/data", images="{id}.png", licence="MIT", citation="Nobody et al. <1999>")
     return SimpleNamespace(
         samples=samples,
+        inspected=inspected,
         packed=packed,
         classes=CLASSES,
         inference=InferenceParameters(),

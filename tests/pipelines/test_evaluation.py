@@ -50,7 +50,7 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
 
 def test_annotations_resolve_at_run_time():
     """Kedro builds the typed parameters from them."""
-    for name in ("predict", "count", "score", "plot_confusion", "plot_scores", "draw_gallery", "report", "log_model"):
+    for name in ("predict", "count", "score", "plot_confusion", "plot_scores", "find_patterns", "report", "log_model"):
         assert typing.get_type_hints(getattr(nodes, name))
 
 
@@ -141,9 +141,10 @@ def test_sample_ids_survive_the_catalog(root, tmp_path):
 def test_pictures_charts_and_report(evaluated, root, tmp_path):
     case = evaluated
     image_scores = as_the_catalog_hands_it_on(case.image_scores, root, tmp_path)
-    picture = nodes.draw_gallery(image_scores, case.predictions, case.packed, CLASSES, case.evaluation)
-    assert isinstance(picture, Image.Image)
-    picture.save(tmp_path / "gallery.png")
+    pictures = nodes.draw_gallery(image_scores, case.confusion, case.predictions, case.packed, CLASSES, case.evaluation)
+    assert all(isinstance(picture, Image.Image) for picture in pictures)
+    pictures[0].save(tmp_path / "gallery.png")
+    facts, patterns, _ = nodes.find_patterns(image_scores, case.samples, case.inspected)
     charts = {
         "confusion": nodes.plot_confusion(case.confusion, CLASSES),
         "classes": nodes.plot_scores(case.metrics, CLASSES),
@@ -157,14 +158,21 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         problem="cells",
         source=case.source,
         classes=CLASSES,
+        inference=case.inference,
         evaluation=case.evaluation,
+        samples=case.samples,
+        inspected=case.inspected,
+        packed=case.packed,
+        predictions=case.predictions,
+        model=case.model,
         metrics=case.metrics,
         image_scores=image_scores,
         confusion=case.confusion,
+        image_facts=facts,
+        failure_patterns=patterns,
         confusion_matrix=charts["confusion"],
         class_scores=charts["classes"],
         training_curves=charts["curves"],
-        gallery=tmp_path / "gallery.png",
         augmentation_preview=tmp_path / "gallery.png",
         verdict={"status": "passed", "counts": {"error": 0, "warning": 0, "note": 0}, "messages": []},
         findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
@@ -174,6 +182,9 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     )
     assert f"Mean Dice {case.metrics['dice/mean']:.3f} on 8 images" in page
     assert "Only 8 images were scored" in page
+    assert "Only 8 images: too few to tell." in page
+    assert "7, by the chosen score on validation" in page
+    assert page.count('<figure class="example">') in range(6 + 3, 6 + 9 + 1)  # the same where images are equally bad
 
 
 def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluated, monkeypatch):

@@ -93,7 +93,7 @@ def render_audit(
         sections=sections,
         tiles=_tiles(samples, classes),
         data_card=_data_card(samples, source, facts or {}),
-        class_table=_class_table(samples, classes),
+        class_table=class_table(samples, classes),
         values=_values(verdict, classes, masks),
         silent=[(kind, entry.heading) for kind, entry in KINDS.items() if _silent(kind, verdict, unchecked)],
         unchecked=[(kind, KINDS[kind].heading) for kind in KINDS if kind in unchecked],
@@ -287,7 +287,7 @@ def _data_card(samples: pd.DataFrame, source: SourceParameters, facts: Mapping[s
     return rows + pages.rows(facts)
 
 
-def _class_table(samples: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any] | None:
+def class_table(samples: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any] | None:
     """Give the share of the pixels of each class in each split, and of the ignored ones."""
     if not {"class_pixels", "ignored_pixels"} <= set(samples) or samples.empty:
         return None

@@ -1,8 +1,10 @@
-"""The worst, the median and the best predictions side by side."""
+"""The worst, the median and the best predictions side by side, of all classes together and of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +23,13 @@ from unet_segmentation.figures.pictures import (
     fitted,
     font,
 )
+from unet_segmentation.scoring.metrics import slugs
 
 SIDE = 256  # of a tile, in pixels
+SMALL_SIDE = 132  # of a tile of the gallery by class
+EMBEDDED_SIDE = 448  # longest of a picture on the page, in pixels
+SHOWN_CLASSES = 20  # the weakest; more would be a book
+PARTS = ("image", "truth", "prediction", "errors")
 
 
 class Shown(NamedTuple):
@@ -57,6 +64,49 @@ def pick(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, 
     return [(section, *sample) for section, samples in sections.items() for sample in samples]
 
 
+def pick_by_class(
+    image_scores: pd.DataFrame, confusion: pd.DataFrame, classes: Sequence[str]
+) -> list[tuple[str, str, str, float]]:
+    """Choose the worst, the median and the best image of each class, by the IoU of that class in the image.
+
+    Of images with the same IoU (many a rare class is missed wholly, or found where it is not) the one with more pixels
+    at stake is taken: those that are of the class or were predicted as it.
+
+    Args:
+        image_scores: columns sample_id and `iou/class/...`.
+        confusion: counts per image: sample_id, truth, prediction, count.
+        classes: names of the classes.
+
+    Returns:
+        (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
+        classes. A class without a scored image has no entry, and no image comes twice for a class.
+    """
+    found: list[tuple[float, list[tuple[str, str, str, float]]]] = []
+    for number, (name, slug) in enumerate(zip(classes, slugs(classes), strict=True)):
+        column = f"iou/class/{slug}"
+        at_stake = confusion[(confusion["truth"] == number) | (confusion["prediction"] == number)]
+        pixels = at_stake.groupby("sample_id")["count"].sum()
+        table = image_scores[["sample_id", column]].dropna()
+        table = table.assign(pixels=table["sample_id"].map(pixels).fillna(0))
+        table = table.sort_values([column, "pixels", "sample_id"], ascending=[True, False, True], ignore_index=True)
+        ranked = list(zip(table["sample_id"].astype(str), table[column].astype(float), strict=True))
+        if ranked:
+            hits = at_stake.loc[at_stake["truth"] == at_stake["prediction"], "count"].sum()
+            iou = float(hits) / max(1, int(pixels.sum()))
+            found.append((iou, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
+    found.sort(key=lambda entry: entry[0])
+    return [row for _, rows in found[:SHOWN_CLASSES] for row in rows]
+
+
+def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:
+    """Name the places of the worst, the median and the best image; of equally good ones the first is the best."""
+    if len(ranked) == 1:
+        return {0: "only"}
+    best = next(place for place, (_, score) in enumerate(ranked) if score == ranked[-1][1])
+    places = {best: "best", len(ranked) // 2: "median", 0: "worst"} if len(ranked) > 2 else {best: "best", 0: "worst"}
+    return dict(sorted(places.items()))
+
+
 def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:
     """Draw a row for every sample: image, truth, prediction, errors.
 
@@ -66,21 +116,53 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
         score: name of the score in the captions, for people.
     """
     strips: list[Image.Image] = []
-    section = None
-    for sample in samples:
-        if sample.section != section:
-            section = sample.section
-            strips.append(_heading(section))
-        pictures = (
-            displayable(sample.image),
-            colour_mask(sample.truth),
-            colour_mask(sample.prediction),
-            error_map(sample.image, sample.truth, sample.prediction),
-        )
-        captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
-        strips.append(contact_sheet([_framed(fitted(picture, SIDE)) for picture in pictures], 4, captions))
+    for section, members in groupby(samples, key=lambda sample: sample.section):
+        strips.append(_heading(section))
+        for sample in members:
+            captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
+            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in pictures_of(sample)]
+            strips.append(contact_sheet(tiles, 4, captions))
     width = max((strip.width for strip in strips), default=4 * SIDE)
     return _stacked([legend(classes, width), *strips], width)
+
+
+def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) -> Image.Image:
+    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image.
+
+    Args:
+        samples: class and sample, those of a class together; the section is worst, median or best.
+        classes: names of the classes, for the legend.
+    """
+    strips: list[Image.Image] = []
+    for name, members in groupby(samples, key=lambda entry: entry[0]):
+        tiles, captions = [], []
+        for _, sample in members:
+            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in pictures_of(sample)]
+            captions += [sample.sample_id, "truth", "prediction", f"{sample.section}: IoU {sample.score:.3f}"]
+        strips += [_heading(name), contact_sheet(tiles, len(tiles), captions)]
+    width = max((strip.width for strip in strips), default=12 * SMALL_SIDE)
+    return _stacked([legend(classes, width), *strips], width)
+
+
+def pictures_of(sample: Shown) -> Iterator[Picture]:
+    """Draw image, truth, prediction and errors (`PARTS`) of a sample; of a large one every few pixels only."""
+    step = max(1, max(sample.truth.shape) // (4 * EMBEDDED_SIDE))
+    image, truth, prediction = (array[::step, ::step] for array in (sample.image, sample.truth, sample.prediction))
+    yield displayable(image)
+    yield colour_mask(truth)
+    yield colour_mask(prediction)
+    yield error_map(image, truth, prediction)
+
+
+def embedded(sample: Shown) -> list[bytes]:
+    """Encode the pictures of a sample for a page: WebP, at most `EMBEDDED_SIDE` pixels; the masks without loss."""
+    encoded = []
+    for part, picture in zip(PARTS, pictures_of(sample), strict=True):
+        small = fitted(picture, EMBEDDED_SIDE) if max(picture.shape[:2]) > EMBEDDED_SIDE else picture
+        stream = io.BytesIO()
+        Image.fromarray(small).save(stream, "WEBP", quality=84, lossless=part in ("truth", "prediction"))
+        encoded.append(stream.getvalue())
+    return encoded
 
 
 def legend(classes: Sequence[str], width: int) -> Image.Image:
@@ -104,9 +186,9 @@ def legend(classes: Sequence[str], width: int) -> Image.Image:
     return sheet
 
 
-def _framed(picture: Picture) -> Picture:
+def _framed(picture: Picture, side: int) -> Picture:
     """Widen a narrow picture with paper, so that the columns of all rows stand below each other."""
-    space = SIDE - picture.shape[1]
+    space = side - picture.shape[1]
     return np.pad(picture, ((0, 0), (0, space), (0, 0)), constant_values=PAPER[0])
 
 

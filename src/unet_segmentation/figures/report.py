@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from PIL import Image
 
-from unet_segmentation.figures import pages
+from unet_segmentation.figures import cards, pages
+from unet_segmentation.figures.audit import HEADLINES as VERDICTS
+from unet_segmentation.figures.audit import class_table
+from unet_segmentation.figures.gallery import PARTS, Shown, embedded
+from unet_segmentation.figures.intervals import interval_chart
+from unet_segmentation.figures.patterns import TITLES, pattern_charts
 from unet_segmentation.figures.pictures import class_colours
+from unet_segmentation.parameters.evaluation import InferenceParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.scoring.metrics import describe, slugs
 
-HEADLINES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "article/dice_smooth1")
-FEW_IMAGES = 20  # with fewer, a score says little about images that were not looked at
+TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "article/dice_smooth1")
+MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
+METHODS = {"bca": "BCa"}
+DRAWN_CLASSES = 30  # with their intervals, the weakest where there are more
+REMARKS = 3  # shown
+OPTIONAL_CHARTS = {  # name: heading, and what is to be seen
+    "reliability": (
+        "Reliability",
+        "How often the network is right, by how sure it is of the class it names. On the diagonal it is as often right "
+        "as it says; below it, it is too sure of itself.",
+    ),
+    "precision_recall": (
+        "Precision against recall",
+        "Each point is a threshold on the probability of the foreground. Which one is used was chosen on validation.",
+    ),
+    "object_recall": ("Recall by the size of objects", "An object is found if more than half of its pixels are."),
+}
 WORST_IMAGES, FINDINGS = 20, 50  # rows shown
-TONES = {"error": "bad", "warning": "warn"}
+PICTURE_BYTES = 4_500_000  # of the galleries: the page stays below 12 MB, of which Plotly's code is 5
+SHEET_SIDE = 1600  # longest of the picture of the augmentation, in pixels
+
+Interval = dict[str, Any]
 
 
 def render_report(
@@ -31,14 +58,24 @@ def render_report(
     image_scores: pd.DataFrame,
     pixels: NDArray,
     charts: Mapping[str, go.Figure],
-    pictures: Mapping[str, Path],
+    gallery: Iterable[Shown],
+    class_gallery: Iterable[tuple[str, Shown]],
+    gallery_score: str,
+    augmentation: Path,
+    facts: pd.DataFrame,
+    patterns: pd.DataFrame,
+    samples: pd.DataFrame,
     verdict: Mapping[str, Any],
     findings: pd.DataFrame,
     profile: Mapping[str, Any],
     network: Mapping[str, Any],
     plan: Mapping[str, Any],
+    inference: InferenceParameters,
+    model: Mapping[str, Any],
+    code: Mapping[str, str],
+    intervals: pd.DataFrame | None = None,
 ) -> str:
-    """Render the page.
+    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
 
     Args:
         problem: its name.
@@ -48,82 +85,166 @@ def render_report(
         metrics: every score by name; None where undefined.
         image_scores: a row per image, the worst first.
         pixels: (classes,) counted pixels of each class in the split.
-        charts: Plotly figures named curves, confusion and classes.
-        pictures: PNG files named gallery and augmentation.
+        charts: Plotly figures named curves, confusion and classes; those of `OPTIONAL_CHARTS` that there are.
+        gallery: the worst, the median and the best samples.
+        class_gallery: class and sample, those of a class together.
+        gallery_score: name of the score of `gallery`, for people.
+        augmentation: picture of the first augmented batches.
+        facts: what `scoring.patterns.image_facts` gave.
+        patterns: what `scoring.patterns.find_patterns` gave.
+        samples: columns sample_id, split, class_pixels, ignored_pixels.
         verdict: what the inspection of the data came to.
         findings: columns severity, kind, sample_id, file, message.
         profile: statistics of the training split.
         network: the network's specification.
         plan: the plan of the training.
+        inference: the predictor's parameters.
+        model: `epoch`, `file` and `sha256` of the weights, as far as known.
+        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+        intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
+            computed.
 
     Returns:
         HTML that fetches nothing.
     """
     from plotly.offline import get_plotlyjs
 
-    per_class = _per_class(classes, metrics, pixels)
+    known = _intervals(intervals)
+    per_class = _per_class(classes, metrics, pixels, known)
     shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
+    album = _Album()
+    iou_by_class = {row["name"]: row["iou"] for row in per_class}
+    drawn = {name: figure for name, figure in charts.items() if figure.data}
+    drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
+    if intervals is not None and known:
+        drawn["intervals"] = interval_chart(intervals, _titles(metrics, classes))
     return pages.render(
         "report.html",
         problem=problem,
         split=split,
         subtitle=_subtitle(classes, image_scores, split, network),
-        verdict=_verdict(verdict, per_class, image_scores, metrics),
-        cautions=_cautions(image_scores, split, per_class),
-        tiles=[_tile(name, metrics) for name in HEADLINES if name in metrics],
-        all_scores=[_score(name, value) for name, value in metrics.items() if "/class/" not in name],
+        verdict=_verdict(per_class, image_scores, metrics, known),
+        audit=_audit(verdict),
+        cautions=_cautions(image_scores, split, per_class, intervals),
+        tiles=[_tile(name, metrics, known) for name in TILES if name in metrics],
+        all_scores=[_score(name, value, known) for name, value in metrics.items() if "/class/" not in name],
+        method=_method(intervals),
+        measures=MEASURES,
         per_class=per_class,
-        metrics=metrics,
+        means={measure: metrics.get(f"{measure}/mean") for measure in MEASURES},
         worst=image_scores.head(WORST_IMAGES).astype(object).where(image_scores.notna(), None).to_dict("records"),
-        pictures={name: pages.data_uri(path.read_bytes(), "image/png") for name, path in pictures.items()},
-        charts={name: _embedded(figure) for name, figure in charts.items()},
+        parts=PARTS,
+        gallery=[
+            (section, [album.example(sample, f"{gallery_score} {sample.score:.3f}") for sample in members])
+            for section, members in groupby(gallery, key=lambda sample: sample.section)
+        ],
+        class_gallery=[
+            (
+                name,
+                iou_by_class.get(name),
+                [album.example(sample, f"{sample.section}, IoU {sample.score:.3f}") for _, sample in members],
+            )
+            for name, members in groupby(class_gallery, key=lambda entry: entry[0])
+        ],
+        without_picture=album.without_picture,
+        augmentation=_sheet(augmentation),
+        charts={name: _embedded(figure) for name, figure in drawn.items()},
+        optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
+        calibration_error=metrics.get("calibration/ece"),
+        patterns=[
+            (name, TITLES[name], words) for name, words in zip(patterns["pattern"], patterns["sentence"], strict=True)
+        ],
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
-        data_card=_data_card(source, profile),
+        data_card=cards.data_card(source, profile, verdict),
+        class_table=class_table(samples, classes),
+        finding_kinds=cards.findings_by_kind(findings),
         findings=shown_findings,
-        messages=list(verdict.get("messages", [])),
         more_findings=max(0, len(findings) - len(shown_findings)),
+        model_card=cards.model_card(network, plan, inference, model, classes),
+        limits=cards.uses_and_limits(
+            problem=problem,
+            source=source,
+            classes=classes,
+            split=split,
+            images=len(image_scores),
+            profile=profile,
+            network=network,
+            per_class=per_class,
+        ),
         network=pages.rows(network, skipped={"classes", "mean", "std"}),
-        plan=pages.rows(plan, skipped={"samples", "parameters"}),
+        plan=pages.rows(plan, skipped={"samples", "parameters", "measured"}),
         parameters=pages.rows(plan.get("parameters", {})),
+        reproduction=cards.reproduction(code, profile, plan, model),
+        commit=code.get("commit"),
+        changed=code.get("changed"),
     )
 
 
+class _Album:
+    """Samples as pictures on the page, until it is as large as it may be."""
+
+    def __init__(self) -> None:
+        self._left = PICTURE_BYTES
+        self.without_picture = 0
+
+    def example(self, sample: Shown, caption: str) -> dict[str, Any]:
+        """Give a sample's id, its caption and its pictures; none where there is no room left."""
+        pictures: list[bytes] = embedded(sample) if self._left > 0 else []
+        self._left -= sum(map(len, pictures))
+        self.without_picture += not pictures
+        uris = [pages.data_uri(picture, "image/webp") for picture in pictures]
+        return {"sample_id": sample.sample_id, "caption": caption, "pictures": list(zip(PARTS, uris, strict=False))}
+
+
 def _subtitle(classes: Sequence[str], image_scores: pd.DataFrame, split: str, network: Mapping[str, Any]) -> str:
-    parts = [str(network.get("architecture", "network")), str(network.get("encoder") or "")]
-    name = " with ".join(part for part in parts if part)
+    name = cards.network_name(network)
     return f"Semantic segmentation into {len(classes)} classes by {name}, scored on {_images(image_scores)} ({split})"
 
 
 def _verdict(
-    verdict: Mapping[str, Any],
     per_class: Sequence[Mapping[str, Any]],
     image_scores: pd.DataFrame,
     metrics: Mapping[str, float | None],
+    intervals: Mapping[str, Interval],
 ) -> dict[str, str]:
-    """Say in two sentences how good the network is, and whether the data can be trusted."""
-    counts = verdict.get("counts", {})
-    tone = "bad" if counts.get("error") else "warn" if counts.get("warning") else ""
-    found = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
+    """Say in two sentences how good the network is."""
     scored = [row for row in per_class if row["iou"] is not None]
-    sentence = f"Inspection of the data: {' and '.join(found) or 'nothing to object to'}."
+    sentences = []
     if scored:
         weakest = min(scored, key=lambda row: row["iou"])
-        sentence += f" Weakest class: {weakest['name']} (IoU {weakest['iou']:.3f})."
+        sentences.append(f"Weakest class: {weakest['name']} (IoU {weakest['iou']:.3f}).")
     if len(image_scores) and pd.notna(image_scores["iou/image_mean"].iloc[0]):
         worst = image_scores.iloc[0]
-        sentence += f" Worst image: {worst['sample_id']} (IoU {worst['iou/image_mean']:.3f})."
-    dice = metrics["dice/mean"]
-    headline = "No score is defined" if dice is None else f"Mean Dice {dice:.3f} on {_images(image_scores)}"
-    return {"tone": tone, "headline": headline, "sentence": sentence}
+        sentences.append(f"Worst image: {worst['sample_id']} (IoU {worst['iou/image_mean']:.3f}).")
+    dice, found = metrics["dice/mean"], intervals.get("dice/mean")
+    bounds = f" [{found['low']:.3f}, {found['high']:.3f}]" if found else ""
+    headline = "No score is defined" if dice is None else f"Mean Dice {dice:.3f}{bounds} on {_images(image_scores)}"
+    return {"headline": headline, "sentence": " ".join(sentences)}
+
+
+def _audit(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Say what the inspection of the data came to: tone, sign, headline and a sentence."""
+    tone, sign, headline = VERDICTS.get(verdict.get("status", ""), ("", "?", "no verdict"))
+    counts = verdict.get("counts", {})
+    found = [f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
+    sentence = f"{' and '.join(found).capitalize() or 'Nothing to object to'}."
+    if aside := len(verdict.get("set_aside", [])):
+        sentence += f" {aside:,} of {verdict['samples']:,} samples were set aside."
+    return {"tone": tone, "sign": sign, "headline": f"Audit of the data: {_lowered(headline)}", "sentence": sentence}
 
 
 def _images(image_scores: pd.DataFrame) -> str:
     return f"{len(image_scores):,} image{'s' * (len(image_scores) != 1)}"
 
 
-def _cautions(image_scores: pd.DataFrame, split: str, per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+def _cautions(
+    image_scores: pd.DataFrame,
+    split: str,
+    per_class: Sequence[Mapping[str, Any]],
+    intervals: pd.DataFrame | None,
+) -> list[str]:
     found = []
-    if len(image_scores) < FEW_IMAGES:
+    if len(image_scores) < cards.FEW_IMAGES:
         found.append(
             f"Only {_images(image_scores)} were scored: another choice of test images could give quite other figures."
         )
@@ -132,22 +253,75 @@ def _cautions(image_scores: pd.DataFrame, split: str, per_class: Sequence[Mappin
     missing = [row["name"] for row in per_class if not row["pixels"]]
     if missing:
         found.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
+    if intervals is not None:
+        doubtful = intervals[~intervals["trusted"].astype(bool) & intervals["low"].notna()]
+        remarks = [(str(remark), list(scores)) for remark, scores in doubtful.groupby("remark")["score"]]
+        remarks.sort(key=lambda entry: -len(entry[1]))
+        for remark, scores in remarks[:REMARKS]:
+            which = f"{len(scores)} scores" if len(scores) > 3 else ", ".join(scores)
+            found.append(f"Marked with ? ({which}): {remark}.")
+        if more := sum(len(scores) for _, scores in remarks[REMARKS:]):
+            found.append(f"So are {more} further scores, for the like reason: see intervals.csv.")
     return found
 
 
-def _tile(name: str, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+def _intervals(intervals: pd.DataFrame | None) -> dict[str, Interval]:
+    """Give low, high, trusted and remark of every score that has an interval."""
+    if intervals is None:
+        return {}
+    defined = intervals.dropna(subset=["low", "high"])
+    return {str(row["score"]): {str(key): value for key, value in row.items()} for row in defined.to_dict("records")}
+
+
+def _method(intervals: pd.DataFrame | None) -> str:
+    """Say how the intervals were made."""
+    if intervals is None or intervals.empty:
+        return ""
+    first = intervals.iloc[0]
+    method = METHODS.get(str(first["method"]), str(first["method"]))
+    over = f" over {first['unit']}" if "unit" in intervals else ""
+    return f"In brackets: intervals of {100 * float(first['confidence']):g} %, by the {method} bootstrap{over}."
+
+
+def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict[str, str]:
+    """Name the scores whose intervals are drawn: the headlines, then the IoU of the classes."""
+    titles = {name: metric.title for name in TILES if name in metrics and (metric := describe(name)) is not None}
+    by_class = {f"iou/class/{slug}": f"IoU: {name}" for name, slug in zip(classes, slugs(classes), strict=True)}
+    values = {name: value for name in by_class if (value := metrics.get(name)) is not None}
+    weakest = sorted(values, key=lambda name: values[name])[:DRAWN_CLASSES]
+    return titles | {name: title for name, title in by_class.items() if name in weakest}
+
+
+def _tile(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, Any]:
     metric = describe(name)
     assert metric is not None
-    return {"title": metric.title, "value": metrics[name], "definition": f"{metric.formula}; {metric.aggregation}"}
+    definition = f"{metric.formula}; {metric.aggregation}"
+    return {
+        "title": metric.title,
+        "value": metrics[name],
+        "definition": definition,
+        "interval": intervals.get(name),
+    }
 
 
-def _score(name: str, value: float | None) -> dict[str, Any]:
+def _score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
     metric = describe(name)
     formula, aggregation = (metric.formula, metric.aggregation) if metric else ("", "")
-    return {"name": name, "value": value, "formula": formula, "aggregation": aggregation}
+    return {
+        "name": name,
+        "value": value,
+        "formula": formula,
+        "aggregation": aggregation,
+        "interval": intervals.get(name),
+    }
 
 
-def _per_class(classes: Sequence[str], metrics: Mapping[str, float | None], pixels: NDArray) -> list[dict[str, Any]]:
+def _per_class(
+    classes: Sequence[str],
+    metrics: Mapping[str, float | None],
+    pixels: NDArray,
+    intervals: Mapping[str, Interval],
+) -> list[dict[str, Any]]:
     total = max(1, int(pixels.sum()))
     colours = class_colours(len(classes))
     return [
@@ -156,7 +330,8 @@ def _per_class(classes: Sequence[str], metrics: Mapping[str, float | None], pixe
             "colour": "#" + bytes(colour).hex(),
             "pixels": int(count),
             "share": int(count) / total,
-            **{measure: metrics.get(f"{measure}/class/{slug}") for measure in ("dice", "iou", "precision", "recall")},
+            **{measure: metrics.get(f"{measure}/class/{slug}") for measure in MEASURES},
+            "intervals": {measure: intervals.get(f"{measure}/class/{slug}") for measure in MEASURES},
         }
         for name, slug, colour, count in zip(classes, slugs(classes), colours, pixels, strict=True)
     ]
@@ -167,27 +342,25 @@ def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
     where = row.get("file") or row.get("sample_id") or ""
     return {
         "severity": severity,
-        "tone": TONES.get(severity, ""),
+        "tone": cards.TONES.get(severity, ""),
         "kind": str(row.get("kind", "")).replace("_", " "),
         "where": str(where),
         "message": str(row.get("message", "")),
     }
 
 
-def _data_card(source: SourceParameters, profile: Mapping[str, Any]) -> list[tuple[str, str]]:
-    profile = dict(profile)
-    rows = pages.provenance(source)
-    if "samples" in profile:
-        rows.append(("Samples", pages.text(profile.pop("samples"))))
-    for key, name in (("class_shares", "Class shares in training"), ("ignored_share", "Ignored pixels in training")):
-        if key in profile:
-            rows.append((name, pages.percent(profile.pop(key))))
-    for key in ("height", "width"):
-        if isinstance(sides := profile.get(key), Mapping):
-            low, high = sides["minimum"], sides["maximum"]
-            median = f", median {sides['median']:g}"
-            profile[key] = f"{low} pixels" if low == high else f"{low} to {high} pixels{median}"
-    return rows + pages.rows(profile)
+def _sheet(path: Path) -> str:
+    """Make the address of a picture for people, compressed and not larger than a screen."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((SHEET_SIDE, SHEET_SIDE))
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", quality=84)
+    return pages.data_uri(stream.getvalue(), "image/webp")
+
+
+def _lowered(words: str) -> str:
+    return words[:1].lower() + words[1:]
 
 
 def _embedded(figure: go.Figure) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from kedro.utils import find_kedro_project
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import EvaluationParameters, InferenceParameters, SourceParameters
 from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.tracking import facts
+
+if TYPE_CHECKING:
+    from unet_segmentation.figures.gallery import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -174,46 +180,79 @@ def plot_scores(metrics: dict[str, float | None], classes: list[str]) -> Any:  #
 
 def draw_gallery(
     image_scores: pd.DataFrame,
+    confusion: pd.DataFrame,
     predictions: Path,
     packed: PackedSamples,
     classes: list[str],
     evaluation: EvaluationParameters,
-) -> Any:  # noqa: ANN401 - a PIL image
-    """Draw the worst, the median and the best samples: image, truth, prediction, errors."""
-    from unet_segmentation.figures.gallery import Shown, gallery, pick
-    from unet_segmentation.scoring.prediction_files import read_prediction
+) -> tuple[Any, Any]:
+    """Draw the worst, the median and the best samples, of all classes and of each: image, truth, prediction, errors.
 
-    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
-    shown = (
-        Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
-        for section, name, value in picked
-    )
-    return gallery(shown, classes, {"iou": "IoU", "dice": "Dice"}[evaluation.gallery_score.split("/")[0]])
+    Returns:
+        Two PIL images.
+    """
+    from unet_segmentation.figures.gallery import class_gallery, gallery
+
+    shown, by_class = _galleries(image_scores, confusion, predictions, packed, classes, evaluation)
+    return gallery(shown, classes, _score_title(evaluation)), class_gallery(by_class, classes)
+
+
+def find_patterns(
+    image_scores: pd.DataFrame, samples: pd.DataFrame, inspected: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
+    """Find out what the error of an image goes with: its size, its brightness, its foreground, its group.
+
+    Returns:
+        What is known of each image, a sentence for each pattern, and a Plotly figure.
+    """
+    from unet_segmentation.figures.patterns import patterns_chart
+    from unet_segmentation.scoring import patterns
+
+    facts = patterns.image_facts(image_scores, samples, inspected)
+    return facts, patterns.find_patterns(facts), patterns_chart(facts)
 
 
 def report(
     problem: str,
     source: SourceParameters,
     classes: list[str],
+    inference: InferenceParameters,
     evaluation: EvaluationParameters,
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    packed: PackedSamples,
+    predictions: Path,
+    model: Path,
     metrics: dict[str, Any],
     image_scores: pd.DataFrame,
     confusion: pd.DataFrame,
+    image_facts: pd.DataFrame,
+    failure_patterns: pd.DataFrame,
     confusion_matrix: Any,  # noqa: ANN401 - a Plotly figure
     class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
-    gallery: Path,
     augmentation_preview: Path,
     verdict: dict[str, Any],
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: dict[str, Any],
     plan: dict[str, Any],
+    intervals: pd.DataFrame | None = None,
+    reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
+    precision_recall: Any = None,  # noqa: ANN401
+    object_recall: Any = None,  # noqa: ANN401
 ) -> str:
     """Write everything about the run into one HTML page that opens without a network."""
     from unet_segmentation.figures.report import render_report
     from unet_segmentation.scoring.counting import total_matrix
+    from unet_segmentation.tracking.facts import weights_sha256
 
+    charts = {"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores}
+    charts |= {"reliability": reliability, "precision_recall": precision_recall, "object_recall": object_recall}
+    shown, by_class = _galleries(image_scores, confusion, predictions, packed, classes, evaluation)
+    pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
+    root = find_kedro_project(Path.cwd()) or Path.cwd()
+    file = model.absolute()
     return render_report(
         problem=problem,
         source=source,
@@ -222,13 +261,27 @@ def report(
         metrics=metrics,
         image_scores=image_scores,
         pixels=total_matrix(confusion, len(classes)).sum(axis=1),
-        charts={"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores},
-        pictures={"gallery": gallery, "augmentation": augmentation_preview},
+        charts={name: chart for name, chart in charts.items() if chart is not None},
+        gallery=shown,
+        class_gallery=by_class,
+        gallery_score=_score_title(evaluation),
+        augmentation=augmentation_preview,
+        facts=image_facts,
+        patterns=failure_patterns,
+        samples=samples.merge(pixels, on="sample_id", how="left", validate="one_to_one"),
         verdict=verdict,
         findings=findings,
         profile=profile,
         network=network,
         plan=plan,
+        inference=inference,
+        model={
+            "epoch": _epoch(model),
+            "file": file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name,
+            "sha256": weights_sha256(model),
+        },
+        code=_code(root),
+        intervals=intervals,
     )
 
 
@@ -266,6 +319,45 @@ def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[
             "Choose another split (evaluation.split) or give it samples (split, source.splits)."
         )
     return labelled["sample_id"].astype(str).tolist()
+
+
+def _galleries(
+    image_scores: pd.DataFrame,
+    confusion: pd.DataFrame,
+    predictions: Path,
+    packed: PackedSamples,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+) -> tuple[Iterator[Shown], Iterator[tuple[str, Shown]]]:
+    """Read the samples of the gallery, and those of the gallery by class, one by one."""
+    from unet_segmentation.figures.gallery import Shown, pick, pick_by_class
+    from unet_segmentation.scoring.prediction_files import read_prediction
+
+    def shown(section: str, name: str, value: float) -> Shown:
+        return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
+
+    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
+    by_class = pick_by_class(image_scores, confusion, classes)
+    return (shown(*sample) for sample in picked), (
+        (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
+    )
+
+
+def _score_title(evaluation: EvaluationParameters) -> str:
+    return {"iou": "IoU", "dice": "Dice"}[evaluation.gallery_score.split("/")[0]]
+
+
+def _code(root: Path) -> dict[str, str]:
+    """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
+    tags, lock = facts.git_tags(root), root / "requirements.lock"
+    found = {name.removeprefix("version."): version for name, version in facts.versions().items()}
+    code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
+    if "git.commit" in tags:
+        code["commit"] = tags["git.commit"]
+        code["changed"] = ", with uncommitted changes" if tags["git.dirty"] == "true" else ""
+    if lock.is_file():
+        code["lock_sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
+    return code
 
 
 def _epoch(model: Path) -> int:

@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.evaluation import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Predict, count, score, plot, report, log the model."""
+    """Predict, count, score, plot, find patterns, report, log the model."""
     return Pipeline(
         [
             Node(
@@ -43,13 +43,20 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.draw_gallery,
                 [
                     "image_scores",
+                    "confusion",
                     "predictions",
                     "packed_samples",
                     "params:classes",
                     "params:evaluation",
                 ],
-                "gallery",
+                ["gallery", "class_gallery"],
                 name="draw_gallery",
+            ),
+            Node(
+                nodes.find_patterns,
+                ["image_scores", "samples", "inspected_samples"],
+                ["image_facts", "failure_patterns", "failure_charts"],
+                name="find_patterns",
             ),
             Node(
                 nodes.report,
@@ -57,14 +64,22 @@ def create_pipeline(**_: object) -> Pipeline:
                     "problem": "params:problem",
                     "source": "params:source",
                     "classes": "params:classes",
+                    "inference": "params:inference",
                     "evaluation": "params:evaluation",
+                    "samples": "samples",
+                    "inspected": "inspected_samples",
+                    "packed": "packed_samples",
+                    "predictions": "predictions",
+                    "model": "best_model",
                     "metrics": "metrics",
+                    "intervals": "intervals",
                     "image_scores": "image_scores",
                     "confusion": "confusion",
+                    "image_facts": "image_facts",
+                    "failure_patterns": "failure_patterns",
                     "confusion_matrix": "confusion_matrix",
                     "class_scores": "class_scores",
                     "training_curves": "training_curves",
-                    "gallery": "gallery",
                     "augmentation_preview": "augmentation_preview",
                     "verdict": "verdict",
                     "findings": "findings",
