@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -78,13 +83,14 @@ def log_run(uri, folder, share, *, classes=CLASSES, split="test", model=True, co
     return run.info.run_id
 
 
+FOLDER = Path(tempfile.mkdtemp())
 SAMPLES = pd.DataFrame({"sample_id": [f"cell {number}" for number in range(IMAGES)], "group": None})
 
 
 def examine(run_id: str, verdict=CLEAN, samples=SAMPLES, **release) -> SimpleNamespace:
     """Let a run go through all nodes before the registry."""
     parameters = ReleaseParameters(resamples=1000, **release)
-    challenger, *counted = nodes.choose_challenger("cells", {"run_id": run_id}, samples, parameters)
+    challenger, *counted = nodes.choose_challenger("cells", {"run_id": run_id}, samples, parameters, FOLDER)
     champion, comparison = nodes.compare_with_champion("cells", challenger, *counted, samples, parameters)
     conditions = nodes.decide(verdict, REPRODUCED, challenger, champion, comparison, parameters)
     for made in (challenger, champion, conditions):
@@ -129,18 +135,18 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     assert "version 3 stays the champion" in refused["sentence"]
     assert "3 classes fall" in refused["sentence"] or "2 classes fall" in refused["sentence"]
     with pytest.raises(ReleaseError, match=r"^Refused: unet is not released"):
-        nodes.announce(refused)
+        nodes.announce(refused, FOLDER)
     forced = release(worse, force=True, why="the camera was changed")
     assert (forced["outcome"], forced["version"]) == ("forced", 4)
     tags = client.get_model_version("cells", "4").tags
     assert (tags["forced_by"], tags["why"]) == (forced["user"], "the camera was changed")
-    nodes.announce(forced)
+    nodes.announce(forced, FOLDER)
     assert tracking.current().said == {"release.outcome": "forced", "release.version": 4}
 
     again = release(worse)
     assert again["sentence"] == "Unchanged: version 4 of cells, of this run, is the champion already."
     assert len(client.search_model_versions("name = 'cells'")) == 4
-    nodes.announce(again)
+    nodes.announce(again, FOLDER)
 
 
 def test_a_run_without_one_of_the_classes_is_refused(store, tmp_path):
@@ -188,6 +194,32 @@ def test_of_two_that_were_compared_with_the_same_champion_the_second_is_refused(
     assert register(examine(other.challenger["run_id"]))["version"] == 3
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from unet_segmentation.pipelines.release.nodes import _begin
+_begin(Path(sys.argv[1]))
+print("at work", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_one_release_at_a_time_works_in_a_folder(tmp_path):
+    source = str(Path(nodes.__file__).parents[3])
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], env={**os.environ, "PYTHONPATH": source},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "at work\n"
+    with pytest.raises(ReleaseError, match="Another release is at work in"):
+        nodes._begin(tmp_path)
+    holder.kill()  # whatever becomes of it, the next one may
+    holder.communicate()
+    nodes._begin(tmp_path)
+    nodes._begin(tmp_path)  # in the same process, after an error, say
+    nodes.announce({"outcome": "released", "sentence": "Released."}, tmp_path)
+
+
 def test_groups_are_what_is_counted_on(store, tmp_path):
     run = log_run(store, tmp_path, 0.8)
     assert examine(run).challenger["units"] == IMAGES
@@ -211,10 +243,10 @@ def test_what_cannot_be_a_challenger(store, tmp_path):
         examine(log_run(store, tmp_path, 0.8, model=False))
     untracked = {"run_id": None, "status": "tracking is off"}
     with pytest.raises(ReleaseError, match=r"in no MLflow run \(tracking is off\)"):
-        nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters())
+        nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters(), FOLDER)
     tracking.set_current(None)
     with pytest.raises(ReleaseError, match="tracking is off"):
-        nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters())
+        nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters(), FOLDER)
 
 
 def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """Nodes of the release: what was measured comes from MLflow, the pixels from here, the rules from `releasing`."""
 
+import functools
 import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import ProjectError, ReleaseError
@@ -18,7 +20,7 @@ COMPARED = ("score", "champion", "challenger", "difference", "low", "high", "p_v
 
 
 def choose_challenger(
-    problem: str, logged_model: dict[str, Any], samples: pd.DataFrame, release: ReleaseParameters
+    problem: str, logged_model: dict[str, Any], samples: pd.DataFrame, release: ReleaseParameters, folder: Path
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Find the run that is to be released, and what its evaluation has left in MLflow.
 
@@ -27,18 +29,20 @@ def choose_challenger(
         logged_model: where evaluation has logged the model that lies in `data/`.
         samples: columns sample_id and, where samples belong together, group.
         release: names another run, if it is not that one.
+        folder: where a release keeps what its nodes hand on; one release at a time works in it.
 
     Returns:
         What the gate has to know of the run, and its two tables of counts per image.
 
     Raises:
-        ReleaseError: tracking is off, or the run has no model.
+        ReleaseError: tracking is off, the run has no model, or another release is at work here.
         TrackingError: there is no such run, or it has no evaluation.
     """
     from unet_segmentation.tracking.comparing import groups_of
     from unet_segmentation.tracking.registry import find_model
     from unet_segmentation.tracking.runs import find_run
 
+    _begin(folder)
     uri = _store()
     wanted = release.run or logged_model.get("run_id")
     if not wanted:
@@ -265,15 +269,39 @@ def _tags(challenger: dict[str, Any], user: str, why: str | None) -> dict[str, s
     return tags if why is None else tags | {"forced_by": user, "why": why}
 
 
-def announce(decision: dict[str, Any]) -> None:
+def announce(decision: dict[str, Any], folder: Path) -> None:
     """Say what was decided.
 
     Raises:
         ReleaseError: the challenger was refused.
     """
+    _lock_of(folder).release(force=True)
     if decision["outcome"] == "refused":
         raise ReleaseError(decision["sentence"])
     logger.info(decision["sentence"])
+
+
+def _begin(folder: Path) -> None:
+    """Keep other processes from releasing out of this folder, until the release is announced or the process ends.
+
+    Two at once would read each other's files between their nodes. Releases out of other folders, or of other machines,
+    meet in the registry.
+
+    Raises:
+        ReleaseError: another process is at it.
+    """
+    try:
+        _lock_of(folder).acquire(timeout=0)
+    except Timeout:
+        raise ReleaseError(
+            f"Another release is at work in {folder}. Wait for it, and release again: the run is then compared with "
+            "the champion that there is by then."
+        ) from None
+
+
+@functools.cache
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder / ".lock", thread_local=False)
 
 
 def _store() -> str:

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.choose_challenger,
-                ["params:problem", "logged_model", "samples", "params:release"],
+                ["params:problem", "logged_model", "samples", "params:release", "release_folder"],
                 ["challenger", "challenger_confusion", "challenger_soft_counts"],
                 name="choose_challenger",
             ),
@@ -52,7 +52,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["decision", "decision_page"],
                 name="register",
             ),
-            Node(nodes.announce, "decision", None, name="announce"),
+            Node(nodes.announce, ["decision", "release_folder"], None, name="announce"),
         ],
         namespace="release",
         prefix_datasets_with_namespace=False,
