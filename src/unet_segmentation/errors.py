@@ -29,6 +29,10 @@ class TrackingError(ProjectError):
     """The MLflow store cannot be reached or refuses what it is given."""
 
 
+class ReleaseError(ProjectError):
+    """A model was not released, or a release not taken back. The message says why."""
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and everything it was raised from, outermost first."""
     seen: set[int] = set()

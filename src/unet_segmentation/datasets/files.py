@@ -115,17 +115,29 @@ class WeightsDataset(_File):
             save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
 
 
-class HTMLDataset(_File):
-    """A self-contained HTML page."""
+class _Text(_File):
+    """A text."""
 
     def load(self) -> str:
-        """Read the page."""
+        """Read the text."""
         return self._filepath.read_text(encoding="utf-8")
 
     def save(self, data: str) -> None:
-        """Write the page."""
+        """Write the text."""
         with whole(self._filepath) as temporary:
             temporary.write_text(data, encoding="utf-8")
+
+
+class MarkdownDataset(_Text):
+    """A short text for people, in Markdown."""
+
+    def preview(self) -> HTMLPreview:
+        """Show the text; an underscore would begin italics there."""
+        return HTMLPreview(html.escape(self.load(), quote=False).replace("_", "&#95;"))
+
+
+class HTMLDataset(_Text):
+    """A self-contained HTML page."""
 
     def preview(self) -> HTMLPreview:
         """Say where the page lies: Kedro-Viz runs no scripts inside a preview."""

@@ -67,7 +67,7 @@ class Predictor:
         """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
         self.value_range = value_range
-        self.device = _device(accelerator)
+        self.device = pick_device(accelerator)
         self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -288,7 +288,12 @@ def _kind(channels: int) -> str:
     return names.get(channels, f"{channels} channels")
 
 
-def _device(accelerator: Accelerator) -> torch.device:
+def pick_device(accelerator: Accelerator) -> torch.device:
+    """Choose where a network runs.
+
+    Raises:
+        ResourceError: the accelerator is not there.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
         return torch.device(next(name for name, there in available.items() if there))

@@ -13,6 +13,7 @@ from unet_segmentation.parameters.preparation import (
     MaskParameters,
     SplitParameters,
 )
+from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.source import (
     ArchiveParameters,
     GeneratorParameters,
@@ -48,6 +49,7 @@ __all__ = [
     "NetworkParameters",
     "OptimizerParameters",
     "Parameters",
+    "ReleaseParameters",
     "SamplingParameters",
     "ScheduleParameters",
     "SourceParameters",

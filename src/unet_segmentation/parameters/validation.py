@@ -19,6 +19,7 @@ from unet_segmentation.parameters.preparation import (
     MaskParameters,
     SplitParameters,
 )
+from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
 
@@ -39,6 +40,7 @@ class Parameters(StrictModel):
     inference: InferenceParameters = InferenceParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
     cross_validation: CrossValidationParameters = CrossValidationParameters()
+    release: ReleaseParameters = ReleaseParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -1,6 +1,7 @@
 """The logged model's own code: MLflow stores this file with the model and runs it when the model is loaded."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ class SegmentationModel(PythonModel):
         if model_input.ndim == 3:
             return self._predictor.predict(model_input)
         return np.stack([self._predictor.predict(image) for image in model_input])
+
+    def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Segment images one after the other, put together to batches as evaluation does."""
+        from unet_segmentation.learning.predictor import most_probable
+
+        return map(most_probable, self._predictor.predict_many(images))
 
 
 mlflow.models.set_model(SegmentationModel())

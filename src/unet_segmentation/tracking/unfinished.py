@@ -149,7 +149,7 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _matters(key: str) -> bool:
-    return key not in WITHOUT_EFFECT and not key.startswith("tracking.")
+    return key not in WITHOUT_EFFECT and not key.startswith(("tracking.", "release."))
 
 
 def _runs(marker: Mapping[str, Any]) -> bool:

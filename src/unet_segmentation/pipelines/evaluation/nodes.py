@@ -58,10 +58,12 @@ def predict(
     Raises:
         DataError: the split has no labelled sample.
     """
+    from unet_segmentation.learning.arithmetic import arithmetic_here
     from unet_segmentation.learning.evaluating import predict_samples
     from unet_segmentation.learning.predictor import Predictor
 
     sample_ids = _evaluated(samples, evaluation)
+    tracking.current().set_tags({f"evaluation.{key}": value for key, value in arithmetic_here().items()})
     for leftover in folder.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
     sums = predict_samples(Predictor.from_file(model, inference), packed, sample_ids, folder)

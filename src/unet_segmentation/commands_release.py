@@ -1,0 +1,85 @@
+"""Commands that release a model and take it back. Kedro imports this at every command: nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import env_option
+
+from unet_segmentation.errors import ConfigurationError
+
+params_option = next(option for option in kedro_run.params if option.name == "params")
+
+
+class _Command(click.Command):
+    """A command whose errors end as one message, and whose tracked run is closed when it is interrupted."""
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
+        from unet_segmentation.cli import _interruptible, _use_project_logging, plain_errors
+
+        _use_project_logging(None)
+        with plain_errors(), _interruptible():
+            return super().invoke(context)
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands to the project's."""
+    for command in (release, rollback):
+        cli.add_command(command)
+
+
+@click.command("release", cls=_Command)
+@env_option
+@click.option("--run", help="An MLflow run: its id, the beginning of one, or its name. Else: the model in data/.")
+@click.option("--force", is_flag=True, help="Release whatever the gate says; --why is kept with the release.")
+@click.option("--why", help="The reason, with --force.")
+def release(env: str | None, run: str | None, force: bool, why: str | None, params: dict[str, Any]) -> None:
+    """Make a trained model the released one (MLflow's alias `champion`), if the gate lets it through.
+
+    Exit status 1 where it does not: the message says which condition is not met, with the figures.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from unet_segmentation.cli import _project_root
+
+    if force and not (why or "").strip():
+        raise ConfigurationError("--force: say why, with --why TEXT: the reason is kept with the release.")
+    if why and not force:
+        raise ConfigurationError("--why is the reason of --force: without it the gate decides, and says why itself.")
+    root = _project_root()
+    bootstrap_project(root)
+    given = {"run": run, "force": force or None, "why": why}
+    asked = {**params.get("release", {}), **{name: value for name, value in given.items() if value is not None}}
+    with KedroSession.create(project_path=root, env=env, runtime_params={**params, "release": asked}) as session:
+        session.run(pipeline_names=["release"])  # type: ignore[call-arg]
+
+
+release.params += [params_option]
+
+
+@click.command("rollback", cls=_Command)
+@env_option
+@click.option("--why", help="The reason; kept with the version that is taken back.")
+def rollback(env: str | None, why: str | None) -> None:
+    """Make the version that was released before the champion again; once more undoes it."""
+    from kedro.framework.project import settings as project_settings
+
+    from unet_segmentation.cli import _project
+    from unet_segmentation.tracking.facts import user
+    from unet_segmentation.tracking.sender import prepare_environment
+    from unet_segmentation.tracking.settings import check_store, store_uri
+
+    root, settings = _project(env)
+    uri = store_uri(settings, root)
+    check_store(uri, settings.timeout_seconds)
+    prepare_environment(settings.timeout_seconds)
+    from unet_segmentation.tracking.registry import Registry
+
+    problem = env or os.environ.get("KEDRO_ENV") or project_settings.CONFIG_LOADER_ARGS["default_run_env"]
+    champion, previous = Registry(uri, problem).roll_back(user(), why)
+    click.echo(f"The champion of {problem} is version {champion.number} again (run {champion.run_id}).")
+    click.echo(f"Version {previous.number} (run {previous.run_id}) is the previous one now; once more puts it back.")

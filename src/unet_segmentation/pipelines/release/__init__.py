@@ -1,0 +1,5 @@
+"""The release pipeline."""
+
+from unet_segmentation.pipelines.release.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
