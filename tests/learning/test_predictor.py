@@ -224,7 +224,7 @@ def test_a_split_is_predicted_in_the_order_asked_for(tmp_path):
     }
     packed = pack(tmp_path / "packed", samples)
     (tmp_path / "out").mkdir()
-    sums = predict_samples(predictor(), packed, list(samples), tmp_path / "out")
+    sums = predict_samples(predictor(), packed, list(samples), tmp_path / "out").soft
     assert sums["sample_id"].tolist() == list(samples)
     for row, (sample_id, (pixels, mask)) in zip(sums.itertuples(), samples.items(), strict=True):
         probabilities = predictor().probabilities(pixels)
