@@ -1,10 +1,11 @@
 """A training that is stopped goes on, and ends bit for bit where it would have ended."""
 
-import multiprocessing
-import os
+import json
 import signal
+import subprocess
+import sys
+from types import SimpleNamespace
 
-import lightning as L
 import pandas as pd
 import pytest
 import torch
@@ -16,6 +17,8 @@ from unet_segmentation.learning import network as networks
 from unet_segmentation.learning.keeping import EpochKeeper
 from unet_segmentation.learning.network import load_model
 from unet_segmentation.learning.paper_unet import PaperUnet
+from unet_segmentation.learning.setup import Setup
+from unet_segmentation.learning.trainer import fit
 
 EVERYTHING = {
     "epochs": 4,
@@ -144,28 +147,48 @@ def test_a_training_that_is_under_way_is_refused(training, tmp_path):
         training(tmp_path, resume=True)
 
 
-def test_killed_while_it_writes_a_checkpoint(training, tmp_path):
-    """A child process is killed while it writes; what it leaves is whole, and the training goes on from there."""
-    whole = training(tmp_path / "whole", epochs=3)
-    context = multiprocessing.get_context("fork")
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import lightning as L
+import torch
+from unet_segmentation.learning.network import build_network
+from unet_segmentation.learning.setup import Setup
+from unet_segmentation.learning.trainer import fit
+from unet_segmentation.samples.packing import PackedSamples
+job = json.loads(Path(sys.argv[1]).read_text())
+write = L.Trainer.save_checkpoint
 
-    def child():
-        write = L.Trainer.save_checkpoint
+def write_half_and_die(trainer, path):
+    write(trainer, path)
+    if trainer.current_epoch == 1:
+        os.truncate(path, 100)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        def write_half_and_die(trainer, path):
-            write(trainer, path)
-            if trainer.current_epoch == 1:
-                os.truncate(path, 100)
-                os.kill(os.getpid(), signal.SIGKILL)
+L.Trainer.save_checkpoint = write_half_and_die
+torch.manual_seed(0)
+network, packed = build_network(job["specification"]), PackedSamples(Path(job["packed"]))
+setup = Setup(network, job["specification"], packed, job["recipe"])
+fit(job["plan"], setup, Path(job["folder"]))
+"""
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(L.Trainer, "save_checkpoint", write_half_and_die)
-            training(tmp_path / "parts", epochs=3)
 
-    process = context.Process(target=child)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    same(whole, training(tmp_path / "parts", epochs=3, resume=True))
-    (work,) = (path for path in (tmp_path / "parts").iterdir() if path.is_dir())
+def test_killed_while_it_writes_a_checkpoint(make_plan, packed, recipe, tmp_path):
+    """A process is killed while it writes; what it leaves is whole, and the training goes on from there."""
+    plan, specification = make_plan(epochs=3)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+
+    def train(folder, **options):
+        torch.manual_seed(0)
+        setup = Setup(networks.build_network(specification), specification, packed, recipe)
+        return SimpleNamespace(result=fit(plan, setup, folder, **options), network=setup.network)
+
+    job = {"plan": plan, "specification": specification, "recipe": recipe, "packed": str(packed.folder.resolve())}
+    (tmp_path / "job.json").write_text(json.dumps(job | {"folder": str(parts)}))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job.json")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (parts / plan["fingerprint"] / "history.csv").read_text().count("\n3,")
+    same(train(tmp_path / "whole"), train(parts, resume=True))
+    (work,) = (path for path in parts.iterdir() if path.is_dir())
     assert not list(work.glob(".*partial*"))
