@@ -71,6 +71,26 @@ def test_the_catalog_says_what_is_logged(tmp_path, recorder):
     ]
 
 
+def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monkeypatch):
+    monkeypatch.setattr(TrackingHooks, "_open", lambda self: None)
+    entries = {"verdict": {"artifact": "data"}, "audit": {"artifact": "data"}, "metrics": {"artifact": "evaluation"}}
+    catalog = DataCatalog(
+        {
+            name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), metadata={"mlflow": wanted})
+            for name, wanted in entries.items()
+        }
+    )
+    for name in entries:
+        catalog[name].save({})
+    pipeline = Pipeline([Node(lambda *_: None, ["verdict", "metrics"], None, name="report")])
+    hooks = TrackingHooks()
+    hooks.after_catalog_created(catalog)
+    hooks.before_pipeline_run({}, pipeline)
+    for name in ("verdict", "metrics", "verdict", "audit"):
+        hooks.after_dataset_loaded(name, {})
+    assert recorder.said == [("artifact", "verdict.json", "data")]
+
+
 def test_tracking_that_fails_stops_nothing(tmp_path, recorder, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")

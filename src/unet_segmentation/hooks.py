@@ -23,6 +23,7 @@ from unet_segmentation.tracking.unfinished import TRAINING_NODE, Training, begin
 
 log = logging.getLogger(__name__)
 
+DATA = "data"  # the artifacts that say what the run works on
 WORTH_SAYING = 1.0  # seconds; a node that took longer says so
 HEADLINES = ("dice/mean", "iou/mean")
 
@@ -41,6 +42,7 @@ class TrackingHooks:
         self._context: Any = None
         self._run: Any = None
         self._pending: tuple[Mapping[str, Any], bool] | None = None  # parameters of the run, and whether it trains
+        self._given: set[str] = set()  # datasets that the run starts from, until they are loaded
         self._opening = threading.Lock()
 
     @hook_impl
@@ -61,6 +63,7 @@ class TrackingHooks:
             finish_run("KILLED", "Interrupted.")
         _last_outcome = _training = None
         self._run, self._pending = None, (run_params, trains(pipeline))
+        self._given = set(pipeline.inputs())
         if not run_params.get("only_missing_outputs"):
             self._open()
 
@@ -130,9 +133,22 @@ class TrackingHooks:
         with _never_stopping_the_run(dataset_name):
             self._log(run, dataset_name, data)
 
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Log what an earlier run has made of the data, where this one starts from it: its page holds all of it."""
+        run = tracking.current()
+        if not run.enabled or dataset_name not in self._given:
+            return
+        self._given.discard(dataset_name)
+        with _never_stopping_the_run(dataset_name):
+            if self._wanted(dataset_name).get("artifact") == DATA:
+                self._log(run, dataset_name, data)
+
+    def _wanted(self, name: str) -> Mapping[str, Any]:
+        return (getattr(self._catalog[name], "metadata", None) or {}).get("mlflow") or {}
+
     def _log(self, run: tracking.Run, name: str, data: Any) -> None:  # noqa: ANN401
-        dataset = self._catalog[name]
-        wanted = (getattr(dataset, "metadata", None) or {}).get("mlflow") or {}
+        dataset, wanted = self._catalog[name], self._wanted(name)
         path = _path_of(dataset)
         if "metrics" in wanted:
             from unet_segmentation.tracking.run import numbers_of
