@@ -203,6 +203,21 @@ def _project(environment: str | None) -> tuple[Path, Any]:
         return root, tracking_settings(session.load_context().config_loader)  # type: ignore[attr-defined]
 
 
+def problem_store(environment: str | None) -> tuple[Path, str, str]:
+    """Give the project's root, MLflow's store and the problem, for commands that read runs; makes sure of an answer."""
+    from kedro.framework.project import settings as project_settings
+
+    from unet_segmentation.tracking.sender import prepare_environment
+    from unet_segmentation.tracking.settings import check_store, store_uri
+
+    root, settings = _project(environment)
+    uri = store_uri(settings, root)
+    check_store(uri, settings.timeout_seconds)
+    prepare_environment(settings.timeout_seconds)
+    known = environment or os.environ.get("KEDRO_ENV") or project_settings.CONFIG_LOADER_ARGS["default_run_env"]
+    return root, uri, known
+
+
 @cli.command("mlflow-ui", cls=_Command)
 @env_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")

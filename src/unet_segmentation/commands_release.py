@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -66,20 +65,12 @@ release.params += [params_option]
 @click.option("--why", help="The reason; kept with the version that is taken back.")
 def rollback(env: str | None, why: str | None) -> None:
     """Make the version that was released before the champion again; once more undoes it."""
-    from kedro.framework.project import settings as project_settings
-
-    from unet_segmentation.cli import _project
+    from unet_segmentation.cli import problem_store
     from unet_segmentation.tracking.facts import user
-    from unet_segmentation.tracking.sender import prepare_environment
-    from unet_segmentation.tracking.settings import check_store, store_uri
 
-    root, settings = _project(env)
-    uri = store_uri(settings, root)
-    check_store(uri, settings.timeout_seconds)
-    prepare_environment(settings.timeout_seconds)
-    from unet_segmentation.tracking.registry import Registry
+    _, uri, problem = problem_store(env)
+    from unet_segmentation.tracking.registry import Registry  # MLflow reads its settings when it is imported
 
-    problem = env or os.environ.get("KEDRO_ENV") or project_settings.CONFIG_LOADER_ARGS["default_run_env"]
     champion, previous = Registry(uri, problem).roll_back(user(), why)
     click.echo(f"The champion of {problem} is version {champion.number} again (run {champion.run_id}).")
     click.echo(f"Version {previous.number} (run {previous.run_id}) is the previous one now; once more puts it back.")

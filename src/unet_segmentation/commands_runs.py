@@ -46,15 +46,9 @@ def register(cli: click.Group) -> None:
 
 def _store(environment: str | None) -> tuple[Path, str, str]:
     """Give the project's root, MLflow's store, and the problem."""
-    from kedro.framework.project import settings as project_settings
+    from unet_segmentation.cli import problem_store
 
-    from unet_segmentation.cli import _project
-    from unet_segmentation.tracking.settings import check_store, store_uri
-
-    root, settings = _project(environment)
-    uri = store_uri(settings, root)
-    check_store(uri, settings.timeout_seconds)
-    return root, uri, environment or project_settings.CONFIG_LOADER_ARGS["default_run_env"]
+    return problem_store(environment)
 
 
 @click.command("compare", cls=_Command)

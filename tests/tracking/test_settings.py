@@ -61,6 +61,7 @@ def test_parameters_become_flat():
 def test_runs_have_short_readable_names():
     now = time.mktime((2026, 11, 22, 10, 45, 0, 0, 0, -1))
     assert run_name({"network": {"architecture": "unet", "encoder": "resnet18"}}, now) == "unet resnet18 · 11-22 10:45"
+    assert run_name({"network": {"encoder": "resnet18"}}, now, "release") == "release · 11-22 10:45"
     assert (
         run_name({"network": {"architecture": "paper_unet", "width": 16}}, now) == "paper unet width 16 · 11-22 10:45"
     )

@@ -26,6 +26,7 @@ LIBRARIES = (
     "kedro",
     "mlflow",
 )
+WITHOUT_NETWORK = ("release", "leaderboard", "acquisition", "preparation")  # pipelines
 MAXIMUM_DIFF = 5_000_000  # bytes
 TOO_LARGE = "what is changed is too large to be kept"
 DIFF = (
@@ -66,12 +67,15 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - 
     return {prefix: json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)}
 
 
-def run_name(parameters: Mapping[str, Any], now: float) -> str:
-    """Make a short name: `unet resnet18 · 11-22 10:45`."""
+def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
+    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where no network is made."""
+    when = time.strftime("%m-%d %H:%M", time.localtime(now))
+    if pipelines in WITHOUT_NETWORK:
+        return f"{pipelines} · {when}"
     network = parameters.get("network") or {}
     architecture = network.get("architecture", "unet")
     detail = f"width {network.get('width', 64)}" if architecture == "paper_unet" else network.get("encoder", "resnet18")
-    return f"{architecture.replace('_', ' ')} {detail} · {time.strftime('%m-%d %H:%M', time.localtime(now))}"
+    return f"{architecture.replace('_', ' ')} {detail} · {when}"
 
 
 def versions() -> dict[str, str]:

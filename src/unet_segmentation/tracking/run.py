@@ -314,7 +314,7 @@ def start_run(
         "uri": uri,
         "root": str(root),
         "experiment": settings.experiment or problem,
-        "run_name": settings.run_name or facts.run_name(parameters, started),
+        "run_name": settings.run_name or facts.run_name(parameters, started, (tags or {}).get("pipelines", "")),
         "model_name": str(network.get("architecture", "unet")),
         "started": started,
         "pid": os.getpid(),
