@@ -22,18 +22,19 @@ from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks.chaos import make_project, start
 
 SCORE = "dice/mean"
-# Of 200 pictures, 5 are left to learn from instead of 48; the same 140 are tested on, and as many steps are taken.
-TENTH = "split.validation=0.276,training.minimum_steps=12"
 ONE_CLASS_LESS = "classes=[background,cell],masks.values={0: background, 1: cell, 2: cell}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=7)
-    parser.add_argument("--margin", type=float, default=0.01)
+    parser.add_argument("--first", type=int, default=0, help="seed")
+    parser.add_argument("--margin", type=float, default=0.015)
     parser.add_argument("--folder", type=Path, help="keep the project there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -41,33 +42,33 @@ def main() -> None:
         project = folder / "project"
         if not project.exists():
             make_project(project)
-        found = measure(project, options.seeds, options.margin)
+        found = measure(project, range(options.first, options.first + options.seeds), options.margin)
     print(json.dumps(found))
 
 
-def measure(project: Path, seeds: int, margin: float) -> dict[str, object]:
+def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
     from unet_segmentation.tracking.comparing import compare_evaluations, row_of
     from unet_segmentation.tracking.runs import evaluation_of, finished_runs
 
     uri = f"sqlite:///{project / 'mlflow.db'}"
-    gate = []
-    for seed in range(seeds):
-        run(project, f"training.seed={seed}", f"seed {seed}")
-        gate.append(release(project, f"seed {seed}"))
-    run(project, TENTH, "a tenth")
-    gate.append(release(project, "a tenth of the training images"))
-    runs = {record.name: evaluation_of(uri, record.run_id) for record in finished_runs(uri, "cells")}
-    scores = {record.name: record.metrics[f"test/{SCORE}"] for record in finished_runs(uri, "cells")}
-    of_seeds = [f"seed {seed}" for seed in range(seeds)]
+    of_seeds = [f"seed {seed}" for seed in seeds]
+    released = []
+    for seed, name in zip(seeds, of_seeds, strict=True):
+        run(project, name, f"training.seed={seed}")
+        released.append(release(project))
+    keep_a_tenth(project)
+    run(project, "a tenth", "training.minimum_steps=12", "--pipelines", "training,evaluation")
+    released.append(release(project))
+    tested = [record for record in finished_runs(uri, "cells") if f"test/{SCORE}" in record.metrics]
+    runs = {record.name: evaluation_of(uri, record.run_id) for record in tested}
+    scores = {record.name: record.metrics[f"test/{SCORE}"] for record in tested}
     verdicts: Counter[str] = Counter()
-    for one, other in combinations(of_seeds, 2):
+    for one, other in [*combinations(of_seeds, 2), (of_seeds[0], "a tenth")]:
         row = row_of(compare_evaluations(runs[one], runs[other], margin), SCORE)
-        verdicts[row["verdict"]] += 1
+        verdicts[row["verdict"]] += other != "a tenth"
         print(f"{one} and {other}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] {row['verdict']}")
-    fewer = row_of(compare_evaluations(runs["seed 0"], runs["a tenth"], margin), SCORE)
-    print(f"a tenth: {fewer['difference']:+.4f} [{fewer['low']:+.4f}, {fewer['high']:+.4f}] {fewer['verdict']}")
-    run(project, ONE_CLASS_LESS, "one class less")
-    gate.append(release(project, "one class less"))
+    run(project, "one class less", ONE_CLASS_LESS)
+    released.append(release(project))
     values = [scores[name] for name in of_seeds]
     return {
         "pairs": sum(verdicts.values()),
@@ -75,24 +76,32 @@ def measure(project: Path, seeds: int, margin: float) -> dict[str, object]:
         "spread": round(statistics.stdev(values), 5),
         "largest": round(max(values) - min(values), 5),
         "margin": margin,
-        "tenth": fewer["verdict"],
-        "released": gate,
+        "tenth": row["verdict"],
+        "released": released,
     }
 
 
-def run(project: Path, params: str, name: str) -> None:
+def keep_a_tenth(project: Path) -> None:
+    """Leave a tenth of the training samples; those that are tested stay the same."""
+    file = project / "data/03_primary/cells/samples.parquet"
+    samples = pd.read_parquet(file)
+    train = samples.index[samples["split"] == "train"]
+    samples.drop(index=train.difference(train[::10])).to_parquet(file, index=False)
+
+
+def run(project: Path, name: str, params: str, *arguments: str) -> None:
     """Run the main job; a name in MLflow tells the runs apart."""
-    said, status = call(project, "run", "--params", f"{params},tracking.run_name={name}")
+    said, status = call(project, "run", "--params", f"{params},tracking.run_name={name}", *arguments)
     if status:
         raise subprocess.CalledProcessError(status, "kedro run", said)
     print(f"{name}: {next(line for line in said.splitlines() if line.startswith('Done in'))}", flush=True)
 
 
-def release(project: Path, name: str) -> bool:
+def release(project: Path) -> bool:
     """Ask for release; show what the gate says."""
-    said, status = call(project, "release")
-    words = [line for line in said.splitlines() if line and not line[:1].isdigit()]
-    print("\n".join(f"    {line}" for line in words), flush=True)
+    _, status = call(project, "release")
+    decision = (project / "data/08_reporting/cells/release/decision.md").read_text(encoding="utf-8")
+    print(f"    {decision.splitlines()[0]}", flush=True)
     return status == 0
 
 

@@ -40,7 +40,7 @@ class ReleaseParameters(StrictModel):
 
     run: str | None = None
     score: ReleaseScore = "dice/mean"
-    margin: float = Field(default=0.01, ge=0, lt=1)
+    margin: float = Field(default=0.015, ge=0, lt=1)
     class_margin: float = Field(default=0.05, ge=0, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=10_000, ge=100)

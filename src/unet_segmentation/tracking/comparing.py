@@ -17,7 +17,7 @@ from unet_segmentation.tracking.runs import Evaluation, RunRecord, evaluation_of
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORE, MARGIN = "dice/mean", 0.01
+SCORE, MARGIN = "dice/mean", 0.015
 BEST, OTHER_SAMPLES, NO_COUNTS = "best", "other samples", "no counts"  # verdicts of a leaderboard beside compare's
 COLUMNS = (
     "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
