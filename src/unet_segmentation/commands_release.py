@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
@@ -54,6 +55,7 @@ def release(env: str | None, run: str | None, force: bool, why: str | None, para
     given = {"run": run, "force": force or None, "why": why}
     asked = {**params.get("release", {}), **{name: value for name, value in given.items() if value is not None}}
     with KedroSession.create(project_path=root, env=env, runtime_params={**params, "release": asked}) as session:
+        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # a refusal is nothing to resume from
         session.run(pipeline_names=["release"])  # type: ignore[call-arg]
 
 
