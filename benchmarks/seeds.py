@@ -27,14 +27,17 @@ import pandas as pd
 from benchmarks.chaos import make_project, start
 
 SCORE = "dice/mean"
-ONE_CLASS_LESS = "classes=[background,cell],masks.values={0: background, 1: cell, 2: cell}"
+ONE_CLASS_LESS = """
+classes: [background, cell]
+masks: {encoding: index, values: {0: background, 1: cell, 2: cell}}
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=7)
     parser.add_argument("--first", type=int, default=0, help="seed")
-    parser.add_argument("--margin", type=float, default=0.015)
+    parser.add_argument("--margin", type=float, default=0.025)
     parser.add_argument("--folder", type=Path, help="keep the project there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -57,7 +60,7 @@ def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
         run(project, name, f"training.seed={seed}")
         released.append(release(project))
     keep_a_tenth(project)
-    run(project, "a tenth", "training.minimum_steps=12", "--pipelines", "training,evaluation")
+    run(project, "a tenth", "training.minimum_steps=1", "--pipelines", "training,evaluation")
     released.append(release(project))
     tested = [record for record in finished_runs(uri, "cells") if f"test/{SCORE}" in record.metrics]
     runs = {record.name: evaluation_of(uri, record.run_id) for record in tested}
@@ -67,7 +70,9 @@ def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
         row = row_of(compare_evaluations(runs[one], runs[other], margin), SCORE)
         verdicts[row["verdict"]] += other != "a tenth"
         print(f"{one} and {other}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] {row['verdict']}")
-    run(project, "one class less", ONE_CLASS_LESS)
+    (project / "conf/local").mkdir()
+    (project / "conf/local/parameters.yml").write_text(ONE_CLASS_LESS, encoding="utf-8")
+    run(project, "one class less", "training.seed=0")
     released.append(release(project))
     values = [scores[name] for name in of_seeds]
     return {
@@ -82,7 +87,11 @@ def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
 
 
 def keep_a_tenth(project: Path) -> None:
-    """Leave a tenth of the training samples; those that are tested stay the same."""
+    """Leave a tenth of the training samples; those that are tested stay the same.
+
+    They are passed over as often as all are, so that the training takes a sixth of the steps. With as many steps, a
+    tenth is no worse here: augmentation makes much of few pictures.
+    """
     file = project / "data/03_primary/cells/samples.parquet"
     samples = pd.read_parquet(file)
     train = samples.index[samples["split"] == "train"]

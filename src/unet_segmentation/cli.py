@@ -203,6 +203,17 @@ def _project(environment: str | None) -> tuple[Path, Any]:
         return root, tracking_settings(session.load_context().config_loader)  # type: ignore[attr-defined]
 
 
+def parameters_of(environment: str | None) -> dict[str, Any]:
+    """Give the parameters of a problem, as its files say."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    root = _project_root()
+    bootstrap_project(root)
+    with KedroSession.create(project_path=root, env=environment) as session:
+        return dict(session.load_context().config_loader["parameters"])  # type: ignore[attr-defined]
+
+
 def problem_store(environment: str | None) -> tuple[Path, str, str]:
     """Give the project's root, MLflow's store and the problem, for commands that read runs; makes sure of an answer."""
     from kedro.framework.project import settings as project_settings

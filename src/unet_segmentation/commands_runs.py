@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from unet_segmentation.tracking.runs import RunRecord
 
-SCORE, MARGIN = "dice/mean", 0.015  # as in tracking.comparing, which is heavy to import
+SCORE = "dice/mean"  # as in tracking.comparing, which is heavy to import
 ENDINGS = {".csv", ".html"}
 
 score_option = click.option("--score", default=SCORE, show_default=True, help="The score that decides.")
 margin_option = click.option(
-    "--margin", default=MARGIN, show_default=True, type=click.FloatRange(min=0), help="Differences within it are a tie."
+    "--margin",
+    type=click.FloatRange(min=0),
+    help="Differences within it are a tie.  [default: release.margin of the problem]",
 )
 
 
@@ -51,13 +53,20 @@ def _store(environment: str | None) -> tuple[Path, str, str]:
     return problem_store(environment)
 
 
+def _margin(environment: str | None) -> float:
+    """Give the margin of the problem's releases: what does not matter there does not matter here."""
+    from unet_segmentation.cli import parameters_of
+
+    return float(parameters_of(environment)["release"]["margin"])
+
+
 @click.command("compare", cls=_Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
 @env_option
 @score_option
 @margin_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Also write FILE.csv or FILE.html.")
-def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, output: Path | None) -> None:
+def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | None, output: Path | None) -> None:
     """Compare runs image by image: which is better, and is the difference more than chance?
 
     The first RUN (an id, the beginning of one, or a name) is the reference, each other one is compared with it. A
@@ -70,6 +79,7 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float, o
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
     _, uri, _ = _store(env)
     reference, *others = _chosen(uri, env, runs)
+    margin = _margin(env or reference.problem) if margin is None else margin
     first = evaluation_of(uri, reference.run_id)
     tables = []
     for other in others:
@@ -149,7 +159,7 @@ def _write(
 @env_option
 @score_option
 @margin_option
-def leaderboard(env: str | None, score: str, margin: float) -> None:
+def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     """List all finished runs of a problem, the best first, each compared with the best image by image."""
     from unet_segmentation.cli import _show_table
     from unet_segmentation.figures.comparison import interval, number
@@ -157,7 +167,7 @@ def leaderboard(env: str | None, score: str, margin: float) -> None:
     from unet_segmentation.tracking.comparing import leaderboard as rank
 
     _, uri, problem = _store(env)
-    table = rank(uri, problem, score, margin)
+    table = rank(uri, problem, score, _margin(env) if margin is None else margin)
     left = ("RUN", "ID", "WHEN", score.upper(), "INTERVAL", "TO THE BEST", "INTERVAL", "VERDICT")
     header = (*left, "NETWORK", "EPOCHS", "SEED", "DATA")
     rows = [

@@ -6,13 +6,15 @@ import pandas as pd
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import TrackingError
+from unet_segmentation.parameters import ReleaseParameters
 
 
-def rank(problem: str) -> pd.DataFrame:
+def rank(problem: str, release: ReleaseParameters) -> pd.DataFrame:
     """Put all finished runs of the problem in order, each compared with the best.
 
     Args:
         problem: the segmentation problem.
+        release: its score and its margin.
 
     Returns:
         A row per run; see `tracking.comparing.leaderboard`.
@@ -27,7 +29,7 @@ def rank(problem: str) -> pd.DataFrame:
         raise TrackingError(
             "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in tracking.yml)."
         )
-    return leaderboard(run.uri, problem)
+    return leaderboard(run.uri, problem, release.score, release.margin)
 
 
 def plot_ranks(leaderboard: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
