@@ -40,7 +40,9 @@ def test_on_another_device_no_score_may_differ_by_more_than_the_tolerance():
     expected = 570 / 579 - 570 / 580
     found = compared(one, before=THERE, tolerance=expected * 1.01)
     assert found["passed"]
-    assert (found["score"], found["difference"]) == ("precision/class/cell", pytest.approx(expected))
+    # of a problem with one class beside the background, the means without it are that class's
+    assert found["score"] in ("precision/class/cell", "precision/foreground_mean", "precision/foreground_global")
+    assert found["difference"] == pytest.approx(expected)
     assert "within the tolerance" in found["sentence"]
     found = compared(one, before=THERE, tolerance=expected * 0.99)
     assert not found["passed"]
