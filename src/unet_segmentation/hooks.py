@@ -195,6 +195,7 @@ class ConsoleHooks:
         self._catalog: Any = None
         self._begin = time.perf_counter()
         self._metrics: Mapping[str, Any] = {}
+        self._intervals: dict[str, str] = {}
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:  # noqa: ANN401
@@ -241,11 +242,19 @@ class ConsoleHooks:
         self._saved.add(dataset_name)
         if dataset_name == "metrics" and isinstance(data, Mapping):
             self._metrics = data
+        if dataset_name == "intervals":
+            rows = data.dropna(subset=["low", "high"])
+            limits = zip(rows["score"], rows["low"], rows["high"], strict=True)
+            self._intervals = {name: f" [{low:.4f}, {high:.4f}]" for name, low, high in limits}
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Say how it went and where to look."""
-        scores = [f"{name} {self._metrics[name]:.4f}" for name in HEADLINES if self._metrics.get(name) is not None]
+        scores = [
+            f"{name} {self._metrics[name]:.4f}{self._intervals.get(name, '')}"
+            for name in HEADLINES
+            if self._metrics.get(name) is not None
+        ]
         seconds = duration(time.perf_counter() - self._begin)
         lines = [f"Done in {seconds}" + (f": {', '.join(scores)}" if scores else "")]
         if self._count == 0:
