@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -181,7 +182,7 @@ def kill(command: list[str], project: Path, moment: float, in_training: bool, wi
         if sender.is_running():
             sender.kill()
     process.wait()
-    nodes = [line.split()[-1] for line in said if "/2" in line and "." in line.split()[-1]]
+    nodes = [found[1] for line in said if (found := re.search(r" \d+/\d+ (\w+\.\w+)$", line.rstrip()))]
     return nodes[-1] if nodes else "the start"
 
 
