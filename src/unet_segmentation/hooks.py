@@ -213,6 +213,7 @@ class ConsoleHooks:
         self._begin, self._count, self._total = time.perf_counter(), 0, len(pipeline.nodes)
         self._catalog = catalog
         self._saved.clear()
+        self._metrics, self._intervals = {}, {}
         if not run_params.get("only_missing_outputs"):
             check_inputs(pipeline, catalog, self._problem)
         log.info("%s: %d nodes", self._problem, self._total)

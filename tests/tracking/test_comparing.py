@@ -11,6 +11,7 @@ from tests.tracking.stored import dice_of, tables, tell
 from unet_segmentation import commands_runs
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.figures.leaderboard import leaderboard_chart
+from unet_segmentation.scoring.tables import groups_of
 from unet_segmentation.tracking import comparing, runs
 
 
@@ -88,7 +89,7 @@ def test_what_was_tested_otherwise_is_refused_with_the_reason(told, other, reaso
 
 def test_samples_of_a_group_stay_together():
     samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "group": ["g", None, "g"]})
-    assert comparing.groups_of(samples) == {"a": "g", "c": "g"}
+    assert groups_of(samples) == {"a": "g", "c": "g"}
 
 
 @pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])

@@ -20,7 +20,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from unet_segmentation.scoring.counting import IGNORED
-from unet_segmentation.scoring.tables import sparse_table, total
+from unet_segmentation.scoring.tables import divided, sparse_table, total
 
 BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU looks at (Cheng et al. 2021)
 PERCENTILE = 95
@@ -176,9 +176,8 @@ def boundary_values(table: pd.DataFrame, classes: int) -> dict[str, Values]:
 
 
 def ratio(sums: NDArray) -> Values:
-    """Divide, (..., 2) to (...); NaN where there is nothing to divide by."""
-    above, below = np.moveaxis(sums.astype(np.float64), -1, 0)
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+    """Divide the first by the second, (..., 2) to (...); NaN where there is nothing to divide by."""
+    return divided(sums[..., 0], sums[..., 1])
 
 
 def _boxes(truth: NDArray, prediction: NDArray, classes: int) -> Iterable[tuple[int, tuple[slice, slice]]]:

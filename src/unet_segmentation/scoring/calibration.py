@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.scoring.counting import IGNORED
-from unet_segmentation.scoring.tables import sparse_table, total
+from unet_segmentation.scoring.tables import divided, sparse_table, total
 
 BINS = 15  # of equal width from 0 to 1, as in the article
 
@@ -79,15 +79,11 @@ def expected_calibration_error(sums: Values) -> Values:
     NaN without a pixel.
     """
     pixels, confidence, correct = np.moveaxis(sums, -1, 0)
-    return _divided(np.abs(confidence - correct).sum(axis=-1), pixels.sum(axis=-1))
+    return divided(np.abs(confidence - correct).sum(axis=-1), pixels.sum(axis=-1))
 
 
 def maximum_calibration_error(sums: Values) -> Values:
     """Give the largest gap of a bin with a pixel: (..., BINS, 3) to (...); NaN without one."""
     pixels, confidence, correct = np.moveaxis(sums, -1, 0)
-    largest: Values = np.fmax.reduce(_divided(np.abs(confidence - correct), pixels), axis=-1)
+    largest: Values = np.fmax.reduce(divided(np.abs(confidence - correct), pixels), axis=-1)
     return largest
-
-
-def _divided(above: Values, below: Values) -> Values:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unet_segmentation.scoring import boundaries, calibration, objects, thresholds
 from unet_segmentation.scoring.counting import ClassCounts, class_counts
+from unet_segmentation.scoring.tables import divided
 
 Values = NDArray[np.float64]
 
@@ -49,18 +50,18 @@ def recall_per_class(counts: ClassCounts) -> Values:
 
 def pixel_accuracy(counts: ClassCounts) -> Values:
     """Share of all pixels that are right."""
-    return _divided(counts.hits.sum(axis=-1), counts.truth.sum(axis=-1))
+    return divided(counts.hits.sum(axis=-1), counts.truth.sum(axis=-1))
 
 
 def class_accuracy(counts: ClassCounts) -> Values:
     """Recall, averaged over the classes that occur in the truth."""
-    return mean_of_defined(_divided(counts.hits, counts.truth))
+    return mean_of_defined(divided(counts.hits, counts.truth))
 
 
 def frequency_weighted_iou(counts: ClassCounts) -> Values:
     """IoU, weighted by each class's share of the true pixels."""
     weighted = np.nansum(counts.truth * iou_per_class(counts), axis=-1)
-    return _divided(weighted, counts.truth.sum(axis=-1))
+    return divided(weighted, counts.truth.sum(axis=-1))
 
 
 def smoothed_iou(soft: Values) -> Values:
@@ -78,18 +79,12 @@ def smoothed_dice(soft: Values) -> Values:
 def mean_of_defined(values: NDArray, axis: int = -1) -> Values:
     """Average what is not NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
-    return _divided(np.where(defined, values, 0.0).sum(axis=axis), defined.sum(axis=axis))
-
-
-def _divided(above: NDArray, below: NDArray) -> Values:
-    """Divide; NaN where the denominator is 0."""
-    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)
+    return divided(np.where(defined, values, 0.0).sum(axis=axis), defined.sum(axis=axis))
 
 
 def _ratio(above: NDArray, below: NDArray, counts: ClassCounts) -> Values:
     """Divide under the rule for absent classes: 0 / 0 is 0 where the class occurs at all, else NaN."""
-    return np.where(counts.union == 0, np.nan, np.nan_to_num(_divided(above, below)))
+    return np.where(counts.union == 0, np.nan, np.nan_to_num(divided(above, below)))
 
 
 # --- the table ---

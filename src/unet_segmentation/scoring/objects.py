@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unet_segmentation.scoring.counting import IGNORED
-from unet_segmentation.scoring.tables import sparse_table, total
+from unet_segmentation.scoring.tables import divided, sparse_table, total
 
 EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
 SIZES = ("below_8", "8_to_16", "16_to_32", "32_to_64", "64_to_128", "128_and_more")  # as they stand in metric names
@@ -69,5 +69,4 @@ def total_objects(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
 
 def recall(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Divide found by all, (..., 2) to (...); NaN where there is no object."""
-    objects, found = counts[..., 0], counts[..., 1]
-    return np.divide(found, objects, out=np.full(objects.shape, np.nan), where=objects > 0)
+    return divided(counts[..., 1], counts[..., 0])

@@ -73,3 +73,19 @@ def dense(
     """
     image = pd.Index(sample_ids).get_indexer(pd.Index(table["sample_id"].astype(str)))
     return total(table.assign(image=image), ["image", *keys], values, [len(sample_ids), *shape])
+
+
+def divided(above: NDArray, below: NDArray) -> NDArray[np.float64]:
+    """Divide; NaN where the denominator is 0."""
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)
+
+
+def groups_of(samples: pd.DataFrame) -> dict[str, str]:
+    """Give the group of each sample that has one.
+
+    Args:
+        samples: columns sample_id and group; null where a sample belongs to no other.
+    """
+    known = samples.dropna(subset="group")
+    return dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))

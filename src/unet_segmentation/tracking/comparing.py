@@ -40,6 +40,7 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
         DataError: the two were tested on different classes, splits or samples.
     """
     from unet_segmentation.scoring.comparison import Scored, compare
+    from unet_segmentation.scoring.tables import groups_of
 
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
@@ -54,18 +55,10 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
     )
 
 
-def groups_of(samples: pd.DataFrame) -> dict[str, str]:
-    """Give the group of each sample that has one.
-
-    Args:
-        samples: columns sample_id and group; null where a sample belongs to no other.
-    """
-    known = samples.dropna(subset="group")
-    return dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
-
-
 def units_of(evaluation: Evaluation) -> int:
     """Count what is resampled: the images, those of a group as one."""
+    from unet_segmentation.scoring.tables import groups_of
+
     groups = groups_of(evaluation.samples)
     return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
 

@@ -272,14 +272,13 @@ def estimate_intervals(
     """
     from unet_segmentation.scoring.intervals import Resampling, bootstrap
     from unet_segmentation.scoring.sums import Sums
+    from unet_segmentation.scoring.tables import groups_of
 
-    known = samples.dropna(subset="group")
-    grouped = dict(zip(known["sample_id"].astype(str), known["group"].astype(str), strict=True))
     sums = Sums.of(
         confusion,
         soft_counts,
         classes,
-        grouped,
+        groups_of(samples),
         calibration_counts=calibration_counts,
         object_counts=object_counts,
         boundary_counts=boundary_counts,

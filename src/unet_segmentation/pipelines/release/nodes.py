@@ -38,7 +38,7 @@ def choose_challenger(
         ReleaseError: tracking is off, the run has no model, or another release is at work here.
         TrackingError: there is no such run, or it has no evaluation.
     """
-    from unet_segmentation.tracking.comparing import groups_of
+    from unet_segmentation.scoring.tables import groups_of
     from unet_segmentation.tracking.registry import find_model
     from unet_segmentation.tracking.runs import find_run
 
@@ -53,7 +53,7 @@ def choose_challenger(
     run = find_run(uri, wanted, problem)
     confusion, soft_counts, classes, split = _evaluation(uri, run.run_id)
     value = run.metrics.get(f"test/{release.score}")
-    groups, ids = groups_of(samples) or {}, soft_counts["sample_id"].astype(str)
+    groups, ids = groups_of(samples), soft_counts["sample_id"].astype(str)
     challenger = {
         "run_id": run.run_id,
         "name": run.name,
@@ -155,7 +155,7 @@ def compare_with_champion(
         the comparison, a row per score (none where there is nothing to compare).
     """
     from unet_segmentation.scoring.comparison import Scored, compare
-    from unet_segmentation.tracking.comparing import groups_of
+    from unet_segmentation.scoring.tables import groups_of
     from unet_segmentation.tracking.registry import Registry
 
     uri, nothing = _store(), pd.DataFrame(columns=list(COMPARED))
