@@ -217,10 +217,10 @@ def run_ours(problem: Problem) -> dict[str, Any]:
     """Plan and train as `kedro run` does: with the nodes of its pipelines."""
     from safetensors.torch import save_file
 
-    from unet_segmentation.learning.predictor import Predictor
     from unet_segmentation.pipelines.augmentation.nodes import compose_augmentation
     from unet_segmentation.pipelines.planning.nodes import propose_plan
     from unet_segmentation.pipelines.training.nodes import build_network, preflight, train
+    from unet_segmentation.predicting.predictor import Predictor
 
     parameters, profile, packed = problem.parameters, problem.profile, problem.packed
     training = parameters.training

@@ -31,8 +31,10 @@ from rich.table import Table
 from benchmarks.memory_growth import anonymous_bytes
 from unet_segmentation.learning.evaluating import predict_samples
 from unet_segmentation.learning.network import build_network, describe_network
-from unet_segmentation.learning.predictor import Predictor, most_probable
 from unet_segmentation.parameters import InferenceParameters, NetworkParameters
+from unet_segmentation.predicting.eager import EagerBackend
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.tiles import most_probable
 from unet_segmentation.samples.packing import PackedSamples, pack
 from unet_segmentation.scoring.boundaries import MEASURES, measure_boundaries
 from unet_segmentation.scoring.calibration import calibration_sums
@@ -117,7 +119,7 @@ def ratios(folder: Path, classes: int, options: argparse.Namespace) -> dict[str,
     names = [str(number) for number in range(classes)]
     parameters = NetworkParameters(architecture="unet", encoder="resnet18")
     specification = describe_network(parameters, names, {"mean": [120.0] * 3, "std": [60.0] * 3})
-    predictor = Predictor(build_network(specification), InferenceParameters(), classes=names, channels=3)
+    predictor = Predictor(EagerBackend(build_network(specification)), InferenceParameters(), classes=names, channels=3)
     predictions = folder / "predictions"
     predictions.mkdir()
 

@@ -16,7 +16,6 @@ from unet_segmentation.learning import trainer
 from unet_segmentation.learning.augmentation import compose_recipe
 from unet_segmentation.learning.network import load_model
 from unet_segmentation.learning.planning import propose_plan
-from unet_segmentation.learning.predictor import Predictor
 from unet_segmentation.learning.work import Work, works
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -29,6 +28,7 @@ from unet_segmentation.parameters import (
 )
 from unet_segmentation.pipelines.cross_validation import nodes
 from unet_segmentation.pipelines.preparation.nodes import profile
+from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.samples.packing import pack
 from unet_segmentation.samples.splitting import COLUMNS
 

@@ -1,6 +1,7 @@
 """The evaluation nodes, called as Kedro calls them."""
 
 import json
+import types
 import typing
 from types import SimpleNamespace
 
@@ -17,9 +18,10 @@ from tests.scoring.brute_force import brute_force
 from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
 from unet_segmentation.figures.curves import training_curves
-from unet_segmentation.learning import network, predictor
+from unet_segmentation.learning import network
 from unet_segmentation.parameters import EvaluationParameters, NetworkParameters
 from unet_segmentation.pipelines.evaluation import create_pipeline, nodes
+from unet_segmentation.predicting import predictor
 from unet_segmentation.samples.packing import pack
 from unet_segmentation.scoring.prediction_files import file_name, read_prediction
 
@@ -177,7 +179,7 @@ class Grey:
     """A predictor of two classes: the red channel is the probability of the foreground."""
 
     classes: typing.ClassVar = ["background", "cell"]
-    device = "cpu"
+    backend = types.SimpleNamespace(name="cpu")
 
     @classmethod
     def from_file(cls, *_):

@@ -16,9 +16,10 @@ from PIL import Image, ImageOps
 
 from tests.samples.fabrication import picture
 from unet_segmentation.depth import DepthError, whole_numbers
-from unet_segmentation.learning.predictor import Predictor
 from unet_segmentation.parameters.evaluation import InferenceParameters
 from unet_segmentation.parameters.preparation import ImageParameters
+from unet_segmentation.predicting.eager import EagerBackend
+from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.samples.decoding import LARGEST, read_raster
 from unet_segmentation.samples.reading import UnreadableError, pixel_sha256, read_image, read_roi
 from unet_segmentation.storage import Storage
@@ -177,12 +178,11 @@ def test_other_numbers_are_mapped_by_a_range_and_prediction_maps_them_likewise(t
     assert f"{share:.1%}" in decoded.notes[0][1]
 
     predictor = Predictor(
-        PixelNetwork(),
+        EagerBackend(PixelNetwork(), "cpu"),
         InferenceParameters(),
         classes=["a", "b"],
         channels=2,
         value_range=(-100, 110),
-        accelerator="cpu",
     )
     np.testing.assert_array_equal(predictor.probabilities(pixels), predictor.probabilities(decoded.pixels))
 

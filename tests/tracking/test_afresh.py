@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_images_go_through_in_order_and_in_batches_and_what_is_wrong_is_said(root, weights):  # noqa: F811
-    from unet_segmentation.learning.predictor import Predictor, most_probable
+    from unet_segmentation.predicting.predictor import Predictor
+    from unet_segmentation.predicting.tiles import most_probable
 
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (height, 40, 3), dtype=np.uint8) for height in (32, 32, 32, 50, 64, 300)]

@@ -51,7 +51,7 @@ def weights(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path, weights):
-    from unet_segmentation.learning.predictor import Predictor
+    from unet_segmentation.predicting.predictor import Predictor
 
     images = np.random.default_rng(0).integers(0, 256, (2, 50, 60, 3), dtype=np.uint8)
     inference = InferenceParameters(maximum_pixels=1024, tile_size=32)  # smaller than the images: they go in tiles

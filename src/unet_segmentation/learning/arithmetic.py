@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unet_segmentation.learning.predictor import pick_device
+from unet_segmentation.predicting.eager import pick_device
 
 
 def arithmetic_here() -> dict[str, str]:

@@ -16,7 +16,9 @@ import rich
 from numpy.typing import NDArray
 from rich.progress import track
 
-from unet_segmentation.learning.predictor import Predictor, Probabilities, most_probable
+from unet_segmentation.predicting.backend import Probabilities
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.tiles import most_probable
 from unet_segmentation.samples.packing import Mask, PackedSamples
 from unet_segmentation.scoring.calibration import calibration_sums, calibration_table
 from unet_segmentation.scoring.counting import SoftCounts, soft_counts
@@ -127,7 +129,9 @@ def _predicted(
         yield sample_id, packed.mask(sample_id), probabilities
     seconds = time.perf_counter() - started
     rate = len(by_shape) / max(seconds, 1e-9)
-    logger.info("Predicted %d images in %.1f s (%.1f images/s) on %s", len(by_shape), seconds, rate, predictor.device)
+    logger.info(
+        "Predicted %d images in %.1f s (%.1f images/s) on %s", len(by_shape), seconds, rate, predictor.backend.name
+    )
 
 
 def _beside(work: Callable[..., Result], items: Iterable[tuple]) -> Iterator[Result]:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from unet_segmentation.parameters import InferenceParameters
 
 EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
-SERVING = {"__init__.py", "errors.py", "atomic.py", "depth.py", "parameters", "learning"}  # what the predictor imports
+SERVING = {
+    "__init__.py",
+    "errors.py",
+    "atomic.py",
+    "depth.py",
+    "parameters",
+    "predicting",
+    "learning",
+}  # what the predictor imports
 
 
 def pack_model(folder: Path, *, model: Path, inference: InferenceParameters, example: np.ndarray) -> None:

@@ -15,8 +15,8 @@ class SegmentationModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the network."""
-        from unet_segmentation.learning.predictor import Predictor
         from unet_segmentation.parameters.evaluation import InferenceParameters
+        from unet_segmentation.predicting.predictor import Predictor
 
         values = json.loads(Path(context.artifacts["inference"]).read_text(encoding="utf-8"))
         weights = Path(context.artifacts["weights"])
@@ -44,7 +44,7 @@ class SegmentationModel(PythonModel):
 
     def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Segment images one after the other, put together to batches as evaluation does."""
-        from unet_segmentation.learning.predictor import most_probable
+        from unet_segmentation.predicting.tiles import most_probable
 
         return map(most_probable, self._predictor.predict_many(images))
 

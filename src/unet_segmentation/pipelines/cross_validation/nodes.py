@@ -162,8 +162,8 @@ def predict_folds(
         A writer of the predictions, and the article's sums of every image, with its fold.
     """
     from unet_segmentation.learning.evaluating import predict_samples
-    from unet_segmentation.learning.predictor import Predictor
     from unet_segmentation.learning.work import Work
+    from unet_segmentation.predicting.predictor import Predictor
     from unet_segmentation.samples.folding import held_out
 
     for leftover in predicting.glob("*.png"):  # of a pass that was interrupted

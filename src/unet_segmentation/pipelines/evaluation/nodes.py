@@ -60,7 +60,7 @@ def predict(
     """
     from unet_segmentation.learning.arithmetic import arithmetic_here
     from unet_segmentation.learning.evaluating import predict_samples
-    from unet_segmentation.learning.predictor import Predictor
+    from unet_segmentation.predicting.predictor import Predictor
 
     sample_ids = _evaluated(samples, evaluation)
     tracking.current().set_tags({f"evaluation.{key}": value for key, value in arithmetic_here().items()})
@@ -174,7 +174,7 @@ def choose_threshold(
         return {"threshold": None, "dice": None, "images": 0, "note": reason}
 
     from unet_segmentation.learning.evaluating import total_foreground_histogram
-    from unet_segmentation.learning.predictor import Predictor
+    from unet_segmentation.predicting.predictor import Predictor
 
     histogram = total_foreground_histogram(Predictor.from_file(model, inference), packed, validation)
     threshold = best_threshold(histogram)

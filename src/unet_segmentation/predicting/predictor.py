@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from unet_segmentation.depth import DepthError, whole_numbers
-from unet_segmentation.errors import DataError, ResourceError
+from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.evaluation import InferenceParameters
+from unet_segmentation.predicting.backend import Backend, Image, Mask, Probabilities
+from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, rounded_up, tile_starts
 
-Image = NDArray[np.uint8] | NDArray[np.uint16]
-Mask = NDArray[np.uint8]
-Probabilities = NDArray[np.float32]
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
-
-SIGMA = 1 / 8  # of the blending weights, as a share of the tile's side (nnU-Net)
+if TYPE_CHECKING:
+    from unet_segmentation.predicting.eager import Accelerator
 
 
 class Predictor:
@@ -36,39 +30,32 @@ class Predictor:
         classes: names of the classes, in the order of their ids.
         channels: number of channels that images must have.
         value_range: of images that do not hold uint8 or uint16, as when they were prepared.
-        device: where the network runs.
+        backend: what computes.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        backend: Backend,
         inference: InferenceParameters,
         *,
         classes: Sequence[str],
         channels: int,
         multiple: int = 32,
         value_range: tuple[float, float] | None = None,
-        accelerator: Accelerator = "auto",
     ) -> None:
-        """Put a network on its device.
+        """Take what computes, and what has to be known of its network.
 
         Args:
-            network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
+            backend: what computes.
             inference: tile, overlap and limits.
             classes: names of the classes.
             channels: number of channels that images must have.
             multiple: sides of what the network takes must be multiples of it.
             value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or
                 uint16.
-            accelerator: `auto` takes a GPU where there is one.
-
-        Raises:
-            ResourceError: the accelerator is not there.
         """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
-        self.value_range = value_range
-        self.device = pick_device(accelerator)
-        self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.value_range, self.backend = value_range, backend
 
     @classmethod
     def from_file(cls, model: Path, inference: InferenceParameters, accelerator: Accelerator = "auto") -> Self:
@@ -84,17 +71,17 @@ class Predictor:
             ResourceError: the accelerator is not there.
         """
         from unet_segmentation.learning.network import load_model
+        from unet_segmentation.predicting.eager import EagerBackend
 
         network, information = load_model(model)
         specification = information["specification"]
         return cls(
-            network,
+            EagerBackend(network, accelerator),
             inference,
             classes=specification["classes"],
             channels=specification["in_channels"],
             multiple=specification["multiple"],
             value_range=specification.get("range"),  # models of older versions have none
-            accelerator=accelerator,
         )
 
     def predict(self, image: Image) -> Mask:
@@ -180,17 +167,17 @@ class Predictor:
         return same and len(batch) < min(self.inference.batch_size, room)
 
     def _padded_size(self, image: Image) -> tuple[int, int]:
-        return _rounded_up(image.shape[0], self.multiple), _rounded_up(image.shape[1], self.multiple)
+        return rounded_up(image.shape[0], self.multiple), rounded_up(image.shape[1], self.multiple)
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
         size = self._padded_size(images[0])
-        found = self._softmax([padded(image, size) for image in images])
+        found = self._computed([padded(image, size) for image in images])
         for image, probabilities in zip(images, found, strict=True):
             yield probabilities[:, : image.shape[0], : image.shape[1]]
 
     def _tiled(self, image: Image) -> Probabilities:
         height, width = image.shape[:2]
-        side = _rounded_up(self.inference.tile_size, self.multiple)
+        side = rounded_up(self.inference.tile_size, self.multiple)
         tile = min(side, self._padded_size(image)[0]), min(side, self._padded_size(image)[1])
         image = padded(image, (max(height, tile[0]), max(width, tile[1])))
         corners = [
@@ -207,96 +194,17 @@ class Predictor:
                 (slice(top, top + tile[0]), slice(left, left + tile[1]))
                 for top, left in corners[start : start + together]
             ]
-            found = self._softmax([image[place] for place in places])
+            found = self._computed([image[place] for place in places])
             for place, probabilities in zip(places, found, strict=True):
                 total[:, *place] += probabilities * weights
                 weight[place] += weights
         total /= weight
         return total[:, :height, :width]
 
-    @torch.inference_mode()
-    def _softmax(self, images: list[Image]) -> Probabilities:
-        """Run images of one padded size through the network: (N, classes, height, width)."""
-        stack = np.stack(images)
-        pixels = torch.from_numpy(stack if stack.dtype == np.uint8 else stack.astype(np.int32)).to(self.device)
-        # (N, H, W, C) seen as (N, C, H, W) lies in channels_last order already.
-        logits = self._network(pixels.permute(0, 3, 1, 2))
-        return torch.softmax(logits.float(), dim=1).cpu().numpy()
-
-
-def most_probable(probabilities: Probabilities) -> Mask:
-    """Give the most probable class of every pixel; of equal ones, the first.
-
-    Args:
-        probabilities: (classes, height, width).
-    """
-    best = probabilities[0].copy()
-    mask = np.zeros(best.shape, np.uint8)
-    for number in range(1, len(probabilities)):  # four times as fast as numpy's argmax over the first axis
-        better = probabilities[number] > best
-        mask[better] = number
-        np.maximum(best, probabilities[number], out=best)
-    return mask
-
-
-def padded(image: Image, size: tuple[int, int]) -> Image:
-    """Extend an image below and to the right by reflection (an image of one pixel: by repetition).
-
-    Args:
-        image: (height, width, channels).
-        size: height and width wanted, not smaller than the image's.
-    """
-    below, right = size[0] - image.shape[0], size[1] - image.shape[1]
-    if not below and not right:
-        return image
-    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="reflect")  # type: ignore[return-value]
-
-
-def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Place tiles along one side: evenly, the first at 0, the last at the end, neighbours sharing at least `overlap`.
-
-    Args:
-        length: of the side, in pixels, at least `tile`.
-        tile: length of a tile, in pixels.
-        overlap: share of a tile.
-    """
-    step = max(1, int(tile * (1 - overlap)))
-    count = math.ceil((length - tile) / step) + 1
-    return [round(place) for place in np.linspace(0, length - tile, count)]
-
-
-def blending_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Weigh the pixels of a tile: a Gaussian around its middle, sigma an eighth of its side, nowhere 0.
-
-    As in nnU-Net (Isensee et al. 2021): a network knows least at the border of a tile.
-
-    Returns:
-        (height, width), at most 1.
-    """
-    rows, columns = (
-        np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * SIGMA)) ** 2) for side in (height, width)
-    )
-    return np.outer(rows, columns).astype(np.float32)
-
-
-def _rounded_up(length: int, multiple: int) -> int:
-    return math.ceil(length / multiple) * multiple
+    def _computed(self, images: list[Image]) -> Probabilities:
+        return self.backend(np.stack(images))  # type: ignore[arg-type] # they are of one dtype
 
 
 def _kind(channels: int) -> str:
     names = {1: "1 channel (grey)", 3: "3 channels (RGB)", 4: "4 channels (RGB and transparency?)"}
     return names.get(channels, f"{channels} channels")
-
-
-def pick_device(accelerator: Accelerator) -> torch.device:
-    """Choose where a network runs.
-
-    Raises:
-        ResourceError: the accelerator is not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available[accelerator]:
-        raise ResourceError(f"accelerator: {accelerator} was asked for, but there is none here. Use auto or cpu.")
-    return torch.device(accelerator)

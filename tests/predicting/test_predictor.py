@@ -10,8 +10,10 @@ from torch import nn
 from unet_segmentation.errors import DataError, ProjectError, ResourceError
 from unet_segmentation.learning import network
 from unet_segmentation.learning.evaluating import predict_samples
-from unet_segmentation.learning.predictor import Predictor, blending_weights, most_probable, padded, tile_starts
 from unet_segmentation.parameters import InferenceParameters, NetworkParameters
+from unet_segmentation.predicting.eager import EagerBackend
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, tile_starts
 from unet_segmentation.samples.packing import pack
 from unet_segmentation.scoring.counting import soft_counts
 from unet_segmentation.scoring.prediction_files import read_prediction
@@ -46,11 +48,10 @@ def one_thread():
 
 def predictor(model: nn.Module | None = None, channels: int = 3, **inference) -> Predictor:
     return Predictor(
-        model or PixelNetwork(channels),
+        EagerBackend(model or PixelNetwork(channels), "cpu"),
         InferenceParameters(**inference),
         classes=CLASSES,
         channels=channels,
-        accelerator="cpu",
     )
 
 
@@ -161,7 +162,7 @@ def test_images_of_another_kind_are_refused(pixels, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ResourceError, match="cuda"):
-        Predictor(PixelNetwork(), InferenceParameters(), classes=CLASSES, channels=3, accelerator="cuda")
+        EagerBackend(PixelNetwork(), "cuda")
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5])

@@ -1,0 +1,31 @@
+"""What a predictor asks of whatever computes: one batch of raw pixels in, class probabilities out."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+Mask = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """A network that is ready to compute.
+
+    Attributes:
+        name: for people: what computes, in which precision, where.
+    """
+
+    name: str
+
+    def __call__(self, images: Image) -> Probabilities:
+        """Give the probability of every class in every pixel.
+
+        Args:
+            images: (N, height, width, channels), raw pixel values; the sides are multiples of the network's `multiple`.
+
+        Returns:
+            (N, classes, height, width), summing to 1 over the classes.
+        """
+        ...

@@ -1,0 +1,59 @@
+"""The backend that every other is held against: the network as it was trained, in plain torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from unet_segmentation.errors import ResourceError
+from unet_segmentation.predicting.backend import Image, Probabilities
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class EagerBackend:
+    """A torch network on a device, in float32.
+
+    Attributes:
+        name: for people.
+        device: where the network runs.
+    """
+
+    def __init__(self, network: nn.Module, accelerator: Accelerator = "auto") -> None:
+        """Put a network on its device.
+
+        Args:
+            network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
+            accelerator: `auto` takes a GPU where there is one.
+
+        Raises:
+            ResourceError: the accelerator is not there.
+        """
+        self.device = pick_device(accelerator)
+        self.name = f"torch, float32, on {self.device}"
+        self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, images: Image) -> Probabilities:
+        """See `Backend`."""
+        pixels = torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.int32)).to(self.device)
+        # (N, H, W, C) seen as (N, C, H, W) lies in channels_last order already.
+        logits = self._network(pixels.permute(0, 3, 1, 2))
+        return torch.softmax(logits.float(), dim=1).cpu().numpy()
+
+
+def pick_device(accelerator: Accelerator) -> torch.device:
+    """Choose where a network runs.
+
+    Raises:
+        ResourceError: the accelerator is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[accelerator]:
+        raise ResourceError(f"accelerator: {accelerator} was asked for, but there is none here. Use auto or cpu.")
+    return torch.device(accelerator)
