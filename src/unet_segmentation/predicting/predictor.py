@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -58,6 +58,24 @@ class Predictor:
         self.value_range, self.backend = value_range, backend
 
     @classmethod
+    def of(cls, specification: Mapping[str, Any], backend: Backend, inference: InferenceParameters) -> Self:
+        """Make the predictor of a specified network, whatever computes it.
+
+        Args:
+            specification: of the network (see `network.describe_network`); every model file holds it.
+            backend: what computes.
+            inference: tile, overlap and limits.
+        """
+        return cls(
+            backend,
+            inference,
+            classes=specification["classes"],
+            channels=specification["in_channels"],
+            multiple=specification["multiple"],
+            value_range=specification.get("range"),  # models of older versions have none
+        )
+
+    @classmethod
     def from_file(cls, model: Path, inference: InferenceParameters, accelerator: Accelerator = "auto") -> Self:
         """Load a network that training published.
 
@@ -70,19 +88,32 @@ class Predictor:
             ProjectError: the file holds no network of this project.
             ResourceError: the accelerator is not there.
         """
+        return cls.from_files([model], inference, accelerator)
+
+    @classmethod
+    def from_files(
+        cls, models: Sequence[Path], inference: InferenceParameters, accelerator: Accelerator = "auto"
+    ) -> Self:
+        """Load one network, or several that are averaged (those of the folds of a cross-validation).
+
+        Args:
+            models: safetensors files.
+            inference: tile, overlap and limits.
+            accelerator: `auto` takes a GPU where there is one.
+
+        Raises:
+            ProjectError: a file holds no network of this project.
+            ConfigurationError: the networks do not belong together.
+            ResourceError: the accelerator is not there.
+        """
         from unet_segmentation.learning.network import load_model
         from unet_segmentation.predicting.eager import EagerBackend
+        from unet_segmentation.predicting.ensemble import EnsembleBackend, common_specification
 
-        network, information = load_model(model)
-        specification = information["specification"]
-        return cls(
-            EagerBackend(network, accelerator),
-            inference,
-            classes=specification["classes"],
-            channels=specification["in_channels"],
-            multiple=specification["multiple"],
-            value_range=specification.get("range"),  # models of older versions have none
-        )
+        loaded = [load_model(model) for model in models]
+        specification = common_specification([information["specification"] for _, information in loaded])
+        backends = [EagerBackend(network, accelerator) for network, _ in loaded]
+        return cls.of(specification, backends[0] if len(backends) == 1 else EnsembleBackend(backends), inference)
 
     def predict(self, image: Image) -> Mask:
         """Give the most probable class of every pixel.
