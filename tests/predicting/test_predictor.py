@@ -11,6 +11,7 @@ from unet_segmentation.errors import DataError, ProjectError, ResourceError
 from unet_segmentation.learning import network
 from unet_segmentation.learning.evaluating import predict_samples
 from unet_segmentation.parameters import InferenceParameters, NetworkParameters
+from unet_segmentation.predicting.backend import Backend
 from unet_segmentation.predicting.eager import EagerBackend
 from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, tile_starts
@@ -232,3 +233,70 @@ def test_a_split_is_predicted_in_the_order_asked_for(tmp_path):
         np.testing.assert_array_equal(read_prediction(tmp_path / "out", sample_id), most_probable(probabilities))
         expected = soft_counts(mask, probabilities)
         assert (row.intersection, row.truth, row.prediction) == pytest.approx(expected, rel=1e-6)
+
+
+class Narrow(Backend):
+    """Takes so many images at once, and no more; remembers the batches that it took."""
+
+    name = "narrow"
+
+    def __init__(self, most: int, error: Exception, room: int | None = None) -> None:
+        self.most, self.error, self.sizes, self._room = most, error, [], room
+
+    def __call__(self, images):
+        if len(images) > self.most:
+            raise self.error
+        self.sizes.append(len(images))
+        grey = images[..., :1].transpose(0, 3, 1, 2).astype(np.float32) / 255
+        return np.concatenate([grey, 1 - grey], axis=1)
+
+    def room(self, shape):
+        return self._room
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_a_batch_that_does_not_fit_into_memory_is_halved(error):
+    images = [image((64, 64), seed=seed) for seed in range(7)]
+    backend = Narrow(2, error)
+    found = list(Predictor(backend, InferenceParameters(), classes=["a", "b"], channels=3).predict_many(images))
+    assert sum(backend.sizes) == len(images)
+    for each, probabilities in zip(images, found, strict=True):
+        np.testing.assert_allclose(probabilities[0], each[..., 0] / np.float32(255), atol=1e-6)
+
+
+def test_an_image_that_does_not_fit_into_memory_alone_is_an_error_that_says_what_to_do():
+    predictor = Predictor(Narrow(0, OUT_OF_MEMORY[0]), InferenceParameters(), classes=["a", "b"], channels=3)
+    with pytest.raises(ResourceError, match=r"96 x 64 pixels.*maximum_pixels"):
+        predictor.predict(image((40, 70)))
+
+
+def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
+    predictor = Predictor(Narrow(0, RuntimeError("shapes")), InferenceParameters(), classes=["a", "b"], channels=3)
+    with pytest.raises(RuntimeError, match="shapes"):
+        predictor.predict(image((40, 70)))
+
+
+@pytest.mark.parametrize(
+    ("batch", "room", "expected"), [(8, 3, [8, 2]), ("auto", 3, [3, 3, 3, 1]), ("auto", None, [8, 2])]
+)
+def test_a_batch_is_as_large_as_was_asked_for_or_as_memory_allows(batch, room, expected):
+    backend = Narrow(99, MemoryError(), room)
+    predictor = Predictor(backend, InferenceParameters(batch_size=batch), classes=["a", "b"], channels=3)
+    list(predictor.predict_many([image((64, 64))] * 10))
+    assert backend.sizes == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_batch_of_the_measured_room_fits():
+    backend = EagerBackend(PixelNetwork(), "cuda")
+    room = backend.room((512, 512, 3))
+    assert room is not None
+    assert backend(np.zeros((room, 512, 512, 3), np.uint8)).shape == (room, len(CLASSES), 512, 512)

@@ -1,6 +1,6 @@
 """How the network is applied to whole images, and what is made of its predictions."""
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -16,13 +16,17 @@ class InferenceParameters(StrictModel):
         maximum_pixels: an image of at most so many pixels goes through the network whole; a larger one in tiles.
         tile_size: side of a tile, in pixels, a multiple of 32.
         overlap: share of a tile's side that neighbours share.
-        batch_size: tiles (or images of one size) that go through the network together.
+        batch_size: tiles (or images of one size) that go through the network together at most; `auto` takes what fits
+            into a GPU's free memory. Where memory runs short, a batch is halved.
+        test_time_augmentation: `flips` averages over an image and its three mirror images, `d4` over all eight
+            symmetries of the square; four and eight times the work.
     """
 
     maximum_pixels: int = Field(default=1_048_576, ge=1024)
     tile_size: int = Field(default=512, ge=32, multiple_of=32)
     overlap: float = Field(default=0.25, ge=0, lt=0.9)
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
+    test_time_augmentation: Literal["none", "flips", "d4"] = "none"
 
 
 class IntervalParameters(StrictModel):

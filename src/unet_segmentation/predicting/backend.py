@@ -1,5 +1,6 @@
 """What a predictor asks of whatever computes: one batch of raw pixels in, class probabilities out."""
 
+from abc import abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ class Backend(Protocol):
 
     name: str
 
+    @abstractmethod
     def __call__(self, images: Image) -> Probabilities:
         """Give the probability of every class in every pixel.
 
@@ -29,3 +31,7 @@ class Backend(Protocol):
             (N, classes, height, width), summing to 1 over the classes.
         """
         ...
+
+    def room(self, shape: tuple[int, int, int]) -> int | None:
+        """Give how many images (height, width, channels) fit into free memory; None: that was not measured."""
+        return None

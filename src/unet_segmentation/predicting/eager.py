@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from unet_segmentation.errors import ResourceError
-from unet_segmentation.predicting.backend import Image, Probabilities
+from unet_segmentation.predicting.backend import Backend, Image, Probabilities
 
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
+SHARE = 0.8  # of a GPU's free memory that a batch may take
+MOST = 64  # images together on a GPU; beyond that nothing is gained
 
-class EagerBackend:
+
+class EagerBackend(Backend):
     """A torch network on a device, in float32.
 
     Attributes:
@@ -34,6 +37,7 @@ class EagerBackend:
         """
         self.device = pick_device(accelerator)
         self.name = f"torch, float32, on {self.device}"
+        self._room: dict[tuple[int, int, int], int] = {}
         self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -43,6 +47,20 @@ class EagerBackend:
         # (N, H, W, C) seen as (N, C, H, W) lies in channels_last order already.
         logits = self._network(pixels.permute(0, 3, 1, 2))
         return torch.softmax(logits.float(), dim=1).cpu().numpy()
+
+    def room(self, shape: tuple[int, int, int]) -> int | None:
+        """See `Backend`; on a GPU one image is tried, and what it takes is measured."""
+        if self.device.type != "cuda":
+            return None
+        if shape not in self._room:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self(np.zeros((1, *shape), np.uint8))
+            taken = torch.cuda.max_memory_allocated(self.device) - before
+            torch.cuda.empty_cache()
+            free, _ = torch.cuda.mem_get_info(self.device)
+            self._room[shape] = max(1, min(MOST, int(SHARE * free / max(1, taken))))
+        return self._room[shape]
 
 
 def pick_device(accelerator: Accelerator) -> torch.device:

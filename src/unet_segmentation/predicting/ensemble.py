@@ -14,7 +14,7 @@ from unet_segmentation.predicting.backend import Backend, Image, Probabilities
 ALIKE = ("classes", "in_channels", "range", "bands")  # what networks of one ensemble must share
 
 
-class EnsembleBackend:
+class EnsembleBackend(Backend):
     """Averages the probabilities of several networks, such as those of the folds of a cross-validation.
 
     Attributes:
@@ -32,6 +32,11 @@ class EnsembleBackend:
         for member in self._members[1:]:
             total += member(images)
         return total / np.float32(len(self._members))
+
+    def room(self, shape: tuple[int, int, int]) -> int | None:
+        """See `Backend`; the members compute one after the other."""
+        known = [room for member in self._members if (room := member.room(shape)) is not None]
+        return min(known, default=None)
 
 
 def common_specification(specifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from unet_segmentation.depth import DepthError, whole_numbers
-from unet_segmentation.errors import DataError
+from unet_segmentation.errors import DataError, ResourceError
 from unet_segmentation.parameters.evaluation import InferenceParameters
 from unet_segmentation.predicting.backend import Backend, Image, Mask, Probabilities
+from unet_segmentation.predicting.symmetries import SymmetricBackend
 from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, rounded_up, tile_starts
 
 if TYPE_CHECKING:
     from unet_segmentation.predicting.eager import Accelerator
+
+PAYS_OFF = 8  # images together; on a CPU more are no faster
 
 
 class Predictor:
@@ -55,7 +58,9 @@ class Predictor:
                 uint16.
         """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
-        self.value_range, self.backend = value_range, backend
+        self.value_range = value_range
+        symmetries = inference.test_time_augmentation
+        self.backend = backend if symmetries == "none" else SymmetricBackend(backend, symmetries)
 
     @classmethod
     def of(cls, specification: Mapping[str, Any], backend: Backend, inference: InferenceParameters) -> Self:
@@ -191,18 +196,30 @@ class Predictor:
         return image.shape[0] * image.shape[1] > self.inference.maximum_pixels
 
     def _fits(self, batch: list[Image], image: Image) -> bool:
-        """Tell whether one more image may join a batch: same padded size, and not too many pixels together."""
+        """Tell whether one more image may join a batch: same padded size, and not too many together."""
         size = self._padded_size(image)
-        room = self.inference.maximum_pixels // (size[0] * size[1])
         same = size == self._padded_size(batch[0]) and image.dtype == batch[0].dtype
-        return same and len(batch) < min(self.inference.batch_size, room)
+        return same and len(batch) < self.together(*size)
+
+    def together(self, height: int, width: int) -> int:
+        """Give how many images, or tiles, of a padded size go through the network together.
+
+        With `batch_size: auto` as many as fit into the free memory, where the backend can measure that (on a GPU);
+        else at most `maximum_pixels`.
+        """
+        wanted = self.inference.batch_size
+        if wanted == "auto":
+            if (room := self.backend.room((height, width, self.channels))) is not None:
+                return room
+            wanted = PAYS_OFF
+        return max(1, min(wanted, self.inference.maximum_pixels // (height * width)))
 
     def _padded_size(self, image: Image) -> tuple[int, int]:
         return rounded_up(image.shape[0], self.multiple), rounded_up(image.shape[1], self.multiple)
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
         size = self._padded_size(images[0])
-        found = self._computed([padded(image, size) for image in images])
+        found = self.compute([padded(image, size) for image in images])
         for image, probabilities in zip(images, found, strict=True):
             yield probabilities[:, : image.shape[0], : image.shape[1]]
 
@@ -219,21 +236,46 @@ class Predictor:
         weights = blending_weights(tile[0], tile[1])
         total = np.zeros((len(self.classes), *image.shape[:2]), np.float32)
         weight = np.zeros(image.shape[:2], np.float32)
-        together = max(1, min(self.inference.batch_size, self.inference.maximum_pixels // (tile[0] * tile[1])))
+        together = self.together(*tile)
         for start in range(0, len(corners), together):
             places = [
                 (slice(top, top + tile[0]), slice(left, left + tile[1]))
                 for top, left in corners[start : start + together]
             ]
-            found = self._computed([image[place] for place in places])
+            found = self.compute([image[place] for place in places])
             for place, probabilities in zip(places, found, strict=True):
                 total[:, *place] += probabilities * weights
                 weight[place] += weights
         total /= weight
         return total[:, :height, :width]
 
-    def _computed(self, images: list[Image]) -> Probabilities:
-        return self.backend(np.stack(images))  # type: ignore[arg-type] # they are of one dtype
+    def compute(self, images: list[Image]) -> Probabilities:
+        """Run images, or tiles, of one padded size and dtype through the network; in halves where memory is short.
+
+        Returns:
+            (N, classes, height, width).
+
+        Raises:
+            ResourceError: not even one of them fits into memory.
+        """
+        try:
+            return self.backend(np.stack(images))  # type: ignore[arg-type] # they are of one dtype
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(images) == 1:
+                raise ResourceError(
+                    f"An image of {images[0].shape[1]} x {images[0].shape[0]} pixels does not fit into memory beside "
+                    "the network. Let it go in smaller tiles: inference.maximum_pixels and inference.tile_size."
+                ) from None
+        middle = len(images) // 2
+        return np.concatenate([self.compute(images[:middle]), self.compute(images[middle:])])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell torch's ways to say so by their words: this module does not import torch."""
+    words = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError) or "OutOfMemory" in words or "can't allocate memory" in words
 
 
 def _kind(channels: int) -> str:
