@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from unet_segmentation.errors import ProjectError
 
 if TYPE_CHECKING:
     from unet_segmentation.parameters import InferenceParameters
@@ -30,7 +33,7 @@ def pack_model(folder: Path, *, model: Path, inference: InferenceParameters, exa
     folder.mkdir(parents=True)
     shutil.copyfile(model, folder / "best.safetensors")
     (folder / "inference.json").write_text(inference.model_dump_json(indent=2), encoding="utf-8")
-    np.save(folder / "example.npy", _example(example, _specification(model).get("bands")))
+    np.save(folder / "example.npy", _example(example, specification_of(model).get("bands")))
     package = Path(unet_segmentation.__file__).parent
     serving = Path(__file__).with_name("serving_model.py")
     shutil.copyfile(serving, folder / serving.name)
@@ -38,6 +41,21 @@ def pack_model(folder: Path, *, model: Path, inference: InferenceParameters, exa
         target = folder / "code" / package.name / module.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module, target)
+
+
+def specification_of(model: Path) -> dict[str, Any]:
+    """Read from a model's file what its network is (see `network.describe_network`), without torch.
+
+    Raises:
+        ProjectError: the file is no model of this project.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(model, framework="np") as file:
+            return json.loads((file.metadata() or {})["specification"])
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ProjectError(f"{model} is no model of this project ({error}); train one with: kedro run") from error
 
 
 def needed_modules(program: Path, package: Path) -> list[Path]:
@@ -85,15 +103,6 @@ def _files(name: str, package: Path) -> Iterator[Path]:
             yield place / "__init__.py"
         elif place.with_suffix(".py").is_file():
             yield place.with_suffix(".py")
-
-
-def _specification(model: Path) -> dict[str, Any]:
-    import json
-
-    from safetensors import safe_open
-
-    with safe_open(model, framework="np") as file:
-        return json.loads((file.metadata() or {}).get("specification", "{}"))
 
 
 def _example(example: np.ndarray, bands: list[int] | None) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The logged model's own code: MLflow stores this file with the model and runs it when the model is loaded."""
 
 import json
-import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class SegmentationModel(PythonModel):
         inference = InferenceParameters.model_validate_json(Path(context.artifacts["inference"]).read_bytes())
         self._predictor = Predictor.of(specification, EagerBackend(network), inference)
         self._reader = Reader.of(specification, **context.model_config)
-        self._network = threading.Lock()  # servers ask from several threads: one image after the other is as fast
+        # Servers ask from several threads. One image after the other is as fast, and torch keeps threads for one only.
+        self._network = ThreadPoolExecutor(1, "network")
 
     def predict(
         self,
@@ -103,8 +104,7 @@ class SegmentationModel(PythonModel):
         images: Iterable[np.ndarray] = self._reader.read(batch)
         if len(batch.entries) == 1:
             images = list(images)  # decoded beside the network; many are decoded one by one, to keep memory flat
-        with self._network:
-            found = list(self._computed(images, form))
+        found = self._network.submit(lambda: list(self._computed(images, form))).result()
         answers = [self._record(*each) for each in found] if form == "png" else found
         if batch.single:
             return answers[0]
