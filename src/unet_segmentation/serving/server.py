@@ -51,7 +51,7 @@ def run_server(
         ResourceError: the address is taken, or not of this machine.
         ReleaseError, TrackingError: there is no such model, or it cannot be loaded.
     """
-    with _listening(address) as listening, tempfile.TemporaryDirectory() as folder:
+    with _taken(address) as listening, tempfile.TemporaryDirectory() as folder:
         target = find_target(model, uri, problem, Path(folder), inference)
         click.echo(f"Loading {target.title}")
         try:
@@ -90,12 +90,17 @@ async def _serve(
         service.close()
 
 
-def _listening(address: Address) -> socket.socket:
+def _taken(address: Address) -> socket.socket:
     """Take the address before the model is loaded: whoever cannot have it should not wait for that."""
+    where = f"{address.host}:{address.port}"
     try:
-        return socket.create_server((address.host, address.port), backlog=128)
+        family, kind, protocol, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
     except OSError as error:
-        where = f"{address.host}:{address.port}"
         if error.errno == errno.EADDRINUSE:
-            raise ResourceError(f"{where} is taken by another program. Take another port: --port {address.port + 1}") from None
+            other = address.port + 1
+            raise ResourceError(f"{where} is taken by another program. Take another port: --port {other}") from None
         raise ResourceError(f"The server cannot listen at {where}: {error.strerror or error}") from None
+    return listening
