@@ -398,7 +398,7 @@ def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 # What they take from here is there by now.
-from unet_segmentation import commands_predict, commands_release, commands_runs  # noqa: E402
+from unet_segmentation import commands_predict, commands_release, commands_runs, commands_serve  # noqa: E402
 
-for commands in (commands_runs, commands_release, commands_predict):
+for commands in (commands_runs, commands_release, commands_predict, commands_serve):
     commands.register(cli)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,9 @@ class Regions:
     def annotations(self) -> Iterator[dict[str, Any]]:
         """Give each region as a COCO annotation, without ids: its mask as an uncompressed run-length code."""
         height, width = self.labels.shape
-        boxes: Any = ndimage.find_objects(self.labels)
+        boxes = cast("list[tuple[slice, slice]]", ndimage.find_objects(self.labels))
         for number, (class_id, box) in enumerate(zip(self.class_ids, boxes, strict=True), start=1):
-            rows, columns = box[0], box[1]
+            rows, columns = box
             yield {
                 "category_id": class_id,
                 "segmentation": {
