@@ -10,6 +10,7 @@ class ExportParameters(StrictModel):
 
     Attributes:
         model: the network: a safetensors file. None: the one that lies in `data/`.
+        output: a folder that gets a copy of what is published; replaced as a whole.
         int8: also an ONNX file in whole numbers of 8 bits, for CPUs: several times as fast, at a loss that is measured.
         calibration_images: of the training split, from which the ranges of the 8 bits are taken.
         split: on which the files are held against the network.
@@ -20,6 +21,7 @@ class ExportParameters(StrictModel):
     """
 
     model: str | None = None
+    output: str | None = None
     int8: bool = False
     calibration_images: int = Field(default=32, ge=1, le=1000)
     split: str = Field(default="test", pattern="^(test|validation|train)$")

@@ -26,9 +26,7 @@ class EagerBackend(Backend):
         device: where the network runs.
     """
 
-    def __init__(
-        self, network: nn.Module, accelerator: Accelerator = "auto", precision: Precision = "float32"
-    ) -> None:
+    def __init__(self, network: nn.Module, accelerator: Accelerator = "auto", precision: Precision = "float32") -> None:
         """Put a network on its device.
 
         Args:

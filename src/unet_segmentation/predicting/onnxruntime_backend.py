@@ -67,7 +67,7 @@ class OnnxRuntimeBackend(Backend):
     def _run(self, outputs: list[str], images: Image) -> list[Probabilities]:
         if not np.can_cast(images.dtype, self._dtype):
             raise DataError(
-                f"This ONNX file was made for {self._dtype} pixels, and an image holds {images.dtype}. Export the model "
+                f"This ONNX file was made for {self._dtype} pixels, and an image holds {images.dtype}. Export it "
                 "from samples of that depth."
             )
         try:
