@@ -93,9 +93,11 @@ def main() -> int:
     files = [file for given in options.images for file in _files(given)]
     failed = 0
     options.output.mkdir(parents=True, exist_ok=True)
+    stems = [file.stem for file in files]
     for file in files:
+        name = file.stem if stems.count(file.stem) == 1 else file.name  # a.png and a.jpg do not meet in one file
         try:
-            write(options.output / f"{file.stem}.png", model.predict(model.read(file)), model.information["colours"])
+            write(options.output / f"{name}.png", model.predict(model.read(file)), model.information["colours"])
         except Exception as error:  # of whatever kind, the others go on
             failed += 1
             print(f"{file}: {error}", file=sys.stderr)  # noqa: T201
