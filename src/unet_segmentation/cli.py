@@ -398,7 +398,13 @@ def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 # What they take from here is there by now.
-from unet_segmentation import commands_predict, commands_release, commands_runs, commands_serve  # noqa: E402
+from unet_segmentation import (  # noqa: E402
+    commands_export,
+    commands_predict,
+    commands_release,
+    commands_runs,
+    commands_serve,
+)
 
-for commands in (commands_runs, commands_release, commands_predict, commands_serve):
+for commands in (commands_runs, commands_release, commands_predict, commands_serve, commands_export):
     commands.register(cli)

@@ -10,12 +10,12 @@ import numpy as np
 
 from unet_segmentation.depth import DepthError, whole_numbers
 from unet_segmentation.errors import DataError, ResourceError
-from unet_segmentation.parameters.evaluation import InferenceParameters
 from unet_segmentation.predicting.backend import Backend, Image, Mask, Probabilities
 from unet_segmentation.predicting.symmetries import SymmetricBackend
 from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, rounded_up, tile_starts
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an exported model takes this module along, and has neither pydantic nor torch
+    from unet_segmentation.parameters.evaluation import InferenceParameters
     from unet_segmentation.predicting.eager import Accelerator
 
 PAYS_OFF = 8  # images together; on a CPU more are no faster
