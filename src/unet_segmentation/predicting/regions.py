@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Regions:
             mask: (height, width) class ids.
             confidence: (height, width), the largest probability.
         """
-        self.labels = np.zeros(mask.shape, np.int32)
+        self.labels: NDArray[np.int32] = np.zeros(mask.shape, np.int32)
         class_ids: list[int] = []
         for class_id in np.unique(mask[mask > 0]):
             found, count = ndimage.label(mask == class_id, structure=NEIGHBOURS)
@@ -76,7 +76,7 @@ class Regions:
     def annotations(self) -> Iterator[dict[str, Any]]:
         """Give each region as a COCO annotation, without ids: its mask as an uncompressed run-length code."""
         height, width = self.labels.shape
-        boxes = cast("list[tuple[slice, slice]]", ndimage.find_objects(self.labels))
+        boxes = ndimage.find_objects(self.labels)
         for number, (class_id, box) in enumerate(zip(self.class_ids, boxes, strict=True), start=1):
             rows, columns = box
             yield {
