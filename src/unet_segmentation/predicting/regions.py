@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -49,8 +50,10 @@ class Regions:
         Each region is a MultiPolygon along the pixels' edges; holes are kept. Parts that touch at a corner only are
         polygons of their own in it, as GeoJSON asks.
         """
+        from rasterio.errors import NotGeoreferencedWarning
         from rasterio.features import shapes
 
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # these polygons lie in pixels
         parts: list[list[Any]] = [[] for _ in self.class_ids]
         for geometry, number in shapes(self.labels, mask=self.labels > 0, connectivity=4):
             parts[int(number) - 1].append(geometry["coordinates"])
