@@ -16,6 +16,8 @@ class InferenceParameters(StrictModel):
         maximum_pixels: an image of at most so many pixels goes through the network whole; a larger one in tiles.
         tile_size: side of a tile, in pixels, a multiple of 32.
         overlap: share of a tile's side that neighbours share.
+        raster_overlap: the same where a raster goes window by window, 0 to 0.5; less than `overlap`, as what tiles
+            share is computed twice, and a raster is nearly all seams.
         batch_size: tiles (or images of one size) that go through the network together at most; `auto` takes what fits
             into a GPU's free memory. Where memory runs short, a batch is halved.
         test_time_augmentation: `flips` averages over an image and its three mirror images, `d4` over all eight
@@ -25,6 +27,7 @@ class InferenceParameters(StrictModel):
     maximum_pixels: int = Field(default=1_048_576, ge=1024)
     tile_size: int = Field(default=512, ge=32, multiple_of=32)
     overlap: float = Field(default=0.25, ge=0, lt=0.9)
+    raster_overlap: float = Field(default=0.125, ge=0, le=0.5)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
     test_time_augmentation: Literal["none", "flips", "d4"] = "none"
 

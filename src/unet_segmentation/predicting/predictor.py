@@ -33,6 +33,7 @@ class Predictor:
         classes: names of the classes, in the order of their ids.
         channels: number of channels that images must have.
         value_range: of images that do not hold uint8 or uint16, as when they were prepared.
+        mean: of the training images by channel, in raw pixel units; None where that is not known.
         backend: what computes.
     """
 
@@ -45,6 +46,7 @@ class Predictor:
         channels: int,
         multiple: int = 32,
         value_range: tuple[float, float] | None = None,
+        mean: Sequence[float] | None = None,
     ) -> None:
         """Take what computes, and what has to be known of its network.
 
@@ -56,9 +58,10 @@ class Predictor:
             multiple: sides of what the network takes must be multiples of it.
             value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or
                 uint16.
+            mean: of the training images by channel, in raw pixel units: stands where a raster holds no data.
         """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
-        self.value_range = value_range
+        self.value_range, self.mean = value_range, mean
         symmetries = inference.test_time_augmentation
         self.backend = backend if symmetries == "none" else SymmetricBackend(backend, symmetries)
 
@@ -78,6 +81,7 @@ class Predictor:
             channels=specification["in_channels"],
             multiple=specification["multiple"],
             value_range=specification.get("range"),  # models of older versions have none
+            mean=specification.get("mean"),
         )
 
     @classmethod

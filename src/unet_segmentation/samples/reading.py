@@ -23,7 +23,16 @@ from unet_segmentation.storage import Storage
 if TYPE_CHECKING:
     from unet_segmentation.parameters.preparation import ImageParameters
 
-__all__ = ["DecodedImage", "UnreadableError", "coloured", "decode_image", "pixel_sha256", "read_image", "read_roi"]
+__all__ = [
+    "DecodedImage",
+    "UnreadableError",
+    "coloured",
+    "decode_image",
+    "from_raster",
+    "pixel_sha256",
+    "read_image",
+    "read_roi",
+]
 
 CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is told
 
@@ -58,7 +67,7 @@ def read_image(storage: Storage, path: str, images: ImageParameters) -> DecodedI
         UnreadableError: the file is missing or damaged (`unreadable_image`), needs a range (`no_range`), or holds NaN
             or infinite values (`not_finite`).
     """
-    return _image(read_raster(storage, path), images)
+    return from_raster(read_raster(storage, path), images)
 
 
 def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: int = LARGEST) -> DecodedImage:
@@ -74,12 +83,17 @@ def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: in
         UnreadableError: see `read_image`; the message begins with the name. Or it declares more pixels.
     """
     try:
-        return _image(decode_raster(data, largest=largest), images)
+        return from_raster(decode_raster(data, largest=largest), images)
     except UnreadableError as error:
         raise UnreadableError(f"{name} {error}", error.kind) from None
 
 
-def _image(raster: Raster, images: ImageParameters) -> DecodedImage:
+def from_raster(raster: Raster, images: ImageParameters) -> DecodedImage:
+    """Give what the network sees of what a file, or a window of it, holds.
+
+    Raises:
+        UnreadableError: see `read_image`.
+    """
     pixels, notes = _chosen_bands(raster, images)
     try:
         pixels, clipped = whole_numbers(pixels, images.range)

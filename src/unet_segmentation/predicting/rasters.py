@@ -1,0 +1,307 @@
+"""Rasters larger than memory: read, predicted and written window by window."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from unet_segmentation.atomic import whole
+from unet_segmentation.parameters.preparation import ImageParameters
+from unet_segmentation.predicting.backend import Image, Probabilities
+from unet_segmentation.predicting.beside import beside
+from unet_segmentation.predicting.placement import Span, blending_profiles, place_tiles
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.raster_files import (
+    NO_DATA,
+    SCALE,
+    RasterSource,
+    RasterTarget,
+    add_overviews,
+    written,
+)
+from unet_segmentation.predicting.tiles import most_probable, rounded_up
+
+LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
+ENDINGS = {".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class RasterSummary:
+    """What was found in a raster.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        pixels: (classes,) int64, of each class.
+        no_data: pixels that hold no data.
+        confidence: mean probability of the chosen class, over the pixels that hold data; NaN where none does.
+        tiles: that the network computed.
+        skipped: tiles without a pixel that holds data.
+    """
+
+    height: int
+    width: int
+    pixels: NDArray[np.int64]
+    no_data: int
+    confidence: float
+    tiles: int
+    skipped: int
+
+
+class Tile(NamedTuple):
+    """A tile, by its row and column among the tiles."""
+
+    row: int
+    column: int
+
+
+class Computed(NamedTuple):
+    """A tile after the network; `probabilities` is None where no pixel holds data."""
+
+    tile: Tile
+    valid: NDArray[np.bool_]
+    probabilities: Probabilities | None
+
+
+class Read(NamedTuple):
+    """A tile before the network; `image` is None where no pixel holds data."""
+
+    tile: Tile
+    image: Image | None
+    valid: NDArray[np.bool_]
+
+
+def is_raster(path: Path) -> bool:
+    """Tell a TIFF that should be worked window by window: it has coordinates, or more than `LARGE` pixels.
+
+    Args:
+        path: of a file on the disk, of any kind; only its header is read.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        return False
+    try:
+        with _quiet(), rasterio.open(path) as file:
+            placed = file.crs or not file.transform.is_identity or file.gcps[0] or file.rpcs
+            return bool(placed) or file.height * file.width > LARGE
+    except RasterioError:  # what it is, reading it will tell
+        return False
+
+
+def predict_raster(
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    *,
+    images: ImageParameters,
+    probabilities: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> RasterSummary:
+    """Predict a raster of any size into a GeoTIFF of class ids.
+
+    Tiles are read, computed, blended and written row by row, reading and writing beside the network. Memory holds
+    what later tiles still need: it does not depend on the raster's height, and per pixel of its width on
+    classes x overlap. The result is that of blending all tiles in memory, to rounding.
+
+    Args:
+        predictor: what computes; `inference.tile_size`, `raster_overlap` and `batch_size` hold.
+        source: the raster, in whatever format GDAL reads.
+        target: gets uint8 class ids, 255 where there is no data, in compressed tiles with the source's coordinates.
+        images: which bands are used, what becomes of transparency, and which values become black and white.
+        probabilities: gets a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
+        progress: is told the share of the tiles that are finished.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: the source is damaged or not what the network takes; names the file and the window.
+        ResourceError: the disk is full, or not even one tile fits into memory.
+    """
+    with _quiet(), ExitStack() as stack:
+        raster = RasterSource(source, predictor, images)
+        stack.callback(raster.file.close)
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache, GDAL_TIFF_INTERNAL_MASK=True))
+        grid = _Grid.of(predictor, raster)
+        temporary = [stack.enter_context(whole(target))]
+        if probabilities is not None:
+            temporary.append(stack.enter_context(whole(probabilities)))
+        files = [(path, number > 0) for number, path in enumerate(temporary)]
+        with written(files, raster, predictor.classes, max(span.size for span in grid.rows)) as targets:
+            work = _Work(grid, raster, targets, len(predictor.classes))
+            reading = beside(work.read, ((tile,) for tile in grid.tiles()), threads=1)
+            with closing(reading), closing(_computed(predictor, grid, reading)) as computed:
+                with closing(beside(work.add, ((each,) for each in computed), threads=1)) as finished:
+                    for number, _ in enumerate(finished, start=1):
+                        if progress is not None:
+                            progress(number / grid.count)
+        add_overviews(temporary[0])
+        return work.summary()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Rasters without coordinates are no reason to warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the tiles lie, and what their pixels weigh."""
+
+    rows: list[Span]
+    columns: list[Span]
+    row_weights: list[NDArray[np.float32]]
+    column_weights: list[NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, predictor: Predictor, raster: RasterSource) -> _Grid:
+        inference, multiple = predictor.inference, predictor.multiple
+        side = rounded_up(inference.tile_size, multiple)
+        rows, columns = (
+            place_tiles(length, side, inference.raster_overlap, multiple) for length in (raster.height, raster.width)
+        )
+        return cls(rows, columns, blending_profiles(rows), blending_profiles(columns))
+
+    @property
+    def count(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def tiles(self) -> Iterator[Tile]:
+        for row in range(len(self.rows)):
+            for column in range(len(self.columns)):
+                yield Tile(row, column)
+
+
+def _computed(predictor: Predictor, grid: _Grid, tiles: Iterator[Read]) -> Iterator[Computed]:
+    """Send tiles through the network, as many of one size together as it takes; their order is kept."""
+    batch: list[Read] = []
+    for each in tiles:
+        size = grid.rows[each.tile.row].size, grid.columns[each.tile.column].size
+        pictures = [other.image for other in batch if other.image is not None]
+        other_size = bool(pictures) and pictures[0].shape[:2] != size
+        if other_size or (pictures and len(pictures) >= predictor.together(*size)):
+            yield from _compute(predictor, batch)
+            batch = []
+        batch.append(each)
+        if all(other.image is None for other in batch):
+            yield from _compute(predictor, batch)
+            batch = []
+    yield from _compute(predictor, batch)
+
+
+def _compute(predictor: Predictor, batch: list[Read]) -> Iterator[Computed]:
+    pictures = [each.image for each in batch if each.image is not None]
+    found = iter(predictor.compute(pictures) if pictures else ())
+    for each in batch:
+        yield Computed(each.tile, each.valid, None if each.image is None else next(found))
+
+
+@dataclass
+class _Work:
+    """Blends tiles that come row by row, and writes what no later tile will change.
+
+    A finished tile leaves two things: to its right a strip that the next tile of the row adds to (`beside`), and
+    below it one that the next row adds to (`below`). Pixels of a tile without data are without data in its neighbours,
+    too, so such a tile may leave anything.
+    """
+
+    grid: _Grid
+    raster: RasterSource
+    targets: list[RasterTarget]
+    classes: int
+    beside: NDArray[np.float32] | None = None
+    pixels: NDArray[np.int64] = field(init=False)
+    below: NDArray[np.float32] = field(init=False)
+    no_data: int = 0
+    confidence: float = 0.0
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        rows, columns = self.grid.rows, self.grid.columns
+        strip = max((a.stop - b.start for a, b in zip(rows, rows[1:], strict=False)), default=0)
+        self.below = np.zeros((self.classes, strip, columns[-1].stop), np.float32)
+        self.pixels = np.zeros(self.classes, np.int64)
+
+    def read(self, tile: Tile) -> Read:
+        """Read a tile; called by one thread."""
+        image, valid = self.raster.read(self.grid.rows[tile.row], self.grid.columns[tile.column])
+        return Read(tile, image, valid)
+
+    def add(self, computed: Computed) -> None:
+        """Add a tile, in the order of the grid; called by one thread."""
+        row, column = computed.tile
+        here, across = self.grid.rows[row], self.grid.columns[column]
+        height = _finished(self.grid.rows, row, self.raster.height)
+        width = _finished(self.grid.columns, column, self.raster.width)
+        valid = computed.valid[:height, :width]
+        if computed.probabilities is None:
+            self.skipped, self.beside = self.skipped + 1, None
+            found = np.zeros((self.classes, height, width), np.float32)
+        else:
+            found = self._blended(computed.tile, computed.probabilities, height, width)
+        self._put(found, valid, slice(across.start, across.start + width))
+        if column == len(self.grid.columns) - 1:
+            self.beside = None
+            for target in self.targets:
+                target.end_rows(height)
+
+    def _blended(self, tile: Tile, probabilities: Probabilities, height: int, width: int) -> Probabilities:
+        """Add what earlier tiles left, keep what later ones need, and give the finished part."""
+        weights = np.outer(self.grid.row_weights[tile.row], self.grid.column_weights[tile.column])
+        total = probabilities * weights
+        if self.beside is not None:
+            total[:, :, : self.beside.shape[2]] += self.beside
+        last = tile.column == len(self.grid.columns) - 1
+        self.beside = None if last else total[:, :, width:].copy()
+        start = self.grid.columns[tile.column].start
+        columns = slice(start, start + width)
+        if tile.row:
+            above = self.grid.rows[tile.row - 1].stop - self.grid.rows[tile.row].start
+            total[:, :above, :width] += self.below[:, :above, columns]
+        if tile.row < len(self.grid.rows) - 1:
+            left = total[:, height:, :width]
+            self.below[:, : left.shape[1], columns] = left
+        return total[:, :height, :width]
+
+    def _put(self, found: Probabilities, valid: NDArray[np.bool_], columns: slice) -> None:
+        mask = most_probable(found)
+        mask[~valid] = NO_DATA
+        counts = np.bincount(mask.ravel(), minlength=NO_DATA + 1)
+        self.pixels += counts[: self.classes]
+        self.no_data += int(counts[NO_DATA])
+        self.confidence += float(found.max(axis=0)[valid].sum(dtype=np.float64))
+        self.targets[0].put(mask[None], columns)
+        for target in self.targets[1:]:
+            scaled = np.rint(np.clip(found * np.float32(SCALE), 0, SCALE)).astype(np.uint8)
+            scaled[:, ~valid] = NO_DATA
+            target.put(scaled, columns)
+
+    def summary(self) -> RasterSummary:
+        """Say what was found."""
+        known = int(self.pixels.sum())
+        return RasterSummary(
+            self.raster.height,
+            self.raster.width,
+            self.pixels,
+            self.no_data,
+            self.confidence / known if known else float("nan"),
+            self.grid.count - self.skipped,
+            self.skipped,
+        )
+
+
+def _finished(spans: list[Span], number: int, length: int) -> int:
+    """Give how many pixels of a tile no later tile will change."""
+    stop = spans[number + 1].start if number + 1 < len(spans) else length
+    return stop - spans[number].start
