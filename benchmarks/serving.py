@@ -34,6 +34,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory_growth import anonymous_bytes
 from unet_segmentation.learning.network import build_network, describe_network, load_model, save_model
 from unet_segmentation.parameters import InferenceParameters, NetworkParameters
 from unet_segmentation.tracking.package import pack_model
@@ -147,15 +148,6 @@ def bare(file: Path, images: list[np.ndarray], count: int) -> Callable[[], list[
     return measure
 
 
-def anonymous(process: psutil.Process) -> int:
-    """Bytes of RssAnon of a process and those it started."""
-    total = 0
-    for each in (process, *process.children(recursive=True)):
-        status = Path(f"/proc/{each.pid}/status").read_text()
-        total += next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
-    return total
-
-
 def measure_speed(address: str, file: Path, rounds: int, count: int, console: Console) -> None:
     random = np.random.default_rng(0)
     coarse = [random.integers(0, 256, (SIDE // 8, SIDE // 8, 3), np.uint8) for _ in range(4)]
@@ -184,11 +176,11 @@ def measure_speed(address: str, file: Path, rounds: int, count: int, console: Co
 def measure_memory(address: str, process: psutil.Process, count: int, console: Console) -> None:
     body = imagecodecs.png_encode(np.random.default_rng(1).integers(0, 256, (SMALL, SMALL, 3), np.uint8))
     ask(address, [body], 8, counted(max(200, count // 10)))
-    points, begun = [anonymous(process)], time.perf_counter()
+    points, begun = [anonymous_bytes(process)], time.perf_counter()
     answers: collections.Counter = collections.Counter()
     for _ in range(4):
         answers += ask(address, [body], 8, counted(count // 4))[1]
-        points.append(anonymous(process))
+        points.append(anonymous_bytes(process))
     rate = count / (time.perf_counter() - begun)
     shown = ", ".join(f"{point / 2**20:.1f}" for point in points)
     console.print(f"{count} requests of {SMALL} x {SMALL} pixels, 8 clients, {rate:.0f}/s: {dict(answers)}")
