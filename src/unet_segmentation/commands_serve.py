@@ -15,8 +15,12 @@ def register(cli: click.Group) -> None:
 
 @click.command("serve", cls=_Command)
 @env_option
-@click.option("--model", default="champion", show_default=True, help="champion; a run (id or name); a .safetensors file.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: all of this machine.")
+@click.option(
+    "--model", default="champion", show_default=True, help="champion; a run (id or name); a .safetensors file."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: all of this machine."
+)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for a request.")
 @click.option("--queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting.")
@@ -31,16 +35,9 @@ def serve(
     """
     from unet_segmentation.cli import parameters_of, problem_store
 
-    root, uri, problem = problem_store(env)
-    from unet_segmentation.serving.server import Address, run_server
+    _, uri, problem = problem_store(env)
+    from unet_segmentation.serving.server import Options, run_server
 
-    run_server(
-        Address(host, port),
-        model,
-        uri=uri,
-        problem=problem,
-        inference=parameters_of(env).get("inference", {}),
-        options={"timeout": timeout, "queue": queue},
-        body=body * 2**20,
-        access_log=access_log,
-    )
+    inference = parameters_of(env).get("inference", {})
+    options = Options(host, port, timeout, queue, body * 2**20, access_log)
+    run_server(model, uri=uri, problem=problem, inference=inference, options=options)

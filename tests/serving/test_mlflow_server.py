@@ -47,7 +47,11 @@ def fresh_environment(folder):
         attribute = "cli" if name == "mlflow" else "main"
         program.write_text(f"#!{folder}/bin/python\nfrom {module} import {attribute}\n{attribute}()\n")
         program.chmod(0o755)
-    found = [str(folder / "bin" / "python"), "-c", "import importlib.util as u; print(u.find_spec('unet_segmentation'))"]
+    found = [
+        str(folder / "bin" / "python"),
+        "-c",
+        "import importlib.util as u; print(u.find_spec('unet_segmentation'))",
+    ]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     assert subprocess.run(found, cwd=folder, env=clean, capture_output=True, text=True, check=True).stdout == "None\n"
     return clean | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
@@ -63,7 +67,7 @@ def served(tmp_path_factory):
     program = environment["PATH"].partition(":")[0] + "/mlflow"
     command = [program, "models", "serve", "--env-manager", "local"]
     command += ["-m", f"models:/{PROBLEM}@champion", "-p", str(port)]
-    server = Server(command, port, "ping", folder, **environment, PYTHONPATH="", MLFLOW_TRACKING_URI=uri)
+    server = Server(command, port, "ping", folder, **environment | {"PYTHONPATH": "", "MLFLOW_TRACKING_URI": uri})
     yield server, Predictor.from_file(file, INFERENCE)
     os.killpg(server.process.pid, signal.SIGKILL)
 

@@ -38,7 +38,8 @@ def test_imports_are_followed_at_whatever_place_and_those_of_type_checkers_are_n
 
 
 @pytest.mark.parametrize(
-    ("channels", "dtype", "bands"), [(3, np.uint8, None), (1, np.uint8, None), (3, np.uint16, None), (2, np.uint16, [4, 1])]
+    ("channels", "dtype", "bands"),
+    [(3, np.uint8, None), (1, np.uint8, None), (3, np.uint16, None), (2, np.uint16, [4, 1])],
 )
 def test_the_example_is_a_file_that_gives_the_image_again(tmp_path, channels, dtype, bands):
     image = np.random.default_rng(0).integers(0, 200, (30, 40, channels)).astype(dtype)

@@ -417,7 +417,9 @@ def _check_whole(frame: TiffPage, stream: IO[bytes], largest: int) -> None:
         raise UnreadableError("is truncated: its data reach beyond its end")
     if frame.is_tiled:
         rows, columns = max(1, frame.tilelength), max(1, frame.tilewidth)
-        _check_size(rows, columns, **{**one, "largest": max(largest, LARGEST_TILE)})  # a tile may be larger than the image
+        _check_size(
+            rows, columns, **{**one, "largest": max(largest, LARGEST_TILE)}
+        )  # a tile may be larger than the image
     else:
         rows, columns = max(1, min(frame.rowsperstrip, frame.imagelength)), max(1, frame.imagewidth)
     wanted = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
@@ -492,7 +494,9 @@ def _check_size(height: int, width: int, *, bands: int, itemsize: int, largest: 
 
 
 def _too_large(largest: int) -> UnreadableError:
-    return UnreadableError(f"is larger than {largest / 1e6:.4g} million pixels or 2 GiB: cut it into smaller images first")
+    return UnreadableError(
+        f"is larger than {largest / 1e6:.4g} million pixels or 2 GiB: cut it into smaller images first"
+    )
 
 
 _SEVERAL_PAGES: Note = ("several_pages", "has several pages or frames: only the first is used")
