@@ -60,7 +60,10 @@ def _load(uri: str) -> tuple[Any, dict[str, Any]]:
 
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     if not hasattr(model, "describe"):
-        raise RuntimeError("it was logged by an earlier version, which took no image files")
+        raise RuntimeError(
+            "it was logged by an earlier version of the project, and takes no image files. Log it again (kedro run "
+            "--pipelines evaluation) and release it (kedro release)"
+        )
     description = model.describe()
     model.predict(None, np.zeros((256, 256, description["channels"]), np.uint8), {"answer": "png"})
     return model, description
