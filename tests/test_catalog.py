@@ -15,6 +15,8 @@ LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model outp
 WITHOUT_PREVIEW = {
     "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
+    "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
+    "inference_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -32,11 +34,20 @@ NODES = {
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
+    "inference": ["choose_model", "list_images", "predict_images", "draw_sheet", "conclude"],
+    "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
     "release": [
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard", "release"}  # the default run leaves these out
+BY_NAME_ONLY = {
+    "learning_rate",
+    "cross_validation",
+    "leaderboard",
+    "release",
+    "export",
+    "inference",
+}  # the default run leaves these out
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +78,15 @@ def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
     left = registered["__default__"].datasets()
-    own = {"folds_folder", "fold_predicting_folder", "release_folder"}  # working folders, which need not be there
+    own = {
+        "folds_folder",
+        "fold_predicting_folder",
+        "release_folder",
+        "exporting_folder",
+        "fetched_models",
+        "backends_folder",
+        "inference_folder",
+    }  # working folders, which need not be there
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("params:")} <= left
     assert not registered[name].outputs() & left
 

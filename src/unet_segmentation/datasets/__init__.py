@@ -12,11 +12,17 @@ from unet_segmentation.datasets.files import (
     WeightsDataset,
     YAMLDataset,
 )
-from unet_segmentation.datasets.folders import MaskFolderDataset, PackedSamplesDataset, WorkingFolderDataset
+from unet_segmentation.datasets.folders import (
+    FolderDataset,
+    MaskFolderDataset,
+    PackedSamplesDataset,
+    WorkingFolderDataset,
+)
 
 __all__ = [
     "CSVDataset",
     "FileDataset",
+    "FolderDataset",
     "HTMLDataset",
     "ImageDataset",
     "JSONDataset",

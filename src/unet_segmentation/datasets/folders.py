@@ -39,8 +39,8 @@ class WorkingFolderDataset(AbstractDataset[Any, Path]):
         return {"path": str(self._path)}
 
 
-class MaskFolderDataset(AbstractDataset[Callable[[Path], None], Path]):
-    """A folder of masks: saves a writer, which streams the files into it; loads its path."""
+class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
+    """A folder that is whole or absent: saves a writer, which streams the files into it; loads its path."""
 
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(path)
@@ -63,6 +63,10 @@ class MaskFolderDataset(AbstractDataset[Callable[[Path], None], Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
+
+
+class MaskFolderDataset(FolderDataset):
+    """A folder of masks."""
 
     def preview(self, masks: int = 16) -> ImagePreview:
         """Show the first masks in the classes' colours."""

@@ -6,6 +6,8 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
+from unet_segmentation.parameters.export import ExportParameters
+from unet_segmentation.parameters.prediction import PredictionParameters
 from unet_segmentation.parameters.preparation import (
     BlockParameters,
     ImageParameters,
@@ -40,6 +42,7 @@ __all__ = [
     "CrossValidationParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
+    "ExportParameters",
     "GeneratorParameters",
     "ImageParameters",
     "InferenceParameters",
@@ -49,6 +52,7 @@ __all__ = [
     "NetworkParameters",
     "OptimizerParameters",
     "Parameters",
+    "PredictionParameters",
     "ReleaseParameters",
     "SamplingParameters",
     "ScheduleParameters",

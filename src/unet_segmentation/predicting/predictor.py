@@ -10,12 +10,12 @@ import numpy as np
 
 from unet_segmentation.depth import DepthError, whole_numbers
 from unet_segmentation.errors import DataError, ResourceError
-from unet_segmentation.parameters.evaluation import InferenceParameters
 from unet_segmentation.predicting.backend import Backend, Image, Mask, Probabilities
 from unet_segmentation.predicting.symmetries import SymmetricBackend
 from unet_segmentation.predicting.tiles import blending_weights, most_probable, padded, rounded_up, tile_starts
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an exported model takes this module along, and has neither pydantic nor torch
+    from unet_segmentation.parameters.evaluation import InferenceParameters
     from unet_segmentation.predicting.eager import Accelerator
 
 PAYS_OFF = 8  # images together; on a CPU more are no faster
@@ -163,7 +163,7 @@ class Predictor:
             DataError: an image is not what the network was trained on.
         """
         batch: list[Image] = []
-        for image in map(self._checked, images):
+        for image in map(self.checked, images):
             if batch and not self._fits(batch, image):
                 yield from self._whole(batch)
                 batch = []
@@ -174,7 +174,28 @@ class Predictor:
         if batch:
             yield from self._whole(batch)
 
-    def _checked(self, image: Image) -> Image:
+    def example(self, image: Image) -> Image:
+        """Give the first batch that an image makes: it alone, padded; of a large one its first tile.
+
+        Returns:
+            (1, height, width, channels).
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
+        image = self.checked(image)
+        size = self._padded_size(image)
+        if self._is_large(image):
+            side = rounded_up(self.inference.tile_size, self.multiple)
+            size = min(side, size[0]), min(side, size[1])
+        return padded(image[: size[0], : size[1]], size)[None]
+
+    def checked(self, image: Image) -> Image:
+        """Give an image as the network takes it, (height, width, channels) uint8 or uint16.
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
         image = image[..., None] if image.ndim == 2 else image
         if image.ndim != 3 or 0 in image.shape:
             raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")

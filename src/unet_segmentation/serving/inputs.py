@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.preparation import ImageParameters
+from unet_segmentation.predicting.channels import image_parameters, with_channels
 from unet_segmentation.samples.reading import UnreadableError, decode_image
 
 COLUMN = "image"  # of a table, and key of a record
-GREY, RGB = 1, 3  # channels
 WANTED = (
     "Send the bytes of an image file, as they are or in base64, or an array of pixels (height, width, channels); "
     "several of them as a list."
@@ -58,13 +58,7 @@ class Reader:
     @classmethod
     def of(cls, specification: Mapping[str, Any], *, maximum_pixels: int, read_paths: bool = False) -> Reader:
         """Make the reader of a specified network; older ones say less about their images."""
-        given = specification.get("images")
-        if given is None:
-            channels, bands = specification["in_channels"], specification.get("bands")
-            keep = bands is None and channels in {2, 4}
-            given = {"bands": bands, "range": specification.get("range"), "alpha": "keep" if keep else "drop"}
-        images = ImageParameters.model_validate(given)
-        return cls(images, specification["in_channels"], maximum_pixels, read_paths)
+        return cls(image_parameters(specification), specification["in_channels"], maximum_pixels, read_paths)
 
     def read(self, batch: Batch) -> Iterator[NDArray]:
         """Decode image by image.
@@ -91,7 +85,10 @@ class Reader:
             pixels = decode_image(data, name, self.images, largest=self.maximum_pixels).pixels
         except UnreadableError as error:
             raise DataError(str(error)) from None
-        return self._with_channels(pixels, name)
+        try:
+            return with_channels(pixels, self.channels, self.images)
+        except DataError as error:
+            raise DataError(f"{name} {error}") from None
 
     def _bytes(self, entry: Any, name: str) -> bytes:  # noqa: ANN401
         if isinstance(entry, bytes | bytearray | memoryview):
@@ -107,19 +104,6 @@ class Reader:
     def _check_size(self, pixels: int, name: str) -> None:
         if pixels > self.maximum_pixels:
             raise DataError(f"{name} is larger than {self.maximum_pixels / 1e6:.4g} million pixels: cut it first")
-
-    def _with_channels(self, pixels: NDArray, name: str) -> NDArray:
-        """Let a grey file stand for a coloured one, and the other way round where its bands are equal."""
-        found = pixels.shape[2]
-        if self.images.bands is not None or found == self.channels:
-            return pixels
-        if found == GREY and self.channels == RGB:
-            return np.repeat(pixels, RGB, axis=2)
-        if found == RGB and self.channels == GREY:
-            if (pixels == pixels[:, :, :1]).all():
-                return np.ascontiguousarray(pixels[:, :, :1])
-            raise DataError(f"{name} is coloured; the network was trained on grey images. Convert it first")
-        raise DataError(f"{name} has {found} channels; the network takes {self.channels}. Convert it first")
 
 
 def as_batch(given: Any) -> Batch:  # noqa: ANN401 - whatever a client sends
