@@ -36,7 +36,7 @@ def whole(target: Path) -> Iterator[Path]:
         remove(temporary)  # it is still there where both are links to one file
     except BaseException as error:
         remove(temporary)
-        raise _explained(error, target) from error
+        raise explained(error, target) from error
 
 
 def link(source: Path, target: Path) -> None:
@@ -62,7 +62,8 @@ def _belongs_to_a_live_process(partial: Path, target: Path) -> bool:
     return number.isdigit() and psutil.pid_exists(int(number))
 
 
-def _explained(error: BaseException, target: Path) -> BaseException:
+def explained(error: BaseException, target: Path) -> BaseException:
+    """Give the error to raise where a file could not be written: a full disk is said in plain words."""
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceError(
             f"The disk is full: {target} could not be written. Nothing half-written was left behind. "

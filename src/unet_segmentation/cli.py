@@ -397,8 +397,14 @@ def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-from unet_segmentation import commands_export, commands_release, commands_runs  # noqa: E402 - what they take from here is there by now
+# What they take from here is there by now.
+from unet_segmentation import (  # noqa: E402
+    commands_export,
+    commands_predict,
+    commands_release,
+    commands_runs,
+    commands_serve,
+)
 
-commands_runs.register(cli)
-commands_release.register(cli)
-commands_export.register(cli)
+for commands in (commands_runs, commands_release, commands_predict, commands_serve, commands_export):
+    commands.register(cli)

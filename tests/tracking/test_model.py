@@ -76,8 +76,8 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
     (output,) = client.get_run(run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (answer["model_id"], 2)
     info = mlflow.models.Model.load(url2pathname(urlsplit(model.artifact_location).path))
-    assert info.signature.inputs.inputs[0].shape == (-1, -1, -1, 3)
-    assert info.signature.outputs.inputs[0].shape == (-1, -1, -1)
+    assert info.signature.inputs is None, "what comes in is checked by the model: see tracking.model.signature"
+    assert info.signature.outputs.input_names() == ["mask", "height", "width", "classes", "shares", "confidence"]
 
     np.save(tmp_path / "images.npy", images)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

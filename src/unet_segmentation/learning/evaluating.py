@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from unet_segmentation.predicting.backend import Probabilities
+from unet_segmentation.predicting.beside import beside
 from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.predicting.tiles import most_probable
 from unet_segmentation.samples.packing import Mask, PackedSamples
@@ -26,11 +25,6 @@ from unet_segmentation.scoring.prediction_files import write_prediction
 from unet_segmentation.scoring.thresholds import BINS, foreground_histogram, histogram_table
 
 logger = logging.getLogger(__name__)
-
-THREADS = 2  # that count and write beside the network
-AHEAD = 4  # images that may wait for them
-
-Result = TypeVar("Result")
 
 
 class PredictedSums(NamedTuple):
@@ -84,7 +78,7 @@ def predict_samples(
             foreground_histogram(mask, probabilities[1]) if binary else None,
         )
 
-    found = dict(_beside(settle, _predicted(predictor, packed, sample_ids)))
+    found = dict(beside(settle, _predicted(predictor, packed, sample_ids)))
     soft = pd.DataFrame.from_records([found[name].soft for name in sample_ids], columns=SoftCounts._fields)
     soft.insert(0, "sample_id", pd.Series(list(sample_ids), dtype="str"))
     histograms = ((name, found[name].foreground) for name in sample_ids)
@@ -132,15 +126,3 @@ def _predicted(
     logger.info(
         "Predicted %d images in %.1f s (%.1f images/s) on %s", len(by_shape), seconds, rate, predictor.backend.name
     )
-
-
-def _beside(work: Callable[..., Result], items: Iterable[tuple]) -> Iterator[Result]:
-    """Do work on items in threads, while the next ones are being made: in order, few at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, *item))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

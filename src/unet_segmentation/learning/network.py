@@ -64,13 +64,14 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
     Args:
         network: the parameters.
         classes: names of the classes, in the order of their ids.
-        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``range`` and
-            ``bands`` as ``images`` declares them, if it does; ``maximum_value`` (255 or 65535) for the statistics of
-            ImageNet.
+        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``images``
+            (how files are read), with its ``range`` and ``bands`` once more; ``typical`` (what its images are like);
+            ``maximum_value`` (255 or 65535) for the statistics of ImageNet.
 
     Returns:
         ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
-        (null where the architecture has no such thing), ``in_channels, classes, mean, std, range, bands``,
+        (null where the architecture has no such thing), ``in_channels, classes, mean, std, range, bands, images,
+        typical``,
         ``parameters`` (how many) and ``multiple`` (what height and width of the input must be divisible by).
 
     Raises:
@@ -90,6 +91,8 @@ def describe_network(network: NetworkParameters, classes: list[str], profile: di
         **_pixel_statistics(network, profile),
         "range": profile.get("range"),
         "bands": profile.get("bands"),
+        "images": profile.get("images"),
+        "typical": profile.get("typical"),
     }
     specification |= _describe_paper(network) if network.architecture.lower() == PAPER_UNET else _describe_smp(network)
     skeleton = _skeleton(specification)

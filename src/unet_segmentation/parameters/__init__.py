@@ -7,6 +7,7 @@ from unet_segmentation.parameters.augmentation import AugmentationParameters, Tr
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.export import ExportParameters
+from unet_segmentation.parameters.prediction import PredictionParameters
 from unet_segmentation.parameters.preparation import (
     BlockParameters,
     ImageParameters,
@@ -51,6 +52,7 @@ __all__ = [
     "NetworkParameters",
     "OptimizerParameters",
     "Parameters",
+    "PredictionParameters",
     "ReleaseParameters",
     "SamplingParameters",
     "ScheduleParameters",

@@ -14,6 +14,7 @@ from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.export import ExportParameters
+from unet_segmentation.parameters.prediction import PredictionParameters
 from unet_segmentation.parameters.preparation import (
     ImageParameters,
     InspectionParameters,
@@ -43,6 +44,7 @@ class Parameters(StrictModel):
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
     export: ExportParameters = ExportParameters()
+    prediction: PredictionParameters = PredictionParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -35,3 +35,17 @@ class Backend(Protocol):
     def room(self, shape: tuple[int, int, int]) -> int | None:
         """Give how many images (height, width, channels) fit into free memory; None: that was not measured."""
         return None
+
+
+class NoBackend(Backend):
+    """Stands where a predictor is only asked what it takes."""
+
+    name = "nothing"
+
+    def __call__(self, images: Image) -> Probabilities:
+        """Refuse.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("no backend was chosen yet")

@@ -163,7 +163,7 @@ class Predictor:
             DataError: an image is not what the network was trained on.
         """
         batch: list[Image] = []
-        for image in map(self._checked, images):
+        for image in map(self.checked, images):
             if batch and not self._fits(batch, image):
                 yield from self._whole(batch)
                 batch = []
@@ -174,7 +174,28 @@ class Predictor:
         if batch:
             yield from self._whole(batch)
 
-    def _checked(self, image: Image) -> Image:
+    def example(self, image: Image) -> Image:
+        """Give the first batch that an image makes: it alone, padded; of a large one its first tile.
+
+        Returns:
+            (1, height, width, channels).
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
+        image = self.checked(image)
+        size = self._padded_size(image)
+        if self._is_large(image):
+            side = rounded_up(self.inference.tile_size, self.multiple)
+            size = min(side, size[0]), min(side, size[1])
+        return padded(image[: size[0], : size[1]], size)[None]
+
+    def checked(self, image: Image) -> Image:
+        """Give an image as the network takes it, (height, width, channels) uint8 or uint16.
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
         image = image[..., None] if image.ndim == 2 else image
         if image.ndim != 3 or 0 in image.shape:
             raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")

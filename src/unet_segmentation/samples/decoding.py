@@ -31,6 +31,7 @@ Note = tuple[str, str]
 """A kind of finding (a key of `findings.KINDS`) and its message."""
 
 LARGEST = 178_956_970  # pixels of an image; Pillow's own limit
+LARGEST_TILE = 4096 * 4096  # pixels of a tile that is larger than its image
 LARGEST_BYTES = 2**31  # of an image in memory; a damaged header may declare anything
 
 PICTURES = (
@@ -123,14 +124,28 @@ def read_raster(storage: Storage, path: str, variable: str | None = None) -> Ras
     ending = name.rpartition(".")[2].lower()
     with explained():
         if page is None:
-            data = read_bytes(storage, name)
-            raster = replace(_decode(data, ending, variable), sha256=hashlib.sha256(data).hexdigest())
+            raster = _decode(read_bytes(storage, name), ending, variable, LARGEST)
         else:
             raster = _decode_page(storage, name, page)
             raster = replace(raster, sha256=pixel_sha256(raster.pixels))
     if ENDINGS.get(ending, raster.format) != raster.format:
         return replace(raster, notes=(*raster.notes, ("wrong_extension", f"is a {raster.format} file")))
     return raster
+
+
+def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
+    """Decode the bytes of an image file, whatever its name was.
+
+    Args:
+        data: of a PNG, JPEG, BMP, GIF, WebP, PPM, JPEG 2000, TIFF or `.npy` file.
+        largest: number of pixels that an image may have; what the file declares is looked at before it is decoded.
+
+    Raises:
+        UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels.
+    """
+    with explained():
+        _check_content(data)
+        return _decode(data, "", None, largest)
 
 
 def read_bytes(storage: Storage, path: str, *, may_be_empty: bool = False) -> bytes:
@@ -146,11 +161,16 @@ def read_bytes(storage: Storage, path: str, *, may_be_empty: bool = False) -> by
     """
     with _file_errors():
         data = storage.read(path)
-    if not data and not may_be_empty:
+    if data or not may_be_empty:
+        _check_content(data)
+    return data
+
+
+def _check_content(data: bytes) -> None:
+    if not data:
         raise UnreadableError("is empty (0 bytes)")
     if data.startswith(b"version https://git-lfs"):
         raise UnreadableError("is a pointer of Git LFS, not the file itself: run 'git lfs pull' where it came from")
-    return data
 
 
 def pixel_sha256(pixels: NDArray) -> str:
@@ -174,32 +194,36 @@ def explained() -> Iterator[None]:
         if kind == "UnidentifiedImageError":
             raise UnreadableError("is not an image of a known format, or its beginning is damaged") from None
         if kind == "DecompressionBombError":
-            raise _too_large() from None
+            raise _too_large(LARGEST) from None
         reason = " ".join(str(error).split())[:200]
         if "input stream too small" in reason:  # libpng's words
             reason = "its end is missing"
         raise UnreadableError(f"is damaged ({reason or kind})") from None
 
 
-def _decode(data: bytes, ending: str, variable: str | None) -> Raster:
+def _decode(data: bytes, ending: str, variable: str | None, largest: int) -> Raster:
+    return replace(_decoded(data, ending, variable, largest), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _decoded(data: bytes, ending: str, variable: str | None, largest: int) -> Raster:
     if data.startswith(NPY_SIGNATURE):
-        return _numpy(data)
+        return _numpy(data, largest)
     if data.startswith(TIFF_SIGNATURES):
-        return _tiff(io.BytesIO(data), None)
+        return _tiff(io.BytesIO(data), None, largest)
     if ending == "mat":
         return _matlab(data, variable)
     if ending in {"txt", "csv"}:
         return _numbers(data)
-    return _picture(data, None)
+    return _picture(data, None, largest)
 
 
 def _decode_page(storage: Storage, path: str, page: int) -> Raster:
     with _file_errors(), storage.open(path) as stream:
         if stream.read(4) in TIFF_SIGNATURES:
             stream.seek(0)
-            return _tiff(stream, page)
+            return _tiff(stream, page, LARGEST)
         stream.seek(0)
-        return _picture(stream.read(), page)
+        return _picture(stream.read(), page, LARGEST)
 
 
 @contextlib.contextmanager
@@ -215,17 +239,20 @@ def _file_errors() -> Iterator[None]:
         raise UnreadableError(f"cannot be read ({error.strerror})") from None
 
 
-def _picture(data: bytes, page: int | None) -> Raster:
+def _picture(data: bytes, page: int | None, largest: int) -> Raster:
     """Decode with Pillow, upright."""
     if page is None and _is_plain_png(data):
-        return _plain_png(data)
+        return _plain_png(data, largest)
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(data), formats=PICTURES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # said by _check_size, as an error
+        picture = Image.open(io.BytesIO(data), formats=PICTURES)
     if page is not None:
         _seek(picture, page)
+    _check_size(picture.height, picture.width, bands=len(picture.getbands()), itemsize=1, largest=largest)
     if page is None and data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] in {2, 4, 6}:
-        return _deep_png(data)
+        return _deep_png(data, largest)
     name = "JPEG" if picture.format == "MPO" else str(picture.format)
     notes: tuple[Note, ...] = ()
     if page is None and name in MANY_FRAMES and getattr(picture, "is_animated", False):
@@ -291,11 +318,11 @@ def _upright(raster: Raster, orientation: Any) -> Raster:  # noqa: ANN401
     return replace(raster, pixels=pixels, notes=(*raster.notes, note))
 
 
-def _deep_png(data: bytes) -> Raster:
+def _deep_png(data: bytes, largest: int) -> Raster:
     """PNG with two or more bands of 16 bits: Pillow would cut it down to 8."""
     import imagecodecs
 
-    _check_size(*_png_size(data), bands=4, itemsize=2)
+    _check_size(*_png_size(data), bands=4, itemsize=2, largest=largest)
     pixels = imagecodecs.png_decode(data)
     return Raster(pixels, "PNG", alpha=pixels.shape[2] in {2, 4})
 
@@ -307,11 +334,11 @@ def _is_plain_png(data: bytes) -> bool:
     return data[24] == 8 and data[25] in {0, 2} and not any(mark in data for mark in PNG_EXTRAS)
 
 
-def _plain_png(data: bytes) -> Raster:
+def _plain_png(data: bytes, largest: int) -> Raster:
     """Decode with libpng over zlib-ng: 1.6 times as fast as Pillow, which is most of the time that inspection takes."""
     import imagecodecs
 
-    _check_size(*_png_size(data), bands=3, itemsize=1)
+    _check_size(*_png_size(data), bands=3, itemsize=1, largest=largest)
     return Raster(imagecodecs.png_decode(data), "PNG")
 
 
@@ -331,7 +358,7 @@ def _webp_is_lossy(data: bytes) -> bool:
     return False
 
 
-def _tiff(stream: IO[bytes], page: int | None) -> Raster:
+def _tiff(stream: IO[bytes], page: int | None, largest: int) -> Raster:
     """Decode one page with tifffile: any number of bands and any type of number."""
     import tifffile
 
@@ -344,8 +371,8 @@ def _tiff(stream: IO[bytes], page: int | None) -> Raster:
         notes = (_SEVERAL_PAGES,) if page is None and _has_second_page(file) else ()
         if frame.photometric in {CMYK, YCBCR, CIELAB}:  # Pillow knows these colour spaces
             stream.seek(0)
-            return replace(_picture(stream.read(), page or 0), notes=notes)
-        _check_whole(frame, stream)
+            return replace(_picture(stream.read(), page or 0, largest), notes=notes)
+        _check_whole(frame, stream, largest)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = frame.asarray(maxworkers=1)
@@ -377,19 +404,22 @@ def _has_second_page(file: TiffFile) -> bool:
     return not getattr(second, "is_reduced", False)
 
 
-def _check_whole(frame: TiffPage, stream: IO[bytes]) -> None:
+def _check_whole(frame: TiffPage, stream: IO[bytes], largest: int) -> None:
     """Refuse what tifffile would fill up with zeros: pages whose data reach beyond the end of the file."""
     bands = frame.samplesperpixel * max(1, frame.imagedepth)
     if frame.dtype is None:
         raise UnreadableError("holds numbers of an unknown type")
-    _check_size(frame.imagelength, frame.imagewidth, bands=bands, itemsize=frame.dtype.itemsize)
+    one = {"bands": bands, "itemsize": frame.dtype.itemsize, "largest": largest}
+    _check_size(frame.imagelength, frame.imagewidth, **one)
     end = stream.seek(0, io.SEEK_END)
     parts = [(offset, count) for offset, count in zip(frame.dataoffsets, frame.databytecounts, strict=False) if count]
     if any(offset + count > end for offset, count in parts):
         raise UnreadableError("is truncated: its data reach beyond its end")
     if frame.is_tiled:
         rows, columns = max(1, frame.tilelength), max(1, frame.tilewidth)
-        _check_size(rows, columns, bands=bands, itemsize=frame.dtype.itemsize)  # a tile may be larger than the image
+        _check_size(
+            rows, columns, **{**one, "largest": max(largest, LARGEST_TILE)}
+        )  # a tile may be larger than the image
     else:
         rows, columns = max(1, min(frame.rowsperstrip, frame.imagelength)), max(1, frame.imagewidth)
     wanted = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
@@ -410,7 +440,7 @@ def _bands_last(pixels: NDArray, frame: TiffPage) -> NDArray:
     return pixels
 
 
-def _numpy(data: bytes) -> Raster:
+def _numpy(data: bytes, largest: int) -> Raster:
     """Read an array (height, width) or (height, width, bands); never objects, which could run code."""
     stream = io.BytesIO(data)
     major, _ = np.lib.format.read_magic(stream)
@@ -421,6 +451,7 @@ def _numpy(data: bytes) -> Raster:
     count = int(np.prod(shape, dtype=object))
     if len(data) - stream.tell() < count * dtype.itemsize:
         raise UnreadableError("is truncated: it holds fewer data than it declares")
+    _check_size(shape[0], shape[1], bands=shape[2] if len(shape) == 3 else 1, itemsize=1, largest=largest)
     pixels = np.frombuffer(data, dtype, count, stream.tell()).reshape(shape, order="F" if fortran else "C")
     return Raster(np.ascontiguousarray(pixels), "NPY")
 
@@ -457,13 +488,15 @@ def _numbers(data: bytes) -> Raster:
     return Raster(grid, "TEXT")
 
 
-def _check_size(height: int, width: int, *, bands: int, itemsize: int) -> None:
-    if height * width > LARGEST or height * width * bands * itemsize > LARGEST_BYTES:
-        raise _too_large()
+def _check_size(height: int, width: int, *, bands: int, itemsize: int, largest: int) -> None:
+    if height * width > largest or height * width * bands * itemsize > LARGEST_BYTES:
+        raise _too_large(largest)
 
 
-def _too_large() -> UnreadableError:
-    return UnreadableError("is larger than 178 million pixels or 2 GiB: cut it into smaller images first")
+def _too_large(largest: int) -> UnreadableError:
+    return UnreadableError(
+        f"is larger than {largest / 1e6:.4g} million pixels or 2 GiB: cut it into smaller images first"
+    )
 
 
 _SEVERAL_PAGES: Note = ("several_pages", "has several pages or frames: only the first is used")

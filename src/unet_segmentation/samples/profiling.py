@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from unet_segmentation.predicting.familiarity import typical
 from unet_segmentation.samples.splitting import count_splits
 
 
@@ -25,7 +26,7 @@ def profile_samples(samples: pd.DataFrame, inspected: pd.DataFrame, classes: lis
         pixels of the training split, in raw units; `class_shares` of its labelled pixels (0 for a class
         that it lacks, where that is allowed); `ignored_share` of its pixels; `height` and `width` (minimum, median,
         maximum) of its images; `data_sha256` over the sorted (sample_id, split, image_sha256, mask_sha256) of all
-        samples.
+        samples; `typical` of its images (see `familiarity.typical`).
     """
     columns = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.merge(inspected[columns], on="sample_id", validate="one_to_one").sort_values("sample_id")
@@ -35,11 +36,12 @@ def profile_samples(samples: pd.DataFrame, inspected: pd.DataFrame, classes: lis
     labelled = int(pixels.sum())
     ignored = int(training["ignored_pixels"].sum())
     dtype = str(training["dtype"].iloc[0])
+    maximum = int(np.iinfo(dtype).max)
     return {
         "samples": count_splits(table["split"]),
         "channels": int(training["channels"].iloc[0]),
         "dtype": dtype,
-        "maximum_value": int(np.iinfo(dtype).max),
+        "maximum_value": maximum,
         "mean": mean.tolist(),
         "std": std.tolist(),
         "class_shares": {name: int(n) / max(1, labelled) for name, n in zip(classes, pixels, strict=True)},
@@ -47,6 +49,9 @@ def profile_samples(samples: pd.DataFrame, inspected: pd.DataFrame, classes: lis
         "height": _range(training["height"]),
         "width": _range(training["width"]),
         "data_sha256": data_sha256(samples),
+        "typical": typical(
+            training["channel_mean"].tolist(), training["channel_std"].tolist(), training[["height", "width"]], maximum
+        ),
     }
 
 

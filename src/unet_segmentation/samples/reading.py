@@ -9,13 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.depth import DepthError, whole_numbers
-from unet_segmentation.samples.decoding import Note, Raster, UnreadableError, pixel_sha256, read_raster
+from unet_segmentation.samples.decoding import (
+    LARGEST,
+    Note,
+    Raster,
+    UnreadableError,
+    decode_raster,
+    pixel_sha256,
+    read_raster,
+)
 from unet_segmentation.storage import Storage
 
 if TYPE_CHECKING:
     from unet_segmentation.parameters.preparation import ImageParameters
 
-__all__ = ["DecodedImage", "UnreadableError", "coloured", "pixel_sha256", "read_image", "read_roi"]
+__all__ = ["DecodedImage", "UnreadableError", "coloured", "decode_image", "pixel_sha256", "read_image", "read_roi"]
 
 CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is told
 
@@ -50,7 +58,28 @@ def read_image(storage: Storage, path: str, images: ImageParameters) -> DecodedI
         UnreadableError: the file is missing or damaged (`unreadable_image`), needs a range (`no_range`), or holds NaN
             or infinite values (`not_finite`).
     """
-    raster = read_raster(storage, path)
+    return _image(read_raster(storage, path), images)
+
+
+def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: int = LARGEST) -> DecodedImage:
+    """Decode the bytes of an image file, as `read_image` does the file.
+
+    Args:
+        data: of the file.
+        name: what messages call it.
+        images: see `read_image`.
+        largest: number of pixels that it may declare.
+
+    Raises:
+        UnreadableError: see `read_image`; the message begins with the name. Or it declares more pixels.
+    """
+    try:
+        return _image(decode_raster(data, largest=largest), images)
+    except UnreadableError as error:
+        raise UnreadableError(f"{name} {error}", error.kind) from None
+
+
+def _image(raster: Raster, images: ImageParameters) -> DecodedImage:
     pixels, notes = _chosen_bands(raster, images)
     try:
         pixels, clipped = whole_numbers(pixels, images.range)

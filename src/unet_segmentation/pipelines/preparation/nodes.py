@@ -164,8 +164,9 @@ def profile(
     """
     from unet_segmentation.samples.profiling import profile_samples
 
-    taken = images.model_dump(mode="json", include={"range", "bands"})
-    found = profile_samples(samples, inspected, classes) | taken
+    taken = images.model_dump(mode="json")
+    read = {"range": taken["range"], "bands": taken["bands"], "images": taken}
+    found = profile_samples(samples, inspected, classes) | read
     if absent := [name for name, share in found["class_shares"].items() if share == 0]:
         logger.warning("No pixel of the training split is of: %s. What is not there is not learned", ", ".join(absent))
     return found

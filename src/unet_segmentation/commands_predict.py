@@ -1,0 +1,67 @@
+"""The command that predicts images without masks. Kedro imports this at every command: nothing heavy."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import env_option
+
+from unet_segmentation.commands_release import _Command, params_option
+
+BACKENDS = ("auto", "eager", "bfloat16", "float16", "exported", "onnx", "int8")
+SYMMETRIES = ("none", "flips", "d4")
+
+
+def register(cli: click.Group) -> None:
+    """Add the command to the project's."""
+    cli.add_command(predict)
+
+
+@click.command("predict", cls=_Command)
+@click.argument("source")
+@env_option
+@click.option(
+    "--model",
+    multiple=True,
+    help="champion, an MLflow run, a file, or folds; several: their mean.  [default: the champion, else the newest]",
+)
+@click.option("--output", help="Folder of the results.  [default: below data/07_model_output/PROBLEM/inference]")
+@click.option("--test-time-augmentation", type=click.Choice(SYMMETRIES), help="Average over mirrored and turned views.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="What computes.  [default: auto, the fastest that agrees]")
+@click.option("--overlay/--no-overlay", default=None, help="A picture of each image with the classes in colour.")
+@click.option("--probabilities/--no-probabilities", default=None, help="The probability of every class.")
+@click.option("--polygons/--no-polygons", default=None, help="Regions as GeoJSON and COCO.")
+@click.option("--again", is_flag=True, default=None, help="Predict anew what was finished before.")
+def predict(
+    source: str,
+    env: str | None,
+    model: tuple[str, ...],
+    test_time_augmentation: str | None,
+    params: dict[str, Any],
+    **options: Any,  # noqa: ANN401 - they are parameters of the same names
+) -> None:
+    """Segment SOURCE: a folder of images, a file, a page (volume.tif#3), a glob, or a URL.
+
+    Goes on where it was stopped. Exit status 1 where an image could not be read: the others are done.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from unet_segmentation.cli import _project_root
+
+    root = _project_root()
+    bootstrap_project(root)
+    given = {"source": source, "model": list(model) or None, **options}
+    asked = {**params.get("prediction", {}), **{name: value for name, value in given.items() if value is not None}}
+    inference = dict(params.get("inference", {}))
+    if test_time_augmentation:
+        inference["test_time_augmentation"] = test_time_augmentation
+    runtime = {**params, "prediction": asked, **({"inference": inference} if inference else {})}
+    with KedroSession.create(project_path=root, env=env, runtime_params=runtime) as session:
+        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # the command itself goes on where it was stopped
+        session.run(pipeline_names=["inference"])  # type: ignore[call-arg]
+
+
+predict.params += [params_option]

@@ -1,0 +1,50 @@
+"""The command that serves a model over HTTP. Kedro imports this at every command: nothing heavy."""
+
+from __future__ import annotations
+
+import click
+from kedro.framework.cli.utils import env_option
+
+from unet_segmentation.commands_runs import _Command
+
+
+def register(cli: click.Group) -> None:
+    """Add the command to the project's."""
+    cli.add_command(serve)
+
+
+@click.command("serve", cls=_Command)
+@env_option
+@click.option(
+    "--model", default="champion", show_default=True, help="champion; a run (id or name); a .safetensors file."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0: all of this machine."
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
+@click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for a request.")
+@click.option("--queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting.")
+@click.option("--body", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have.")
+@click.option("--access-log", is_flag=True, help="A line for every request.")
+def serve(
+    env: str | None, model: str, host: str, port: int, timeout: float, queue: int, body: int, access_log: bool
+) -> None:
+    """Serve a model: a page where one drops an image and sees the mask, and POST /predict for programs.
+
+    The champion is followed: after a release or a rollback the new one answers, and no request is lost.
+    """
+    from unet_segmentation.cli import parameters_of, problem_store
+
+    root, uri, problem = problem_store(env)
+    from unet_segmentation.serving.server import Address, run_server
+
+    run_server(
+        Address(host, port),
+        model,
+        uri=uri,
+        problem=problem,
+        inference=parameters_of(env).get("inference", {}),
+        options={"timeout": timeout, "queue": queue},
+        body=body * 2**20,
+        access_log=access_log,
+    )

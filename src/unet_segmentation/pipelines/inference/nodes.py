@@ -1,0 +1,302 @@
+"""Adapters between the catalog and the library: the model, the images, the pass over them, what is said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import ConfigurationError, DataError
+from unet_segmentation.parameters import InferenceParameters, PredictionParameters, SourceParameters
+
+if TYPE_CHECKING:
+    from unet_segmentation.predicting.backend import Backend, Image
+    from unet_segmentation.predicting.models import Model
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, FOLDS = "champion", "folds"
+SHOWN = 16  # images of the sheet
+NAMED = 5  # broken images that a message names
+
+
+def choose_model(
+    problem: str,
+    prediction: PredictionParameters,
+    inference: InferenceParameters,
+    training_folder: Path,
+    cache: Path,
+) -> dict[str, Any]:
+    """Find the model that predicts, and say which it is.
+
+    Args:
+        problem: the segmentation problem.
+        prediction: names the model, or several.
+        inference: how it will be applied; told where it was evaluated otherwise.
+        training_folder: holds the problem's own model, and those of its folds.
+        cache: keeps models that were fetched from MLflow.
+
+    Returns:
+        See `predicting.models.Model`.
+
+    Raises:
+        ConfigurationError: there is no such model, or none at all.
+        TrackingError: MLflow does not answer, or there is no such run.
+    """
+    from unet_segmentation.predicting.models import Model
+
+    wanted = prediction.model
+    if wanted:
+        model = Model.together([_named(name, problem, training_folder, cache) for name in wanted])
+    else:
+        model = _default(problem, training_folder, cache)
+    logger.info("Model: %s", model.title)
+    for key, value in model.inference.items():
+        if (now := inference.model_dump(mode="json").get(key, value)) != value:
+            logger.info("inference.%s is %s; this model was evaluated with %s", key, now, value)
+    tracking.current().set_tags({"prediction.model": model.title, "prediction.run": model.run_id})
+    return model.as_json()
+
+
+def _named(name: str, problem: str, folder: Path, cache: Path) -> Model:
+    from unet_segmentation.predicting.models import Model
+
+    if name == FOLDS:
+        return _folds(folder)
+    if name.endswith(".safetensors"):
+        return Model.of([Path(name).expanduser()], f"the model in {name}")
+    uri = _store()
+    if uri is None:
+        raise ConfigurationError(
+            f"prediction.model: {name} would be looked for in MLflow, and tracking is off. Name a model file, or set "
+            "enabled: true in tracking.yml."
+        )
+    from unet_segmentation.tracking import models
+
+    if name != CHAMPION:
+        found = models.model_of_run(uri, name, problem, cache)
+    elif (champion := models.champion_model(uri, problem, cache)) is None:
+        raise ConfigurationError(
+            f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or leave --model "
+            "out: the newest model predicts then."
+        )
+    else:
+        found = champion
+    return Model.of([found.file], found.title, found.run_id, found.inference)
+
+
+def _default(problem: str, folder: Path, cache: Path) -> Model:
+    from unet_segmentation.predicting.models import Model
+
+    if (uri := _store()) is not None:
+        from unet_segmentation.tracking import models
+
+        found = models.champion_model(uri, problem, cache) or models.newest_model(uri, problem, cache)
+        if found is not None:
+            return Model.of([found.file], found.title, found.run_id, found.inference)
+    file = folder / "best.safetensors"
+    if file.is_file():
+        return Model.of([file], f"the model in {file}")
+    raise ConfigurationError(f"There is no model of {problem} yet. Train one: kedro run --env {problem}")
+
+
+def _folds(folder: Path) -> Model:
+    from unet_segmentation.learning.work import Work
+    from unet_segmentation.predicting.models import Model
+
+    table = folder / "fold_trainings.parquet"
+    if not table.is_file():
+        raise ConfigurationError(
+            "prediction.model: folds: there is no cross-validation of this problem yet. Run one: "
+            "kedro run --pipelines cross_validation"
+        )
+    trainings = pd.read_parquet(table)
+    pairs = zip(trainings["fold"], trainings["fingerprint"], strict=True)
+    files = [Work(folder / "folds" / str(fold), fingerprint).best for fold, fingerprint in pairs]
+    return Model.of(files, f"the mean of the {len(files)} networks of the last cross-validation")
+
+
+def _store() -> str | None:
+    """Give the MLflow store of this run; None where tracking is off."""
+    from unet_segmentation.tracking.sender import prepare_environment
+
+    run = tracking.current()
+    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+        return None
+    prepare_environment(10)
+    return run.uri
+
+
+def list_images(prediction: PredictionParameters, source: SourceParameters) -> pd.DataFrame:
+    """Find the images to predict.
+
+    Args:
+        prediction: names the folder, file, glob or URL.
+        source: how a store is reached.
+
+    Returns:
+        Columns root, path, name (of the results), stamp (changes when the file does).
+
+    Raises:
+        DataError: there is no image.
+        ConfigurationError: nothing was named.
+    """
+    from unet_segmentation.predicting.inputs import list_inputs
+
+    if prediction.source is None:
+        raise ConfigurationError(
+            "prediction.source: say what is to be predicted: kedro predict FOLDER, or "
+            "kedro run --pipelines inference --params prediction.source=FOLDER"
+        )
+    storage, inputs = list_inputs(prediction.source, source.storage_options)
+    logger.info("%d images in %s", len(inputs), prediction.source)
+    return pd.DataFrame(inputs, columns=["path", "name", "stamp"]).assign(root=storage.root)
+
+
+def predict_images(
+    model: dict[str, Any],
+    inputs: pd.DataFrame,
+    prediction: PredictionParameters,
+    inference: InferenceParameters,
+    source: SourceParameters,
+    backends_folder: Path,
+    results_folder: Path,
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
+    """Predict the images that are not finished yet, and write what is wanted of each.
+
+    Args:
+        model: see `choose_model`.
+        inputs: see `list_images`.
+        prediction: what is written, and where.
+        inference: the predictor's parameters.
+        source: how a store is reached.
+        backends_folder: keeps exported networks, and earlier choices of a backend.
+        results_folder: holds the results' folder, where none is named.
+
+    Returns:
+        A row for each image; the results' folder, with how many images there were; a row for each backend.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    from unet_segmentation.predicting.choosing import choose_backend
+    from unet_segmentation.predicting.ensemble import common_specification
+    from unet_segmentation.predicting.folder import FolderPrediction, key_of
+    from unet_segmentation.predicting.inputs import Input
+    from unet_segmentation.predicting.models import read_specification
+    from unet_segmentation.predicting.outputs import TABLE
+    from unet_segmentation.storage import Storage
+
+    files = [Path(file) for file in model["files"]]
+    specification = common_specification([read_specification(file) for file in files])
+    folder = Path(prediction.output).expanduser() if prediction.output else results_folder / _name(prediction.source)
+    storage = Storage(str(inputs["root"].iloc[0]), source.storage_options)
+    made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
+    key = key_of(weights=model["sha256"], inference=inference.model_dump(mode="json"), **made_by)
+    backends = pd.DataFrame(columns=["backend", "chosen", "remark"])
+
+    def choose(examples: list[Image], count: int) -> Backend:
+        nonlocal backends
+        backend, backends = choose_backend(
+            files, examples, wanted=prediction.backend, folder=backends_folder, expected_images=count
+        )
+        _show(backends)
+        return backend
+
+    work = FolderPrediction(specification, inference, storage, folder, prediction, key)
+    rows = work.run([Input(*each) for each in inputs[["path", "name", "stamp"]].itertuples(index=False)], choose)
+    table = pd.DataFrame(rows)
+    _write_table(table, folder / TABLE)
+    counts = {"images": len(table), "broken": int((table["status"] == "broken").sum()), "flagged": _flagged(table)}
+    tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
+    return table, {"folder": str(folder), **counts}, backends
+
+
+def _name(source: str | None) -> str:
+    """Name the results of a source: what it is called, and a hash that keeps two of the same name apart."""
+    text = str(source) if source and "://" in source else str(Path(str(source)).expanduser().absolute())
+    called = re.sub(r"[^\w.-]+", "_", Path(text.rstrip("/")).name).strip("._") or "images"
+    return f"{called[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _show(backends: pd.DataFrame) -> None:
+    """Say what was tried, where there was a choice."""
+    for row in backends.to_dict("records") if len(backends) > 1 else ():
+        logger.info(
+            "%s %-10s %7.2f images/s, %.3f %% of the pixels as in float32 %s",
+            "*" if row["chosen"] else " ",
+            row["backend"],
+            row["images_per_second"],
+            100 * row["agreement"],
+            row["remark"],
+        )
+
+
+def _write_table(table: pd.DataFrame, file: Path) -> None:
+    from unet_segmentation.atomic import whole
+
+    with whole(file) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _flagged(table: pd.DataFrame) -> int:
+    return int((table["flags"].fillna("") != "").sum()) if "flags" in table else 0
+
+
+def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN401 - a PIL image
+    """Lay out the first predictions, flagged ones before the others.
+
+    Args:
+        table: see `predict_images`.
+        place: the results' folder.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from unet_segmentation.figures.pictures import colour_mask, contact_sheet
+
+    done = table[table["status"] == "done"] if "mask" in table else table.iloc[:0]
+    done = done[done["mask"].astype(str).str.endswith(".png")]
+    flags = done["flags"].fillna("") if len(done) else pd.Series(dtype=str)
+    first = done.assign(flags=flags).sort_values("flags", key=lambda text: text == "", kind="stable").head(SHOWN)
+    tiles, captions = [], []
+    for row in first.to_dict("records"):
+        mask = Path(place["folder"], row["mask"])
+        overlay = mask.with_name(f"{mask.stem}_overlay.png")
+        tiles.append(
+            np.asarray(Image.open(overlay).convert("RGB"))
+            if overlay.is_file()
+            else colour_mask(np.array(Image.open(mask)))
+        )
+        captions.append(f"{row['image']} {row['flags']}".strip())
+    return contact_sheet(tiles, columns=4, captions=captions, side=320)
+
+
+def conclude(table: pd.DataFrame, place: dict[str, Any]) -> None:
+    """Say how it went.
+
+    Raises:
+        DataError: an image could not be read; the others are done.
+    """
+    logger.info("Predictions  %s", place["folder"])
+    if place["flagged"]:
+        logger.info("%d images are unlike the training data: see the column flags of predictions.csv", place["flagged"])
+    broken = table[table["status"] == "broken"]
+    if len(broken):
+        raise DataError(
+            _broken(list(zip(broken["image"], broken["message"], strict=True)), len(table), place["folder"])
+        )
+
+
+def _broken(images: Sequence[tuple[str, str]], count: int, folder: str) -> str:
+    lines = [f"  {image} {message}" for image, message in images[:NAMED]]
+    lines += [f"  and {len(images) - NAMED} more" if len(images) > NAMED else ""]
+    rest = count - len(images)
+    done = f"The other {rest} are done: {folder}" if rest else "There was no other."
+    return "\n".join([f"{len(images)} of {count} images could not be predicted:", *filter(None, lines), done])

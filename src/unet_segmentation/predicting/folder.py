@@ -1,0 +1,237 @@
+"""The pass over images without masks: read beside the network, predicted, written beside the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rich
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unet_segmentation.errors import DataError, ProjectError
+from unet_segmentation.parameters import InferenceParameters, PredictionParameters
+from unet_segmentation.predicting.backend import Backend, Image, NoBackend, Probabilities
+from unet_segmentation.predicting.beside import beside
+from unet_segmentation.predicting.channels import image_parameters, with_channels
+from unet_segmentation.predicting.familiarity import strange
+from unet_segmentation.predicting.inputs import Input
+from unet_segmentation.predicting.ledger import Ledger, Row
+from unet_segmentation.predicting.outputs import Outputs
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.samples.reading import UnreadableError, read_image
+from unet_segmentation.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = 3  # images that the backend is chosen on
+DONE, BROKEN = "done", "broken"  # the column `status`
+
+
+class Reading(NamedTuple):
+    """An image that was read; `pixels` is None where that failed, `message` says why."""
+
+    image: Input
+    pixels: NDArray | None
+    flags: list[str]
+    message: str
+
+
+class FolderPrediction:
+    """Predicts images into a folder.
+
+    Args:
+        specification: of the network.
+        inference: how it is applied.
+        storage: where the images are.
+        folder: of the results.
+        wanted: which results.
+        key: of the model and the parameters: what another key has finished is predicted anew.
+    """
+
+    def __init__(
+        self,
+        specification: Mapping[str, Any],
+        inference: InferenceParameters,
+        storage: Storage,
+        folder: Path,
+        wanted: PredictionParameters,
+        key: str,
+    ) -> None:
+        self._specification, self._inference, self._storage = specification, inference, storage
+        self._images, self._known = image_parameters(specification), specification.get("typical")
+        self._folder, self._wanted, self._key = folder, wanted, key
+        self._predictor = Predictor.of(specification, NoBackend(), inference)
+        self._seen: dict[str, Reading] = {}  # images that were read to choose the backend
+
+    def run(self, inputs: Sequence[Input], choose: Callable[[list[Image], int], Backend]) -> list[Row]:
+        """Predict what is not finished yet.
+
+        Args:
+            inputs: the images.
+            choose: gives the backend, from a few batches as it will meet them, and the number of images.
+
+        Returns:
+            A row for each, in their order: image, mask, height, width, share/<class>, confidence, no_data, flags,
+            status, message.
+
+        Raises:
+            ResourceError: the disk is full, or memory does not do for one image.
+            ProjectError: another process predicts into this folder.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _alone(self._folder):
+            ledger = Ledger(self._folder, self._key)
+            rows = {} if self._wanted.again else ledger.finished(inputs)
+            if rows:
+                logger.info("%d of %d images were finished before", len(rows), len(inputs))
+            outputs = Outputs(self._folder, self._predictor.classes, self._wanted)
+            left = [each for each in inputs if each.path not in rows]
+            if left:
+                backend = choose(self._examples(left), len(left))
+                self._predictor = Predictor.of(self._specification, backend, self._inference)
+            for each, row in self._rows(left, outputs):
+                rows[each.path] = row
+                if row["status"] == DONE:
+                    ledger.add(each, row)
+            ordered = [rows[each.path] for each in inputs]
+            if self._wanted.polygons:
+                done = [row for row in ordered if row["status"] == DONE]
+                outputs.join_annotations(done, {each.path: each.name for each in inputs})
+        return ordered
+
+    def _examples(self, inputs: Sequence[Input]) -> list[Image]:
+        """Read the first images, and keep them: none is decoded twice."""
+        first = [each for each in inputs if not self._is_raster(each)][:EXAMPLES]
+        self._seen = {each.path: self._read(each) for each in first}
+        return [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+
+    def _rows(self, inputs: Sequence[Input], outputs: Outputs) -> Iterator[tuple[Input, Row]]:
+        """Give the row of every image when its files are written."""
+        started, rasters = time.perf_counter(), [each for each in inputs if self._is_raster(each)]
+        apart = {each.path for each in rasters}
+        plain = [each for each in inputs if each.path not in apart]
+        broken: deque[Reading] = deque()
+        with _bar(len(inputs)) as bar:
+            written = beside(lambda *parts: self._write(outputs, *parts), self._predicted(plain, broken))
+            for each, row in written:
+                yield each, row
+                bar(1)
+            for reading in broken:
+                yield reading.image, _broken(reading.image, reading.message)
+                bar(1)
+            for each in rasters:
+                yield each, self._raster(outputs, each, bar)
+        if inputs:
+            seconds = time.perf_counter() - started
+            rate, name = len(inputs) / max(seconds, 1e-9), self._predictor.backend.name
+            logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", len(inputs), seconds, rate, name)
+
+    def _predicted(self, inputs: Sequence[Input], broken: deque[Reading]) -> Iterator[tuple[Reading, Probabilities]]:
+        waiting: deque[Reading] = deque()
+
+        def pixels() -> Iterator[NDArray]:
+            for reading in beside(self._read, ((each,) for each in inputs)):
+                if reading.pixels is None:
+                    logger.warning("%s %s", reading.image.path, reading.message)
+                    broken.append(reading)
+                else:
+                    waiting.append(reading)
+                    yield reading.pixels
+
+        for probabilities in self._predictor.predict_many(pixels()):
+            yield waiting.popleft(), probabilities
+
+    def _read(self, image: Input) -> Reading:
+        if image.path in self._seen:
+            return self._seen.pop(image.path)
+        try:
+            found = read_image(self._storage, image.path, self._images).pixels
+            pixels = self._predictor.checked(with_channels(found, self._predictor.channels, self._images))
+        except (UnreadableError, DataError) as error:
+            return Reading(image, None, [], str(error))
+        return Reading(image, pixels, strange(pixels, self._known), "")
+
+    def _write(self, outputs: Outputs, reading: Reading, probabilities: Probabilities) -> tuple[Input, Row]:
+        assert reading.pixels is not None
+        row = outputs.write(reading.image.path, reading.image.name, reading.pixels, probabilities)
+        return reading.image, {**row, "flags": "; ".join(reading.flags), "status": DONE, "message": ""}
+
+    # -- rasters
+
+    def _is_raster(self, image: Input) -> bool:
+        """Only files on the disk are read window by window."""
+        if not self._storage.is_local or "#" in image.path:
+            return False
+        from unet_segmentation.predicting.rasters import is_raster
+
+        return is_raster(Path(self._storage.root, image.path))
+
+    def _raster(self, outputs: Outputs, image: Input, bar: Any) -> Row:  # noqa: ANN401 - a function
+        from unet_segmentation.predicting.rasters import predict_raster
+
+        source, target = Path(self._storage.root, image.path), outputs.path(image.name, ".tif")
+        probabilities = outputs.path(image.name, "_probabilities.tif") if self._wanted.probabilities else None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shown = 0.0
+
+        def progress(share: float) -> None:
+            nonlocal shown
+            bar(share - shown)
+            shown = share
+
+        try:
+            found = predict_raster(
+                self._predictor, source, target, images=self._images, probabilities=probabilities, progress=progress
+            )
+        except DataError as error:
+            logger.warning("%s", error)
+            return _broken(image, str(error))
+        finally:
+            bar(1 - shown)
+        size, left = (found.height, found.width), found.no_data
+        row = outputs.row(image.path, target, size, found.pixels, found.confidence, left)
+        return {**row, "status": DONE, "message": "raster: no overlay and no polygons"}
+
+
+def key_of(**parts: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    """Name what results depend on.
+
+    >>> key_of(model="a") == key_of(model="a"), key_of(model="a") == key_of(model="b")
+    (True, False)
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _broken(image: Input, message: str) -> Row:
+    return {"image": image.path, "status": BROKEN, "message": message}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process from the same folder of results."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ProjectError(
+            f"Another process is predicting into {folder}. Wait for it, or give another folder: --output FOLDER"
+        ) from None
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Any]:
+    """Show how many images are finished; the function that is given takes how many more."""
+    console = rich.get_console()
+    columns = TextColumn("Predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,126 @@
+"""The images to predict: from a folder, a file, one of its pages, a glob or a URL to a list of files."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.samples.decoding import ENDINGS
+from unet_segmentation.sources.pages import count_pages
+from unet_segmentation.storage import Storage, split_page
+
+logger = logging.getLogger(__name__)
+
+WILD = frozenset("*?[")
+MANY_PAGES = frozenset({"tif", "tiff", "gif", "webp"})  # endings of files that may hold more than one image
+
+
+class Input(NamedTuple):
+    """An image to predict.
+
+    Attributes:
+        path: relative to the storage's root; `volume.tif#3` is a page.
+        name: of its results, without an ending: the path without its own, where that is not taken.
+        stamp: changes when the file changes.
+    """
+
+    path: str
+    name: str
+    stamp: str
+
+
+def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[Storage, list[Input]]:
+    """Find the images that a user means.
+
+    Args:
+        source: a folder (with all below it), a file, a page (`volume.tif#3`), a glob, or a URL of a file or folder.
+        options: for a URL, what fsspec wants to know.
+
+    Returns:
+        Where they are, and the images, sorted by path. A file of several pages gives an image for each.
+
+    Raises:
+        DataError: nothing is there, or no image.
+    """
+    storage, paths = _find(source, options)
+    images = [path for path in paths if _ending(path) in ENDINGS]
+    others = Counter(_ending(path) or "no ending" for path in paths if _ending(path) not in ENDINGS)
+    if not images:
+        found = f"{sum(others.values())} files of other kinds ({_counted(others)})" if others else "no file"
+        raise DataError(f"{source} holds no image: {found}. Images end in {', '.join(sorted(ENDINGS))}.")
+    if others:
+        logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
+    pages = [page for path in images for page in _pages(storage, path)]
+    names = _names(pages)
+    return storage, [Input(path, names[path], storage.stamp(split_page(path)[0])) for path in pages]
+
+
+def _find(source: str, options: dict[str, str] | None) -> tuple[Storage, list[str]]:
+    """Give the storage and the files in it that are meant."""
+    if "://" in source:
+        return _find_remote(source, options)
+    here = Path(source).expanduser()
+    if here.is_dir():
+        storage = Storage(here)
+        return storage, list(storage.walk())
+    if here.is_file():
+        return Storage(here.parent), [here.name]
+    file, page = split_page(source)
+    if page is not None and Path(file).expanduser().is_file():
+        return Storage(Path(file).expanduser().parent), [Path(source).name]
+    if WILD & set(source):
+        return _matching(here)
+    raise DataError(f"There is nothing at {source}. Give a folder, an image file, a glob or a URL.")
+
+
+def _find_remote(source: str, options: dict[str, str] | None) -> tuple[Storage, list[str]]:
+    name = PurePosixPath(urlsplit(source).path).name
+    if _ending(split_page(name)[0]) in ENDINGS:
+        folder, _, file = source.rpartition("/")
+        return Storage(folder, options), [file]
+    storage = Storage(source, options)
+    return storage, list(storage.walk())
+
+
+def _matching(glob: Path) -> tuple[Storage, list[str]]:
+    """Give the files below the last folder that a glob names outright."""
+    fixed = next(parent for parent in glob.parents if not WILD & set(str(parent)))
+    if not fixed.is_dir():
+        raise DataError(f"There is no folder {fixed}, so nothing matches {glob}.")
+    pattern = glob.relative_to(fixed).as_posix()
+    storage = Storage(fixed)
+    return storage, [path for path in storage.walk() if fnmatch.fnmatchcase(path, pattern)]
+
+
+def _pages(storage: Storage, path: str) -> list[str]:
+    if split_page(path)[1] is not None or _ending(path) not in MANY_PAGES:
+        return [path]
+    count = count_pages(storage, path)
+    return [path] if count == 1 else [f"{path}#{page}" for page in range(count)]
+
+
+def _names(paths: list[str]) -> dict[str, str]:
+    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings."""
+    short = {path: _without_ending(path) for path in paths}
+    taken = Counter(name.casefold() for name in short.values())
+    return {path: name if taken[name.casefold()] == 1 else path for path, name in short.items()}
+
+
+def _without_ending(path: str) -> str:
+    file, page = split_page(path)
+    stem = str(PurePosixPath(urlsplit(file).path if "?" in file else file).with_suffix(""))
+    return stem if page is None else f"{stem}#{page}"
+
+
+def _ending(path: str) -> str:
+    file = split_page(path)[0].partition("?")[0]
+    return PurePosixPath(file).suffix[1:].lower()
+
+
+def _counted(endings: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))

@@ -1,0 +1,146 @@
+"""What is written of a prediction: class ids, an overlay, probabilities, regions. Every file is whole or absent."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_segmentation.atomic import explained, remove, whole
+from unet_segmentation.figures.pictures import overlay
+from unet_segmentation.parameters import PredictionParameters
+from unet_segmentation.predicting.backend import Image, Probabilities
+from unet_segmentation.predicting.regions import Regions, coco_head, coco_images
+from unet_segmentation.predicting.tiles import most_probable
+
+Row = dict[str, Any]
+
+ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
+PARTIAL = ".partial"  # a folder: of files that are being written
+COCO = "coco.json"
+TABLE = "predictions.csv"
+
+_UNSAFE = re.compile(r'[\\:*?"<>|%\x00-\x1f]|(?<=/)[. ]|^[. ]|[. ](?=/)')  # what a file system may refuse
+
+
+class Outputs:
+    """The folder that the results of one source go to.
+
+    Args:
+        folder: of the results.
+        classes: names of the classes.
+        wanted: which files are.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], wanted: PredictionParameters) -> None:
+        self.folder, self._classes, self._wanted = folder, list(classes), wanted
+        self._numbers = itertools.count()
+        remove(folder / PARTIAL)  # of a run that was killed
+
+    def write(self, image: str, name: str, pixels: Image, probabilities: Probabilities) -> Row:
+        """Write what is wanted of one image.
+
+        Args:
+            image: where it came from.
+            name: of its results, without ending.
+            pixels: (height, width, channels).
+            probabilities: (classes, height, width).
+
+        Returns:
+            Its row of the table.
+        """
+        mask, confidence = most_probable(probabilities), probabilities.max(axis=0)
+        if self._wanted.overlay:
+            self._png(overlay(pixels, mask), self.path(name, "_overlay.png"))
+        if self._wanted.probabilities:
+            self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
+        if self._wanted.polygons:
+            self._regions(Regions(mask, confidence), name)
+        file = self.path(name, ".png")
+        self._png(mask, file)  # last: where it is, everything is
+        counts = np.bincount(mask.ravel(), minlength=len(self._classes))
+        return self.row(image, file, mask.shape, counts, float(confidence.mean()))
+
+    def row(
+        self, image: str, mask: Path, size: tuple[int, ...], counts: NDArray[np.int64], confidence: float, left: int = 0
+    ) -> Row:
+        """Make the row of a finished image; `left` of its pixels hold no data."""
+        valid = max(1, int(counts.sum()))
+        shares = {f"share/{name}": int(n) / valid for name, n in zip(self._classes, counts, strict=True)}
+        place = mask.relative_to(self.folder).as_posix()
+        rest = {"confidence": confidence, "no_data": left / (valid + left), "flags": ""}
+        return {"image": image, "mask": place, "height": size[0], "width": size[1], **shares, **rest}
+
+    def path(self, name: str, ending: str) -> Path:
+        """Give where a result lies; folders are kept, characters that a file system may refuse are percent-encoded."""
+        return self.folder / _safe(name + ending)
+
+    def _probabilities(self, probabilities: Probabilities, file: Path) -> None:
+        with self._whole(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, probabilities=probabilities.astype(np.float16), classes=np.array(self._classes))
+
+    def _regions(self, regions: Regions, name: str) -> None:
+        self._json(regions.features(self._classes), self.path(name, ".geojson"))
+        self._json(list(regions.annotations()), self._annotations(name))
+
+    def _annotations(self, name: str) -> Path:
+        return self.folder / ANNOTATIONS / _safe(f"{name}.json")
+
+    def join_annotations(self, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
+        """Write the COCO file of all images, from what was kept of each.
+
+        Args:
+            rows: of the finished images.
+            names: of their results, by image.
+        """
+        kept = [row for row in rows if self._annotations(names[row["image"]]).is_file()]
+        with whole(self.folder / COCO) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            head = json.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, kept)))})
+            stream.write(head.removesuffix("}") + ', "annotations": [')
+            for number, annotation in enumerate(self._numbered(kept, names)):
+                stream.write(("," if number else "") + "\n" + json.dumps(annotation))
+            stream.write("]}")
+
+    def _numbered(self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        number = 0
+        for image_id, row in enumerate(rows, start=1):
+            for annotation in json.loads(self._annotations(names[row["image"]]).read_text(encoding="utf-8")):
+                number += 1
+                yield {"id": number, "image_id": image_id, **annotation}
+
+    # -- files
+
+    def _png(self, pixels: NDArray[np.uint8], file: Path) -> None:
+        from PIL import Image
+
+        with self._whole(file) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+
+    def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
+        with self._whole(file) as temporary:
+            temporary.write_text(json.dumps(values), encoding="utf-8")
+
+    @contextmanager
+    def _whole(self, file: Path) -> Iterator[Path]:
+        """Like `atomic.whole`, which looks through the file's folder for what a kill left: too slow for many images."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / PARTIAL / f"{next(self._numbers)}{file.suffix}"
+        temporary.parent.mkdir(exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, file)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            raise explained(error, file) from error
+
+
+def _safe(path: str) -> str:
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", path)

@@ -1,0 +1,1 @@
+"""A model behind an address: what it takes and answers (these modules travel with it), its process, the server."""
