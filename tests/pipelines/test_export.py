@@ -10,7 +10,7 @@ import torch
 from tests.pipelines.evaluated import CLASSES, problem
 from tests.predicting.test_backends import lively
 from unet_segmentation.datasets import FolderDataset
-from unet_segmentation.errors import DataError, ReleaseError
+from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.learning.network import build_network, describe_network, save_model
 from unet_segmentation.parameters import ExportParameters, NetworkParameters
 from unet_segmentation.pipelines.export import nodes
@@ -29,7 +29,7 @@ def exported(tmp_path_factory):
     found.folder = folder
     found.export = ExportParameters(int8=True, calibration_images=1, int8_loss=0.5)
     logged = {"run_id": "abc"}
-    found.source = nodes.choose_model("toy", folder / "best.safetensors", logged, found.packed, found.export)
+    found.source = nodes.choose_model("toy", folder / "best.safetensors", logged, found.packed, found.export, folder)
     work = folder / "work"
     work.mkdir()
     found.program = nodes.export_program(found.source, work)
@@ -107,9 +107,19 @@ def test_what_does_not_pass_is_refused_with_the_figures_and_the_place(exported):
 
 def test_another_file_is_another_network(exported):
     other = exported.export.model_copy(update={"model": str(exported.folder / "best.safetensors")})
-    source = nodes.choose_model("toy", exported.folder / "no such file", {"run_id": "abc"}, exported.packed, other)
+    source = nodes.choose_model(
+        "toy", exported.folder / "no such file", {"run_id": "abc"}, exported.packed, other, exported.folder
+    )
     assert source["run_id"] is None
     assert source["weights_sha256"] == exported.source["weights_sha256"]
+
+
+def test_a_run_without_a_store_is_told(exported):
+    other = exported.export.model_copy(update={"model": "champion"})
+    with pytest.raises(
+        ConfigurationError, match=r"export\.model: champion would be looked for in MLflow, and tracking"
+    ):
+        nodes.choose_model("toy", exported.folder, {}, exported.packed, other, exported.folder)
 
 
 def test_8_bits_are_made_only_when_asked_for(exported, tmp_path):

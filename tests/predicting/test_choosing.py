@@ -81,6 +81,23 @@ def test_a_choice_is_kept_and_verified_anew(model, pretended, tmp_path):
     assert backend is pretended["bfloat16"]
 
 
+class Broken(Pretended):
+    """A form of the network that can be made and does not run."""
+
+    def __call__(self, images):
+        raise RuntimeError("the size of this tensor must match\nmore of it")
+
+
+def test_what_does_not_run_is_told_and_not_chosen(model, pretended, tmp_path):
+    file, examples, _ = model
+    pretended |= {"eager": Pretended(0.01), "bfloat16": Pretended(0.0), "exported": Broken(0.0), "onnx": Broken(0.0)}
+    backend, table = choose_backend([file], examples, folder=tmp_path, accelerator="cpu")
+    assert backend is pretended["bfloat16"]
+    table = table.set_index("backend")
+    assert table.loc["onnx", "remark"] == "the size of this tensor must match"
+    assert not table.loc["onnx", "verified"]
+
+
 def test_a_choice_of_another_version_is_made_again(model, pretended, tmp_path):
     file, examples, _ = model
     pretended |= {name: Pretended(0.01) for name in ("eager", "bfloat16", "exported")} | {"onnx": Pretended(0.0)}
