@@ -106,6 +106,7 @@ class FolderPrediction:
             if self._wanted.polygons:
                 done = [row for row in ordered if row["status"] == DONE]
                 outputs.join_annotations(done, {each.path: each.name for each in inputs})
+            outputs.close()
         return ordered
 
     def _examples(self, inputs: Sequence[Input]) -> list[Image]:
@@ -130,10 +131,10 @@ class FolderPrediction:
                 bar(1)
             for each in rasters:
                 yield each, self._raster(outputs, each, bar)
-        if inputs:
+        if count := len(inputs) - len(broken):
             seconds = time.perf_counter() - started
-            rate, name = len(inputs) / max(seconds, 1e-9), self._predictor.backend.name
-            logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", len(inputs), seconds, rate, name)
+            rate, name = count / max(seconds, 1e-9), self._predictor.backend.name
+            logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", count, seconds, rate, name)
 
     def _predicted(self, inputs: Sequence[Input], broken: deque[Reading]) -> Iterator[tuple[Reading, Probabilities]]:
         waiting: deque[Reading] = deque()

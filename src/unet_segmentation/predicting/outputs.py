@@ -45,6 +45,10 @@ class Outputs:
         self._numbers = itertools.count()
         remove(folder / PARTIAL)  # of a run that was killed
 
+    def close(self) -> None:
+        """Leave no working folder behind."""
+        remove(self.folder / PARTIAL)
+
     def write(self, image: str, name: str, pixels: Image, probabilities: Probabilities) -> Row:
         """Write what is wanted of one image.
 
