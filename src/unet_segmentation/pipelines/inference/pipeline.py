@@ -38,7 +38,11 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.conclude,
-                ["prediction_table", "prediction_place", "prediction_sheet"],  # last: it ends the run where one was broken
+                [
+                    "prediction_table",
+                    "prediction_place",
+                    "prediction_sheet",
+                ],  # last: it ends the run where one was broken
                 None,
                 name="conclude",
             ),
