@@ -1,4 +1,4 @@
-"""What the service does when processes die, cannot be started, or another model is wanted; its processes are made up."""
+"""What the service does when processes die or cannot be started, or the champion changes; its processes are made up."""
 
 from __future__ import annotations
 
