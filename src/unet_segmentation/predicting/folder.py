@@ -96,7 +96,7 @@ class FolderPrediction:
             outputs = Outputs(self._folder, self._predictor.classes, self._wanted)
             left = [each for each in inputs if each.path not in rows]
             if left:
-                backend = choose(self._examples(left), len(left))
+                backend = choose(*self._examples(left))
                 self._predictor = Predictor.of(self._specification, backend, self._inference)
             for each, row in self._rows(left, outputs):
                 rows[each.path] = row
@@ -109,11 +109,29 @@ class FolderPrediction:
             outputs.close()
         return ordered
 
-    def _examples(self, inputs: Sequence[Input]) -> list[Image]:
-        """Read the first images, and keep them: none is decoded twice."""
-        first = [each for each in inputs if not self._is_raster(each)][:EXAMPLES]
-        self._seen = {each.path: self._read(each) for each in first}
-        return [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+    def _examples(self, inputs: Sequence[Input]) -> tuple[list[Image], int]:
+        """Give a few batches as the backend will meet them, and how many there will be.
+
+        Images that are read for it are kept: none is decoded twice. Of rasters only the first counts, by a tile.
+        """
+        rasters = [each for each in inputs if self._is_raster(each)]
+        plain = [each for each in inputs if each not in rasters]
+        self._seen = {each.path: self._read(each) for each in plain[:EXAMPLES]}
+        examples = [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+        count = len(plain)
+        for each in rasters[:1]:
+            tile, tiles = self._preview(each)
+            examples += [] if tile is None else [tile[None]]
+            count += tiles
+        return examples, count
+
+    def _preview(self, image: Input) -> tuple[Image | None, int]:
+        from unet_segmentation.predicting.rasters import preview_work
+
+        try:
+            return preview_work(self._predictor, Path(self._storage.root, image.path), self._images)
+        except DataError:  # it will be told when its turn comes
+            return None, 0
 
     def _rows(self, inputs: Sequence[Input], outputs: Outputs) -> Iterator[tuple[Input, Row]]:
         """Give the row of every image when its files are written."""

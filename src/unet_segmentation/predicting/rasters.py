@@ -147,6 +147,26 @@ def predict_raster(
         return work.summary()
 
 
+def preview_work(predictor: Predictor, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
+    """Look at what a raster asks of a network, before anything is computed.
+
+    Args:
+        predictor: knows the network and the tiles.
+        source: the raster.
+        images: see `predict_raster`.
+
+    Returns:
+        The first tile that holds data, (height, width, channels), None where there is none; and the number of tiles.
+
+    Raises:
+        DataError: the source is damaged or not what the network takes.
+    """
+    with _quiet(), closing(RasterSource(source, predictor, images)) as raster:
+        grid = _Grid.of(predictor, raster)
+        found = (raster.read(grid.rows[tile.row], grid.columns[tile.column])[0] for tile in grid.tiles())
+        return next((image for image in found if image is not None), None), grid.count
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Rasters without coordinates are no reason to warn."""
