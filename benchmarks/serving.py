@@ -76,9 +76,7 @@ def server(uri: str) -> Iterator[tuple[str, psutil.Process]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("kedro")), "serve", "--env", PROBLEM, "--port", str(port)]
-    process = subprocess.Popen(
-        command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, stdout=subprocess.PIPE, text=True)
     address = f"http://127.0.0.1:{port}"
     try:
         for line in process.stdout or ():
@@ -96,9 +94,7 @@ def server(uri: str) -> Iterator[tuple[str, psutil.Process]]:
         process.wait()
 
 
-def ask(
-    address: str, bodies: list[bytes], clients: int, more: Callable[[], bool]
-) -> tuple[list[float], collections.Counter]:
+def ask(address: str, bodies: list[bytes], clients: int, more: Callable[[], bool]) -> tuple[list[float], collections.Counter]:
     """Let clients post, each as soon as it has its answer; gives seconds by request, and statuses with versions."""
     seconds: list[float] = []
     answers: collections.Counter = collections.Counter()
@@ -163,10 +159,7 @@ def anonymous(process: psutil.Process) -> int:
 def measure_speed(address: str, file: Path, rounds: int, count: int, console: Console) -> None:
     random = np.random.default_rng(0)
     coarse = [random.integers(0, 256, (SIDE // 8, SIDE // 8, 3), np.uint8) for _ in range(4)]
-    images = [
-        np.kron(each, np.ones((8, 8, 1), np.uint8)) + random.integers(0, 8, (SIDE, SIDE, 3), np.uint8)
-        for each in coarse
-    ]
+    images = [np.kron(each, np.ones((8, 8, 1), np.uint8)) + random.integers(0, 8, (SIDE, SIDE, 3), np.uint8) for each in coarse]
     bodies = [imagecodecs.png_encode(image) for image in images]
     network = bare(file, images, count)
     ask(address, bodies, 4, counted(8))
@@ -219,9 +212,7 @@ def measure_swaps(address: str, uri: str, swaps: int, console: Console) -> None:
     going.clear()
     thread.join()
     seconds, answers = found["of"]
-    console.print(
-        f"{swaps} swaps under 4 clients: {dict(answers)}; the slowest answer took {max(seconds) * 1000:.0f} ms"
-    )
+    console.print(f"{swaps} swaps under 4 clients: {dict(answers)}; the slowest answer took {max(seconds) * 1000:.0f} ms")
 
 
 def main() -> None:
