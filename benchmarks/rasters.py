@@ -1,9 +1,9 @@
 """Rasters larger than memory: peak memory and time, and what the overlap of the tiles costs and brings.
 
-First: predicts a raster of 40,000 x 40,000 pixels (and lower ones) with a network of one layer, in a process of its own,
-and samples RssAnon, the memory that is not backed by files. Then: predicts a large picture of the embedded generator with
-a trained network at several overlaps, and holds the result against the network applied to the whole picture, and against
-the truth.
+First: predicts a raster of 40,000 x 40,000 pixels (and lower ones) with a network of one layer, in a process of its
+own, and samples RssAnon, the memory that is not backed by files. Then: predicts a large picture of the embedded
+generator with a trained network at several overlaps, and holds the result against the network applied to the whole
+picture, and against the truth.
 
     make bench NAME=rasters ARGS="--model data/06_models/cells/best.safetensors"
 """
