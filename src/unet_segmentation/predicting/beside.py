@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ THREADS = 2
 AHEAD = 4  # items that may wait
 
 
-def beside(work: Callable[..., Result], items: Iterable[tuple], threads: int = THREADS) -> Iterator[Result]:
+def beside(work: Callable[..., Result], items: Iterable[tuple], threads: int = THREADS) -> Generator[Result]:
     """Do work on items in threads, while the caller does something else.
 
     Args:

@@ -238,7 +238,7 @@ class RasterTarget:
 def add_overviews(path: Path) -> None:
     """Add smaller copies to a large mask, so that viewers show it at once."""
     with rasterio.open(path, "r+") as file:
-        factors = []
+        factors: list[int] = []
         while max(file.shape) // 2 ** (len(factors) + 1) >= SMALLEST_OVERVIEW:
             factors.append(2 ** (len(factors) + 1))
         if factors:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,11 +139,12 @@ def predict_raster(
         with written(files, raster, predictor.classes, max(span.size for span in grid.rows)) as targets:
             work = _Work(grid, raster, targets, len(predictor.classes))
             reading = beside(work.read, ((tile,) for tile in grid.tiles()), threads=1)
-            with closing(reading), closing(_computed(predictor, grid, reading)) as computed:
-                with closing(beside(work.add, ((each,) for each in computed), threads=1)) as finished:
-                    for number, _ in enumerate(finished, start=1):
-                        if progress is not None:
-                            progress(number / grid.count)
+            computed = _computed(predictor, grid, reading)
+            adding = beside(work.add, ((each,) for each in computed), threads=1)
+            with closing(reading), closing(computed), closing(adding):
+                for number, _ in enumerate(adding, start=1):
+                    if progress is not None:
+                        progress(number / grid.count)
         add_overviews(temporary[0])
         return work.summary()
 
@@ -203,7 +205,7 @@ class _Grid:
                 yield Tile(row, column)
 
 
-def _computed(predictor: Predictor, grid: _Grid, tiles: Iterator[Read]) -> Iterator[Computed]:
+def _computed(predictor: Predictor, grid: _Grid, tiles: Iterable[Read]) -> Generator[Computed]:
     """Send tiles through the network, as many of one size together as it takes; their order is kept."""
     batch: list[Read] = []
     for each in tiles:
@@ -249,7 +251,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         rows, columns = self.grid.rows, self.grid.columns
-        strip = max((a.stop - b.start for a, b in zip(rows, rows[1:], strict=False)), default=0)
+        strip = max((a.stop - b.start for a, b in pairwise(rows)), default=0)
         self.below = np.zeros((self.classes, strip, columns[-1].stop), np.float32)
         self.pixels = np.zeros(self.classes, np.int64)
 
@@ -261,7 +263,7 @@ class _Work:
     def add(self, computed: Computed) -> None:
         """Add a tile, in the order of the grid; called by one thread."""
         row, column = computed.tile
-        here, across = self.grid.rows[row], self.grid.columns[column]
+        start = self.grid.columns[column].start
         height = _finished(self.grid.rows, row, self.raster.height)
         width = _finished(self.grid.columns, column, self.raster.width)
         valid = computed.valid[:height, :width]
@@ -270,7 +272,7 @@ class _Work:
             found = np.zeros((self.classes, height, width), np.float32)
         else:
             found = self._blended(computed.tile, computed.probabilities, height, width)
-        self._put(found, valid, slice(across.start, across.start + width))
+        self._put(found, valid, slice(start, start + width))
         if column == len(self.grid.columns) - 1:
             self.beside = None
             for target in self.targets:

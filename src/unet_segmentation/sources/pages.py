@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from unet_segmentation.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
+REDUCED, MASK = 1, 4  # bits of what TIFF calls a new subfile type
 
 
 def count_pages(storage: Storage, path: str) -> int:
@@ -31,9 +33,14 @@ def count_pages(storage: Storage, path: str) -> int:
                 with tifffile.TiffFile(stream) as file:
                     if not len(file.pages):
                         raise ValueError("it holds none")
-                    return len(file.pages)
+                    return 1 if all(map(_belongs_to_the_first, file.pages[1:])) else len(file.pages)
             with Image.open(stream) as image:
                 return int(getattr(image, "n_frames", 1))
     except Exception as error:  # whatever a broken file makes the readers raise
         logger.warning("The pages of %s cannot be counted: %s", path, str(error) or type(error).__name__)
         return 1
+
+
+def _belongs_to_the_first(page: Any) -> bool:  # noqa: ANN401 - tifffile's pages and frames
+    """Tell the overviews of a raster (smaller copies) and its mask of pixels that hold data from pages of a stack."""
+    return bool(getattr(page, "subfiletype", 0) & (REDUCED | MASK))

@@ -1,0 +1,193 @@
+"""Rasters larger than memory: peak memory and time, and what the overlap of the tiles costs and brings.
+
+First: predicts a raster of 40,000 x 40,000 pixels (and lower ones) with a network of one layer, in a process of its
+own, and samples RssAnon, the memory that is not backed by files. Then: predicts a large picture of the embedded
+generator with a trained network at several overlaps, and holds the result against the network applied to the whole
+picture, and against the truth.
+
+    make bench NAME=rasters ARGS="--model data/06_models/cells/best.safetensors"
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.memory_growth import anonymous_bytes
+from unet_segmentation.parameters import InferenceParameters
+from unet_segmentation.parameters.preparation import ImageParameters
+from unet_segmentation.predicting.placement import place_tiles, work_ratio
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.rasters import predict_raster
+from unet_segmentation.sources.cells import draw_sample
+
+OVERLAPS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+BLOCK = 512
+
+
+def write_raster(path: Path, height: int, width: int) -> None:
+    """Write a tiled RGB raster: one picture of cells, again and again, with fewer grey values to be quick."""
+    picture, _ = draw_sample(0, seed=0, size=BLOCK)
+    row = np.tile(np.moveaxis(picture & 0xF0, -1, 0), (1, 1, -(-width // BLOCK)))[:, :, :width]
+    shape = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}
+    blocks = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "zlevel": 1}
+    place = {"transform": from_origin(500_000, 5_000_000, 0.5, 0.5), "bigtiff": "IF_SAFER"}
+    with rasterio.open(path, "w", **shape, **blocks, **place) as file:
+        for top in range(0, height, BLOCK):
+            rows = min(BLOCK, height - top)
+            file.write(row[:, :rows], window=Window(0, top, width, rows))
+
+
+def predict_one(source: str, classes: int, probabilities: bool) -> None:
+    """Predict a raster with a network of one layer; what the measured process does."""
+    import torch
+    from torch import nn
+
+    from unet_segmentation.memory import keep_freed_memory
+    from unet_segmentation.predicting.eager import EagerBackend
+
+    class Tiny(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, classes, 3, padding=1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.layer(images.float() / 255)
+
+    keep_freed_memory()
+    torch.manual_seed(0)
+    names = [f"class {number}" for number in range(classes)]
+    predictor = Predictor(EagerBackend(Tiny(), "cpu"), InferenceParameters(), classes=names, channels=3)
+    folder = Path(source).parent
+    predict_raster(
+        predictor,
+        Path(source),
+        folder / "mask.tif",
+        images=ImageParameters(),
+        probabilities=folder / "probabilities.tif" if probabilities else None,
+    )
+
+
+def measured(source: Path, classes: int, *, probabilities: bool) -> tuple[float, int]:
+    """Give the seconds that a raster takes, and the peak of the process's anonymous memory in bytes."""
+    command = [sys.executable, "-m", "benchmarks.rasters", "--child", str(source), "--classes", str(classes)]
+    started, peak = time.perf_counter(), 0
+    process = subprocess.Popen([*command, *(["--probabilities"] if probabilities else [])])
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            peak = max(peak, anonymous_bytes(watched))
+            process.wait(timeout=0.05)
+        except (subprocess.TimeoutExpired, psutil.NoSuchProcess):
+            pass
+    if process.returncode:
+        sys.exit("the measured process failed")
+    return time.perf_counter() - started, peak
+
+
+def memory(side: int) -> None:
+    """Print time and memory of rasters of so many pixels a side, and of lower ones of the same width."""
+    table = Table(title=f"Rasters {side} pixels wide, network of one layer on the CPU")
+    for name in ("height", "classes", "probabilities", "minutes", "Mpx/s", "peak RssAnon, MiB"):
+        table.add_column(name, justify="right")
+    cases = [(side // 20, 3, False), (side // 10, 3, False), (side // 10, 20, False), (side // 10, 20, True)]
+    for height, classes, probabilities in [*cases, (side, 3, False)]:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "raster.tif"
+            write_raster(source, height, side)
+            seconds, peak = measured(source, classes, probabilities=probabilities)
+        rate = height * side / 1e6 / seconds
+        words = [height, classes, "yes" if probabilities else "no", f"{seconds / 60:.1f}", f"{rate:.1f}"]
+        table.add_row(*map(str, words), f"{peak / 2**20:.0f}")
+        print(*words, round(peak / 2**20), flush=True)
+    Console().print(table)
+
+
+def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """Give the Dice coefficient, 2 |A and B| / (|A| + |B|), mean over the classes."""
+    scores = []
+    for number in range(classes):
+        found, real = mask == number, truth == number
+        scores.append(2 * (found & real).sum() / max(1, found.sum() + real.sum()))
+    return float(np.mean(scores))
+
+
+def overlaps(model: Path, side: int, tile: int) -> None:
+    """Print what overlaps cost and bring."""
+    image, truth = draw_sample(1, seed=99, size=side)
+    whole = Predictor.from_file(model, InferenceParameters(maximum_pixels=side * side)).probabilities(image)
+    best, classes = whole.argmax(axis=0), len(whole)
+    rows = []
+    for overlap in OVERLAPS:
+        inference = InferenceParameters(tile_size=tile, raster_overlap=overlap)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target, apart = (Path(folder) / name for name in ("a.tif", "b.tif", "c.tif"))
+            shape = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8"}
+            with rasterio.open(source, "w", **shape, transform=from_origin(0, side, 1, 1)) as file:
+                file.write(np.moveaxis(image, -1, 0))
+            predictor = Predictor.from_file(model, inference)
+            predict_raster(predictor, source, target, images=ImageParameters(), probabilities=apart)
+            with rasterio.open(target) as file:
+                mask = file.read(1)
+            with rasterio.open(apart) as file:
+                difference = np.abs(file.read() / 254 - whole)
+        here = work_ratio(place_tiles(side, tile, overlap, 32), side) ** 2
+        worst = max(work_ratio(place_tiles(n, tile, overlap, 32), n) for n in range(8 * tile, 40 * tile)) ** 2
+        rows.append((overlap, here, worst, mask, difference))
+    table = Table(
+        title=f"{side} x {side} pixels, tiles of {tile}; the whole: Dice {mean_dice(best, truth, classes):.4f}"
+    )
+    names = ("overlap", "work", "work, worst", "other class", "largest difference", "Dice", "loss against 1/2")
+    for name in names:
+        table.add_column(name, justify="right")
+    half = mean_dice(rows[-1][3], truth, classes)
+    for overlap, here, worst, mask, difference in rows:
+        dice = mean_dice(mask, truth, classes)
+        other = f"{(mask != best).mean():.4%}"
+        table.add_row(
+            f"{overlap:.4f}",
+            f"{here:.3f}",
+            f"{worst:.3f}",
+            other,
+            f"{difference.max():.3f}",
+            f"{dice:.4f}",
+            f"{half - dice:+.4f}",
+        )
+    Console(width=110).print(table)
+
+
+def main() -> None:
+    """Measure and print tables."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--side", type=int, default=40_000, help="of the large raster, in pixels; 0: none")
+    arguments.add_argument("--model", type=Path, help="a model of the problem cells")
+    arguments.add_argument("--picture", type=int, default=4096, help="side of the picture, in pixels")
+    arguments.add_argument("--tile", type=int, nargs="+", default=[512, 256])
+    arguments.add_argument("--child", help=argparse.SUPPRESS)
+    arguments.add_argument("--classes", type=int, default=3, help=argparse.SUPPRESS)
+    arguments.add_argument("--probabilities", action="store_true", help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.child:
+        predict_one(given.child, given.classes, given.probabilities)
+        return
+    if given.side:
+        memory(given.side)
+    if given.model:
+        for tile in given.tile:
+            overlaps(given.model, given.picture, tile)
+
+
+if __name__ == "__main__":
+    main()
