@@ -75,9 +75,8 @@ def test_masks_table_and_polygons_say_what_the_backend_said(source, tmp_path):
         stem = str(tmp_path / "out" / image.removesuffix(".png"))
         with np.load(f"{stem}_probabilities.npz") as kept:
             np.testing.assert_array_equal(kept["probabilities"].argmax(axis=0), expected)
-        overlay = np.array(Image.open(f"{stem}_overlay.png"))
-        pixels = np.array(Image.open(source / image))
-        np.testing.assert_array_equal((overlay != pixels).any(axis=2), expected > 0)
+        change = np.abs(np.array(Image.open(f"{stem}_overlay.jpg"), int) - np.array(Image.open(source / image), int))
+        assert change[expected == 0].mean() < change[expected > 0].mean() / 3  # a JPEG: not to the last digit
 
 
 def test_the_coco_file_loads_and_gives_the_masks_back(source, tmp_path, capsys):

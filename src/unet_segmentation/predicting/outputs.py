@@ -25,6 +25,7 @@ Row = dict[str, Any]
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
+OVERLAY = "_overlay.jpg"  # for people: as PNG it would take three times as long to write
 COCO = "coco.json"
 TABLE = "predictions.csv"
 
@@ -63,7 +64,7 @@ class Outputs:
         """
         mask, confidence = most_probable(probabilities), probabilities.max(axis=0)
         if self._wanted.overlay:
-            self._png(overlay(pixels, mask), self.path(name, "_overlay.png"))
+            self._jpeg(overlay(pixels, mask), self.path(name, OVERLAY))
         if self._wanted.probabilities:
             self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
         if self._wanted.polygons:
@@ -127,6 +128,12 @@ class Outputs:
 
         with self._whole(file) as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+
+    def _jpeg(self, picture: NDArray[np.uint8], file: Path) -> None:
+        from PIL import Image
+
+        with self._whole(file) as temporary:
+            Image.fromarray(picture).save(temporary, format="JPEG", quality=92)
 
     def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
         with self._whole(file) as temporary:

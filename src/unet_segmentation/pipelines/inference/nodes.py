@@ -275,7 +275,7 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     tiles, captions = [], []
     for row in first.to_dict("records"):
         mask = Path(place["folder"], row["mask"])
-        overlay = mask.with_name(f"{mask.stem}_overlay.png")
+        overlay = mask.with_name(f"{mask.stem}_overlay.jpg")
         tiles.append(
             np.asarray(Image.open(overlay).convert("RGB"))
             if overlay.is_file()
