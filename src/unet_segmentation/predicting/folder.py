@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -96,7 +97,7 @@ class FolderPrediction:
             outputs = Outputs(self._folder, self._predictor.classes, self._wanted)
             left = [each for each in inputs if each.path not in rows]
             if left:
-                backend = choose(self._examples(left), len(left))
+                backend = choose(self._examples(left), self._count(left))
                 self._predictor = Predictor.of(self._specification, backend, self._inference)
             for each, row in self._rows(left, outputs):
                 rows[each.path] = row
@@ -112,7 +113,8 @@ class FolderPrediction:
         """Read the first images, and keep them: none is decoded twice."""
         first = [each for each in inputs if not self._is_raster(each)][:EXAMPLES]
         self._seen = {each.path: self._read(each) for each in first}
-        return [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+        found = [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+        return found or self._example_tile(inputs)
 
     def _rows(self, inputs: Sequence[Input], outputs: Outputs) -> Iterator[tuple[Input, Row]]:
         """Give the row of every image when its files are written."""
@@ -174,6 +176,27 @@ class FolderPrediction:
         from unet_segmentation.predicting.rasters import is_raster
 
         return is_raster(Path(self._storage.root, image.path))
+
+    def _example_tile(self, inputs: Sequence[Input]) -> list[Image]:
+        """Read a tile of the first raster that holds data in its middle."""
+        from unet_segmentation.predicting.rasters import example_tile
+
+        for each in filter(self._is_raster, inputs):
+            with contextlib.suppress(DataError):  # said when it is predicted
+                found = example_tile(self._predictor, Path(self._storage.root, each.path), self._images)
+                if found is not None:
+                    return [found]
+        return []
+
+    def _count(self, inputs: Sequence[Input]) -> int:
+        """Count what goes through the network: images, and tiles of rasters."""
+        count = len(inputs)
+        for each in filter(self._is_raster, inputs):
+            from unet_segmentation.predicting.rasters import count_tiles
+
+            with contextlib.suppress(DataError):  # said when it is predicted
+                count += count_tiles(self._predictor, Path(self._storage.root, each.path), self._images) - 1
+        return count
 
     def _raster(self, outputs: Outputs, image: Input, bar: Any) -> Row:  # noqa: ANN401 - a function
         from unet_segmentation.predicting.rasters import predict_raster

@@ -97,6 +97,41 @@ def is_raster(path: Path) -> bool:
         return False
 
 
+def count_tiles(predictor: Predictor, source: Path, images: ImageParameters) -> int:
+    """Give how many tiles a raster makes.
+
+    Args:
+        predictor: see `predict_raster`.
+        source: see `predict_raster`.
+        images: see `predict_raster`.
+
+    Raises:
+        DataError: see `predict_raster`.
+    """
+    with _opened(predictor, source, images) as raster:
+        return _Grid.of(predictor, raster).count
+
+
+def example_tile(predictor: Predictor, source: Path, images: ImageParameters) -> Image | None:
+    """Give a tile from a raster's middle as the backend will meet it: what a backend can be chosen on.
+
+    Args:
+        predictor: see `predict_raster`.
+        source: see `predict_raster`.
+        images: see `predict_raster`.
+
+    Returns:
+        (1, height, width, channels); None where no pixel there holds data.
+
+    Raises:
+        DataError: see `predict_raster`.
+    """
+    with _opened(predictor, source, images) as raster:
+        grid = _Grid.of(predictor, raster)
+        image, _ = raster.read(grid.rows[len(grid.rows) // 2], grid.columns[len(grid.columns) // 2])
+        return None if image is None else image[None]
+
+
 def predict_raster(
     predictor: Predictor,
     source: Path,
@@ -127,9 +162,7 @@ def predict_raster(
         DataError: the source is damaged or not what the network takes; names the file and the window.
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
-    with _quiet(), ExitStack() as stack:
-        raster = RasterSource(source, predictor, images)
-        stack.callback(raster.file.close)
+    with _opened(predictor, source, images) as raster, ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache, GDAL_TIFF_INTERNAL_MASK=True))
         grid = _Grid.of(predictor, raster)
         temporary = [stack.enter_context(whole(target))]
@@ -155,6 +188,14 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
+
+
+@contextmanager
+def _opened(predictor: Predictor, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
+    with _quiet():
+        raster = RasterSource(source, predictor, images)
+        with closing(raster.file):
+            yield raster
 
 
 @dataclass(frozen=True)
