@@ -163,7 +163,7 @@ def predict_raster(
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
     with _opened(predictor, source, images) as raster, ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache, GDAL_TIFF_INTERNAL_MASK=True))
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache))
         grid = _Grid.of(predictor, raster)
         temporary = [stack.enter_context(whole(target))]
         if probabilities is not None:
