@@ -5,7 +5,7 @@ DONE   := .venv/.installed
 ENV    ?= cells
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz mlflow lint format bench lock pictures clean
+.PHONY: help install run test viz mlflow serve lint format bench lock pictures clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ viz: $(DONE)  ## the graph, with tables and pictures behind every node
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
 	@$(BIN)/kedro mlflow-ui --env $(ENV)
+
+serve: $(DONE)  ## the champion behind an address, with a page to drop images on, at http://127.0.0.1:8000
+	@$(BIN)/kedro serve --env $(ENV) $(ARGS)
 
 lint: $(DONE)  ## style and types
 	$(BIN)/ruff check .

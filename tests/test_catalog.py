@@ -15,7 +15,8 @@ LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model outp
 WITHOUT_PREVIEW = {
     "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
-    "exporting_folder", "exported_program", "exported_onnx", "exported_model",
+    "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
+    "inference_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -33,6 +34,7 @@ NODES = {
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
+    "inference": ["choose_model", "list_images", "predict_images", "draw_sheet", "conclude"],
     "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
     "release": [
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
@@ -44,6 +46,7 @@ BY_NAME_ONLY = {
     "leaderboard",
     "release",
     "export",
+    "inference",
 }  # the default run leaves these out
 
 
@@ -80,6 +83,9 @@ def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, re
         "fold_predicting_folder",
         "release_folder",
         "exporting_folder",
+        "fetched_models",
+        "backends_folder",
+        "inference_folder",
     }  # working folders, which need not be there
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("params:")} <= left
     assert not registered[name].outputs() & left

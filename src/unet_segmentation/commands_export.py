@@ -19,7 +19,7 @@ def register(cli: click.Group) -> None:
 
 @click.command("export", cls=_Command)
 @env_option
-@click.option("--model", help="A safetensors file. Else: the network that lies in data/.")
+@click.option("--model", help="champion, an MLflow run, or a safetensors file. Else: the network that lies in data/.")
 @click.option("--int8", is_flag=True, help="Also write an ONNX file of 8 bits, for CPUs; its loss is measured.")
 @click.option("--output", help="A folder that gets a copy of what is published.")
 def export(env: str | None, model: str | None, int8: bool, output: str | None, params: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def export(env: str | None, model: str | None, int8: bool, output: str | None, p
     root = _project_root()
     bootstrap_project(root)
     given = {
-        "model": str(Path(model).absolute()) if model else None,
+        "model": str(Path(model).absolute()) if model and model.endswith(".safetensors") else model,
         "int8": int8 or None,
         "output": str(Path(output).absolute()) if output else None,
     }

@@ -35,16 +35,9 @@ def serve(
     """
     from unet_segmentation.cli import parameters_of, problem_store
 
-    root, uri, problem = problem_store(env)
-    from unet_segmentation.serving.server import Address, run_server
+    _, uri, problem = problem_store(env)
+    from unet_segmentation.serving.server import Options, run_server
 
-    run_server(
-        Address(host, port),
-        model,
-        uri=uri,
-        problem=problem,
-        inference=parameters_of(env).get("inference", {}),
-        options={"timeout": timeout, "queue": queue},
-        body=body * 2**20,
-        access_log=access_log,
-    )
+    inference = parameters_of(env).get("inference", {})
+    options = Options(host, port, timeout, queue, body * 2**20, access_log)
+    run_server(model, uri=uri, problem=problem, inference=inference, options=options)

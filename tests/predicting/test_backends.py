@@ -84,7 +84,8 @@ def test_every_normalisation_is_folded_and_the_function_is_the_same(encoder, idl
     images = torch.from_numpy(pixels(specification, (1, 2, 3))).permute(0, 3, 1, 2)
     before = normalisations(network)
     ours = folded(network, images)
-    assert normalisations(ours) == idle and normalisations(network) == before
+    assert normalisations(ours) == idle
+    assert normalisations(network) == before
     with torch.no_grad():
         torch.testing.assert_close(ours(images), network(images), rtol=1e-3, atol=1e-4)
 
@@ -194,7 +195,8 @@ def test_bfloat16_is_near_and_not_the_same(small):
     images = pixels(specification, (2, 4, 4))
     few = EagerBackend(network, "cpu", "bfloat16")
     found, wanted = few(images), EagerBackend(network, "cpu")(images)
-    assert found.dtype == np.float32 and few.name == "torch, bfloat16, on cpu"
+    assert found.dtype == np.float32
+    assert few.name == "torch, bfloat16, on cpu"
     assert 1e-5 < np.abs(found - wanted).max() < 0.1
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(wanted, truth(network, images)[0], atol=1e-4)

@@ -110,7 +110,7 @@ class Server:
             try:
                 if requests.get(f"{self.url}/{ready}", timeout=5).ok:
                     return
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.2)
         self.process.kill()
         raise AssertionError("the server does not come up:\n" + "\n".join(self.lines))

@@ -1,4 +1,4 @@
-"""`kedro serve`, started for real over a real store: answers, refusals, a dying process, a swap under load, the page."""
+"""`kedro serve`, started for real over a real store: answers, refusals, a dying process, a swap under load, a page."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.serving.served import (
     PROJECT,
     Server,
     bomb,
+    free_port,
     kedro_serve,
     log,
     new_store,
@@ -36,6 +37,16 @@ from tests.serving.served import (
 from unet_segmentation.predicting.predictor import Predictor
 
 pytestmark = pytest.mark.slow
+SHOWN = """() => {
+    const canvas = document.getElementById("mask");
+    const values = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return [canvas.width, canvas.height, values.filter((value, at) => at % 4 === 3 && value > 0).length];
+}"""
+DROP = """(data) => {
+    const dropped = new DataTransfer();
+    dropped.items.add(new File([data], "b.txt"));
+    window.dispatchEvent(new DragEvent("drop", {dataTransfer: dropped, bubbles: true, cancelable: true}));
+}"""
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
 
@@ -171,16 +182,14 @@ def test_a_dropped_image_shows_its_mask_on_the_page(served, chromium, tmp_path, 
         assert PROBLEM in page.inner_text("h1")
         page.set_input_files("#file", file)
         page.wait_for_selector("#result:not([hidden])")
-        shown = "() => { const c = document.getElementById('mask'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return [c.width, c.height, n]; }"
         truth = mask_in(served.predict(file.read_bytes()))
-        assert page.evaluate(shown) == [50, 40, int((truth > 0).sum())]
+        assert page.evaluate(SHOWN) == [50, 40, int((truth > 0).sum())]
         assert page.locator("#legend tr").count() == len(CLASSES)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_label("background").check()
-        assert page.evaluate(shown)[2] == truth.size
-        drop = "(data) => { const t = new DataTransfer(); t.items.add(new File([data], 'b.txt')); window.dispatchEvent(new DragEvent('drop', {dataTransfer: t, bubbles: true, cancelable: true})); }"
+        assert page.evaluate(SHOWN)[2] == truth.size
         assert complaints == []
-        page.evaluate(drop, "no image")
+        page.evaluate(DROP, "no image")
         page.wait_for_selector("#error:not([hidden])")
         assert "not an image" in page.inner_text("#error")
         browser.close()
@@ -196,12 +205,13 @@ def test_ctrl_c_ends_it_quietly(served):
 
 
 def test_a_file_can_be_served_and_a_taken_port_is_said(served):
-    other = kedro_serve(served.uri, "--model", str(served.files[1]))
+    other = kedro_serve(served.uri, "--model", str(served.files[1]), "--access-log")
     try:
         answer = requests.post(f"{other.url}/predict", data=png(picture()), timeout=60)
         np.testing.assert_array_equal(
             mask_in(answer), Predictor.from_file(served.files[1], INFERENCE).predict(picture())
         )
+        assert any("POST /predict 200" in line for line in other.lines)
         port = other.url.rpartition(":")[2]
         command = [KEDRO, "serve", "--env", PROBLEM, "--port", port]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
@@ -214,8 +224,7 @@ def test_a_file_can_be_served_and_a_taken_port_is_said(served):
 def test_without_a_champion_it_says_what_to_do(tmp_path):
     uri = new_store(tmp_path)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    command = [KEDRO, "serve", "--env", PROBLEM, "--port", "0"]
-    command[-1] = "8765"
+    command = [KEDRO, "serve", "--env", PROBLEM, "--port", str(free_port())]
     done = subprocess.run(
         command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=60
     )

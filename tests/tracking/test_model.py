@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -15,8 +16,9 @@ from tests.tracking.test_run import begin, client_of
 from unet_segmentation.parameters import InferenceParameters
 
 CODE = """
-import json, sys
+import base64, io, json, sys
 import mlflow, numpy as np
+from PIL import Image as imageio
 uri, model_uri, images, out = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model(model_uri)
@@ -26,10 +28,17 @@ ragged[:] = [batch[0], batch[1][:40]]
 masks = model.predict(batch)
 different = model.predict(ragged)
 one = model.unwrap_python_model().predict(None, batch[0])
-np.savez(out, masks=masks, first=different[0], second=different[1], one=one)
+stream = io.BytesIO()
+imageio.fromarray(batch[0]).save(stream, "PNG")
+record = model.predict(stream.getvalue())
+png = np.asarray(imageio.open(io.BytesIO(base64.b64decode(record.pop("mask")))))
+example = model.predict(model.input_example)[0]
+np.savez(out, masks=masks, first=different[0], second=different[1], one=one, png=png)
 import unet_segmentation
-modules = {name.partition(".")[0] for name in sys.modules}
-print(json.dumps({"file": unet_segmentation.__file__, "kedro": "kedro" in modules}))
+tops = {name.partition(".")[0] for name in sys.modules}
+own = [name for name in sys.modules if name.startswith("unet_segmentation")]
+print(json.dumps({"file": unet_segmentation.__file__, "tops": sorted(tops), "own": own, "record": record,
+                  "example": [example["height"], example["width"]]}))
 """
 
 
@@ -93,9 +102,20 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
     )
     assert done.returncode == 0, done.stderr
     words = json.loads(done.stdout)
+    code = Path(words["file"]).parent
     assert words["file"].startswith(str(root / "mlartifacts")), "the code that was logged, not the project's"
-    assert words["kedro"] is False
+    assert not {"kedro", "lightning", "albumentations", "torchmetrics", "unet_segmentation.learning.module"} & {
+        *words["tops"],
+        *words["own"],
+    }
+    shipped = {".".join(file.relative_to(code.parent).with_suffix("").parts) for file in code.rglob("*.py")}
+    shipped = {name.removesuffix(".__init__") for name in shipped}
+    assert set(words["own"]) <= shipped
+    assert len(shipped - set(words["own"])) <= 3, "the code it needs and no more"
+    assert words["example"] == [50, 60]
+    assert words["record"]["classes"] == ["background", "cell", "nucleus"]
     masks = np.load(tmp_path / "masks.npz")
+    np.testing.assert_array_equal(masks["png"], masks["one"])
     predictor = Predictor.from_file(weights, inference)
     expected = np.stack([predictor.predict(image) for image in images])
     assert masks["masks"].dtype == np.uint8

@@ -126,7 +126,7 @@ def odd_cases(image: Image, multiple: int, inference: InferenceParameters) -> It
 
 
 def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]:
-    """Give the figures of every file: flat, `<file>/<figure>`; None where a score is undefined.
+    """Give the figures of every file: flat, `<file>/<figure>`; None where one is undefined or infinite.
 
     Returns:
         For each file `images`, `agreement` (share of all pixels with the network's class), `least_agreement` (of an
@@ -150,40 +150,58 @@ def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]
         }
         plain |= {f"{name}/{key}": float(value) for key, value in figures.items()}
     plain |= {f"network/{key}": reference[key] for key in HEADLINES}
-    return {key: None if value is None or math.isnan(value) else value for key, value in plain.items()}
+    return {key: value if value is not None and math.isfinite(value) else None for key, value in plain.items()}
 
 
 def failures(parity: Parity, figures: Mapping[str, float | None], export: ExportParameters) -> list[str]:
     """Say in a sentence each what does not meet the parameters; nothing where all files may be published."""
     found: list[str] = []
-    for name in parity.table["file"].unique():
+    for name in parity.table["file"].unique().tolist():
         table = parity.table[parity.table["file"] == name]
-        value = {key: figures[f"{name}/{key}"] or 0.0 for key in ("probability", "agreement", "score_difference")}
-        if ".int8." in name:
-            lost = {key: figures[f"{name}/{key}_lost"] or 0.0 for key in HEADLINES}
-            worst = max(lost, key=lambda key: lost[key])
-            if lost[worst] > export.int8_loss:
-                found.append(
-                    f"{name}: {worst} falls by {lost[worst]:.4f} in 8 bits, more than {export.int8_loss:g} "
-                    f"(export.int8_loss); {_least(table)}"
-                )
-            continue
-        if not value["probability"] <= export.tolerance:  # NaN fails, too
-            found.append(
-                f"{name}: a probability differs by {value['probability']:.3g}, more than {export.tolerance:g} "
-                f"(export.tolerance); {_largest(table)}"
-            )
-        if not value["agreement"] >= export.agreement:
-            found.append(
-                f"{name}: {value['agreement']:.3%} of the pixels get the network's class, less than "
-                f"{export.agreement:.3%} (export.agreement); {_least(table)}"
-            )
-        if not value["score_difference"] <= export.score_tolerance:
-            found.append(
-                f"{name}: a score differs by {value['score_difference']:.3g}, more than {export.score_tolerance:g} "
-                "(export.score_tolerance)"
-            )
+        probability = _known(figures[f"{name}/probability"])
+        if math.isinf(probability):
+            found.append(f"{name}: a probability is no number; {_largest(table)}")
+        elif ".int8." in name:
+            found += _failures_of_int8(name, table, figures, export)
+        else:
+            found += _failures_of(name, table, figures, export)
     return found
+
+
+def _failures_of(
+    name: str, table: pd.DataFrame, figures: Mapping[str, float | None], export: ExportParameters
+) -> Iterator[str]:
+    probability, agreement, score = (
+        _known(figures[f"{name}/{key}"]) for key in ("probability", "agreement", "score_difference")
+    )
+    if probability > export.tolerance:
+        yield (
+            f"{name}: a probability differs by {probability:.3g}, more than {export.tolerance:g} (export.tolerance); "
+            f"{_largest(table)}"
+        )
+    if agreement < export.agreement:
+        yield (
+            f"{name}: {agreement:.3%} of the pixels get the network's class, less than {export.agreement:.3%} "
+            f"(export.agreement); {_least(table)}"
+        )
+    if score > export.score_tolerance:
+        yield f"{name}: a score differs by {score:.3g}, more than {export.score_tolerance:g} (export.score_tolerance)"
+
+
+def _failures_of_int8(
+    name: str, table: pd.DataFrame, figures: Mapping[str, float | None], export: ExportParameters
+) -> Iterator[str]:
+    lost = {key: figures[f"{name}/{key}_lost"] or 0.0 for key in HEADLINES}  # None: neither of the two is defined
+    worst = max(lost, key=lambda key: lost[key])
+    if lost[worst] > export.int8_loss:
+        yield (
+            f"{name}: {worst} falls by {lost[worst]:.4f} in 8 bits, more than {export.int8_loss:g} "
+            f"(export.int8_loss); {_least(table)}"
+        )
+
+
+def _known(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def sample_cases(
@@ -208,7 +226,7 @@ def _compare(case: Case, found: Probabilities, wanted: Probabilities, classes: S
     if found.shape != wanted.shape:
         raise ProjectError(f"{case.name}: the exported file gives {found.shape}, the network {wanted.shape}.")
     count = len(classes)
-    apart = np.abs(found - wanted)
+    apart = np.nan_to_num(np.abs(found - wanted), nan=np.inf)  # what is no number is as far away as can be
     place = np.unravel_index(int(apart[:count].argmax()), apart[:count].shape)
     equal = most_probable(found[:count]) == most_probable(wanted[:count])
     return {
@@ -234,9 +252,7 @@ def _apart(first: Mapping[str, float], second: Mapping[str, float]) -> float:
 
 
 def _largest(table: pd.DataFrame) -> str:
-    worst = max(
-        table.to_dict("records"), key=lambda row: math.inf if math.isnan(row["probability"]) else row["probability"]
-    )
+    worst = max(table.to_dict("records"), key=lambda row: row["probability"])
     return (
         f"most in {worst['image']} ({worst['height']} x {worst['width']} pixels) at row {worst['row']}, column "
         f"{worst['column']}, class {worst['class']}"

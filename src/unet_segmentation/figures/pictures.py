@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Sequence
 from functools import cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -77,11 +78,16 @@ def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Pict
         mask: (height, width) class ids, 255 = ignored.
         colours: (classes, 3) RGB; `class_colours` by default.
     """
+    mask = np.asarray(mask)
+    return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORED)
+
+
+def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Give every id a colour: (256, 3)."""
     table = class_colours(256)
     if colours is not None:
         table[: len(colours)] = colours
-    mask = np.asarray(mask)
-    return _hatched(table[mask.astype(np.uint8)], mask == IGNORED)
+    return table
 
 
 def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
@@ -93,10 +99,10 @@ def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = N
         colours: (classes, 3) RGB; `class_colours` by default.
         opacity: of the colours, 0 to 1.
     """
-    picture, painted = displayable(image), colour_mask(mask, colours)
-    mixed = np.round((1 - opacity) * picture + opacity * painted).astype(np.uint8)
-    shown = (np.asarray(mask) != 0) & (np.asarray(mask) != IGNORED)
-    return np.where(shown[..., None], mixed, picture)
+    picture, ids = displayable(image), np.ascontiguousarray(mask, np.uint8)
+    mixed = cv2.addWeighted(picture, 1 - opacity, _colour_table(colours).take(ids, axis=0), opacity, 0)
+    shown = (ids != 0) & (ids != IGNORED)
+    return cv2.copyTo(mixed, shown.view(np.uint8), picture.copy())
 
 
 def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:

@@ -9,7 +9,8 @@ class ExportParameters(StrictModel):
     """What the pipeline `export` makes, and what its gate asks. Only that pipeline reads this.
 
     Attributes:
-        model: the network: a safetensors file. None: the one that lies in `data/`.
+        model: the network: `champion` of MLflow's registry, an MLflow run (its id, the beginning of one, or its name),
+            or a safetensors file. None: the one that lies in `data/`.
         output: a folder that gets a copy of what is published; replaced as a whole.
         int8: also an ONNX file in whole numbers of 8 bits, for CPUs: several times as fast, at a loss that is measured.
         calibration_images: of the training split, from which the ranges of the 8 bits are taken.

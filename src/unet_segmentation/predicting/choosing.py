@@ -144,9 +144,12 @@ def _fastest(candidates: Sequence[str], ours: _Models, eager: Backend, key: str)
     failed: list[Measured] = []
     for name in candidates:
         try:
-            backends[name] = _make(name, ours)
-        except ProjectError as error:  # this network has no such form
-            failed.append(Measured(name, remark=str(error)))
+            backend = _make(name, ours)
+            for example in ours.examples:  # some networks can be written in a form that then does not run
+                backend(example)
+            backends[name] = backend
+        except (ProjectError, RuntimeError, MemoryError) as error:
+            failed.append(Measured(name, _precision(name), remark=str(error).partition("\n")[0]))
     rows = _measure(backends, ours.examples)
     best = max((row for row in rows if row.verified), key=lambda row: row.images_per_second)
     rows = [replace(row, chosen=row is best) for row in rows]
@@ -335,9 +338,9 @@ def _verified_again(rows: Sequence[Measured], ours: _Models, eager: Backend) -> 
         return eager
     try:
         backend = _make(name, ours)
-    except ProjectError:
+        equal = sum(_equal_pixels(backend(example), eager(example)) for example in ours.examples)
+    except (ProjectError, RuntimeError, MemoryError):
         return None
-    equal = sum(_equal_pixels(backend(example), eager(example)) for example in ours.examples)
     return backend if equal >= AGREEMENT * sum(example[..., 0].size for example in ours.examples) else None
 
 

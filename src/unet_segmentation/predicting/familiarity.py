@@ -39,8 +39,9 @@ def _limits(values: NDArray[np.float64], maximum_value: int) -> dict[str, list[f
     """Give the outer fences by channel, but nothing that a training image had is strange."""
     first, third = np.quantile(values, (0.25, 0.75), axis=0)
     reach = FENCE * np.maximum(third - first, LEAST_RANGE * maximum_value)
-    low = np.minimum(first - reach, values.min(axis=0))
-    high = np.maximum(third + reach, values.max(axis=0))
+    rounding = 1e-6 * maximum_value  # the same mean, computed in another order, is not the same to the last digit
+    low = np.minimum(first - reach, values.min(axis=0) - rounding)
+    high = np.maximum(third + reach, values.max(axis=0) + rounding)
     return {"low": low.tolist(), "high": high.tolist()}
 
 

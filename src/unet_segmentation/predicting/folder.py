@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -97,7 +96,7 @@ class FolderPrediction:
             outputs = Outputs(self._folder, self._predictor.classes, self._wanted)
             left = [each for each in inputs if each.path not in rows]
             if left:
-                backend = choose(self._examples(left), self._count(left))
+                backend = choose(*self._examples(left))
                 self._predictor = Predictor.of(self._specification, backend, self._inference)
             for each, row in self._rows(left, outputs):
                 rows[each.path] = row
@@ -107,14 +106,32 @@ class FolderPrediction:
             if self._wanted.polygons:
                 done = [row for row in ordered if row["status"] == DONE]
                 outputs.join_annotations(done, {each.path: each.name for each in inputs})
+            outputs.close()
         return ordered
 
-    def _examples(self, inputs: Sequence[Input]) -> list[Image]:
-        """Read the first images, and keep them: none is decoded twice."""
-        first = [each for each in inputs if not self._is_raster(each)][:EXAMPLES]
-        self._seen = {each.path: self._read(each) for each in first}
-        found = [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
-        return found or self._example_tile(inputs)
+    def _examples(self, inputs: Sequence[Input]) -> tuple[list[Image], int]:
+        """Give a few batches as the backend will meet them, and how many there will be.
+
+        Images that are read for it are kept: none is decoded twice. Of rasters only the first counts, by a tile.
+        """
+        rasters = [each for each in inputs if self._is_raster(each)]
+        plain = [each for each in inputs if each not in rasters]
+        self._seen = {each.path: self._read(each) for each in plain[:EXAMPLES]}
+        examples = [self._predictor.example(seen.pixels) for seen in self._seen.values() if seen.pixels is not None]
+        count = len(plain)
+        for each in rasters[:1]:
+            tile, tiles = self._preview(each)
+            examples += [] if tile is None else [tile[None]]
+            count += tiles
+        return examples, count
+
+    def _preview(self, image: Input) -> tuple[Image | None, int]:
+        from unet_segmentation.predicting.rasters import preview_work
+
+        try:
+            return preview_work(self._predictor, Path(self._storage.root, image.path), self._images)
+        except DataError:  # it will be told when its turn comes
+            return None, 0
 
     def _rows(self, inputs: Sequence[Input], outputs: Outputs) -> Iterator[tuple[Input, Row]]:
         """Give the row of every image when its files are written."""
@@ -132,10 +149,10 @@ class FolderPrediction:
                 bar(1)
             for each in rasters:
                 yield each, self._raster(outputs, each, bar)
-        if inputs:
+        if count := len(inputs) - len(broken):
             seconds = time.perf_counter() - started
-            rate, name = len(inputs) / max(seconds, 1e-9), self._predictor.backend.name
-            logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", len(inputs), seconds, rate, name)
+            rate, name = count / max(seconds, 1e-9), self._predictor.backend.name
+            logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", count, seconds, rate, name)
 
     def _predicted(self, inputs: Sequence[Input], broken: deque[Reading]) -> Iterator[tuple[Reading, Probabilities]]:
         waiting: deque[Reading] = deque()
@@ -176,27 +193,6 @@ class FolderPrediction:
         from unet_segmentation.predicting.rasters import is_raster
 
         return is_raster(Path(self._storage.root, image.path))
-
-    def _example_tile(self, inputs: Sequence[Input]) -> list[Image]:
-        """Read a tile of the first raster that holds data in its middle."""
-        from unet_segmentation.predicting.rasters import example_tile
-
-        for each in filter(self._is_raster, inputs):
-            with contextlib.suppress(DataError):  # said when it is predicted
-                found = example_tile(self._predictor, Path(self._storage.root, each.path), self._images)
-                if found is not None:
-                    return [found]
-        return []
-
-    def _count(self, inputs: Sequence[Input]) -> int:
-        """Count what goes through the network: images, and tiles of rasters."""
-        count = len(inputs)
-        for each in filter(self._is_raster, inputs):
-            from unet_segmentation.predicting.rasters import count_tiles
-
-            with contextlib.suppress(DataError):  # said when it is predicted
-                count += count_tiles(self._predictor, Path(self._storage.root, each.path), self._images) - 1
-        return count
 
     def _raster(self, outputs: Outputs, image: Input, bar: Any) -> Row:  # noqa: ANN401 - a function
         from unet_segmentation.predicting.rasters import predict_raster

@@ -25,6 +25,7 @@ Row = dict[str, Any]
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
+OVERLAY = "_overlay.jpg"  # for people: as PNG it would take three times as long to write
 COCO = "coco.json"
 TABLE = "predictions.csv"
 
@@ -45,6 +46,10 @@ class Outputs:
         self._numbers = itertools.count()
         remove(folder / PARTIAL)  # of a run that was killed
 
+    def close(self) -> None:
+        """Leave no working folder behind."""
+        remove(self.folder / PARTIAL)
+
     def write(self, image: str, name: str, pixels: Image, probabilities: Probabilities) -> Row:
         """Write what is wanted of one image.
 
@@ -59,7 +64,7 @@ class Outputs:
         """
         mask, confidence = most_probable(probabilities), probabilities.max(axis=0)
         if self._wanted.overlay:
-            self._png(overlay(pixels, mask), self.path(name, "_overlay.png"))
+            self._jpeg(overlay(pixels, mask), self.path(name, OVERLAY))
         if self._wanted.probabilities:
             self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
         if self._wanted.polygons:
@@ -123,6 +128,12 @@ class Outputs:
 
         with self._whole(file) as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+
+    def _jpeg(self, picture: NDArray[np.uint8], file: Path) -> None:
+        from PIL import Image
+
+        with self._whole(file) as temporary:
+            Image.fromarray(picture).save(temporary, format="JPEG", quality=92)
 
     def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
         with self._whole(file) as temporary:

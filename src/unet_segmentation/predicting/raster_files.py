@@ -77,6 +77,10 @@ class RasterSource:
             self.file.close()
             raise
 
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
     def _choose_bands(self) -> None:
         """Decide which bands are read, and what tells pixels without data."""
         file, images = self.file, self._images

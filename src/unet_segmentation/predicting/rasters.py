@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from unet_segmentation.predicting.raster_files import (
 from unet_segmentation.predicting.tiles import most_probable, rounded_up
 
 LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
+LOOKED = 100  # tiles, for one that holds data
 ENDINGS = {".tif", ".tiff"}
 
 
@@ -97,41 +98,6 @@ def is_raster(path: Path) -> bool:
         return False
 
 
-def count_tiles(predictor: Predictor, source: Path, images: ImageParameters) -> int:
-    """Give how many tiles a raster makes.
-
-    Args:
-        predictor: see `predict_raster`.
-        source: see `predict_raster`.
-        images: see `predict_raster`.
-
-    Raises:
-        DataError: see `predict_raster`.
-    """
-    with _opened(predictor, source, images) as raster:
-        return _Grid.of(predictor, raster).count
-
-
-def example_tile(predictor: Predictor, source: Path, images: ImageParameters) -> Image | None:
-    """Give a tile from a raster's middle as the backend will meet it: what a backend can be chosen on.
-
-    Args:
-        predictor: see `predict_raster`.
-        source: see `predict_raster`.
-        images: see `predict_raster`.
-
-    Returns:
-        (1, height, width, channels); None where no pixel there holds data.
-
-    Raises:
-        DataError: see `predict_raster`.
-    """
-    with _opened(predictor, source, images) as raster:
-        grid = _Grid.of(predictor, raster)
-        image, _ = raster.read(grid.rows[len(grid.rows) // 2], grid.columns[len(grid.columns) // 2])
-        return None if image is None else image[None]
-
-
 def predict_raster(
     predictor: Predictor,
     source: Path,
@@ -163,7 +129,6 @@ def predict_raster(
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
     with _opened(predictor, source, images) as raster, ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache))
         grid = _Grid.of(predictor, raster)
         temporary = [stack.enter_context(whole(target))]
         if probabilities is not None:
@@ -182,6 +147,31 @@ def predict_raster(
         return work.summary()
 
 
+def preview_work(predictor: Predictor, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
+    """Look at what a raster asks of a network, before anything is computed.
+
+    Args:
+        predictor: knows the network and the tiles.
+        source: the raster.
+        images: see `predict_raster`.
+
+    Returns:
+        A tile that holds data, (height, width, channels): the middle one, else one of the first; None where these hold
+        none; and the number of tiles.
+
+    Raises:
+        DataError: the source is damaged or not what the network takes.
+    """
+    with _opened(predictor, source, images) as raster:
+        grid = _Grid.of(predictor, raster)
+        middle = Tile(len(grid.rows) // 2, len(grid.columns) // 2)
+        for tile in islice(chain([middle], grid.tiles()), LOOKED):
+            image, _ = raster.read(grid.rows[tile.row], grid.columns[tile.column])
+            if image is not None:
+                return image, grid.count
+        return None, grid.count
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Rasters without coordinates are no reason to warn."""
@@ -194,7 +184,7 @@ def _quiet() -> Iterator[None]:
 def _opened(predictor: Predictor, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
     with _quiet():
         raster = RasterSource(source, predictor, images)
-        with closing(raster.file):
+        with closing(raster), rasterio.Env(GDAL_CACHEMAX=raster.cache):
             yield raster
 
 

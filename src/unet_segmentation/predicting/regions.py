@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class Regions:
             mask: (height, width) class ids.
             confidence: (height, width), the largest probability.
         """
-        self.labels = np.zeros(mask.shape, np.int32)
+        self.labels: NDArray[np.int32] = np.zeros(mask.shape, np.int32)
         class_ids: list[int] = []
         for class_id in np.unique(mask[mask > 0]):
             found, count = ndimage.label(mask == class_id, structure=NEIGHBOURS)
@@ -49,8 +50,10 @@ class Regions:
         Each region is a MultiPolygon along the pixels' edges; holes are kept. Parts that touch at a corner only are
         polygons of their own in it, as GeoJSON asks.
         """
+        from rasterio.errors import NotGeoreferencedWarning
         from rasterio.features import shapes
 
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # these polygons lie in pixels
         parts: list[list[Any]] = [[] for _ in self.class_ids]
         for geometry, number in shapes(self.labels, mask=self.labels > 0, connectivity=4):
             parts[int(number) - 1].append(geometry["coordinates"])
@@ -76,7 +79,7 @@ class Regions:
     def annotations(self) -> Iterator[dict[str, Any]]:
         """Give each region as a COCO annotation, without ids: its mask as an uncompressed run-length code."""
         height, width = self.labels.shape
-        boxes = cast("list[tuple[slice, slice]]", ndimage.find_objects(self.labels))
+        boxes = ndimage.find_objects(self.labels)
         for number, (class_id, box) in enumerate(zip(self.class_ids, boxes, strict=True), start=1):
             rows, columns = box
             yield {

@@ -42,7 +42,7 @@ def encode_mask(mask: Mask) -> bytes:
     """Write class ids as a grey PNG of 8 bits."""
     import imagecodecs
 
-    return imagecodecs.png_encode(np.ascontiguousarray(mask), level=FAST)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(mask), level=FAST))
 
 
 def mask_of(probabilities: Probabilities) -> tuple[Mask, float]:

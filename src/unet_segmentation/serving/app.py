@@ -6,7 +6,6 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,16 @@ from starlette.requests import ClientDisconnect
 from unet_segmentation.figures.pictures import class_colours
 from unet_segmentation.serving.service import BUSY, Service, Target
 
+LOOK_SECONDS = 3.0  # between two looks whether there is another champion
 BODY_SECONDS = 30.0  # for the whole body to come
 DISCARDED = 4  # times the limit of a body: so much is still read of a larger one, for its client to hear the answer
 HTML = Path(__file__).with_name("page.html")
 PNG = "image/png"
 FORMS = ("multipart/form-data", "application/json")  # bodies that are no image file, though they may hold one
-POLICY = "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request may have.
-
-    Attributes:
-        body: bytes of an image file.
-        look_seconds: how often the champion is asked for.
-    """
-
-    body: int = 32 * 2**20
-    look_seconds: float = 3.0
+POLICY = (
+    "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'"
+)
 
 
 class RefusedError(Exception):
@@ -46,19 +36,19 @@ class RefusedError(Exception):
         self.status = status
 
 
-def make_app(service: Service, problem: str, find: Callable[[], Target | None] | None, limits: Limits) -> FastAPI:
+def make_app(service: Service, problem: str, find: Callable[[], Target | None] | None, *, body: int) -> FastAPI:
     """Make the application.
 
     Args:
         service: answers.
         problem: its name.
         find: gives the model that is to be served; None where it is always the same.
-        limits: of a request.
+        body: bytes that an image file may have.
     """
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(service.follow(find, limits.look_seconds)) if find else None
+        following = asyncio.create_task(service.follow(find, LOOK_SECONDS)) if find else None
         yield
         if following:
             following.cancel()
@@ -83,7 +73,7 @@ def make_app(service: Service, problem: str, find: Callable[[], Target | None] |
 
     @app.get("/model")
     async def model() -> Response:
-        return JSONResponse(_describe(service, problem, limits))
+        return JSONResponse(_describe(service, problem, body))
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
@@ -91,7 +81,7 @@ def make_app(service: Service, problem: str, find: Callable[[], Target | None] |
             raise RefusedError(BUSY, f"{service.queue} requests are in work or waiting. Try again in a moment.")
         service.inside += 1
         try:
-            data = await _body(request, limits.body)
+            data = await _body(request, body)
             target, answer = await service.answer(data)
         finally:
             service.inside -= 1
@@ -107,7 +97,7 @@ def make_app(service: Service, problem: str, find: Callable[[], Target | None] |
     return app
 
 
-def _describe(service: Service, problem: str, limits: Limits) -> dict[str, Any]:
+def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
     target, said = service.target, service.worker.description
     return {
         "problem": problem,
@@ -119,7 +109,7 @@ def _describe(service: Service, problem: str, limits: Limits) -> dict[str, Any]:
         "channels": said["channels"],
         "computes": said["computes"],
         "maximum_pixels": said["maximum_pixels"],
-        "maximum_bytes": limits.body,
+        "maximum_bytes": body,
         "process": service.worker.process_id,
     }
 

@@ -19,8 +19,8 @@ from unet_segmentation.samples.reading import UnreadableError, decode_image
 
 COLUMN = "image"  # of a table, and key of a record
 WANTED = (
-    "Send the bytes of an image file, as they are or in base64, or an array of pixels (height, width, channels); several "
-    "of them as a list."
+    "Send the bytes of an image file, as they are or in base64, or an array of pixels (height, width, channels); "
+    "several of them as a list."
 )
 
 

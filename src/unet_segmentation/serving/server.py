@@ -3,104 +3,119 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import socket
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unet_segmentation.errors import ResourceError
+from unet_segmentation.serving.service import Service, Target
 from unet_segmentation.serving.targets import CHAMPION, champion, find_target
 
-
-class Address(NamedTuple):
-    """Where the server listens."""
-
-    host: str
-    port: int
+if TYPE_CHECKING:
+    from fastapi import Request, Response
 
 
-def run_server(
-    address: Address,
-    model: str,
-    *,
-    uri: str,
-    problem: str,
-    inference: Mapping[str, Any],
-    options: Mapping[str, Any],
-    body: int,
-    access_log: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """How a model is served.
+
+    Attributes:
+        host: address to listen at.
+        port: likewise.
+        timeout: seconds that a request may take.
+        queue: how many requests may be in work or waiting.
+        body: bytes that an image file may have.
+        access_log: whether every request is told in a line.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    timeout: float = 60.0
+    queue: int = 32
+    body: int = 32 * 2**20
+    access_log: bool = False
+
+
+def run_server(model: str, *, uri: str, problem: str, inference: Mapping[str, Any], options: Options) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
-        address: to listen at.
         model: see `targets.find_target`.
         uri: MLflow's store.
         problem: the segmentation problem.
         inference: the predictor's parameters, for a model that is a file.
-        options: `timeout` and `queue` of `service.Service`.
-        body: bytes that an image file may have.
-        access_log: a line for every request.
+        options: where and how.
 
     Raises:
         ResourceError: the address is taken, or not of this machine.
         ReleaseError, TrackingError: there is no such model, or it cannot be loaded.
     """
-    with _taken(address) as listening, tempfile.TemporaryDirectory() as folder:
+    with _taken(options.host, options.port) as listening, tempfile.TemporaryDirectory() as folder:
         target = find_target(model, uri, problem, Path(folder), inference)
+        find = functools.partial(champion, uri, problem) if model == CHAMPION else None
         click.echo(f"Loading {target.title}")
-        try:
-            asyncio.run(_serve(listening, address, target, uri, problem, model == CHAMPION, options, body, access_log))
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(listening, target, find, uri, problem, options))
     click.echo("Stopped.")
 
 
 async def _serve(
     listening: socket.socket,
-    address: Address,
-    target: Any,  # noqa: ANN401
+    target: Target,
+    find: Callable[[], Target | None] | None,
     uri: str,
     problem: str,
-    follows: bool,
-    options: Mapping[str, Any],
-    body: int,
-    access_log: bool,
+    options: Options,
 ) -> None:
     import uvicorn
 
-    from unet_segmentation.serving.app import Limits, make_app
-    from unet_segmentation.serving.service import Service
+    from unet_segmentation.serving.app import make_app
     from unet_segmentation.serving.worker import Worker
 
     launch = functools.partial(Worker, store=uri)
-    service = Service(target, launch=launch, say=click.echo, **options)
-    find = functools.partial(champion, uri, problem) if follows else None
-    app = make_app(service, problem, find, Limits(body=body))
-    config = uvicorn.Config(app, log_config=None, log_level="info" if access_log else "critical", access_log=access_log)
-    click.echo(f"Serving {target.title} at http://{address.host}:{listening.getsockname()[1]} (Ctrl-C ends it)")
+    service = Service(target, launch=launch, say=click.echo, timeout=options.timeout, queue=options.queue)
+    app = make_app(service, problem, find, body=options.body)
+    if options.access_log:
+        app.middleware("http")(_tell)
+    config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False)
+    click.echo(f"Serving {target.title} at http://{options.host}:{listening.getsockname()[1]} (Ctrl-C ends it)")
     try:
         await uvicorn.Server(config).serve([listening])
     finally:
         service.close()
 
 
-def _taken(address: Address) -> socket.socket:
+async def _tell(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Say of every request what became of it, and in which time."""
+    begun = time.perf_counter()
+    response = await answer(request)
+    took = (time.perf_counter() - begun) * 1000
+    client = request.client.host if request.client else "-"
+    told = f"{client} {request.method} {request.url.path} {response.status_code} {took:.0f} ms"
+    click.echo(f"{time.strftime('%H:%M:%S')} {told}")
+    return response
+
+
+def _taken(host: str, port: int) -> socket.socket:
     """Take the address before the model is loaded: whoever cannot have it should not wait for that."""
-    where = f"{address.host}:{address.port}"
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(place)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            other = address.port + 1
-            raise ResourceError(f"{where} is taken by another program. Take another port: --port {other}") from None
-        raise ResourceError(f"The server cannot listen at {where}: {error.strerror or error}") from None
+            raise ResourceError(
+                f"{host}:{port} is taken by another program. Take another port: --port {port + 1}"
+            ) from None
+        raise ResourceError(f"The server cannot listen at {host}:{port}: {error.strerror or error}") from None
     return listening

@@ -1,4 +1,4 @@
-"""One model at a time, always answering: its process is started again when it dies, and replaced by a new champion's."""
+"""One model at a time, always answering: its process is started again when it dies, a new champion replaces it."""
 
 from __future__ import annotations
 

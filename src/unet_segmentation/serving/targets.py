@@ -63,8 +63,8 @@ def _refuse(uri: str, problem: str) -> Target:
         )
     newest = trained[0].run_id[:SHORT]
     raise ReleaseError(
-        f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or serve the newest run as "
-        f"it is: kedro serve --env {problem} --model {newest}"
+        f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or serve the newest run "
+        f"as it is: kedro serve --env {problem} --model {newest}"
     )
 
 

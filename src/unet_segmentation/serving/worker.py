@@ -152,7 +152,7 @@ def _start(model_uri: str, store: str) -> tuple[subprocess.Popen[bytes], IO[byte
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "PYTHONWARNINGS": "ignore",
     }
-    words = tempfile.TemporaryFile()
+    words = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
     command = [sys.executable, "-P", str(Path(serving_process.__file__)), model_uri]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen(command, **pipes, stderr=words, env=environment), words

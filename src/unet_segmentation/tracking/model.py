@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, Map
 
 REQUIREMENTS = (
@@ -61,7 +61,7 @@ def signature() -> ModelSignature:
     What goes in is left open: files' bytes, base64 and arrays of any size fit no schema of MLflow together, which would
     refuse all but one of them. The model checks its input itself.
     """
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "mask"),
         ColSpec(DataType.long, "height"),
         ColSpec(DataType.long, "width"),

@@ -87,7 +87,8 @@ def _brought(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> L
         with whole(folder) as temporary:
             temporary.mkdir(parents=True)
             try:
-                mlflow.artifacts.download_artifacts(f"models:/{model_id}/artifacts", dst_path=str(temporary))
+                location = mlflow.MlflowClient(uri).get_logged_model(model_id).artifact_location
+                mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(temporary))
             except Exception as error:  # each kind of store has its own
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise TrackingError(

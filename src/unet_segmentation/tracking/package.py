@@ -106,7 +106,7 @@ def _files(name: str, package: Path) -> Iterator[Path]:
 
 
 def _example(example: np.ndarray, bands: list[int] | None) -> np.ndarray:
-    """Cut a small image (height, width, channels); where bands are chosen from files, put them where files have them."""
+    """Cut a small image (height, width, channels); chosen bands are put where files have them."""
     image = (example[0] if example.ndim == 4 else example)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
     if bands is None:
         return np.ascontiguousarray(image)

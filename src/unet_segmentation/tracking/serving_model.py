@@ -105,16 +105,17 @@ class SegmentationModel(PythonModel):
         if len(batch.entries) == 1:
             images = list(images)  # decoded beside the network; many are decoded one by one, to keep memory flat
         found = self._network.submit(lambda: list(self._computed(images, form))).result()
-        answers = [self._record(*each) for each in found] if form == "png" else found
-        if batch.single:
-            return answers[0]
-        return np.stack(answers) if isinstance(model_input, np.ndarray) and model_input.ndim == 4 else answers
+        if form == "png":
+            found = [self._record(*each) for each in found]
+        elif isinstance(model_input, np.ndarray) and model_input.ndim == 4:
+            return np.stack(found)
+        return found[0] if batch.single else found
 
     def _computed(self, images: Iterable[np.ndarray], form: str) -> Iterator[Any]:
         from unet_segmentation.predicting.tiles import most_probable
         from unet_segmentation.serving.answers import mask_of
 
-        make = {"ids": most_probable, "png": mask_of, "probabilities": np.asarray}[form]
+        make: Any = {"ids": most_probable, "png": mask_of, "probabilities": np.asarray}[form]
         return map(make, self._predictor.predict_many(images))
 
     def _record(self, mask: np.ndarray, confidence: float) -> dict[str, Any]:

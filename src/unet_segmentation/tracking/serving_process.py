@@ -49,7 +49,7 @@ def main(model_uri: str) -> None:
             try:
                 number, data, deadline = pickle.load(sys.stdin.buffer)
             except EOFError:
-                return
+                break
             pool.submit(lambda number, *request: give(number, *_answer(model, *request)), number, data, deadline)
 
 
@@ -60,7 +60,10 @@ def _load(uri: str) -> tuple[Any, dict[str, Any]]:
 
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     if not hasattr(model, "describe"):
-        raise RuntimeError("it was logged by an earlier version, which took no image files")
+        raise RuntimeError(
+            "it was logged by an earlier version of the project, and takes no image files. Log it again (kedro run "
+            "--pipelines evaluation) and release it (kedro release)"
+        )
     description = model.describe()
     model.predict(None, np.zeros((256, 256, description["channels"]), np.uint8), {"answer": "png"})
     return model, description
@@ -82,3 +85,4 @@ def _answer(model: Any, data: bytes, deadline: float) -> tuple[int, Any]:  # noq
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    os._exit(0)  # all is answered; to take torch down in good order takes seconds

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unet_segmentation import tracking
-from unet_segmentation.errors import DataError, ReleaseError
+from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.parameters import ExportParameters, InferenceParameters
 from unet_segmentation.samples.packing import PackedSamples
 
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHAMPION = "champion"
 PROGRAM, ONNX, INT8 = "model.pt2", "model.onnx", "model.int8.onnx"
 
 
 def choose_model(
-    problem: str, best: Path, logged_model: dict[str, Any], packed: PackedSamples, export: ExportParameters
+    problem: str,
+    best: Path,
+    logged_model: dict[str, Any],
+    packed: PackedSamples,
+    export: ExportParameters,
+    cache: Path,
 ) -> dict[str, Any]:
     """Find the network that is exported, and what there is to know of it.
 
@@ -34,23 +40,26 @@ def choose_model(
         logged_model: names the run that it is of.
         packed: images; their depth is what the files take.
         export: names another network, if it is not that one.
+        cache: keeps models that are fetched from MLflow.
 
     Returns:
         `problem`, `file`, `weights_sha256`, `run_id`, `dtype` and the network's `specification`.
 
     Raises:
-        ProjectError: the file holds no network of this project.
+        ProjectError: the file holds no network of this project, or there is no such model in MLflow.
     """
     from unet_segmentation.learning.network import load_model
     from unet_segmentation.tracking.facts import weights_sha256
 
-    file = best if export.model is None else Path(export.model)
+    file, run_id = best, logged_model.get("run_id")
+    if export.model is not None:
+        file, run_id = _named(export.model, problem, cache)
     _, information = load_model(file)
     found = {
         "problem": problem,
         "file": str(file.absolute()),
         "weights_sha256": weights_sha256(file),
-        "run_id": logged_model.get("run_id") if export.model is None else None,
+        "run_id": run_id,
         "dtype": str(packed.dtype),
         "specification": information["specification"],
     }
@@ -244,6 +253,31 @@ def publish(
                 shutil.copytree(target, copy)
 
     return write
+
+
+def _named(wanted: str, problem: str, cache: Path) -> tuple[Path, str | None]:
+    """Find a model by its file, as the champion, or by its run; give its run's id, where that is known."""
+    if wanted.endswith(".safetensors"):
+        return Path(wanted), None
+    from unet_segmentation.tracking.sender import prepare_environment
+
+    run = tracking.current()
+    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+        raise ConfigurationError(
+            f"export.model: {wanted} would be looked for in MLflow, and tracking is off. Name a model file "
+            "(.safetensors), or set enabled: true in tracking.yml."
+        )
+    prepare_environment(10)
+    from unet_segmentation.tracking import models
+
+    found = (
+        models.champion_model(run.uri, problem, cache)
+        if wanted == CHAMPION
+        else models.model_of_run(run.uri, wanted, problem, cache)
+    )
+    if found is None:
+        raise ConfigurationError(f"No model of {problem} was released yet. Release one: kedro release --env {problem}")
+    return found.file, found.run_id
 
 
 def _program(source: dict[str, Any]) -> Any:  # noqa: ANN401 - a torch.export.ExportedProgram

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.choose_model,
-                ["params:problem", "best_model", "logged_model", "packed_samples", "params:export"],
+                ["params:problem", "best_model", "logged_model", "packed_samples", "params:export", "fetched_models"],
                 "export_source",
                 name="choose_model",
             ),

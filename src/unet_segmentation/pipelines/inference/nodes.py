@@ -211,11 +211,18 @@ def predict_images(
 
     work = FolderPrediction(specification, inference, storage, folder, prediction, key)
     rows = work.run([Input(*each) for each in inputs[["path", "name", "stamp"]].itertuples(index=False)], choose)
-    table = pd.DataFrame(rows)
+    table = _as_table(rows)
     _write_table(table, folder / TABLE)
     counts = {"images": len(table), "broken": int((table["status"] == "broken").sum()), "flagged": _flagged(table)}
     tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
     return table, {"folder": str(folder), **counts}, backends
+
+
+def _as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Make the table; broken images have no size, which must not make the others' sizes fractional numbers."""
+    table = pd.DataFrame(rows)
+    sizes = [name for name in ("height", "width") if name in table]
+    return table.astype(dict.fromkeys(sizes, "Int64"))
 
 
 def _name(source: str | None) -> str:
@@ -268,7 +275,7 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     tiles, captions = [], []
     for row in first.to_dict("records"):
         mask = Path(place["folder"], row["mask"])
-        overlay = mask.with_name(f"{mask.stem}_overlay.png")
+        overlay = mask.with_name(f"{mask.stem}_overlay.jpg")
         tiles.append(
             np.asarray(Image.open(overlay).convert("RGB"))
             if overlay.is_file()
@@ -278,13 +285,19 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     return contact_sheet(tiles, columns=4, captions=captions, side=320)
 
 
-def conclude(table: pd.DataFrame, place: dict[str, Any]) -> None:
+def conclude(table: pd.DataFrame, place: dict[str, Any], sheet: Path) -> None:
     """Say how it went.
+
+    Args:
+        table: see `predict_images`.
+        place: the results' folder, and counts.
+        sheet: shows the first predictions.
 
     Raises:
         DataError: an image could not be read; the others are done.
     """
     logger.info("Predictions  %s", place["folder"])
+    logger.info("Sheet        %s", sheet)
     if place["flagged"]:
         logger.info("%d images are unlike the training data: see the column flags of predictions.csv", place["flagged"])
     broken = table[table["status"] == "broken"]

@@ -36,7 +36,16 @@ def create_pipeline(**_: object) -> Pipeline:
                 "prediction_sheet",
                 name="draw_sheet",
             ),
-            Node(nodes.conclude, ["prediction_table", "prediction_place"], None, name="conclude"),
+            Node(
+                nodes.conclude,
+                [
+                    "prediction_table",
+                    "prediction_place",
+                    "prediction_sheet",
+                ],  # last: it ends the run where one was broken
+                None,
+                name="conclude",
+            ),
         ],
         namespace="inference",
         prefix_datasets_with_namespace=False,

@@ -1,0 +1,229 @@
+"""How fast images are predicted on this machine, against the same network called in the plain way.
+
+Plain is what a first script does: the network in eager float32, contiguous (NCHW), one image after the other; nothing
+is read or written. Held against it, in turns within each round, on images of 512 x 512 pixels:
+
+* every backend alone, on the batches that the predictor makes (up to four images of this size);
+* the path of `kedro predict`: PNG files read, predicted by the chosen backend, masks and overlays written.
+
+    python -m benchmarks.prediction_throughput speed MODEL.safetensors ... --images 24 --rounds 5
+
+The second part asks whether all ways of running one model give the same scores: evaluation (the predictor in eager
+float32), the MLflow model loaded in a process of its own, the ONNX file, bfloat16, 8 bits.
+
+    python -m benchmarks.prediction_throughput scores --packed PACKED_FOLDER --samples samples.parquet MODEL.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from unet_segmentation.learning.network import load_model
+from unet_segmentation.parameters import InferenceParameters, PredictionParameters
+from unet_segmentation.predicting.choosing import Measured, choose_backend
+from unet_segmentation.predicting.eager import EagerBackend
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.tiles import most_probable
+from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.scoring.counting import confusion_matrix, total_matrix
+from unet_segmentation.scoring.metrics import global_scores
+
+SIDE = 512
+BACKENDS = ("eager", "bfloat16", "exported", "onnx", "int8")
+INFERENCE = InferenceParameters()
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    fast = parts.add_parser("speed")
+    fast.add_argument("models", nargs="+", type=Path)
+    fast.add_argument("--images", type=int, default=24)
+    fast.add_argument("--rounds", type=int, default=5)
+    same = parts.add_parser("scores")
+    same.add_argument("models", nargs="+", type=Path)
+    same.add_argument("--packed", type=Path, required=True, help="folder of the packed samples")
+    same.add_argument("--samples", type=Path, required=True)
+    same.add_argument("--counts", type=Path, help="confusion.parquet, as evaluation has stored it")
+    same.add_argument("--images", type=int, default=10_000, help="of the test split, at most")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        for model in options.models:
+            (speed if options.part == "speed" else scores)(model, Path(name) / model.parent.name / model.stem, options)
+
+
+# -- speed
+
+
+def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
+    images = draw_images(folder / "images", options.images)
+    batches = [np.stack(images[start : start + 4]) for start in range(0, len(images), 4)]
+    network, information = load_model(model)
+    specification = information["specification"]
+    backends, rows = make_backends(model, batches[:2], folder / "backends")
+    chosen, table = choose_backend([model], batches[:2], folder=folder / "choice")
+    best = str(table.loc[table["chosen"], "backend"].iloc[0])
+    plain = make_plain(network)
+    work: dict[str, Callable[[], Any]] = {"plain": lambda: [plain(image) for image in images]}
+    for name, backend in backends.items():
+        work[name] = lambda backend=backend: [backend(batch) for batch in batches]
+    for label, polygons in (("predict, masks and overlays", False), ("predict, polygons too", True)):
+        wanted = PredictionParameters(source=str(folder / "images"), polygons=polygons)
+        work[label] = lambda wanted=wanted: predict_folder(specification, chosen, wanted, folder / "out")
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(options.rounds):
+        for name, task in work.items():
+            started = time.perf_counter()
+            task()
+            seconds[name].append(time.perf_counter() - started)
+    base = statistics.median(seconds["plain"])
+    print(
+        f"\n{specification['architecture']} {specification['encoder']}, {len(images)} images of {SIDE} x {SIDE}, "
+        f"{torch.get_num_threads()} threads, chosen: {best}\n"
+        f"{'':28} images/s  times plain  agreement  largest difference"
+    )
+    for name, taken in seconds.items():
+        middle = statistics.median(taken)
+        row = rows.get(name)
+        agrees = f"{row.agreement:9.5f}  {row.largest_difference:9.2g}" if row else ""
+        print(f"{name:28} {len(images) / middle:8.2f}  {base / middle:11.2f}  {agrees}".rstrip(), flush=True)
+
+
+def make_backends(model: Path, examples: list[NDArray], folder: Path) -> tuple[dict[str, Any], dict[str, Measured]]:
+    """Every backend, and how far it is from the network on images of the kind that it was trained on."""
+    backends, rows = {}, {}
+    for name in BACKENDS:
+        backends[name], table = choose_backend([model], examples, wanted=name, folder=folder)
+        rows[name] = Measured(**table.to_dict("records")[-1])
+    return backends, rows
+
+
+def make_plain(network: torch.nn.Module) -> Callable[[NDArray], NDArray]:
+    """What a first script does."""
+
+    def predict(image: NDArray) -> NDArray:
+        with torch.no_grad():
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().contiguous()
+            return torch.softmax(network(pixels), dim=1).argmax(dim=1).numpy()
+
+    return predict
+
+
+def predict_folder(specification: dict[str, Any], backend: Any, wanted: PredictionParameters, folder: Path) -> None:
+    """What `kedro predict` does with a folder, once its backend is chosen."""
+    from unet_segmentation.predicting.folder import FolderPrediction
+    from unet_segmentation.predicting.inputs import list_inputs
+
+    storage, inputs = list_inputs(str(wanted.source), {})
+    with tempfile.TemporaryDirectory(dir=folder.parent) as target:
+        work = FolderPrediction(specification, INFERENCE, storage, Path(target), wanted, "benchmark")
+        rows = work.run(inputs, lambda examples, count: backend)
+        assert all(row["status"] == "done" for row in rows), rows
+
+
+def draw_images(folder: Path, count: int) -> list[NDArray]:
+    """Cells of the embedded problem, larger."""
+    from unet_segmentation.sources.cells import draw_sample
+
+    folder.mkdir(parents=True)
+    images = []
+    for number in range(count):
+        image, _ = draw_sample(number, 1, SIDE)
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+        images.append(np.asarray(image))
+    return images
+
+
+# -- scores
+
+
+def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
+    packed = PackedSamples(options.packed)
+    samples = pd.read_parquet(options.samples)
+    chosen = samples.loc[(samples["split"] == "test") & (samples["masks"].map(len) > 0), "sample_id"]
+    names = sorted(chosen.astype(str).tolist()[: options.images], key=packed.shape)
+    train = samples.loc[samples["split"] == "train", "sample_id"].astype(str).tolist()[:32]
+    _, information = load_model(model)
+    classes = information["specification"]["classes"]
+    examples = [Predictor.from_file(model, INFERENCE).example(packed.image(name)) for name in train]
+    ways: dict[str, Iterator[NDArray]] = {
+        "evaluation (eager float32)": masks_by(EagerBackend(load_model(model)[0], "cpu"), model, packed, names),
+        "MLflow model, fresh process": masks_of_mlflow(model, packed, names, folder),
+    }
+    for name in ("onnx", "exported", "bfloat16", "int8"):
+        backend, _ = choose_backend([model], examples, wanted=name, folder=folder / "backends")
+        ways[name] = masks_by(backend, model, packed, names)
+    print(f"\n{model.parent.name}: {len(names)} images\n{'':28} dice/mean   iou/mean  pixels different")
+    if options.counts is not None:
+        found = global_scores(total_matrix(pd.read_parquet(options.counts), len(classes)), classes)
+        print(f"{'evaluation, as stored':28} {found['dice/mean']:9.6f}  {found['iou/mean']:9.6f}", flush=True)
+    wanted: list[NDArray] = []
+    for label, masks in ways.items():
+        matrix, different, pixels = np.zeros((len(classes), len(classes)), np.int64), 0, 0
+        for number, (name, mask) in enumerate(zip(names, masks, strict=True)):
+            matrix += confusion_matrix(packed.mask(name), mask, len(classes))
+            if len(wanted) < len(names):
+                wanted.append(mask)
+            different += int((mask != wanted[number]).sum())
+            pixels += mask.size
+        found = global_scores(matrix, classes)
+        print(
+            f"{label:28} {found['dice/mean']:9.6f}  {found['iou/mean']:9.6f}  {different} of {pixels} "
+            f"({different / pixels:.5%})",
+            flush=True,
+        )
+
+
+def masks_by(backend: Any, model: Path, packed: PackedSamples, names: list[str]) -> Iterator[NDArray]:
+    specification = load_model(model)[1]["specification"]
+    predictor = Predictor.of(specification, backend, INFERENCE)
+    return map(most_probable, predictor.predict_many(packed.image(name) for name in names))
+
+
+def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder: Path) -> Iterator[NDArray]:
+    """Log the model into a store of its own, and predict as whoever takes it from there."""
+    import mlflow
+
+    from unet_segmentation.tracking.afresh import predict_afresh
+    from unet_segmentation.tracking.model import build_model
+    from unet_segmentation.tracking.package import pack_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("benchmark", artifact_location=(folder / "artifacts").as_uri())
+    run = client.create_run(experiment)
+    logged = client.create_logged_model(experiment, name="model", source_run_id=run.info.run_id)
+    pack_model(folder / "packed", model=model, inference=INFERENCE, example=packed.image(names[0]))
+    build_model(
+        folder / "packed",
+        folder / "mlflow",
+        model_id=logged.model_id,
+        run_id=run.info.run_id,
+        location=logged.artifact_location,
+    )
+    client.log_model_artifacts(logged.model_id, str(folder / "mlflow"))
+    client.finalize_logged_model(logged.model_id, "READY")
+    return predict_afresh(uri, logged.model_id, (packed.image(name) for name in names))
+
+
+if __name__ == "__main__":
+    main()

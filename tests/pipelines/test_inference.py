@@ -1,0 +1,116 @@
+"""Which model predicts, what the results are called, and how it is summed up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from unet_segmentation import tracking
+from unet_segmentation.errors import ConfigurationError, DataError
+from unet_segmentation.learning.network import build_network, describe_network, save_model
+from unet_segmentation.learning.work import Work
+from unet_segmentation.parameters import InferenceParameters, NetworkParameters, PredictionParameters, SourceParameters
+from unet_segmentation.pipelines.inference import nodes
+from unet_segmentation.predicting.models import Model
+
+CLASSES = ["background", "cell"]
+SOURCE = SourceParameters(folder="somewhere", images="images/{id}.png", masks="masks/{id}.png")
+
+
+def saved(file, seed: int = 0):
+    import torch
+
+    torch.manual_seed(seed)
+    network = NetworkParameters(architecture="paper_unet", width=2, encoder_depth=2)
+    specification = describe_network(network, CLASSES, {"mean": [127.0] * 3, "std": [50.0] * 3})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_model(file, build_network(specification), specification)
+    return file
+
+
+def chosen(tmp_path, model=(), **inference):
+    parameters = PredictionParameters(model=list(model))
+    return nodes.choose_model("p", parameters, InferenceParameters(**inference), tmp_path, tmp_path / "fetched")
+
+
+def test_without_tracking_the_models_file_predicts(tmp_path):
+    with pytest.raises(ConfigurationError, match="Train one: kedro run --env p"):
+        chosen(tmp_path)
+    file = saved(tmp_path / "best.safetensors")
+    assert chosen(tmp_path)["files"] == [str(file)]
+    with pytest.raises(ConfigurationError, match="tracking is off"):
+        chosen(tmp_path, ["champion"])
+
+
+def test_files_and_folds_are_averaged(tmp_path):
+    files = [saved(tmp_path / "one.safetensors", 1), saved(tmp_path / "two.safetensors", 2)]
+    model = chosen(tmp_path, map(str, files))
+    assert model["files"] == [str(file) for file in files]
+    assert len(set(model["sha256"])) == 2
+    with pytest.raises(ConfigurationError, match="no cross-validation"):
+        chosen(tmp_path, ["folds"])
+    pd.DataFrame({"fold": [1, 2], "fingerprint": ["a", "b"]}).to_parquet(tmp_path / "fold_trainings.parquet")
+    folds = [Work(tmp_path / "folds" / fold, key).best for fold, key in (("1", "a"), ("2", "b"))]
+    for number, file in enumerate(folds):
+        saved(file, number)
+    assert chosen(tmp_path, ["folds"])["files"] == [str(file) for file in folds]
+    with pytest.raises(ConfigurationError, match="There is no model file"):
+        chosen(tmp_path, ["three.safetensors"])
+
+
+@pytest.fixture
+def predicted(tmp_path):
+    """Three images, one broken, predicted by two networks."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    (folder / "c.png").write_bytes(b"no picture")
+    files = [saved(tmp_path / "one.safetensors", 1), saved(tmp_path / "two.safetensors", 2)]
+    prediction = PredictionParameters(source=str(folder), model=[str(file) for file in files], backend="eager")
+    model = chosen(tmp_path, prediction.model)
+    inputs = nodes.list_images(prediction, SOURCE)
+    rest = prediction, InferenceParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
+    return files, folder, nodes.predict_images(model, inputs, *rest)
+
+
+def test_masks_are_those_of_the_mean_of_the_networks(predicted, tmp_path):
+    from unet_segmentation.predicting.predictor import Predictor
+
+    files, folder, (table, place, _) = predicted
+    assert table["status"].tolist() == ["done", "done", "broken"]
+    assert (place["images"], place["broken"]) == (3, 1)
+    image = np.array(Image.open(folder / "a.png"))
+    probabilities = [Predictor.from_file(file, InferenceParameters()).probabilities(image) for file in files]
+    mask = np.array(Image.open(f"{place['folder']}/{table['mask'][0]}"))
+    np.testing.assert_array_equal(mask, np.mean(probabilities, axis=0).argmax(axis=0))
+    written = pd.read_csv(f"{place['folder']}/predictions.csv")
+    assert written["image"].tolist() == ["a.png", "b.png", "c.png"]
+    assert written["height"].tolist()[:2] == [20, 20]
+
+
+def test_the_sheet_shows_what_was_done_and_the_end_says_what_was_not(predicted, tmp_path):
+    *_, (table, place, _) = predicted
+    sheet = nodes.draw_sheet(table, place)
+    assert sheet.size[0] > 2 * 30
+    with pytest.raises(DataError, match=r"1 of 3 images.*\n  c.png .*\nThe other 2 are done"):
+        nodes.conclude(table, place, tmp_path / "sheet.png")
+    nodes.conclude(table[table["status"] == "done"], place, tmp_path / "sheet.png")
+
+
+def test_results_of_folders_of_one_name_are_kept_apart():
+    names = {nodes._name(source) for source in ("/a/images", "/b/images", "s3://bucket/images", "/a/x y/*.png")}
+    assert len(names) == 4
+    assert all(name.startswith(("images-", "png-")) for name in names)
+
+
+def test_nothing_to_predict_is_said_with_what_to_do():
+    with pytest.raises(ConfigurationError, match="kedro predict FOLDER"):
+        nodes.list_images(PredictionParameters(), SOURCE)
+
+
+def test_a_model_survives_the_catalog(tmp_path):
+    model = Model.of([saved(tmp_path / "one.safetensors")], "a title")
+    assert Model(**model.as_json()) == model
+    assert not tracking.current().enabled

@@ -1,0 +1,75 @@
+"""Regions beside OpenCV's, pycocotools' and rasterio's reading of them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from rasterio.features import rasterize
+
+from unet_segmentation.predicting.regions import Regions
+
+CLASSES = ["background", "cell", "nucleus"]
+
+
+def random_mask(seed: int, height: int = 37, width: int = 50) -> np.ndarray:
+    """Blobs with holes, and pixels that touch at corners only."""
+    generator = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(generator.normal(size=(height, width)).astype(np.float32), (0, 0), 1.2)
+    return np.digitize(noise, np.quantile(noise, (0.6, 0.85))).astype(np.uint8)
+
+
+def found(mask: np.ndarray, seed: int = 0) -> tuple[Regions, np.ndarray]:
+    confidence = np.random.default_rng(seed).uniform(0.4, 1, mask.shape).astype(np.float32)
+    return Regions(mask, confidence), confidence
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regions_are_those_of_opencv(seed):
+    mask = random_mask(seed)
+    regions, confidence = found(mask)
+    for class_id in (1, 2):
+        count, labels, statistics, _ = cv2.connectedComponentsWithStats((mask == class_id).astype(np.uint8), None, 8)
+        ours = [number for number, each in enumerate(regions.class_ids) if each == class_id]
+        assert len(ours) == count - 1
+        assert sorted(regions.areas[ours]) == sorted(statistics[1:, cv2.CC_STAT_AREA])
+        means = sorted(confidence[labels == number].mean() for number in range(1, count))
+        np.testing.assert_allclose(sorted(regions.confidences[ours]), means, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000))
+def test_coco_masks_drawn_by_pycocotools_give_the_mask_back(height, width, seed):
+    mask = np.random.default_rng(seed).integers(0, 3, (height, width), dtype=np.uint8)
+    drawn = np.zeros_like(mask)
+    for annotation in found(mask)[0].annotations():
+        code = coco_mask.frPyObjects(annotation["segmentation"], height, width)
+        one = coco_mask.decode(code).astype(bool)
+        assert not drawn[one].any()
+        drawn[one] = annotation["category_id"]
+        assert annotation["area"] == int(coco_mask.area(code))
+        assert annotation["bbox"] == coco_mask.toBbox(code).tolist()
+    np.testing.assert_array_equal(drawn, mask)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_polygons_drawn_by_rasterio_give_the_mask_back(seed):
+    mask = random_mask(seed)
+    collection = json.loads(json.dumps(found(mask)[0].features(CLASSES)))
+    shapes = [(each["geometry"], each["properties"]["class_id"]) for each in collection["features"]]
+    np.testing.assert_array_equal(rasterize(shapes, mask.shape, dtype=np.uint8), mask)
+    for feature in collection["features"]:
+        properties = feature["properties"]
+        assert CLASSES[properties["class_id"]] == properties["class"]
+        rings = [ring for polygon in feature["geometry"]["coordinates"] for ring in polygon]
+        signed = sum(0.5 * np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) for x, y in (np.array(ring).T for ring in rings))
+        assert abs(signed) == properties["area"]  # outer rings and holes turn in opposite ways
+
+
+def test_an_image_without_foreground_has_no_region():
+    regions, _ = found(np.zeros((5, 7), np.uint8))
+    assert regions.features(CLASSES)["features"] == []
+    assert list(regions.annotations()) == []
