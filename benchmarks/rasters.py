@@ -71,13 +71,15 @@ def predict_one(source: str, classes: int, probabilities: bool) -> None:
     names = [f"class {number}" for number in range(classes)]
     predictor = Predictor(EagerBackend(Tiny(), "cpu"), InferenceParameters(), classes=names, channels=3)
     folder = Path(source).parent
-    predict_raster(
+    summary = predict_raster(
         predictor,
         Path(source),
         folder / "mask.tif",
         images=ImageParameters(),
         probabilities=folder / "probabilities.tif" if probabilities else None,
     )
+    with rasterio.open(folder / "mask.tif") as file:
+        assert int(summary.pixels.sum()) == file.height * file.width
 
 
 def measured(source: Path, classes: int, *, probabilities: bool) -> tuple[float, int]:

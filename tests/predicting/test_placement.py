@@ -1,6 +1,6 @@
 """Where tiles lie along a side: covered, with the overlap wanted, and with little work."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_tiles_cover_every_length_and_share_at_least_the_overlap(tile, multiple,
         assert spans[0].start == 0
         assert spans[-1].stop == max(length, spans[0].size)
         assert all(span.size % multiple == 0 and tile // 2 <= span.size <= tile for span in spans[1:])
-        for one, next_one in itertools.pairwise(spans):
+        for one, next_one in pairwise(spans):
             assert one.start < next_one.start
             assert one.stop < next_one.stop
             assert one.stop - next_one.start >= int(tile * overlap)

@@ -27,7 +27,7 @@ from unet_segmentation.parameters.preparation import ImageParameters
 from unet_segmentation.predicting.eager import EagerBackend
 from unet_segmentation.predicting.placement import place_tiles
 from unet_segmentation.predicting.predictor import Predictor
-from unet_segmentation.predicting.rasters import is_raster, predict_raster
+from unet_segmentation.predicting.rasters import is_raster, predict_raster, preview_work
 from unet_segmentation.predicting.tiles import blending_weights
 from unet_segmentation.samples.reading import read_image
 from unet_segmentation.storage import Storage
@@ -462,3 +462,20 @@ def test_a_kill_leaves_no_mask_and_the_next_run_cleans_up(tmp_path):
     assert len(list(tmp_path.glob(".b.tif.*"))) == 1
     predict_raster(predictor(), source, target, images=IMAGES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_work_that_a_raster_asks_for_is_what_it_takes(tmp_path):
+    image = pixels(200, 180)
+    source, ours = write(tmp_path / "a.tif", image), predictor()
+    rows, columns = place_tiles(200, 64, 0.125, 32), place_tiles(180, 64, 0.125, 32)
+    row, column = rows[len(rows) // 2], columns[len(columns) // 2]
+    tile, count = preview_work(ours, source, IMAGES)
+    np.testing.assert_array_equal(tile, image[row.start : row.stop, column.start : column.stop])
+    assert count == len(rows) * len(columns)
+    network = PixelNetwork()
+    predict_raster(predictor(network), source, tmp_path / "b.tif", images=IMAGES)
+    assert sum(shape[0] for shape in network.seen) == count
+    image[:] = 0
+    assert preview_work(ours, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
+    image[0, 0] = 1
+    assert preview_work(ours, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None

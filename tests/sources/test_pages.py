@@ -54,3 +54,18 @@ def test_a_broken_file_has_one_page(content: bytes | None, tmp_path: Path, caplo
         (tmp_path / "a.tif").write_bytes(content)
     assert count_pages(Storage(tmp_path), "a.tif") == 1
     assert "The pages of a.tif cannot be counted" in caplog.text
+
+
+def test_overviews_and_the_mask_of_a_raster_are_no_pages(tmp_path: Path) -> None:
+    import rasterio
+
+    shape = {"driver": "GTiff", "height": 300, "width": 300, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}
+    place = rasterio.transform.from_origin(0, 0, 1, 1)
+    with rasterio.open(tmp_path / "a.tif", "w", **shape, transform=place, tiled=True) as file:
+        file.write(np.ones((1, 300, 300), np.uint8))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.write_mask(np.eye(300, dtype=bool))
+        file.build_overviews([2, 4])
+    with tifffile.TiffFile(tmp_path / "a.tif") as stack:
+        assert len(stack.pages) > 3
+    assert count_pages(Storage(tmp_path), "a.tif") == 1

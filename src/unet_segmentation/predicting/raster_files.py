@@ -221,8 +221,10 @@ class RasterTarget:
         last = self._first + self._filled == self.file.height
         ready = self._filled if last else self._filled // self._block * self._block
         if ready:
-            self.file.write(self._rows[:, :ready], window=Window(0, self._first, self.file.width, ready))
-            self._rows[:, : self._filled - ready] = self._rows[:, ready : self._filled].copy()
+            window = Window(0, self._first, self.file.width, ready)
+            for number, band in enumerate(self._rows, start=1):  # all at once would be copied
+                self.file.write(band[:ready], number, window=window)
+                band[: self._filled - ready] = band[ready : self._filled].copy()
             self._first, self._filled = self._first + ready, self._filled - ready
 
     def close(self) -> None:

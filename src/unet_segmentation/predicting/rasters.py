@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from unet_segmentation.predicting.raster_files import (
 from unet_segmentation.predicting.tiles import most_probable, rounded_up
 
 LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
+LOOKED = 100  # tiles, for one that holds data
 ENDINGS = {".tif", ".tiff"}
 
 
@@ -127,10 +128,7 @@ def predict_raster(
         DataError: the source is damaged or not what the network takes; names the file and the window.
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
-    with _quiet(), ExitStack() as stack:
-        raster = RasterSource(source, predictor, images)
-        stack.callback(raster.file.close)
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=raster.cache, GDAL_TIFF_INTERNAL_MASK=True))
+    with _opened(predictor, source, images) as raster, ExitStack() as stack:
         grid = _Grid.of(predictor, raster)
         temporary = [stack.enter_context(whole(target))]
         if probabilities is not None:
@@ -158,15 +156,20 @@ def preview_work(predictor: Predictor, source: Path, images: ImageParameters) ->
         images: see `predict_raster`.
 
     Returns:
-        The first tile that holds data, (height, width, channels), None where there is none; and the number of tiles.
+        A tile that holds data, (height, width, channels): the middle one, else one of the first; None where these hold
+        none; and the number of tiles.
 
     Raises:
         DataError: the source is damaged or not what the network takes.
     """
-    with _quiet(), closing(RasterSource(source, predictor, images)) as raster:
+    with _opened(predictor, source, images) as raster:
         grid = _Grid.of(predictor, raster)
-        found = (raster.read(grid.rows[tile.row], grid.columns[tile.column])[0] for tile in grid.tiles())
-        return next((image for image in found if image is not None), None), grid.count
+        middle = Tile(len(grid.rows) // 2, len(grid.columns) // 2)
+        for tile in islice(chain([middle], grid.tiles()), LOOKED):
+            image, _ = raster.read(grid.rows[tile.row], grid.columns[tile.column])
+            if image is not None:
+                return image, grid.count
+        return None, grid.count
 
 
 @contextmanager
@@ -175,6 +178,14 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
+
+
+@contextmanager
+def _opened(predictor: Predictor, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
+    with _quiet():
+        raster = RasterSource(source, predictor, images)
+        with closing(raster), rasterio.Env(GDAL_CACHEMAX=raster.cache):
+            yield raster
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""Rasters among the images of a folder."""
+
+import numpy as np
+import rasterio
+from PIL import Image
+
+from tests.predicting.test_predictor import CLASSES, PixelNetwork
+from tests.predicting.test_rasters import pixels, write
+from unet_segmentation.parameters import InferenceParameters, PredictionParameters
+from unet_segmentation.predicting.eager import EagerBackend
+from unet_segmentation.predicting.folder import FolderPrediction
+from unet_segmentation.predicting.inputs import list_inputs
+from unet_segmentation.predicting.predictor import Predictor
+
+SPECIFICATION = {"classes": CLASSES, "in_channels": 3, "multiple": 32, "mean": [100.0, 100.0, 100.0]}
+
+
+def test_rasters_images_and_a_damaged_raster(tmp_path):
+    image = pixels(150, 170)
+    image[:100, :100] = 0
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source / "field.tif", image, nodata=0)
+    Image.fromarray(pixels(40, 50)).save(source / "small.png")
+    broken = write(source / "worn.tif", pixels(90, 90), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    data = bytearray(broken.read_bytes())
+    data[-3000:] = b"\xff" * 3000
+    broken.write_bytes(data)
+    storage, inputs = list_inputs(str(source))
+    chosen = {}
+
+    def choose(examples, count):
+        chosen.update(examples=examples, count=count)
+        return EagerBackend(PixelNetwork(), "cpu")
+
+    inference, wanted = InferenceParameters(tile_size=64), PredictionParameters(probabilities=True)
+    work = FolderPrediction(SPECIFICATION, inference, storage, tmp_path / "results", wanted, "key")
+    rows = {row["image"]: row for row in work.run(inputs, choose)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "worn.tif": "broken",
+        "field.tif": "done",
+        "small.png": "done",
+    }
+    assert "worn.tif, rows" in rows["worn.tif"]["message"]
+    assert rows["field.tif"]["no_data"] == 100 * 100 / (150 * 170)
+    assert len(chosen["examples"]) == 2
+    assert chosen["examples"][1].shape == (1, 64, 64, 3)
+    assert chosen["count"] > 1
+    with rasterio.open(tmp_path / "results" / rows["field.tif"]["mask"]) as file:
+        mask = file.read(1)
+    expected = Predictor.of(SPECIFICATION, EagerBackend(PixelNetwork(), "cpu"), InferenceParameters()).predict(image)
+    np.testing.assert_array_equal(mask, np.where((image == 0).all(axis=2), 255, expected))
+    assert (tmp_path / "results" / "field_probabilities.tif").is_file()
+    again = {row["image"]: row for row in work.run(inputs, choose)}
+    assert again["field.tif"]["mask"] == rows["field.tif"]["mask"]
