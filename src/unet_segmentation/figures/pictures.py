@@ -102,7 +102,7 @@ def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = N
     picture, ids = displayable(image), np.ascontiguousarray(mask, np.uint8)
     mixed = cv2.addWeighted(picture, 1 - opacity, _colour_table(colours).take(ids, axis=0), opacity, 0)
     shown = (ids != 0) & (ids != IGNORED)
-    return cv2.copyTo(mixed, shown.view(np.uint8), picture.copy())
+    return np.asarray(cv2.copyTo(mixed, shown.view(np.uint8), picture.copy()), np.uint8)
 
 
 def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:

@@ -1,8 +1,7 @@
-"""The model that predicts: its files, what they say of themselves, and where it comes from."""
+"""The model that predicts: its files, and where they come from."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,18 +59,3 @@ class Model:
     def as_json(self) -> dict[str, Any]:
         """Give what `Model(**values)` takes."""
         return asdict(self)
-
-
-def read_specification(file: Path) -> dict[str, Any]:
-    """Read the specification from a model file's header; no tensor is loaded.
-
-    Raises:
-        ConfigurationError: the file is no model of this project.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as opened:
-            return json.loads((opened.metadata() or {})["specification"])
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
-        raise ConfigurationError(f"{file} is no model of this project ({error}); train one with: kedro run") from None

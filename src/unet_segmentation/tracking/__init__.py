@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unet_segmentation.parameters import InferenceParameters
 
 SPOOL_VARIABLE = "UNET_TRACKING_SPOOL"
+ANSWER_SECONDS = 10.0  # for one answer of a server
 
 
 class Run(Protocol):
@@ -154,3 +155,14 @@ def set_current(run: Run | None) -> None:
     """Make a run the one that `current()` gives; None for no run."""
     global _current  # noqa: PLW0603 - one run per process, whatever the thread
     _current = run or NullRun()
+
+
+def readable_store() -> str | None:
+    """Give the MLflow store of the open run, for nodes that read runs and models; None where tracking is off."""
+    from unet_segmentation.tracking.sender import prepare_environment
+
+    run = current()
+    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+        return None
+    prepare_environment(ANSWER_SECONDS)
+    return run.uri

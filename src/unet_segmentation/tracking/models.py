@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unet_segmentation.atomic import whole
-from unet_segmentation.errors import ReleaseError, TrackingError
-from unet_segmentation.tracking.registry import Registry, Version, find_model
+from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingError
+from unet_segmentation.tracking import readable_store
+from unet_segmentation.tracking.registry import CHAMPION, Registry, Version, find_model
 from unet_segmentation.tracking.runs import RunRecord, find_run, finished_runs
 
 WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package.pack_model` names them
@@ -30,6 +31,37 @@ class LoggedModel(NamedTuple):
     run_id: str
 
 
+def named_model(wanted: str, problem: str, cache: Path, *, asked_by: str) -> LoggedModel:
+    """Bring a model by what people call it, from the store of the open run.
+
+    Args:
+        wanted: `champion`, or a run: its id, the beginning of one, or its name.
+        problem: the segmentation problem.
+        cache: gets a folder for each model, and keeps it.
+        asked_by: the parameter that says so.
+
+    Raises:
+        ConfigurationError: tracking is off.
+        ReleaseError: there is no champion yet, or the run has logged no model.
+        TrackingError: there is no such run, or its files cannot be brought.
+    """
+    uri = readable_store()
+    if uri is None:
+        raise ConfigurationError(
+            f"{asked_by}: {wanted} would be looked for in MLflow, and tracking is off. Name a model file "
+            "(.safetensors), or set enabled: true in tracking.yml."
+        )
+    if wanted != CHAMPION:
+        run = find_run(uri, wanted, problem)
+        return _of_run(uri, run, f"the model of run {run}", cache)
+    if (found := champion_model(uri, problem, cache)) is None:
+        raise ReleaseError(
+            f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or name a run, or a "
+            "model file."
+        )
+    return found
+
+
 def champion_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
     """Bring the released model of a problem; None where there is none.
 
@@ -41,23 +73,6 @@ def champion_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
         return None
     title = f"the champion, {version} (run {version.run_id[:8]})"
     return _brought(uri, _model_of(uri, version), title, version.run_id, cache)
-
-
-def model_of_run(uri: str, wanted: str, problem: str, cache: Path) -> LoggedModel:
-    """Bring the model of a run.
-
-    Args:
-        uri: MLflow's store.
-        wanted: the run's id, the beginning of one, or its name.
-        problem: looks only among its runs.
-        cache: gets a folder for each model, and keeps it.
-
-    Raises:
-        TrackingError: there is no such run, or its files cannot be brought.
-        ReleaseError: it has logged no model.
-    """
-    run = find_run(uri, wanted, problem)
-    return _of_run(uri, run, f"the model of run {run}", cache)
 
 
 def newest_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unet_segmentation import tracking
-from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
+from unet_segmentation.errors import DataError, ReleaseError
 from unet_segmentation.parameters import ExportParameters, InferenceParameters
 from unet_segmentation.samples.packing import PackedSamples
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
 PROGRAM, ONNX, INT8 = "model.pt2", "model.onnx", "model.int8.onnx"
 
 
@@ -259,24 +258,9 @@ def _named(wanted: str, problem: str, cache: Path) -> tuple[Path, str | None]:
     """Find a model by its file, as the champion, or by its run; give its run's id, where that is known."""
     if wanted.endswith(".safetensors"):
         return Path(wanted), None
-    from unet_segmentation.tracking.sender import prepare_environment
+    from unet_segmentation.tracking.models import named_model
 
-    run = tracking.current()
-    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
-        raise ConfigurationError(
-            f"export.model: {wanted} would be looked for in MLflow, and tracking is off. Name a model file "
-            "(.safetensors), or set enabled: true in tracking.yml."
-        )
-    prepare_environment(10)
-    from unet_segmentation.tracking import models
-
-    found = (
-        models.champion_model(run.uri, problem, cache)
-        if wanted == CHAMPION
-        else models.model_of_run(run.uri, wanted, problem, cache)
-    )
-    if found is None:
-        raise ConfigurationError(f"No model of {problem} was released yet. Release one: kedro release --env {problem}")
+    found = named_model(wanted, problem, cache, asked_by="export.model")
     return found.file, found.run_id
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, FOLDS = "champion", "folds"
+FOLDS = "folds"
 SHOWN = 16  # images of the sheet
 NAMED = 5  # broken images that a message names
 
@@ -71,30 +71,16 @@ def _named(name: str, problem: str, folder: Path, cache: Path) -> Model:
         return _folds(folder)
     if name.endswith(".safetensors"):
         return Model.of([Path(name).expanduser()], f"the model in {name}")
-    uri = _store()
-    if uri is None:
-        raise ConfigurationError(
-            f"prediction.model: {name} would be looked for in MLflow, and tracking is off. Name a model file, or set "
-            "enabled: true in tracking.yml."
-        )
-    from unet_segmentation.tracking import models
+    from unet_segmentation.tracking.models import named_model
 
-    if name != CHAMPION:
-        found = models.model_of_run(uri, name, problem, cache)
-    elif (champion := models.champion_model(uri, problem, cache)) is None:
-        raise ConfigurationError(
-            f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or leave --model "
-            "out: the newest model predicts then."
-        )
-    else:
-        found = champion
+    found = named_model(name, problem, cache, asked_by="prediction.model")
     return Model.of([found.file], found.title, found.run_id, found.inference)
 
 
 def _default(problem: str, folder: Path, cache: Path) -> Model:
     from unet_segmentation.predicting.models import Model
 
-    if (uri := _store()) is not None:
+    if (uri := tracking.readable_store()) is not None:
         from unet_segmentation.tracking import models
 
         found = models.champion_model(uri, problem, cache) or models.newest_model(uri, problem, cache)
@@ -120,17 +106,6 @@ def _folds(folder: Path) -> Model:
     pairs = zip(trainings["fold"], trainings["fingerprint"], strict=True)
     files = [Work(folder / "folds" / str(fold), fingerprint).best for fold, fingerprint in pairs]
     return Model.of(files, f"the mean of the {len(files)} networks of the last cross-validation")
-
-
-def _store() -> str | None:
-    """Give the MLflow store of this run; None where tracking is off."""
-    from unet_segmentation.tracking.sender import prepare_environment
-
-    run = tracking.current()
-    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
-        return None
-    prepare_environment(10)
-    return run.uri
 
 
 def list_images(prediction: PredictionParameters, source: SourceParameters) -> pd.DataFrame:
@@ -189,12 +164,12 @@ def predict_images(
     from unet_segmentation.predicting.ensemble import common_specification
     from unet_segmentation.predicting.folder import FolderPrediction, key_of
     from unet_segmentation.predicting.inputs import Input
-    from unet_segmentation.predicting.models import read_specification
     from unet_segmentation.predicting.outputs import TABLE
     from unet_segmentation.storage import Storage
+    from unet_segmentation.tracking.package import specification_of
 
     files = [Path(file) for file in model["files"]]
-    specification = common_specification([read_specification(file) for file in files])
+    specification = common_specification([specification_of(file) for file in files])
     folder = Path(prediction.output).expanduser() if prediction.output else results_folder / _name(prediction.source)
     storage = Storage(str(inputs["root"].iloc[0]), source.storage_options)
     made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})

@@ -24,12 +24,12 @@ def rank(problem: str, release: ReleaseParameters) -> pd.DataFrame:
     """
     from unet_segmentation.tracking.comparing import leaderboard
 
-    run = tracking.current()
-    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+    uri = tracking.readable_store()
+    if uri is None:
         raise TrackingError(
             "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in tracking.yml)."
         )
-    return leaderboard(run.uri, problem, release.score, release.margin)
+    return leaderboard(uri, problem, release.score, release.margin)
 
 
 def plot_ranks(leaderboard: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure

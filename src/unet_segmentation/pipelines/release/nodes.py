@@ -310,15 +310,11 @@ def _store() -> str:
     Raises:
         ReleaseError: tracking is off.
     """
-    from unet_segmentation.tracking.sender import prepare_environment
-
-    run = tracking.current()
-    if run.run_id is None or run.uri is None:  # asking for the id waits until the store is there
+    if (uri := tracking.readable_store()) is None:
         raise ReleaseError(
             "A release is an entry in MLflow's registry, and tracking is off: set enabled: true in tracking.yml."
         )
-    prepare_environment(10)
-    return run.uri
+    return uri
 
 
 def _evaluation(uri: str, run_id: str) -> tuple[pd.DataFrame, pd.DataFrame, list[str], str]:
