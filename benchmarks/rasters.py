@@ -105,7 +105,7 @@ def memory(side: int) -> None:
     for name in ("height", "classes", "probabilities", "minutes", "Mpx/s", "peak RssAnon, MiB"):
         table.add_column(name, justify="right")
     cases = [(side // 20, 3, False), (side // 10, 3, False), (side // 10, 20, False), (side // 10, 20, True)]
-    for height, classes, probabilities in [*cases, (side, 3, False)]:
+    for height, classes, probabilities in [*cases, (side, 3, False), (side, 20, False)]:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "raster.tif"
             write_raster(source, height, side)

@@ -479,3 +479,19 @@ def test_work_that_a_raster_asks_for_is_what_it_takes(tmp_path):
     assert preview_work(ours, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
     image[0, 0] = 1
     assert preview_work(ours, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="Linux counts what a process reads")
+@pytest.mark.parametrize("layout", [{"blockxsize": 256, "tiled": True}, {}, {"tiled": True, "interleave": "band"}])
+def test_no_part_of_the_file_is_decoded_twice(tmp_path, monkeypatch, layout):
+    monkeypatch.setattr("unet_segmentation.predicting.raster_files.LEAST_CACHE", 0)
+    source = write(tmp_path / "a.tif", pixels(1500, 1200), blockysize=256, compress="deflate", **layout)
+    ours = predictor(tile_size=256, raster_overlap=0.25)
+    predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES)  # loads libraries
+    before = bytes_read()
+    predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES)
+    assert bytes_read() - before < 1.2 * source.stat().st_size
