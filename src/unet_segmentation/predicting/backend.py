@@ -16,9 +16,12 @@ class Backend(Protocol):
 
     Attributes:
         name: for people: what computes, in which precision, where.
+        worthwhile: pixels in a batch beyond which it gets no faster. On CPUs the layers' outputs leave the caches there:
+            a U-Net with a ResNet-18 took 120 ms for an image of 512 x 512 alone, and 148 ms for one of four together.
     """
 
     name: str
+    worthwhile: int = 2**18
 
     @abstractmethod
     def __call__(self, images: Image) -> Probabilities:

@@ -41,6 +41,7 @@ class EagerBackend(Backend):
         self.device = pick_device(accelerator)
         self.name = f"torch, {precision}, on {self.device}"
         self._precision = precision
+        self.worthwhile = Backend.worthwhile if self.device.type == "cpu" else 2**26
         self._room: dict[tuple[int, int, int], int] = {}
         self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -24,6 +24,7 @@ class EnsembleBackend(Backend):
     def __init__(self, members: Sequence[Backend]) -> None:
         """Take the members, at least one."""
         self.name = f"{len(members)} networks, {members[0].name}"
+        self.worthwhile = members[0].worthwhile
         self._members = list(members)
 
     def __call__(self, images: Image) -> Probabilities:

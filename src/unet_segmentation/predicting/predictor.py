@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # an exported model takes this module along, and has neither 
     from unet_segmentation.parameters.evaluation import InferenceParameters
     from unet_segmentation.predicting.eager import Accelerator
 
-PAYS_OFF = 8  # images together; on a CPU more are no faster
+PAYS_OFF = 8  # images together, where nothing says how many fit
 
 
 class Predictor:
@@ -229,15 +229,17 @@ class Predictor:
     def together(self, height: int, width: int) -> int:
         """Give how many images, or tiles, of a padded size go through the network together.
 
-        With `batch_size: auto` as many as fit into the free memory, where the backend can measure that (on a GPU);
-        else at most `maximum_pixels`.
+        At most `batch_size`, at most `maximum_pixels` in all, and no more than makes it faster. With `batch_size: auto`
+        as many as fit into the free memory, where the backend can measure that (on a GPU).
         """
-        wanted = self.inference.batch_size
+        pixels, wanted = height * width, self.inference.batch_size
+        limit = self.inference.maximum_pixels // pixels
         if wanted == "auto":
-            if (room := self.backend.room((height, width, self.channels))) is not None:
-                return room
-            wanted = PAYS_OFF
-        return max(1, min(wanted, self.inference.maximum_pixels // (height * width)))
+            room = self.backend.room((height, width, self.channels))
+            most = min(PAYS_OFF, limit) if room is None else room
+        else:
+            most = min(wanted, limit)
+        return max(1, min(most, self.backend.worthwhile // pixels))
 
     def _padded_size(self, image: Image) -> tuple[int, int]:
         return rounded_up(image.shape[0], self.multiple), rounded_up(image.shape[1], self.multiple)

@@ -30,7 +30,7 @@ class SymmetricBackend(Backend):
     def __init__(self, backend: Backend, symmetries: Symmetries) -> None:
         """Take what computes each view."""
         self._backend, self._views = backend, VIEWS[symmetries]
-        self.name = f"{backend.name}, {len(self._views)} views"
+        self.name, self.worthwhile = f"{backend.name}, {len(self._views)} views", backend.worthwhile
 
     def __call__(self, images: Image) -> Probabilities:
         """See `Backend`."""
