@@ -16,7 +16,7 @@ class Backend(Protocol):
 
     Attributes:
         name: for people: what computes, in which precision, where.
-        worthwhile: pixels in a batch beyond which it gets no faster. On CPUs the layers' outputs leave the caches there:
+        worthwhile: pixels in a batch beyond which it gets no faster. On CPUs layers leave the caches there:
             a U-Net with a ResNet-18 took 120 ms for an image of 512 x 512 alone, and 148 ms for one of four together.
     """
 
