@@ -190,6 +190,18 @@ def note_run(training: Mapping[str, Any], spool: str, known: Mapping[str, Any]) 
         _write(folder / "mlflow_run.json", {**known, "spool": spool})
 
 
+def known_child(note: Path, uri: str) -> str | None:
+    """Give the id of the MLflow run that a child's note names, if it is in this store."""
+    run = read_json(note)
+    return run["run_id"] if run and run.get("uri") == uri else None
+
+
+def note_child(note: Path, known: Mapping[str, Any]) -> None:
+    """Note which MLflow run a child has; a folder that is gone by now has no use for it."""
+    if note.parent.is_dir():
+        _write(note, known)
+
+
 # -- files
 
 
