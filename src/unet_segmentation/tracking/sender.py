@@ -257,7 +257,11 @@ class Sender:
         if earlier and store.take_up(earlier, None):
             store.log_values([{"op": "tags", "values": tags}])
         else:
-            values = {"started": operation["started"], "run_name": operation["name"], "tags": self._header["tags"] | tags}
+            values = {
+                "started": operation["started"],
+                "run_name": operation["name"],
+                "tags": self._header["tags"] | tags,
+            }
             store.open(self._header | values)
         note_child(note, store.known)
         return store
