@@ -15,6 +15,7 @@ LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model outp
 WITHOUT_PREVIEW = {
     "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
+    "comparison_folder", "search_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -32,11 +33,17 @@ NODES = {
     "cross_validation": [
         "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
     ],
+    "comparison": [
+        "declare_variants", "train_variants", "rank_variants", "plot_frontier", "write_page", "conclude",
+    ],
+    "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {"learning_rate", "cross_validation", "leaderboard", "release"}  # the default run leaves these out
+BY_NAME_ONLY = {  # the default run leaves these out
+    "learning_rate", "cross_validation", "leaderboard", "comparison", "search", "release",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +68,14 @@ def test_every_node_is_where_it_is_looked_for(registered):
 
 def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
     datasets = {name for pipeline in registered.values() for name in pipeline.datasets()}
-    assert {name for name in datasets if not name.startswith("params:")} == set(catalog)
+    assert {name for name in datasets if not name.startswith("param")} == set(catalog)
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
     left = registered["__default__"].datasets()
-    own = {"folds_folder", "fold_predicting_folder", "release_folder"}  # working folders, which need not be there
-    assert {entry for entry in registered[name].inputs() - own if not entry.startswith("params:")} <= left
+    own = {name for name in WITHOUT_PREVIEW if name.endswith("_folder")}  # working folders, which need not be there
+    assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left
 
 

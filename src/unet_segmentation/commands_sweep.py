@@ -1,4 +1,4 @@
-"""Commands that train many times: variants side by side. Kedro imports this at every command: nothing heavy."""
+"""Commands that train many times: variants side by side, and a search. Nothing heavy is imported at the top."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from unet_segmentation.commands_release import _Command, params_option
 
 def register(cli: click.Group) -> None:
     """Add the commands to the project's."""
-    cli.add_command(sweep)
+    for command in (sweep, search):
+        cli.add_command(command)
 
 
 @click.command("sweep", cls=_Command)
@@ -44,6 +45,28 @@ def sweep(env: str | None, params: dict[str, Any]) -> None:
 
 
 sweep.params += [params_option]
+
+
+@click.command("search", cls=_Command)
+@env_option
+def search(env: str | None, params: dict[str, Any]) -> None:
+    """Search the declared space (search in the problem's parameters.yml) for the best validation score.
+
+    Run again it goes on; several may run at once. The best parameters become conf/<problem>_best.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from unet_segmentation.cli import _project_root
+
+    root = _project_root()
+    bootstrap_project(root)
+    with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+        logging.getLogger("kedro.runner").setLevel(logging.ERROR)
+        session.run(pipeline_names=["search"])  # type: ignore[call-arg]
+
+
+search.params += [params_option]
 
 
 def _is_new(catalog: Any, name: str, began: float) -> bool:  # noqa: ANN401 - a Kedro catalog

@@ -39,7 +39,7 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
     figure = make_subplots(max(1, len(panels)), 1, vertical_spacing=0.22 / max(1, len(panels)))
     for row, (name, (title, cost_of)) in enumerate(panels.items(), 1):
         cost = cost_of(table[name].astype(float)).to_numpy()
-        on = frontier(cost, table["value"])
+        on = frontier(cost.tolist(), table["value"].tolist())
         for part, colour, words in ((on, PALETTE[0], "on the frontier"), (~on, TEXT, "beaten in both")):
             figure.add_trace(_dots(table[part], cost[part], colour, words, shown=row == 1), row, 1)
         order = np.argsort(cost[on])

@@ -15,6 +15,7 @@ from unet_segmentation.parameters.preparation import (
     SplitParameters,
 )
 from unet_segmentation.parameters.release import ReleaseParameters
+from unet_segmentation.parameters.search import RangeParameters, SearchParameters
 from unet_segmentation.parameters.source import (
     ArchiveParameters,
     GeneratorParameters,
@@ -51,9 +52,11 @@ __all__ = [
     "NetworkParameters",
     "OptimizerParameters",
     "Parameters",
+    "RangeParameters",
     "ReleaseParameters",
     "SamplingParameters",
     "ScheduleParameters",
+    "SearchParameters",
     "SourceParameters",
     "SplitParameters",
     "TableParameters",

@@ -21,6 +21,7 @@ from unet_segmentation.parameters.preparation import (
     SplitParameters,
 )
 from unet_segmentation.parameters.release import ReleaseParameters
+from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
 
@@ -43,6 +44,7 @@ class Parameters(StrictModel):
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
     comparison: ComparisonParameters = ComparisonParameters()
+    search: SearchParameters = SearchParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

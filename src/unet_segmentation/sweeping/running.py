@@ -163,10 +163,10 @@ def run_variant(variant: Variant, prepared: Prepared, folder: Path, run: Run) ->
     """
     place = _place(variant, prepared, folder)
     place.mkdir(parents=True, exist_ok=True)
-    known = _read(place / RESULT)
+    known = read_json(place / RESULT)
     began = time.time()
     child = run.child(str(variant), place / NOTE, _tags(variant, place), known["started"] if known else began)
-    _tell_parameters(child, variant, prepared)
+    tell_parameters(child, variant, prepared)
     if known is not None:
         result = Result(**known)
         logger.info("%s: finished before", variant)
@@ -175,7 +175,7 @@ def run_variant(variant: Variant, prepared: Prepared, folder: Path, run: Run) ->
         try:
             result = _finished(variant, prepared, place, child, began)
         except Exception as error:
-            if _stops_everything(error):
+            if stops_everything(error):
                 raise
             reason = str(project_error(error) or f"{type(error).__name__}: {error}")
             logger.debug("%s failed", variant, exc_info=True)
@@ -183,7 +183,7 @@ def run_variant(variant: Variant, prepared: Prepared, folder: Path, run: Run) ->
             child.close("FAILED", reason)
             return Result("failed", reason, folder=str(place.relative_to(folder)), started=began, ended=time.time())
         result.folder = str(place.relative_to(folder))
-        _write(place / RESULT, asdict(result))
+        write_json(place / RESULT, asdict(result))
     numbers = {f"test/{name}": value for name, value in result.scores.items() if value is not None}
     child.log_metrics(numbers, time=result.ended)
     for name in COUNTED:
@@ -206,7 +206,7 @@ def train_variant(
     Returns:
         The network's specification, and what the training left.
     """
-    known = _read(place / TRAINED)
+    known = read_json(place / TRAINED)
     if known is not None and (work := Work(place, known["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
         return known["specification"], Trained(known["plan"], work.best, work.last, history, known["information"])
@@ -222,7 +222,7 @@ def train_variant(
 def keep_trained(place: Path, specification: dict[str, Any], trained: Trained) -> None:
     """Note that a training is finished, and drop the state that it would go on from: it is several times the model."""
     rest = {"plan": trained.plan, "information": trained.information, "specification": specification}
-    _write(place / TRAINED, rest)
+    write_json(place / TRAINED, rest)
     remove(trained.last)
 
 
@@ -256,14 +256,15 @@ def _finished(variant: Variant, prepared: Prepared, place: Path, child: Child, b
     before = time.perf_counter()
     scores = _evaluate(trained.best, variant, prepared, place)
     predicting = time.perf_counter() - before
-    costs = network_costs(specification, trained.plan["patch_size"])
+    counts = network_costs(specification, trained.plan["patch_size"])
     history = trained.history
     result = Result(
         status="finished",
         fingerprint=trained.plan["fingerprint"],
         epochs=len(history),
         best_epoch=trained.information["epoch"],
-        **costs,
+        parameters=counts["parameters"],
+        multiply_adds=counts["multiply_adds"],
         scores=scores,
         costs={
             "seconds": time.time() - began,
@@ -307,8 +308,8 @@ def _each_epoch_kept(variant: Variant) -> TrainingParameters:
     return training.model_copy(update={"checkpoint": training.checkpoint.model_copy(update={"largest_share": 1.0})})
 
 
-def _stops_everything(error: BaseException) -> bool:
-    """Whether the next variant would meet the same: the disk is full."""
+def stops_everything(error: BaseException) -> bool:
+    """Say whether the next variant would meet the same: the disk is full."""
     full = (errno.ENOSPC, errno.EDQUOT)
     return any(isinstance(cause, OSError) and cause.errno in full for cause in causes(error)) or any(
         isinstance(cause, ResourceError) and "disk" in str(cause) for cause in causes(error)
@@ -326,14 +327,15 @@ def _tags(variant: Variant, place: Path) -> dict[str, object]:
     }
 
 
-def _tell_parameters(child: Child, variant: Variant, prepared: Prepared) -> None:
+def tell_parameters(child: Child, variant: Variant, prepared: Prepared) -> None:
+    """Log all parameters of a variant to its run."""
     parameters = {**prepared.parameters, **variant.parameters}
     child.log_params(flatten(parameters))
 
 
 def _tell_history(child: Child, place: Path, when: float) -> None:
     """Tell of the epochs of a finished training: where MLflow has them already, nothing changes."""
-    known = _read(place / TRAINED)
+    known = read_json(place / TRAINED)
     if known is None:
         return
     history = pd.read_csv(Work(place, known["plan"]["fingerprint"]).history, float_precision="round_trip")
@@ -345,7 +347,8 @@ def _tell_history(child: Child, place: Path, when: float) -> None:
 # -- files
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a small file; None where there is none."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
@@ -353,6 +356,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write(file: Path, values: Mapping[str, Any]) -> None:
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Write a small file, whole or not at all."""
     with whole(file) as temporary:
         temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -76,9 +76,9 @@ def leaderboard(
         resampling: of the intervals and of the test.
 
     Returns:
-        `LEADERBOARD_COLUMNS`, a row per variant: seeds and failed (numbers of runs), value (mean over the seeds), spread
-        (their sample standard deviation; NaN for one), low and high (interval over the images), difference (to the
-        best, over the seeds that both have finished) with its interval, p-value and verdict (`best`: the first row;
+        `LEADERBOARD_COLUMNS`, a row per variant: seeds and failed (numbers of runs), value (mean over the seeds),
+        spread (their sample standard deviation; NaN for one), low and high (interval over the images), difference (to
+        the best, over the seeds that both have finished) with its interval, p-value and verdict (`best`: the first row;
         `failed`: no run finished), units (images or groups), and what the network has. Then the means of other scores.
     """
     order = list(dict.fromkeys(runs["variant"]))
@@ -105,7 +105,8 @@ def _row(runs: pd.DataFrame, finished: list[Sums], score: str, resampling: Resam
     if not finished:
         return row
     row |= {str(name): done[name].astype(float).mean() for name in done if "/" in str(name)}
-    intervals = bootstrap(RepeatedSums.of(finished), resampling).set_index("score").loc[score]
+    table = bootstrap(RepeatedSums.of(finished), resampling)
+    intervals: dict[Any, Any] = table[table["score"] == score].iloc[0].to_dict()
     row |= {"value": intervals["value"], "low": intervals["low"], "high": intervals["high"]}
     return row | {"spread": done[score].astype(float).std(ddof=1), "units": int(intervals["units"])}
 
