@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.chaos import make_project
+from benchmarks.chaos import make_project, start
 
 VARIANTS = "comparison: {grid: {network.width: [8, 16]}, seeds: [0, 1]}\nnetwork: {architecture: paper_unet}\n"
 
@@ -32,11 +32,13 @@ def main() -> None:
         project = make_project(Path(name) / "project")
         (project / "conf" / "local").mkdir(exist_ok=True)
         (project / "conf" / "local" / "parameters.yml").write_text(options.variants)
-        kedro = [str(Path(project, ".venv", "bin", "kedro"))] if (project / ".venv").is_dir() else ["kedro"]
-        steps = ["run", "--env", "cells", "--pipelines", "acquisition,preparation,planning"]
-        subprocess.run([*kedro, *steps], cwd=project, check=True, stdout=subprocess.DEVNULL)
-        sweep = ["sweep", "--env", "cells", "--params", f"training.epochs={options.epochs}"]
-        subprocess.run([*kedro, *sweep], cwd=project, check=True, stdout=subprocess.DEVNULL)
+        kedro = str(Path(sys.executable).parent / "kedro")
+        prepare = [kedro, "run", "--env", "cells", "--pipelines", "acquisition,preparation,planning"]
+        sweep = [kedro, "sweep", "--env", "cells", "--params", f"training.epochs={options.epochs}"]
+        for command in (prepare, sweep):
+            words, _ = (process := start(command, project)).communicate()
+            if process.returncode:
+                raise SystemExit(words[-2000:])
         costs = pd.read_csv(project / "data" / "08_reporting" / "cells" / "comparison_costs.csv")
     costs["own"] = costs["seconds"] - costs["training_seconds"] - costs["evaluation_seconds"]
     costs["share"] = costs["own"] / costs["seconds"]
