@@ -18,11 +18,12 @@ PANELS = {  # what is drawn against the score: title, and how the figure becomes
     "multiply_adds": ("multiply-adds of a patch (billions)", lambda values: values / 1e9),
     "training_seconds": ("seconds of training, mean over the seeds", lambda values: values),
     "prediction_images_per_second": ("milliseconds to predict an image", lambda values: 1000 / values),
+    "memory_bytes": ("memory that a training step keeps, counted (MiB)", lambda values: values / 2**20),
     "peak_memory_mib": ("peak memory (MiB)", lambda values: values),
 }
 LEADERBOARD_TITLES = (
     "Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds", "Parameters",
-    "Multiply-adds", "Training", "Prediction",
+    "Multiply-adds", "Memory", "Training", "Prediction",
 )  # fmt: skip
 
 
@@ -97,6 +98,7 @@ def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tu
             f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
             _count(row["parameters"]),
             _count(row["multiply_adds"]),
+            _count(row["memory_bytes"]),
             _rate(row["training_images_per_second"]),
             _rate(row["prediction_images_per_second"]),
         )

@@ -7,22 +7,29 @@ from typing import Any
 import torch
 
 
-def network_costs(specification: dict[str, Any], side: int) -> dict[str, int]:
-    """Count a network's parameters, and the multiply-adds of one square image.
+BYTES_OF_A_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
+
+
+def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> dict[str, int | None]:
+    """Count a network's parameters, the multiply-adds of one square image, and the memory that a training step keeps.
 
     Args:
         specification: of the network.
         side: of the image, in pixels.
+        batch_size: of the training.
 
     Returns:
-        `parameters` and `multiply_adds`.
+        `parameters`, `multiply_adds` and `memory_bytes`: what the backward pass needs of a batch, in float32, and the
+        weights with what the optimizer keeps of them; counted, not measured. None where it cannot be counted.
     """
     try:
         from unet_segmentation.learning.costs import network_costs as measured
     except ImportError:
-        return {"parameters": int(specification["parameters"]), "multiply_adds": _multiply_adds(specification, side)}
+        counts = {"parameters": int(specification["parameters"]), "multiply_adds": _multiply_adds(specification, side)}
+        return counts | {"memory_bytes": None}
     found = measured(specification, side, side)
-    return {name: int(found[name]) for name in ("parameters", "multiply_adds")}
+    memory = batch_size * found["activation_bytes"] + BYTES_OF_A_WEIGHT * found["parameters"]
+    return {"parameters": found["parameters"], "multiply_adds": found["multiply_adds"], "memory_bytes": memory}
 
 
 def _multiply_adds(specification: dict[str, Any], side: int) -> int:

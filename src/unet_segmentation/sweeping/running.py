@@ -114,6 +114,7 @@ class Result:
         best_epoch: of them, by the validation score.
         parameters: of the network.
         multiply_adds: of one patch of the training.
+        memory_bytes: that a step of the training keeps, counted.
         scores: of the evaluated split; None where one is undefined.
         costs: seconds, images a second, MiB: what differs from one time to the next.
         started: seconds since 1970.
@@ -128,6 +129,7 @@ class Result:
     best_epoch: int | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
+    memory_bytes: int | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
     costs: dict[str, float | None] = field(default_factory=dict)
     started: float = 0.0
@@ -256,7 +258,7 @@ def _finished(variant: Variant, prepared: Prepared, place: Path, child: Child, b
     before = time.perf_counter()
     scores = _evaluate(trained.best, variant, prepared, place)
     predicting = time.perf_counter() - before
-    counts = network_costs(specification, trained.plan["patch_size"])
+    counts = network_costs(specification, trained.plan["patch_size"], trained.plan["batch_size"])
     history = trained.history
     result = Result(
         status="finished",
@@ -265,6 +267,7 @@ def _finished(variant: Variant, prepared: Prepared, place: Path, child: Child, b
         best_epoch=trained.information["epoch"],
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
+        memory_bytes=counts["memory_bytes"],
         scores=scores,
         costs={
             "seconds": time.time() - began,

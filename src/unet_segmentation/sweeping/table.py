@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 BEST, FAILED = "best", "failed"
 RUN_COLUMNS = (
     "variant", "seed", "status", "reason", "fingerprint", "epochs", "best_epoch", "parameters", "multiply_adds",
-    "folder",
+    "memory_bytes", "folder",
 )  # fmt: skip
 LEADERBOARD_COLUMNS = (
     "variant", "seeds", "failed", "value", "spread", "low", "high", "difference", "difference_low", "difference_high",
-    "p_value", "verdict", "units", "epochs", "parameters", "multiply_adds",
+    "p_value", "verdict", "units", "epochs", "parameters", "multiply_adds", "memory_bytes",
 )  # fmt: skip
+COUNTS = ("parameters", "multiply_adds", "memory_bytes")  # of a network and its batch, whatever the machine
 COSTS = {  # name to whether a smaller one is better
     "training_seconds": True,
     "evaluation_seconds": True,
@@ -50,7 +51,7 @@ def runs_table(results: Iterable[tuple[Variant, Result]]) -> pd.DataFrame:
         rows.append({"variant": variant.name, "seed": variant.seed, **known, **scores})
     table = pd.DataFrame(rows)
     table = table[[*RUN_COLUMNS, *(name for name in table if name not in RUN_COLUMNS)]]
-    whole = ["epochs", "best_epoch", "parameters", "multiply_adds"]
+    whole = ["epochs", "best_epoch", *COUNTS]
     return table.astype(dict.fromkeys(whole, "Int64"))
 
 
@@ -89,7 +90,7 @@ def leaderboard(
     compared = [_compared(kept[name], kept[best], score, margin, resampling, name == best) for name in table["variant"]]
     table = table.reset_index(drop=True).join(pd.DataFrame(compared))
     others = [name for name in table if "/" in str(name) and name != score]
-    whole = dict.fromkeys(("parameters", "multiply_adds"), "Int64")
+    whole = dict.fromkeys(COUNTS, "Int64")
     return table[[*LEADERBOARD_COLUMNS, *others]].astype(whole)
 
 
@@ -99,7 +100,7 @@ def _row(runs: pd.DataFrame, finished: list[Sums], score: str, resampling: Resam
     row: dict[str, object] = {
         "variant": runs["variant"].iloc[0], "seeds": len(done), "failed": len(runs) - len(done),
         "epochs": done["epochs"].astype(float).mean(),
-        "parameters": _only(done["parameters"]), "multiply_adds": _only(done["multiply_adds"]),
+        **{name: _only(done[name]) for name in COUNTS},
         "value": np.nan, "spread": np.nan, "low": np.nan, "high": np.nan, "units": 0,
     }  # fmt: skip
     if not finished:
