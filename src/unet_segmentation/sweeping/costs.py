@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-
 BYTES_OF_A_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
 
 
