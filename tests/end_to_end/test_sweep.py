@@ -23,6 +23,7 @@ search:
 training: {epochs: 4}
 """
 PREPARATION = "acquisition,preparation,planning"
+SECONDS = 1200  # a command trains up to six times
 FAILING = "comparison.variants.deep.network.encoder_depth=6,comparison.variants.deep.training.patch_size=32"
 
 
@@ -31,7 +32,7 @@ def project(make_project) -> Project:
     """A project with prepared data, and something to sweep."""
     project = make_project("sweep")
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION))
+    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION, timeout=SECONDS))
     return project
 
 
@@ -70,14 +71,14 @@ def report(project: Project, name: str):
 
 def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_project):
     kill_at(project, "sweep", "wide, seed 0: dice")  # the second one is finished
-    output = succeeded(project.kedro("sweep", "--env", "test"))
+    output = succeeded(project.kedro("sweep", "--env", "test", timeout=SECONDS))
     assert output.count("finished before") == 2
     assert "VARIANT" in output
     assert output.count("Traceback") == output.count("Warning") == 0
     undisturbed = make_project("undisturbed")
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(undisturbed.kedro("run", "--env", "test", "--pipelines", PREPARATION))
-    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", "tracking.enabled=false"))
+    succeeded(undisturbed.kedro("run", "--env", "test", "--pipelines", PREPARATION, timeout=SECONDS))
+    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", "tracking.enabled=false", timeout=SECONDS))
     for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
         assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
     assert children(project, "") == {f"{name}, seed {seed}": 1 for name in ("plain", "wide") for seed in (0, 1)}
@@ -85,7 +86,7 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
 
 
 def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", FAILING)
+    answer = project.kedro("sweep", "--env", "test", "--params", FAILING, timeout=SECONDS)
     assert answer.returncode == 1
     assert "2 of 6 trainings failed" in answer.stdout
     assert answer.stdout.count("finished before") == 4
@@ -95,7 +96,9 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project
 
 
 def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3")
+    answer = project.kedro(
+        "sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3", timeout=SECONDS
+    )
     assert answer.returncode == 1
     assert "did you mean 'width'" in answer.stdout
     assert "epoch" not in answer.stdout
@@ -103,7 +106,7 @@ def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
 
 def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(project):
     kill_at(project, "search", "epoch 2/4")
-    output = succeeded(project.kedro("search", "--env", "test"))
+    output = succeeded(project.kedro("search", "--env", "test", timeout=SECONDS))
     assert "trial 0 was killed: it is queued again" in output
     assert "going on after epoch" in output
     trials = pd.read_csv(report(project, "search_trials.csv"))
@@ -111,6 +114,6 @@ def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(pr
     assert len(trials) == 4
     assert (project.path / "conf" / "test_best" / "parameters.yml").is_file()
     best = float(pd.to_numeric(trials["value"]).max())
-    succeeded(project.kedro("run", "--env", "test_best"))
+    succeeded(project.kedro("run", "--env", "test_best", timeout=SECONDS))
     history = pd.read_csv(project.path / "data" / "08_reporting" / "test_best" / "training_history.csv")
     assert history["validation/dice/mean"].max() == best
