@@ -41,6 +41,7 @@ from unet_segmentation.tracking.facts import flatten
 logger = logging.getLogger(__name__)
 
 RESULT, TRAINED, NOTE = "result.json", "trained.json", "mlflow_run.json"
+HEADLINES = ("dice/mean", "iou/mean")
 COUNTED = ("confusion.parquet", "soft_counts.parquet")
 PLANNED_BUDGET = ("epochs", "minimum_steps")  # the plan's, whatever else a variant changes: the budget is equal
 SHARE = "training.checkpoint.largest_share"
@@ -186,6 +187,9 @@ def run_variant(variant: Variant, prepared: Prepared, folder: Path, run: Run) ->
             return Result("failed", reason, folder=str(place.relative_to(folder)), started=began, ended=time.time())
         result.folder = str(place.relative_to(folder))
         write_json(place / RESULT, asdict(result))
+        scores = [f"{name} {value:.4f}" for name in HEADLINES if (value := result.scores[name]) is not None]
+        took = duration(result.ended - result.started)
+        logger.info("%s: %s, best epoch %d, %s", variant, ", ".join(scores), result.best_epoch, took)
     numbers = {f"test/{name}": value for name, value in result.scores.items() if value is not None}
     child.log_metrics(numbers, time=result.ended)
     for name in COUNTED:
@@ -279,10 +283,6 @@ def _finished(variant: Variant, prepared: Prepared, place: Path, child: Child, b
         },
         started=began,
         ended=time.time(),
-    )
-    headline = ", ".join(f"{name} {scores[name]:.4f}" for name in ("dice/mean", "iou/mean") if scores[name] is not None)
-    logger.info(
-        "%s: %s, best epoch %d, %s", variant, headline, trained.information["epoch"], duration(time.time() - began)
     )
     return result
 
