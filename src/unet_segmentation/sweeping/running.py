@@ -253,7 +253,7 @@ def _place(variant: Variant, prepared: Prepared, folder: Path) -> Path:
 
 
 def _finished(variant: Variant, prepared: Prepared, place: Path, child: Child, began: float) -> Result:
-    """Train, predict, count, score; say so in one line."""
+    """Train, predict, count, score."""
     with PeakMemory() as memory:
         specification, trained = train_variant(
             variant, prepared, place.parent, lambda epoch, values, when: child.log_metrics(values, epoch, when)
