@@ -1,10 +1,13 @@
 """The leaderboard and the frontier, against plain means and brute force."""
 
 import numpy as np
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.scoring.test_repeated import CLASSES, RESAMPLING, tables_of
+from unet_segmentation.datasets import CSVDataset
 from unet_segmentation.figures.sweep import frontier_chart, leaderboard_lines, sweep_page
 from unet_segmentation.scoring.metrics import scores
 from unet_segmentation.scoring.sums import Sums
@@ -80,6 +83,21 @@ def test_where_everything_failed_there_is_still_a_table_and_a_page():
     assert table["verdict"].tolist() == ["failed"]
     chart = frontier_chart(table, costs, "dice/mean")
     assert "a, seed 0 failed" in sweep_page("p", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05)
+
+
+def test_a_page_is_made_of_the_files_of_a_sweep_with_failures(tmp_path):
+    runs, costs, table = ranked()
+    entries = yaml.safe_load((ROOT / "conf/base/catalog_comparison.yml").read_text())
+    loaded = []
+    for name, frame in (("runs", runs), ("costs", costs), ("leaderboard", table)):
+        options = entries[f"comparison_{name}"]["load_args"]
+        file = CSVDataset(filepath=str(tmp_path / f"{name}.csv"), load_args=options)
+        file.save(frame)
+        loaded.append(file.load())
+    runs, costs, table = loaded
+    chart = frontier_chart(table, costs, "dice/mean")
+    page = sweep_page("toy", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05)
+    assert "nan" not in page[page.index("<h2>All runs") : page.index("<script>")]
 
 
 def test_what_differs_from_time_to_time_has_a_table_of_its_own():

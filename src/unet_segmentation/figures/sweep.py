@@ -158,7 +158,14 @@ def sweep_page(
 def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
     cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["seconds"])]
     scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
-    return (row["variant"], str(row["seed"]), str(row["status"]), *scores, *cells, str(row["fingerprint"] or "-"))
+    return (
+        row["variant"],
+        str(row["seed"]),
+        str(row["status"]),
+        *scores,
+        *cells,
+        row["fingerprint"] if isinstance(row["fingerprint"], str) and row["fingerprint"] else "-",
+    )
 
 
 def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
