@@ -77,8 +77,10 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     assert output.count("Traceback") == output.count("Warning") == 0
     undisturbed = make_project("undisturbed")
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(undisturbed.kedro("run", "--env", "test", "--pipelines", PREPARATION, timeout=SECONDS))
-    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", "tracking.enabled=false", timeout=SECONDS))
+    untracked = "tracking.enabled=false"
+    prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
+    succeeded(undisturbed.kedro(*prepare, "--params", untracked, timeout=SECONDS))
+    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked, timeout=SECONDS))
     for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
         assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
     assert children(project, "") == {f"{name}, seed {seed}": 1 for name in ("plain", "wide") for seed in (0, 1)}
