@@ -17,6 +17,7 @@ WITHOUT_PREVIEW = {
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
     "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
     "inference_folder",
+    "comparison_folder", "search_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -36,18 +37,17 @@ NODES = {
     ],
     "inference": ["choose_model", "list_images", "predict_images", "draw_sheet", "conclude"],
     "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
+    "comparison": [
+        "declare_variants", "train_variants", "rank_variants", "plot_frontier", "write_page", "conclude",
+    ],
+    "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
     ],
 }  # fmt: skip
-BY_NAME_ONLY = {
-    "learning_rate",
-    "cross_validation",
-    "leaderboard",
-    "release",
-    "export",
-    "inference",
-}  # the default run leaves these out
+BY_NAME_ONLY = {  # the default run leaves these out
+    "learning_rate", "cross_validation", "leaderboard", "comparison", "search", "release", "export", "inference",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +72,16 @@ def test_every_node_is_where_it_is_looked_for(registered):
 
 def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
     datasets = {name for pipeline in registered.values() for name in pipeline.datasets()}
-    assert {name for name in datasets if not name.startswith("params:")} == set(catalog)
+    assert {name for name in datasets if not name.startswith("param")} == set(catalog)
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
     left = registered["__default__"].datasets()
-    own = {
-        "folds_folder",
-        "fold_predicting_folder",
-        "release_folder",
-        "exporting_folder",
-        "fetched_models",
-        "backends_folder",
-        "inference_folder",
+    own = {name for name in WITHOUT_PREVIEW if name.endswith("_folder")} | {
+        "fetched_models"
     }  # working folders, which need not be there
-    assert {entry for entry in registered[name].inputs() - own if not entry.startswith("params:")} <= left
+    assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left
 
 

@@ -404,7 +404,8 @@ from unet_segmentation import (  # noqa: E402
     commands_release,
     commands_runs,
     commands_serve,
+    commands_sweep,
 )
 
-for commands in (commands_runs, commands_release, commands_predict, commands_serve, commands_export):
+for commands in (commands_runs, commands_release, commands_predict, commands_serve, commands_export, commands_sweep):
     commands.register(cli)

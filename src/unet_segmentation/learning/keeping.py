@@ -28,7 +28,8 @@ STATE = "epochs"  # where the keeper's state is found in a checkpoint
 REPORTED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")
 
 Best = tuple[dict[str, Tensor], dict[str, Any]]  # weights, and what is said of them
-ReportEpoch = Callable[[int, dict[str, float], float], None]  # epoch (from 1), metrics, seconds since 1970
+# is given an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training here
+ReportEpoch = Callable[[int, dict[str, float], float], bool | None]
 
 
 class EpochKeeper(L.Callback):
@@ -61,6 +62,7 @@ class EpochKeeper(L.Callback):
         self.train_loss = math.nan
         self.unsaved_best: Best | None = None
         self.told = 0  # epochs
+        self.told_to_end = False  # by whoever was told of an epoch
         self.kept_at = time.perf_counter()
         self.seconds_of_keeping = 0.0
 
@@ -87,8 +89,8 @@ class EpochKeeper(L.Callback):
     def take_up(self, state: dict[str, Any]) -> None:
         """Take up the state of an interrupted training, and tell of its epochs: telling twice changes nothing."""
         self.load_state_dict(state)
-        self.ended = len(self.rows) >= self.plan["epochs"] or self._without_gain(len(self.rows))
         self._tell()
+        self.ended = len(self.rows) >= self.plan["epochs"] or self._without_gain(len(self.rows)) or self.told_to_end
 
     # -- Lightning's hooks
 
@@ -175,7 +177,7 @@ class EpochKeeper(L.Callback):
             self._keep(trainer)
         if self._without_gain(epoch):
             logger.info("stopped early: nothing better than epoch %d for %d epochs", self.best_epoch, self._patience)
-            trainer.should_stop = True
+        trainer.should_stop = trainer.should_stop or self._without_gain(epoch) or self.told_to_end
 
     def close(self) -> None:
         """Take the progress bar away, however the training ended."""
@@ -259,7 +261,7 @@ class EpochKeeper(L.Callback):
     def _report(self, row: dict[str, float], when: float) -> None:
         if self.report_epoch is not None:
             values = {name: value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
-            self.report_epoch(int(row["epoch"]), values, when)
+            self.told_to_end |= bool(self.report_epoch(int(row["epoch"]), values, when))
 
     def _seconds_left(self, epochs_done: int, steps_done: int, speed: float) -> float:
         """Estimate from the epochs so far; within the first epoch, from its steps alone."""

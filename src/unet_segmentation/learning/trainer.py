@@ -82,7 +82,7 @@ def fit(
         setup: what is trained, and on what; the network is trained in place.
         folder: where working folders lie.
         report_epoch: is given each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
-            resume also those before.
+            resume also those before. If it returns True the training ends there (in one process).
         resume: go on from the last checkpoint in the working folder, where there is one. Otherwise the folder is
             emptied first.
         rendezvous: ``address:port`` of this host, where others join the training.

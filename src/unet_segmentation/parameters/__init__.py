@@ -4,6 +4,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 """
 
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.export import ExportParameters
@@ -16,6 +17,7 @@ from unet_segmentation.parameters.preparation import (
     SplitParameters,
 )
 from unet_segmentation.parameters.release import ReleaseParameters
+from unet_segmentation.parameters.search import RangeParameters, SearchParameters
 from unet_segmentation.parameters.source import (
     ArchiveParameters,
     GeneratorParameters,
@@ -39,6 +41,7 @@ __all__ = [
     "AugmentationParameters",
     "BlockParameters",
     "CheckpointParameters",
+    "ComparisonParameters",
     "CrossValidationParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
@@ -53,9 +56,11 @@ __all__ = [
     "OptimizerParameters",
     "Parameters",
     "PredictionParameters",
+    "RangeParameters",
     "ReleaseParameters",
     "SamplingParameters",
     "ScheduleParameters",
+    "SearchParameters",
     "SourceParameters",
     "SplitParameters",
     "TableParameters",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.export import ExportParameters
@@ -22,6 +23,7 @@ from unet_segmentation.parameters.preparation import (
     SplitParameters,
 )
 from unet_segmentation.parameters.release import ReleaseParameters
+from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
 
@@ -45,6 +47,8 @@ class Parameters(StrictModel):
     release: ReleaseParameters = ReleaseParameters()
     export: ExportParameters = ExportParameters()
     prediction: PredictionParameters = PredictionParameters()
+    comparison: ComparisonParameters = ComparisonParameters()
+    search: SearchParameters = SearchParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

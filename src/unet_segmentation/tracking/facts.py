@@ -26,7 +26,14 @@ LIBRARIES = (
     "kedro",
     "mlflow",
 )
-WITHOUT_NETWORK = ("release", "leaderboard", "acquisition", "preparation")  # pipelines
+NAMED_ALONE = (
+    "release",
+    "leaderboard",
+    "comparison",
+    "search",
+    "acquisition",
+    "preparation",
+)  # pipelines that train no one network
 MAXIMUM_DIFF = 5_000_000  # bytes
 TOO_LARGE = "what is changed is too large to be kept"
 DIFF = (
@@ -68,9 +75,9 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - 
 
 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
-    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where no network is made."""
+    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
     when = time.strftime("%m-%d %H:%M", time.localtime(now))
-    if pipelines in WITHOUT_NETWORK:
+    if pipelines in NAMED_ALONE:
         return f"{pipelines} · {when}"
     network = parameters.get("network") or {}
     architecture = network.get("architecture", "unet")

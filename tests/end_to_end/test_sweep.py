@@ -1,0 +1,121 @@
+"""A sweep and a search of the `test` problem through the real command line, killed and run again."""
+
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BIN, Project
+from tests.end_to_end.conftest import succeeded
+
+pytestmark = pytest.mark.slow
+
+CONFIGURATION = """
+comparison:
+  variants: {plain: {}, wide: {network.width: 8}}
+  seeds: [0, 1]
+search:
+  space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}
+  trials: 3
+training: {epochs: 4}
+"""
+PREPARATION = "acquisition,preparation,planning"
+SECONDS = 1200  # a command trains up to six times
+FAILING = "comparison.variants.deep.network.encoder_depth=6,comparison.variants.deep.training.patch_size=32"
+
+
+@pytest.fixture(scope="module")
+def project(make_project) -> Project:
+    """A project with prepared data, and something to sweep."""
+    project = make_project("sweep")
+    (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
+    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION, timeout=SECONDS))
+    return project
+
+
+def kill_at(project: Project, command: str, words: str) -> None:
+    """Kill a command without warning as soon as it has printed certain words."""
+    process = subprocess.Popen(
+        [BIN / "kedro", command, "--env", "test"],
+        cwd=project.path,
+        env=project.environment(PYTHONUNBUFFERED="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL, "".join(said)
+
+
+def children(project: Project, prefix: str) -> Counter:
+    """How many MLflow runs below another one there are of each name."""
+    query = "select name from runs join tags on tags.run_uuid = runs.run_uuid where key = 'mlflow.parentRunId'"
+    with sqlite3.connect(project.path / "mlflow.db") as store:
+        return Counter(name for (name,) in store.execute(query) if name.startswith(prefix))
+
+
+def report(project: Project, name: str):
+    return project.path / "data" / "08_reporting" / "test" / name
+
+
+def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_project):
+    kill_at(project, "sweep", "wide, seed 0: dice")  # the second one is finished
+    output = succeeded(project.kedro("sweep", "--env", "test", timeout=SECONDS))
+    assert output.count("finished before") == 2
+    assert "VARIANT" in output
+    assert output.count("Traceback") == output.count("Warning") == 0
+    undisturbed = make_project("undisturbed")
+    (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
+    untracked = "tracking.enabled=false"
+    prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
+    succeeded(undisturbed.kedro(*prepare, "--params", untracked, timeout=SECONDS))
+    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked, timeout=SECONDS))
+    for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
+        assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
+    assert children(project, "") == {f"{name}, seed {seed}": 1 for name in ("plain", "wide") for seed in (0, 1)}
+    assert not (undisturbed.path / "mlflow.db").exists()
+
+
+def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
+    answer = project.kedro("sweep", "--env", "test", "--params", FAILING, timeout=SECONDS)
+    assert answer.returncode == 1
+    assert "2 of 6 trainings failed" in answer.stdout
+    assert answer.stdout.count("finished before") == 4
+    assert "Traceback" not in answer.stdout
+    runs = pd.read_csv(report(project, "comparison_runs.csv"))
+    assert Counter(runs["status"]) == {"finished": 4, "failed": 2}
+
+
+def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
+    answer = project.kedro(
+        "sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3", timeout=SECONDS
+    )
+    assert answer.returncode == 1
+    assert "did you mean 'width'" in answer.stdout
+    assert "epoch" not in answer.stdout
+
+
+def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(project):
+    kill_at(project, "search", "epoch 2/4")
+    output = succeeded(project.kedro("search", "--env", "test", timeout=SECONDS))
+    assert "trial 0 was killed: it is queued again" in output
+    assert "going on after epoch" in output
+    trials = pd.read_csv(report(project, "search_trials.csv"))
+    assert trials["state"].tolist()[0] == "killed"
+    assert len(trials) == 4
+    assert (project.path / "conf" / "test_best" / "parameters.yml").is_file()
+    best = float(pd.to_numeric(trials["value"]).max())
+    succeeded(project.kedro("run", "--env", "test_best", timeout=SECONDS))
+    history = pd.read_csv(project.path / "data" / "08_reporting" / "test_best" / "training_history.csv")
+    assert history["validation/dice/mean"].max() == best
