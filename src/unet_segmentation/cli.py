@@ -397,7 +397,8 @@ def _show_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-from unet_segmentation import commands_release, commands_runs  # noqa: E402 - what they take from here is there by now
+from unet_segmentation import commands_release, commands_runs, commands_sweep  # noqa: E402 - what they take from here is there by now
 
 commands_runs.register(cli)
 commands_release.register(cli)
+commands_sweep.register(cli)

@@ -19,7 +19,14 @@ from unet_segmentation.errors import ConfigurationError, project_error
 from unet_segmentation.memory import give_back_memory
 from unet_segmentation.tracking.facts import plain, weights_sha256
 from unet_segmentation.tracking.spool import new_name
-from unet_segmentation.tracking.unfinished import TRAINING_NODE, Training, begin_training, mark_delivered
+from unet_segmentation.tracking.unfinished import (
+    FOLDERS,
+    SWEEPS,
+    TRAINING_NODE,
+    Training,
+    begin_training,
+    mark_delivered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +48,7 @@ class TrackingHooks:
     def __init__(self) -> None:
         self._context: Any = None
         self._run: Any = None
-        self._pending: tuple[Mapping[str, Any], bool] | None = None  # parameters of the run, and whether it trains
+        self._pending: tuple[Mapping[str, Any], str | None] | None = None  # parameters of the run; the node that trains
         self._given: set[str] = set()  # datasets that the run starts from, until they are loaded
         self._opening = threading.Lock()
 
@@ -62,7 +69,7 @@ class TrackingHooks:
         if self._run is not None and tracking.current() is self._run:  # stopped in a notebook, say
             finish_run("KILLED", "Interrupted.")
         _last_outcome = _training = None
-        self._run, self._pending = None, (run_params, trains(pipeline))
+        self._run, self._pending = None, (run_params, training_node(pipeline))
         self._given = set(pipeline.inputs())
         if not run_params.get("only_missing_outputs"):
             self._open()
@@ -79,13 +86,14 @@ class TrackingHooks:
         with self._opening:
             if self._pending is None:
                 return
-            (run_params, trains), self._pending = self._pending, None
+            (run_params, trained_by), self._pending = self._pending, None
             settings = tracking_settings(self._context.config_loader)
             parameters = plain(self._context.params)
-            if trains:
-                _training = begin_training(
-                    self._training_folder, parameters, command_line(), new_name() if settings.enabled else None
-                )
+            if trained_by:
+                folder = self._folder(FOLDERS[trained_by])
+                others = {name for name in SWEEPS if name != trained_by.partition(".")[0]}
+                matter = {name: value for name, value in parameters.items() if name not in others}
+                _training = begin_training(folder, matter, command_line(), new_name() if settings.enabled else None)
             if settings.enabled:
                 try:
                     self._run = self._start(settings, parameters, run_params)
@@ -112,10 +120,9 @@ class TrackingHooks:
     def _root(self) -> Path:
         return Path(self._context.project_path)
 
-    @property
-    def _training_folder(self) -> Path:
-        """Where the catalog has the problem's models."""
-        folder = _path_of(self._catalog["training_folder"]) if "training_folder" in self._catalog else None
+    def _folder(self, name: str) -> Path:
+        """Where the catalog has the problem's models, or those of a sweep."""
+        folder = _path_of(self._catalog[name]) if name in self._catalog else None
         return self._root / (folder or Path("data", "06_models", str(self._context.params.get("problem", ""))))
 
     @hook_impl
@@ -175,7 +182,7 @@ class TrackingHooks:
         """Close the run, and tell the training that its result was delivered."""
         finish_run("FINISHED")
         if _training is not None:
-            mark_delivered(self._training_folder)
+            mark_delivered(_training.folder)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
@@ -262,6 +269,7 @@ class ConsoleHooks:
             lines = ["Nothing to do: every output is there."]
         if (report := self._report()) is not None:
             lines.append(f"Report     {report}")
+        lines += self._made("comparison_page", "Comparison")
         lines += self._audit()
         lines.append(f"Kedro-Viz  kedro viz run --env {self._problem}")
         lines += last_words()
@@ -272,9 +280,14 @@ class ConsoleHooks:
         """Say where the findings can be looked at, if it was the data that stopped the run."""
         if "samples" not in self._saved:
             _say(self._audit())
+        _say(self._made("comparison_page", "Comparison"))
 
     def _audit(self) -> list[str]:
-        return [f"Audit      {_path_of(self._catalog['audit'])}"] if "audit" in self._saved else []
+        return self._made("audit", "Audit")
+
+    def _made(self, name: str, title: str) -> list[str]:
+        """Say where a page is that this run has made."""
+        return [f"{title:<10} {_path_of(self._catalog[name])}"] if name in self._saved else []
 
     def _report(self) -> str | None:
         if "report" not in self._catalog:
@@ -322,9 +335,9 @@ def finish_run(status: str, reason: str | None = None) -> None:
         _training.finish(status)
 
 
-def trains(pipeline: Any) -> bool:  # noqa: ANN401 - a Kedro pipeline
-    """Whether a pipeline trains a network."""
-    return any(node.name == TRAINING_NODE for node in pipeline.nodes)
+def training_node(pipeline: Any) -> str | None:  # noqa: ANN401 - a Kedro pipeline
+    """Name the node of a pipeline that trains what an interrupted run is taken up for; None where there is none."""
+    return next((name for name in FOLDERS if any(node.name == name for node in pipeline.nodes)), None)
 
 
 def is_training() -> bool:

@@ -261,6 +261,22 @@ def _smp_upsampling(network: NetworkParameters, architecture: str, can_choose: b
     return network.upsampling
 
 
+def check_network(network: NetworkParameters) -> None:
+    """Refuse an architecture or an encoder that nobody knows; nothing is built.
+
+    Raises:
+        ConfigurationError: names the nearest that exists.
+    """
+    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as ARCHITECTURES
+
+    architecture = network.architecture.lower()
+    if architecture == PAPER_UNET:
+        return
+    if architecture not in ARCHITECTURES:
+        raise unknown("network.architecture", network.architecture, [*ARCHITECTURES, PAPER_UNET])
+    _check_encoder(network.encoder)
+
+
 def _check_encoder(name: str) -> None:
     """Refuse an encoder that neither smp nor (with the prefix ``tu-``) timm knows."""
     import timm

@@ -4,6 +4,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 """
 
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.preparation import (
@@ -37,6 +38,7 @@ __all__ = [
     "AugmentationParameters",
     "BlockParameters",
     "CheckpointParameters",
+    "ComparisonParameters",
     "CrossValidationParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",

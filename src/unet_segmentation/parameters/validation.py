@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
 from unet_segmentation.parameters.preparation import (
@@ -41,6 +42,7 @@ class Parameters(StrictModel):
     evaluation: EvaluationParameters = EvaluationParameters()
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
+    comparison: ComparisonParameters = ComparisonParameters()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:

@@ -16,6 +16,7 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.scoring.counting import class_counts
 from unet_segmentation.scoring.intervals import ENTRIES, Resampling, left_out, limits, resampled_sums
 from unet_segmentation.scoring.metrics import Values
+from unet_segmentation.scoring.repeated import RepeatedSums
 from unet_segmentation.scoring.sums import Sums
 
 SHOWN = 3  # samples that a message names
@@ -69,14 +70,30 @@ def compare(
     """
     champion = _matched(challenger, champion, len(classes))
     ours, theirs = (Sums.of(*scored, classes, groups) for scored in (challenger, champion))
-    resampling = Resampling("bca", confidence, resamples, seed)
+    return compare_sums(ours, theirs, Resampling("bca", confidence, resamples, seed), margin=margin)
+
+
+def compare_sums(
+    ours: Sums | RepeatedSums, theirs: Sums | RepeatedSums, resampling: Resampling, *, margin: float
+) -> pd.DataFrame:
+    """Compare two networks, or the means of two groups of networks, by every score.
+
+    Args:
+        ours: sums of the challenger.
+        theirs: of the champion, over the same units in the same order.
+        resampling: of the intervals and of the test.
+        margin: the difference that does not matter.
+
+    Returns:
+        What `compare` returns.
+    """
     values = ours.scores(ours.total), theirs.scores(theirs.total)
     difference = values[0] - values[1]
     both = np.concatenate([ours.table, theirs.table], axis=1)
 
     def differences(sums: Values) -> Values:
-        half = sums.shape[-1] // 2
-        found: Values = ours.scores(sums[..., :half]) - theirs.scores(sums[..., half:])
+        width = ours.table.shape[-1]
+        found: Values = ours.scores(sums[..., :width]) - theirs.scores(sums[..., width:])
         return found
 
     drawn = np.concatenate([differences(sums) for sums in resampled_sums(both, resampling)])
@@ -112,7 +129,7 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     return "worse" if high < 0 else "undecided"
 
 
-def exchange_test(ours: Sums, theirs: Sums, resampling: Resampling) -> Values:
+def exchange_test(ours: Sums | RepeatedSums, theirs: Sums | RepeatedSums, resampling: Resampling) -> Values:
     """Test whether two networks differ: exchange them on a random half of the units, and see how often that matters.
 
     Two-sided; p = (1 + exchanges with a difference at least as large) / (1 + exchanges) (Phipson and Smyth 2010).

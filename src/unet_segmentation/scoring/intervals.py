@@ -25,6 +25,7 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from unet_segmentation.scoring.metrics import Values
+from unet_segmentation.scoring.repeated import RepeatedSums
 from unet_segmentation.scoring.sums import Sums
 
 FEWEST = 20  # units below which an interval is not to be trusted
@@ -50,7 +51,7 @@ class Resampling:
     seed: int = 0
 
 
-def bootstrap(sums: Sums, resampling: Resampling = Resampling()) -> pd.DataFrame:
+def bootstrap(sums: Sums | RepeatedSums, resampling: Resampling = Resampling()) -> pd.DataFrame:
     """Give every score with its interval.
 
     Args:

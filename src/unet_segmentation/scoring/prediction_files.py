@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.errors import DataError
+from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
 
 # What some file system cannot hold in a name: separators, wildcards, control characters, a dot or blank at an end.
 _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
@@ -46,3 +49,25 @@ def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:
             f"There is no prediction for {sample_id} ({file}): the split has changed since. "
             "Run the evaluation pipeline again: kedro run --pipelines evaluation"
         ) from None
+
+
+def count_predictions(
+    folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], classes: int
+) -> pd.DataFrame:
+    """Count the pixels of predicted images by true and predicted class, one image at a time.
+
+    Args:
+        folder: of the predictions.
+        sample_ids: the images.
+        mask: gives the true mask of one, (height, width) class ids, 255 = ignored.
+        classes: how many.
+
+    Returns:
+        Columns sample_id, truth, prediction, count.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    return confusion_table(
+        (name, confusion_matrix(mask(name), read_prediction(folder, name), classes)) for name in sample_ids
+    )

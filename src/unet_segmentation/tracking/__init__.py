@@ -77,6 +77,17 @@ class Run(Protocol):
     def log_dataset(self, samples: pd.DataFrame, name: str, source: str) -> None:
         """Log the samples table as the run's inputs, one per split."""
 
+    def child(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Child:
+        """Open a run within this one: nested below it in MLflow, and told of through the same spool and sender.
+
+        Args:
+            name: for people.
+            note: a file that remembers which MLflow run it is: where it is there, that run is opened again, and
+                belongs to this one from now on.
+            tags: of the child.
+            started: seconds since 1970; now, if None. Only for a child that is new.
+        """
+
     def log_model(
         self, model: Path, inference: InferenceParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
     ) -> dict[str, Any]:
@@ -92,6 +103,19 @@ class Run(Protocol):
         Returns:
             What can be saved as JSON: `model_uri` (None where nothing was logged, or not yet), `model_id`, `run_id`,
             `experiment_id`, `tracking_uri` and `status` (`logged`, `pending`, or why there is no model).
+        """
+
+
+class Child(Run, Protocol):
+    """A run within a run; whoever opened it says how it ended."""
+
+    def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
+        """Close it. Where nobody does, it ends as the run around it does.
+
+        Args:
+            status: `FINISHED`, `FAILED` or `KILLED`.
+            reason: why, where it did not finish.
+            time: seconds since 1970; now, if None.
         """
 
 
@@ -122,6 +146,13 @@ class NullRun:
         """Keep nothing."""
 
     def log_dataset(self, samples: pd.DataFrame, name: str, source: str) -> None:
+        """Keep nothing."""
+
+    def child(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Child:
+        """Give a child that keeps nothing."""
+        return NullRun()
+
+    def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
         """Keep nothing."""
 
     def log_model(

@@ -102,11 +102,14 @@ class SpooledRun:
         until = clock.monotonic() + seconds
         while self._known is None:
             ended = self._process is not None and self._process.poll() is not None
-            self._known = self._spool.read("run") or self._spool.read("done")
+            self._known = self._look()
             if self._known or ended or self._spool.read("error") or clock.monotonic() > until:
                 break
             clock.sleep(LOOK)
         return self._known
+
+    def _look(self) -> dict[str, Any] | None:
+        return self._spool.read("run") or self._spool.read("done")
 
     def check(self, wait: bool = False) -> None:
         """Make sure that the run could be opened, as far as that is known.
@@ -213,6 +216,13 @@ class SpooledRun:
             clock.sleep(LOOK)
         return answer
 
+    def child(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> ChildRun:
+        """Open a run within this one."""
+        child = ChildRun(self._spool.folder, self._process)
+        texts = {key: str(value) for key, value in tags.items()}
+        child._append("child", name=name, note=str(Path(note).absolute()), tags=texts, started=started or clock.time())
+        return child
+
     def _append(self, operation: str, **values: Any) -> None:  # noqa: ANN401
         if not self._closed:
             self._spool.append(operation, **values)
@@ -265,6 +275,25 @@ class SpooledRun:
             if self._spool.read("done") is None:
                 self._process.terminate()
                 self._process.wait()
+
+
+class ChildRun(SpooledRun):
+    """A run within a run: what is said to it goes through the spool of the run around it."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+        super().__init__(folder, process)
+        self._key = uuid.uuid4().hex[:8]
+
+    def _look(self) -> dict[str, Any] | None:
+        return (self._spool.read("children") or {}).get(self._key)
+
+    def _append(self, operation: str, **values: Any) -> None:  # noqa: ANN401
+        super()._append(operation, child=self._key, **values)
+
+    def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
+        """Close it; the run around it stays open."""
+        self._append("end", status=status, reason=reason, time=clock.time() if time is None else time)
+        self._closed = True
 
 
 def page_of(uri: str, experiment_id: str, run_id: str) -> str:

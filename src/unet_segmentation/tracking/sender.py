@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.tracking import facts
 from unet_segmentation.tracking.spool import Spool
-from unet_segmentation.tracking.unfinished import known_run, note_run
+from unet_segmentation.tracking.unfinished import known_child, known_run, note_child, note_run
 
 if TYPE_CHECKING:
     from unet_segmentation.tracking.store import Store
@@ -57,6 +57,7 @@ class Sender:
         self._rejected: list[str] = []
         self._tries = 0
         self._store: Store
+        self._children: dict[str, Store] = {}
 
     def run(self) -> bool:
         """Send everything; True if nothing is left."""
@@ -155,7 +156,7 @@ class Sender:
                 self._spool.position = position
                 for operation in batch:
                     self._spool.release(operation)
-                if batch[-1]["op"] == "end":
+                if batch[-1]["op"] == "end" and "child" not in batch[-1]:
                     return True
                 deadline = None
             elif deadline is not None and time.monotonic() > deadline:
@@ -177,7 +178,8 @@ class Sender:
         batch: list[dict[str, Any]] = []
         position = 0
         for operation, end in self._spool.pending():
-            if batch and (operation["op"] not in VALUES or len(batch) >= MOST_AT_ONCE):
+            other = bool(batch) and operation.get("child") != batch[0].get("child")
+            if batch and (other or operation["op"] not in VALUES or len(batch) >= MOST_AT_ONCE):
                 break
             batch.append(operation)
             position = end
@@ -212,27 +214,80 @@ class Sender:
     def _send(self, batch: list[dict[str, Any]]) -> None:
         operation = batch[0]
         path = self._spool.folder / operation["path"] if "path" in operation else self._spool.folder
+        store = self._store_of(operation)
         match operation["op"]:
+            case "child":
+                pass  # it is open by now
             case "artifact":
-                self._store.log_artifact(path, operation["folder"])
+                store.log_artifact(path, operation["folder"])
             case "figure":
-                self._store.log_figure(path, operation["folder"])
+                store.log_figure(path, operation["folder"])
             case "dataset":
-                self._store.log_dataset(path, operation["name"], operation["source"])
+                store.log_dataset(path, operation["name"], operation["source"])
             case "model":
-                self._send_model(path, operation)
+                self._send_model(store, path, operation)
             case "end":
-                self._store.end(operation)
+                self._end(store, operation)
             case _:
-                self._store.log_values(batch)
+                store.log_values(batch)
 
-    def _send_model(self, path: Path, operation: dict[str, Any]) -> None:
+    def _store_of(self, operation: dict[str, Any]) -> Store:
+        """Give the run that an operation is for: the run itself, or one of its children, which its first word opens."""
+        from unet_segmentation.tracking.store import Store
+
+        key = operation.get("child")
+        if key is None:
+            return self._store
+        if key not in self._children:
+            known = (self._spool.read("children") or {}).get(key)
+            if known:
+                self._children[key] = Store(**{name: value for name, value in known.items() if name != "ended"})
+            else:
+                self._children[key] = self._opened_child(operation)
+                self._note_child(key, ended=False)
+        return self._children[key]
+
+    def _opened_child(self, operation: dict[str, Any]) -> Store:
+        """Take up the MLflow run that a child's note names, or start one."""
+        from unet_segmentation.tracking.store import Store
+
+        store, note = Store(self._header["uri"]), Path(operation["note"])
+        tags = {**operation["tags"], "mlflow.parentRunId": self._store.run_id}
+        earlier = known_child(note, self._header["uri"])
+        if earlier and store.take_up(earlier, None):
+            store.log_values([{"op": "tags", "values": tags}])
+        else:
+            values = {
+                "started": operation["started"],
+                "run_name": operation["name"],
+                "tags": self._header["tags"] | tags,
+            }
+            store.open(self._header | values)
+        note_child(note, store.known)
+        return store
+
+    def _note_child(self, key: str, *, ended: bool) -> None:
+        known = self._spool.read("children") or {}
+        self._spool.write("children", known | {key: {**self._children[key].known, "ended": ended}})
+
+    def _end(self, store: Store, operation: dict[str, Any]) -> None:
+        """Close a child; or the run itself, and first the children that nobody has closed."""
+        if "child" in operation:
+            store.end(operation)
+            self._note_child(operation["child"], ended=True)
+            return
+        for key, known in (self._spool.read("children") or {}).items():
+            if not known["ended"]:
+                self._end(self._store_of({"child": key}), {**operation, "child": key})
+        store.end(operation)
+
+    def _send_model(self, store: Store, path: Path, operation: dict[str, Any]) -> None:
         """Send a model; its id is noted first, so that a second try makes no second entry."""
         name = f"model-{operation['id']}"
         known = self._spool.read(name)
-        model_id = known["model_id"] if known else self._store.create_model(operation)
+        model_id = known["model_id"] if known else store.create_model(operation)
         self._spool.write(name, {"model_id": model_id})
-        self._store.log_model(model_id, path, operation)
+        store.log_model(model_id, path, operation)
         self._reply(operation, {"model_uri": f"models:/{model_id}", "model_id": model_id, "status": "logged"})
 
     def _reply(self, operation: dict[str, Any], values: dict[str, Any]) -> None:

@@ -23,6 +23,11 @@ from unet_segmentation.tracking.facts import ASKED_FOR, flatten
 from unet_segmentation.tracking.spool import locked
 
 TRAINING_NODE = "training.train"
+FOLDERS = {  # node that trains: the catalog's folder that it trains into, which one process has at a time
+    TRAINING_NODE: "training_folder",
+    "comparison.train_variants": "comparison_folder",
+}
+SWEEPS = ("comparison", "search")  # sections of parameters that are about several trainings
 MARKER = "run.json"
 DELIVERED = "delivered"
 WITHOUT_EFFECT = {
@@ -44,13 +49,14 @@ class Training:
     """The training that this process has begun in a problem's folder.
 
     Attributes:
+        folder: the problem's.
         spool: name of the run's spool; None where tracking is off.
         takes_up: whether it goes on with an earlier run, as far as the configuration says.
         header: what the sender has to know of it.
     """
 
     def __init__(self, folder: Path, before: dict[str, Any] | None, spool: str | None, takes_up: bool) -> None:
-        self._folder, self._before, self._open = folder, before, True
+        self.folder, self._before, self._open = folder, before, True
         self.spool, self.takes_up = spool, takes_up
         self.header: dict[str, Any] = {
             "folder": str(folder),
@@ -65,7 +71,7 @@ class Training:
             return
         self._open = False
         try:
-            _write(self._folder / MARKER, {**(read_json(self._folder / MARKER) or {}), "status": status})
+            _write(self.folder / MARKER, {**(read_json(self.folder / MARKER) or {}), "status": status})
         except (OSError, ResourceError) as error:
             log.warning("The end of the run could not be noted: %s", error)
 
@@ -73,9 +79,9 @@ class Training:
         """Put back what was there: the run could not be opened."""
         self._open = False
         if self._before is None:
-            (self._folder / MARKER).unlink(missing_ok=True)
+            (self.folder / MARKER).unlink(missing_ok=True)
         else:
-            _write(self._folder / MARKER, self._before)
+            _write(self.folder / MARKER, self._before)
 
 
 def begin_training(folder: Path, parameters: Mapping[str, Any], command: str, spool: str | None) -> Training:
@@ -188,6 +194,18 @@ def note_run(training: Mapping[str, Any], spool: str, known: Mapping[str, Any]) 
     folder = Path(training["folder"])
     if spool in (read_json(folder / MARKER) or {}).get("spools", ()):
         _write(folder / "mlflow_run.json", {**known, "spool": spool})
+
+
+def known_child(note: Path, uri: str) -> str | None:
+    """Give the id of the MLflow run that a child's note names, if it is in this store."""
+    run = read_json(note)
+    return run["run_id"] if run and run.get("uri") == uri else None
+
+
+def note_child(note: Path, known: Mapping[str, Any]) -> None:
+    """Note which MLflow run a child has; a folder that is gone by now has no use for it."""
+    if note.parent.is_dir():
+        _write(note, known)
 
 
 # -- files

@@ -1,11 +1,8 @@
 """Nodes of the cross-validation: each fold is profiled, built, planned, trained and predicted like a problem."""
 
-import hashlib
-import json
 import logging
 import math
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +76,7 @@ def train_folds(
         Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training), epoch (the best
         one), score (its validation score): a row per fold. And the histories of all, a row per fold and epoch.
     """
+    from unet_segmentation.learning.single import train_one
     from unet_segmentation.samples.folding import samples_of_fold
     from unet_segmentation.samples.splitting import count_splits
 
@@ -91,53 +89,18 @@ def train_folds(
         logger.info("fold %d/%d: %d train, %d validation, %d held out", fold, count, *sizes.values())
         profile = profile_split(table, inspected, classes, images)
         parts = *build_network(network, training, plan, classes, profile), table, profile
-        found, history = _train_fold(*parts, packed, recipe, plan["values"], training, folder / str(fold))
+        trained = train_one(*parts, packed, recipe, plan["values"], training, folder / str(fold))
+        best = trained.information
+        score = best["scores"].get(f"validation/{training.score}", math.nan)
+        found = {"fingerprint": trained.plan["fingerprint"], "epoch": best["epoch"], "score": score}
         logger.info(
             "fold %d/%d: best epoch %d, validation/%s %.4f", fold, count, found["epoch"], training.score, found["score"]
         )
         tracking.current().log_metrics({f"folds/validation/{training.score}": found["score"]}, step=fold)
         rows.append({"fold": fold, **sizes, **found})
-        histories.append(history.assign(fold=fold))
+        histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)
     return pd.DataFrame(rows), history[["fold", *(name for name in history if name != "fold")]]
-
-
-def _train_fold(
-    specification: dict[str, Any],
-    weights: dict[str, Any],
-    samples: pd.DataFrame,
-    profile: dict[str, Any],
-    packed: PackedSamples,
-    recipe: dict[str, Any],
-    proposal: dict[str, Any],
-    training: TrainingParameters,
-    folder: Path,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Settle the plan of a fold, or take up that of its unfinished training; train; say what the best epoch is."""
-    started = time.perf_counter()
-    from safetensors.torch import save
-
-    from unet_segmentation.learning import network as networks
-    from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
-    from unet_segmentation.learning.preflight import plan_to_go_on_with, settle
-    from unet_segmentation.learning.setup import Setup
-    from unet_segmentation.learning.trainer import fit, load_weights
-
-    split = {name: ids for name, ids in labelled_split(samples).items() if name != "test"}
-    digest = hashlib.sha256(save(weights)).hexdigest()
-    request = request_of(training, proposal, specification, split, recipe, profile, digest)
-    plan = plan_to_go_on_with(folder, request, None) if training.resume else None
-    resume = plan is not None
-    network = networks.build_network(specification)
-    load_weights(network, weights)
-    setup = Setup(network, specification, packed, recipe)
-    if plan is None:
-        plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
-        plan = settle(plan, training, proposal, setup, folder, started)
-    result = fit(plan, setup, folder, resume=resume, rendezvous=training.rendezvous)
-    best = _information(result.best)
-    score = best["scores"].get(f"validation/{training.score}", math.nan)
-    return {"fingerprint": plan["fingerprint"], "epoch": best["epoch"], "score": score}, result.history
 
 
 def predict_folds(
@@ -196,14 +159,10 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
     """
-    from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
-    from unet_segmentation.scoring.prediction_files import read_prediction
+    from unet_segmentation.scoring.prediction_files import count_predictions
 
     out_of = folds.loc[folds["split"] == "test"].set_index("sample_id")["fold"]
-    table = confusion_table(
-        (sample_id, confusion_matrix(packed.mask(sample_id), read_prediction(predictions, sample_id), len(classes)))
-        for sample_id in out_of.index
-    )
+    table = count_predictions(predictions, out_of.index.tolist(), packed.mask, len(classes))
     table.insert(0, "fold", table["sample_id"].map(out_of))
     return table
 
@@ -253,11 +212,3 @@ def deliver_folds(
 
     for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
         Work(folder / str(fold), fingerprint).delivered.touch()
-
-
-def _information(model: Path) -> dict[str, Any]:
-    """Read from a model's header of which epoch it is, and its validation scores."""
-    from safetensors import safe_open
-
-    with safe_open(model, framework="np") as file:
-        return json.loads(file.metadata()["information"])

@@ -23,24 +23,12 @@ def build_network(
     Returns:
         The specification (JSON) and the state dict.
     """
-    import torch
-
-    from unet_segmentation.learning import network as networks
-    from unet_segmentation.learning.parts import check_parts
     from unet_segmentation.learning.plan import resolve_accelerator, resolve_precision
     from unet_segmentation.learning.planning import checked_values
+    from unet_segmentation.learning.single import draw_network
 
     resolve_precision(training.precision, resolve_accelerator(training.accelerator))  # fail now, not after the preview
-    values = checked_values(plan, classes)
-    if network.encoder_depth == "auto":
-        network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
-    specification = networks.describe_network(network, classes, profile)
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        model = networks.build_network(specification, network.encoder_weights)
-    check_parts(model, training)
-    networks.start_from_class_shares(model, [profile["class_shares"][name] for name in classes])
-    return specification, model.state_dict()
+    return draw_network(network, training, checked_values(plan, classes), classes, profile)
 
 
 def preflight(

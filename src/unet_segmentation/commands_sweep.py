@@ -1,0 +1,60 @@
+"""Commands that train many times: variants side by side. Kedro imports this at every command: nothing heavy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import env_option
+
+from unet_segmentation.commands_release import _Command, params_option
+
+
+def register(cli: click.Group) -> None:
+    """Add the commands to the project's."""
+    cli.add_command(sweep)
+
+
+@click.command("sweep", cls=_Command)
+@env_option
+def sweep(env: str | None, params: dict[str, Any]) -> None:
+    """Train the declared variants of a problem (comparison in its parameters.yml), and hold them against each other.
+
+    What was finished before is not trained again; what was killed goes on. Exit status 1 where a variant failed.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from unet_segmentation.cli import _project_root
+
+    root = _project_root()
+    bootstrap_project(root)
+    began = time.time()
+    with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
+        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # its way to resume is not ours
+        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+        try:
+            session.run(pipeline_names=["comparison"])  # type: ignore[call-arg]
+        finally:
+            if _is_new(catalog, "comparison_page", began):
+                _show_leaderboard(catalog)
+
+
+sweep.params += [params_option]
+
+
+def _is_new(catalog: Any, name: str, began: float) -> bool:  # noqa: ANN401 - a Kedro catalog
+    path = Path(str(catalog[name]._filepath))
+    return path.is_file() and path.stat().st_mtime >= began
+
+
+def _show_leaderboard(catalog: Any) -> None:  # noqa: ANN401 - a Kedro catalog
+    from unet_segmentation.cli import _show_table
+    from unet_segmentation.figures.sweep import LEADERBOARD_TITLES, leaderboard_lines
+
+    click.echo()
+    lines = leaderboard_lines(catalog.load("comparison_leaderboard"), catalog.load("comparison_costs"))
+    _show_table(tuple(title.upper() for title in LEADERBOARD_TITLES), lines)

@@ -1,0 +1,174 @@
+"""What a sweep found: score against cost as a chart, and all of it on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from unet_segmentation.figures.comparison import TONES, interval, number, p_value
+from unet_segmentation.figures.pages import render
+from unet_segmentation.figures.style import PALETTE, TEXT, styled
+from unet_segmentation.sweeping.table import BEST, FAILED, frontier, mean_costs
+
+PANELS = {  # what is drawn against the score: title, and how the figure becomes a cost (the smaller, the better)
+    "multiply_adds": ("multiply-adds of a patch (billions)", lambda values: values / 1e9),
+    "training_seconds": ("seconds of training, mean over the seeds", lambda values: values),
+    "prediction_images_per_second": ("milliseconds to predict an image", lambda values: 1000 / values),
+    "peak_memory_mib": ("peak memory (MiB)", lambda values: values),
+}
+LEADERBOARD_TITLES = (
+    "Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds", "Parameters",
+    "Multiply-adds", "Training", "Prediction",
+)  # fmt: skip
+
+
+def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
+    """Draw the mean score of every variant against each cost, and the frontier: those that nothing beats in both.
+
+    Args:
+        leaderboard: as `sweeping.table.leaderboard` gives it.
+        costs: as `sweeping.table.costs_table` gives it.
+        score: that was compared.
+    """
+    table = _with_costs(leaderboard, costs).dropna(subset="value")
+    panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
+    figure = make_subplots(max(1, len(panels)), 1, vertical_spacing=0.22 / max(1, len(panels)))
+    for row, (name, (title, cost_of)) in enumerate(panels.items(), 1):
+        cost = cost_of(table[name].astype(float)).to_numpy()
+        on = frontier(cost, table["value"])
+        for part, colour, words in ((on, PALETTE[0], "on the frontier"), (~on, TEXT, "beaten in both")):
+            figure.add_trace(_dots(table[part], cost[part], colour, words, shown=row == 1), row, 1)
+        order = np.argsort(cost[on])
+        figure.add_trace(
+            go.Scatter(
+                x=cost[on][order], y=table["value"][on].to_numpy()[order], mode="lines",
+                line={"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
+                showlegend=False,
+            ),
+            row, 1,
+        )  # fmt: skip
+        figure.update_xaxes(title_text=title, type="log", row=row, col=1)
+        figure.update_yaxes(title_text=score, row=row, col=1)
+    return styled(figure, height=120 + 320 * max(1, len(panels)))
+
+
+def _dots(table: pd.DataFrame, cost: np.ndarray, colour: str, words: str, *, shown: bool) -> go.Scatter:
+    """Draw variants with their intervals."""
+    value = table["value"]
+    return go.Scatter(
+        name=words,
+        x=cost,
+        y=value,
+        error_y={
+            "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
+            "thickness": 1.5, "width": 0,
+        },
+        mode="markers+text",
+        text=table["variant"],
+        textposition="top center",
+        textfont={"size": 10},
+        marker={"color": colour, "size": 9},
+        legendgroup=words,
+        showlegend=shown and len(table) > 0,
+        hovertemplate="%{text}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
+    )  # fmt: skip
+
+
+def _with_costs(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    return leaderboard.join(mean_costs(costs), on="variant")
+
+
+def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write a leaderboard as the lines of a table, with `LEADERBOARD_TITLES`."""
+    return [
+        (
+            str(row["variant"]),
+            number(row["value"]),
+            number(row["spread"]),
+            interval(row["low"], row["high"]),
+            number(row["difference"], "+"),
+            interval(row["difference_low"], row["difference_high"], "+"),
+            p_value(row["p_value"]),
+            str(row["verdict"]),
+            f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+            _count(row["parameters"]),
+            _count(row["multiply_adds"]),
+            _rate(row["training_images_per_second"]),
+            _rate(row["prediction_images_per_second"]),
+        )
+        for row in _with_costs(leaderboard, costs).to_dict("records")
+    ]
+
+
+def sweep_page(
+    problem: str,
+    budget: str,
+    leaderboard: pd.DataFrame,
+    runs: pd.DataFrame,
+    costs: pd.DataFrame,
+    chart: go.Figure,
+    score: str,
+    margin: float,
+    remark: str | None = None,
+) -> str:
+    """Write a sweep as one page that opens without a network.
+
+    Args:
+        problem: the segmentation problem.
+        budget: in words: the same for all.
+        leaderboard: of the variants.
+        runs: of the variants with every seed.
+        costs: likewise.
+        chart: score against cost.
+        score: that was compared.
+        margin: differences within it are a tie.
+        remark: why it should not be trusted, if so.
+    """
+    from plotly.offline import get_plotlyjs
+
+    tones = {**TONES, BEST: "good", FAILED: "bad"}
+    lines = [(line, tones[line[7]]) for line in leaderboard_lines(leaderboard, costs)]
+    joined = runs.merge(costs, on=["variant", "seed"])
+    return render(
+        "sweep.html",
+        problem=problem,
+        budget=budget,
+        score=score,
+        margin=margin,
+        remark=remark,
+        titles=LEADERBOARD_TITLES,
+        lines=lines,
+        runs=[_run_line(row) for row in joined.to_dict("records")],
+        failures=[
+            (f"{row['variant']}, seed {row['seed']}", row["reason"])
+            for row in runs.to_dict("records")
+            if row["status"] == FAILED
+        ],
+        plotly=get_plotlyjs().replace("</script", "<\\/script"),
+        figure=chart.to_json().replace("</", "<\\/"),
+    )
+
+
+def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
+    cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["seconds"])]
+    scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
+    return (row["variant"], str(row["seed"]), str(row["status"]), *scores, *cells, str(row["fingerprint"] or "-"))
+
+
+def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
+    """Write a count: `14.3 M`; a dash where there is none."""
+    if pd.isna(value):
+        return "-"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"
+
+
+def _rate(value: float) -> str:
+    """Write a rate or a duration with three digits; a dash where there is none."""
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
