@@ -45,8 +45,7 @@ def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
     specification = described(**PAPER)
     found = network_costs(specification, 8, 16)
     pixels, values = 8 * 16, 3 + 5
-    scale = 3 * 4 // costs.BATCH  # of the normalisation: its factor by channel, kept where the pixels could learn
-    assert found["activation_bytes"] in (4 * pixels * values, 4 * pixels * values + scale)
+    assert found["activation_bytes"] == 4 * pixels * values
     weights = 3 * 5 + 5 + 5 * 2 + 2
     assert found["training_bytes"] == found["activation_bytes"] + 4 * 4 * weights
 

@@ -89,7 +89,7 @@ def test_interpolation_leaves_none_at_the_stride_of_a_constant_and_little_of_any
     raised = functional.interpolate(low, scale_factor=4, mode=mode)[0].numpy()
     assert max(shares(raised).values()) < 0.02
     uneven = np.kron(np.ones((16, 16)), np.arange(16.0).reshape(4, 4))  # a transposed convolution's kernel, untrained
-    assert shares((low.repeat_interleave(4, -1).repeat_interleave(4, -2)[0].numpy() * uneven))[4] > 0.5
+    assert shares(low.repeat_interleave(4, -1).repeat_interleave(4, -2)[0].numpy() * uneven)[4] > 0.5
 
 
 def test_channels_and_images_add_their_energies():

@@ -19,8 +19,8 @@ class PaperUnet(nn.Module):
 
     The way up is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
-    interpolate first; ``transposed4`` and ``subpixel`` are other layers that do both. Height and width need not be divisible: what was rounded off on the way down comes back by
-    repeating the border.
+    interpolate first; ``transposed4`` and ``subpixel`` are other layers that do both. Height and width need not be
+    divisible: what was rounded off on the way down comes back by repeating the border.
 
     Args:
         in_channels: channels of the image.

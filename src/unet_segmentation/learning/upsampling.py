@@ -22,8 +22,8 @@ class SubpixelConvolution(nn.Sequential):
     """A 1x1 convolution to four times the channels, which are then laid out as pixels (Shi et al. 2016).
 
     It can do what a transposed convolution with kernel 2 and stride 2 can, no more and no less (Shi et al. 2016, "Is
-    the deconvolution layer the same as a convolutional layer?", https://arxiv.org/abs/1609.07009). What differs is where
-    it starts, see :meth:`start_as_nearest`.
+    the deconvolution layer the same as a convolutional layer?", https://arxiv.org/abs/1609.07009). What differs is
+    where it starts, see :meth:`start_as_nearest`.
 
     Args:
         before: channels of the input.

@@ -9,6 +9,7 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.article import ArticleParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.comparison import ComparisonParameters
@@ -42,6 +43,7 @@ class Parameters(StrictModel):
     evaluation: EvaluationParameters = EvaluationParameters()
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
+    article: ArticleParameters = ArticleParameters()
     comparison: ComparisonParameters = ComparisonParameters()
 
     @model_validator(mode="after")

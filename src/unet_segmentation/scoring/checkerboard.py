@@ -1,10 +1,11 @@
 """How much of a network's output is a checkerboard: spectral energy at the frequencies of the decoder's strides.
 
-A layer that goes up by a factor treats the pixels that it makes of one differently, unless its weights forbid it. What
-it adds then repeats with that period: a checkerboard (Odena, Dumoulin, Olah 2016, https://doi.org/10.23915/distill.00003).
-In the spectrum that is energy at the multiples of 1 / period, where interpolation has none (the condition of Sugawara,
-Shiota, Kiya 2019, https://doi.org/10.1017/ATSIP.2019.2, for being free of checkerboards, and what Durall, Keuper, Keuper
-2020, https://arxiv.org/abs/2003.01826, find in the spectra of generated images).
+A layer that goes up by a factor treats the pixels that it makes of one differently, unless its weights forbid it.
+What it adds then repeats with that period: a checkerboard (Odena, Dumoulin, Olah 2016, "Deconvolution and checkerboard
+artifacts", https://doi.org/10.23915/distill.00003). In the spectrum that is energy at the multiples of 1 / period. That
+there be none, in answer to what is constant, is the condition of Sugawara, Shiota and Kiya 2019 ("Checkerboard
+artifacts free convolutional neural networks", APSIPA Transactions) for being free of checkerboards; interpolation meets
+it. Durall, Keuper and Keuper 2020 (https://arxiv.org/abs/2003.01826) see the same in the spectra of generated images.
 
 Periods of a power of two are told apart: the energy of period 4 is that which period 2 does not explain, and so on.
 """
@@ -24,14 +25,15 @@ Spectrum = NDArray[np.float64]
 def checkerboard_energy(logits: NDArray[np.floating], stride: int) -> float:
     """Give the share of the energy that repeats with a stride, and with no smaller one.
 
-    With the power spectrum P of what is left of the logits without their mean, under a Hann window (Harris 1978), summed
-    over the channels::
+    With the power spectrum P of the logits without their mean, under a Hann window (Harris 1978), summed over the
+    channels::
 
         sum of P around the frequencies (k, l) / stride, k or l odd  /  sum of P
 
-    Around a frequency means its bin and the eight beside it, which hold all of a pattern's energy under this window; the
-    nine around frequency 0 count nowhere. Scale and offset of the logits change nothing. It is 1 for a checkerboard, 0
-    for what has no such frequencies (whatever is smooth), and about 27 / pixels for stride 2 and white noise.
+    Around a frequency means its bin and the eight beside it, which hold all of a pattern's energy under this window;
+    the nine around frequency 0 count nowhere. Scale and offset of the logits change nothing. It is 1 for a
+    checkerboard, 0 for what has no such frequencies (whatever is smooth), and for white noise about 27 / pixels at
+    stride 2, four times that at stride 4, and so on.
 
     Args:
         logits: (C, H, W), of one image. What is left over of H and W beyond a multiple of the stride is cut off.
