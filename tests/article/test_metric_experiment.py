@@ -103,7 +103,7 @@ def test_sums_of_the_foreground_are_those_of_its_probability():
 def test_cells_are_spread_evenly_and_are_as_many_as_the_share_needs(share, size):
     counts = cells_of(share, 200, size)
     assert max(counts) - min(counts) <= 1
-    assert sum(counts) == pytest.approx(200 * share / CELL * (size / 128) ** 2, abs=1)
+    assert sum(counts) == pytest.approx(200 * np.log(1 - share) / np.log(1 - CELL) * (size / 128) ** 2, abs=1)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from unet_segmentation.article.upsampling import (
     read_logits,
     summarise,
 )
-from unet_segmentation.errors import DataError
+from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.figures.checkerboard import Pair, checkerboard_sheet, logits_picture, spectrum_picture
 from unet_segmentation.figures.upsampling import upsampling_chart
 from unet_segmentation.learning.augmentation import compose_recipe
@@ -113,6 +113,15 @@ def test_run_again_it_gives_the_same_without_training(measured, problem, monkeyp
     again = measure(problem, measured[-1])
     for before, now in zip(measured[:3], again, strict=True):
         pd.testing.assert_frame_equal(before, now)
+
+
+def test_a_network_that_cannot_go_up_so_is_refused_before_anything_is_trained(problem, tmp_path):
+    networks = {"tiny": NETWORK, "feature_pyramid": NetworkParameters(architecture="fpn")}
+    laboratory = {"networks": networks, "ways": ["bilinear", "transposed"]}
+    article = ArticleParameters.model_validate({"upsampling": laboratory})
+    with pytest.raises(ConfigurationError, match=r"article\.upsampling\.networks\.feature_pyramid: .*transposed"):
+        measure(problem, tmp_path, article)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measured, problem):

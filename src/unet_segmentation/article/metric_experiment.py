@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -42,9 +43,7 @@ logger = logging.getLogger(__name__)
 CLASSES = ["background", "cell"]
 PREDICTIONS = ("network", "background", "random")
 
-# Pixels that a cell adds to a field of 128 x 128 on average, as a share: measured (see tests/article), the part beyond
-# the border left out.
-CELL = 0.048
+CELL = 0.048  # of what is still free of a field of 128 x 128 pixels, a further cell covers such a share: measured
 
 METRICS = {  # to what it is called in a figure, the ones that many report first
     "accuracy/pixel": "pixel accuracy",
@@ -109,10 +108,10 @@ def cells_of(share: float, images: int, size: int) -> list[int]:
 
     As many images as possible get the same number: of rare foreground, some have one cell and the others none.
 
-    >>> cells_of(0.012, 8, 128), cells_of(0.1, 4, 128)
+    >>> cells_of(0.0125, 8, 128), cells_of(0.1, 4, 128)
     ([0, 0, 0, 1, 0, 0, 0, 1], [2, 2, 2, 2])
     """
-    each = share / CELL * (size / SIDE) ** 2
+    each = math.log(1 - share) / math.log(1 - CELL) * (size / SIDE) ** 2
     steps = np.floor(np.arange(images + 1) * each + 1e-9).astype(int)
     return np.diff(steps).tolist()
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet_segmentation.atomic import remove, whole
-from unet_segmentation.errors import DataError
+from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning.costs import measure_speed, network_costs
 from unet_segmentation.learning.evaluating import predict_samples
-from unet_segmentation.learning.network import build_network, load_model
+from unet_segmentation.learning.network import build_network, describe_network, load_model
 from unet_segmentation.learning.plan import labelled_split
 from unet_segmentation.learning.single import draw_network, train_one
 from unet_segmentation.learning.trainer import load_weights
@@ -91,6 +91,22 @@ class Measured(NamedTuple):
     row: dict[str, Any]
     confusion: pd.DataFrame
     soft: pd.DataFrame
+
+
+def check_ways(
+    networks: Mapping[str, NetworkParameters], ways: Sequence[str], classes: list[str], profile: dict[str, Any]
+) -> None:
+    """Refuse what cannot be built before anything is trained.
+
+    Raises:
+        ConfigurationError: names the network, and what is wrong with it.
+    """
+    for name, network in networks.items():
+        for way in ways:
+            try:
+                describe_network(network.model_copy(update={"upsampling": way}), classes, profile)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"article.upsampling.networks.{name}: {error}") from None
 
 
 def measure_way(

@@ -54,12 +54,13 @@ def measure_upsampling(
     Returns:
         A row per network, upsampling and seed (see `article.upsampling.measure_way`); and their counts per image.
     """
-    from unet_segmentation.article.upsampling import KEY, Data, measure_way
+    from unet_segmentation.article.upsampling import KEY, Data, check_ways, measure_way
     from unet_segmentation.learning.planning import checked_values
 
-    values = checked_values(plan, classes)
-    data = Data(samples, packed, profile, recipe, values, classes, evaluation.split)
     laboratory = article.upsampling
+    values = checked_values(plan, classes) | {"epochs": laboratory.epochs}
+    data = Data(samples, packed, profile, recipe, values, classes, evaluation.split)
+    check_ways(laboratory.networks, laboratory.ways, classes, profile)
     equal = {"epochs": laboratory.epochs, "max_minutes": None, "more_epochs": None}
     chosen = [(name, way, seed) for name in laboratory.networks for way in laboratory.ways for seed in article.seeds]
     rows, confusions, softs = [], [], []
