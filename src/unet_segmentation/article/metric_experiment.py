@@ -89,7 +89,8 @@ def run_experiment(parameters: MetricExperimentParameters, folder: Path) -> pd.D
         foreground), prediction, metric, value (NaN where undefined).
     """
     rows = []
-    for share in parameters.shares:
+    for number, share in enumerate(parameters.shares, 1):
+        logger.info("problem %d/%d: %.2g %% foreground", number, len(parameters.shares), 100 * share)
         packed, samples = draw_problem(share, parameters, folder / f"{share:g}")
         test = samples.loc[samples["split"] == "test", "sample_id"].tolist()
         masks = {name: packed.mask(name) for name in test}
@@ -99,7 +100,6 @@ def run_experiment(parameters: MetricExperimentParameters, folder: Path) -> pd.D
         for prediction in PREDICTIONS:
             found = score(_predictions(prediction, predictor, packed, masks, parameters.seed))
             rows += [known | {"prediction": prediction, "metric": name, "value": found[name]} for name in METRICS]
-        logger.info("foreground %.2g %%: done", 100 * share)
     return pd.DataFrame(rows)
 
 

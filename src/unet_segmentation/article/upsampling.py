@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,7 +214,7 @@ def read_logits(folder: Path) -> dict[str, Logits]:
             return {name: file[name] for name in ("initial", "trained")}
     except FileNotFoundError:
         raise DataError(
-            f"{folder} holds no logits: run the laboratory first (kedro run --nodes article.measure_upsampling)"
+            f"{folder} holds no logits: run the laboratory first (kedro run --pipelines article)"
         ) from None
 
 
@@ -277,7 +277,7 @@ def costs_of(
 
 def summarise(
     runs: pd.DataFrame,
-    sums: Mapping[tuple[str, str, int], Sums],
+    sums: Mapping[tuple[Hashable, ...], Sums],
     score: str,
     reference: str,
     margin: float,
@@ -287,7 +287,7 @@ def summarise(
 
     Args:
         runs: a row per network, upsampling and seed.
-        sums: of each of them, over the same images.
+        sums: of each of them (network, upsampling, seed), over the same images.
         score: that is compared.
         reference: the way up that the others are compared with.
         margin: the difference that does not matter.

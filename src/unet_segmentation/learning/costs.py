@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from unet_segmentation.learning.network import build_network
+from unet_segmentation.learning.network import SegmentationNetwork, build_network
 
 BATCH = 2  # the least that a batch normalisation over one pixel can be trained with
 STATES = 4  # weights, gradients and AdamW's two moments
@@ -65,14 +65,20 @@ def network_costs(specification: dict[str, Any], height: int, width: int) -> dic
 
 
 def measure_speed(
-    network: nn.Module, height: int, width: int, *, batch_size: int = 4, seconds: float = 1.0, accelerator: str = "cpu"
+    network: SegmentationNetwork,
+    height: int,
+    width: int,
+    *,
+    batch_size: int = 4,
+    seconds: float = 1.0,
+    accelerator: str = "cpu",
 ) -> dict[str, float]:
     """Time training and prediction of a network on noise, in float32.
 
     A step is that of a training: forward, cross-entropy, backward, AdamW. Loading and augmenting are not in it.
 
     Args:
-        network: a :class:`network.SegmentationNetwork`; is trained on noise, so give a copy, or throw it away.
+        network: is trained on noise, so give a copy, or throw it away.
         height: of the images, in pixels.
         width: likewise.
         batch_size: images at once.

@@ -72,7 +72,7 @@ def measure_upsampling(
         found = measure_way(
             network, training.model_copy(update=equal | {"seed": seed}), data, inference, laboratory.images, place
         )
-        named = dict(zip(KEY, key, strict=True))
+        named: dict[str, Any] = dict(zip(KEY, key, strict=True))
         rows.append(named | found.row)
         confusions.append(found.confusion.assign(**named))
         softs.append(found.soft.assign(**named))
