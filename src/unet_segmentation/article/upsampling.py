@@ -213,9 +213,7 @@ def read_logits(folder: Path) -> dict[str, Logits]:
         with np.load(folder / "logits.npz") as file:
             return {name: file[name] for name in ("initial", "trained")}
     except FileNotFoundError:
-        raise DataError(
-            f"{folder} holds no logits: run the laboratory first (kedro run --pipelines article)"
-        ) from None
+        raise DataError(f"{folder} holds no logits: run the laboratory first (kedro run --pipelines article)") from None
 
 
 def costs_of_ways(

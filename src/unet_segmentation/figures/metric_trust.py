@@ -77,9 +77,9 @@ def trust_chart(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
                 **place,
             )
     styled(figure, height=110 + PANEL * rows)
-    # from common to rare; plain numbers, for the eye
-    shares = sorted({round(100 * value, 2) for value in table["foreground"]})
-    figure.update_xaxes(type="log", autorange="reversed", tickvals=shares, ticktext=[f"{share:g}" for share in shares])
+    shares = sorted(100 * value for value in set(table["foreground"]))
+    ticks = {"tickvals": shares, "ticktext": [f"{share:.2g}" for share in shares]}
+    figure.update_xaxes(type="log", autorange="reversed", **ticks)  # from common to rare
     figure.update_xaxes(title_text="foreground, % of the pixels", row=rows)
     figure.update_yaxes(range=[-0.03, 1.05], dtick=0.5)
     figure.update_annotations(font={"size": 12})
@@ -89,5 +89,5 @@ def trust_chart(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
 
 def _title(title: str, judged: pd.Series) -> str:
     colour, word = JUDGED[judged["judgement"]]
-    plain = f"looking at nothing gets up to {judged['blind']:.2f}"
+    plain = f"looking at nothing gets up to {judged['blind']:.3f}"
     return f"<span style='color:{TEXT}'>{title}</span><br><b style='color:{colour}'>{word}</b>: {plain}"
