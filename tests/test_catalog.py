@@ -17,7 +17,7 @@ WITHOUT_PREVIEW = {
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
     "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
     "inference_folder",
-    "comparison_folder", "search_folder",
+    "comparison_folder", "search_folder", "upsampling_folder", "metric_experiment_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -40,6 +40,9 @@ NODES = {
     "comparison": [
         "declare_variants", "train_variants", "rank_variants", "plot_frontier", "write_page", "conclude",
     ],
+    "article": [
+        "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling", "draw_checkerboards", "measure_encoders", "run_metric_experiment", "plot_metric_trust",
+    ],
     "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [
         "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
@@ -47,6 +50,7 @@ NODES = {
 }  # fmt: skip
 BY_NAME_ONLY = {  # the default run leaves these out
     "learning_rate", "cross_validation", "leaderboard", "comparison", "search", "release", "export", "inference",
+    "article",
 }  # fmt: skip
 
 

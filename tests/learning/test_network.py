@@ -29,7 +29,7 @@ def test_the_papers_unet_has_the_papers_number_of_parameters(upsampling):
     assert sum(parameter.numel() for parameter in network.parameters()) == 31_030_658
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "bilinear", "nearest"])
+@pytest.mark.parametrize("upsampling", ["transposed", "transposed4", "subpixel", "bilinear", "nearest"])
 @pytest.mark.parametrize("size", [(32, 48), (33, 50), (37, 61)])
 def test_the_papers_unet_keeps_any_size(upsampling, size):
     network = PaperUnet(3, 2, width=2, depth=3, upsampling=upsampling)
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
         ({"architecture": "unett"}, r"network.architecture: there is no 'unett'; did you mean 'unet'"),
         ({"encoder": "resnet19"}, r"network.encoder: there is no 'resnet19'; did you mean 'resnet18'"),
         ({"encoder": "tu-convnext_ato"}, r"did you mean 'tu-convnext_atto'"),
-        ({"upsampling": "transposed"}, r"network.upsampling: unet .* paper_unet can"),
+        ({"architecture": "fpn", "upsampling": "transposed"}, r"network.upsampling: fpn .* unet and paper_unet can"),
         ({"architecture": "linknet", "upsampling": "nearest"}, r"network.upsampling: linknet .* set it to auto"),
         ({"architecture": "fpn", "decoder_channels": [8, 8]}, r"network.decoder_channels: fpn"),
         ({"decoder_channels": [8, 8]}, r"unet cannot be built with encoder resnet18.*decoder_channels \[8, 8\]"),

@@ -18,6 +18,7 @@ from unet_segmentation.learning.names import unknown
 from unet_segmentation.learning.paper_unet import PaperUnet
 from unet_segmentation.learning.parts import encoder_of
 from unet_segmentation.learning.pretrained import check_name, hub, is_file, load_encoder
+from unet_segmentation.learning.upsampling import LEARNED, let_unet_learn_upsampling
 from unet_segmentation.parameters.training import NetworkParameters
 
 PAPER_UNET = "paper_unet"
@@ -253,10 +254,10 @@ def _number(depth: int | str | None) -> int | None:
 def _smp_upsampling(network: NetworkParameters, architecture: str, can_choose: bool) -> str | None:
     if network.upsampling == "auto":
         return "bilinear" if can_choose else None
-    if network.upsampling == "transposed":
+    if network.upsampling in LEARNED and architecture != "unet":
         raise ConfigurationError(
-            f"network.upsampling: {architecture} cannot choose transposed convolutions; "
-            "paper_unet can (network.architecture: paper_unet). Otherwise take auto."
+            f"network.upsampling: {architecture} cannot choose {network.upsampling}; unet and paper_unet can "
+            "(network.architecture). Otherwise take auto."
         )
     if not can_choose:
         raise ConfigurationError(f"network.upsampling: {architecture} goes up in its own way; set it to auto")
@@ -304,15 +305,16 @@ def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Mod
     import segmentation_models_pytorch as smp
 
     options: dict[str, Any] = {}
-    if specification["upsampling"] is not None:
-        options["decoder_interpolation"] = specification["upsampling"]
+    upsampling = specification["upsampling"]
+    if upsampling is not None and upsampling not in LEARNED:
+        options["decoder_interpolation"] = upsampling
     if specification["decoder_channels"] is not None:
         options["decoder_channels"] = specification["decoder_channels"]
     if specification["architecture"] == "dpt":
         options["dynamic_img_size"] = True  # otherwise its vision transformer takes one size only
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's and smp's talk about names that are going away
-        return smp.create_model(
+        network = smp.create_model(
             specification["architecture"],
             specification["encoder"],
             # timm's encoders carry the variant in their name and take only yes or no; no is None, not False
@@ -322,6 +324,9 @@ def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Mod
             encoder_depth=specification["encoder_depth"],
             **options,
         )
+    if upsampling in LEARNED:
+        let_unet_learn_upsampling(network, upsampling)
+    return network
 
 
 def _skeleton(specification: dict[str, Any]) -> nn.Module:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Upsampling = Literal["transposed", "bilinear", "nearest"]
+from unet_segmentation.learning.upsampling import SubpixelConvolution, Upsampling, learned_upsampling
 
 
 class PaperUnet(nn.Module):
@@ -17,12 +15,12 @@ class PaperUnet(nn.Module):
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
     large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
     paper does not have. With ``width`` 64, ``depth`` 4, one input channel, two classes and no batch normalisation there
-    are 31,030,658 parameters, the paper's own number, for each way of upsampling.
+    are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and ``nearest``.
 
     The way up is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
-    interpolate first. Height and width need not be divisible: what was rounded off on the way down comes back by
-    repeating the border.
+    interpolate first; ``transposed4`` and ``subpixel`` are other layers that do both. Height and width need not be
+    divisible: what was rounded off on the way down comes back by repeating the border.
 
     Args:
         in_channels: channels of the image.
@@ -80,13 +78,15 @@ def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequent
 
 
 def _up(before: int, after: int, upsampling: Upsampling) -> nn.Module:
-    if upsampling == "transposed":
-        return nn.ConvTranspose2d(before, after, kernel_size=2, stride=2)
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode=upsampling),
-        nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
-        nn.Conv2d(before, after, kernel_size=2),
-    )
+    match upsampling:
+        case "bilinear" | "nearest":
+            return nn.Sequential(
+                nn.Upsample(scale_factor=2, mode=upsampling),
+                nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
+                nn.Conv2d(before, after, kernel_size=2),
+            )
+        case _:
+            return learned_upsampling(upsampling, before, after)
 
 
 def _as_large_as(features: Tensor, skip: Tensor) -> Tensor:
@@ -100,3 +100,5 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    elif isinstance(module, SubpixelConvolution):  # its convolution was drawn just before
+        module.start_as_nearest()

@@ -3,6 +3,7 @@
 Nothing here imports a heavy library: Kedro builds these models before the first node runs, at every command.
 """
 
+from unet_segmentation.parameters.article import ArticleParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
 from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
@@ -38,6 +39,7 @@ from unet_segmentation.parameters.validation import Parameters, validate_paramet
 
 __all__ = [
     "ArchiveParameters",
+    "ArticleParameters",
     "AugmentationParameters",
     "BlockParameters",
     "CheckpointParameters",

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
-Upsampling = Literal["auto", "transposed", "bilinear", "nearest"]
+Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed4", "subpixel"]
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,7 +24,8 @@ class NetworkParameters(StrictModel):
         encoder_depth: how often the encoder halves height and width; `auto` follows the patch (see the plan), null
             takes the architecture's own (5 for `unet`, 4 for `paper_unet`).
         upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
-            for `paper_unet`, transposed. `transposed` is only for `paper_unet`.
+            for `paper_unet`, transposed. `unet` and `paper_unet` can learn it: `transposed` convolution (kernel 2,
+            stride 2), `transposed4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialisation).
         width: channels of the first stage of `paper_unet` (64 in the paper).
         normalization: `batch` or `none` (as in the paper), after every convolution of `paper_unet`.
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.

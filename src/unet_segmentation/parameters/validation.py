@@ -9,6 +9,7 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.article import ArticleParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.comparison import ComparisonParameters
@@ -47,6 +48,7 @@ class Parameters(StrictModel):
     release: ReleaseParameters = ReleaseParameters()
     export: ExportParameters = ExportParameters()
     prediction: PredictionParameters = PredictionParameters()
+    article: ArticleParameters = ArticleParameters()
     comparison: ComparisonParameters = ComparisonParameters()
     search: SearchParameters = SearchParameters()
 

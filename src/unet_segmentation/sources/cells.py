@@ -93,13 +93,14 @@ class Field:
         return (slice(top, bottom), slice(left, right)), rows, columns
 
 
-def draw_sample(index: int, seed: int, size: int) -> tuple[Bytes, Bytes]:
+def draw_sample(index: int, seed: int, size: int, cells: int | None = None) -> tuple[Bytes, Bytes]:
     """Draw one image and its mask.
 
     Args:
         index: of the sample; its randomness hangs on ``(seed, index)`` alone.
         seed: of the data set.
         size: side in pixels.
+        cells: how many of them, as far as there is room; by default sparse or dense, as it comes.
 
     Returns:
         The image, (size, size, 3) uint8 RGB, and the mask, (size, size) uint8: 0 background, 1 cytoplasm, 2 nucleus.
@@ -108,7 +109,7 @@ def draw_sample(index: int, seed: int, size: int) -> tuple[Bytes, Bytes]:
     field = Field(size)
     dyes = _dyes(rng)
     grain = _noise(rng, size, 1.2)
-    for cell in _place_cells(rng, size):
+    for cell in _place_cells(rng, size, cells):
         _draw_cell(rng, field, cell, dyes, grain)
     _draw_debris(rng, field, dyes)
     field.density += _wash(rng, size, dyes)
@@ -166,12 +167,13 @@ def _outline(
     return Outline(row, column, radius, rng.uniform(1.0, longest), rng.uniform(0, 2 * np.pi), waves)
 
 
-def _place_cells(rng: np.random.Generator, size: int) -> list[Outline]:
+def _place_cells(rng: np.random.Generator, size: int, wanted: int | None) -> list[Outline]:
     """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbour, few over one."""
-    wanted = rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2)
+    if wanted is None:
+        wanted = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
     cells: list[Outline] = []
-    for _ in range(4 * max(1, wanted)):
-        if len(cells) >= max(1, wanted):
+    for _ in range(4 * wanted):
+        if len(cells) >= wanted:
             break
         radius = rng.uniform(14.5, 21.0)
         row, column = rng.uniform(-0.4 * radius, size + 0.4 * radius, 2)

@@ -1,0 +1,1 @@
+"""The experiments behind docs/article.md: what the article claims, measured."""

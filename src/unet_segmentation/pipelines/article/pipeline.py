@@ -1,0 +1,84 @@
+"""The article's claims about up-sampling, encoders and metrics, measured; by name only."""
+
+from kedro.pipeline import Node, Pipeline
+
+from unet_segmentation.pipelines.article import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Train and compare the ways up, draw checkerboards; tabulate encoders; try the metrics."""
+    return Pipeline(
+        [
+            Node(
+                nodes.measure_upsampling,
+                {
+                    "samples": "samples",
+                    "packed": "packed_samples",
+                    "profile": "profile",
+                    "recipe": "augmentation_recipe",
+                    "plan": "plan",
+                    "training": "params:training",
+                    "inference": "params:inference",
+                    "evaluation": "params:evaluation",
+                    "classes": "params:classes",
+                    "article": "params:article",
+                    "folder": "upsampling_folder",
+                },
+                ["upsampling_runs", "upsampling_confusion", "upsampling_soft_counts"],
+                name="measure_upsampling",
+            ),
+            Node(
+                nodes.measure_upsampling_costs,
+                ["profile", "plan", "params:classes", "params:article"],
+                ["upsampling_costs", "upsampling_speeds"],
+                name="measure_upsampling_costs",
+            ),
+            Node(
+                nodes.compare_upsampling,
+                [
+                    "upsampling_runs",
+                    "upsampling_confusion",
+                    "upsampling_soft_counts",
+                    "samples",
+                    "params:classes",
+                    "params:article",
+                    "params:release",
+                    "params:evaluation",
+                ],
+                "upsampling_table",
+                name="compare_upsampling",
+            ),
+            Node(
+                nodes.plot_upsampling,
+                ["upsampling_table", "params:release"],
+                "upsampling_chart",
+                name="plot_upsampling",
+            ),
+            Node(
+                nodes.draw_checkerboards,
+                ["upsampling_runs", "params:article", "upsampling_folder"],
+                "checkerboards",
+                name="draw_checkerboards",
+            ),
+            Node(
+                nodes.measure_encoders,
+                ["profile", "plan", "params:classes", "params:article"],
+                ["encoder_costs", "encoder_speeds"],
+                name="measure_encoders",
+            ),
+            Node(
+                nodes.run_metric_experiment,
+                ["params:article", "metric_experiment_folder"],
+                "metric_experiment",
+                name="run_metric_experiment",
+            ),
+            Node(
+                nodes.plot_metric_trust,
+                "metric_experiment",
+                ["metric_trust", "metric_judgements"],
+                name="plot_metric_trust",
+            ),
+        ],
+        namespace="article",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,93 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from unet_segmentation.learning import costs, network
+from unet_segmentation.learning.costs import measure_speed, network_costs
+from unet_segmentation.learning.network import build_network, describe_network
+from unet_segmentation.parameters import NetworkParameters
+
+PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
+PAPER = {"architecture": "paper_unet", "width": 4, "encoder_depth": 2, "normalization": "none"}
+
+
+def described(**parameters):
+    return describe_network(NetworkParameters(**parameters), ["a", "b"], PROFILE)
+
+
+def papers_multiply_adds(width, depth, classes, height, pixels_across):
+    """Of the U-Net with transposed convolutions, layer by layer, from the paper's figure 1."""
+    pixels, before, total = height * pixels_across, 3, 0
+    widths = [width * 2**stage for stage in range(depth + 1)]
+    for stage, after in enumerate(widths):  # down: two 3x3 convolutions
+        total += pixels // 4**stage * 9 * (before * after + after * after)
+        before = after
+    for stage in reversed(range(depth)):  # up: every pixel of the finer stage sees one of the coarser, then two 3x3
+        after = widths[stage]
+        total += pixels // 4**stage * (2 * after * after + 9 * (2 * after * after + after * after))
+    return total + pixels * width * classes
+
+
+@pytest.mark.parametrize(("width", "depth", "size"), [(4, 2, (32, 32)), (3, 3, (16, 64))])
+def test_multiply_adds_and_parameters_are_those_of_the_papers_figure(width, depth, size):
+    specification = described(**PAPER | {"width": width, "encoder_depth": depth})
+    found = network_costs(specification, *size)
+    assert found["multiply_adds"] == papers_multiply_adds(width, depth, 2, *size)
+    assert found["parameters"] == specification["parameters"]
+
+
+def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
+    """A convolution keeps its input, a ReLU its output, which is the next one's input: no memory counts twice."""
+    layers = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Conv2d(5, 2, 1))
+    monkeypatch.setattr(network, "_build", lambda *_: layers.to(torch.get_default_device()))
+    specification = described(**PAPER)
+    found = network_costs(specification, 8, 16)
+    pixels, values = 8 * 16, 3 + 5
+    assert found["activation_bytes"] == 4 * pixels * values
+    weights = 3 * 5 + 5 + 5 * 2 + 2
+    assert found["training_bytes"] == found["activation_bytes"] + 4 * 4 * weights
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [PAPER, PAPER | {"upsampling": "bilinear"}, PAPER | {"upsampling": "subpixel"}, {"encoder_depth": 3}],
+)
+def test_nothing_needs_to_be_computed_for_the_counts(parameters, monkeypatch):
+    """Without memory (torch's meta device) and with real numbers the counts are the same."""
+    specification = described(**parameters)
+    counted = network_costs(specification, 32, 64)
+    real = build_network(specification), torch.zeros(costs.BATCH, 3, 32, 64)
+    monkeypatch.setattr(costs, "_skeleton", lambda *_: real)
+    assert network_costs(specification, 32, 64) == counted
+
+
+def test_costs_grow_with_the_pixels_and_are_the_same_twice():
+    specification = described(**PAPER)
+    small, large = network_costs(specification, 32, 32), network_costs(specification, 64, 64)
+    assert large["multiply_adds"] == 4 * small["multiply_adds"]
+    assert large["activation_bytes"] == pytest.approx(4 * small["activation_bytes"], rel=1e-3)
+    assert small == network_costs(specification, 32, 32)
+
+
+def test_stages_that_an_encoder_does_not_use_cost_nothing():
+    """smp keeps the last stages of a ResNet-18 that is cut off early."""
+    specification = described(encoder_depth=3)
+    assert network_costs(specification, 32, 32)["parameters"] < 0.2 * specification["parameters"]
+
+
+def test_speed_is_that_of_whole_steps():
+    found = measure_speed(build_network(described(**PAPER)), 32, 32, batch_size=2, seconds=0.02)
+    assert 0 < found["training_images_per_second"] < found["prediction_images_per_second"]
+    assert math.isnan(found["peak_training_bytes"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_the_peak_is_about_the_counted_memory():
+    specification = described(encoder_depth=3)
+    found = measure_speed(build_network(specification), 256, 256, batch_size=8, accelerator="cuda")
+    counted = network_costs(specification, 256, 256)
+    least = 8 * counted["activation_bytes"]
+    assert 0.6 * least < found["peak_training_bytes"] < 3 * (least + counted["training_bytes"])
