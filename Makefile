@@ -5,7 +5,7 @@ DONE   := .venv/.installed
 ENV    ?= cells
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz mlflow serve lint format bench lock pictures clean
+.PHONY: help install run test viz article mlflow serve lint format bench lock pictures clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: $(DONE)  ## all tests
 
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
+
+article: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for another problem)
+	@$(BIN)/kedro run --env $(ENV) --pipelines acquisition,preparation,planning,augmentation,article $(ARGS)
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
 	@$(BIN)/kedro mlflow-ui --env $(ENV)

@@ -17,7 +17,7 @@ WITHOUT_PREVIEW = {
     "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
     "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
     "inference_folder",
-    "comparison_folder", "search_folder", "upsampling_folder", "metric_experiment_folder",
+    "comparison_folder", "search_folder", "upsampling_folder", "metric_experiment_folder", "encoders_folder",
 }  # fmt: skip
 NODES = {
     "acquisition": ["download", "verify", "extract", "index"],
@@ -41,7 +41,9 @@ NODES = {
         "declare_variants", "train_variants", "rank_variants", "plot_frontier", "write_page", "conclude",
     ],
     "article": [
-        "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling", "draw_checkerboards", "measure_encoders", "run_metric_experiment", "plot_metric_trust",
+        "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling",
+        "draw_checkerboards", "measure_encoders", "run_metric_experiment", "train_encoders",
+        "plot_metric_trust", "judge_claims",
     ],
     "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [

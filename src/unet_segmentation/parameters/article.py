@@ -45,10 +45,12 @@ class UpsamplingLaboratoryParameters(StrictModel):
 
 
 class EncoderTableParameters(StrictModel):
-    """What encoders cost, all in one U-Net of smp with its own decoder.
+    """What encoders cost and what they reach, all in one U-Net of smp with its own decoder.
 
     Attributes:
         names: as `network.encoder` takes them.
+        epochs: of each training; all else is the problem's own.
+        seeds: of the trainings.
         size: side of the images, in pixels.
         batch_size: images of a step whose speed is measured.
         seconds: of each measurement of speed.
@@ -61,6 +63,8 @@ class EncoderTableParameters(StrictModel):
         ],
         min_length=1,
     )  # fmt: skip
+    epochs: int = Field(default=6, ge=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     size: Side = 128
     batch_size: int = Field(default=4, ge=2)
     seconds: float = Field(default=0.5, ge=0)

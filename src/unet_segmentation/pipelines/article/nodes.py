@@ -173,6 +173,50 @@ def measure_encoders(
     return pd.DataFrame(counts), pd.DataFrame(speeds)
 
 
+def train_encoders(
+    samples: pd.DataFrame,
+    packed: PackedSamples,
+    profile: dict[str, Any],
+    recipe: dict[str, Any],
+    plan: dict[str, Any],
+    training: TrainingParameters,
+    inference: InferenceParameters,
+    evaluation: EvaluationParameters,
+    release: ReleaseParameters,
+    classes: list[str],
+    article: ArticleParameters,
+    folder: Path,
+) -> pd.DataFrame:
+    """Train smp's U-Net with each encoder, from scratch, on the same data and for as many epochs.
+
+    What is finished is not trained again, what was stopped goes on. For the arguments see `measure_upsampling`.
+
+    Returns:
+        See `article.encoders.rank_encoders`.
+    """
+    from unet_segmentation.article.encoders import rank_encoders
+    from unet_segmentation.article.upsampling import Data, measure_way
+    from unet_segmentation.learning.planning import checked_values
+    from unet_segmentation.scoring.intervals import Resampling
+    from unet_segmentation.scoring.sums import Sums
+    from unet_segmentation.scoring.tables import groups_of
+
+    wanted = article.encoders
+    values = checked_values(plan, classes) | {"epochs": wanted.epochs}
+    data = Data(samples, packed, profile, recipe, values, classes, evaluation.split)
+    equal = {"epochs": wanted.epochs, "max_minutes": None, "more_epochs": None}
+    chosen = [(name, seed) for name in wanted.names for seed in wanted.seeds]
+    sums = {}
+    for number, (name, seed) in enumerate(chosen, 1):
+        logger.info("training %d/%d: %s, seed %d", number, len(chosen), name, seed)
+        place = folder / f"{name}-{seed}"
+        network = NetworkParameters(encoder=name)
+        found = measure_way(network, training.model_copy(update=equal | {"seed": seed}), data, inference, 1, place)
+        sums[name, seed] = Sums.of(found.confusion, found.soft, classes, groups_of(samples))
+    resampling = Resampling(**evaluation.intervals.model_dump())
+    return rank_encoders(sums, release.score, release.margin, resampling)
+
+
 def run_metric_experiment(article: ArticleParameters, folder: Path) -> pd.DataFrame:
     """Score trained networks, and predictions that look at nothing, by every metric and share of foreground.
 
@@ -194,3 +238,27 @@ def plot_metric_trust(experiment: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
     from unet_segmentation.figures.metric_trust import judgements, trust_chart
 
     return trust_chart(experiment, METRICS), judgements(experiment)
+
+
+def judge_claims(
+    problem: str,
+    upsampling: pd.DataFrame,
+    costs: pd.DataFrame,
+    encoders: pd.DataFrame,
+    judgements: pd.DataFrame,
+    article: ArticleParameters,
+    release: ReleaseParameters,
+) -> tuple[pd.DataFrame, str]:
+    """Say of every claim of the article whether it held here.
+
+    Returns:
+        A row per claim (see `article.claims.judge_claims`), and the same as a page.
+    """
+    from unet_segmentation.article import claims
+
+    reference = article.upsampling.reference
+    tables = claims.Tables(upsampling, costs, encoders, judgements, reference, release.score, release.margin)
+    found = claims.judge_claims(tables)
+    for row in found.itertuples():
+        logger.info("%s: %s", row.claim, row.verdict)
+    return found, claims.page(found, problem=problem, command=f"make article ENV={problem}")
