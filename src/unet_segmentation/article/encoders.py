@@ -27,13 +27,13 @@ def rank_encoders(
 
     Returns:
         A row per encoder, the best first: encoder, seeds (how many), value (mean over the seeds), low and high
-        (interval over the images), difference to the best with its interval (difference_low, difference_high), p_value and
+        (interval over the images), difference to the best, its interval (difference_low, difference_high), p_value and
         verdict (`best` for itself).
     """
     names = list(dict.fromkeys(name for name, _ in sums))
     repeated = {name: RepeatedSums.of([part for (each, _), part in sums.items() if each == name]) for name in names}
     tables = {name: bootstrap(repeated[name], resampling) for name in names}
-    values: dict[str, dict[str, Any]] = {
+    values: dict[str, dict[Any, Any]] = {
         name: table[table["score"] == score].iloc[0].to_dict() for name, table in tables.items()
     }
     names.sort(key=lambda name: -float(values[name]["value"]))

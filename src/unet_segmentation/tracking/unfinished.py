@@ -40,6 +40,7 @@ WITHOUT_EFFECT = {
 }
 SHOWN = 5  # parameters that changed
 CLAIMING_SECONDS = 5.0  # to wait for another process that is about to claim the same folder
+OTHERS = ("tracking.", "release.", "prediction.", "export.", "comparison.", "search.", "article.")  # of other pipelines
 SAME_START = 2.0  # seconds by which the system's start time of one and the same process may differ between two readings
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _matters(key: str) -> bool:
-    return key not in WITHOUT_EFFECT and not key.startswith(("tracking.", "release."))
+    return key not in WITHOUT_EFFECT and not key.startswith(OTHERS)
 
 
 def _runs(marker: Mapping[str, Any]) -> bool:
