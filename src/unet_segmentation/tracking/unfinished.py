@@ -40,7 +40,7 @@ WITHOUT_EFFECT = {
 }
 SHOWN = 5  # parameters that changed
 CLAIMING_SECONDS = 5.0  # to wait for another process that is about to claim the same folder
-OTHERS = ("tracking.", "release.", "prediction.", "export.", "comparison.", "search.", "article.")  # of other pipelines
+OTHERS = ("tracking.", "release.", "prediction.", "export.", "article.")  # of what trains nothing that is taken up
 SAME_START = 2.0  # seconds by which the system's start time of one and the same process may differ between two readings
 
 log = logging.getLogger(__name__)
