@@ -45,9 +45,19 @@ def cut(samples, inspected, split=None, **parameters):
     return assign_folds(samples, inspected, chosen, split or SplitParameters())
 
 
+def is_refused(groups):
+    """Too few groups, or one so large that it may be all that one of two folds has: no training beside validation."""
+    return len(set(groups)) < 6 or 2.5 * max(map(groups.count, groups)) > len(groups)
+
+
+def test_a_group_that_is_all_that_is_left_for_training_and_validation_is_refused():
+    with pytest.raises(ConfigurationError, match="5 samples in 1 groups"):
+        cut(*tables(10, [f"g{group}" for group in (0, 0, 0, 0, 0, 1, 2, 3, 4, 5)]), folds=2, seed=0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    groups=st.lists(st.integers(0, 15), min_size=10, max_size=60).filter(lambda found: len(set(found)) >= 6),
+    groups=st.lists(st.integers(0, 15), min_size=10, max_size=60).filter(lambda found: not is_refused(found)),
     folds=st.integers(2, 4),
     seed=st.integers(0, 3),
 )

@@ -348,7 +348,8 @@ def test_the_run_has_one_model_in_the_end(root, tmp_path, first_ready):
     from unet_segmentation.parameters import InferenceParameters
 
     weights = tmp_path / "best.safetensors"
-    save_file({"w": np.zeros(1, np.float32)}, weights)
+    header = {"specification": json.dumps({"classes": ["a", "b"], "in_channels": 3}), "information": "{}"}
+    save_file({"w": np.zeros(1, np.float32)}, weights, header)
     client = client_of(root)
     run, training = begin(root)
     run.log_metrics({"test/dice/mean": 0.5})
