@@ -77,6 +77,7 @@ def test_what_a_lost_server_missed_is_sent_later(root, server):
     run.log_metrics({"train/loss": 1.0}, step=1, time=1_700_000_000)
     while mlflow.MlflowClient(server.uri).get_run(run_id).data.metrics.get("train/loss") is None:
         time.sleep(0.05)
+    time.sleep(1)  # until the answer has come back and is noted: what is not noted is sent, and counted, once more
     server.kill()
     run.log_metrics({"train/loss": 0.5}, step=2, time=1_700_000_001)
     began = time.perf_counter()
