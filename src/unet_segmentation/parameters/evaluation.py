@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
+Symmetries = Literal["none", "flips", "d4"]
 BoundaryScore = Literal["boundary_iou", "hd95", "surface_dice"]
 
 
@@ -29,7 +30,7 @@ class InferenceParameters(StrictModel):
     overlap: float = Field(default=0.25, ge=0, lt=0.9)
     raster_overlap: float = Field(default=0.125, ge=0, le=0.5)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
-    test_time_augmentation: Literal["none", "flips", "d4"] = "none"
+    test_time_augmentation: Symmetries = "none"
 
 
 class IntervalParameters(StrictModel):

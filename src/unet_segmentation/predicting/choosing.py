@@ -17,6 +17,7 @@ import pandas as pd
 
 from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, ProjectError, ResourceError
+from unet_segmentation.parameters.prediction import BackendName
 from unet_segmentation.predicting.backend import Backend, Image, Probabilities
 from unet_segmentation.predicting.ensemble import EnsembleBackend, common_specification
 from unet_segmentation.predicting.tiles import most_probable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from unet_segmentation.predicting.eager import Accelerator
 
 logger = logging.getLogger(__name__)
-
-BackendName = Literal["auto", "eager", "bfloat16", "float16", "exported", "onnx", "int8"]
 
 AGREEMENT = 0.999  # share of the pixels that must get the class that eager float32 gives them
 WORTH = 20.0  # seconds of work: below that, what takes seconds to be made (exported, ONNX) cannot pay off
@@ -285,11 +284,9 @@ def _device(ours: _Models) -> str:
 
 
 def _weights(file: Path) -> str:
-    digest = hashlib.sha256()
+    """Hash the whole file: its header says what pixels are normalised with."""
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions() -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.predicting.backend import Backend, Image, Probabilities
 
-Symmetries = Literal["none", "flips", "d4"]
+if TYPE_CHECKING:  # an exported model carries this file to where there is no pydantic
+    from unet_segmentation.parameters.evaluation import Symmetries
 
 View = tuple[int, bool]  # quarter turns, then mirrored left to right or not
 VIEWS: dict[Symmetries, list[View]] = {
