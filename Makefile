@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 DONE   := .venv/.installed
 ENV    ?= cells
+FORM   ?= short
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test viz article mlflow serve lint format bench lock pictures clean
@@ -28,8 +29,8 @@ test: $(DONE)  ## all tests
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
 
-article: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for another problem)
-	@$(BIN)/kedro run --env $(ENV) --pipelines acquisition,preparation,planning,augmentation,article $(ARGS)
+article: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for another problem, FORM=full for longer trainings)
+	@$(BIN)/kedro run --env $(ENV) --pipelines acquisition,preparation,planning,augmentation,article $(if $(filter-out short,$(FORM)),--params article.form=$(FORM)) $(ARGS)
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
 	@$(BIN)/kedro mlflow-ui --env $(ENV)

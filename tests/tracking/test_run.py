@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import threading
 import time
 
@@ -163,3 +165,20 @@ def test_a_deleted_experiment_is_named_before_long(root):
 def test_a_folder_is_no_store(root, uri):
     with pytest.raises(TrackingError, match="no longer keeps runs in folders"):
         begin(root, uri=uri)
+
+
+def test_code_is_noted_even_of_a_run_that_ends_at_once(root, tmp_path, monkeypatch):
+    for command in ("init --quiet", "commit --quiet --allow-empty -m first"):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command.split()], cwd=root, check=True)
+    (root / "src").mkdir()
+    (root / "src/new.py").write_text("ONE = 1\n")
+    slow = tmp_path / "bin/git"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 0.3\nexec {shutil.which("git")} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
+    begin(root).finish("FINISHED")
+    client = client_of(root)
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert run.data.tags["git.dirty"] == "true"
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "code")] == ["code/uncommitted.diff"]

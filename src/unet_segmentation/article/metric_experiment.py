@@ -35,13 +35,17 @@ from unet_segmentation.predicting.tiles import most_probable
 from unet_segmentation.samples.packing import PackedSamples, pack
 from unet_segmentation.samples.profiling import profile_samples
 from unet_segmentation.scoring.counting import confusion_matrix, confusion_table, soft_counts
-from unet_segmentation.scoring.metrics import scores
+from unet_segmentation.scoring.intervals import Resampling, bootstrap, left_out, limits, resampled_sums
+from unet_segmentation.scoring.sums import Sums
 from unet_segmentation.sources.cells import SIDE, draw_sample
 
 logger = logging.getLogger(__name__)
 
 CLASSES = ["background", "cell"]
-PREDICTIONS = ("network", "background", "random")
+RESAMPLING = Resampling()
+BLIND = ("background", "random")  # predictions that look at nothing
+PREDICTIONS = ("network", *BLIND)
+BELIEVED, DOUBTED = 0.05, 0.3  # what a prediction that looks at nothing may get at most, where foreground is rarest
 
 CELL = 0.048  # of what is still free of a field of 128 x 128 pixels, a further cell covers such a share: measured
 
@@ -77,16 +81,20 @@ class ForegroundSums(NamedTuple):
     prediction: float
 
 
-def run_experiment(parameters: MetricExperimentParameters, folder: Path) -> pd.DataFrame:
+def run_experiment(
+    parameters: MetricExperimentParameters, epochs: int, folder: Path, resampling: Resampling = RESAMPLING
+) -> pd.DataFrame:
     """Draw a problem of each share, train a network on it, and score it beside predictions that look at nothing.
 
     Args:
-        parameters: shares, sizes and the training.
+        parameters: shares, sizes and the network.
+        epochs: of each training.
         folder: gets a folder for each share. A finished training in it is not trained again.
+        resampling: of the intervals.
 
     Returns:
         Columns share (as asked for), foreground (share of the test pixels), empty (share of the test images without
-        foreground), prediction, metric, value (NaN where undefined).
+        foreground), prediction, metric, value (NaN where undefined), low and high (interval over the test images).
     """
     rows = []
     for number, share in enumerate(parameters.shares, 1):
@@ -94,13 +102,36 @@ def run_experiment(parameters: MetricExperimentParameters, folder: Path) -> pd.D
         packed, samples = draw_problem(share, parameters, folder / f"{share:g}")
         test = samples.loc[samples["split"] == "test", "sample_id"].tolist()
         masks = {name: packed.mask(name) for name in test}
-        predictor = _trained(packed, samples, parameters, folder / f"{share:g}" / "training")
+        predictor = _trained(packed, samples, parameters, epochs, folder / f"{share:g}" / "training")
         foreground = [float(mask.mean()) for mask in masks.values()]
         known = {"share": share, "foreground": np.mean(foreground), "empty": np.mean([not part for part in foreground])}
         for prediction in PREDICTIONS:
-            found = score(_predictions(prediction, predictor, packed, masks, parameters.seed))
-            rows += [known | {"prediction": prediction, "metric": name, "value": found[name]} for name in METRICS]
+            found = score(_predictions(prediction, predictor, packed, masks, parameters.seed), resampling)
+            rows += [known | {"prediction": prediction, "metric": name} | found.loc[name].to_dict() for name in METRICS]
     return pd.DataFrame(rows)
+
+
+def judgements(table: pd.DataFrame) -> pd.DataFrame:
+    """Say of each metric what a prediction that looks at nothing gets where foreground is rarest.
+
+    Args:
+        table: columns share, prediction, metric, value, low, high.
+
+    Returns:
+        A row per metric, in the table's order: metric, blind (the most that one of them gets), network with its
+        interval (network_low, network_high), gap (network - blind), judgement: `yes` (blind at most 0.05), `partly` (at
+        most 0.3), `no`.
+    """
+    rarest = table[table["share"] == table["share"].min()]
+    names = list(dict.fromkeys(table["metric"]))
+    values, low, high = (
+        rarest.pivot(index="metric", columns="prediction", values=name).loc[names] for name in ("value", "low", "high")
+    )
+    blind = values[[name for name in BLIND if name in values]].max(axis=1)
+    judged = ["yes" if value <= BELIEVED else "partly" if value <= DOUBTED else "no" for value in blind]
+    network = {"network": values["network"], "network_low": low["network"], "network_high": high["network"]}
+    found = pd.DataFrame({"blind": blind, **network, "gap": values["network"] - blind})
+    return found.assign(judgement=judged).reset_index()
 
 
 def cells_of(share: float, images: int, size: int) -> list[int]:
@@ -162,13 +193,13 @@ def _facts(image: NDArray[np.uint8], mask: Mask) -> dict[str, object]:
 
 
 def _trained(
-    packed: PackedSamples, samples: pd.DataFrame, parameters: MetricExperimentParameters, folder: Path
+    packed: PackedSamples, samples: pd.DataFrame, parameters: MetricExperimentParameters, epochs: int, folder: Path
 ) -> Predictor:
     """Train a network on a drawn problem."""
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.drop(columns=facts[1:])
     profile = profile_samples(table, samples[facts], CLASSES)
-    training = TrainingParameters(epochs=parameters.epochs, batch_size=parameters.batch_size, seed=parameters.seed)
+    training = TrainingParameters(epochs=epochs, batch_size=parameters.batch_size, seed=parameters.seed)
     values = default_values(training, profile)
     network = NetworkParameters.model_validate(parameters.network)
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
@@ -195,11 +226,15 @@ def blind(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> 
     return np.stack([~foreground, foreground]).astype(np.float32)
 
 
-def score(predicted: Iterable[Predicted]) -> dict[str, float]:
-    """Give every metric of `METRICS`.
+def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
+    """Give every metric of `METRICS`, with its interval over the images.
 
     Args:
         predicted: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
+        resampling: of the intervals.
+
+    Returns:
+        Columns value, low and high, by metric.
     """
     matrices, soft, foreground = [], [], []
     for name, mask, probabilities in predicted:
@@ -207,8 +242,9 @@ def score(predicted: Iterable[Predicted]) -> dict[str, float]:
         soft.append((name, *soft_counts(mask, probabilities)))
         foreground.append(foreground_sums(mask, probabilities[1]))
     sums = pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"])
-    found = scores(confusion_table(matrices), sums, CLASSES) | smooth_foreground(foreground)
-    return {name: found[name] for name in METRICS}
+    common = bootstrap(Sums.of(confusion_table(matrices), sums, CLASSES), resampling).set_index("score")
+    found = pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)])
+    return found.loc[list(METRICS)]
 
 
 def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> ForegroundSums:
@@ -219,34 +255,43 @@ def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> Foreground
     )
 
 
-def smooth_foreground(sums: Iterable[ForegroundSums]) -> dict[str, float]:
-    """Give the smooth = 1 forms of the foreground alone, as most code has them.
+def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
+    """Give the smooth = 1 forms of the foreground alone, as most code has them, with their intervals.
 
     Of an image without foreground they are 1 / (1 + sum of p): 1 for a prediction of nothing, and a half for a single
     pixel. A prediction of nothing has 1 / (1 + sum of t) where there is foreground, and should have 0.
 
     Args:
         sums: of each image.
+        resampling: of the intervals.
 
     Returns:
-        ``foreground_smooth1/dice_image_mean`` and ``.../iou_image_mean``, over the images; ``.../dice_global``, where
-        everything is summed first.
+        Columns value, low and high of ``foreground_smooth1/dice_image_mean`` and ``.../iou_image_mean``, over the
+        images, and of ``.../dice_global``, where everything is summed first.
     """
     table = np.array(list(sums), np.float64)
-    return {
-        "foreground_smooth1/dice_image_mean": float(_smooth_dice(table).mean()),
-        "foreground_smooth1/iou_image_mean": float(_smooth_iou(table).mean()),
-        "foreground_smooth1/dice_global": float(_smooth_dice(table.sum(axis=0))),
-    }
+    each = np.column_stack([_smooth_dice(table), _smooth_iou(table), np.ones(len(table)), table])
+
+    def of(added: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):  # of a single image that is left out, nothing remains
+            means = added[..., :2] / added[..., 2:3]
+        return np.concatenate([means, _smooth_dice(added[..., 3:])[..., None]], axis=-1)
+
+    value = of(each.sum(axis=0))
+    resampled = np.concatenate([of(drawn) for drawn in resampled_sums(each, resampling)])
+    low, high = limits(value, resampled, of(left_out(each)), resampling)
+    names = ["dice_image_mean", "iou_image_mean", "dice_global"]
+    index = pd.Index([f"foreground_smooth1/{name}" for name in names], name="score")
+    return pd.DataFrame({"value": value, "low": low, "high": high}, index=index)
 
 
 def _smooth_dice(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    intersection, truth, prediction = sums.T
+    intersection, truth, prediction = np.moveaxis(sums, -1, 0)
     found: NDArray[np.float64] = (2 * intersection + 1) / (truth + prediction + 1)
     return found
 
 
 def _smooth_iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    intersection, truth, prediction = sums.T
+    intersection, truth, prediction = np.moveaxis(sums, -1, 0)
     found: NDArray[np.float64] = (intersection + 1) / (truth + prediction - intersection + 1)
     return found

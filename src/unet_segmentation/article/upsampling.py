@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,83 +12,39 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unet_segmentation.atomic import remove, whole
+from unet_segmentation.article.trainings import Data, Training
+from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning.costs import measure_speed, network_costs
-from unet_segmentation.learning.evaluating import predict_samples
 from unet_segmentation.learning.network import build_network, describe_network, load_model
-from unet_segmentation.learning.plan import labelled_split
-from unet_segmentation.learning.single import draw_network, train_one
+from unet_segmentation.learning.single import draw_network
 from unet_segmentation.learning.trainer import load_weights
-from unet_segmentation.parameters import InferenceParameters, NetworkParameters, TrainingParameters
-from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.parameters import NetworkParameters, TrainingParameters
 from unet_segmentation.predicting.tiles import padded
 from unet_segmentation.samples.packing import Image, PackedSamples
 from unet_segmentation.scoring.checkerboard import LEAST_PERIODS, checkerboard_energies
 from unet_segmentation.scoring.comparison import compare_sums
 from unet_segmentation.scoring.intervals import Resampling, bootstrap
-from unet_segmentation.scoring.metrics import scores
-from unet_segmentation.scoring.prediction_files import count_predictions
 from unet_segmentation.scoring.repeated import RepeatedSums
 from unet_segmentation.scoring.sums import Sums
-
-logger = logging.getLogger(__name__)
 
 Logits = NDArray[np.float32]  # (N, classes, H, W)
 
 KEY = ["network", "upsampling", "seed"]
-SCORES = ("dice/mean", "iou/mean", "dice/foreground_mean", "iou/foreground_mean", "accuracy/pixel")
 STRIDES = (2, 4, 8)
 LARGEST_SIDE = 256  # pixels of an image whose logits are looked at
 
 
-@dataclass(frozen=True)
-class Data:
-    """What all trainings of the laboratory share.
-
-    Attributes:
-        samples: columns sample_id, split, masks, group.
-        packed: images and masks.
-        profile: statistics of the training split.
-        recipe: of the augmentation.
-        values: of the plan.
-        classes: names of the classes.
-        split: that is evaluated.
-    """
-
-    samples: pd.DataFrame
-    packed: PackedSamples
-    profile: dict[str, Any]
-    recipe: dict[str, Any]
-    values: Mapping[str, Any]
-    classes: list[str]
-    split: str
-
-    @property
-    def evaluated(self) -> list[str]:
-        """The samples that are scored.
-
-        Raises:
-            DataError: there is none.
-        """
-        found = labelled_split(self.samples).get(self.split)
-        if not found:
-            raise DataError(f"The {self.split} split has no sample with a mask: name another in evaluation.split")
-        return found
-
-
-class Measured(NamedTuple):
-    """What one training has shown.
-
-    Attributes:
-        row: scores, checkerboards and the best epoch, by name.
-        confusion: sparse counts per image: sample_id, truth, prediction, count.
-        soft: the article's sums per image.
-    """
-
-    row: dict[str, Any]
-    confusion: pd.DataFrame
-    soft: pd.DataFrame
+def trainings_of(
+    networks: Mapping[str, NetworkParameters], ways: Sequence[str], seeds: Sequence[int]
+) -> list[Training]:
+    """List every network with every way up and every seed."""
+    return [
+        Training(dict(zip(KEY, (name, way, seed), strict=True)), network.model_copy(update={"upsampling": way}))
+        for name, network in networks.items()
+        for way in ways
+        for seed in seeds
+    ]
 
 
 def check_ways(
@@ -109,57 +63,39 @@ def check_ways(
                 raise ConfigurationError(f"article.upsampling.networks.{name}: {error}") from None
 
 
-def measure_way(
-    network: NetworkParameters,
-    training: TrainingParameters,
-    data: Data,
-    inference: InferenceParameters,
-    images: int,
-    folder: Path,
-) -> Measured:
-    """Train a network and look at it: its scores, and the checkerboards in its logits before and after training.
-
-    An unfinished training goes on; a finished one is not trained again.
+def look_at_logits(
+    training: Training, parameters: TrainingParameters, data: Data, images: int, model: Path, folder: Path
+) -> dict[str, float]:
+    """Measure the checkerboards in the logits of a network before and after its training.
 
     Args:
-        network: with its way up.
-        training: the parameters.
-        data: that it is trained and tested on.
-        inference: the predictor's parameters.
-        images: so many of the evaluated samples are looked at for checkerboards.
-        folder: of this training alone; gets ``logits.npz``, see :func:`read_logits`.
+        training: that is finished.
+        parameters: of training; the seed is given.
+        data: that it was trained on.
+        images: so many of the evaluated samples are looked at.
+        model: the file that it left.
+        folder: of this training; gets ``logits.npz``, see :func:`read_logits`.
+
+    Returns:
+        ``checkerboard/initial/<stride>`` and ``checkerboard/trained/<stride>``, for each of `STRIDES`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    specification, weights = draw_network(network, training, data.values, data.classes, data.profile)
-    parts = data.samples, data.profile, data.packed, data.recipe, data.values
-    trained = train_one(specification, weights, *parts, training, folder)
+    seeded = parameters.model_copy(update={"seed": training.key["seed"]})
+    specification, weights = draw_network(training.network, seeded, data.values, data.classes, data.profile)
     batch = example_batch(data.packed, data.evaluated[:images], specification["multiple"])
     untrained = build_network(specification)
     load_weights(untrained, weights)
     # untrained, a network has no statistics but those of its batch: it is looked at as its first step sees it
     logits = {
         "initial": logits_of(untrained.train(), batch),
-        "trained": logits_of(load_model(trained.best)[0].eval(), batch),
+        "trained": logits_of(load_model(model)[0].eval(), batch),
     }
     with whole(folder / "logits.npz") as temporary, temporary.open("wb") as stream:
         np.savez(stream, **{name: values[0] for name, values in logits.items()})  # type: ignore[arg-type]
-    confusion, soft = _counts(trained.best, data, inference, folder)
-    found = scores(confusion, soft, data.classes)
-    row = {"best_epoch": trained.information["epoch"]} | {name: found[name] for name in SCORES}
-    for when, values in logits.items():
-        row |= {f"checkerboard/{when}/{stride}": share for stride, share in checkerboards(values).items()}
-    return Measured(row, confusion, soft)
-
-
-def _counts(model: Path, data: Data, inference: InferenceParameters, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict the evaluated samples, and count."""
-    masks = folder / "predicting"
-    remove(masks)
-    masks.mkdir()
-    soft = predict_samples(Predictor.from_file(model, inference), data.packed, data.evaluated, masks).soft
-    confusion = count_predictions(masks, data.evaluated, data.packed.mask, len(data.classes))
-    remove(masks)
-    return confusion, soft
+    return {
+        f"checkerboard/{when}/{stride}": share
+        for when, values in logits.items()
+        for stride, share in checkerboards(values).items()
+    }
 
 
 def example_batch(packed: PackedSamples, sample_ids: Sequence[str], multiple: int) -> Image:
@@ -218,6 +154,7 @@ def read_logits(folder: Path) -> dict[str, Logits]:
 
 def costs_of_ways(
     networks: Mapping[str, NetworkParameters],
+    counted: Mapping[str, NetworkParameters],
     ways: Sequence[str],
     classes: list[str],
     profile: dict[str, Any],
@@ -231,6 +168,7 @@ def costs_of_ways(
 
     Args:
         networks: by name.
+        counted: further ones, whose speed is not measured.
         ways: for each of them.
         classes: names of the classes.
         profile: statistics of the training split.
@@ -244,13 +182,15 @@ def costs_of_ways(
         `costs.network_costs` counts, the same at any time, and what `costs.measure_speed` measures, which is not.
     """
     counts, speeds = [], []
-    for name, network in networks.items():
+    for name, network in {**networks, **counted}.items():
         for way in ways:
             chosen = network.model_copy(update={"upsampling": way})
-            counted, measured = costs_of(chosen, classes, profile, values, side, batch_size, seconds)
             key = {"network": name, "upsampling": way}
-            counts.append(key | counted)
-            speeds.append(key | measured)
+            timed = seconds if name in networks else None
+            found, measured = costs_of(chosen, classes, profile, values, side, batch_size, timed)
+            counts.append(key | found)
+            if measured:
+                speeds.append(key | measured)
     return pd.DataFrame(counts), pd.DataFrame(speeds)
 
 
@@ -261,16 +201,19 @@ def costs_of(
     values: Mapping[str, Any],
     side: int,
     batch_size: int,
-    seconds: float,
+    seconds: float | None,
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """Count what a network costs, and measure how fast it is; see :func:`costs_of_ways`."""
-    specification, weights = draw_network(network, TrainingParameters(), values, classes, profile)
+    """Count what a network costs, and measure how fast it is, where seconds are given; see :func:`costs_of_ways`."""
+    if network.encoder_depth == "auto":
+        network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
+    specification = describe_network(network, classes, profile)
     side = -(-side // specification["multiple"]) * specification["multiple"]
-    model = build_network(specification)
-    load_weights(model, weights)
+    counts = network_costs(specification, side, side)
+    if seconds is None:
+        return counts, {}
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    speed = measure_speed(model, side, side, batch_size=batch_size, seconds=seconds, accelerator=accelerator)
-    return network_costs(specification, side, side), speed
+    model = build_network(specification)
+    return counts, measure_speed(model, side, side, batch_size=batch_size, seconds=seconds, accelerator=accelerator)
 
 
 def summarise(
@@ -295,9 +238,9 @@ def summarise(
         A row per network and upsampling: seeds (how many), value (mean over the seeds), spread (their sample standard
         deviation), low and high (interval over the images); difference to the reference with the same seeds on the
         same images, its interval (difference_low, difference_high), p_value and verdict (`reference` for itself);
-        and the means of the checkerboards.
+        and the mean, the ``/least`` and the ``/most`` of each checkerboard over the seeds.
     """
-    checkerboard = [name for name in runs if str(name).startswith("checkerboard/")]
+    checkerboard = [str(name) for name in runs if str(name).startswith("checkerboard/")]
     rows = []
     for (network, way), group in runs.groupby(["network", "upsampling"], sort=False):
         ours, theirs = (
@@ -314,5 +257,8 @@ def summarise(
             found = compare_sums(ours, theirs, resampling, margin=margin).set_index("score").loc[score]
             row |= {"difference": found["difference"], "p_value": found["p_value"], "verdict": found["verdict"]}
             row |= {"difference_low": found["low"], "difference_high": found["high"]}
-        rows.append(row | group[checkerboard].mean().to_dict())
+        for name in checkerboard:
+            shares = group[name]
+            row |= {name: shares.mean(), f"{name}/least": shares.min(), f"{name}/most": shares.max()}
+        rows.append(row)
     return pd.DataFrame(rows)

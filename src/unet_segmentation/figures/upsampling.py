@@ -2,74 +2,48 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from PIL import Image
 
-from unet_segmentation.figures.style import PALETTE, styled
+from unet_segmentation.figures.plots import dots, panels, picture
+from unet_segmentation.figures.style import PALETTE
 
 FLOOR = 1e-9  # of a share on the logarithmic axis
-MOMENTS = {"initial": ("untrained", "circle-open"), "trained": ("trained", "circle")}
+MOMENTS = {"initial": ("untrained", "none"), "trained": ("trained", None)}
 
 
-def upsampling_chart(table: pd.DataFrame, score: str) -> go.Figure:
+def upsampling_chart(table: pd.DataFrame, score: str) -> Image.Image:
     """Draw, for each network, the score of each way up with its interval, and its checkerboards by stride.
 
     Args:
-        table: columns network, upsampling, value, low, high, spread, ``checkerboard/initial/<stride>`` and
-            ``checkerboard/trained/<stride>``.
+        table: columns network, upsampling, value, low, high, ``checkerboard/initial/<stride>`` and
+            ``checkerboard/trained/<stride>``, each with its ``/least`` and ``/most``.
         score: name of the score, for people.
     """
     networks = list(dict.fromkeys(table["network"]))
-    strides = sorted({int(str(name).rpartition("/")[2]) for name in table if str(name).startswith("checkerboard/")})
-    figure = make_subplots(
-        rows=2, cols=len(networks), shared_yaxes=True, subplot_titles=networks, vertical_spacing=0.14,
-        horizontal_spacing=0.06,
-    )  # fmt: skip
-    for column, network in enumerate(networks, 1):
+    strides = sorted({int(str(name).split("/")[2]) for name in table if str(name).startswith("checkerboard/")})
+    figure, axes = panels(2, len(networks), 5.2 * len(networks), 7.0, share_y=True)
+    for column, network in enumerate(networks):
         part = table[table["network"] == network]
-        figure.add_trace(
-            go.Scatter(
-                x=part["upsampling"],
-                y=part["value"],
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": (part["high"] - part["value"]).fillna(0.0),
-                    "arrayminus": (part["value"] - part["low"]).fillna(0.0),
-                    "thickness": 2,
-                    "width": 0,
-                },
-                mode="markers",
-                marker={"size": 10, "color": PALETTE[4]},
-                showlegend=False,
-                customdata=part["spread"],
-                hovertemplate="%{x}<br>%{y:.4f}, spread over seeds %{customdata:.4f}<extra></extra>",
-            ),
-            row=1,
-            col=column,
-        )
-        for stride, colour in zip(strides, PALETTE, strict=False):
-            for moment, (words, symbol) in MOMENTS.items():
-                shares = part[f"checkerboard/{moment}/{stride}"]
-                figure.add_trace(
-                    go.Scatter(
-                        name=f"period {stride}, {words}",
-                        legendgroup=f"{stride} {moment}",
-                        showlegend=column == 1,
-                        x=part["upsampling"],
-                        y=shares.clip(lower=FLOOR),
-                        mode="markers",
-                        marker={"size": 9, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
-                        customdata=shares,
-                        hovertemplate=f"%{{x}}, {words}<br>%{{customdata:.2e}} of the energy<extra></extra>",
-                    ),
-                    row=2,
-                    col=column,
-                )
-    styled(figure, height=720)
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(title_text=score, row=1, col=1)
-    figure.update_yaxes(type="log", exponentformat="power", row=2)
-    figure.update_yaxes(title_text="share of the logits' energy", row=2, col=1)
-    return figure
+        above, below = axes[:, column]
+        ways, places = part["upsampling"].tolist(), np.arange(len(part))
+        value, low, high = (part[name].to_numpy(float) for name in ("value", "low", "high"))
+        dots(above, places, value, low, high, PALETTE[4])
+        above.set_title(network, fontsize=11)
+        for number, (stride, colour) in enumerate(zip(strides, PALETTE, strict=False)):
+            for moment, (words, fill) in MOMENTS.items():
+                names = (f"checkerboard/{moment}/{stride}{end}" for end in ("", "/least", "/most"))
+                share, least, most = (part[name].clip(lower=FLOOR).to_numpy(float) for name in names)
+                below.errorbar(
+                    places + 0.16 * (number - (len(strides) - 1) / 2), share, [share - least, most - share], fmt="o",
+                    color=colour, markerfacecolor=fill or colour, markersize=6, label=f"period {stride}, {words}",
+                )  # fmt: skip
+        below.set_yscale("log")
+        for each in (above, below):
+            each.set_xticks(places, ways)
+            each.set_xlim(-0.5, len(ways) - 0.5)
+    axes[0, 0].set_ylabel(f"{score}, interval over the images")
+    axes[1, 0].set_ylabel("share of the logits' energy, range over the seeds")
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(strides), fontsize=9)
+    return picture(figure)

@@ -12,6 +12,29 @@ Side = Annotated[int, Field(ge=32, multiple_of=32)]
 SMALL_PAPER = NetworkParameters(architecture="paper_unet", width=8, encoder_depth=3)
 SMALL_UNET = NetworkParameters(encoder_depth=3, decoder_channels=[32, 16, 16])
 SMALL = {"paper_unet": SMALL_PAPER, "unet_resnet18": SMALL_UNET}
+WHOLE = {"paper_unet_whole": NetworkParameters(architecture="paper_unet"), "unet_resnet18_whole": NetworkParameters()}
+
+
+class FormParameters(StrictModel):
+    """How long everything is trained, and how often.
+
+    Attributes:
+        seeds: of the trainings of the laboratory.
+        steps: of each of them, made up to whole epochs.
+        encoder_seeds: of the trainings of encoders.
+        encoder_steps: likewise.
+        metric_epochs: of the trainings of the metric experiment.
+        patch_size: of the trainings on the problem's data, all else as `training:` says; null: that, too.
+        batch_size: likewise.
+    """
+
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1], min_length=1)
+    steps: int = Field(default=96, ge=1)
+    encoder_seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    encoder_steps: int = Field(default=144, ge=1)
+    metric_epochs: int = Field(default=6, ge=1)
+    patch_size: int | None = Field(default=64, ge=1)
+    batch_size: int | None = Field(default=4, ge=1)
 
 
 class UpsamplingLaboratoryParameters(StrictModel):
@@ -19,18 +42,18 @@ class UpsamplingLaboratoryParameters(StrictModel):
 
     Attributes:
         networks: by a name of your own; each is trained with every way up.
+        counted: further ones, whose costs are counted only: the networks as they are, before they were made small.
         ways: what `network.upsampling` is set to.
         reference: the way that the others are compared with.
-        epochs: of each training; all else is the problem's own.
         images: of the evaluated split, so many first ones, whose logits are looked at.
         speed_size: side of the images that speeds and costs are measured with, in pixels.
         speed_seconds: of each measurement of speed.
     """
 
     networks: dict[str, NetworkParameters] = Field(default=SMALL, min_length=1)
+    counted: dict[str, NetworkParameters] = WHOLE
     ways: list[WayUp] = Field(default=["bilinear", "nearest", "transposed", "transposed4", "subpixel"], min_length=1)
     reference: WayUp = "bilinear"
-    epochs: int = Field(default=6, ge=1)
     images: int = Field(default=8, ge=1)
     speed_size: Side = 128
     speed_seconds: float = Field(default=0.5, ge=0)
@@ -41,6 +64,8 @@ class UpsamplingLaboratoryParameters(StrictModel):
             raise ValueError(f"reference: {self.reference!r} is none of the ways")
         if len(set(self.ways)) < len(self.ways):
             raise ValueError("ways: one is named twice")
+        if both := sorted(self.networks.keys() & self.counted.keys()):
+            raise ValueError(f"counted: {', '.join(both)} stands in networks, too")
         return self
 
 
@@ -49,8 +74,6 @@ class EncoderTableParameters(StrictModel):
 
     Attributes:
         names: as `network.encoder` takes them.
-        epochs: of each training; all else is the problem's own.
-        seeds: of the trainings.
         size: side of the images, in pixels.
         batch_size: images of a step whose speed is measured.
         seconds: of each measurement of speed.
@@ -63,8 +86,6 @@ class EncoderTableParameters(StrictModel):
         ],
         min_length=1,
     )  # fmt: skip
-    epochs: int = Field(default=6, ge=1)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     size: Side = 128
     batch_size: int = Field(default=4, ge=2)
     seconds: float = Field(default=0.5, ge=0)
@@ -79,8 +100,7 @@ class MetricExperimentParameters(StrictModel):
         training_images: of each problem.
         validation_images: likewise.
         test_images: likewise; on these all scores are taken.
-        epochs: of each training.
-        batch_size: likewise.
+        batch_size: of each training.
         network: that is trained.
         seed: of the drawing, of the training and of the random prediction.
     """
@@ -90,23 +110,44 @@ class MetricExperimentParameters(StrictModel):
     training_images: int = Field(default=64, ge=2)
     validation_images: int = Field(default=16, ge=1)
     test_images: int = Field(default=100, ge=1)
-    epochs: int = Field(default=8, ge=1)
     batch_size: int = Field(default=4, ge=1)
     network: NetworkParameters = SMALL_PAPER
     seed: int = Field(default=0, ge=0)
+
+
+FORMS = {
+    "short": FormParameters(),
+    "full": FormParameters(
+        seeds=[0, 1, 2], steps=3000, encoder_seeds=[0, 1, 2], encoder_steps=3000, metric_epochs=60, patch_size=None,
+        batch_size=None,
+    ),
+}  # fmt: skip
 
 
 class ArticleParameters(StrictModel):
     """All experiments; only the pipeline `article` reads this.
 
     Attributes:
-        seeds: of the trainings of the laboratory.
+        form: name of one of the forms.
+        forms: how long everything is trained, and how often.
         upsampling: the laboratory.
         encoders: the table.
         metrics: the experiment.
     """
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1], min_length=1)
+    form: str = "short"
+    forms: dict[str, FormParameters] = FORMS
     upsampling: UpsamplingLaboratoryParameters = UpsamplingLaboratoryParameters()
     encoders: EncoderTableParameters = EncoderTableParameters()
     metrics: MetricExperimentParameters = MetricExperimentParameters()
+
+    @model_validator(mode="after")
+    def _form_is_there(self) -> Self:
+        if self.form not in self.forms:
+            raise ValueError(f"form: {self.form!r} is none of {', '.join(self.forms)}")
+        return self
+
+    @property
+    def effort(self) -> FormParameters:
+        """The form that was chosen."""
+        return self.forms[self.form]

@@ -236,6 +236,7 @@ class SpooledRun:
             status: `FINISHED`, `FAILED` or `KILLED`.
             reason: why, where it did not finish.
         """
+        self._await_facts()
         self._append("end", status=status, reason=reason)
         self._closed = True
         set_current(None)
@@ -245,6 +246,14 @@ class SpooledRun:
         link = self.link if done or self._known or self._spool.read("run") else None
         self._stop_sender()
         return Outcome(link, self._remark(done))
+
+    def _await_facts(self) -> None:
+        """Let the sender note code and machine first: what stands behind the end of a short run would not be sent."""
+        until = clock.monotonic() + self._header["flush_seconds"]
+        while self._process is not None and self._process.poll() is None and clock.monotonic() < until:
+            if self._spool.read("facts") is not None:
+                break
+            clock.sleep(LOOK)
 
     def _remark(self, done: Mapping[str, Any] | None) -> str | None:
         if done is None:

@@ -309,12 +309,13 @@ def measure_system(spool: Spool, seconds: float, stop: threading.Event, step: in
 
 
 def note_facts(spool: Spool, root: Path) -> None:
-    """Append what is known of code, versions and machine."""
+    """Append what is known of code, versions and machine; the run's end waits for it."""
     spool.append("tags", values=facts.versions() | facts.machine() | facts.git_tags(root))
     files = {"uncommitted.diff": facts.git_diff(root), "requirements.lock": facts.lock_file(root)}
     for name, data in files.items():
         if data:
             spool.append("artifact", path=spool.put(name, data), folder="code")
+    spool.write("facts", {})
 
 
 def send_leftovers(root: Path, own: Path | None = None) -> tuple[int, int]:

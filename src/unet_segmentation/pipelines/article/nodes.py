@@ -44,7 +44,7 @@ def measure_upsampling(
         profile: statistics of the training split.
         recipe: of the augmentation.
         plan: the proposal for what the parameters leave open.
-        training: the problem's; epochs and seed are the article's.
+        training: the problem's; steps, patch, batch and seed are the article's.
         inference: the predictor's parameters.
         evaluation: which split is scored.
         classes: names of the classes.
@@ -52,37 +52,30 @@ def measure_upsampling(
         folder: gets a folder for each training.
 
     Returns:
-        A row per network, upsampling and seed (see `article.upsampling.measure_way`); and their counts per image.
+        A row per network, upsampling and seed, with scores and checkerboards; and their counts per image (see
+        `article.trainings.Measured`).
     """
-    from unet_segmentation.article.upsampling import KEY, Data, check_ways, measure_way
+    from unet_segmentation.article.trainings import Data, equal_terms, train_all
+    from unet_segmentation.article.upsampling import check_ways, look_at_logits, trainings_of
     from unet_segmentation.learning.planning import checked_values
 
-    laboratory = article.upsampling
-    values = checked_values(plan, classes) | {"epochs": laboratory.epochs}
-    data = Data(samples, packed, profile, recipe, values, classes, evaluation.split)
+    laboratory, effort = article.upsampling, article.effort
+    data = Data(samples, packed, profile, recipe, checked_values(plan, classes), classes, evaluation.split)
     check_ways(laboratory.networks, laboratory.ways, classes, profile)
-    equal = {"epochs": laboratory.epochs, "max_minutes": None, "more_epochs": None}
-    chosen = [(name, way, seed) for name in laboratory.networks for way in laboratory.ways for seed in article.seeds]
-    rows, confusions, softs = [], [], []
-    for number, key in enumerate(chosen, 1):
-        name, way, seed = key
-        network = laboratory.networks[name].model_copy(update={"upsampling": way})
-        logger.info("training %d/%d: %s, %s, seed %d", number, len(chosen), *key)
-        place = folder / f"{name}-{way}-{seed}"
-        found = measure_way(
-            network, training.model_copy(update=equal | {"seed": seed}), data, inference, laboratory.images, place
-        )
-        named: dict[str, Any] = dict(zip(KEY, key, strict=True))
-        rows.append(named | found.row)
-        confusions.append(found.confusion.assign(**named))
-        softs.append(found.soft.assign(**named))
-    return pd.DataFrame(rows), pd.concat(confusions, ignore_index=True), pd.concat(softs, ignore_index=True)
+    trainings = trainings_of(laboratory.networks, laboratory.ways, effort.seeds)
+    equal = equal_terms(training, effort, effort.steps, data)
+    found = train_all(trainings, equal, data, inference, folder)
+    boards = [
+        look_at_logits(each, equal, data, laboratory.images, model, each.place(folder))
+        for each, model in zip(trainings, found.models, strict=True)
+    ]
+    return found.runs.join(pd.DataFrame(boards)), found.confusion, found.soft_counts
 
 
 def measure_upsampling_costs(
     profile: dict[str, Any], plan: dict[str, Any], classes: list[str], article: ArticleParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count what each network costs with each way up, and measure how fast it is.
+    """Count what each network costs with each way up, and measure how fast those are that are trained.
 
     Returns:
         See `article.upsampling.costs_of_ways`.
@@ -93,6 +86,7 @@ def measure_upsampling_costs(
     laboratory = article.upsampling
     return costs_of_ways(
         laboratory.networks,
+        laboratory.counted,
         laboratory.ways,
         classes,
         profile,
@@ -118,21 +112,16 @@ def compare_upsampling(
     Returns:
         See `article.upsampling.summarise`.
     """
+    from unet_segmentation.article.trainings import sums_of
     from unet_segmentation.article.upsampling import KEY, summarise
     from unet_segmentation.scoring.intervals import Resampling
-    from unet_segmentation.scoring.sums import Sums
-    from unet_segmentation.scoring.tables import groups_of
 
-    groups = groups_of(samples)
-    counts = confusion.groupby(KEY, sort=False)
-    sums = {
-        key: Sums.of(counts.get_group(key), soft, classes, groups) for key, soft in soft_counts.groupby(KEY, sort=False)
-    }
+    sums = sums_of(confusion, soft_counts, KEY, samples, classes)
     resampling = Resampling(**evaluation.intervals.model_dump())
     return summarise(runs, sums, release.score, article.upsampling.reference, release.margin, resampling)
 
 
-def plot_upsampling(table: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a Plotly figure
+def plot_upsampling(table: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw scores and checkerboards of every way up."""
     from unet_segmentation.figures.upsampling import upsampling_chart
 
@@ -144,7 +133,7 @@ def draw_checkerboards(runs: pd.DataFrame, article: ArticleParameters, folder: P
     from unet_segmentation.article.upsampling import read_logits
     from unet_segmentation.figures.checkerboard import Pair, checkerboard_sheet
 
-    first = runs[runs["seed"] == article.seeds[0]]
+    first = runs[runs["seed"] == article.effort.seeds[0]]
     networks: dict[str, dict[str, Pair]] = {}
     for network, way, seed in zip(first["network"], first["upsampling"], first["seed"], strict=True):
         networks.setdefault(network, {})[way] = Pair(**read_logits(folder / f"{network}-{way}-{seed}"))
@@ -182,66 +171,89 @@ def train_encoders(
     training: TrainingParameters,
     inference: InferenceParameters,
     evaluation: EvaluationParameters,
-    release: ReleaseParameters,
     classes: list[str],
     article: ArticleParameters,
     folder: Path,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Train smp's U-Net with each encoder, from scratch, on the same data and for as many epochs.
 
-    What is finished is not trained again, what was stopped goes on. For the arguments see `measure_upsampling`.
+    For the arguments see `measure_upsampling`.
+
+    Returns:
+        A row per encoder and seed, and their counts per image (see `article.trainings.Measured`).
+    """
+    from unet_segmentation.article.encoders import trainings_of
+    from unet_segmentation.article.trainings import Data, equal_terms, train_all
+    from unet_segmentation.learning.planning import checked_values
+
+    effort = article.effort
+    data = Data(samples, packed, profile, recipe, checked_values(plan, classes), classes, evaluation.split)
+    trainings = trainings_of(article.encoders.names, effort.encoder_seeds)
+    equal = equal_terms(training, effort, effort.encoder_steps, data)
+    found = train_all(trainings, equal, data, inference, folder)
+    return found.runs, found.confusion, found.soft_counts
+
+
+def rank_encoders(
+    runs: pd.DataFrame,
+    confusion: pd.DataFrame,
+    soft_counts: pd.DataFrame,
+    costs: pd.DataFrame,
+    samples: pd.DataFrame,
+    classes: list[str],
+    release: ReleaseParameters,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Put the encoders in order, each compared with the best, beside what they cost.
 
     Returns:
         See `article.encoders.rank_encoders`.
     """
-    from unet_segmentation.article.encoders import rank_encoders
-    from unet_segmentation.article.upsampling import Data, measure_way
-    from unet_segmentation.learning.planning import checked_values
+    from unet_segmentation.article import encoders
+    from unet_segmentation.article.trainings import sums_of
     from unet_segmentation.scoring.intervals import Resampling
-    from unet_segmentation.scoring.sums import Sums
-    from unet_segmentation.scoring.tables import groups_of
 
-    wanted = article.encoders
-    values = checked_values(plan, classes) | {"epochs": wanted.epochs}
-    data = Data(samples, packed, profile, recipe, values, classes, evaluation.split)
-    equal = {"epochs": wanted.epochs, "max_minutes": None, "more_epochs": None}
-    chosen = [(name, seed) for name in wanted.names for seed in wanted.seeds]
-    sums = {}
-    for number, (name, seed) in enumerate(chosen, 1):
-        logger.info("training %d/%d: %s, seed %d", number, len(chosen), name, seed)
-        place = folder / f"{name}-{seed}"
-        network = NetworkParameters(encoder=name)
-        found = measure_way(network, training.model_copy(update=equal | {"seed": seed}), data, inference, 1, place)
-        sums[name, seed] = Sums.of(found.confusion, found.soft, classes, groups_of(samples))
+    sums = sums_of(confusion, soft_counts, encoders.KEY, samples, classes)
     resampling = Resampling(**evaluation.intervals.model_dump())
-    return rank_encoders(sums, release.score, release.margin, resampling)
+    return encoders.rank_encoders(runs, sums, costs, release.score, release.margin, resampling)
 
 
-def run_metric_experiment(article: ArticleParameters, folder: Path) -> pd.DataFrame:
+def plot_encoders(scores: pd.DataFrame, article: ArticleParameters, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
+    """Draw the score of every encoder against its cost."""
+    from unet_segmentation.figures.encoders import encoder_chart
+
+    return encoder_chart(scores, release.score, article.encoders.size)
+
+
+def run_metric_experiment(article: ArticleParameters, evaluation: EvaluationParameters, folder: Path) -> pd.DataFrame:
     """Score trained networks, and predictions that look at nothing, by every metric and share of foreground.
 
     Returns:
         See `article.metric_experiment.run_experiment`.
     """
     from unet_segmentation.article.metric_experiment import run_experiment
+    from unet_segmentation.scoring.intervals import Resampling
 
-    return run_experiment(article.metrics, folder)
+    resampling = Resampling(**evaluation.intervals.model_dump())
+    return run_experiment(article.metrics, article.effort.metric_epochs, folder, resampling)
 
 
 def plot_metric_trust(experiment: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
     """Draw every metric against the share of the foreground, and say which one may believe.
 
     Returns:
-        A Plotly figure, and a row per metric, see `figures.metric_trust.judgements`.
+        A PIL image, and a row per metric, see `article.metric_experiment.judgements`.
     """
-    from unet_segmentation.article.metric_experiment import METRICS
-    from unet_segmentation.figures.metric_trust import judgements, trust_chart
+    from unet_segmentation.article.metric_experiment import METRICS, judgements
+    from unet_segmentation.figures.metric_trust import trust_chart
 
-    return trust_chart(experiment, METRICS), judgements(experiment)
+    judged = judgements(experiment)
+    return trust_chart(experiment, judged, METRICS), judged
 
 
 def judge_claims(
     problem: str,
+    samples: pd.DataFrame,
     upsampling: pd.DataFrame,
     costs: pd.DataFrame,
     encoders: pd.DataFrame,
@@ -255,10 +267,21 @@ def judge_claims(
         A row per claim (see `article.claims.judge_claims`), and the same as a page.
     """
     from unet_segmentation.article import claims
+    from unet_segmentation.article.page import claims_page
+    from unet_segmentation.learning.plan import labelled_split
 
     reference = article.upsampling.reference
     tables = claims.Tables(upsampling, costs, encoders, judgements, reference, release.score, release.margin)
     found = claims.judge_claims(tables)
     for row in found.itertuples():
         logger.info("%s: %s", row.claim, row.verdict)
-    return found, claims.page(found, problem=problem, command=f"make article ENV={problem}")
+    images = {split: len(ids) for split, ids in labelled_split(samples).items()}
+    return found, claims_page(found, tables, article, problem=problem, images=images)
+
+
+def write_speeds(encoders: pd.DataFrame, upsampling: pd.DataFrame, article: ArticleParameters) -> str:
+    """Write what was measured in seconds on this machine as a page."""
+    from unet_segmentation.article.page import speeds_page
+    from unet_segmentation.tracking.facts import machine
+
+    return speeds_page(encoders, upsampling, machine(), article)

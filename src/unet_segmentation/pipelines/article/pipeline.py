@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.article import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Train and compare the ways up, draw checkerboards; tabulate encoders; try the metrics."""
+    """Train and compare ways up and encoders, count their costs, try the metrics; judge every claim by all that."""
     return Pipeline(
         [
             Node(
@@ -77,17 +77,37 @@ def create_pipeline(**_: object) -> Pipeline:
                     "training": "params:training",
                     "inference": "params:inference",
                     "evaluation": "params:evaluation",
-                    "release": "params:release",
                     "classes": "params:classes",
                     "article": "params:article",
                     "folder": "encoders_folder",
                 },
-                "encoder_scores",
+                ["encoder_runs", "encoder_confusion", "encoder_soft_counts"],
                 name="train_encoders",
             ),
             Node(
+                nodes.rank_encoders,
+                [
+                    "encoder_runs",
+                    "encoder_confusion",
+                    "encoder_soft_counts",
+                    "encoder_costs",
+                    "samples",
+                    "params:classes",
+                    "params:release",
+                    "params:evaluation",
+                ],
+                "encoder_scores",
+                name="rank_encoders",
+            ),
+            Node(
+                nodes.plot_encoders,
+                ["encoder_scores", "params:article", "params:release"],
+                "encoder_chart",
+                name="plot_encoders",
+            ),
+            Node(
                 nodes.run_metric_experiment,
-                ["params:article", "metric_experiment_folder"],
+                ["params:article", "params:evaluation", "metric_experiment_folder"],
                 "metric_experiment",
                 name="run_metric_experiment",
             ),
@@ -101,6 +121,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.judge_claims,
                 {
                     "problem": "params:problem",
+                    "samples": "samples",
                     "upsampling": "upsampling_table",
                     "costs": "upsampling_costs",
                     "encoders": "encoder_scores",
@@ -110,6 +131,12 @@ def create_pipeline(**_: object) -> Pipeline:
                 },
                 ["article_claims", "article_page"],
                 name="judge_claims",
+            ),
+            Node(
+                nodes.write_speeds,
+                ["encoder_speeds", "upsampling_speeds", "params:article"],
+                "article_speeds",
+                name="write_speeds",
             ),
         ],
         namespace="article",

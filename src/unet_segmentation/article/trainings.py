@@ -1,0 +1,194 @@
+"""Trainings of several networks on equal terms: each on the same data, with the same recipe, for as many epochs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from unet_segmentation.atomic import remove
+from unet_segmentation.errors import DataError
+from unet_segmentation.learning.evaluating import predict_samples
+from unet_segmentation.learning.plan import chosen, labelled_split, steps_per_epoch
+from unet_segmentation.learning.single import draw_network, train_one
+from unet_segmentation.parameters import InferenceParameters, NetworkParameters, TrainingParameters
+from unet_segmentation.parameters.article import FormParameters
+from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.scoring.metrics import scores
+from unet_segmentation.scoring.prediction_files import count_predictions
+from unet_segmentation.scoring.sums import Sums
+from unet_segmentation.scoring.tables import groups_of
+
+logger = logging.getLogger(__name__)
+
+SCORES = ("dice/mean", "iou/mean", "dice/foreground_mean", "iou/foreground_mean", "accuracy/pixel")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all trainings share.
+
+    Attributes:
+        samples: columns sample_id, split, masks, group.
+        packed: images and masks.
+        profile: statistics of the training split.
+        recipe: of the augmentation.
+        values: of the plan.
+        classes: names of the classes.
+        split: that is evaluated.
+    """
+
+    samples: pd.DataFrame
+    packed: PackedSamples
+    profile: dict[str, Any]
+    recipe: dict[str, Any]
+    values: Mapping[str, Any]
+    classes: list[str]
+    split: str
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The samples that are scored.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = labelled_split(self.samples).get(self.split)
+        if not found:
+            raise DataError(f"The {self.split} split has no sample with a mask: name another in evaluation.split")
+        return found
+
+
+class Training(NamedTuple):
+    """One of several trainings.
+
+    Attributes:
+        key: what tells it from the others, column by column; the seed is one of them.
+        network: that is trained.
+    """
+
+    key: dict[str, Any]
+    network: NetworkParameters
+
+    def place(self, folder: Path) -> Path:
+        """Its own folder below one for all."""
+        return folder / "-".join(map(str, self.key.values()))
+
+
+class Measured(NamedTuple):
+    """What trainings have shown, each row under the key of its training.
+
+    Attributes:
+        runs: a row per training: `SCORES`, and the best epoch.
+        confusion: sparse counts per image: sample_id, truth, prediction, count.
+        soft_counts: the article's sums per image.
+        models: file of the best epoch of each training.
+    """
+
+    runs: pd.DataFrame
+    confusion: pd.DataFrame
+    soft_counts: pd.DataFrame
+    models: list[Path]
+
+
+def equal_terms(parameters: TrainingParameters, form: FormParameters, steps: int, data: Data) -> TrainingParameters:
+    """Say how all networks of an experiment are trained.
+
+    Args:
+        parameters: the problem's.
+        form: may replace patch and batch.
+        steps: of each training, made up to whole epochs.
+        data: that they are trained on.
+    """
+    own = {"patch_size": form.patch_size, "batch_size": form.batch_size}
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    equal = parameters.model_copy(update=given | {"max_minutes": None, "more_epochs": None})
+    images = len(labelled_split(data.samples)["train"])
+    epoch = steps_per_epoch(chosen(equal, data.values), equal.accumulate, images)
+    return equal.model_copy(update={"epochs": math.ceil(steps / epoch)})
+
+
+def train_all(
+    trainings: Sequence[Training],
+    parameters: TrainingParameters,
+    data: Data,
+    inference: InferenceParameters,
+    folder: Path,
+) -> Measured:
+    """Train networks one after the other, and score each on the evaluated split.
+
+    An unfinished training goes on; a finished one is not trained again.
+
+    Args:
+        trainings: with the seed of each in its key.
+        parameters: of training, see :func:`equal_terms`; the seed is given.
+        data: that they are trained and scored on.
+        inference: the predictor's parameters.
+        folder: gets a folder for each training.
+    """
+    rows, confusions, softs, models = [], [], [], []
+    for number, training in enumerate(trainings, 1):
+        logger.info("training %d/%d: %s", number, len(trainings), _words(training))
+        place = training.place(folder)
+        model, epoch = _best(training, parameters, data, place)
+        confusion, soft = _counts(model, data, inference, place)
+        found = scores(confusion, soft, data.classes)
+        rows.append({**training.key, "best_epoch": epoch} | {name: found[name] for name in SCORES})
+        confusions.append(confusion.assign(**training.key))
+        softs.append(soft.assign(**training.key))
+        models.append(model)
+    confusion, soft = (pd.concat(tables, ignore_index=True) for tables in (confusions, softs))
+    return Measured(pd.DataFrame(rows), confusion, soft, models)
+
+
+def _words(training: Training) -> str:
+    return ", ".join(f"seed {value}" if name == "seed" else str(value) for name, value in training.key.items())
+
+
+def _best(training: Training, parameters: TrainingParameters, data: Data, folder: Path) -> tuple[Path, int]:
+    """Train; give the model of the best epoch, and which that is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seeded = parameters.model_copy(update={"seed": training.key["seed"]})
+    specification, weights = draw_network(training.network, seeded, data.values, data.classes, data.profile)
+    parts = data.samples, data.profile, data.packed, data.recipe, data.values
+    trained = train_one(specification, weights, *parts, seeded, folder)
+    return trained.best, trained.information["epoch"]
+
+
+def _counts(model: Path, data: Data, inference: InferenceParameters, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict the evaluated samples, and count."""
+    masks = folder / "predicting"
+    remove(masks)
+    masks.mkdir()
+    soft = predict_samples(Predictor.from_file(model, inference), data.packed, data.evaluated, masks).soft
+    confusion = count_predictions(masks, data.evaluated, data.packed.mask, len(data.classes))
+    remove(masks)
+    return confusion, soft
+
+
+def sums_of(
+    confusion: pd.DataFrame, soft_counts: pd.DataFrame, key: list[str], samples: pd.DataFrame, classes: list[str]
+) -> dict[tuple[Hashable, ...], Sums]:
+    """Take counts of several trainings apart.
+
+    Args:
+        confusion: of all, see `Measured`.
+        soft_counts: likewise.
+        key: columns that tell the trainings from each other.
+        samples: with their groups.
+        classes: names of the classes.
+
+    Returns:
+        The sums of each, by the values of its key.
+    """
+    groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
+    return {
+        values: Sums.of(counts.get_group(values), soft, classes, groups)
+        for values, soft in soft_counts.groupby(key, sort=False)
+    }
