@@ -42,8 +42,8 @@ NODES = {
     ],
     "article": [
         "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling",
-        "draw_checkerboards", "measure_encoders", "run_metric_experiment", "train_encoders",
-        "plot_metric_trust", "judge_claims",
+        "draw_checkerboards", "measure_encoders", "run_metric_experiment", "train_encoders", "rank_encoders",
+        "plot_encoders", "plot_metric_trust", "judge_claims", "write_speeds",
     ],
     "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
+from unet_segmentation.article.trainings import SCORES, Data, equal_terms
 from unet_segmentation.article.upsampling import (
     KEY,
-    SCORES,
     STRIDES,
     checkerboards,
     example_batch,
@@ -27,6 +27,7 @@ from unet_segmentation.parameters import (
     ReleaseParameters,
     TrainingParameters,
 )
+from unet_segmentation.parameters.article import FormParameters
 from unet_segmentation.pipelines.article import nodes
 from unet_segmentation.samples.packing import pack
 from unet_segmentation.samples.profiling import profile_samples
@@ -41,8 +42,8 @@ TRAINING = TrainingParameters(
 )
 ARTICLE = ArticleParameters.model_validate(
     {
-        "seeds": [0, 1],
-        "upsampling": {"networks": {"tiny": NETWORK}, "ways": ["bilinear", "subpixel"], "epochs": 1, "images": 2},
+        "forms": {"short": {"seeds": [0, 1], "steps": 1, "patch_size": None, "batch_size": None}},
+        "upsampling": {"networks": {"tiny": NETWORK}, "ways": ["bilinear", "subpixel"], "images": 2},
     }
 )
 
@@ -134,7 +135,37 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
     means = runs.groupby("upsampling")["dice/mean"].mean()
     assert table["value"].tolist() == pytest.approx(means[table["upsampling"]].tolist())
     assert table["difference"][1] == pytest.approx(means["subpixel"] - means["bilinear"])
-    assert len(upsampling_chart(table, "dice/mean").data) == 1 + 2 * len(STRIDES)
+    column = "checkerboard/trained/2"
+    each = runs.groupby("upsampling")[column]
+    assert table[f"{column}/least"].tolist() == each.min()[table["upsampling"]].tolist()
+    assert table[f"{column}/most"].tolist() == each.max()[table["upsampling"]].tolist()
+    drawn = np.asarray(upsampling_chart(table, "dice/mean"))
+    np.testing.assert_array_equal(drawn, np.asarray(upsampling_chart(table, "dice/mean")))
+    assert drawn.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("steps", "form", "epochs"),
+    [
+        (1, {}, 1),  # 6 samples in batches of 2: an epoch has 3 steps
+        (3, {}, 1),
+        (4, {}, 2),
+        (4, {"batch_size": 6}, 2),  # one step, but at least 2
+        (5, {"batch_size": 1, "patch_size": 16}, 1),
+    ],
+)
+def test_steps_become_whole_epochs(problem, steps, form, epochs):
+    samples, packed, profile, plan = problem
+    data = Data(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    given = {"patch_size": None, "batch_size": None, **form}
+    equal = equal_terms(TRAINING, FormParameters.model_validate(given), steps, data)
+    assert equal.epochs == epochs
+    assert (equal.batch_size, equal.patch_size) == (form.get("batch_size", 2), form.get("patch_size", 32))
+
+
+def test_a_form_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="form: 'long' is none of short, full"):
+        ArticleParameters(form="long")
 
 
 def test_a_known_difference_is_found():
