@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
-from tests.conftest import Project
+from tests.conftest import BIN, Project
 
 
 class Finished:
@@ -30,6 +33,43 @@ def succeeded(answer: subprocess.CompletedProcess[str]) -> str:
     """What a command printed, which must have succeeded."""
     assert answer.returncode == 0, answer.stdout[-4000:]
     return answer.stdout
+
+
+def kill_at(project: Project, words: str, *arguments: str) -> None:
+    """Kill a kedro command without warning as soon as it has printed certain words."""
+    process = subprocess.Popen(
+        [BIN / "kedro", *arguments],
+        cwd=project.path,
+        env=project.environment(PYTHONUNBUFFERED="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL, "".join(said)
+
+
+def run_notebook(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run a notebook of a project on its `test` problem; give what its cells displayed, as text."""
+    for key, value in project.environment(UNET_ENV="test").items():
+        monkeypatch.setenv(key, value)
+    notebook = nbformat.read(project.path / "notebooks" / name, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are committed without outputs"
+    NotebookClient(
+        notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": project.path / "notebooks"}}
+    ).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert outputs
+    return [output["data"]["text/plain"] for output in outputs if "data" in output]
 
 
 @pytest.fixture(scope="session")

@@ -10,28 +10,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.conftest import BIN
+from tests.end_to_end.conftest import run_notebook
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb")))
+@pytest.mark.parametrize("name", ["01_look_at_the_data.ipynb", "02_look_at_the_runs.ipynb"])
 def test_a_notebook_runs(finished, name, monkeypatch):
-    for key, value in finished.project.environment(UNET_ENV="test").items():
-        monkeypatch.setenv(key, value)
-    notebook = nbformat.read(finished.path / "notebooks" / name, as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are committed without outputs"
-    NotebookClient(
-        notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": finished.path / "notebooks"}}
-    ).execute()
-    assert any(cell.get("outputs") for cell in notebook.cells)
+    run_notebook(finished.project, name, monkeypatch)
 
 
 def free_port() -> int:
