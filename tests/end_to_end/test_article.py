@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 CONFIGURATION = """
 article:
   forms:
-    short: {seeds: [0, 1], steps: 4, encoder_seeds: [0], encoder_steps: 4, metric_epochs: 1, patch_size: 32, batch_size: 4}
+    short: {steps: 4, encoder_steps: 4, metric_epochs: 1, patch_size: 32}
   upsampling:
     networks: {tiny: {architecture: paper_unet, width: 2, encoder_depth: 2}}
     counted: {tiny_whole: {architecture: paper_unet}}
