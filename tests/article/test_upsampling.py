@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unet_segmentation.article.trainings import SCORES, Data, equal_terms
+from unet_segmentation.article.trainings import SCORES, Data, equal_terms, expected_seconds
 from unet_segmentation.article.upsampling import (
     KEY,
     STRIDES,
@@ -12,6 +12,7 @@ from unet_segmentation.article.upsampling import (
     logits_of,
     read_logits,
     summarise,
+    trainings_of,
 )
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.figures.checkerboard import Pair, checkerboard_sheet, logits_picture, spectrum_picture
@@ -86,7 +87,9 @@ def problem(tmp_path_factory):
 def measure(problem, folder, article=ARTICLE):
     samples, packed, profile, plan = problem
     recipe = compose_recipe(AugmentationParameters(), channels=1)
-    parts = TRAINING, InferenceParameters(), EvaluationParameters(), CLASSES, article, folder
+    ways = article.upsampling.ways
+    speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
+    parts = TRAINING, InferenceParameters(), EvaluationParameters(), CLASSES, speeds, article, folder
     return nodes.measure_upsampling(samples, packed, profile, recipe, plan, *parts)
 
 
@@ -161,6 +164,16 @@ def test_steps_become_whole_epochs(problem, steps, form, epochs):
     equal = equal_terms(TRAINING, FormParameters.model_validate(given), steps, data)
     assert equal.epochs == epochs
     assert (equal.batch_size, equal.patch_size) == (form.get("batch_size", 2), form.get("patch_size", 32))
+
+
+def test_the_expected_time_goes_with_steps_pixels_and_speed(problem):
+    samples, packed, profile, plan = problem
+    data = Data(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    trainings = trainings_of({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
+    speeds = pd.DataFrame({"network": ["b", "a"], "upsampling": "bilinear", "training_images_per_second": [5.0, 20.0]})
+    parameters = TRAINING.model_copy(update={"epochs": 2})  # of 3 steps of 2 patches of 32 px
+    found = expected_seconds(trainings, parameters, data, speeds, side=64)
+    assert found == pytest.approx(2 * 12 / 4 * (1 / 5 + 1 / 20))
 
 
 def test_a_form_that_is_not_there_is_refused():

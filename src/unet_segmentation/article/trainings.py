@@ -109,9 +109,32 @@ def equal_terms(parameters: TrainingParameters, form: FormParameters, steps: int
     own = {"patch_size": form.patch_size, "batch_size": form.batch_size}
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     equal = parameters.model_copy(update=given | {"max_minutes": None, "more_epochs": None})
+    return equal.model_copy(update={"epochs": math.ceil(steps / _steps_of_an_epoch(equal, data))})
+
+
+def _steps_of_an_epoch(parameters: TrainingParameters, data: Data) -> int:
     images = len(labelled_split(data.samples)["train"])
-    epoch = steps_per_epoch(chosen(equal, data.values), equal.accumulate, images)
-    return equal.model_copy(update={"epochs": math.ceil(steps / epoch)})
+    return steps_per_epoch(chosen(parameters, data.values), parameters.accumulate, images)
+
+
+def expected_seconds(
+    trainings: Sequence[Training], parameters: TrainingParameters, data: Data, speeds: pd.DataFrame, side: int
+) -> float:
+    """Expect how long trainings take, all together, without validation and prediction.
+
+    Args:
+        trainings: that are to be done.
+        parameters: see :func:`equal_terms`.
+        data: that they are trained on.
+        speeds: ``training_images_per_second`` of each network, under the columns of the keys but for the seed.
+        side: of the images that the speeds were measured with; time goes with the number of pixels.
+    """
+    values = chosen(parameters, data.values)
+    patches = values["epochs"] * _steps_of_an_epoch(parameters, data) * values["batch_size"]
+    seconds = patches * (values["patch_size"] / side) ** 2 / speeds["training_images_per_second"]
+    keys = pd.DataFrame([training.key for training in trainings])
+    shared = [name for name in keys if name in speeds]
+    return float(keys.merge(speeds[shared].assign(seconds=seconds), on=shared)["seconds"].sum())
 
 
 def train_all(

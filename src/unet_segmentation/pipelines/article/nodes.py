@@ -31,6 +31,7 @@ def measure_upsampling(
     inference: InferenceParameters,
     evaluation: EvaluationParameters,
     classes: list[str],
+    speeds: pd.DataFrame,
     article: ArticleParameters,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -48,6 +49,7 @@ def measure_upsampling(
         inference: the predictor's parameters.
         evaluation: which split is scored.
         classes: names of the classes.
+        speeds: of the networks; they only say how long it will take.
         article: the networks, ways and seeds.
         folder: gets a folder for each training.
 
@@ -55,8 +57,9 @@ def measure_upsampling(
         A row per network, upsampling and seed, with scores and checkerboards; and their counts per image (see
         `article.trainings.Measured`).
     """
-    from unet_segmentation.article.trainings import Data, equal_terms, train_all
+    from unet_segmentation.article.trainings import Data, equal_terms, expected_seconds, train_all
     from unet_segmentation.article.upsampling import check_ways, look_at_logits, trainings_of
+    from unet_segmentation.learning.console import duration
     from unet_segmentation.learning.planning import checked_values
 
     laboratory, effort = article.upsampling, article.effort
@@ -64,6 +67,8 @@ def measure_upsampling(
     check_ways(laboratory.networks, laboratory.ways, classes, profile)
     trainings = trainings_of(laboratory.networks, laboratory.ways, effort.seeds)
     equal = equal_terms(training, effort, effort.steps, data)
+    seconds = expected_seconds(trainings, equal, data, speeds, laboratory.speed_size)
+    logger.info("%d trainings of about %s in all", len(trainings), duration(seconds))
     found = train_all(trainings, equal, data, inference, folder)
     boards = [
         look_at_logits(each, equal, data, laboratory.images, model, each.place(folder))
@@ -172,6 +177,7 @@ def train_encoders(
     inference: InferenceParameters,
     evaluation: EvaluationParameters,
     classes: list[str],
+    speeds: pd.DataFrame,
     article: ArticleParameters,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -183,13 +189,16 @@ def train_encoders(
         A row per encoder and seed, and their counts per image (see `article.trainings.Measured`).
     """
     from unet_segmentation.article.encoders import trainings_of
-    from unet_segmentation.article.trainings import Data, equal_terms, train_all
+    from unet_segmentation.article.trainings import Data, equal_terms, expected_seconds, train_all
+    from unet_segmentation.learning.console import duration
     from unet_segmentation.learning.planning import checked_values
 
     effort = article.effort
     data = Data(samples, packed, profile, recipe, checked_values(plan, classes), classes, evaluation.split)
     trainings = trainings_of(article.encoders.names, effort.encoder_seeds)
     equal = equal_terms(training, effort, effort.encoder_steps, data)
+    seconds = expected_seconds(trainings, equal, data, speeds, article.encoders.size)
+    logger.info("%d trainings of about %s in all", len(trainings), duration(seconds))
     found = train_all(trainings, equal, data, inference, folder)
     return found.runs, found.confusion, found.soft_counts
 
