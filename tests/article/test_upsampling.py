@@ -138,6 +138,9 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
     means = runs.groupby("upsampling")["dice/mean"].mean()
     assert table["value"].tolist() == pytest.approx(means[table["upsampling"]].tolist())
     assert table["difference"][1] == pytest.approx(means["subpixel"] - means["bilinear"])
+    by_seed = runs.pivot(index="seed", columns="upsampling", values="dice/mean")
+    each = by_seed["subpixel"] - by_seed["bilinear"]
+    assert table.loc[1, ["difference_least", "difference_most"]].tolist() == pytest.approx([each.min(), each.max()])
     column = "checkerboard/trained/2"
     each = runs.groupby("upsampling")[column]
     assert table[f"{column}/least"].tolist() == each.min()[table["upsampling"]].tolist()

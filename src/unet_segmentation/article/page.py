@@ -55,7 +55,7 @@ def claims_page(
         f"`{article.form}`, from scratch: ways up {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
         f"{effort.encoder_steps} steps, {_seeds(effort.encoder_seeds)}{_patches(effort)}; metric experiment "
         f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the split "
-        "that is evaluated; intervals are over its images.",
+        "that is evaluated; intervals are over its images, and say nothing of other seeds.",
         "",
         "| claim | verdict |",
         "|---|---|",
@@ -109,6 +109,7 @@ def _upsampling_tables(tables: Tables) -> list[list[str]]:
         "network": lambda row: str(row["network"]), "way up": lambda row: str(row["upsampling"]),
     }  # fmt: skip
     scored = names | _score_columns(tables.score) | _difference_columns(f"to {tables.reference}")
+    scored |= {"seed by seed": _interval("difference_least", "difference_most", "+")}
     boards = {
         f"period {period}, {words}": _share(f"checkerboard/{moment}/{period}")
         for moment, words in (("initial", "untrained"), ("trained", "trained"))

@@ -237,10 +237,12 @@ def summarise(
     Returns:
         A row per network and upsampling: seeds (how many), value (mean over the seeds), spread (their sample standard
         deviation), low and high (interval over the images); difference to the reference with the same seeds on the
-        same images, its interval (difference_low, difference_high), p_value and verdict (`reference` for itself);
-        and the mean, the ``/least`` and the ``/most`` of each checkerboard over the seeds.
+        same images, its interval over the images (difference_low, difference_high), its range over the seeds
+        (difference_least, difference_most), p_value and verdict (`reference` for itself); and the mean, the ``/least``
+        and the ``/most`` of each checkerboard over the seeds.
     """
     checkerboard = [str(name) for name in runs if str(name).startswith("checkerboard/")]
+    by_seed = runs.pivot(index="seed", columns=["network", "upsampling"], values=score)
     rows = []
     for (network, way), group in runs.groupby(["network", "upsampling"], sort=False):
         ours, theirs = (
@@ -250,13 +252,15 @@ def summarise(
         row = {
             "network": network, "upsampling": way, "seeds": len(group), "value": value["value"],
             "spread": group[score].std(ddof=1), "low": value["low"], "high": value["high"],
-            "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan, "p_value": np.nan,
-            "verdict": "reference",
+            "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan, "difference_least": np.nan,
+            "difference_most": np.nan, "p_value": np.nan, "verdict": "reference",
         }  # fmt: skip
         if way != reference:
             found = compare_sums(ours, theirs, resampling, margin=margin).set_index("score").loc[score]
             row |= {"difference": found["difference"], "p_value": found["p_value"], "verdict": found["verdict"]}
             row |= {"difference_low": found["low"], "difference_high": found["high"]}
+            each = by_seed[network, way] - by_seed[network, reference]
+            row |= {"difference_least": each.min(), "difference_most": each.max()}
         for name in checkerboard:
             shares = group[name]
             row |= {name: shares.mean(), f"{name}/least": shares.min(), f"{name}/most": shares.max()}
