@@ -6,7 +6,7 @@ ENV    ?= cells
 FORM   ?= short
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz article mlflow serve lint format bench lock pictures clean
+.PHONY: help install run test viz article mlflow serve lint format bench lock pictures pages clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
 
 pictures: $(DONE)  ## make the pictures of the README anew (needs Chromium)
 	$(BIN)/python docs/make_pictures.py
+
+pages: $(DONE)  ## bring the pages of make article (cells, wbc, isbi2012) into docs/
+	$(BIN)/python docs/make_article.py
 
 clean:  ## forget what runs made; data sets, models and MLflow's store included
 	rm -rf data/0* mlflow.db* mlartifacts .tracking build dist
