@@ -176,7 +176,7 @@ def test_nothing_half_written_stays_when_writing_fails(source, tmp_path, monkeyp
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("PIL.Image.Image.save", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(ProjectError, match="disk is full"):
         predict(source, tmp_path / "out")
     assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file() and not file.name.startswith(".")]

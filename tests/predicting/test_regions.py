@@ -1,4 +1,4 @@
-"""Regions beside OpenCV's, pycocotools' and rasterio's reading of them."""
+"""Regions beside OpenCV's, SciPy's, pycocotools' and rasterio's reading of them."""
 
 import json
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from rasterio.features import rasterize
+from rasterio.features import rasterize, shapes
+from scipy import ndimage
 
 from unet_segmentation.predicting.regions import Regions
 
@@ -67,6 +68,47 @@ def test_polygons_drawn_by_rasterio_give_the_mask_back(seed):
         rings = [ring for polygon in feature["geometry"]["coordinates"] for ring in polygon]
         signed = sum(0.5 * np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) for x, y in (np.array(ring).T for ring in rings))
         assert abs(signed) == properties["area"]  # outer rings and holes turn in opposite ways
+
+
+def canonical(ring) -> tuple:
+    """A closed line, whatever point and direction it begins with."""
+    points = [tuple(map(int, point)) for point in ring[:-1]]
+    assert tuple(map(int, ring[-1])) == points[0]
+    turned = [way[number:] + way[:number] for way in (points, points[::-1]) for number in range(len(points))]
+    return tuple(min(turned))
+
+
+def canonical_polygons(polygons) -> list:
+    """Polygons in some order; holes likewise, the outer ring first."""
+    return sorted((canonical(rings[0]), sorted(map(canonical, rings[1:]))) for rings in polygons)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000), st.integers(2, 4))
+def test_polygons_are_those_of_gdal(height, width, seed, classes):
+    mask = np.random.default_rng(seed).integers(0, classes, (height, width), dtype=np.uint8)
+    features = found(mask)[0].features(["background", "cell", "nucleus", "other"])["features"]
+    ours = [polygon for feature in features for polygon in feature["geometry"]["coordinates"]]
+    theirs = [shape["coordinates"] for shape, _ in shapes(mask, mask=mask > 0, connectivity=4)]
+    assert canonical_polygons(ours) == canonical_polygons(theirs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000))
+def test_regions_are_those_of_scipy(height, width, seed):
+    mask = np.random.default_rng(seed).integers(0, 3, (height, width), dtype=np.uint8)
+    regions, _ = found(mask)
+    expected = []
+    for class_id in (1, 2):
+        labels, count = ndimage.label(mask == class_id, structure=np.ones((3, 3)))
+        boxes = ndimage.find_objects(labels)
+        areas = ndimage.sum_labels(labels > 0, labels, range(1, count + 1))
+        expected += [
+            (class_id, int(area), x.start, y.start, x.stop - x.start, y.stop - y.start)
+            for area, (y, x) in zip(areas, boxes, strict=True)
+        ]
+    ours = [(each["category_id"], each["area"], *each["bbox"]) for each in regions.annotations()]
+    assert sorted(ours) == sorted(expected)
 
 
 def test_an_image_without_foreground_has_no_region():

@@ -84,10 +84,13 @@ def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Pict
 
 def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     """Give every id a colour: (256, 3)."""
-    table = class_colours(256)
-    if colours is not None:
-        table[: len(colours)] = colours
-    return table
+    table = _usual_table()
+    return table if colours is None else np.concatenate([colours, table[len(colours) :]])
+
+
+@cache
+def _usual_table() -> NDArray[np.uint8]:
+    return class_colours(256)
 
 
 def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import explained, remove, whole
@@ -19,7 +19,7 @@ from unet_segmentation.figures.pictures import overlay
 from unet_segmentation.parameters import PredictionParameters
 from unet_segmentation.predicting.backend import Image, Probabilities
 from unet_segmentation.predicting.regions import Regions, coco_head, coco_images
-from unet_segmentation.predicting.tiles import most_probable
+from unet_segmentation.predicting.tiles import decided
 
 Row = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Outputs:
         Returns:
             Its row of the table.
         """
-        mask, confidence = most_probable(probabilities), probabilities.max(axis=0)
+        mask, confidence = decided(probabilities)
         if self._wanted.overlay:
             self._jpeg(overlay(pixels, mask), self.path(name, OVERLAY))
         if self._wanted.probabilities:
@@ -107,37 +107,39 @@ class Outputs:
             names: of their results, by image.
         """
         kept = [row for row in rows if self._annotations(names[row["image"]]).is_file()]
-        with whole(self.folder / COCO) as temporary, temporary.open("w", encoding="utf-8") as stream:
-            head = json.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, kept)))})
-            stream.write(head.removesuffix("}") + ', "annotations": [')
+        with whole(self.folder / COCO) as temporary, temporary.open("wb") as stream:
+            head = orjson.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, kept)))})
+            stream.write(head.removesuffix(b"}") + b',"annotations":[')
             for number, annotation in enumerate(self._numbered(kept, names)):
-                stream.write(("," if number else "") + "\n" + json.dumps(annotation))
-            stream.write("]}")
+                stream.write((b"," if number else b"") + b"\n" + orjson.dumps(annotation))
+            stream.write(b"]}")
 
     def _numbered(self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         number = 0
         for image_id, row in enumerate(rows, start=1):
-            for annotation in json.loads(self._annotations(names[row["image"]]).read_text(encoding="utf-8")):
+            for annotation in orjson.loads(self._annotations(names[row["image"]]).read_bytes()):
                 number += 1
                 yield {"id": number, "image_id": image_id, **annotation}
 
     # -- files
 
-    def _png(self, pixels: NDArray[np.uint8], file: Path) -> None:
-        from PIL import Image
+    def _png(self, mask: NDArray[np.uint8], file: Path) -> None:
+        import imagecodecs
 
-        with self._whole(file) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+        fast = {"level": 1, "strategy": imagecodecs.PNG.STRATEGY.RLE, "filter": imagecodecs.PNG.FILTER.NO}
+        self._bytes(imagecodecs.png_encode(mask, **fast), file)  # ids in areas: smaller than with filters, too
 
     def _jpeg(self, picture: NDArray[np.uint8], file: Path) -> None:
-        from PIL import Image
+        import imagecodecs
 
-        with self._whole(file) as temporary:
-            Image.fromarray(picture).save(temporary, format="JPEG", quality=92)
+        self._bytes(imagecodecs.jpeg8_encode(picture, level=92, subsampling="420"), file)
 
     def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
+        self._bytes(orjson.dumps(values), file)
+
+    def _bytes(self, content: bytes | bytearray, file: Path) -> None:
         with self._whole(file) as temporary:
-            temporary.write_text(json.dumps(values), encoding="utf-8")
+            temporary.write_bytes(content)
 
     @contextmanager
     def _whole(self, file: Path) -> Iterator[Path]:

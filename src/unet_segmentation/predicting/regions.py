@@ -1,25 +1,26 @@
-"""Connected regions of a mask as polygons (GeoJSON) and as objects (COCO)."""
+"""Connected regions of a mask as polygons (GeoJSON) and as objects (COCO). The work grows with their borders."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from unet_segmentation.predicting.backend import Mask
-
-NEIGHBOURS = np.ones((3, 3), np.uint8)  # pixels that touch at a corner are one region, as in `scoring.objects`
+from unet_segmentation.predicting.outlines import Ring, trace, turning_points
 
 
 class Regions:
     """The connected regions of every class but 0, in the pixels of one image.
 
+    Pixels that touch at a corner are one region, as in `scoring.objects`. A mask is taken as runs, pieces of its rows
+    of one class: they are connected by their sides to parts, parts by their corners to regions.
+
     Attributes:
-        labels: (height, width) int32: 0 outside, else the number of the region, from 1.
         class_ids: of the regions.
         areas: in pixels.
         confidences: mean of the largest probability over a region's pixels.
@@ -32,17 +33,34 @@ class Regions:
             mask: (height, width) class ids.
             confidence: (height, width), the largest probability.
         """
-        self.labels: NDArray[np.int32] = np.zeros(mask.shape, np.int32)
-        class_ids: list[int] = []
-        for class_id in np.unique(mask[mask > 0]):
-            found, count = ndimage.label(mask == class_id, structure=NEIGHBOURS)
-            self.labels[found > 0] = found[found > 0] + len(class_ids)
-            class_ids += [int(class_id)] * count
-        self.class_ids = class_ids
-        flat = self.labels.ravel()
-        self.areas = np.bincount(flat, minlength=len(class_ids) + 1)[1:]
-        sums = np.bincount(flat, weights=confidence.ravel(), minlength=len(class_ids) + 1)[1:]
-        self.confidences = sums / np.maximum(self.areas, 1)
+        self._mask, self._starts = mask, _starts(mask)
+        self._parts = _parts(mask, self._starts)
+        self._points, pixels = turning_points(mask)
+        self._around = np.where(pixels < 0, -1, self._parts_at(pixels))
+        self._regions, self.class_ids = self._join()
+        regions = self._regions[self._parts] + 1  # 0: none
+        lengths, count = np.diff(self._starts, append=mask.size), len(self.class_ids) + 1
+        self.areas = np.bincount(regions, lengths, count)[1:].astype(np.int64)
+        sums = np.add.reduceat(confidence.ravel(), self._starts)
+        self.confidences = np.bincount(regions, sums, count)[1:] / np.maximum(self.areas, 1)
+
+    def _parts_at(self, pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Give the parts that pixels (flat indices) lie in."""
+        return self._parts[np.searchsorted(self._starts, pixels, side="right") - 1]
+
+    def _join(self) -> tuple[NDArray[np.intp], list[int]]:
+        """Give the region of each part, -1 of class 0, and the regions' classes, which increase."""
+        class_of_part = np.zeros(self._parts.max() + 1, np.intp)
+        class_of_part[self._parts] = self._mask.ravel()[self._starts]
+        one, other = self._around[:2].ravel(), self._around[2:].ravel()  # across a point
+        touching = (one >= 0) & (other >= 0) & (class_of_part[one] == class_of_part[other])
+        groups = _connected((one[touching], other[touching]), len(class_of_part))
+        class_of_group = np.zeros(groups.max() + 1, np.intp)
+        class_of_group[groups] = class_of_part
+        order = np.argsort(class_of_group, kind="stable")[np.count_nonzero(class_of_group == 0) :]
+        numbers = np.full(len(class_of_group), -1)
+        numbers[order] = np.arange(len(order))
+        return numbers[groups], class_of_group[order].tolist()
 
     def features(self, classes: Sequence[str]) -> dict[str, Any]:
         """Give a GeoJSON FeatureCollection in pixels: x to the right, y down, (0, 0) the image's upper left corner.
@@ -50,19 +68,15 @@ class Regions:
         Each region is a MultiPolygon along the pixels' edges; holes are kept. Parts that touch at a corner only are
         polygons of their own in it, as GeoJSON asks.
         """
-        from rasterio.errors import NotGeoreferencedWarning
-        from rasterio.features import shapes
-
-        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # these polygons lie in pixels
-        parts: list[list[Any]] = [[] for _ in self.class_ids]
-        for geometry, number in shapes(self.labels, mask=self.labels > 0, connectivity=4):
-            parts[int(number) - 1].append(geometry["coordinates"])
+        regions: list[list[list[Ring]]] = [[] for _ in self.class_ids]
+        for part, rings in trace(self._points, self._around, self._mask.shape[1]).items():
+            regions[self._regions[part]].append(rings)
         return {
             "type": "FeatureCollection",
             "features": [
                 {
                     "type": "Feature",
-                    "geometry": {"type": "MultiPolygon", "coordinates": polygons},
+                    "geometry": {"type": "MultiPolygon", "coordinates": coordinates},
                     "properties": {
                         "class": classes[class_id],
                         "class_id": class_id,
@@ -70,48 +84,106 @@ class Regions:
                         "confidence": round(float(confidence), 4),
                     },
                 }
-                for polygons, class_id, area, confidence in zip(
-                    parts, self.class_ids, self.areas, self.confidences, strict=True
+                for coordinates, class_id, area, confidence in zip(
+                    regions, self.class_ids, self.areas, self.confidences, strict=True
                 )
             ],
         }
 
     def annotations(self) -> Iterator[dict[str, Any]]:
         """Give each region as a COCO annotation, without ids: its mask as an uncompressed run-length code."""
-        height, width = self.labels.shape
-        boxes = ndimage.find_objects(self.labels)
-        for number, (class_id, box) in enumerate(zip(self.class_ids, boxes, strict=True), start=1):
-            rows, columns = box
+        if not self.class_ids:
+            return
+        height, width = self._mask.shape
+        turned = np.ascontiguousarray(self._mask.T)  # COCO goes column by column
+        starts = _starts(turned)
+        stops = np.append(starts[1:], turned.size)
+        x, y = np.divmod(starts, height)
+        regions = self._regions[self._parts_at(y * width + x)]
+        order = np.argsort(regions, kind="stable")[np.count_nonzero(regions < 0) :]
+        runs = _Runs(regions[order], starts[order], stops[order])
+        boxes, counts = runs.boxes(height), runs.merged().counts(turned.size)
+        for class_id, area, confidence, box, code in zip(
+            self.class_ids, self.areas.tolist(), self.confidences.tolist(), boxes, counts, strict=True
+        ):
             yield {
                 "category_id": class_id,
-                "segmentation": {
-                    "size": [height, width],
-                    "counts": _runs(self.labels[box] == number, rows.start, columns.start, height, width),
-                },
-                "area": int(self.areas[number - 1]),
-                "bbox": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
+                "segmentation": {"size": [height, width], "counts": code},
+                "area": area,
+                "bbox": box,
                 "iscrowd": 0,
-                "score": round(float(self.confidences[number - 1]), 4),
+                "score": round(confidence, 4),
             }
 
 
-def _runs(inside: NDArray[np.bool_], top: int, left: int, height: int, width: int) -> list[int]:
-    """Count pixels outside and inside by turns, column by column from the left, as COCO does, beginning outside.
+class _Runs(NamedTuple):
+    """Pieces of columns, sorted by region, then by place; at least one.
 
-    Args:
-        inside: the region in its box.
-        top: first row of the box.
-        left: its first column.
-        height: of the image.
-        width: of the image.
+    Attributes:
+        regions: (N,) that they belong to; all from 0 on have some.
+        starts: (N,) flat indices, column by column.
+        stops: (N,) likewise.
     """
-    columns = np.zeros((inside.shape[1], height), np.bool_)
-    columns[:, top : top + inside.shape[0]] = inside.T
-    flat = np.concatenate([[False], columns.ravel(), [False]])
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + left * height
-    edges = np.concatenate([[0], changes, [height * width]])
-    counts = np.diff(edges)
-    return [int(count) for count in (counts if counts[-1] else counts[:-1])]
+
+    regions: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    stops: NDArray[np.intp]
+
+    @property
+    def firsts(self) -> NDArray[np.intp]:
+        """The first run of each region."""
+        return np.flatnonzero(np.diff(self.regions, prepend=-1))
+
+    def boxes(self, height: int) -> list[list[int]]:
+        """Give x, y, width and height of each region, while no run goes from one column to the next."""
+        first = self.firsts
+        columns, tops, bottoms = self.starts // height, self.starts % height, (self.stops - 1) % height + 1
+        left, right = np.minimum.reduceat(columns, first), np.maximum.reduceat(columns, first) + 1
+        top, bottom = np.minimum.reduceat(tops, first), np.maximum.reduceat(bottoms, first)
+        return np.stack([left, top, right - left, bottom - top], axis=1).tolist()
+
+    def merged(self) -> _Runs:
+        """Join runs where one begins at the top of a column and the one before ends at the bottom of the last."""
+        apart = (self.regions[1:] != self.regions[:-1]) | (self.stops[:-1] != self.starts[1:])
+        begins, ends = np.append(True, apart), np.append(apart, True)
+        return _Runs(self.regions[begins], self.starts[begins], self.stops[ends])
+
+    def counts(self, size: int) -> Iterator[list[int]]:
+        """Give the run-length code of each region: pixels outside and inside by turns, beginning outside.
+
+        Args:
+            size: of the image, in pixels.
+        """
+        lengths = np.diff(np.stack([self.starts, self.stops], axis=1).ravel(), prepend=0)
+        first = self.firsts
+        lengths[2 * first] = self.starts[first]
+        codes, last = lengths.tolist(), np.append(first[1:], len(self.starts))
+        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+            rest = size - int(self.stops[end - 1])
+            yield codes[2 * begin : 2 * end] + ([rest] if rest else [])
+
+
+def _starts(mask: Mask) -> NDArray[np.intp]:
+    """Give where runs begin, as flat indices: with each row, and where the class changes."""
+    begins = np.ones(mask.shape, np.bool_)
+    np.not_equal(mask[:, 1:], mask[:, :-1], out=begins[:, 1:])
+    return np.flatnonzero(begins)
+
+
+def _parts(mask: Mask, starts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the parts that runs make where they lie above each other; of each run its part."""
+    width, flat = mask.shape[1], mask.ravel()
+    upper = np.union1d(starts, starts - width)  # above or below a beginning: another pair of runs
+    upper = upper[(upper >= 0) & (upper < mask.size - width)]
+    upper = upper[flat[upper] == flat[upper + width]]
+    above, below = (np.searchsorted(starts, pixels, side="right") - 1 for pixels in (upper, upper + width))
+    return _connected((above, below), len(starts))
+
+
+def _connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp]:
+    """Number the groups of `count` things of which pairs are connected; of each thing its group."""
+    graph = coo_array((np.ones(len(pairs[0]), np.bool_), (pairs[0], pairs[1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
 def coco_head(classes: Sequence[str]) -> dict[str, Any]:

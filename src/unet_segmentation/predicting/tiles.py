@@ -18,13 +18,25 @@ def most_probable(probabilities: Probabilities) -> Mask:
     Args:
         probabilities: (classes, height, width).
     """
+    return decided(probabilities)[0]
+
+
+def decided(probabilities: Probabilities) -> tuple[Mask, NDArray[np.float32]]:
+    """Give the most probable class of every pixel (of equal ones, the first), and its probability.
+
+    Args:
+        probabilities: (classes, height, width).
+
+    Returns:
+        Both (height, width).
+    """
     best = probabilities[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for number in range(1, len(probabilities)):  # four times as fast as numpy's argmax over the first axis
         better = probabilities[number] > best
         mask[better] = number
         np.maximum(best, probabilities[number], out=best)
-    return mask
+    return mask, best
 
 
 def padded(image: Image, size: tuple[int, int]) -> Image:
