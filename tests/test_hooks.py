@@ -7,7 +7,7 @@ from kedro.pipeline import Node, Pipeline
 from unet_segmentation import tracking
 from unet_segmentation.datasets import JSONDataset, PlotlyDataset, WorkingFolderDataset
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.hooks import TrackingHooks, _origin, check_inputs, duration
+from unet_segmentation.hooks import ConsoleHooks, TrackingHooks, _origin, check_inputs, duration
 from unet_segmentation.tracking import NullRun
 
 
@@ -128,6 +128,18 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
     assert "kedro run --pipelines preparation --env camvid" in str(error.value)
     file.write_text("{}")
     check_inputs(training, catalog, "camvid")
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_the_last_lines_name_the_report_only_where_the_run_has_made_it(tmp_path, capsys, made):
+    report = JSONDataset(filepath=str(tmp_path / "report.json"))
+    report.save({"of": "an earlier run"})
+    hooks = ConsoleHooks()
+    hooks.before_pipeline_run({"only_missing_outputs": True}, Pipeline([]), DataCatalog({"report": report}))
+    if made:
+        hooks.after_dataset_saved("report", {})
+    hooks.after_pipeline_run()
+    assert ("report.json" in capsys.readouterr().out.replace("\n", "")) is made
 
 
 @pytest.mark.parametrize(

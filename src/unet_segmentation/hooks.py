@@ -267,8 +267,7 @@ class ConsoleHooks:
         lines = [f"Done in {seconds}" + (f": {', '.join(scores)}" if scores else "")]
         if self._count == 0:
             lines = ["Nothing to do: every output is there."]
-        if (report := self._report()) is not None:
-            lines.append(f"Report     {report}")
+        lines += self._made("report", "Report")
         lines += self._made("comparison_page", "Comparison")
         lines += self._audit()
         lines.append(f"Kedro-Viz  kedro viz run --env {self._problem}")
@@ -288,14 +287,6 @@ class ConsoleHooks:
     def _made(self, name: str, title: str) -> list[str]:
         """Say where a page is that this run has made."""
         return [f"{title:<10} {_path_of(self._catalog[name])}"] if name in self._saved else []
-
-    def _report(self) -> str | None:
-        if "report" not in self._catalog:
-            return None
-        path = _path_of(self._catalog["report"])
-        if path is None or not path.is_file() or self._count == 0:
-            return None
-        return f"{path}{'' if 'report' in self._saved else ' (of an earlier run)'}"
 
 
 def _say(lines: list[str]) -> None:

@@ -43,6 +43,8 @@ def test_a_folder_is_predicted_as_evaluation_did(project, images, tmp_path):
     output = succeeded(project.kedro("predict", str(images), "--env", "test", "--output", str(tmp_path / "out")))
     assert not re.search(r"warning|deprecat|traceback", output, re.IGNORECASE), output
     assert "Model: the model of the newest finished run" in output
+    assert f"Predictions  {tmp_path / 'out'}" in output.replace("\n", "")
+    assert "Report" not in output  # there is one, but this run has not made it
     table = pd.read_csv(tmp_path / "out/predictions.csv")
     assert len(table) == len(list(images.iterdir()))
     evaluated = sorted((project.path / "data/07_model_output/test/predictions").glob("*.png"))
