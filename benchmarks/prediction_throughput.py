@@ -4,7 +4,8 @@ Plain is what a first script does: the network in eager float32, contiguous (NCH
 is read or written. Held against it, in turns within each round, on images of 512 x 512 pixels:
 
 * every backend alone, on the batches that the predictor makes (up to four images of this size);
-* the path of `kedro predict`: PNG files read, predicted by the chosen backend, masks and overlays written.
+* the path of `kedro predict`: PNG files read, predicted by the chosen backend, masks and overlays written; the same
+  with polygons, which is the default.
 
     python -m benchmarks.prediction_throughput speed MODEL.safetensors ... --images 24 --rounds 5
 
@@ -58,6 +59,7 @@ def main() -> None:
     fast.add_argument("models", nargs="+", type=Path)
     fast.add_argument("--images", type=int, default=24)
     fast.add_argument("--rounds", type=int, default=5)
+    fast.add_argument("--backends", nargs="*", choices=BACKENDS, default=BACKENDS, help="that are timed alone")
     same = parts.add_parser("scores")
     same.add_argument("models", nargs="+", type=Path)
     same.add_argument("--packed", type=Path, required=True, help="folder of the packed samples")
@@ -78,7 +80,7 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
     batches = [np.stack(images[start : start + 4]) for start in range(0, len(images), 4)]
     network, information = load_model(model)
     specification = information["specification"]
-    backends, rows = make_backends(model, batches[:2], folder / "backends")
+    backends, rows = make_backends(options.backends, model, batches[:2], folder / "backends")
     chosen, table = choose_backend([model], batches[:2], folder=folder / "choice")
     best = str(table.loc[table["chosen"], "backend"].iloc[0])
     plain = make_plain(network)
@@ -107,10 +109,12 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
         print(f"{name:28} {len(images) / middle:8.2f}  {base / middle:11.2f}  {agrees}".rstrip(), flush=True)
 
 
-def make_backends(model: Path, examples: list[NDArray], folder: Path) -> tuple[dict[str, Any], dict[str, Measured]]:
+def make_backends(
+    names: list[str], model: Path, examples: list[NDArray], folder: Path
+) -> tuple[dict[str, Any], dict[str, Measured]]:
     """Every backend, and how far it is from the network on images of the kind that it was trained on."""
     backends, rows = {}, {}
-    for name in BACKENDS:
+    for name in names:
         backends[name], table = choose_backend([model], examples, wanted=name, folder=folder)
         rows[name] = Measured(**table.to_dict("records")[-1])
     return backends, rows

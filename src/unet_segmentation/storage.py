@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import IO, Any
 
 from unet_segmentation.errors import DataError
 
+WEB = ("http://", "https://")
+REQUESTS = 16  # to a web server at a time
+TAGS = ("ETag", "etag", "md5", "mtime", "Content-MD5", "Last-Modified")  # what stores call what changes with a file
 NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
@@ -29,11 +33,13 @@ class Storage:
         self.root = str(root)
         self.options = dict(options or {})
         self.is_local = "://" not in self.root
+        self.is_web = self.root.startswith(WEB)
         self._remote: tuple[Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle address and options only: a connection belongs to one process."""
-        return {"root": self.root, "options": self.options, "is_local": self.is_local, "_remote": None}
+        kept = {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
+        return {**kept, "_remote": None}
 
     def __str__(self) -> str:
         return self.root
@@ -50,6 +56,8 @@ class Storage:
         with self._explained():
             system, prefix = self._connection()
             found = system.find(prefix)
+            if not found:
+                system.ls(prefix)  # says why, which `find` keeps to itself
         paths = sorted(path[len(prefix) :].lstrip("/") for path in found)
         yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
 
@@ -83,6 +91,8 @@ class Storage:
 
     def stamp(self, path: str) -> str:
         """Give what changes when the file changes (size and time, or the store's own tag); empty if it is not there."""
+        if self.is_web:
+            return self._asked(path)
         if not self.is_local:
             return self._remote_stamps.get(path, "")
         try:
@@ -90,6 +100,21 @@ class Storage:
         except (OSError, ValueError):
             return ""
         return f"{status.st_size} {status.st_mtime_ns}"
+
+    def stamps(self, paths: Sequence[str]) -> list[str]:
+        """Give the stamps of many files; of a web server several at a time."""
+        if not self.is_web:
+            return [self.stamp(path) for path in paths]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(self.stamp, paths))
+
+    def _asked(self, path: str) -> str:
+        """Ask a web server for one file: its listings are pages of links, without sizes and times."""
+        system, prefix = self._connection()
+        try:
+            return _stamp(system.info(f"{prefix}/{path}"))
+        except FileNotFoundError:
+            return ""
 
     @cached_property
     def _remote_stamps(self) -> dict[str, str]:
@@ -121,6 +146,8 @@ class Storage:
             raise DataError(f"{self.root} needs a package that is not installed: {error}") from error
         except DataError:
             raise
+        except FileNotFoundError as error:
+            raise DataError(f"There is nothing at {self.root}. Check the address.") from error
         except Exception as error:
             raise DataError(
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
@@ -129,8 +156,9 @@ class Storage:
 
 
 def _stamp(information: Mapping[str, Any]) -> str:
-    tag = next((information[key] for key in ("ETag", "etag", "md5", "mtime") if information.get(key)), "")
-    return f"{information.get('size')} {tag}"
+    tag = next((information[key] for key in TAGS if information.get(key)), "")
+    size = information.get("size")
+    return "" if size is None and not tag else f"{'' if size is None else size} {tag}"
 
 
 def census(storage: Storage) -> dict[str, int]:

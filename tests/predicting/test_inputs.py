@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation.errors import DataError
 from unet_segmentation.predicting.inputs import list_inputs
 
@@ -57,14 +58,69 @@ def test_a_file_a_page_and_a_glob(folder, source, expected):
     assert sorted(path for path in found if "/" not in path or "plate" in source) == expected
 
 
-def test_a_url_of_a_file(folder):
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        storage, inputs = list_inputs(f"http://127.0.0.1:{server.server_port}/plate/two.PNG")
-        assert [each.name for each in inputs] == ["two"]
-        assert storage.read(inputs[0].path) == (folder / "plate/two.PNG").read_bytes()
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address(folder):
+    """The folder behind a web server that lists it."""
+    (folder / "notes").mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_url_of_a_file(folder, address):
+    storage, inputs = list_inputs(f"{address}/plate/two.PNG")
+    assert [each.name for each in inputs] == ["two"]
+    assert storage.read(inputs[0].path) == (folder / "plate/two.PNG").read_bytes()
+
+
+def test_a_url_of_a_folder_and_a_glob(folder, address):
+    strange = folder / "plate" / "ä b#1.png"
+    strange.write_bytes((folder / "b.png").read_bytes())
+    storage, inputs = list_inputs(f"{address}/plate")
+    names = {"one/a": "one/a.png", "two": "two.PNG", "ä b#1": "ä b#1.png"}
+    assert {each.name for each in inputs} == set(names)
+    for each in inputs:
+        assert storage.read(each.path) == (folder / "plate" / names[each.name]).read_bytes()
+    assert {each.name for each in list_inputs(f"{address}/pl*/t*.PNG")[1]} == {"plate/two"}
+    assert len([each for each in list_inputs(address)[1] if each.path.startswith("stack.tif#")]) == 3
+
+
+def test_a_file_of_a_web_server_that_changes_has_another_stamp(folder, address):
+    before = {each.path: each.stamp for each in list_inputs(address)[1]}
+    Image.fromarray(np.ones((9, 9, 3), np.uint8)).save(folder / "b.png")
+    after = {each.path: each.stamp for each in list_inputs(address)[1]}
+    assert [path for path in before if before[path] != after[path]] == ["b.png"]
+    assert all(before.values())
+
+
+def test_a_bucket(folder, s3_endpoint, monkeypatch):
+    for name, value in S3_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    options = {"endpoint_url": s3_endpoint}
+    (folder / "plate" / "a#b.png").write_bytes((folder / "b.png").read_bytes())
+    put_into_bucket(options, folder, "pictures/some")
+    storage, inputs = list_inputs("s3://pictures/some/plate", options)
+    assert [each.name for each in inputs] == ["a#b", "one/a", "two"]
+    assert storage.read("one/a.png") == (folder / "plate/one/a.png").read_bytes()
+    for source, expected in (("plate/a#b.png", ["a#b"]), ("*/two.*", ["plate/two"]), ("stack.tif#2", ["stack#2"])):
+        assert [each.name for each in list_inputs(f"s3://pictures/some/{source}", options)[1]] == expected
+    with pytest.raises(DataError, match="nothing at s3://pictures/nowhere"):
+        list_inputs("s3://pictures/nowhere", options)
+
+
+def test_addresses_where_nothing_is_say_why(address):
+    with pytest.raises(DataError, match=f"nothing at {address}/nowhere"):
+        list_inputs(f"{address}/nowhere")
+    with pytest.raises(DataError, match="no image: no file"):
+        list_inputs(f"{address}/notes")
+    with pytest.raises(DataError, match="cannot be read: Cannot connect"):
+        list_inputs("http://127.0.0.1:9/images")
 
 
 @pytest.mark.parametrize("source", ["nothing", "notes.txt", "*.bmp", "none/*.png"])

@@ -5,14 +5,15 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from unet_segmentation.errors import DataError
 from unet_segmentation.samples.decoding import ENDINGS
 from unet_segmentation.sources.pages import count_pages
-from unet_segmentation.storage import Storage, split_page
+from unet_segmentation.storage import WEB, Storage, split_page
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[Sto
     """Find the images that a user means.
 
     Args:
-        source: a folder (with all below it), a file, a page (`volume.tif#3`), a glob, or a URL of a file or folder.
+        source: a folder (with all below it), a file, a page (`volume.tif#3`), a glob, or a URL of a file or folder; in
+            a URL only `*` stands for something else.
         options: for a URL, what fsspec wants to know.
 
     Returns:
@@ -56,8 +58,9 @@ def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[Sto
     if others:
         logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
     pages = [page for path in images for page in _pages(storage, path)]
-    names = _names(pages)
-    return storage, [Input(path, names[path], storage.stamp(split_page(path)[0])) for path in pages]
+    names = _names({path: _spoken(path) if storage.is_web else path for path in pages})
+    stamps = storage.stamps([split_page(path)[0] for path in pages])
+    return storage, [Input(path, names[path], stamp) for path, stamp in zip(pages, stamps, strict=True)]
 
 
 def _find(source: str, options: dict[str, str] | None) -> tuple[Storage, list[str]]:
@@ -74,26 +77,26 @@ def _find(source: str, options: dict[str, str] | None) -> tuple[Storage, list[st
     if page is not None and Path(file).expanduser().is_file():
         return Storage(Path(file).expanduser().parent), [Path(source).name]
     if WILD & set(source):
-        return _matching(here)
+        fixed = next(parent for parent in here.parents if not WILD & set(str(parent)))
+        if not fixed.is_dir():
+            raise DataError(f"There is no folder {fixed}, so nothing matches {here}.")
+        return _matching(Storage(fixed), here.relative_to(fixed).as_posix())
     raise DataError(f"There is nothing at {source}. Give a folder, an image file, a glob or a URL.")
 
 
 def _find_remote(source: str, options: dict[str, str] | None) -> tuple[Storage, list[str]]:
-    name = PurePosixPath(urlsplit(source).path).name
-    if _ending(split_page(name)[0]) in ENDINGS:
+    if "*" in source:
+        fixed = source.partition("*")[0].rpartition("/")[0]
+        return _matching(Storage(fixed, options), source.removeprefix(f"{fixed}/"))
+    address = urlsplit(source).path if source.startswith(WEB) else source  # elsewhere a name may hold # and ?
+    if _ending(split_page(PurePosixPath(address).name)[0]) in ENDINGS:
         folder, _, file = source.rpartition("/")
         return Storage(folder, options), [file]
     storage = Storage(source, options)
     return storage, list(storage.walk())
 
 
-def _matching(glob: Path) -> tuple[Storage, list[str]]:
-    """Give the files below the last folder that a glob names outright."""
-    fixed = next(parent for parent in glob.parents if not WILD & set(str(parent)))
-    if not fixed.is_dir():
-        raise DataError(f"There is no folder {fixed}, so nothing matches {glob}.")
-    pattern = glob.relative_to(fixed).as_posix()
-    storage = Storage(fixed)
+def _matching(storage: Storage, pattern: str) -> tuple[Storage, list[str]]:
     return storage, [path for path in storage.walk() if fnmatch.fnmatchcase(path, pattern)]
 
 
@@ -104,11 +107,24 @@ def _pages(storage: Storage, path: str) -> list[str]:
     return [path] if count == 1 else [f"{path}#{page}" for page in range(count)]
 
 
-def _names(paths: list[str]) -> dict[str, str]:
-    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings."""
-    short = {path: _without_ending(path) for path in paths}
+def _names(spoken: Mapping[str, str]) -> dict[str, str]:
+    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings.
+
+    Args:
+        spoken: of each path what a person would call it.
+    """
+    short = {path: _without_ending(name) for path, name in spoken.items()}
     taken = Counter(name.casefold() for name in short.values())
-    return {path: name if taken[name.casefold()] == 1 else path for path, name in short.items()}
+    return {path: name if taken[name.casefold()] == 1 else spoken[path] for path, name in short.items()}
+
+
+def _spoken(path: str) -> str:
+    """Undo what an address does to names; no folder comes of it.
+
+    >>> _spoken("wells/a%20b.png"), _spoken("wells/%2Fetc%2Fa.png")
+    ('wells/a b.png', 'wells/%2Fetc%2Fa.png')
+    """
+    return "/".join(unquote(part).replace("/", "%2F") for part in path.split("/"))
 
 
 def _without_ending(path: str) -> str:
