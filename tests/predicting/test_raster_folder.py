@@ -51,5 +51,7 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     expected = Predictor.of(SPECIFICATION, EagerBackend(PixelNetwork(), "cpu"), InferenceParameters()).predict(image)
     np.testing.assert_array_equal(mask, np.where((image == 0).all(axis=2), 255, expected))
     assert (tmp_path / "results" / "field_probabilities.tif").is_file()
+    assert Image.open(tmp_path / "results" / "field_overlay.jpg").size == (170, 150)
+    assert not (tmp_path / "results" / "worn_overlay.jpg").exists()
     again = {row["image"]: row for row in work.run(inputs, choose)}
     assert again["field.tif"]["mask"] == rows["field.tif"]["mask"]

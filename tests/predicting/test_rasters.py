@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 from torch import nn
 
 from tests.predicting.test_predictor import CLASSES, PixelNetwork
 from unet_segmentation.errors import DataError, ResourceError
+from unet_segmentation.figures.pictures import overlay
 from unet_segmentation.learning.network import SegmentationNetwork
 from unet_segmentation.learning.paper_unet import PaperUnet
 from unet_segmentation.parameters import InferenceParameters
 from unet_segmentation.parameters.preparation import ImageParameters
+from unet_segmentation.predicting import previews
 from unet_segmentation.predicting.eager import EagerBackend
 from unet_segmentation.predicting.placement import place_tiles
 from unet_segmentation.predicting.predictor import Predictor
@@ -91,6 +94,24 @@ def blended(ours: Predictor, image: np.ndarray) -> np.ndarray:
             total[:, *place] += ours.backend(image[place][None])[0] * weights
             weight[place] += weights
     return (total / weight)[:, :height, :width]
+
+
+@pytest.mark.parametrize("largest", [2048, 100, 37])
+def test_the_overlay_shows_every_nth_pixel_of_image_and_classes(tmp_path, monkeypatch, largest):
+    monkeypatch.setattr(previews, "LARGEST", largest)
+    image = np.repeat(np.repeat(pixels(5, 8), 40, axis=0), 40, axis=1)  # in areas: JPEG keeps them
+    image[:40] = 0
+    ours = predictor(raster_overlap=0.125)
+    source, target, shown = write(tmp_path / "a.tif", image, nodata=0), tmp_path / "b.tif", tmp_path / "c.jpg"
+    predict_raster(ours, source, target, images=IMAGES, overlay=shown)
+    step = -(-320 // largest)
+    mask = read(target)[0]
+    expected = overlay(image, mask)[::step, ::step]
+    found = np.array(Image.open(shown))
+    assert found.shape == expected.shape
+    assert max(found.shape) <= largest
+    known = (mask != 255)[::step, ::step]
+    assert np.median(np.abs(found.astype(int) - expected)[known]) < 8
 
 
 @pytest.mark.parametrize("overlap", [0, 0.125, 0.25, 0.5])

@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from unet_segmentation.atomic import explained, remove, whole
-from unet_segmentation.figures.pictures import overlay
+from unet_segmentation.figures.pictures import as_jpeg, overlay
 from unet_segmentation.parameters import PredictionParameters
 from unet_segmentation.predicting.backend import Image, Probabilities
 from unet_segmentation.predicting.regions import Regions, coco_head, coco_images
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
-OVERLAY = "_overlay.jpg"  # for people: as PNG it would take three times as long to write
+OVERLAY = "_overlay.jpg"
 COCO = "coco.json"
 TABLE = "predictions.csv"
 
@@ -64,7 +64,7 @@ class Outputs:
         """
         mask, confidence = decided(probabilities)
         if self._wanted.overlay:
-            self._jpeg(overlay(pixels, mask), self.path(name, OVERLAY))
+            self._bytes(as_jpeg(overlay(pixels, mask)), self.path(name, OVERLAY))
         if self._wanted.probabilities:
             self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
         if self._wanted.polygons:
@@ -128,11 +128,6 @@ class Outputs:
 
         fast = {"level": 1, "strategy": imagecodecs.PNG.STRATEGY.RLE, "filter": imagecodecs.PNG.FILTER.NO}
         self._bytes(imagecodecs.png_encode(mask, **fast), file)  # ids in areas: smaller than with filters, too
-
-    def _jpeg(self, picture: NDArray[np.uint8], file: Path) -> None:
-        import imagecodecs
-
-        self._bytes(imagecodecs.jpeg8_encode(picture, level=92, subsampling="420"), file)
 
     def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
         self._bytes(orjson.dumps(values), file)

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from unet_segmentation.atomic import whole
+from unet_segmentation.figures.pictures import as_jpeg
 from unet_segmentation.parameters.preparation import ImageParameters
 from unet_segmentation.predicting.backend import Image, Probabilities
 from unet_segmentation.predicting.beside import beside
 from unet_segmentation.predicting.placement import Span, blending_profiles, place_tiles
 from unet_segmentation.predicting.predictor import Predictor
+from unet_segmentation.predicting.previews import Preview
 from unet_segmentation.predicting.raster_files import (
     NO_DATA,
     SCALE,
@@ -105,6 +107,7 @@ def predict_raster(
     *,
     images: ImageParameters,
     probabilities: Path | None = None,
+    overlay: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RasterSummary:
     """Predict a raster of any size into a GeoTIFF of class ids.
@@ -119,6 +122,7 @@ def predict_raster(
         target: gets uint8 class ids, 255 where there is no data, in compressed tiles with the source's coordinates.
         images: which bands are used, what becomes of transparency, and which values become black and white.
         probabilities: gets a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
+        overlay: gets a JPEG of at most `previews.LARGEST` pixels a side, the image with the classes in colour.
         progress: is told the share of the tiles that are finished.
 
     Returns:
@@ -135,7 +139,8 @@ def predict_raster(
             temporary.append(stack.enter_context(whole(probabilities)))
         files = [(path, number > 0) for number, path in enumerate(temporary)]
         with written(files, raster, predictor.classes, max(span.size for span in grid.rows)) as targets:
-            work = _Work(grid, raster, targets, len(predictor.classes))
+            preview = Preview(raster.height, raster.width) if overlay is not None else None
+            work = _Work(grid, raster, targets, len(predictor.classes), preview)
             reading = beside(work.read, ((tile,) for tile in grid.tiles()), threads=1)
             computed = _computed(predictor, grid, reading)
             adding = beside(work.add, ((each,) for each in computed), threads=1)
@@ -144,6 +149,8 @@ def predict_raster(
                     if progress is not None:
                         progress(number / grid.count)
         add_overviews(temporary[0])
+        if overlay is not None and preview is not None:
+            stack.enter_context(whole(overlay)).write_bytes(as_jpeg(preview.picture()))
         return work.summary()
 
 
@@ -253,6 +260,7 @@ class _Work:
     raster: RasterSource
     targets: list[RasterTarget]
     classes: int
+    preview: Preview | None = None
     beside: NDArray[np.float32] | None = None
     pixels: NDArray[np.int64] = field(init=False)
     below: NDArray[np.float32] = field(init=False)
@@ -268,7 +276,10 @@ class _Work:
 
     def read(self, tile: Tile) -> Read:
         """Read a tile; called by one thread."""
-        image, valid = self.raster.read(self.grid.rows[tile.row], self.grid.columns[tile.column])
+        rows, columns = self.grid.rows[tile.row], self.grid.columns[tile.column]
+        image, valid = self.raster.read(rows, columns)
+        if self.preview is not None and image is not None:
+            self.preview.add_image(image, rows.start, columns.start)
         return Read(tile, image, valid)
 
     def add(self, computed: Computed) -> None:
@@ -283,7 +294,7 @@ class _Work:
             found = np.zeros((self.classes, height, width), np.float32)
         else:
             found = self._blended(computed.tile, computed.probabilities, height, width)
-        self._put(found, valid, slice(start, start + width))
+        self._put(found, valid, self.grid.rows[row].start, slice(start, start + width))
         if column == len(self.grid.columns) - 1:
             self.beside = None
             for target in self.targets:
@@ -307,9 +318,11 @@ class _Work:
             self.below[:, : left.shape[1], columns] = left
         return total[:, :height, :width]
 
-    def _put(self, found: Probabilities, valid: NDArray[np.bool_], columns: slice) -> None:
+    def _put(self, found: Probabilities, valid: NDArray[np.bool_], top: int, columns: slice) -> None:
         mask = most_probable(found)
         mask[~valid] = NO_DATA
+        if self.preview is not None:
+            self.preview.add_mask(mask, top, columns.start)
         counts = np.bincount(mask.ravel(), minlength=NO_DATA + 1)
         self.pixels += counts[: self.classes]
         self.no_data += int(counts[NO_DATA])

@@ -242,20 +242,21 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     from PIL import Image
 
     from unet_segmentation.figures.pictures import colour_mask, contact_sheet
+    from unet_segmentation.predicting.outputs import OVERLAY
 
     done = table[table["status"] == "done"] if "mask" in table else table.iloc[:0]
-    done = done[done["mask"].astype(str).str.endswith(".png")]
     flags = done["flags"].fillna("") if len(done) else pd.Series(dtype=str)
     first = done.assign(flags=flags).sort_values("flags", key=lambda text: text == "", kind="stable").head(SHOWN)
     tiles, captions = [], []
     for row in first.to_dict("records"):
         mask = Path(place["folder"], row["mask"])
-        overlay = mask.with_name(f"{mask.stem}_overlay.jpg")
-        tiles.append(
-            np.asarray(Image.open(overlay).convert("RGB"))
-            if overlay.is_file()
-            else colour_mask(np.array(Image.open(mask)))
-        )
+        overlay = mask.with_name(f"{mask.stem}{OVERLAY}")
+        if overlay.is_file():
+            tiles.append(np.asarray(Image.open(overlay).convert("RGB")))
+        elif mask.suffix == ".png":
+            tiles.append(colour_mask(np.array(Image.open(mask))))
+        else:  # a raster may be larger than memory
+            continue
         captions.append(f"{row['image']} {row['flags']}".strip())
     return contact_sheet(tiles, columns=4, captions=captions, side=320)
 
