@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,10 @@ def random_mask(seed: int, height: int = 37, width: int = 50) -> np.ndarray:
 def found(mask: np.ndarray, seed: int = 0) -> tuple[Regions, np.ndarray]:
     confidence = np.random.default_rng(seed).uniform(0.4, 1, mask.shape).astype(np.float32)
     return Regions(mask, confidence), confidence
+
+
+def as_written(values):
+    return json.loads(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -59,7 +64,7 @@ def test_coco_masks_drawn_by_pycocotools_give_the_mask_back(height, width, seed)
 @pytest.mark.parametrize("seed", range(5))
 def test_polygons_drawn_by_rasterio_give_the_mask_back(seed):
     mask = random_mask(seed)
-    collection = json.loads(json.dumps(found(mask)[0].features(CLASSES)))
+    collection = as_written(found(mask)[0].features(CLASSES))
     shapes = [(each["geometry"], each["properties"]["class_id"]) for each in collection["features"]]
     np.testing.assert_array_equal(rasterize(shapes, mask.shape, dtype=np.uint8), mask)
     for feature in collection["features"]:
@@ -87,7 +92,7 @@ def canonical_polygons(polygons) -> list:
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000), st.integers(2, 4))
 def test_polygons_are_those_of_gdal(height, width, seed, classes):
     mask = np.random.default_rng(seed).integers(0, classes, (height, width), dtype=np.uint8)
-    features = found(mask)[0].features(["background", "cell", "nucleus", "other"])["features"]
+    features = as_written(found(mask)[0].features(["background", "cell", "nucleus", "other"]))["features"]
     ours = [polygon for feature in features for polygon in feature["geometry"]["coordinates"]]
     theirs = [shape["coordinates"] for shape, _ in shapes(mask, mask=mask > 0, connectivity=4)]
     assert canonical_polygons(ours) == canonical_polygons(theirs)

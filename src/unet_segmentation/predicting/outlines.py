@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from unet_segmentation.predicting.backend import Mask
 
 RIGHT, DOWN, LEFT, UP = range(4)
 
-Ring = list[list[int]]  # [x, y] of its corners, the first again at the end
+Ring = NDArray[np.intp]  # (N, 2) x and y of its corners, the first again at the end
 
 
 class Corners(NamedTuple):
@@ -64,18 +65,27 @@ def trace(points: NDArray[np.intp], parts: NDArray[np.intp], width: int) -> dict
         passes a point twice.
     """
     corners = _corners(points, parts, width)
-    following, places, owners = _following(corners).tolist(), corners.places.tolist(), corners.parts.tolist()
-    seen = bytearray(len(places))
-    rings: dict[int, list[Ring]] = {}
-    for first in range(len(places)):  # a part's uppermost corner, of these the leftmost, lies on the line around it
+    following = _following(corners)
+    after = following[following].tolist()  # pieces lie and stand by turns: it is enough to go from one that lies
+    seen = bytearray(len(after))
+    path: list[int] = []
+    ends = [0]
+    for first in np.flatnonzero(corners.leaving % 2 == RIGHT).tolist():  # a part's first one lies on the line around it
         if seen[first]:
             continue
-        ring, corner = [], first
+        corner = first
         while not seen[corner]:
             seen[corner] = 1
-            ring.append(places[corner])
-            corner = following[corner]
-        rings.setdefault(owners[first], []).append([*ring, places[first]])
+            path.append(corner)
+            corner = after[corner]
+        path.append(first)
+        ends.append(len(path))
+    lying = np.array(path, np.intp)
+    both = np.stack([lying, following[lying]], axis=1).ravel()
+    along, owners = corners.places[both], corners.parts[lying].tolist()
+    rings: dict[int, list[Ring]] = {}
+    for begin, end in pairwise(ends):
+        rings.setdefault(owners[begin], []).append(along[2 * begin : 2 * end - 1])
     return rings
 
 

@@ -130,7 +130,7 @@ class Outputs:
         self._bytes(imagecodecs.png_encode(mask, **fast), file)  # ids in areas: smaller than with filters, too
 
     def _json(self, values: Any, file: Path) -> None:  # noqa: ANN401 - anything that JSON holds
-        self._bytes(orjson.dumps(values), file)
+        self._bytes(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY), file)
 
     def _bytes(self, content: bytes | bytearray, file: Path) -> None:
         with self._whole(file) as temporary:

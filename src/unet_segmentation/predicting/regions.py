@@ -33,8 +33,10 @@ class Regions:
             mask: (height, width) class ids.
             confidence: (height, width), the largest probability.
         """
-        self._mask, self._starts = mask, _starts(mask)
-        self._parts = _parts(mask, self._starts)
+        begins = _begins(mask)
+        self._mask, self._starts = mask, np.flatnonzero(begins)
+        self._runs = np.cumsum(begins.ravel(), dtype=np.int32) - 1  # of each pixel its run
+        self._parts = _parts(mask, begins, self._runs)
         self._points, pixels = turning_points(mask)
         self._around = np.where(pixels < 0, -1, self._parts_at(pixels))
         self._regions, self.class_ids = self._join()
@@ -46,7 +48,7 @@ class Regions:
 
     def _parts_at(self, pixels: NDArray[np.intp]) -> NDArray[np.intp]:
         """Give the parts that pixels (flat indices) lie in."""
-        return self._parts[np.searchsorted(self._starts, pixels, side="right") - 1]
+        return self._parts[self._runs[pixels]]
 
     def _join(self) -> tuple[NDArray[np.intp], list[int]]:
         """Give the region of each part, -1 of class 0, and the regions' classes, which increase."""
@@ -66,7 +68,7 @@ class Regions:
         """Give a GeoJSON FeatureCollection in pixels: x to the right, y down, (0, 0) the image's upper left corner.
 
         Each region is a MultiPolygon along the pixels' edges; holes are kept. Parts that touch at a corner only are
-        polygons of their own in it, as GeoJSON asks.
+        polygons of their own in it, as GeoJSON asks. Their rings are arrays (N, 2), which orjson writes as lists.
         """
         regions: list[list[list[Ring]]] = [[] for _ in self.class_ids]
         for part, rings in trace(self._points, self._around, self._mask.shape[1]).items():
@@ -96,7 +98,7 @@ class Regions:
             return
         height, width = self._mask.shape
         turned = np.ascontiguousarray(self._mask.T)  # COCO goes column by column
-        starts = _starts(turned)
+        starts = np.flatnonzero(_begins(turned))
         stops = np.append(starts[1:], turned.size)
         x, y = np.divmod(starts, height)
         regions = self._regions[self._parts_at(y * width + x)]
@@ -163,21 +165,19 @@ class _Runs(NamedTuple):
             yield codes[2 * begin : 2 * end] + ([rest] if rest else [])
 
 
-def _starts(mask: Mask) -> NDArray[np.intp]:
-    """Give where runs begin, as flat indices: with each row, and where the class changes."""
+def _begins(mask: Mask) -> NDArray[np.bool_]:
+    """Tell where runs begin: with each row, and where the class changes."""
     begins = np.ones(mask.shape, np.bool_)
     np.not_equal(mask[:, 1:], mask[:, :-1], out=begins[:, 1:])
-    return np.flatnonzero(begins)
+    return begins
 
 
-def _parts(mask: Mask, starts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number the parts that runs make where they lie above each other; of each run its part."""
+def _parts(mask: Mask, begins: NDArray[np.bool_], runs: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Number the parts that runs of one class make where they lie above each other; of each run its part."""
     width, flat = mask.shape[1], mask.ravel()
-    upper = np.union1d(starts, starts - width)  # above or below a beginning: another pair of runs
-    upper = upper[(upper >= 0) & (upper < mask.size - width)]
+    upper = np.flatnonzero(begins[:-1] | begins[1:])  # above or at a beginning: another pair of runs
     upper = upper[flat[upper] == flat[upper + width]]
-    above, below = (np.searchsorted(starts, pixels, side="right") - 1 for pixels in (upper, upper + width))
-    return _connected((above, below), len(starts))
+    return _connected((runs[upper], runs[upper + width]), int(runs[-1]) + 1)
 
 
 def _connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp]:
