@@ -107,7 +107,7 @@ def test_a_store_that_is_away_is_said(monkeypatch):
     storage = Storage(
         "s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "config_kwargs": {"retries": {"max_attempts": 0}}}
     )
-    with pytest.raises(DataError, match=r"s3://bucket/x cannot be read.*source.storage_options"):
+    with pytest.raises(DataError, match=r"s3://bucket/x cannot be read.*storage_options"):
         list(storage.walk())
 
 

@@ -151,7 +151,7 @@ class Storage:
         except Exception as error:
             raise DataError(
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
-                "source.storage_options and the credentials in the environment."
+                "storage_options (of source or prediction) and the credentials in the environment."
             ) from error
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.learning.network import build_network, describe_network, save_model
@@ -108,6 +109,23 @@ def test_results_of_folders_of_one_name_are_kept_apart():
 def test_nothing_to_predict_is_said_with_what_to_do():
     with pytest.raises(ConfigurationError, match="kedro predict FOLDER"):
         nodes.list_images(PredictionParameters(), SOURCE)
+
+
+def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp_path, monkeypatch):
+    for name, value in S3_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    options = {"endpoint_url": s3_endpoint}
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(tmp_path / "images" / "a.png")
+    put_into_bucket(options, tmp_path / "images", "unlabelled/images")
+    file = saved(tmp_path / "one.safetensors")
+    prediction = PredictionParameters(source="s3://unlabelled/images", storage_options=options, backend="eager")
+    inputs = nodes.list_images(prediction, SOURCE)
+    rest = prediction, InferenceParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
+    table, *_ = nodes.predict_images(chosen(tmp_path, [str(file)]), inputs, *rest)
+    assert table["status"].tolist() == ["done"]
+    with pytest.raises(ValueError, match="secrets do not belong here"):
+        PredictionParameters(storage_options={"secret": "x"})
 
 
 def test_a_model_survives_the_catalog(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.source import refuse_secrets
 
 BackendName = Literal["auto", "eager", "bfloat16", "float16", "exported", "onnx", "int8"]
 
@@ -14,6 +15,7 @@ class PredictionParameters(StrictModel):
 
     Attributes:
         source: a folder, a file, one page of a file (`volume.tif#3`), a glob, or a URL of a file or folder.
+        storage_options: for a URL, what fsspec wants to know (an endpoint, say); empty: those of `source`. No secrets.
         model: `champion` of MLflow's registry; an MLflow run (its id, the beginning of one, or its name); a model file;
             `folds`, the networks of the last cross-validation; several of these, whose probabilities are averaged.
             null: the champion, else the newest finished run with a model, else the model in `data/`.
@@ -26,6 +28,7 @@ class PredictionParameters(StrictModel):
     """
 
     source: str | None = None
+    storage_options: dict[str, Any] = Field(default_factory=dict)
     model: list[str] = Field(default_factory=list)
     output: str | None = None
     backend: BackendName = "auto"
@@ -33,6 +36,12 @@ class PredictionParameters(StrictModel):
     probabilities: bool = False
     polygons: bool = True
     again: bool = False
+
+    @field_validator("storage_options")
+    @classmethod
+    def _without_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        refuse_secrets(value)
+        return value
 
     @field_validator("model", mode="before")
     @classmethod

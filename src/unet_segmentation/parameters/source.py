@@ -1,6 +1,7 @@
 """Where a problem's files come from, and how images and masks are found among them."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -97,6 +98,20 @@ class GeneratorParameters(StrictModel):
     seed: int = Field(default=0, ge=0)
 
 
+def refuse_secrets(options: Mapping[str, Any]) -> None:
+    """Keep secrets out of what a store is reached with.
+
+    Raises:
+        ValueError: there is one; names it, and where it belongs.
+    """
+    secrets = [key for key in options if re.search("secret|password|token|^key$", key)]
+    if secrets:
+        raise ValueError(
+            f"storage_options.{secrets[0]}: parameters are logged, so secrets do not belong here; set them in the "
+            "environment (AWS_SECRET_ACCESS_KEY, say) or in the provider's own configuration file"
+        )
+
+
 class SourceParameters(StrictModel):
     """Where the files come from (exactly one of generator, archives, folder) and the layout that pairs them.
 
@@ -163,12 +178,7 @@ class SourceParameters(StrictModel):
             )
         if self.archive is not None and not self.local_archives:
             raise ValueError("archive names no path")
-        secrets = [key for key in self.storage_options if re.search("secret|password|token|^key$", key)]
-        if secrets:
-            raise ValueError(
-                f"storage_options.{secrets[0]}: parameters are logged, so secrets do not belong here; set them in the "
-                "environment (AWS_SECRET_ACCESS_KEY, say) or in the provider's own configuration file"
-            )
+        refuse_secrets(self.storage_options)
         if self.storage_options and "://" not in (self.folder or ""):
             raise ValueError("storage_options belong to a folder that is a URL")
         return self

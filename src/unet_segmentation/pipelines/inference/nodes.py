@@ -113,7 +113,7 @@ def list_images(prediction: PredictionParameters, source: SourceParameters) -> p
 
     Args:
         prediction: names the folder, file, glob or URL.
-        source: how a store is reached.
+        source: how a store is reached, where `prediction` does not say.
 
     Returns:
         Columns root, path, name (of the results), stamp (changes when the file does).
@@ -129,7 +129,7 @@ def list_images(prediction: PredictionParameters, source: SourceParameters) -> p
             "prediction.source: say what is to be predicted: kedro predict FOLDER, or "
             "kedro run --pipelines inference --params prediction.source=FOLDER"
         )
-    storage, inputs = list_inputs(prediction.source, source.storage_options)
+    storage, inputs = list_inputs(prediction.source, _options(prediction, source))
     logger.info("%d images in %s", len(inputs), prediction.source)
     return pd.DataFrame(inputs, columns=["path", "name", "stamp"]).assign(root=storage.root)
 
@@ -150,7 +150,7 @@ def predict_images(
         inputs: see `list_images`.
         prediction: what is written, and where.
         inference: the predictor's parameters.
-        source: how a store is reached.
+        source: how a store is reached, where `prediction` does not say.
         backends_folder: keeps exported networks, and earlier choices of a backend.
         results_folder: holds the results' folder, where none is named.
 
@@ -171,7 +171,7 @@ def predict_images(
     files = [Path(file) for file in model["files"]]
     specification = common_specification([specification_of(file) for file in files])
     folder = Path(prediction.output).expanduser() if prediction.output else results_folder / _name(prediction.source)
-    storage = Storage(str(inputs["root"].iloc[0]), source.storage_options)
+    storage = Storage(str(inputs["root"].iloc[0]), _options(prediction, source))
     made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
     key = key_of(weights=model["sha256"], inference=inference.model_dump(mode="json"), **made_by)
     backends = pd.DataFrame(columns=["backend", "chosen", "remark"])
@@ -198,6 +198,10 @@ def _as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     sizes = [name for name in ("height", "width") if name in table]
     return table.astype(dict.fromkeys(sizes, "Int64"))
+
+
+def _options(prediction: PredictionParameters, source: SourceParameters) -> dict[str, Any]:
+    return prediction.storage_options or source.storage_options
 
 
 def _name(source: str | None) -> str:
