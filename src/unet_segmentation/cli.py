@@ -19,6 +19,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
 
 from unet_segmentation.errors import ProjectError, causes, project_error
+from unet_segmentation.sessions import open_session, project_root
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status, as shells have it
 
@@ -181,37 +182,18 @@ run = _RunCommand(
 cli.add_command(run)
 
 
-def _project_root() -> Path:
-    from kedro.utils import find_kedro_project
-
-    root = find_kedro_project(Path.cwd())
-    if root is None:
-        raise ProjectError("There is no Kedro project here: change to the project's folder.")
-    return root
-
-
 def _project(environment: str | None) -> tuple[Path, Any]:
     """Give the project's root and its tracking settings."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
     from unet_segmentation.hooks import tracking_settings
 
-    root = _project_root()
-    bootstrap_project(root)
-    with KedroSession.create(project_path=root, env=environment) as session:
-        return root, tracking_settings(session.load_context().config_loader)  # type: ignore[attr-defined]
+    with open_session(environment) as session:
+        return project_root(), tracking_settings(session.load_context().config_loader)
 
 
 def parameters_of(environment: str | None) -> dict[str, Any]:
     """Give the parameters of a problem, as its files say."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    root = _project_root()
-    bootstrap_project(root)
-    with KedroSession.create(project_path=root, env=environment) as session:
-        return dict(session.load_context().config_loader["parameters"])  # type: ignore[attr-defined]
+    with open_session(environment) as session:
+        return dict(session.load_context().config_loader["parameters"])
 
 
 def problem_store(environment: str | None) -> tuple[Path, str, str]:
@@ -295,7 +277,7 @@ def problem_new(
     """
     from unet_segmentation.onboarding.creating import Request, create_problem
 
-    root = _project_root()
+    root = project_root()
     request = Request(name, images, masks, _names(classes), _numbers(ignore), force)
     ask = None
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -330,18 +312,13 @@ def _numbers(given: str | None) -> list[int] | None:
 @click.argument("name")
 def problem_check(name: str, params: dict[str, Any]) -> None:
     """Look at every file of a problem, without training; an audit page says what was found."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    root = _project_root()
-    bootstrap_project(root)
-    page = root / "data" / "08_reporting" / name / "audit.html"
+    page = project_root() / "data" / "08_reporting" / name / "audit.html"
     before = page.stat().st_mtime_ns if page.is_file() else 0
     untracked = {**params, "tracking": {"enabled": False}}
-    with KedroSession.create(project_path=root, env=name, runtime_params=untracked) as session:
-        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+    with open_session(name, untracked) as session:
+        catalog = session.load_context().catalog
         try:
-            session.run(pipeline_names=["acquisition", "preparation"])  # type: ignore[call-arg]
+            session.run(pipeline_names=["acquisition", "preparation"])
         finally:
             if page.is_file() and page.stat().st_mtime_ns != before:
                 _summarise(catalog, page)
@@ -366,7 +343,7 @@ def problem_list() -> None:
     """Show all problems: classes, samples, licence, and whether their data is here."""
     from unet_segmentation.onboarding.listing import list_problems
 
-    root = _project_root()
+    root = project_root()
     header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENCE", "TITLE")
     rows = [
         (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.licence, problem.title)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.commands_release import _Command, params_option
+from unet_segmentation.sessions import open_session, project_root, run_pipeline
 
 
 def register(cli: click.Group) -> None:
@@ -27,24 +27,16 @@ def export(env: str | None, model: str | None, int8: bool, output: str | None, p
 
     Exit status 1 where they do not: the message says by how much, and in which image.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from unet_segmentation.cli import _project_root
-
-    root = _project_root()
-    bootstrap_project(root)
     given = {
         "model": str(Path(model).absolute()) if model and model.endswith(".safetensors") else model,
         "int8": int8 or None,
         "output": str(Path(output).absolute()) if output else None,
     }
     asked = {**params.get("export", {}), **{name: value for name, value in given.items() if value is not None}}
-    with KedroSession.create(project_path=root, env=env, runtime_params={**params, "export": asked}) as session:
-        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # a refusal is nothing to resume from
-        context = session.load_context()  # type: ignore[attr-defined]
-        session.run(pipeline_names=["export"])  # type: ignore[call-arg]
-        folder = root / context.catalog["exported_model"]._path
+    with open_session(env, {**params, "export": asked}) as session:
+        catalog = session.load_context().catalog
+        run_pipeline(session, "export")
+    folder = project_root() / catalog["exported_model"]._path
     click.echo(f"Exported   {folder}" + (f" and {asked['output']}" if asked.get("output") else ""))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.commands_release import _Command, params_option
+from unet_segmentation.sessions import open_session, run_pipeline
 
 BACKENDS = ("auto", "eager", "bfloat16", "float16", "exported", "onnx", "int8")
 SYMMETRIES = ("none", "flips", "d4")
@@ -46,22 +46,14 @@ def predict(
 
     Goes on where it was stopped. Exit status 1 where an image could not be read: the others are done.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from unet_segmentation.cli import _project_root
-
-    root = _project_root()
-    bootstrap_project(root)
     given = {"source": source, "model": list(model) or None, **options}
     asked = {**params.get("prediction", {}), **{name: value for name, value in given.items() if value is not None}}
     inference = dict(params.get("inference", {}))
     if test_time_augmentation:
         inference["test_time_augmentation"] = test_time_augmentation
     runtime = {**params, "prediction": asked, **({"inference": inference} if inference else {})}
-    with KedroSession.create(project_path=root, env=env, runtime_params=runtime) as session:
-        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # the command itself goes on where it was stopped
-        session.run(pipeline_names=["inference"])  # type: ignore[call-arg]
+    with open_session(env, runtime) as session:
+        run_pipeline(session, "inference")
 
 
 predict.params += [params_option]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.sessions import open_session, run_pipeline
 
 params_option = next(option for option in kedro_run.params if option.name == "params")
 
@@ -41,22 +41,14 @@ def release(env: str | None, run: str | None, force: bool, why: str | None, para
 
     Exit status 1 where it does not: the message says which condition is not met, with the figures.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from unet_segmentation.cli import _project_root
-
     if force and not (why or "").strip():
         raise ConfigurationError("--force: say why, with --why TEXT: the reason is kept with the release.")
     if why and not force:
         raise ConfigurationError("--why is the reason of --force: without it the gate decides, and says why itself.")
-    root = _project_root()
-    bootstrap_project(root)
     given = {"run": run, "force": force or None, "why": why}
     asked = {**params.get("release", {}), **{name: value for name, value in given.items() if value is not None}}
-    with KedroSession.create(project_path=root, env=env, runtime_params={**params, "release": asked}) as session:
-        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # a refusal is nothing to resume from
-        session.run(pipeline_names=["release"])  # type: ignore[call-arg]
+    with open_session(env, {**params, "release": asked}) as session:
+        run_pipeline(session, "release")
 
 
 release.params += [params_option]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.commands_release import _Command, params_option
+from unet_segmentation.sessions import open_session, run_pipeline
 
 
 def register(cli: click.Group) -> None:
@@ -26,19 +26,11 @@ def sweep(env: str | None, params: dict[str, Any]) -> None:
 
     What was finished before is not trained again; what was killed goes on. Exit status 1 where a variant failed.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from unet_segmentation.cli import _project_root
-
-    root = _project_root()
-    bootstrap_project(root)
     began = time.time()
-    with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
-        logging.getLogger("kedro.runner").setLevel(logging.ERROR)  # its way to resume is not ours
-        catalog = session.load_context().catalog  # type: ignore[attr-defined]
+    with open_session(env, params) as session:
+        catalog = session.load_context().catalog
         try:
-            session.run(pipeline_names=["comparison"])  # type: ignore[call-arg]
+            run_pipeline(session, "comparison")
         finally:
             if _is_new(catalog, "comparison_page", began):
                 _show_leaderboard(catalog)
@@ -54,16 +46,8 @@ def search(env: str | None, params: dict[str, Any]) -> None:
 
     Run again it goes on; several may run at once. The best parameters become conf/<problem>_best.
     """
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    from unet_segmentation.cli import _project_root
-
-    root = _project_root()
-    bootstrap_project(root)
-    with KedroSession.create(project_path=root, env=env, runtime_params=params) as session:
-        logging.getLogger("kedro.runner").setLevel(logging.ERROR)
-        session.run(pipeline_names=["search"])  # type: ignore[call-arg]
+    with open_session(env, params) as session:
+        run_pipeline(session, "search")
 
 
 search.params += [params_option]
