@@ -19,11 +19,11 @@ PANELS = {  # what is drawn against the score: title, and how the figure becomes
     "training_seconds": ("seconds of training, mean over the seeds", lambda values: values),
     "prediction_images_per_second": ("milliseconds to predict an image", lambda values: 1000 / values),
     "memory_bytes": ("memory that a training step keeps, counted (MiB)", lambda values: values / 2**20),
-    "peak_memory_mib": ("peak memory (MiB)", lambda values: values),
+    "peak_memory_mib": ("peak memory of a training, measured (MiB)", lambda values: values),
 }
 LEADERBOARD_TITLES = (
     "Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds", "Parameters",
-    "Multiply-adds", "Memory", "Training", "Prediction",
+    "Multiply-adds", "Memory", "Peak memory", "Training", "Prediction",
 )  # fmt: skip
 
 
@@ -98,7 +98,8 @@ def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tu
             f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
             _count(row["parameters"]),
             _count(row["multiply_adds"]),
-            _count(row["memory_bytes"]),
+            _mib(row["memory_bytes"] / 2**20),
+            _mib(row["peak_memory_mib"]),
             _rate(row["training_images_per_second"]),
             _rate(row["prediction_images_per_second"]),
         )
@@ -176,6 +177,10 @@ def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.0f}"
+
+
+def _mib(value: Any) -> str:  # noqa: ANN401 - a number, or none
+    return "-" if pd.isna(value) else f"{value:.0f} MiB"
 
 
 def _rate(value: float) -> str:
