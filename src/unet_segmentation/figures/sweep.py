@@ -21,10 +21,16 @@ PANELS = {  # what is drawn against the score: title, and how the figure becomes
     "memory_bytes": ("memory that a training step keeps, counted (MiB)", lambda values: values / 2**20),
     "peak_memory_mib": ("peak memory of a training, measured (MiB)", lambda values: values),
 }
-LEADERBOARD_TITLES = (
-    "Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds", "Parameters",
-    "Multiply-adds", "Memory", "Peak memory", "Training", "Prediction",
+SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
+COST_TITLES = (
+    "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
+    "Prediction, images/s",
 )  # fmt: skip
+RUN_TITLES = (
+    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "In all, s", "Fingerprint",
+)  # fmt: skip
+WORDS = ("Variant", "Verdict", "Status", "Fingerprint")  # columns that are not numbers
+NAMED = 8  # variants; with more of them, those off the frontier are not named in the chart
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
@@ -37,45 +43,56 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
     """
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
-    figure = make_subplots(max(1, len(panels)), 1, vertical_spacing=0.22 / max(1, len(panels)))
+    rows = max(1, len(panels))
+    figure = make_subplots(rows, 1, vertical_spacing=0.22 / rows)
     for row, (name, (title, cost_of)) in enumerate(panels.items(), 1):
-        cost = cost_of(table[name].astype(float)).to_numpy()
-        on = frontier(cost.tolist(), table["value"].tolist())
+        shown = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
+        on = frontier(shown["cost"].tolist(), shown["value"].tolist())
+        middle = np.sqrt(shown["cost"].iloc[0] * shown["cost"].iloc[-1])
+        shown["side"] = np.where(shown["cost"] > middle, "top left", "top right")  # names stay within the chart
+        shown["name"] = shown["variant"].where(on | (len(shown) <= NAMED), "")
         for part, colour, words in ((on, PALETTE[0], "on the frontier"), (~on, TEXT, "beaten in both")):
-            figure.add_trace(_dots(table[part], cost[part], colour, words, shown=row == 1), row, 1)
-        order = np.argsort(cost[on])
+            figure.add_trace(_dots(shown[part], colour, words, shown=row == 1), row, 1)
         figure.add_trace(
             go.Scatter(
-                x=cost[on][order], y=table["value"][on].to_numpy()[order], mode="lines",
-                line={"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
-                showlegend=False,
+                x=shown["cost"][on], y=shown["value"][on], mode="lines", hoverinfo="skip", showlegend=False,
+                line={"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"},
             ),
             row, 1,
         )  # fmt: skip
         figure.update_xaxes(title_text=title, type="log", row=row, col=1)
-        figure.update_yaxes(title_text=score, row=row, col=1)
-    return styled(figure, height=120 + 320 * max(1, len(panels)))
+        figure.update_yaxes(title_text=score, range=_range(shown), row=row, col=1)
+    height = 120 + 320 * rows
+    return styled(figure, height).update_layout(legend_y=1 + 16 / height)
 
 
-def _dots(table: pd.DataFrame, cost: np.ndarray, colour: str, words: str, *, shown: bool) -> go.Scatter:
+def _range(table: pd.DataFrame) -> tuple[float, float]:
+    """Leave room for the names above the dots."""
+    low, high = table[["value", "low"]].min(axis=None), table[["value", "high"]].max(axis=None)
+    room = max(high - low, 1e-3)
+    return low - 0.1 * room, high + 0.15 * room
+
+
+def _dots(table: pd.DataFrame, colour: str, words: str, *, shown: bool) -> go.Scatter:
     """Draw variants with their intervals."""
     value = table["value"]
     return go.Scatter(
         name=words,
-        x=cost,
+        x=table["cost"],
         y=value,
         error_y={
             "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
             "thickness": 1.5, "width": 0,
         },
         mode="markers+text",
-        text=table["variant"],
-        textposition="top center",
-        textfont={"size": 10},
+        text=table["name"],
+        textposition=table["side"],
+        textfont={"size": 11},
+        customdata=table["variant"],
         marker={"color": colour, "size": 9},
         legendgroup=words,
         showlegend=shown and len(table) > 0,
-        hovertemplate="%{text}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
+        hovertemplate="%{customdata}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
     )  # fmt: skip
 
 
@@ -83,8 +100,8 @@ def _with_costs(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     return leaderboard.join(mean_costs(costs), on="variant")
 
 
-def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Write a leaderboard as the lines of a table, with `LEADERBOARD_TITLES`."""
+def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write the scores of a leaderboard as the lines of a table, with `SCORE_TITLES`."""
     return [
         (
             str(row["variant"]),
@@ -96,10 +113,22 @@ def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tu
             p_value(row["p_value"]),
             str(row["verdict"]),
             f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        )
+        for row in leaderboard.to_dict("records")
+    ]
+
+
+def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write what each variant costs as the lines of a table, with `COST_TITLES`."""
+    return [
+        (
+            str(row["variant"]),
             _count(row["parameters"]),
             _count(row["multiply_adds"]),
-            _mib(row["memory_bytes"] / 2**20),
+            _mib(row["memory_bytes"], 2**20),
             _mib(row["peak_memory_mib"]),
+            _rate(row["epochs"]),
+            _rate(row["training_seconds"]),
             _rate(row["training_images_per_second"]),
             _rate(row["prediction_images_per_second"]),
         )
@@ -116,6 +145,7 @@ def sweep_page(
     chart: go.Figure,
     score: str,
     margin: float,
+    confidence: float,
     remark: str | None = None,
 ) -> str:
     """Write a sweep as one page that opens without a network.
@@ -129,12 +159,12 @@ def sweep_page(
         chart: score against cost.
         score: that was compared.
         margin: differences within it are a tie.
+        confidence: of the intervals.
         remark: why it should not be trusted, if so.
     """
     from plotly.offline import get_plotlyjs
 
     tones = {**TONES, BEST: "good", FAILED: "bad"}
-    lines = [(line, tones[line[7]]) for line in leaderboard_lines(leaderboard, costs)]
     joined = runs.merge(costs, on=["variant", "seed"])
     return render(
         "sweep.html",
@@ -143,9 +173,13 @@ def sweep_page(
         score=score,
         margin=margin,
         remark=remark,
-        titles=LEADERBOARD_TITLES,
-        lines=lines,
-        runs=[_run_line(row) for row in joined.to_dict("records")],
+        confidence=f"{100 * confidence:g} %",
+        units=int(leaderboard["units"].max()),
+        tones=tones,
+        words=WORDS,
+        scores=(SCORE_TITLES, score_lines(leaderboard)),
+        costs=(COST_TITLES, cost_lines(leaderboard, costs)),
+        runs=(RUN_TITLES, [_run_line(row) for row in joined.to_dict("records")]),
         failures=[
             (f"{row['variant']}, seed {row['seed']}", row["reason"])
             for row in runs.to_dict("records")
@@ -157,7 +191,7 @@ def sweep_page(
 
 
 def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
-    cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["seconds"])]
+    cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["training_seconds"]), _rate(row["seconds"])]
     scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
     return (
         row["variant"],
@@ -179,8 +213,8 @@ def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
     return f"{value:.0f}"
 
 
-def _mib(value: Any) -> str:  # noqa: ANN401 - a number, or none
-    return "-" if pd.isna(value) else f"{value:.0f} MiB"
+def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or none
+    return "-" if pd.isna(value) else f"{value / of_one:.0f} MiB"
 
 
 def _rate(value: float) -> str:

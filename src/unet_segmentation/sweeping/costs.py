@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import threading
@@ -63,6 +64,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
         elif sys.platform.startswith("linux"):
             give_back_memory()
+            gc.freeze()  # what is left is the program itself: the next time it is not looked through again
             self._before = self._most = self._anonymous_bytes()
             self._watch.start()
         return self
