@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from unet_segmentation.figures.comparison import TONES, interval, number, p_value
 from unet_segmentation.figures.pages import render
-from unet_segmentation.figures.style import PALETTE, TEXT, styled
+from unet_segmentation.figures.style import GRID, PALETTE, TEXT, styled
 from unet_segmentation.sweeping.table import BEST, FAILED, frontier, mean_costs
 
-PANELS = {  # what is drawn against the score: title, and how the figure becomes a cost (the smaller, the better)
-    "multiply_adds": ("multiply-adds of a patch (billions)", lambda values: values / 1e9),
-    "training_seconds": ("seconds of training, mean over the seeds", lambda values: values),
-    "prediction_images_per_second": ("milliseconds to predict an image", lambda values: 1000 / values),
-    "memory_bytes": ("memory that a training step keeps, counted (MiB)", lambda values: values / 2**20),
-    "peak_memory_mib": ("peak memory of a training, measured (MiB)", lambda values: values),
-}
+PANELS = {  # what is drawn against the score: button, title, and how it becomes a cost (the smaller, the better)
+    "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
+    "training_seconds": ("training", "seconds of training, mean over the seeds", lambda values: values),
+    "prediction_images_per_second": (
+        "prediction", "milliseconds to predict an image", lambda values: 1000 / values,
+    ),
+    "memory_bytes": (
+        "memory", "memory that a training step keeps, counted (MiB)", lambda values: values / 2**20,
+    ),
+    "peak_memory_mib": ("peak memory", "peak memory of a training, measured (MiB)", lambda values: values),
+}  # fmt: skip
 SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
 COST_TITLES = (
     "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
@@ -34,7 +37,9 @@ NAMED = 8  # variants; with more of them, those off the frontier are not named i
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the mean score of every variant against each cost, and the frontier: those that nothing beats in both.
+    """Draw the mean score of every variant against a cost, and the frontier: those that nothing beats in both.
+
+    Buttons choose the cost: one chart can be read in a small preview, too.
 
     Args:
         leaderboard: as `sweeping.table.leaderboard` gives it.
@@ -43,27 +48,54 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
     """
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
-    rows = max(1, len(panels))
-    figure = make_subplots(rows, 1, vertical_spacing=0.22 / rows)
-    for row, (name, (title, cost_of)) in enumerate(panels.items(), 1):
+    figure = go.Figure()
+    for name, (_, _, cost_of) in panels.items():
         shown = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
-        on = frontier(shown["cost"].tolist(), shown["value"].tolist())
-        middle = np.sqrt(shown["cost"].iloc[0] * shown["cost"].iloc[-1])
-        shown["side"] = np.where(shown["cost"] > middle, "top left", "top right")  # names stay within the chart
-        shown["name"] = shown["variant"].where(on | (len(shown) <= NAMED), "")
-        for part, colour, words in ((on, PALETTE[0], "on the frontier"), (~on, TEXT, "beaten in both")):
-            figure.add_trace(_dots(shown[part], colour, words, shown=row == 1), row, 1)
-        figure.add_trace(
-            go.Scatter(
-                x=shown["cost"][on], y=shown["value"][on], mode="lines", hoverinfo="skip", showlegend=False,
-                line={"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"},
-            ),
-            row, 1,
+        figure.add_traces(_traces(shown)).update_yaxes(range=_range(table))
+    each = len(figure.data) // max(1, len(panels))
+    figure.for_each_trace(lambda trace: trace.update(visible=trace in figure.data[:each]))
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [
+                {"visible": [number // each == place for number in range(len(figure.data))]},
+                {"xaxis.title.text": title},
+            ],
+        }
+        for place, (label, title, _) in enumerate(panels.values())
+    ]
+    figure.update_xaxes(type="log", title_text=next((title for _, title, _ in panels.values()), ""))
+    figure.update_yaxes(title_text=score)
+    styled(figure, height=460)
+    if len(buttons) > 1:
+        figure.update_layout(
+            margin_t=96,
+            updatemenus=[
+                {
+                    "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16,
+                    "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID,
+                    "font": {"size": 12, "color": TEXT}, "pad": {"l": 0, "b": 4},
+                }
+            ],
         )  # fmt: skip
-        figure.update_xaxes(title_text=title, type="log", row=row, col=1)
-        figure.update_yaxes(title_text=score, range=_range(shown), row=row, col=1)
-    height = 120 + 320 * rows
-    return styled(figure, height).update_layout(legend_y=1 + 16 / height)
+    return figure
+
+
+def _traces(table: pd.DataFrame) -> list[go.Scatter]:
+    """Draw variants, ordered by their cost, and the frontier."""
+    on = frontier(table["cost"].tolist(), table["value"].tolist())
+    middle = np.sqrt(table["cost"].iloc[0] * table["cost"].iloc[-1])
+    table["side"] = np.where(table["cost"] > middle, "top left", "top right")  # names stay within the chart
+    table["name"] = table["variant"].where(on | (len(table) <= NAMED), "")
+    line = {"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}
+    return [
+        _dots(table[on], PALETTE[0], "on the frontier"),
+        _dots(table[~on], TEXT, "beaten in both"),
+        go.Scatter(
+            x=table["cost"][on], y=table["value"][on], mode="lines", line=line, hoverinfo="skip", showlegend=False
+        ),
+    ]
 
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:
@@ -73,7 +105,7 @@ def _range(table: pd.DataFrame) -> tuple[float, float]:
     return low - 0.1 * room, high + 0.15 * room
 
 
-def _dots(table: pd.DataFrame, colour: str, words: str, *, shown: bool) -> go.Scatter:
+def _dots(table: pd.DataFrame, colour: str, words: str) -> go.Scatter:
     """Draw variants with their intervals."""
     value = table["value"]
     return go.Scatter(
@@ -90,8 +122,7 @@ def _dots(table: pd.DataFrame, colour: str, words: str, *, shown: bool) -> go.Sc
         textfont={"size": 11},
         customdata=table["variant"],
         marker={"color": colour, "size": 9},
-        legendgroup=words,
-        showlegend=shown and len(table) > 0,
+        showlegend=len(table) > 0,
         hovertemplate="%{customdata}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
     )  # fmt: skip
 

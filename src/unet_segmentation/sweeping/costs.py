@@ -16,7 +16,7 @@ from unet_segmentation.learning import costs
 from unet_segmentation.memory import give_back_memory
 
 BYTES_OF_A_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
-LOOK = 0.02  # seconds between two looks at the memory
+LOOK = 0.05  # seconds between two looks at the memory: they take less than a hundredth of a core
 
 
 def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> dict[str, int]:
