@@ -30,7 +30,8 @@ COST_TITLES = (
     "Prediction, images/s",
 )  # fmt: skip
 RUN_TITLES = (
-    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "In all, s", "Fingerprint",
+    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
+    "Fingerprint",
 )  # fmt: skip
 WORDS = ("Variant", "Verdict", "Status", "Fingerprint")  # columns that are not numbers
 NAMED = 8  # variants; with more of them, those off the frontier are not named in the chart
@@ -222,7 +223,8 @@ def sweep_page(
 
 
 def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
-    cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["training_seconds"]), _rate(row["seconds"])]
+    cells = [_count(row["epochs"]), _count(row["best_epoch"])]
+    cells += [_rate(row[name]) for name in ("training_seconds", "evaluation_seconds", "seconds")]
     scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
     return (
         row["variant"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import sys
@@ -65,6 +66,7 @@ class PeakMemory:
         elif sys.platform.startswith("linux"):
             give_back_memory()
             gc.freeze()  # what is left is the program itself: the next time it is not looked through again
+            atexit.register(gc.unfreeze)  # libraries complain at the end of what was not collected
             self._before = self._most = self._anonymous_bytes()
             self._watch.start()
         return self
