@@ -59,10 +59,13 @@ def main() -> None:
         known: Done = {}
         worst = 0
         for number in range(options.kills):
-            said = kill(disturbed, generator.uniform(0.0, seconds / 5), with_sender=number % 3 == 2)
+            said = kill(disturbed, generator.uniform(0.0, seconds / 10), with_sender=number % 3 == 2)
             lost = lost_epochs(known, said)
             worst = max(worst, lost)
             known = told(said) or known
+            if any("Done in" in line for line in said):
+                print("it came to its end before the kill", flush=True)
+                break
             print(f"{number + 1:3}  {last_word(said):70} {lost} epochs told of before were trained again", flush=True)
         lines = finish(SWEEP, disturbed)
         worst = max(worst, lost_epochs(known, lines))

@@ -101,7 +101,7 @@ def _traces(table: pd.DataFrame) -> list[go.Scatter]:
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:
     """Leave room for the names above the dots."""
-    low, high = table[["value", "low"]].min(axis=None), table[["value", "high"]].max(axis=None)
+    low, high = float(np.nanmin(table[["value", "low"]])), float(np.nanmax(table[["value", "high"]]))
     room = max(high - low, 1e-3)
     return low - 0.1 * room, high + 0.15 * room
 
