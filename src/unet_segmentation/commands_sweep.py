@@ -60,8 +60,9 @@ def _is_new(catalog: Any, name: str, began: float) -> bool:  # noqa: ANN401 - a 
 
 def _show_leaderboard(catalog: Any) -> None:  # noqa: ANN401 - a Kedro catalog
     from unet_segmentation.cli import _show_table
-    from unet_segmentation.figures.sweep import LEADERBOARD_TITLES, leaderboard_lines
+    from unet_segmentation.figures.sweep import COST_TITLES, SCORE_TITLES, cost_lines, score_lines
 
+    leaderboard, costs = catalog.load("comparison_leaderboard"), catalog.load("comparison_costs")
+    _show_table(tuple(title.upper() for title in SCORE_TITLES), score_lines(leaderboard))
     click.echo()
-    lines = leaderboard_lines(catalog.load("comparison_leaderboard"), catalog.load("comparison_costs"))
-    _show_table(tuple(title.upper() for title in LEADERBOARD_TITLES), lines)
+    _show_table(tuple(title.upper() for title in COST_TITLES), cost_lines(leaderboard, costs))

@@ -21,6 +21,7 @@ from unet_segmentation.tracking.facts import plain, weights_sha256
 from unet_segmentation.tracking.spool import new_name
 from unet_segmentation.tracking.unfinished import (
     FOLDERS,
+    SHARED,
     SWEEPS,
     TRAINING_NODE,
     Training,
@@ -90,10 +91,12 @@ class TrackingHooks:
             settings = tracking_settings(self._context.config_loader)
             parameters = plain(self._context.params)
             if trained_by:
-                folder = self._folder(FOLDERS[trained_by])
+                dataset = FOLDERS[trained_by]
+                folder, shared = self._folder(dataset), dataset in SHARED
                 others = {name for name in SWEEPS if name != trained_by.partition(".")[0]}
                 matter = {name: value for name, value in parameters.items() if name not in others}
-                _training = begin_training(folder, matter, command_line(), new_name() if settings.enabled else None)
+                spool = new_name() if settings.enabled else None
+                _training = begin_training(folder, matter, command_line(), spool, shared=shared)
             if settings.enabled:
                 try:
                     self._run = self._start(settings, parameters, run_params)

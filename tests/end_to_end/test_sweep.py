@@ -65,6 +65,16 @@ def children(project: Project, prefix: str) -> Counter:
         return Counter(name for (name,) in store.execute(query) if name.startswith(prefix))
 
 
+def parents(project: Project, pipeline: str) -> int:
+    """How many MLflow runs there are of a pipeline, those below them not counted."""
+    query = (
+        "select count(*) from tags where key = 'pipelines' and value = ? and run_uuid not in "
+        "(select run_uuid from tags where key = 'mlflow.parentRunId')"
+    )
+    with sqlite3.connect(project.path / "mlflow.db") as store:
+        return int(store.execute(query, (pipeline,)).fetchone()[0])
+
+
 def report(project: Project, name: str):
     return project.path / "data" / "08_reporting" / "test" / name
 
@@ -83,6 +93,7 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked, timeout=SECONDS))
     for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
         assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
+    assert parents(project, "comparison") == 1
     assert children(project, "") == {f"{name}, seed {seed}": 1 for name in ("plain", "wide") for seed in (0, 1)}
     assert not (undisturbed.path / "mlflow.db").exists()
 
@@ -111,6 +122,7 @@ def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(pr
     output = succeeded(project.kedro("search", "--env", "test", timeout=SECONDS))
     assert "trial 0 was killed: it is queued again" in output
     assert "going on after epoch" in output
+    assert parents(project, "search") == 1
     trials = pd.read_csv(report(project, "search_trials.csv"))
     assert trials["state"].tolist()[0] == "killed"
     assert len(trials) == 4

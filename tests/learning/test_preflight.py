@@ -119,6 +119,20 @@ def test_what_is_measured_is_what_was_slow(prepared, monkeypatch, caplog):
     assert "images/s, network" in caplog.text
 
 
+def test_one_of_many_is_timed_only_where_something_hangs_on_it(prepared, monkeypatch):
+    measured = []
+    monkeypatch.setattr(preflight, "measure_speed", lambda *_: measured.append(1) or SPEED)
+
+    def one_of_many(case):
+        now = time.perf_counter()
+        return settle(case.plan, case.training, case.values, case.setup, case.folder, now, foretell=False)
+
+    assert one_of_many(case := prepared())["fingerprint"] == settled(case)["fingerprint"]
+    assert len(measured) == 1
+    assert one_of_many(timed := prepared(max_minutes=1.0))["epochs"] == settled(timed)["epochs"]
+    assert len(measured) == 3
+
+
 def test_batches_are_those_of_the_training(prepared):
     case = prepared()
     loader = make_loaders(case.plan, case.setup)[0]

@@ -1,6 +1,8 @@
 """Variants trained on a tiny problem: finished ones are kept, killed ones go on, failed ones stop nobody."""
 
 import errno
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.learning import trainer
 from unet_segmentation.parameters import ComparisonParameters
 from unet_segmentation.sweeping import running
+from unet_segmentation.sweeping.costs import PeakMemory
 from unet_segmentation.sweeping.running import check_buildable, run_variant, training_key
 from unet_segmentation.sweeping.variants import declare_variants
 from unet_segmentation.tracking import NullRun
@@ -128,6 +131,30 @@ def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared)
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
     assert open_ones.values(wide.network, wide.training)["epochs"] == prepared.plan["values"]["epochs"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing is known of the memory elsewhere")
+def test_the_peak_is_what_was_held_at_once():
+    if torch.cuda.is_available():
+        pytest.skip("that of the GPU is measured instead")
+    for mib in (60, 180, 60):  # a larger one before leaves nothing behind
+        with PeakMemory() as memory:
+            held = torch.ones(mib << 18)
+            time.sleep(0.2)
+            del held
+        assert memory.mib == pytest.approx(mib, abs=10)
+
+
+def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path):
+    seconds = 6.0
+    training = {**prepared.parameters["training"], "max_minutes": seconds / 60}
+    timed = replace(prepared, parameters={**prepared.parameters, "training": training})
+    asked = ComparisonParameters(variants={"slim": {}, "wide": {"network.width": 16}}, seeds=[0], budget="minutes")
+    results = [run_variant(each, timed, tmp_path, NullRun()) for each in declare_variants(timed.parameters, asked)]
+    for result in results:
+        assert result.status == "finished"
+        assert seconds / 3 < result.costs["seconds"] - result.costs["evaluation_seconds"] < 2 * seconds
+        assert result.epochs > 2  # those of the parameters
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.scoring.test_repeated import CLASSES, RESAMPLING, tables_of
 from unet_segmentation.datasets import CSVDataset
-from unet_segmentation.figures.sweep import frontier_chart, leaderboard_lines, sweep_page
+from unet_segmentation.figures.sweep import cost_lines, frontier_chart, score_lines, sweep_page
 from unet_segmentation.scoring.metrics import scores
 from unet_segmentation.scoring.sums import Sums
 from unet_segmentation.sweeping.running import Result
@@ -82,7 +82,7 @@ def test_where_everything_failed_there_is_still_a_table_and_a_page():
     table = leaderboard(runs, {}, "dice/mean", 0.05, RESAMPLING)
     assert table["verdict"].tolist() == ["failed"]
     chart = frontier_chart(table, costs, "dice/mean")
-    assert "a, seed 0 failed" in sweep_page("p", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05)
+    assert "a, seed 0 failed" in sweep_page("p", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, 0.95)
 
 
 def test_a_page_is_made_of_the_files_of_a_sweep_with_failures(tmp_path):
@@ -96,7 +96,7 @@ def test_a_page_is_made_of_the_files_of_a_sweep_with_failures(tmp_path):
         loaded.append(file.load())
     runs, costs, table = loaded
     chart = frontier_chart(table, costs, "dice/mean")
-    page = sweep_page("toy", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05)
+    page = sweep_page("toy", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, 0.95)
     assert "nan" not in page[page.index("<h2>All runs") : page.index("<script>")]
 
 
@@ -110,12 +110,13 @@ def test_what_differs_from_time_to_time_has_a_table_of_its_own():
 def test_the_page_says_all_and_escapes_reasons():
     runs, costs, table = ranked()
     page = sweep_page(
-        "toy", "Equal epochs.", table, runs, costs, frontier_chart(table, costs, "dice/mean"), "dice/mean", 0.05
+        "toy", "Equal epochs.", table, runs, costs, frontier_chart(table, costs, "dice/mean"), "dice/mean", 0.05, 0.9
     )
     assert "no such thing &lt;b&gt;" in page
     assert all(name in page for name in RIGHT)
     assert "src=" not in page.split("<script>")[0]
-    assert len(leaderboard_lines(table, costs)) == 4
+    assert "intervals of 90 %" in page
+    assert len(score_lines(table)) == len(cost_lines(table, costs)) == 4
 
 
 @settings(max_examples=100, deadline=None)

@@ -246,6 +246,7 @@ def test_a_second_start_is_refused_while_the_first_lives(root):
     for parameters in ({}, PARAMETERS):
         with pytest.raises(ConfigurationError, match=rf"process {process.pid}, since .* \(kedro run --env cells\)"):
             begin(root, parameters)
+    assert begin_training(folder_of(root), PARAMETERS, "kedro search", "spool", shared=True) is None
     assert marker(root) == before
     assert not (root / FOLDER).exists()
     process.kill()

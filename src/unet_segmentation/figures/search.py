@@ -38,12 +38,11 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
                 hovertemplate="trial %{x}: %{y:.4f}%{customdata}<extra></extra>",
             )
         )
-    finished = trials[trials["state"] == "finished"]
-    if len(finished):
-        best = finished["value"].cummax()
+    best = trials["value"].where(trials["state"] == "finished").cummax().ffill()
+    if best.notna().any():
         line = {"color": PALETTE[2], "width": 2, "shape": "hv"}
-        figure.add_trace(go.Scatter(name="best so far", x=finished["trial"], y=best, mode="lines", line=line))
-    figure.update_xaxes(title_text="trial")
+        figure.add_trace(go.Scatter(name="best so far", x=trials["trial"], y=best, mode="lines", line=line))
+    figure.update_xaxes(title_text="trial", dtick=max(1, len(trials) // 10))
     figure.update_yaxes(title_text=score)
     return styled(figure, height=420)
 

@@ -7,28 +7,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from unet_segmentation.figures.comparison import TONES, interval, number, p_value
 from unet_segmentation.figures.pages import render
-from unet_segmentation.figures.style import PALETTE, TEXT, styled
+from unet_segmentation.figures.style import GRID, PALETTE, TEXT, styled
 from unet_segmentation.sweeping.table import BEST, FAILED, frontier, mean_costs
 
-PANELS = {  # what is drawn against the score: title, and how the figure becomes a cost (the smaller, the better)
-    "multiply_adds": ("multiply-adds of a patch (billions)", lambda values: values / 1e9),
-    "training_seconds": ("seconds of training, mean over the seeds", lambda values: values),
-    "prediction_images_per_second": ("milliseconds to predict an image", lambda values: 1000 / values),
-    "memory_bytes": ("memory that a training step keeps, counted (MiB)", lambda values: values / 2**20),
-    "peak_memory_mib": ("peak memory (MiB)", lambda values: values),
-}
-LEADERBOARD_TITLES = (
-    "Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds", "Parameters",
-    "Multiply-adds", "Memory", "Training", "Prediction",
+PANELS = {  # what is drawn against the score: button, title, and how it becomes a cost (the smaller, the better)
+    "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
+    "training_seconds": ("training", "seconds of training, mean over the seeds", lambda values: values),
+    "prediction_images_per_second": (
+        "prediction", "milliseconds to predict an image", lambda values: 1000 / values,
+    ),
+    "memory_bytes": (
+        "memory", "memory that a training step keeps, counted (MiB)", lambda values: values / 2**20,
+    ),
+    "peak_memory_mib": ("peak memory", "peak memory of a training, measured (MiB)", lambda values: values),
+}  # fmt: skip
+SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
+COST_TITLES = (
+    "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
+    "Prediction, images/s",
 )  # fmt: skip
+RUN_TITLES = (
+    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
+    "Fingerprint",
+)  # fmt: skip
+WORDS = ("Variant", "Verdict", "Status", "Fingerprint")  # columns that are not numbers
+NAMED = 8  # variants; with more of them, those off the frontier are not named in the chart
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the mean score of every variant against each cost, and the frontier: those that nothing beats in both.
+    """Draw the mean score of every variant against a cost, and the frontier: those that nothing beats in both.
+
+    Buttons choose the cost: one chart can be read in a small preview, too.
 
     Args:
         leaderboard: as `sweeping.table.leaderboard` gives it.
@@ -37,45 +49,82 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
     """
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
-    figure = make_subplots(max(1, len(panels)), 1, vertical_spacing=0.22 / max(1, len(panels)))
-    for row, (name, (title, cost_of)) in enumerate(panels.items(), 1):
-        cost = cost_of(table[name].astype(float)).to_numpy()
-        on = frontier(cost.tolist(), table["value"].tolist())
-        for part, colour, words in ((on, PALETTE[0], "on the frontier"), (~on, TEXT, "beaten in both")):
-            figure.add_trace(_dots(table[part], cost[part], colour, words, shown=row == 1), row, 1)
-        order = np.argsort(cost[on])
-        figure.add_trace(
-            go.Scatter(
-                x=cost[on][order], y=table["value"][on].to_numpy()[order], mode="lines",
-                line={"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
-                showlegend=False,
-            ),
-            row, 1,
+    figure = go.Figure()
+    for name, (_, _, cost_of) in panels.items():
+        shown = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
+        figure.add_traces(_traces(shown)).update_yaxes(range=_range(table))
+    each = len(figure.data) // max(1, len(panels))
+    figure.for_each_trace(lambda trace: trace.update(visible=trace in figure.data[:each]))
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [
+                {"visible": [number // each == place for number in range(len(figure.data))]},
+                {"xaxis.title.text": title},
+            ],
+        }
+        for place, (label, title, _) in enumerate(panels.values())
+    ]
+    figure.update_xaxes(type="log", title_text=next((title for _, title, _ in panels.values()), ""))
+    figure.update_yaxes(title_text=score)
+    styled(figure, height=460)
+    if len(buttons) > 1:
+        figure.update_layout(
+            margin_t=96,
+            updatemenus=[
+                {
+                    "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16,
+                    "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID,
+                    "font": {"size": 12, "color": TEXT}, "pad": {"l": 0, "b": 4},
+                }
+            ],
         )  # fmt: skip
-        figure.update_xaxes(title_text=title, type="log", row=row, col=1)
-        figure.update_yaxes(title_text=score, row=row, col=1)
-    return styled(figure, height=120 + 320 * max(1, len(panels)))
+    return figure
 
 
-def _dots(table: pd.DataFrame, cost: np.ndarray, colour: str, words: str, *, shown: bool) -> go.Scatter:
+def _traces(table: pd.DataFrame) -> list[go.Scatter]:
+    """Draw variants, ordered by their cost, and the frontier."""
+    on = frontier(table["cost"].tolist(), table["value"].tolist())
+    middle = np.sqrt(table["cost"].iloc[0] * table["cost"].iloc[-1])
+    table["side"] = np.where(table["cost"] > middle, "top left", "top right")  # names stay within the chart
+    table["name"] = table["variant"].where(on | (len(table) <= NAMED), "")
+    line = {"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}
+    return [
+        _dots(table[on], PALETTE[0], "on the frontier"),
+        _dots(table[~on], TEXT, "beaten in both"),
+        go.Scatter(
+            x=table["cost"][on], y=table["value"][on], mode="lines", line=line, hoverinfo="skip", showlegend=False
+        ),
+    ]
+
+
+def _range(table: pd.DataFrame) -> tuple[float, float]:
+    """Leave room for the names above the dots."""
+    low, high = float(np.nanmin(table[["value", "low"]])), float(np.nanmax(table[["value", "high"]]))
+    room = max(high - low, 1e-3)
+    return low - 0.1 * room, high + 0.15 * room
+
+
+def _dots(table: pd.DataFrame, colour: str, words: str) -> go.Scatter:
     """Draw variants with their intervals."""
     value = table["value"]
     return go.Scatter(
         name=words,
-        x=cost,
+        x=table["cost"],
         y=value,
         error_y={
             "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
             "thickness": 1.5, "width": 0,
         },
         mode="markers+text",
-        text=table["variant"],
-        textposition="top center",
-        textfont={"size": 10},
+        text=table["name"],
+        textposition=table["side"],
+        textfont={"size": 11},
+        customdata=table["variant"],
         marker={"color": colour, "size": 9},
-        legendgroup=words,
-        showlegend=shown and len(table) > 0,
-        hovertemplate="%{text}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
+        showlegend=len(table) > 0,
+        hovertemplate="%{customdata}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
     )  # fmt: skip
 
 
@@ -83,8 +132,8 @@ def _with_costs(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     return leaderboard.join(mean_costs(costs), on="variant")
 
 
-def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Write a leaderboard as the lines of a table, with `LEADERBOARD_TITLES`."""
+def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write the scores of a leaderboard as the lines of a table, with `SCORE_TITLES`."""
     return [
         (
             str(row["variant"]),
@@ -96,9 +145,22 @@ def leaderboard_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tu
             p_value(row["p_value"]),
             str(row["verdict"]),
             f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        )
+        for row in leaderboard.to_dict("records")
+    ]
+
+
+def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write what each variant costs as the lines of a table, with `COST_TITLES`."""
+    return [
+        (
+            str(row["variant"]),
             _count(row["parameters"]),
             _count(row["multiply_adds"]),
-            _count(row["memory_bytes"]),
+            _mib(row["memory_bytes"], 2**20),
+            _mib(row["peak_memory_mib"]),
+            _rate(row["epochs"]),
+            _rate(row["training_seconds"]),
             _rate(row["training_images_per_second"]),
             _rate(row["prediction_images_per_second"]),
         )
@@ -115,6 +177,7 @@ def sweep_page(
     chart: go.Figure,
     score: str,
     margin: float,
+    confidence: float,
     remark: str | None = None,
 ) -> str:
     """Write a sweep as one page that opens without a network.
@@ -128,12 +191,12 @@ def sweep_page(
         chart: score against cost.
         score: that was compared.
         margin: differences within it are a tie.
+        confidence: of the intervals.
         remark: why it should not be trusted, if so.
     """
     from plotly.offline import get_plotlyjs
 
     tones = {**TONES, BEST: "good", FAILED: "bad"}
-    lines = [(line, tones[line[7]]) for line in leaderboard_lines(leaderboard, costs)]
     joined = runs.merge(costs, on=["variant", "seed"])
     return render(
         "sweep.html",
@@ -142,9 +205,13 @@ def sweep_page(
         score=score,
         margin=margin,
         remark=remark,
-        titles=LEADERBOARD_TITLES,
-        lines=lines,
-        runs=[_run_line(row) for row in joined.to_dict("records")],
+        confidence=f"{100 * confidence:g} %",
+        units=int(leaderboard["units"].max()),
+        tones=tones,
+        words=WORDS,
+        scores=(SCORE_TITLES, score_lines(leaderboard)),
+        costs=(COST_TITLES, cost_lines(leaderboard, costs)),
+        runs=(RUN_TITLES, [_run_line(row) for row in joined.to_dict("records")]),
         failures=[
             (f"{row['variant']}, seed {row['seed']}", row["reason"])
             for row in runs.to_dict("records")
@@ -156,7 +223,8 @@ def sweep_page(
 
 
 def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
-    cells = [_count(row["epochs"]), _count(row["best_epoch"]), _rate(row["seconds"])]
+    cells = [_count(row["epochs"]), _count(row["best_epoch"])]
+    cells += [_rate(row[name]) for name in ("training_seconds", "evaluation_seconds", "seconds")]
     scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
     return (
         row["variant"],
@@ -176,6 +244,10 @@ def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.0f}"
+
+
+def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or none
+    return "-" if pd.isna(value) else f"{value / of_one:.0f} MiB"
 
 
 def _rate(value: float) -> str:

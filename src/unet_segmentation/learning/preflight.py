@@ -96,6 +96,8 @@ def settle(
     setup: Setup,
     folder: Path,
     started: float,
+    *,
+    foretell: bool = True,
 ) -> dict[str, Any]:
     """Try a plan, and decide by what is measured: whether it fits into the memory, how long it takes, what pays.
 
@@ -108,6 +110,7 @@ def settle(
         setup: what to try it with; stays as it is.
         folder: where a checkpoint is written for a moment.
         started: when the time budget began to run (`time.perf_counter`).
+        foretell: measure the speed also where nothing is decided by it, to say how long the training will take.
 
     Returns:
         The plan with its final ``batch_size``, ``steps_per_epoch``, ``epochs``, ``cycles``, ``compile`` and
@@ -120,6 +123,8 @@ def settle(
     """
     minimum = chosen(training, proposal)["minimum_steps"]
     plan = _within_memory(plan, setup, minimum, given=training.batch_size != "auto")
+    if not (foretell or training.max_minutes is not None or _may_compile(plan, training)):
+        return sealed(plan)
     speed = measure_speed(plan, setup, folder, QUICKLY if training.max_minutes is None else CAREFULLY)
     plan, speed = _compile_where_it_pays(plan, training, setup, speed)
     if training.max_minutes is not None:
@@ -322,7 +327,7 @@ def _compile_where_it_pays(
     total = speed.training(plan["epochs"], plan["steps_per_epoch"])
     if training.max_minutes is not None:
         total = 60 * training.max_minutes
-    if training.compile != "auto" or plan["accelerator"] != "cuda" or total < WORTH_COMPILING:
+    if not _may_compile(plan, training) or total < WORTH_COMPILING:
         return plan, speed
     compiled = plan | {"compile": True}
     one = _of_one_device(compiled)
@@ -339,6 +344,10 @@ def _compile_where_it_pays(
         return plan, speed
     logger.info("compiled: %s to begin with, to save about %s", duration(clock.steps[0]), duration(saved))
     return compiled, faster
+
+
+def _may_compile(plan: dict[str, Any], training: TrainingParameters) -> bool:
+    return training.compile == "auto" and plan["accelerator"] == "cuda"
 
 
 def _short(seconds: float) -> str:

@@ -116,7 +116,7 @@ def train_one(
     setup = Setup(network, specification, packed, recipe)
     if plan is None:
         plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
-        plan = settle(plan, training, dict(proposal), setup, folder, started)
+        plan = settle(plan, training, dict(proposal), setup, folder, started, foretell=False)  # one of many
     result = trainer.fit(plan, setup, folder, report_epoch, resume=resume, rendezvous=training.rendezvous)
     return Trained(plan, result.best, result.last, result.history, _information(result.best))
 

@@ -1,15 +1,26 @@
-"""What a network costs, as far as it does not depend on the machine."""
+"""What a network costs: counted, and so the same everywhere; and the most memory that a training took here."""
 
 from __future__ import annotations
 
+import atexit
+import gc
+import json
+import sys
+import threading
+from functools import cache
 from typing import Any
 
+import psutil
 import torch
 
+from unet_segmentation.learning import costs
+from unet_segmentation.memory import give_back_memory
+
 BYTES_OF_A_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
+LOOK = 0.05  # seconds between two looks at the memory: they take less than a hundredth of a core
 
 
-def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> dict[str, int | None]:
+def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> dict[str, int]:
     """Count a network's parameters, the multiply-adds of one square image, and the memory that a training step keeps.
 
     Args:
@@ -19,46 +30,60 @@ def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> 
 
     Returns:
         `parameters`, `multiply_adds` and `memory_bytes`: what the backward pass needs of a batch, in float32, and the
-        weights with what the optimizer keeps of them; counted, not measured. None where it cannot be counted.
+        weights with what the optimizer keeps of them; counted, not measured.
     """
-    try:
-        from unet_segmentation.learning.costs import network_costs as measured
-    except ImportError:
-        counts = {"parameters": int(specification["parameters"]), "multiply_adds": _multiply_adds(specification, side)}
-        return counts | {"memory_bytes": None}
-    found = measured(specification, side, side)
+    found = _counted(json.dumps(specification, sort_keys=True), side)
     memory = batch_size * found["activation_bytes"] + BYTES_OF_A_WEIGHT * found["parameters"]
     return {"parameters": found["parameters"], "multiply_adds": found["multiply_adds"], "memory_bytes": memory}
 
 
-def _multiply_adds(specification: dict[str, Any], side: int) -> int:
-    """Let torch count while one image goes through (convolutions and matrix products; two operations each)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from unet_segmentation.learning.network import build_network
-
-    with torch.random.fork_rng():
-        network = build_network(specification).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, specification["in_channels"], side, side))
-    return counter.get_total_flops() // 2
+@cache
+def _counted(specification: str, side: int) -> dict[str, int]:
+    """Count once for all seeds."""
+    return costs.network_costs(json.loads(specification), side, side)
 
 
 class PeakMemory:
-    """The most memory that a GPU held while a block ran; nothing is known elsewhere.
+    """The most memory that a block took, as measured: on a GPU by torch, else on Linux by looking again and again.
+
+    On a CPU it is by how much the process grew: its anonymous memory, so that files that are mapped do not count. What
+    torch keeps from one block to the next is given back before.
 
     Attributes:
-        mib: in MiB; None without a GPU.
+        mib: in MiB; None where it cannot be known.
     """
 
     def __init__(self) -> None:
         self.mib: float | None = None
+        self._process = psutil.Process()
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._before, self._most = 0, 0
 
     def __enter__(self) -> PeakMemory:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        elif sys.platform.startswith("linux"):
+            give_back_memory()
+            gc.freeze()  # what is left is the program itself: the next time it is not looked through again
+            atexit.register(gc.unfreeze)  # libraries complain at the end of what was not collected
+            self._before = self._most = self._anonymous_bytes()
+            self._watch.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if torch.cuda.is_available():
             self.mib = torch.cuda.max_memory_allocated() / 2**20
+        elif self._watch.is_alive():
+            self._ended.set()
+            self._watch.join()
+            self.mib = (self._most - self._before) / 2**20
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK):
+            self._most = max(self._most, self._anonymous_bytes())
+
+    def _anonymous_bytes(self) -> int:
+        """What the process holds that is no file's: the rest of its resident memory can be had again from the disk."""
+        known = self._process.memory_info()
+        return int(known.rss - known.shared)

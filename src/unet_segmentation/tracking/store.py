@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -186,7 +187,7 @@ class Store:
                     if self._known_point(key, step, value) is None
                 ]
             elif operation["op"] == "params":
-                params |= {key: str(value)[:LONGEST_VALUE] for key, value in values.items()}
+                params |= {_allowed(key): str(value)[:LONGEST_VALUE] for key, value in values.items()}
             else:
                 tags |= {key: str(value) for key, value in values.items()}
         if params and self.taken_up:
@@ -288,6 +289,11 @@ class Store:
             for key, value in {"failure": reason, "mlflow.note.content": note}.items():
                 self._client.set_tag(self.run_id, key, value[:LONGEST_VALUE])
         self._client.set_terminated(self.run_id, operation["status"], int(operation["time"] * 1000))
+
+
+def _allowed(key: str) -> str:
+    """Replace what MLflow takes in no name: a key may hold what a person has called a variant."""
+    return re.sub(r"[^\w/.\- :]", "_", key)
 
 
 def _models_of(run: Run) -> dict[str, int]:

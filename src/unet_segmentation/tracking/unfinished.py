@@ -26,7 +26,9 @@ TRAINING_NODE = "training.train"
 FOLDERS = {  # node that trains: the catalog's folder that it trains into, which one process has at a time
     TRAINING_NODE: "training_folder",
     "comparison.train_variants": "comparison_folder",
+    "search.run_search": "search_folder",
 }
+SHARED = {"search_folder"}  # but these: several processes may be at work there, the first one has the marker
 SWEEPS = ("comparison", "search")  # sections of parameters that are about several trainings
 MARKER = "run.json"
 DELIVERED = "delivered"
@@ -85,7 +87,9 @@ class Training:
             _write(self.folder / MARKER, self._before)
 
 
-def begin_training(folder: Path, parameters: Mapping[str, Any], command: str, spool: str | None) -> Training:
+def begin_training(
+    folder: Path, parameters: Mapping[str, Any], command: str, spool: str | None, *, shared: bool = False
+) -> Training | None:
     """Claim a problem's folder for a training, and say whether an unfinished one is taken up.
 
     Args:
@@ -93,6 +97,10 @@ def begin_training(folder: Path, parameters: Mapping[str, Any], command: str, sp
         parameters: all of them, nested.
         command: what the user called.
         spool: name of the run's spool; None where tracking is off.
+        shared: others may train into this folder, too.
+
+    Returns:
+        The training; None where another process has claimed a folder that is shared.
 
     Raises:
         ConfigurationError: another process is training into this folder.
@@ -105,6 +113,8 @@ def begin_training(folder: Path, parameters: Mapping[str, Any], command: str, sp
     with _alone(folder):
         before = _read_marker(folder)
         if before is not None and _runs(before):
+            if shared:
+                return None
             raise ConfigurationError(
                 f"This training runs already: process {before['pid']}, since {_clock(before['started'])} "
                 f"({before['command']}). Both would write to {folder}. Wait for it, stop it with: kill "

@@ -127,11 +127,14 @@ def write_page(
     from unet_segmentation.figures.sweep import sweep_page
     from unet_segmentation.tracking.comparing import caution
 
-    minutes = plain(parameters)["training"]["max_minutes"] if comparison.budget == "minutes" else None
+    known = plain(parameters)
+    minutes = known["training"]["max_minutes"] if comparison.budget == "minutes" else None
     budget = "Equal epochs." if minutes is None else f"Equal wall-clock: {minutes:g} minutes of training each."
     units = int(leaderboard["units"].iloc[0])
     parts = leaderboard, runs, costs, chart
-    return sweep_page(problem, budget, *parts, release.score, release.margin, caution(units) if units else None)
+    confidence = known["evaluation"]["intervals"]["confidence"]
+    remark = caution(units) if units else None
+    return sweep_page(problem, budget, *parts, release.score, release.margin, confidence, remark)
 
 
 def conclude(runs: pd.DataFrame, page: str) -> None:

@@ -47,8 +47,10 @@ def run_search(
     space = read_space(search.space, known)
     best_folder(_conf(), known["problem"])  # refuse it now, not after hours
     seen = samples[samples["split"] != "test"]
+    run = tracking.current()
+    run.resumes(True)
     opened = searching.open_search(folder, space, search, Prepared(known, seen, packed, profile, plan))
-    searching.run_trials(opened, tracking.current())
+    searching.run_trials(opened, run)
     best = searching.best_of(opened)
     logger.info("best of %d: trial %d, %s %.4f", best["trials"], best["trial"], best["score"], best["value"])
     return searching.trials_table(opened), searching.importance_table(opened), best
