@@ -1,15 +1,13 @@
 """A sweep and a search of the `test` problem through the real command line, killed and run again."""
 
-import signal
 import sqlite3
-import subprocess
 from collections import Counter
 
 import pandas as pd
 import pytest
 
-from tests.conftest import BIN, Project
-from tests.end_to_end.conftest import succeeded
+from tests.conftest import Project
+from tests.end_to_end.conftest import kill_at, succeeded
 
 pytestmark = pytest.mark.slow
 
@@ -36,28 +34,6 @@ def project(make_project) -> Project:
     return project
 
 
-def kill_at(project: Project, command: str, words: str) -> None:
-    """Kill a command without warning as soon as it has printed certain words."""
-    process = subprocess.Popen(
-        [BIN / "kedro", command, "--env", "test"],
-        cwd=project.path,
-        env=project.environment(PYTHONUNBUFFERED="1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if words in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
-    process.stdout.close()
-    assert process.returncode == -signal.SIGKILL, "".join(said)
-
-
 def children(project: Project, prefix: str) -> Counter:
     """How many MLflow runs below another one there are of each name."""
     query = "select name from runs join tags on tags.run_uuid = runs.run_uuid where key = 'mlflow.parentRunId'"
@@ -80,7 +56,7 @@ def report(project: Project, name: str):
 
 
 def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_project):
-    kill_at(project, "sweep", "wide, seed 0: dice")  # the second one is finished
+    kill_at(project, "wide, seed 0: dice", "sweep", "--env", "test")  # the second one is finished
     output = succeeded(project.kedro("sweep", "--env", "test", timeout=SECONDS))
     assert output.count("finished before") == 2
     assert "VARIANT" in output
@@ -118,7 +94,7 @@ def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
 
 
 def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(project):
-    kill_at(project, "search", "epoch 2/4")
+    kill_at(project, "epoch 2/4", "search", "--env", "test")
     output = succeeded(project.kedro("search", "--env", "test", timeout=SECONDS))
     assert "trial 0 was killed: it is queued again" in output
     assert "going on after epoch" in output
