@@ -147,7 +147,7 @@ class Storage:
         except DataError:
             raise
         except FileNotFoundError as error:
-            raise DataError(f"There is nothing at {self.root}. Check the address.") from error
+            raise DataError(f"There is no file at all at {self.root}. Check the address.") from error
         except Exception as error:
             raise DataError(
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "

@@ -13,8 +13,9 @@ PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_va
 PAPER = {"architecture": "paper_unet", "width": 4, "encoder_depth": 2, "normalization": "none"}
 
 
-def described(**parameters):
-    return describe_network(NetworkParameters(**parameters), ["a", "b"], PROFILE)
+def described(channels=3, **parameters):
+    profile = PROFILE if channels == 3 else {"mean": [9.0] * channels, "std": [2.0] * channels, "maximum_value": 255}
+    return describe_network(NetworkParameters(**parameters), ["a", "b"], profile)
 
 
 def papers_multiply_adds(width, depth, classes, height, pixels_across):
@@ -61,6 +62,17 @@ def test_nothing_needs_to_be_computed_for_the_counts(parameters, monkeypatch):
     real = build_network(specification), torch.zeros(costs.BATCH, 3, 32, 64)
     monkeypatch.setattr(costs, "_skeleton", lambda *_: real)
     assert network_costs(specification, 32, 64) == counted
+
+
+@pytest.mark.parametrize("encoder", ["vgg16_bn", "resnet18", "efficientnet-b0", "tu-convnext_tiny"])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_images_of_any_number_of_channels_are_counted(encoder, channels, monkeypatch):
+    """smp makes the first layer anew, where it likes."""
+    specification = described(channels, encoder=encoder, encoder_depth=3 if encoder != "tu-convnext_tiny" else 4)
+    counted = network_costs(specification, 32, 32)
+    real = build_network(specification), torch.zeros(costs.BATCH, channels, 32, 32)
+    monkeypatch.setattr(costs, "_skeleton", lambda *_: real)
+    assert network_costs(specification, 32, 32) == counted
 
 
 def test_costs_grow_with_the_pixels_and_are_the_same_twice():

@@ -26,8 +26,12 @@ def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
             continue
         value, low, high = (table[name].to_numpy(float)[chosen] for name in ("value", "low", "high"))
         dots(axis, cost[chosen], value, low, high, colour, words)
-    for name, x, y in zip(table["encoder"], cost, table["value"], strict=True):
-        axis.annotate(name, (x, y), (6, 5), textcoords="offset points", fontsize=9, color=INK)
+    for number, row in enumerate(table.sort_values(["frontier", "multiply_adds"]).to_dict("records")):
+        above = row["frontier"] or number % 2  # by turns, so that names of neighbours keep apart
+        axis.annotate(
+            row["encoder"], (row["multiply_adds"] / 1e9, row["value"]), (6, 5 if above else -12),
+            textcoords="offset points", fontsize=9, color=INK,
+        )  # fmt: skip
     front = table[table["frontier"]].sort_values("multiply_adds")
     axis.step(
         front["multiply_adds"] / 1e9, front["value"], where="post", color=PALETTE[0], linestyle=":", linewidth=1.2

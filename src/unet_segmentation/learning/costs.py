@@ -128,7 +128,7 @@ def _skeleton(specification: dict[str, Any], height: int, width: int) -> tuple[n
     size = BATCH, specification["in_channels"], height, width
     try:
         with torch.device("meta"):
-            network = build_network(specification)
+            network = build_network(specification).to("meta")  # smp makes the first layer of grey images on the CPU
             network(torch.zeros(size))
             return network, torch.zeros(size)
     except (RuntimeError, NotImplementedError):  # some encoders compute with tensors while they are built
