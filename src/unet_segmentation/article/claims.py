@@ -86,11 +86,12 @@ def _encoders_serve(tables: Tables) -> Claim:
         rows = tables.encoders[tables.encoders["encoder"].str.startswith(start)]
         if len(rows):
             found[family] = rows.sort_values("value").to_dict("records")[-1]
-    serve = [row["verdict"] in ("best", "tie") for row in found.values()]
-    open_ = any(row["verdict"] == "undecided" for row in found.values())
-    verdict: Verdict = "held" if serve and all(serve) else "undecided" if open_ or not found else "not held"
-    if verdict == "not held" and sum(serve) > 1:
-        verdict = "partly"
+    verdicts = [row["verdict"] for row in found.values()]
+    behind = verdicts.count("worse")
+    if behind:
+        verdict: Verdict = "partly" if len(verdicts) - behind > 1 else "not held"
+    else:
+        verdict = "held" if verdicts and "undecided" not in verdicts else "undecided"
     figures = "; ".join(
         f"{family} {row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}] ({row['encoder']}, {row['verdict']})"
         for family, row in found.items()

@@ -10,6 +10,7 @@ import pandas as pd
 from unet_segmentation.article.claims import Experiment, Tables
 from unet_segmentation.article.metric_experiment import METRICS
 from unet_segmentation.parameters.article import ArticleParameters, FormParameters
+from unet_segmentation.scoring.intervals import FEWEST
 
 TITLES: dict[Experiment, str] = {
     "encoders": "Encoders",
@@ -35,7 +36,13 @@ Column = Callable[[Row], str]
 
 
 def claims_page(
-    claims: pd.DataFrame, tables: Tables, article: ArticleParameters, *, problem: str, images: Mapping[str, int]
+    claims: pd.DataFrame,
+    tables: Tables,
+    article: ArticleParameters,
+    *,
+    problem: str,
+    images: Mapping[str, int],
+    evaluated: str,
 ) -> str:
     """Write the claims as a page (Markdown); its pictures lie beside it.
 
@@ -45,6 +52,7 @@ def claims_page(
         article: the parameters.
         problem: that they were tested on.
         images: so many with a mask each split has.
+        evaluated: the split that the scores are of.
     """
     effort = article.effort
     counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
@@ -54,8 +62,9 @@ def claims_page(
         f"Written by `{_make(problem, article)}`, figures and pictures included. Images: {counts}. Form "
         f"`{article.form}`, from scratch: ways up {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
         f"{effort.encoder_steps} steps, {_seeds(effort.encoder_seeds)}{_patches(effort)}; metric experiment "
-        f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the split "
-        "that is evaluated; intervals are over its images, and say nothing of other seeds.",
+        f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the "
+        f"{evaluated} split; intervals are over its images, and say nothing of other seeds."
+        f"{_warning(images[evaluated])}",
         "",
         "| claim | verdict |",
         "|---|---|",
@@ -71,6 +80,12 @@ def claims_page(
         for table in _TABLES[experiment](tables):
             lines += ["", *table]
     return "\n".join(lines) + "\n"
+
+
+def _warning(images: int) -> str:
+    if images >= FEWEST:
+        return ""
+    return f" **{images} images show too little of the spread that there is: these intervals come out too narrow.**"
 
 
 def _make(problem: str, article: ArticleParameters) -> str:

@@ -269,6 +269,7 @@ def judge_claims(
     judgements: pd.DataFrame,
     article: ArticleParameters,
     release: ReleaseParameters,
+    evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Say of every claim of the article whether it held here.
 
@@ -285,7 +286,7 @@ def judge_claims(
     for row in found.itertuples():
         logger.info("%s: %s", row.claim, row.verdict)
     images = {split: len(ids) for split, ids in labelled_split(samples).items()}
-    return found, claims_page(found, tables, article, problem=problem, images=images)
+    return found, claims_page(found, tables, article, problem=problem, images=images, evaluated=evaluation.split)
 
 
 def write_speeds(encoders: pd.DataFrame, upsampling: pd.DataFrame, article: ArticleParameters) -> str:

@@ -130,6 +130,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "judgements": "metric_judgements",
                     "article": "params:article",
                     "release": "params:release",
+                    "evaluation": "params:evaluation",
                 },
                 ["article_claims", "article_page"],
                 name="judge_claims",
