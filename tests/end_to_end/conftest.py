@@ -69,7 +69,7 @@ def run_notebook(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
-    return [output["data"]["text/plain"] for output in outputs if "data" in output]
+    return [output["data"]["text/plain"] for output in outputs if "text/plain" in output.get("data", {})]
 
 
 @pytest.fixture(scope="session")

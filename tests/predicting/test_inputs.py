@@ -110,7 +110,7 @@ def test_a_bucket(folder, s3_endpoint, monkeypatch):
     assert storage.read("one/a.png") == (folder / "plate/one/a.png").read_bytes()
     for source, expected in (("plate/a#b.png", ["a#b"]), ("*/two.*", ["plate/two"]), ("stack.tif#2", ["stack#2"])):
         assert [each.name for each in list_inputs(f"s3://pictures/some/{source}", options)[1]] == expected
-    with pytest.raises(DataError, match="nothing at s3://pictures/nowhere"):
+    with pytest.raises(DataError, match="no file at all at s3://pictures/nowhere"):
         list_inputs("s3://pictures/nowhere", options)
 
 
