@@ -115,7 +115,7 @@ def test_a_bucket(folder, s3_endpoint, monkeypatch):
 
 
 def test_addresses_where_nothing_is_say_why(address):
-    with pytest.raises(DataError, match=f"nothing at {address}/nowhere"):
+    with pytest.raises(DataError, match=f"no file at all at {address}/nowhere"):
         list_inputs(f"{address}/nowhere")
     with pytest.raises(DataError, match="no image: no file"):
         list_inputs(f"{address}/notes")
