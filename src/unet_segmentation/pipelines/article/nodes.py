@@ -68,7 +68,7 @@ def measure_upsampling(
     trainings = trainings_of(laboratory.networks, laboratory.ways, effort.seeds)
     equal = equal_terms(training, effort, effort.steps, data)
     seconds = expected_seconds(trainings, equal, data, speeds, laboratory.speed_size)
-    logger.info("%d trainings of about %s in all", len(trainings), duration(seconds))
+    logger.info("%d trainings: about %s of steps, and scoring on top", len(trainings), duration(seconds))
     found = train_all(trainings, equal, data, inference, folder)
     boards = [
         look_at_logits(each, equal, data, laboratory.images, model, each.place(folder))
@@ -198,7 +198,7 @@ def train_encoders(
     trainings = trainings_of(article.encoders.names, effort.encoder_seeds)
     equal = equal_terms(training, effort, effort.encoder_steps, data)
     seconds = expected_seconds(trainings, equal, data, speeds, article.encoders.size)
-    logger.info("%d trainings of about %s in all", len(trainings), duration(seconds))
+    logger.info("%d trainings: about %s of steps, and scoring on top", len(trainings), duration(seconds))
     found = train_all(trainings, equal, data, inference, folder)
     return found.runs, found.confusion, found.soft_counts
 
