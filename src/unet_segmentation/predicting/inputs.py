@@ -119,12 +119,16 @@ def _names(spoken: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spoken(path: str) -> str:
-    """Undo what an address does to names; no folder comes of it.
+    """Undo what an address does to names, but where a name would lead to another folder.
 
-    >>> _spoken("wells/a%20b.png"), _spoken("wells/%2Fetc%2Fa.png")
-    ('wells/a b.png', 'wells/%2Fetc%2Fa.png')
+    >>> _spoken("wells/a%20b.png"), _spoken("wells/%2Fetc%2Fa.png"), _spoken("%2e%2e/a.png")
+    ('wells/a b.png', 'wells/%2Fetc%2Fa.png', '%2e%2e/a.png')
     """
-    return "/".join(unquote(part).replace("/", "%2F") for part in path.split("/"))
+    return "/".join(part if _leads_away(unquote(part)) else unquote(part) for part in path.split("/"))
+
+
+def _leads_away(name: str) -> bool:
+    return name in {".", ".."} or any(mark in name for mark in "/\\\0")
 
 
 def _without_ending(path: str) -> str:
