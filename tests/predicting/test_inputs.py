@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation.errors import DataError
+from unet_segmentation.predicting import inputs
 from unet_segmentation.predicting.inputs import list_inputs
 
 
@@ -133,3 +134,18 @@ def test_a_file_that_changes_has_another_stamp(folder):
     before = list_inputs(str(folder / "b.png"))[1][0].stamp
     Image.fromarray(np.ones((9, 9, 3), np.uint8)).save(folder / "b.png")
     assert list_inputs(str(folder / "b.png"))[1][0].stamp != before
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("wells/a%20b.png", "wells/a b.png"),
+        ("%2e%2e/a.png", "%2e%2e/a.png"),
+        ("wells/%2E%2E%2Fa.png", "wells/%2E%2E%2Fa.png"),
+        ("wells/%2Fetc%2Fa.png", "wells/%2Fetc%2Fa.png"),
+        ("..%5Ca.png", "..%5Ca.png"),
+        ("a%00.png", "a%00.png"),
+    ],
+)
+def test_an_encoded_name_never_leads_to_another_folder(path, name):
+    assert inputs._spoken(path) == name
