@@ -17,6 +17,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+PATIENCE = 1200.0  # seconds until something that must come counts as lost, on a slow machine under load
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ class Project:
         return {**kept, "PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "COLUMNS": "160", **extra}
 
     def kedro(
-        self, *arguments: str, cwd: str = ".", timeout: float = 300, **environment: str
+        self, *arguments: str, cwd: str = ".", timeout: float = PATIENCE, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a kedro command; standard output and error come back together as ``stdout``."""
         return subprocess.run(

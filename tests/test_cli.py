@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.toy_project import make_toy_project
 
 KEDRO = Path(sys.executable).parent / "kedro"
@@ -30,7 +31,7 @@ def kedro(project: Path, *arguments: str, cwd: str = ".", **extra: str) -> subpr
         env=environment(**extra),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -48,7 +49,7 @@ def toy(tmp_path):
 
 def test_kedro_lists_the_projects_commands(root):
     answer = subprocess.run(
-        [KEDRO, "--help"], cwd=root, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [KEDRO, "--help"], cwd=root, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     ours = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
     assert "unet_segmentation/cli.py" in ours
@@ -63,7 +64,7 @@ def test_what_every_command_imports_is_light(root):
         "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert answer.stdout.strip() == "[]", answer.stderr
 
@@ -156,11 +157,11 @@ def test_an_interrupted_run_is_killed(toy, number, mode, status):
         text=True,
         start_new_session=True,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not (toy / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)
     os.killpg(process.pid, number)  # a terminal's Ctrl-C reaches the whole group
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == status
     assert "Traceback" not in output + errors
     assert "Interrupted by" in errors

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import BIN, Project
+from tests.conftest import BIN, PATIENCE, Project
 from tests.onboarding.fabrication import DataSet
 
 
@@ -112,7 +112,7 @@ def test_on_a_terminal_it_asks(project, files):
     except OSError:  # the other end was closed
         pass
     os.close(terminal)
-    assert process.wait(timeout=60) == 0, shown.decode()
+    assert process.wait(timeout=PATIENCE) == 0, shown.decode()
     assert parameters(project, "typed")["classes"] == ["plasma", "body", "kernel"]
     assert "What are the classes called?" in shown.decode()
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import BIN, Project
+from tests.conftest import BIN, PATIENCE, Project
 
 
 class Finished:
@@ -65,7 +65,7 @@ def run_notebook(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -
     notebook = nbformat.read(project.path / "notebooks" / name, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are committed without outputs"
     NotebookClient(
-        notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": project.path / "notebooks"}}
+        notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": project.path / "notebooks"}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs

@@ -43,7 +43,7 @@ def left(project: Project) -> dict[str, bytes]:
 def undisturbed(make_project) -> tuple[Project, str]:
     """A project after the experiments, and what was printed."""
     project = make(make_project, "article")
-    return project, succeeded(project.kedro(*RUN, timeout=600))
+    return project, succeeded(project.kedro(*RUN))
 
 
 def test_every_claim_has_a_verdict_on_a_page_with_its_pictures(undisturbed):
@@ -64,7 +64,7 @@ def test_every_claim_has_a_verdict_on_a_page_with_its_pictures(undisturbed):
 def test_killed_and_run_again_it_comes_to_the_same_files(undisturbed, make_project):
     project = make(make_project, "again")
     kill_at(project, "training 2/2: efficientnet-b0", *RUN)
-    output = succeeded(project.kedro(*RUN, timeout=600))
+    output = succeeded(project.kedro(*RUN))
     assert output.count("training on cpu") < undisturbed[1].count("training on cpu"), (
         "what was finished is trained again"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import BIN, Project
+from tests.conftest import BIN, PATIENCE, Project
 
 pytestmark = pytest.mark.slow
 
@@ -193,7 +193,7 @@ def test_an_interrupt_in_training_closes_the_run(make_project, sent, status):
         if re.search(r"epoch +2/", line):
             process.send_signal(sent)
             break
-    rest, _ = process.communicate(timeout=90)
+    rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, printed + rest
     assert "Traceback" not in rest
     assert last_run(project)[0] == "KILLED"

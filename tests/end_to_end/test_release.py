@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.conftest import BIN, Project
+from tests.conftest import BIN, PATIENCE, Project
 from tests.end_to_end.conftest import succeeded
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ def test_two_releases_at_once_leave_one_champion(project):
         )
         for run in (client.get_model_version("test", version).run_id for version in ("2", "3"))
     ]  # fmt: skip
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 1], outputs
     assert "Another release is at work in" in outputs[codes.index(1)]

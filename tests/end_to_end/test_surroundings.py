@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from tests.conftest import BIN
+from tests.conftest import BIN, PATIENCE
 from tests.end_to_end.conftest import run_notebook
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,8 @@ def viz(finished, tmp_path_factory):
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
             try:
                 urllib.request.urlopen(f"{address}/api/main", timeout=5).close()
                 break
@@ -54,11 +55,11 @@ def viz(finished, tmp_path_factory):
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # Kedro-Viz serves from a child, which outlives a plain terminate
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
 def ask(address: str) -> dict:
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
         return json.load(answer)
 
 
@@ -98,7 +99,7 @@ def test_the_report_opens_in_a_browser_without_an_error(finished, chromium):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
         page.goto(f"file://{finished.data('08_reporting/report.html')}")
-        page.wait_for_selector(".plotly .main-svg, .js-plotly-plot .main-svg", timeout=20_000)
+        page.wait_for_selector(".plotly .main-svg, .js-plotly-plot .main-svg", timeout=PATIENCE * 1000)
         wide = page.evaluate("document.documentElement.scrollWidth")
         browser.close()
     assert not errors
@@ -123,7 +124,7 @@ def test_the_packaged_project_runs_with_its_configuration(finished, tmp_path):
     answer = subprocess.run(
         [sys.executable, "-m", "unet_segmentation", "--conf-source", conf_source, "--env", "test"],
         cwd=work, env=project.environment(PYTHONPATH=os.fspath(target)), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout[-3000:]
     assert (work / "data/08_reporting/test/metrics.json").exists()

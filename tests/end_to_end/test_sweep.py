@@ -21,7 +21,6 @@ search:
 training: {epochs: 4}
 """
 PREPARATION = "acquisition,preparation,planning"
-SECONDS = 1200  # a command trains up to six times
 FAILING = "comparison.variants.deep.network.encoder_depth=6,comparison.variants.deep.training.patch_size=32"
 
 
@@ -30,7 +29,7 @@ def project(make_project) -> Project:
     """A project with prepared data, and something to sweep."""
     project = make_project("sweep")
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION, timeout=SECONDS))
+    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION))
     return project
 
 
@@ -57,7 +56,7 @@ def report(project: Project, name: str):
 
 def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_project):
     kill_at(project, "wide, seed 0: dice", "sweep", "--env", "test")  # the second one is finished
-    output = succeeded(project.kedro("sweep", "--env", "test", timeout=SECONDS))
+    output = succeeded(project.kedro("sweep", "--env", "test"))
     assert output.count("finished before") == 2
     assert "VARIANT" in output
     assert output.count("Traceback") == output.count("Warning") == 0
@@ -65,8 +64,8 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
     untracked = "tracking.enabled=false"
     prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
-    succeeded(undisturbed.kedro(*prepare, "--params", untracked, timeout=SECONDS))
-    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked, timeout=SECONDS))
+    succeeded(undisturbed.kedro(*prepare, "--params", untracked))
+    succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked))
     for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
         assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
     assert parents(project, "comparison") == 1
@@ -75,7 +74,7 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
 
 
 def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", FAILING, timeout=SECONDS)
+    answer = project.kedro("sweep", "--env", "test", "--params", FAILING)
     assert answer.returncode == 1
     assert "2 of 6 trainings failed" in answer.stdout
     assert answer.stdout.count("finished before") == 4
@@ -85,9 +84,7 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project
 
 
 def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
-    answer = project.kedro(
-        "sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3", timeout=SECONDS
-    )
+    answer = project.kedro("sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3")
     assert answer.returncode == 1
     assert "did you mean 'width'" in answer.stdout
     assert "epoch" not in answer.stdout
@@ -95,7 +92,7 @@ def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
 
 def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(project):
     kill_at(project, "epoch 2/4", "search", "--env", "test")
-    output = succeeded(project.kedro("search", "--env", "test", timeout=SECONDS))
+    output = succeeded(project.kedro("search", "--env", "test"))
     assert "trial 0 was killed: it is queued again" in output
     assert "going on after epoch" in output
     assert parents(project, "search") == 1
@@ -104,6 +101,6 @@ def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(pr
     assert len(trials) == 4
     assert (project.path / "conf" / "test_best" / "parameters.yml").is_file()
     best = float(pd.to_numeric(trials["value"]).max())
-    succeeded(project.kedro("run", "--env", "test_best", timeout=SECONDS))
+    succeeded(project.kedro("run", "--env", "test_best"))
     history = pd.read_csv(project.path / "data" / "08_reporting" / "test_best" / "training_history.csv")
     assert history["validation/dice/mean"].max() == best

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.conftest import PATIENCE
 from tests.figures.test_report import Links
 from unet_segmentation.figures.audit import GAP, render_audit, sample_thumbnail
 from unet_segmentation.figures.pictures import class_colours
@@ -276,5 +277,5 @@ def test_the_page_prints(tmp_path, chromium):
     (tmp_path / "audit.html").write_text(_page(), encoding="utf-8")
     target = tmp_path / "audit.pdf"
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--print-to-pdf={target}"]
-    subprocess.run([*command, (tmp_path / "audit.html").as_uri()], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, (tmp_path / "audit.html").as_uri()], check=True, capture_output=True, timeout=PATIENCE)
     assert target.read_bytes().startswith(b"%PDF")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.conftest import PATIENCE
 from unet_segmentation.figures import report
 from unet_segmentation.figures.charts import class_chart, confusion_chart
 from unet_segmentation.figures.curves import training_curves
@@ -297,5 +298,5 @@ def test_report_prints(tmp_path, chromium):
     (tmp_path / "report.html").write_text(render(tmp_path), encoding="utf-8")
     target = tmp_path / "report.pdf"
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--print-to-pdf={target}"]
-    subprocess.run([*command, (tmp_path / "report.html").as_uri()], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, (tmp_path / "report.html").as_uri()], check=True, capture_output=True, timeout=PATIENCE)
     assert target.read_bytes().startswith(b"%PDF")

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 FIRST = """
 import json, logging, sys, torch
@@ -83,7 +85,7 @@ def test_two_hosts_give_the_losses_of_one(hosts, distributed_job, tmp_path):
         return start(host, "-c", FIRST, str(path), str(tmp_path / folder), "10.77.0.1:29477")
 
     one = first(distributed_job["plan"], "one", hosts[0])
-    assert one.wait(120) == 0, one.stdout.read()
+    assert one.wait(PATIENCE) == 0, one.stdout.read()
     together = first(distributed_job["plan"] | {"hosts": 2}, "two", hosts[0])
     said = ""
     while "torchrun" not in said:
@@ -91,9 +93,9 @@ def test_two_hosts_give_the_losses_of_one(hosts, distributed_job, tmp_path):
     variable, _, *command = said[said.index("TORCH_") :].split()
     variables = dict([variable.split("=")])
     joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command, **variables)
-    rest = together.communicate(timeout=180)[0]
+    rest = together.communicate(timeout=PATIENCE)[0]
     assert together.returncode == 0, rest
-    assert joining.wait(60) == 0, joining.stdout.read()
+    assert joining.wait(PATIENCE) == 0, joining.stdout.read()
     assert [line for line in rest.splitlines() if line.startswith("told")] == ["told 1", "told 2"]
     alone, both = (pd.read_csv(tmp_path / name / "given.csv") for name in ("one", "two"))
     np.testing.assert_allclose(both["train/loss"], alone["train/loss"], rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import mlflow
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.reproducing.toy import git, make_toy
 from tests.test_cli import KEDRO, environment, kedro, only_run
 from tests.toy_project import empty_store
@@ -118,11 +119,11 @@ def test_an_interrupted_one_leaves_nothing(ran, tmp_path, number, status):
         text=True,
         start_new_session=True,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not sign.exists() and time.monotonic() < until:
         time.sleep(0.05)
     os.killpg(process.pid, number)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == status
     assert "Traceback" not in output + errors
     assert nothing_is_left(toy)

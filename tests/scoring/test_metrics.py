@@ -294,6 +294,6 @@ def test_a_thousand_images_with_twenty_classes_take_a_moment():
     table = confusion_table((f"{number:04}", random.integers(0, 50, (20, 20))) for number in range(1000))
     names = [f"{number:04}" for number in range(1000)]
     soft = pd.DataFrame({"sample_id": names, "intersection": 1.0, "truth": 2.0, "prediction": 2.0})
-    started = time.perf_counter()
+    started = time.process_time()
     scores(table, soft, [f"class {number}" for number in range(20)])
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2

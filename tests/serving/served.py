@@ -18,6 +18,7 @@ import requests
 import torch
 from PIL import Image
 
+from tests.conftest import PATIENCE
 from tests.toy_project import empty_store
 from unet_segmentation.learning.network import build_network, describe_network, save_model
 from unet_segmentation.parameters import InferenceParameters, NetworkParameters
@@ -105,7 +106,7 @@ class Server:
             start_new_session=True,
         )
         threading.Thread(target=self._read, daemon=True).start()
-        until = time.monotonic() + 120
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.process.poll() is None:
             try:
                 if requests.get(f"{self.url}/{ready}", timeout=5).ok:
@@ -121,7 +122,7 @@ class Server:
 
     def stop(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 def kedro_serve(uri: str, *options: str) -> Server:

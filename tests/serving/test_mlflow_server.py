@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import requests
 
+from tests.conftest import PATIENCE
 from tests.serving.served import (
     CLASSES,
     INFERENCE,
@@ -74,7 +75,7 @@ def served(tmp_path_factory):
 
 def invoke(server: Server, body, kind: str = "application/json") -> requests.Response:
     options = {"json": body} if isinstance(body, dict) else {"data": body, "headers": {"Content-Type": kind}}
-    return requests.post(f"{server.url}/invocations", timeout=60, **options)
+    return requests.post(f"{server.url}/invocations", timeout=PATIENCE, **options)
 
 
 @pytest.mark.parametrize(

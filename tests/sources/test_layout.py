@@ -568,7 +568,7 @@ def test_the_walk_follows_links_but_not_in_circles(tmp_path: Path) -> None:
 def test_a_hundred_thousand_files_are_matched_quickly() -> None:
     layout = Layout("*/images/{split}/{id}.png", "*/masks/{split}/{id}.png", {"train": "tr", "test": "te"})
     files = [f"x/{kind}/{'tr' if n % 5 else 'te'}/{n:06}.png" for kind in ("images", "masks") for n in range(50_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     table = index_samples(files, layout, where="x")
     assert len(table) == 50_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

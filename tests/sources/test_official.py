@@ -294,9 +294,9 @@ def test_a_hundred_thousand_lines_are_found_quickly() -> None:
     names = [f"p{number // 10:05}/{number % 10}" for number in range(100_000)]
     samples = nested(*names)
     lines = [f"/a/b/{name.replace('/', '/images_png/')}.png 1" for name in names]
-    start = time.perf_counter()
+    start = time.process_time()
     done = split_by_lists(samples, {"train": lines[::2], "test": lines[1::2]}, "leave_out", {"train": "x", "test": "y"})
     assert [sample.split for sample in done] == ["train", "test"] * 50_000
     text = "id,g\n" + "".join(f"{name},{name[:6]}\n" for name in names)
     assert len(apply_table(samples, text, TableParameters(file="t.csv", group="g"), "leave_out")) == 100_000
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.conftest import PATIENCE
 from tests.toy_project import empty_store
 from unet_segmentation.tracking.settings import URI_VARIABLE
 
@@ -56,7 +57,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:
                 if requests.get(f"{self.uri}/health", timeout=2).ok:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.test_cli import KEDRO, environment, kedro, only_run
 from tests.toy_project import make_toy_project
 
@@ -40,7 +41,7 @@ def sleeping(project):
         text=True,
         start_new_session=True,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not (project / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)
     (project / "sleeping").unlink()
@@ -54,11 +55,11 @@ def test_a_run_that_is_killed_twice_goes_on_with_the_next(toy):
     assert f"This training runs already: process {first.pid}, since" in refused.stderr
     assert f"kill {first.pid}" in refused.stderr
     os.kill(first.pid, signal.SIGKILL)
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE)
 
     second = sleeping(toy)
     os.killpg(second.pid, signal.SIGINT)
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=PATIENCE)
     assert "The unfinished run of " in output
     assert "kedro run goes on from there" in output
     assert not (folder_of(toy) / "ab12" / "delivered").exists()

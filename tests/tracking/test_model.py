@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.tracking.test_run import begin, client_of
 from unet_segmentation.parameters import InferenceParameters
 
@@ -98,7 +99,7 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     words = json.loads(done.stdout)

@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.conftest import PATIENCE
 from unet_segmentation.errors import ReleaseError
 from unet_segmentation.tracking.registry import OvertakenError, Registry, find_model
 
@@ -164,7 +165,7 @@ def contend(uri: str, models: list[tuple[str, str]], expected: int) -> list[str]
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=120) for process in processes]
+    answers = [process.communicate(timeout=PATIENCE) for process in processes]
     assert all(process.returncode == 0 for process in processes), answers
     return [said.strip() for said, _ in answers]
 

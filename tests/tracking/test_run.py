@@ -10,6 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 
+from tests.conftest import PATIENCE
 from unet_segmentation import tracking
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.run import start_run
@@ -54,7 +55,7 @@ def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PL
     run.log_dataset(samples, "cells", "https://example.org/cells.zip")
     said = time.perf_counter() - began
     run_id = run.run_id
-    client, until = client_of(root), time.monotonic() + 60
+    client, until = client_of(root), time.monotonic() + PATIENCE
     while "system/cpu_utilization_percentage" not in client.get_run(run_id).data.metrics and time.monotonic() < until:
         time.sleep(0.2)
     outcome = run.finish("FINISHED")
@@ -132,7 +133,7 @@ def test_a_run_whose_process_is_killed_is_closed_as_killed(root):
     run_id = os.read(reading, 100).decode()
     os.kill(child, 9)
     os.waitpid(child, 0)
-    client, until = client_of(root), time.monotonic() + 30
+    client, until = client_of(root), time.monotonic() + PATIENCE
     while client.get_run(run_id).info.status == "RUNNING" and time.monotonic() < until:
         time.sleep(0.1)
     stored = client.get_run(run_id)

@@ -9,6 +9,7 @@ import time
 import mlflow
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.tracking.test_run import begin
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.spool import FOLDER
@@ -29,7 +30,7 @@ print(send_leftovers(Path(sys.argv[1])))
 def send(root):
     """Send what is left, as `kedro tracking send` does, in a process of its own."""
     command = [sys.executable, "-c", SEND, str(root)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
 
 
 def history(client, run_id):

@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.tracking.test_run import client_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.tracking import unfinished
@@ -210,7 +211,7 @@ def test_resume_can_be_refused(root):
 
 def test_a_run_deleted_in_mlflow_is_replaced(root):
     killed(root)
-    client, until = client_of(root), time.monotonic() + 30
+    client, until = client_of(root), time.monotonic() + PATIENCE
     while (root / FOLDER).exists() and time.monotonic() < until:
         time.sleep(0.1)
     (first,) = runs_of(client)
@@ -314,7 +315,7 @@ def test_more_epochs_go_into_the_finished_run(root):
 def test_measures_of_the_machine_count_on(root):
     for status in ("FAILED", "FINISHED"):
         run, training = begin(root, system_metrics=True, system_metrics_seconds=0.5)
-        client, until, run_id = client_of(root), time.monotonic() + 60, run.run_id
+        client, until, run_id = client_of(root), time.monotonic() + PATIENCE, run.run_id
         seen = len(steps_of(client, run_id, "system/cpu_utilization_percentage"))
         while len(steps_of(client, run_id, "system/cpu_utilization_percentage")) < seen + 2:
             assert time.monotonic() < until
