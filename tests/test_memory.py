@@ -37,3 +37,29 @@ def page_faults(mode: str) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told anything")
 def test_page_faults_become_few() -> None:
     assert page_faults("kept") < page_faults("as it is") / 5
+
+
+WATCHED = """
+import gc, psutil
+from unet_segmentation.memory import MemoryWatch
+
+gc.disable()
+watch = MemoryWatch()
+resident = psutil.Process().memory_info
+
+def leave_behind(mebibytes):
+    parts = [b"x" * (1 << 20) for _ in range(mebibytes)]
+    parts.append(parts)  # only the collector finds it
+
+leave_behind(10)
+print(watch.look())
+leave_behind(300)
+before = resident().rss
+print(watch.look(), before - resident().rss > 300 << 20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told anything")
+def test_memory_is_given_back_where_much_came_together() -> None:
+    answer = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["False", "True True"]

@@ -16,7 +16,7 @@ from kedro.framework.hooks import hook_impl
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, project_error
-from unet_segmentation.memory import give_back_memory
+from unet_segmentation.memory import MemoryWatch
 from unet_segmentation.tracking.facts import plain, weights_sha256
 from unet_segmentation.tracking.spool import new_name
 from unet_segmentation.tracking.unfinished import (
@@ -221,6 +221,7 @@ class ConsoleHooks:
         """
         plain_lines_in_files()
         self._begin, self._count, self._total = time.perf_counter(), 0, len(pipeline.nodes)
+        self._memory = MemoryWatch()
         self._catalog = catalog
         self._saved.clear()
         self._metrics, self._intervals = {}, {}
@@ -245,7 +246,7 @@ class ConsoleHooks:
         seconds = time.perf_counter() - self._started.pop(node.name)
         if seconds >= WORTH_SAYING:
             log.info("%s %s took %s", " " * (2 * len(str(self._total)) + 1), node.name, duration(seconds))
-        give_back_memory()
+        self._memory.look()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
