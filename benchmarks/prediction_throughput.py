@@ -5,7 +5,9 @@ is read or written. Held against it, in turns within each round, on images of 51
 
 * every backend alone, on the batches that the predictor makes (up to four images of this size);
 * the path of `kedro predict`: PNG files read, predicted by the chosen backend, masks and overlays written; the same
-  with polygons, which is the default.
+  with polygons, which is the default;
+* the network's operations at the rate at which torch multiplies large float32 matrices: what no float32 backend that
+  does the same operations can pass by much.
 
     python -m benchmarks.prediction_throughput speed MODEL.safetensors ... --images 24 --rounds 5
 
@@ -33,6 +35,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from unet_segmentation.learning.network import load_model
 from unet_segmentation.parameters import InferenceParameters, PredictionParameters
@@ -47,6 +50,7 @@ from unet_segmentation.scoring.metrics import global_scores
 SIDE = 512
 BACKENDS = ("eager", "bfloat16", "exported", "onnx", "int8")
 INFERENCE = InferenceParameters()
+MATRIX = 2048  # rows and columns
 
 
 def main() -> None:
@@ -90,23 +94,28 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
     for label, polygons in (("predict, masks and overlays", False), ("predict, polygons too", True)):
         wanted = PredictionParameters(source=str(folder / "images"), polygons=polygons)
         work[label] = lambda wanted=wanted: predict_folder(specification, chosen, wanted, folder / "out")
+    operations = 1e-9 * len(images) * count_operations(network, images[0])
+    matrix = torch.rand(MATRIX, MATRIX)
+    work["matrix product"] = lambda: torch.mm(matrix, matrix)
+    scale = {"matrix product": operations / (2e-9 * MATRIX**3)}  # as if it had done the network's operations
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(options.rounds):
         for name, task in work.items():
             started = time.perf_counter()
             task()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(scale.get(name, 1.0) * (time.perf_counter() - started))
     base = statistics.median(seconds["plain"])
     print(
         f"\n{specification['architecture']} {specification['encoder']}, {len(images)} images of {SIDE} x {SIDE}, "
         f"{torch.get_num_threads()} threads, chosen: {best}\n"
-        f"{'':28} images/s  times plain  agreement  largest difference"
+        f"{'':28} images/s  times plain  GFLOP/s  agreement  largest difference"
     )
     for name, taken in seconds.items():
         middle = statistics.median(taken)
         row = rows.get(name)
         agrees = f"{row.agreement:9.5f}  {row.largest_difference:9.2g}" if row else ""
-        print(f"{name:28} {len(images) / middle:8.2f}  {base / middle:11.2f}  {agrees}".rstrip(), flush=True)
+        speed_shown = f"{len(images) / middle:8.2f}  {base / middle:11.2f}  {operations / middle:7.1f}"
+        print(f"{name:28} {speed_shown}  {agrees}".rstrip(), flush=True)
 
 
 def make_backends(
@@ -118,6 +127,13 @@ def make_backends(
         backends[name], table = choose_backend([model], examples, wanted=name, folder=folder)
         rows[name] = Measured(**table.to_dict("records")[-1])
     return backends, rows
+
+
+def count_operations(network: torch.nn.Module, image: NDArray) -> int:
+    """Floating-point operations of a network for an image: two for each multiplication with its addition."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.from_numpy(image).permute(2, 0, 1)[None].float())
+    return counter.get_total_flops()
 
 
 def make_plain(network: torch.nn.Module) -> Callable[[NDArray], NDArray]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import logging
+
 import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
@@ -7,7 +10,7 @@ from kedro.pipeline import Node, Pipeline
 from unet_segmentation import tracking
 from unet_segmentation.datasets import JSONDataset, PlotlyDataset, WorkingFolderDataset
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.hooks import ConsoleHooks, TrackingHooks, _origin, check_inputs, duration
+from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration
 from unet_segmentation.tracking import NullRun
 
 
@@ -158,3 +161,21 @@ def test_the_origin_of_the_data_is_one_address(source, address):
 @pytest.mark.parametrize(("seconds", "words"), [(8.31, "8.3 s"), (125, "2 min 5 s"), (4320, "1 h 12 min")])
 def test_durations_are_written_as_people_say_them(seconds, words):
     assert duration(seconds) == words
+
+
+def test_what_holds_for_all_trainings_of_a_run_is_said_once():
+    shown, root, once = io.StringIO(), logging.getLogger(), SayOnce()
+    handler = logging.StreamHandler(shown)
+    root.addHandler(handler)
+    try:
+        for _ in range(2):  # runs
+            once.begin()
+            for number in range(3):  # trainings
+                root.error("epochs is 8", extra={"once": "epochs 8"})
+                root.error("training %d", number)
+    finally:
+        root.removeHandler(handler)
+        for other in root.handlers:
+            other.removeFilter(once)
+    run = ["epochs is 8", "training 0", "training 1", "training 2"]
+    assert shown.getvalue().splitlines() == run * 2

@@ -206,6 +206,7 @@ class ConsoleHooks:
         self._begin = time.perf_counter()
         self._metrics: Mapping[str, Any] = {}
         self._intervals: dict[str, str] = {}
+        self._once = SayOnce()
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:  # noqa: ANN401
@@ -220,6 +221,7 @@ class ConsoleHooks:
             ConfigurationError: an input was not made yet; the message says by which pipeline.
         """
         plain_lines_in_files()
+        self._once.begin()
         self._begin, self._count, self._total = time.perf_counter(), 0, len(pipeline.nodes)
         self._memory = MemoryWatch()
         self._catalog = catalog
@@ -423,6 +425,25 @@ def _inner(pipeline: Any) -> set[str]:  # noqa: ANN401 - a Kedro pipeline
 
 
 # -- the console
+
+
+class SayOnce(logging.Filter):
+    """Shows a line that was logged with `extra={"once": ...}` once a run: what holds for all of many trainings."""
+
+    def begin(self) -> None:
+        """Begin a run, for all that shows lines."""
+        self._said: set[str | None] = set()
+        for handler in logging.getLogger().handlers:
+            handler.filters = [other for other in handler.filters if not isinstance(other, SayOnce)] + [self]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is shown; the record remembers it, for other handlers."""
+        known = vars(record)
+        key = known.get("once")
+        if "shown" not in known:
+            known["shown"] = key is None or key not in self._said
+            self._said.add(key)
+        return bool(known["shown"])
 
 
 def plain_lines_in_files() -> None:

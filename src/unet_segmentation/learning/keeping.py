@@ -105,7 +105,7 @@ class EpochKeeper(L.Callback):
             *(len(plan["samples"]["train"]), plan["epochs"], plan["steps_per_epoch"]),
             *(plan["batch_size"], plan["patch_size"]),
         )
-        logger.info("first training step %.1f s after the start", seconds_since_start())
+        logger.info("first training step %.1f s after the start", seconds_since_start(), extra={"once": "first step"})
         self.bar = TrainingBar(plan["epochs"] * plan["steps_per_epoch"], plan["epochs"])
         self.epoch_started = time.perf_counter()  # where the training goes on within an epoch
         self.first_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -168,6 +168,7 @@ def _say_what_is_overruled(values: Mapping[str, Any], proposal: Mapping[str, Any
             logger.info(
                 "%s is %s, as the parameters say, and not %s, as plan.yml does; auto would take the plan's",
                 *(name, value, proposal[name]),
+                extra={"once": f"{name} {value} {proposal[name]}"},
             )
 
 
