@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.learning import trainer
+from unet_segmentation.learning import preflight, trainer
+from unet_segmentation.learning.preflight import Speed
 from unet_segmentation.parameters import ComparisonParameters
 from unet_segmentation.sweeping import running
 from unet_segmentation.sweeping.costs import PeakMemory
@@ -145,16 +146,27 @@ def test_the_peak_is_what_was_held_at_once():
         assert memory.mib == pytest.approx(mib, abs=10)
 
 
-def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path):
-    seconds = 6.0
-    training = {**prepared.parameters["training"], "max_minutes": seconds / 60}
+def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch):
+    """A fast and a slow network, by speeds that are made up; what their plans take is computed from these."""
+    slow, fast = Speed(300.0, 0, False, 60.0, 5.0, 1.0), Speed(100.0, 0, False, 20.0, 5.0, 1.0)
+    speeds = iter([fast, slow])
+    monkeypatch.setattr(preflight, "measure_speed", lambda *_: next(speeds))
+    minutes = 100.0
+    training = {**prepared.parameters["training"], "max_minutes": minutes}
     timed = replace(prepared, parameters={**prepared.parameters, "training": training})
     asked = ComparisonParameters(variants={"slim": {}, "wide": {"network.width": 16}}, seeds=[0], budget="minutes")
-    results = [run_variant(each, timed, tmp_path, NullRun()) for each in declare_variants(timed.parameters, asked)]
-    for result in results:
-        assert result.status == "finished"
-        assert seconds / 3 < result.costs["seconds"] - result.costs["evaluation_seconds"] < 2 * seconds
-        assert result.epochs > 2  # those of the parameters
+    variants = declare_variants(timed.parameters, asked)
+    plans = []
+    fit = trainer.fit
+    monkeypatch.setattr(trainer, "fit", lambda plan, *given, **more: plans.append(plan) or fit(plan, *given, **more))
+    results = [run_variant(each, timed, tmp_path, NullRun()) for each in variants]
+    assert [result.status for result in results] == ["finished", "finished"]
+    taken = [
+        plan["epochs"] * (plan["steps_per_epoch"] * speed.step + speed.validation + speed.checkpoint) / 60
+        for plan, speed in zip(plans, (fast, slow), strict=True)
+    ]
+    assert all(0.8 * minutes < each <= minutes for each in taken)
+    assert [result.epochs for result in results] == [plan["epochs"] for plan in plans]
 
 
 @pytest.mark.parametrize(
