@@ -197,7 +197,7 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
         )
     counted = [f"{found} of {objects}" if objects else "none" for objects, found in rows[0][1]]
     figure.update_xaxes(
-        title_text="diameter of the object, in pixels; how many of all classes were found",
+        title_text="diameter in pixels; found, of all classes",
         type="category",
         tickvals=sizes,
         ticktext=[f"{size}<br>{words}" for size, words in zip(sizes, counted, strict=True)],
