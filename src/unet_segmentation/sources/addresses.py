@@ -21,7 +21,7 @@ def local_path(address: str) -> Path | None:
 def file_name(url: str) -> str:
     """Give the last part of a URL's path, or of what its query asks for where that alone has an ending.
 
-    Empty where the path ends in a slash, and the query names no file.
+    Empty where neither says anything.
 
     >>> file_name("https://h/a/b.zip?key=x/y.z"), file_name("https://h/get?path=/a/b.zip"), file_name("https://h/get?n=1")
     ('b.zip', 'b.zip', 'get')
