@@ -145,8 +145,8 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
     each = runs.groupby("upsampling")[column]
     assert table[f"{column}/least"].tolist() == each.min()[table["upsampling"]].tolist()
     assert table[f"{column}/most"].tolist() == each.max()[table["upsampling"]].tolist()
-    drawn = np.asarray(upsampling_chart(table, "dice/mean"))
-    np.testing.assert_array_equal(drawn, np.asarray(upsampling_chart(table, "dice/mean")))
+    drawn = np.asarray(upsampling_chart(table, "dice/mean").convert("RGB"))
+    np.testing.assert_array_equal(drawn, np.asarray(upsampling_chart(table, "dice/mean").convert("RGB")))
     assert drawn.std() > 10
 
 
