@@ -38,7 +38,7 @@ NODES = {
     "inference": ["choose_model", "list_images", "predict_images", "draw_sheet", "conclude"],
     "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
     "comparison": [
-        "declare_variants", "train_variants", "rank_variants", "plot_frontier", "write_page", "conclude",
+        "declare_variants", "train_variants", "rank_variants", "plot_frontier", "summarise", "write_page", "conclude",
     ],
     "article": [
         "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling",
@@ -83,7 +83,7 @@ def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
 
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
-    left = registered["__default__"].datasets()
+    left = registered["__default__"].all_outputs()
     own = {name for name in WITHOUT_PREVIEW if name.endswith("_folder")} | {
         "fetched_models"
     }  # working folders, which need not be there

@@ -149,7 +149,7 @@ def test_the_traceback_of_a_known_error_can_be_asked_for(toy):
 )
 def test_an_interrupted_run_is_killed(toy, number, mode, status):
     process = subprocess.Popen(
-        [KEDRO, "run"],
+        [KEDRO, "run", "--params", "split.seed=1"],
         cwd=toy,
         env=environment(TOY=mode),
         stdout=subprocess.PIPE,
@@ -165,6 +165,7 @@ def test_an_interrupted_run_is_killed(toy, number, mode, status):
     assert process.returncode == status
     assert "Traceback" not in output + errors
     assert "Interrupted by" in errors
+    assert "kedro run --params split.seed=1 starts again." in errors
     run = only_run(toy)
     assert run.info.status == "KILLED"
     assert "Interrupted by" in run.data.tags["failure"]

@@ -26,6 +26,17 @@ def test_json_is_readable_and_refuses_what_is_not_json(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_an_optional_file_that_is_not_there_loads_as_none(tmp_path):
+    dataset = datasets.OptionalJSONDataset(filepath=str(tmp_path / "x.json"))
+    assert not dataset.exists()
+    assert dataset.load() is None
+    assert dataset.preview() == "null"
+    dataset.save({"a": 1})
+    assert dataset.exists()
+    assert dataset.load() == {"a": 1}
+    assert json.loads(dataset.preview()) == {"a": 1}
+
+
 @pytest.mark.parametrize(("kind", "suffix"), [("ParquetDataset", "parquet"), ("CSVDataset", "csv")])
 def test_tables_come_back_and_preview_as_plain_values(tmp_path, kind, suffix):
     dataset = getattr(datasets, kind)(filepath=str(tmp_path / f"t.{suffix}"))

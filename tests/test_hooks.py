@@ -8,7 +8,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from unet_segmentation import tracking
-from unet_segmentation.datasets import JSONDataset, PlotlyDataset, WorkingFolderDataset
+from unet_segmentation.datasets import JSONDataset, OptionalJSONDataset, PlotlyDataset, WorkingFolderDataset
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration
 from unet_segmentation.tracking import NullRun
@@ -111,7 +111,7 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
         return None
 
     preparation = Pipeline([Node(work, "raw", "profile", name="profile")])
-    training = Pipeline([Node(work, ["profile", "folder", "params:seed"], "model", name="train")])
+    training = Pipeline([Node(work, ["profile", "folder", "sweep", "params:seed"], "model", name="train")])
 
     class Pipelines(dict):
         def set_requested(self, names):
@@ -123,11 +123,13 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
         {
             "profile": JSONDataset(filepath=str(file)),
             "folder": WorkingFolderDataset(path=str(tmp_path / "work")),
+            "sweep": OptionalJSONDataset(filepath=str(tmp_path / "sweep.json")),
         }
     )
     with pytest.raises(ConfigurationError) as error:
         check_inputs(training, catalog, "camvid")
     assert str(file) in str(error.value)
+    assert "sweep" not in str(error.value)
     assert "kedro run --pipelines preparation --env camvid" in str(error.value)
     file.write_text("{}")
     check_inputs(training, catalog, "camvid")

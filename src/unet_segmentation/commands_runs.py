@@ -80,11 +80,11 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
     _, uri, _ = _store(env)
     reference, *others = _chosen(uri, env, runs)
     margin = _margin(env or reference.problem) if margin is None else margin
-    first = evaluation_of(uri, reference.run_id)
+    first = evaluation_of(uri, reference.run_id, reference.above)
     tables = []
     for other in others:
         try:
-            table = compare_evaluations(first, evaluation_of(uri, other.run_id), margin)
+            table = compare_evaluations(first, evaluation_of(uri, other.run_id, other.above), margin)
         except ProjectError as error:
             raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
         row_of(table, score)  # there is such a score

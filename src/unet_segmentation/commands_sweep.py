@@ -28,12 +28,16 @@ def sweep(env: str | None, params: dict[str, Any]) -> None:
     """
     began = time.time()
     with open_session(env, params) as session:
-        catalog = session.load_context().catalog
+        context = session.load_context()
+        catalog = context.catalog
         try:
             run_pipeline(session, "comparison")
         finally:
             if _is_new(catalog, "comparison_page", began):
                 _show_leaderboard(catalog)
+                if catalog.exists("report"):
+                    again = f"kedro run --env {context.params['problem']} --nodes evaluation.report"
+                    click.echo(f"\nreport.html shows this, too, once it is written again: {again}")
 
 
 sweep.params += [params_option]

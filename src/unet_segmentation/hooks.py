@@ -396,8 +396,10 @@ def check_inputs(pipeline: Any, catalog: Any, problem: str) -> None:  # noqa: AN
     Raises:
         ConfigurationError: names each missing input, its file, and the pipeline that makes it.
     """
-    names = [name for name in pipeline.inputs() if not name.startswith(("params:", "parameters"))]
-    missing = sorted(name for name in names if name in catalog and not catalog.exists(name))
+    names = [name for name in pipeline.inputs() if not name.startswith(("params:", "parameters")) and name in catalog]
+    missing = sorted(
+        name for name in names if not catalog.exists(name) and not getattr(catalog[name], "optional", False)
+    )
     if not missing:
         return
     makers = {name: _maker(name) for name in missing}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import parse_qsl
 
 from unet_segmentation.errors import DataError
 
@@ -25,7 +26,7 @@ class Storage:
     Holds its address and options; the connection is made in each process when it is first needed.
 
     Args:
-        root: a folder, or a URL.
+        root: a folder, or a URL; what stands behind the `?` of a web address (a key, say) is asked with every file.
         options: for a URL, what fsspec wants to know (an endpoint, say).
     """
 
@@ -132,8 +133,9 @@ class Storage:
         if self._remote is None:
             import fsspec
 
+            root, options = _queried(self.root, self.options) if self.is_web else (self.root, self.options)
             with self._explained():
-                system, prefix = fsspec.core.url_to_fs(self.root, **self.options)
+                system, prefix = fsspec.core.url_to_fs(root, **options)
                 system.invalidate_cache()  # listings of an earlier run in this process
             self._remote = system, prefix.rstrip("/")
         return self._remote
@@ -153,6 +155,12 @@ class Storage:
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
                 "storage_options (of source or prediction) and the credentials in the environment."
             ) from error
+
+
+def _queried(root: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Take the query off a web address, slashes and all, so that paths can be added to it: requests ask it instead."""
+    address, _, query = root.partition("?")
+    return (address, {**options, "params": parse_qsl(query, keep_blank_values=True)}) if query else (root, options)
 
 
 def _stamp(information: Mapping[str, Any]) -> str:

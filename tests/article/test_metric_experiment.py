@@ -157,4 +157,4 @@ def test_a_metric_that_praises_blindness_is_judged_so(experiment):
     assert judged["foreground_smooth1/dice_image_mean"] == "no"
     network = experiment[(experiment["prediction"] == "network") & (experiment["share"] == min(TINY.shares))]
     assert table["network_low"].tolist() == pytest.approx(network["low"].tolist(), nan_ok=True)
-    assert np.asarray(trust_chart(experiment, table, METRICS)).std() > 10
+    assert np.asarray(trust_chart(experiment, table, METRICS).convert("RGB")).std() > 10

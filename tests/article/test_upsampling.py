@@ -145,8 +145,8 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
     each = runs.groupby("upsampling")[column]
     assert table[f"{column}/least"].tolist() == each.min()[table["upsampling"]].tolist()
     assert table[f"{column}/most"].tolist() == each.max()[table["upsampling"]].tolist()
-    drawn = np.asarray(upsampling_chart(table, "dice/mean"))
-    np.testing.assert_array_equal(drawn, np.asarray(upsampling_chart(table, "dice/mean")))
+    drawn = np.asarray(upsampling_chart(table, "dice/mean").convert("RGB"))
+    np.testing.assert_array_equal(drawn, np.asarray(upsampling_chart(table, "dice/mean").convert("RGB")))
     assert drawn.std() > 10
 
 
@@ -247,6 +247,9 @@ def test_a_picture_shows_a_checkerboard_where_there_is_one():
     bright = spectrum_picture(board)[..., 0] == 255  # the corner holds the highest frequency
     assert bright[:3, :3].any()
     assert not bright[40:150, 40:150].any()
+    large = spectrum_picture(np.indices((300, 300)).sum(axis=0)[None] % 2 * 1.0)[..., 0] == 255
+    assert large[:3, :3].any(), "averaged, it is still seen"
+    assert large.sum() <= 9 + bright.sum()
     sheet = checkerboard_sheet({"a": {"x": Pair(board, board), "y": Pair(board, board * 0)}})
     assert sheet.height > 4 * 192
 

@@ -73,6 +73,20 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     assert not (undisturbed.path / "mlflow.db").exists()
 
 
+def test_the_report_of_the_problem_shows_its_sweep(project):
+    train = ("run", "--env", "test", "--pipelines", "augmentation,training,evaluation")
+    succeeded(project.kedro(*train))
+    output = succeeded(project.kedro("sweep", "--env", "test"))
+    again = "kedro run --env test --nodes evaluation.report"
+    assert f"report.html shows this, too, once it is written again: {again}" in output
+    succeeded(project.kedro(*again.split()[1:]))
+    section = report(project, "report.html").read_text().split('<section id="variants">')[1].split("</section>")[0]
+    values = pd.read_csv(report(project, "comparison_leaderboard.csv"))["value"]
+    assert len(values) == 2
+    assert all(f">{value:.4f}<" in section for value in values)
+    assert "on other data" not in section
+
+
 def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
     answer = project.kedro("sweep", "--env", "test", "--params", FAILING)
     assert answer.returncode == 1

@@ -61,7 +61,9 @@ def test_objects_by_size_of_all_classes_and_of_each():
         "b": [0.75, None, None, None, None, 1.0],
     }  # fmt: skip
     assert (figure.data[0].x[0], figure.data[0].x[5]) == ("below 8", "128 and more")
-    assert list(figure.data[0].text) == ["4 of 8", "", "", "", "", "2 of 2"]
+    words = [words.split("<br>") for words in figure.layout.xaxis.ticktext]
+    assert [size for size, _ in words] == list(figure.data[0].x)
+    assert [found for _, found in words] == ["4 of 8", "none", "none", "none", "none", "2 of 2"]
     assert len(objects_chart(counts[:2], ["background", "a"]).data) == 1
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PATIENCE
+from tests.sweeping.test_table import ranked, summary_of
 from unet_segmentation.figures import report
 from unet_segmentation.figures.charts import class_chart, confusion_chart
 from unet_segmentation.figures.curves import training_curves
@@ -260,12 +261,29 @@ def test_report_of_a_run_without_findings_and_without_defined_scores(tmp_path):
     assert "validation split" in page
 
 
+def test_report_shows_a_sweep_of_the_problem_where_there_was_one(tmp_path):
+    assert 'id="variants"' not in render(tmp_path)
+    runs, costs, table = ranked()
+    swept = summary_of(runs, costs, table, data="these")
+    page = render(tmp_path, variants=swept, data="these")
+    section = page.split('<section id="variants">')[1].split("</section>")[0]
+    for line in swept["score_lines"] + swept["cost_lines"]:
+        assert all(f">{cell}<" in section for cell in line)
+    assert "no such thing &lt;b&gt;" in section
+    assert 'id="chart-variants"' in section
+    assert 'id="figure-variants"' in page
+    assert "on other data" not in section
+    assert page == render(tmp_path, variants=swept, data="these")
+    assert "on other data" in render(tmp_path, variants=swept, data="those")
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_report_opens_in_a_browser_without_complaint(tmp_path, chromium, width):
     from playwright.sync_api import sync_playwright
 
-    (tmp_path / "report.html").write_text(render(tmp_path), encoding="utf-8")
+    page = render(tmp_path, variants=summary_of(*ranked()))
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
     complaints = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -274,8 +292,8 @@ def test_report_opens_in_a_browser_without_complaint(tmp_path, chromium, width):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
         page.goto((tmp_path / "report.html").as_uri())
-        page.wait_for_selector("#chart-curves .plot-container")
-        assert page.locator(".chart .plot-container").count() == page.locator(".chart").count() == 4
+        page.wait_for_selector("#chart-variants .plot-container")
+        assert page.locator(".chart .plot-container").count() == page.locator(".chart").count() == 5
         assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing hangs over the edge
         page.locator("#gallery img.zoom").nth(1).click()
         assert page.locator("dialog[open]").count() == 1

@@ -317,6 +317,22 @@ def test_a_plain_file_of_ones_own_gets_the_declared_name(work: Work, tmp_path: P
     assert (work.files / "split.csv").read_text() == "id,split\n"
 
 
+def test_addresses_with_slashes_in_their_query(site: Site, work: Work) -> None:
+    site.files |= {"get?path=": BODY, "get?list=": b"a\nb\n", "a.zip?key=x": zipped({"more/x.txt": b"x"})}
+    archives = [
+        {"url": f"{site.url}/get?path=/set/a.zip"},
+        {"url": f"{site.url}/get?list=/set/names.txt", "unpack": False},
+        {"url": f"{site.url}/a.zip?key=x/y"},
+    ]
+    check_table(work.run(archives=archives))
+    assert (work.files / "names.txt").read_bytes() == b"a\nb\n"
+    assert (work.files / "more/x.txt").read_bytes() == b"x"
+    assert sorted(name.partition("-")[0] for name in work.stored()) == ["a", "a", "names"]
+    missing = work.refused(archives=[{"url": f"{site.url}/gone?path=/set/a.zip"}])
+    assert f"{site.url}/gone?path=/set/a.zip could not be downloaded" in missing
+    assert "source.archive=/path/to/a.zip" in missing
+
+
 def test_a_wrong_plain_file_is_deleted(site: Site, work: Work) -> None:
     site.files |= {"a.zip": BODY, "n.txt": b"changed"}
     right = hashlib.sha1(b"names").hexdigest()

@@ -104,6 +104,8 @@ def test_results_of_folders_of_one_name_are_kept_apart():
     names = {nodes._name(source) for source in ("/a/images", "/b/images", "s3://bucket/images", "/a/x y/*.png")}
     assert len(names) == 4
     assert all(name.startswith(("images-", "png-")) for name in names)
+    queried = {"images?key=a/b": "images-", "images/?key=a/b": "images-", "get?path=/x/b.png": "b.png-"}
+    assert all(nodes._name(f"https://h/{source}").startswith(called) for source, called in queried.items())
 
 
 def test_nothing_to_predict_is_said_with_what_to_do():

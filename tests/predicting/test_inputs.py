@@ -1,8 +1,11 @@
 """What a user may name, and which images that means."""
 
 import http.server
+import pickle
 import threading
+from contextlib import contextmanager
 from functools import partial
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation.errors import DataError
 from unet_segmentation.predicting import inputs
 from unet_segmentation.predicting.inputs import list_inputs
+from unet_segmentation.storage import split_page
 
 
 @pytest.fixture
@@ -64,20 +68,65 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def served(folder, handler):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def address(folder):
     """The folder behind a web server that lists it."""
     (folder / "notes").mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(folder, Quiet) as url:
+        yield url
 
 
 def test_a_url_of_a_file(folder, address):
     storage, inputs = list_inputs(f"{address}/plate/two.PNG")
     assert [each.name for each in inputs] == ["two"]
     assert storage.read(inputs[0].path) == (folder / "plate/two.PNG").read_bytes()
+
+
+class Guarded(Quiet):
+    """Answers who knows the key, which holds a slash; `/get?path=` gives a file that the query names."""
+
+    def send_head(self):
+        address = urlsplit(self.path)
+        asked = parse_qs(address.query)
+        if asked.get("key") != ["a/b"]:
+            return self.send_error(403)
+        if address.path == "/get":
+            self.path = quote(asked["path"][0])
+        return super().send_head()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("plate/two.PNG?key=a/b", {"two": "plate/two.PNG"}),
+        ("plate/two.PNG?key=a%2Fb", {"two": "plate/two.PNG"}),
+        ("get?key=a/b&path=/plate/two.PNG", {"two": "plate/two.PNG"}),
+        ("get?path=/stack.tif&key=a/b#2", {"stack#2": "stack.tif"}),
+        ("plate?key=a/b", {"one/a": "plate/one/a.png", "two": "plate/two.PNG"}),
+        ("plate/?key=a/b", {"one/a": "plate/one/a.png", "two": "plate/two.PNG"}),
+    ],
+)
+def test_a_url_with_slashes_in_its_query(folder, source, expected):
+    with served(folder, Guarded) as address:
+        storage, inputs = list_inputs(f"{address}/{source}")
+        assert {each.name for each in inputs} == set(expected)
+        storage = pickle.loads(pickle.dumps(storage))  # as it goes to another process
+        for each in inputs:
+            assert storage.read(split_page(each.path)[0]) == (folder / expected[each.name]).read_bytes()
+            assert each.stamp.startswith(f"{(folder / expected[each.name]).stat().st_size} ")
+
+
+def test_a_url_with_a_wrong_key_says_so(folder):
+    with served(folder, Guarded) as address, pytest.raises(DataError, match=r"plate\?key=c/d cannot be read: 403"):
+        list_inputs(f"{address}/plate?key=c/d")
 
 
 def test_a_url_of_a_folder_and_a_glob(folder, address):

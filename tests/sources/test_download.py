@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.sources.conftest import PAIRS, Site, tarred, zipped
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.sources import transfer
-from unet_segmentation.sources.addresses import archive_name, local_path, shown
+from unet_segmentation.sources.addresses import archive_name, file_name, local_path, shown
 from unet_segmentation.sources.download import Download, Network, fetch_all
 
 BODY = zipped(PAIRS)
@@ -148,6 +149,16 @@ def test_names_tell_urls_apart() -> None:
     assert archive_name("https://example.org/x%20y.tar.gz?download=1").startswith("x y-")
     assert archive_name("https://example.org/x.tar.gz").endswith(".tar.gz")
     assert "/" not in archive_name("https://example.org/")
+
+
+def test_a_file_that_the_query_names_is_called_so() -> None:
+    for query in ("path=/a/b.zip", "path=%2Fa%2Fb.zip", "file=a/b.zip&v=1.5", "v=1.5&f=b.zip", r"f=a\b.zip"):
+        url = f"https://example.org/x/download?{query}"
+        assert file_name(url) == "b.zip"
+        assert re.fullmatch(r"b-[0-9a-f]{8}\.zip", archive_name(url))
+    assert file_name("https://example.org/x/c.zip?path=/a/b.zip") == "c.zip"
+    for query in ("id=7", "v=1.5", "path=/a/b", "path=../..", "x"):
+        assert file_name(f"https://example.org/x/download?{query}") == "download"
 
 
 def test_addresses() -> None:

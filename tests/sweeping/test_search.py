@@ -101,6 +101,15 @@ def test_bad_trials_are_pruned_and_failed_ones_stop_nobody(seen, tmp_path, monke
     assert len(importance_chart(importance).data[0].x) == 2
 
 
+def test_nothing_is_pruned_where_minutes_bound_the_trials(seen, tmp_path, caplog):
+    caplog.set_level("INFO")
+    minutes = {**seen.parameters, "training": {**seen.parameters["training"], "max_minutes": 1.0}}
+    table = searching.trials_table(run(tmp_path, replace(seen, parameters=minutes), trials=14))
+    assert set(table["state"]) == {"finished"}
+    assert set(table["epochs"]) == {3}
+    assert "no trial is pruned: where training.max_minutes" in caplog.text
+
+
 def _search_slowly(folder, prepared, killed):
     def slow(*given):
         (folder / f"at-{os.getpid()}").touch()

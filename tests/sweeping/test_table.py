@@ -1,5 +1,7 @@
 """The leaderboard and the frontier, against plain means and brute force."""
 
+import json
+
 import numpy as np
 import yaml
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.scoring.test_repeated import CLASSES, RESAMPLING, tables_of
 from unet_segmentation.datasets import CSVDataset
-from unet_segmentation.figures.sweep import cost_lines, frontier_chart, score_lines, sweep_page
+from unet_segmentation.figures.sweep import cost_lines, frontier_chart, score_lines, summary, sweep_page
 from unet_segmentation.scoring.metrics import scores
 from unet_segmentation.scoring.sums import Sums
 from unet_segmentation.sweeping.running import Result
@@ -39,6 +41,16 @@ def swept():
             sums[name, seed] = Sums.of(*tables, CLASSES)
         results.append((Variant("broken", seed, {}, {}), Result("failed", "no such thing <b>")))
     return results, sums
+
+
+def summary_of(runs, costs, table, confidence=0.95, data=""):
+    chart = frontier_chart(table, costs, "dice/mean")
+    found = summary("Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, confidence, data=data)
+    return json.loads(json.dumps(found, allow_nan=False))  # as the file has it
+
+
+def page_of(runs, costs, table, confidence=0.95):
+    return sweep_page("toy", summary_of(runs, costs, table, confidence), runs, costs)
 
 
 def ranked():
@@ -81,8 +93,7 @@ def test_where_everything_failed_there_is_still_a_table_and_a_page():
     runs, costs = runs_table(results), costs_table(results)
     table = leaderboard(runs, {}, "dice/mean", 0.05, RESAMPLING)
     assert table["verdict"].tolist() == ["failed"]
-    chart = frontier_chart(table, costs, "dice/mean")
-    assert "a, seed 0 failed" in sweep_page("p", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, 0.95)
+    assert "a, seed 0 failed" in page_of(runs, costs, table)
 
 
 def test_a_page_is_made_of_the_files_of_a_sweep_with_failures(tmp_path):
@@ -95,8 +106,7 @@ def test_a_page_is_made_of_the_files_of_a_sweep_with_failures(tmp_path):
         file.save(frame)
         loaded.append(file.load())
     runs, costs, table = loaded
-    chart = frontier_chart(table, costs, "dice/mean")
-    page = sweep_page("toy", "Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, 0.95)
+    page = page_of(runs, costs, table)
     assert "nan" not in page[page.index("<h2>All runs") : page.index("<script>")]
 
 
@@ -109,9 +119,7 @@ def test_what_differs_from_time_to_time_has_a_table_of_its_own():
 
 def test_the_page_says_all_and_escapes_reasons():
     runs, costs, table = ranked()
-    page = sweep_page(
-        "toy", "Equal epochs.", table, runs, costs, frontier_chart(table, costs, "dice/mean"), "dice/mean", 0.05, 0.9
-    )
+    page = page_of(runs, costs, table, confidence=0.9)
     assert "no such thing &lt;b&gt;" in page
     assert all(name in page for name in RIGHT)
     assert "src=" not in page.split("<script>")[0]

@@ -15,6 +15,10 @@ from unet_segmentation.scoring.tables import groups_of
 from unet_segmentation.tracking import comparing, runs
 
 
+def without_samples(found):
+    return {name: table for name, table in found.items() if name != "samples"}
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """A store with runs that are better, alike, worse, tested otherwise, or not tested at all."""
@@ -32,6 +36,10 @@ def told(tmp_path_factory):
         "renamed": tell(root, "renamed", found=tables(40, 0.1), classes=["background", "nucleus"]),
         "old": tell(root, "old", found={"confusion": worse["confusion"]}),
         "untested": tell(root, "untested"),
+        "sweep": (sweep := tell(root, "sweep", found=tables(40, 0.2, seed=7), status="KILLED")),
+        "variant": tell(
+            root, "variant", found=without_samples(tables(40, 0.2)), problem="swept", **{"mlflow.parentRunId": sweep}
+        ),
         "failed": tell(root, "failed", found=worse, status="FAILED"),
     }
     return root, f"sqlite:///{root / 'mlflow.db'}", ids
@@ -85,6 +93,18 @@ def test_what_was_tested_otherwise_is_refused_with_the_reason(told, other, reaso
     first, second = (runs.evaluation_of(uri, ids[name]) for name in ("good", other))
     with pytest.raises(DataError, match=reason):
         comparing.compare_evaluations(first, second)
+
+
+def test_a_variant_of_a_sweep_has_the_data_of_the_run_above_it(told):
+    _, uri, ids = told
+    (variant,) = runs.finished_runs(uri, "swept")
+    assert variant.above == ids["sweep"]
+    with pytest.raises(TrackingError, match=r"no artifact data/samples\.parquet"):
+        runs.evaluation_of(uri, variant.run_id)
+    found = runs.evaluation_of(uri, variant.run_id, variant.above)
+    assert found.confusion.equals(tables(40, 0.2)["confusion"]), "its own counts"
+    table = comparing.compare_evaluations(runs.evaluation_of(uri, ids["good"]), found).set_index("score")
+    assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion"]))
 
 
 def test_samples_of_a_group_stay_together():

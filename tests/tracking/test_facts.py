@@ -120,3 +120,10 @@ def test_code_lock_file_and_versions_are_noted(repository):
 
 def test_the_machine_has_a_name():
     assert {"machine.system", "machine.processor"} <= set(facts.machine())
+
+
+def test_a_run_is_named_after_its_network_or_after_what_it_does():
+    network = {"network": {"architecture": "unet", "encoder": "resnet34"}}
+    assert facts.run_name(network, 0.0, "__default__").startswith("unet resnet34 · ")
+    assert facts.run_name(network, 0.0, "comparison").startswith("comparison · ")
+    assert facts.run_name(network, 0.0, "acquisition, article, planning").startswith("article · ")

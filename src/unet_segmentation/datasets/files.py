@@ -43,6 +43,16 @@ class JSONDataset(_Atomic, _JSONDataset):
     DEFAULT_SAVE_ARGS: ClassVar = {"indent": 2, "allow_nan": False}
 
 
+class OptionalJSONDataset(JSONDataset):
+    """A JSON file that need not be there, and loads as None then: what another pipeline may have left, for a node."""
+
+    optional = True  # a run that starts from it does without (hooks.check_inputs)
+
+    def load(self) -> Any:  # noqa: ANN401 - any JSON value
+        """Read the file; None where there is none."""
+        return super().load.__wrapped__(self) if self._exists() else None  # type: ignore[attr-defined]
+
+
 class YAMLDataset(_Atomic, _YAMLDataset):
     """A YAML file, written whole, in the order given, for people to edit."""
 

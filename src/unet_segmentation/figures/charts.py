@@ -191,17 +191,17 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
                 x=sizes,
                 y=[None if np.isnan(value) else value for value in recall(of_class).tolist()],
                 customdata=of_class,
-                text=[f"{found} of {objects}" if objects else "" for objects, found in of_class]
-                if not figure.data
-                else None,
-                textposition="outside",  # so that none found differs from none there
-                textfont={"size": 11, "color": TEXT},
-                cliponaxis=False,
                 marker={"color": colour, "line": {"width": 0}},
                 hovertemplate=f"{name}, " + "%{x}<br>%{customdata[1]:,} of %{customdata[0]:,} found<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="diameter of the object, in pixels", type="category")
+    counted = [f"{found} of {objects}" if objects else "none" for objects, found in rows[0][1]]
+    figure.update_xaxes(
+        title_text="diameter in pixels; found, of all classes",
+        type="category",
+        tickvals=sizes,
+        ticktext=[f"{size}<br>{words}" for size, words in zip(sizes, counted, strict=True)],
+    )
     figure.update_yaxes(title_text="share found", range=[0, 1.08], dtick=0.2)
     figure.update_layout(barmode="group", bargap=0.25)
     return styled(figure, height=CURVE_HEIGHT)

@@ -14,6 +14,7 @@ from unet_segmentation.scoring.checkerboard import checkerboard_energies, power_
 
 SIDE, TIMES = 32, 6  # pixels that are shown, each as so many
 DECADES = 8  # of energy, from white to black
+BINS = 64  # of frequency a side, at most; more would be noise to the eye, and a file of a megabyte
 STRIDE_COLOURS = {2: (230, 57, 70), 4: (31, 119, 200), 8: (46, 150, 90)}
 MARK = 5  # pixels, radius of a ring
 
@@ -64,11 +65,14 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
     """Draw the logarithm of the power spectrum, frequency 0 in the middle; rings mark the frequencies of the strides.
 
     White is the largest value, black a share of 10^-8 of it. The highest frequency lies on the left and the upper edge.
+    Of an image with more than `BINS` frequencies a side, neighbouring ones are averaged.
 
     Args:
         logits: (classes, H, W).
     """
-    spectrum = np.fft.fftshift(power_spectrum(logits))
+    power = Image.fromarray(np.fft.fftshift(power_spectrum(logits)).astype(np.float32))
+    bins = min(BINS, power.width), min(BINS, power.height)
+    spectrum = np.asarray(power.resize(bins, Image.Resampling.BOX), np.float64)
     decades = np.log10(np.maximum(spectrum / max(spectrum.max(), 1e-300), 10.0**-DECADES))
     grey = np.round(255 * (1 + decades / DECADES)).astype(np.uint8)
     side = SIDE * TIMES
@@ -79,7 +83,10 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
             for l in range(stride):  # noqa: E741 - as in the formula of scoring.checkerboard
                 if k % 2 or l % 2:
                     # frequency k / stride, in the middle of its pixel
-                    y, x = (((n / stride + 0.5) % 1.0) * side + side / len(grey) / 2 for n in (k, l))
+                    y, x = (
+                        ((n / stride + 0.5) % 1.0) * side + side / size / 2
+                        for n, size in zip((k, l), grey.shape, strict=True)
+                    )
                     draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=colour)
     return np.asarray(picture)
 

@@ -22,6 +22,7 @@ PANELS: dict[str, dict[str, str]] = {  # title: column: name of the line
     },
     "Learning rate": {"train/learning_rate": "learning rate"},
 }
+WHOLE = 12  # epochs; an axis of so few would get fractions of an epoch
 HIDDEN = {"validation/dice/foreground_mean"}  # shown on a click in the legend
 
 
@@ -74,6 +75,8 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
         figure.add_vline(x=best, line={"color": "rgba(128,128,128,0.7)", "dash": "dot", "width": 1.5})
         figure.layout.annotations[0].text += f" (best epoch: {best:g}, dotted)"
     figure.update_xaxes(title_text="epoch", row=len(panels), col=1)
+    if len(history) <= WHOLE:
+        figure.update_xaxes(dtick=1)
     figure.update_layout(hovermode="x unified")
     return styled(figure, height=80 + int(220 * sum(heights)))
 

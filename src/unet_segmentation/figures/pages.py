@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from unet_segmentation.parameters.source import SourceParameters
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
@@ -23,6 +26,20 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the 
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template(template).render(**values)
+
+
+def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
+    """Give what `charts.html` draws: Plotly's code and the figures, neither of which can end the script it stands in.
+
+    Args:
+        charts: by the name of their element, without its `chart-`.
+    """
+    from plotly.offline import get_plotlyjs
+
+    return {
+        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
+        "charts": {name: str(figure.to_json()).replace("<", "\\u003c") for name, figure in charts.items()},
+    }
 
 
 def data_uri(data: bytes, media_type: str) -> str:

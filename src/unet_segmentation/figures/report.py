@@ -74,6 +74,8 @@ def render_report(
     model: Mapping[str, Any],
     code: Mapping[str, str],
     intervals: pd.DataFrame | None = None,
+    variants: Mapping[str, Any] | None = None,
+    data: str = "",
 ) -> str:
     """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
 
@@ -103,12 +105,12 @@ def render_report(
         code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
         intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
             computed.
+        variants: what `figures.sweep.summary` gave of a sweep of the problem; None where there was none.
+        data: see `learning.plan.data_fingerprint`: a sweep of other data says so.
 
     Returns:
         HTML that fetches nothing.
     """
-    from plotly.offline import get_plotlyjs
-
     known = _intervals(intervals)
     per_class = _per_class(classes, metrics, pixels, known)
     shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
@@ -118,6 +120,8 @@ def render_report(
     drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
     if intervals is not None and known:
         drawn["intervals"] = interval_chart(intervals, _titles(metrics, classes))
+    if variants is not None:
+        drawn["variants"] = go.Figure(variants["chart"])
     return pages.render(
         "report.html",
         problem=problem,
@@ -148,13 +152,14 @@ def render_report(
         ],
         without_picture=album.without_picture,
         augmentation=_sheet(augmentation),
-        charts={name: _embedded(figure) for name, figure in drawn.items()},
+        **pages.drawn(drawn),
         optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
         calibration_error=metrics.get("calibration/ece"),
         patterns=[
             (name, TITLES[name], words) for name, words in zip(patterns["pattern"], patterns["sentence"], strict=True)
         ],
-        plotly=get_plotlyjs().replace("</script", "<\\/script"),
+        variants=variants,
+        data=data,
         data_card=cards.data_card(source, profile, verdict),
         class_table=class_table(samples, classes),
         finding_kinds=cards.findings_by_kind(findings),
@@ -361,8 +366,3 @@ def _sheet(path: Path) -> str:
 
 def _lowered(words: str) -> str:
     return words[:1].lower() + words[1:]
-
-
-def _embedded(figure: go.Figure) -> str:
-    """Write a figure as JSON that cannot end the script it stands in."""
-    return str(figure.to_json()).replace("<", "\\u003c")

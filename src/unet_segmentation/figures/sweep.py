@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from unet_segmentation.figures.comparison import TONES, interval, number, p_value
-from unet_segmentation.figures.pages import render
+from unet_segmentation.figures.pages import drawn, render
 from unet_segmentation.figures.style import GRID, PALETTE, TEXT, styled
 from unet_segmentation.sweeping.table import BEST, FAILED, frontier, mean_costs
 
@@ -66,7 +68,9 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
         }
         for place, (label, title, _) in enumerate(panels.values())
     ]
-    figure.update_xaxes(type="log", title_text=next((title for _, title, _ in panels.values()), ""))
+    figure.update_xaxes(
+        type="log", title_text=next((title for _, title, _ in panels.values()), ""), nticks=6, tickangle=0
+    )
     figure.update_yaxes(title_text=score)
     styled(figure, height=460)
     if len(buttons) > 1:
@@ -77,6 +81,7 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
                     "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16,
                     "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID,
                     "font": {"size": 12, "color": TEXT}, "pad": {"l": 0, "b": 4},
+                    "showactive": False,  # it would be white on a dark page; the axis says what is shown
                 }
             ],
         )  # fmt: skip
@@ -168,8 +173,7 @@ def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str
     ]
 
 
-def sweep_page(
-    problem: str,
+def summary(
     budget: str,
     leaderboard: pd.DataFrame,
     runs: pd.DataFrame,
@@ -179,11 +183,11 @@ def sweep_page(
     margin: float,
     confidence: float,
     remark: str | None = None,
-) -> str:
-    """Write a sweep as one page that opens without a network.
+    data: str = "",
+) -> dict[str, Any]:
+    """Give what `variants.html` shows of a sweep, as JSON values: its own page and the report hold the same.
 
     Args:
-        problem: the segmentation problem.
         budget: in words: the same for all.
         leaderboard: of the variants.
         runs: of the variants with every seed.
@@ -193,33 +197,40 @@ def sweep_page(
         margin: differences within it are a tie.
         confidence: of the intervals.
         remark: why it should not be trusted, if so.
+        data: see `learning.plan.data_fingerprint`.
     """
-    from plotly.offline import get_plotlyjs
+    failed = runs[runs["status"] == FAILED]
+    return {
+        "data": data,
+        "budget": budget,
+        "score": score,
+        "margin": margin,
+        "confidence": f"{100 * confidence:g} %",
+        "units": int(leaderboard["units"].max()),
+        "remark": remark,
+        "failures": [[f"{row['variant']}, seed {row['seed']}", row["reason"]] for row in failed.to_dict("records")],
+        "words": WORDS,
+        "tones": {**TONES, BEST: "good", FAILED: "bad"},
+        "score_titles": SCORE_TITLES,
+        "score_lines": score_lines(leaderboard),
+        "cost_titles": COST_TITLES,
+        "cost_lines": cost_lines(leaderboard, costs),
+        "chart": json.loads(str(chart.to_json())),
+    }
 
-    tones = {**TONES, BEST: "good", FAILED: "bad"}
-    joined = runs.merge(costs, on=["variant", "seed"])
-    return render(
-        "sweep.html",
-        problem=problem,
-        budget=budget,
-        score=score,
-        margin=margin,
-        remark=remark,
-        confidence=f"{100 * confidence:g} %",
-        units=int(leaderboard["units"].max()),
-        tones=tones,
-        words=WORDS,
-        scores=(SCORE_TITLES, score_lines(leaderboard)),
-        costs=(COST_TITLES, cost_lines(leaderboard, costs)),
-        runs=(RUN_TITLES, [_run_line(row) for row in joined.to_dict("records")]),
-        failures=[
-            (f"{row['variant']}, seed {row['seed']}", row["reason"])
-            for row in runs.to_dict("records")
-            if row["status"] == FAILED
-        ],
-        plotly=get_plotlyjs().replace("</script", "<\\/script"),
-        figure=chart.to_json().replace("</", "<\\/"),
-    )
+
+def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
+    """Write a sweep as one page that opens without a network.
+
+    Args:
+        problem: the segmentation problem.
+        sweep: what `summary` gave.
+        runs: of the variants with every seed.
+        costs: likewise.
+    """
+    lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
+    charts = drawn({"variants": go.Figure(sweep["chart"])})
+    return render("sweep.html", problem=problem, sweep=sweep, runs=(RUN_TITLES, lines), **charts)
 
 
 def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:

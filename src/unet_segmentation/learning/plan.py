@@ -265,6 +265,16 @@ def labelled_split(samples: pd.DataFrame) -> dict[str, list[str]]:
     return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
 
 
+def data_fingerprint(profile: Mapping[str, Any], samples: pd.DataFrame) -> str:
+    """Hash the data and who is in which split.
+
+    Args:
+        profile: statistics of the training split, with ``data_sha256``.
+        samples: columns ``sample_id, split, masks``.
+    """
+    return fingerprint(profile.get("data_sha256"), labelled_split(samples))
+
+
 def _check_batch(batch_size: int, processes: int) -> int:
     if batch_size % processes:
         raise ConfigurationError(

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from unet_segmentation.errors import DataError
 from unet_segmentation.samples.decoding import ENDINGS
+from unet_segmentation.sources.addresses import file_name, queried_name
 from unet_segmentation.sources.pages import count_pages
 from unet_segmentation.storage import WEB, Storage, split_page
 
@@ -50,14 +51,15 @@ def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[Sto
         DataError: nothing is there, or no image.
     """
     storage, paths = _find(source, options)
-    images = [path for path in paths if _ending(path) in ENDINGS]
-    others = Counter(_ending(path) or "no ending" for path in paths if _ending(path) not in ENDINGS)
+    endings = {path: _ending(_spoken(path) if storage.is_web else path) for path in paths}
+    images = [path for path in paths if endings[path] in ENDINGS]
+    others = Counter(ending or "no ending" for ending in endings.values() if ending not in ENDINGS)
     if not images:
         found = f"{sum(others.values())} files of other kinds ({_counted(others)})" if others else "no file"
         raise DataError(f"{source} holds no image: {found}. Images end in {', '.join(sorted(ENDINGS))}.")
     if others:
         logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
-    pages = [page for path in images for page in _pages(storage, path)]
+    pages = [page for path in images for page in _pages(storage, path, endings[path])]
     names = _names({path: _spoken(path) if storage.is_web else path for path in pages})
     stamps = storage.stamps([split_page(path)[0] for path in pages])
     return storage, [Input(path, names[path], stamp) for path, stamp in zip(pages, stamps, strict=True)]
@@ -88,10 +90,11 @@ def _find_remote(source: str, options: dict[str, str] | None) -> tuple[Storage, 
     if "*" in source:
         fixed = source.partition("*")[0].rpartition("/")[0]
         return _matching(Storage(fixed, options), source.removeprefix(f"{fixed}/"))
-    address = urlsplit(source).path if source.startswith(WEB) else source  # elsewhere a name may hold # and ?
-    if _ending(split_page(PurePosixPath(address).name)[0]) in ENDINGS:
-        folder, _, file = source.rpartition("/")
-        return Storage(folder, options), [file]
+    is_web = source.startswith(WEB)  # elsewhere a name may hold # and ?
+    if _ending(file_name(source) if is_web else source) in ENDINGS:
+        address = source.partition("?")[0] if is_web else source  # a query belongs to the file, slashes and all
+        folder = address.rpartition("/")[0]
+        return Storage(folder, options), [source.removeprefix(f"{folder}/")]
     storage = Storage(source, options)
     return storage, list(storage.walk())
 
@@ -100,8 +103,8 @@ def _matching(storage: Storage, pattern: str) -> tuple[Storage, list[str]]:
     return storage, [path for path in storage.walk() if fnmatch.fnmatchcase(path, pattern)]
 
 
-def _pages(storage: Storage, path: str) -> list[str]:
-    if split_page(path)[1] is not None or _ending(path) not in MANY_PAGES:
+def _pages(storage: Storage, path: str, ending: str) -> list[str]:
+    if split_page(path)[1] is not None or ending not in MANY_PAGES:
         return [path]
     count = count_pages(storage, path)
     return [path] if count == 1 else [f"{path}#{page}" for page in range(count)]
@@ -119,12 +122,20 @@ def _names(spoken: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spoken(path: str) -> str:
-    """Undo what an address does to names, but where a name would lead to another folder.
+    """Undo what an address does to names, but where a name would lead to another folder; a query can name the file.
 
     >>> _spoken("wells/a%20b.png"), _spoken("wells/%2Fetc%2Fa.png"), _spoken("%2e%2e/a.png")
     ('wells/a b.png', 'wells/%2Fetc%2Fa.png', '%2e%2e/a.png')
+    >>> _spoken("a.png?key=x/y"), _spoken("get?path=/wells/a.tif#3")
+    ('a.png', 'a.tif#3')
     """
-    return "/".join(part if _leads_away(unquote(part)) else unquote(part) for part in path.split("/"))
+    file, page = split_page(path)
+    address, _, query = file.partition("?")
+    folder, slash, name = address.rpartition("/")
+    if not PurePosixPath(name).suffix:
+        address = f"{folder}{slash}{queried_name(query) or name}"
+    spoken = "/".join(part if _leads_away(unquote(part)) else unquote(part) for part in address.split("/"))
+    return spoken if page is None else f"{spoken}#{page}"
 
 
 def _leads_away(name: str) -> bool:
@@ -133,13 +144,12 @@ def _leads_away(name: str) -> bool:
 
 def _without_ending(path: str) -> str:
     file, page = split_page(path)
-    stem = str(PurePosixPath(urlsplit(file).path if "?" in file else file).with_suffix(""))
+    stem = str(PurePosixPath(file).with_suffix(""))
     return stem if page is None else f"{stem}#{page}"
 
 
 def _ending(path: str) -> str:
-    file = split_page(path)[0].partition("?")[0]
-    return PurePosixPath(file).suffix[1:].lower()
+    return PurePosixPath(split_page(path)[0]).suffix[1:].lower()
 
 
 def _counted(endings: Counter[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 
@@ -19,8 +19,27 @@ def local_path(address: str) -> Path | None:
 
 
 def file_name(url: str) -> str:
-    """Give the last part of a URL's path; empty where it ends in a slash."""
-    return PurePosixPath(unquote(urlsplit(url).path)).name
+    """Give the last part of a URL's path, or of what its query asks for where that alone has an ending.
+
+    Empty where neither says anything.
+
+    >>> file_name("https://h/a/b.zip?key=x/y.z"), file_name("https://h/get?path=/a/b.zip"), file_name("https://h/get?n=1")
+    ('b.zip', 'b.zip', 'get')
+    """
+    parts = urlsplit(url)
+    name = PurePosixPath(unquote(parts.path)).name
+    return name if PurePosixPath(name).suffix else queried_name(parts.query) or name
+
+
+def queried_name(query: str) -> str:
+    """Give the file that the query of a URL names: the last part of the first value with an ending; or nothing.
+
+    >>> queried_name("id=7&path=%2Fa%2Fb.png"), queried_name("download=1"), queried_name("v=1.5&file=a/b.png")
+    ('b.png', '', 'b.png')
+    """
+    names = (PurePosixPath(value.replace("\\", "/")).name for _, value in parse_qsl(query))
+    endings = {name: PurePosixPath(name).suffix[1:] for name in names if "\0" not in name}
+    return next((name for name, ending in endings.items() if ending and not ending.isdecimal()), "")
 
 
 def archive_name(url: str) -> str:

@@ -24,7 +24,7 @@ from unet_segmentation.learning.console import duration
 from unet_segmentation.learning.evaluating import predict_samples
 from unet_segmentation.learning.keeping import ReportEpoch
 from unet_segmentation.learning.network import check_network
-from unet_segmentation.learning.plan import UNIMPORTANT, fingerprint, labelled_split
+from unet_segmentation.learning.plan import UNIMPORTANT, data_fingerprint, fingerprint, labelled_split
 from unet_segmentation.learning.planning import checked_values, propose_plan
 from unet_segmentation.learning.single import Trained, draw_network, train_one
 from unet_segmentation.learning.work import Work
@@ -87,7 +87,7 @@ class Prepared:
     @cached_property
     def digest(self) -> str:
         """A hash of the data and of who is in which split."""
-        return fingerprint(self.profile.get("data_sha256"), labelled_split(self.samples))
+        return data_fingerprint(self.profile, self.samples)
 
     def values(self, network: NetworkParameters, training: TrainingParameters) -> dict[str, Any]:
         """Give the values of the plan for a variant: the problem's own, but for what the variant makes of them.

@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 STUDY, TRIAL = "study.db", "trial.json"
 PROCESS, STARTED, HOST, RETRIES, REASON = "process", "process_started", "host", "retries", "reason"  # of a trial
 MOST_RETRIES = 3  # of a trial whose process was killed: it may be what kills it
+MINUTES = "training.max_minutes"
 SAME_START = 2.0  # seconds by which two readings of one process's start may differ
 WAIT = 60.0  # seconds for a database that another process writes to
 
@@ -123,7 +124,7 @@ def open_search(folder: Path, space: Space, asked: SearchParameters, prepared: P
                 study = optuna.create_study(
                     storage=storage,
                     sampler=SeededByTrial(asked.seed, asked.startup_trials),
-                    pruner=_pruner(asked),
+                    pruner=_pruner(asked, timed=_is_timed(space, prepared)),
                     study_name=_name(space, asked, prepared),
                     direction="maximize",
                     load_if_exists=True,
@@ -346,10 +347,18 @@ def _name(space: Space, asked: SearchParameters, prepared: Prepared) -> str:
     return f"{prepared.parameters['problem']}-{key[:8]}"
 
 
-def _pruner(asked: SearchParameters) -> optuna.pruners.BasePruner:
+def _pruner(asked: SearchParameters, *, timed: bool) -> optuna.pruners.BasePruner:
+    """Give what ends trials early. Where minutes bound them, their epochs differ in length, and cannot be compared."""
+    if timed and asked.pruner != "none":
+        logger.info("no trial is pruned: where %s bounds them, epochs of two trials differ in length", MINUTES)
+        return optuna.pruners.NopPruner()
     if asked.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=asked.startup_trials)
     return optuna.pruners.HyperbandPruner() if asked.pruner == "hyperband" else optuna.pruners.NopPruner()
+
+
+def _is_timed(space: Space, prepared: Prepared) -> bool:
+    return MINUTES in space or prepared.parameters["training"]["max_minutes"] is not None
 
 
 def _state(trial: FrozenTrial) -> str:

@@ -153,7 +153,7 @@ def tested_on(evaluation: Evaluation) -> str:
 def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
     """Give what a run's evaluation left; None where something of it is missing."""
     try:
-        return evaluation_of(uri, run.run_id)
+        return evaluation_of(uri, run.run_id, run.above)
     except TrackingError:
         return None
 

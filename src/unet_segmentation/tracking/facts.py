@@ -31,6 +31,7 @@ NAMED_ALONE = (
     "leaderboard",
     "comparison",
     "search",
+    "article",
     "acquisition",
     "preparation",
 )  # pipelines that train no one network
@@ -77,8 +78,9 @@ def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
     """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
     when = time.strftime("%m-%d %H:%M", time.localtime(now))
-    if pipelines in NAMED_ALONE:
-        return f"{pipelines} · {when}"
+    alone = "article" if "article" in pipelines.split(", ") else pipelines  # with what it starts from, in one run
+    if alone in NAMED_ALONE:
+        return f"{alone} · {when}"
     network = parameters.get("network") or {}
     architecture = network.get("architecture", "unet")
     detail = f"width {network.get('width', 64)}" if architecture == "paper_unet" else network.get("encoder", "resnet18")

@@ -63,6 +63,11 @@ class RunRecord:
         """When it began: `2026-11-24 13:30`."""
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
 
+    @property
+    def above(self) -> str | None:
+        """Id of the run that this one lies within: that of the sweep, for a variant."""
+        return self.tags.get("mlflow.parentRunId")
+
 
 class Evaluation(NamedTuple):
     """What a run's evaluation left, per image.
@@ -185,8 +190,13 @@ def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
         return yaml.safe_load(fetch(uri, run_id, PARAMETERS, Path(folder)).read_text(encoding="utf-8"))
 
 
-def evaluation_of(uri: str, run_id: str) -> Evaluation:
+def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
     """Give the counts per image of a run.
+
+    Args:
+        uri: of the store.
+        run_id: of the run that was evaluated.
+        above: of the run that it lies within, which says once for all what data and classes are.
 
     Raises:
         TrackingError: the run lacks one of the tables.
@@ -195,10 +205,14 @@ def evaluation_of(uri: str, run_id: str) -> Evaluation:
 
     with tempfile.TemporaryDirectory() as folder:
         confusion, soft, samples = (
-            pd.read_parquet(fetch(uri, run_id, name, Path(folder)))
-            for name in ("evaluation/confusion.parquet", "evaluation/soft_counts.parquet", "data/samples.parquet")
+            pd.read_parquet(fetch(uri, holder, name, Path(folder)))
+            for holder, name in (
+                (run_id, "evaluation/confusion.parquet"),
+                (run_id, "evaluation/soft_counts.parquet"),
+                (above or run_id, "data/samples.parquet"),
+            )
         )
-    parameters = parameters_of(uri, run_id)
+    parameters = parameters_of(uri, above or run_id)
     return Evaluation(confusion, soft, samples, parameters["classes"], parameters["evaluation"]["split"])
 
 

@@ -113,8 +113,7 @@ def plot_frontier(leaderboard: pd.DataFrame, costs: pd.DataFrame, release: Relea
     return frontier_chart(leaderboard, costs, release.score)
 
 
-def write_page(
-    problem: str,
+def summarise(
     comparison: ComparisonParameters,
     parameters: dict[str, Any],
     leaderboard: pd.DataFrame,
@@ -122,9 +121,12 @@ def write_page(
     costs: pd.DataFrame,
     chart: Any,  # noqa: ANN401 - a Plotly figure
     release: ReleaseParameters,
-) -> str:
-    """Put all that was found on one page."""
-    from unet_segmentation.figures.sweep import sweep_page
+    samples: pd.DataFrame,
+    profile: dict[str, Any],
+) -> dict[str, Any]:
+    """Put together what the page of the comparison and the report show of it."""
+    from unet_segmentation.figures.sweep import summary
+    from unet_segmentation.learning.plan import data_fingerprint
     from unet_segmentation.tracking.comparing import caution
 
     known = plain(parameters)
@@ -134,7 +136,15 @@ def write_page(
     parts = leaderboard, runs, costs, chart
     confidence = known["evaluation"]["intervals"]["confidence"]
     remark = caution(units) if units else None
-    return sweep_page(problem, budget, *parts, release.score, release.margin, confidence, remark)
+    data = data_fingerprint(profile, samples)
+    return summary(budget, *parts, release.score, release.margin, confidence, remark, data)
+
+
+def write_page(problem: str, summary: dict[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
+    """Put all that was found on one page."""
+    from unet_segmentation.figures.sweep import sweep_page
+
+    return sweep_page(problem, summary, runs, costs)
 
 
 def conclude(runs: pd.DataFrame, page: str) -> None:

@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.comparison import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Declare, train and evaluate, rank, plot, write; say at the end whether some failed."""
+    """Declare, train and evaluate, rank, plot, sum up, write; say at the end whether some failed."""
     return Pipeline(
         [
             Node(
@@ -49,9 +49,8 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_frontier",
             ),
             Node(
-                nodes.write_page,
+                nodes.summarise,
                 [
-                    "params:problem",
                     "params:comparison",
                     "parameters",
                     "comparison_leaderboard",
@@ -59,7 +58,15 @@ def create_pipeline(**_: object) -> Pipeline:
                     "comparison_costs",
                     "comparison_frontier",
                     "params:release",
+                    "samples",
+                    "profile",
                 ],
+                "comparison_summary",
+                name="summarise",
+            ),
+            Node(
+                nodes.write_page,
+                ["params:problem", "comparison_summary", "comparison_runs", "comparison_costs"],
                 "comparison_page",
                 name="write_page",
             ),

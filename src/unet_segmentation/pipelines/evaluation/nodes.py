@@ -400,9 +400,14 @@ def report(
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
     precision_recall: Any = None,  # noqa: ANN401
     object_recall: Any = None,  # noqa: ANN401
+    comparison: dict[str, Any] | None = None,
 ) -> str:
-    """Write everything about the run into one HTML page that opens without a network."""
+    """Write everything about the run into one HTML page that opens without a network.
+
+    It takes what the nodes before it have made and, where there was one, what the last sweep of the problem has found.
+    """
     from unet_segmentation.figures.report import render_report
+    from unet_segmentation.learning.plan import data_fingerprint
     from unet_segmentation.scoring.counting import total_matrix
     from unet_segmentation.tracking.facts import weights_sha256
 
@@ -441,6 +446,8 @@ def report(
         },
         code=_code(root),
         intervals=intervals,
+        variants=comparison,
+        data=data_fingerprint(profile, samples),
     )
 
 

@@ -139,6 +139,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "profile": "profile",
                     "network": "network",
                     "plan": "training_plan",
+                    "comparison": "comparison_summary",  # None where there was no sweep
                 },
                 "report",
                 name="report",

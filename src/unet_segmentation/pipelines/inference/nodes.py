@@ -14,6 +14,8 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters import InferenceParameters, PredictionParameters, SourceParameters
+from unet_segmentation.sources.addresses import file_name
+from unet_segmentation.storage import WEB
 
 if TYPE_CHECKING:
     from unet_segmentation.predicting.backend import Backend, Image
@@ -207,7 +209,8 @@ def _options(prediction: PredictionParameters, source: SourceParameters) -> dict
 def _name(source: str | None) -> str:
     """Name the results of a source: what it is called, and a hash that keeps two of the same name apart."""
     text = str(source) if source and "://" in source else str(Path(str(source)).expanduser().absolute())
-    called = re.sub(r"[^\w.-]+", "_", Path(text.rstrip("/")).name).strip("._") or "images"
+    last = file_name(text) if text.startswith(WEB) else Path(text.rstrip("/")).name
+    called = re.sub(r"[^\w.-]+", "_", last).strip("._") or "images"
     return f"{called[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
