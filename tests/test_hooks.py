@@ -10,7 +10,7 @@ from kedro.pipeline import Node, Pipeline
 from unet_segmentation import tracking
 from unet_segmentation.datasets import JSONDataset, OptionalJSONDataset, PlotlyDataset, WorkingFolderDataset
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration
+from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration, goes_on
 from unet_segmentation.tracking import NullRun
 
 
@@ -181,3 +181,12 @@ def test_what_holds_for_all_trainings_of_a_run_is_said_once():
             other.removeFilter(once)
     run = ["epochs is 8", "training 0", "training 1", "training 2"]
     assert shown.getvalue().splitlines() == run * 2
+
+
+@pytest.mark.parametrize(("namespace", "kept"), [("inference", True), ("article", True), ("preparation", False)])
+def test_an_interrupted_run_says_whether_it_goes_on(namespace, kept):
+    pipeline = Pipeline(
+        [Node(lambda a: a, "a", "b", name="one")], namespace=namespace, prefix_datasets_with_namespace=False
+    )
+    TrackingHooks().before_pipeline_run({"only_missing_outputs": True}, pipeline)
+    assert goes_on() is kept

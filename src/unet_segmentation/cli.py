@@ -152,9 +152,9 @@ def _interrupted(number: signal.Signals) -> NoReturn:
     """Close the run, say so in one line, and leave with the status that shells expect."""
     word = "Ctrl-C" if number == signal.SIGINT else number.name
     _close_tracking("KILLED", f"Interrupted by {word}.")
-    from unet_segmentation.hooks import command_line, is_training
+    from unet_segmentation.hooks import command_line, goes_on
 
-    how = "goes on from there" if is_training() else "starts again"
+    how = "goes on from there" if goes_on() else "starts again"
     click.echo(f"\nInterrupted by {word}. What was finished is kept; {command_line()} {how}.", err=True)
     sys.exit(INTERRUPTED[number])
 

@@ -34,9 +34,11 @@ log = logging.getLogger(__name__)
 DATA = "data"  # the artifacts that say what the run works on
 WORTH_SAYING = 1.0  # seconds; a node that took longer says so
 HEADLINES = ("dice/mean", "iou/mean")
+KEEPING = ("article.", "cross_validation.", "inference.")  # pipelines that go on with what an earlier run has finished
 
 _last_outcome: Any = None  # of the run that was closed
 _training: Training | None = None  # that this run has begun
+_keeping = False  # whether a pipeline of KEEPING runs
 
 
 class TrackingHooks:
@@ -66,10 +68,11 @@ class TrackingHooks:
             TrackingError: the store cannot be reached.
             ConfigurationError: tracking.yml is wrong, or this problem is being trained by another process.
         """
-        global _last_outcome, _training  # noqa: PLW0603
+        global _last_outcome, _training, _keeping  # noqa: PLW0603
         if self._run is not None and tracking.current() is self._run:  # stopped in a notebook, say
             finish_run("KILLED", "Interrupted.")
         _last_outcome = _training = None
+        _keeping = any(node.name.startswith(KEEPING) for node in pipeline.nodes)
         self._run, self._pending = None, (run_params, training_node(pipeline))
         self._given = set(pipeline.inputs())
         if not run_params.get("only_missing_outputs"):
@@ -337,9 +340,9 @@ def training_node(pipeline: Any) -> str | None:  # noqa: ANN401 - a Kedro pipeli
     return next((name for name in FOLDERS if any(node.name == name for node in pipeline.nodes)), None)
 
 
-def is_training() -> bool:
-    """Whether the run of this process has begun a training, which the next one takes up if it ends early."""
-    return _training is not None
+def goes_on() -> bool:
+    """Whether the run of this process has begun something that the next one takes up if it ends early."""
+    return _training is not None or _keeping
 
 
 def last_words() -> list[str]:
