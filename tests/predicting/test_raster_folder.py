@@ -1,5 +1,7 @@
 """Rasters among the images of a folder."""
 
+import json
+
 import numpy as np
 import rasterio
 from PIL import Image
@@ -53,5 +55,12 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     assert (tmp_path / "results" / "field_probabilities.tif").is_file()
     assert Image.open(tmp_path / "results" / "field_overlay.jpg").size == (170, 150)
     assert not (tmp_path / "results" / "worn_overlay.jpg").exists()
+    assert not (tmp_path / "results" / "worn.geojson").exists()
+    shapes = json.loads((tmp_path / "results" / "field.geojson").read_text())
+    assert shapes["crs"]["properties"]["name"].endswith("EPSG::32632")
+    assert sum(each["properties"]["area"] for each in shapes["features"]) == ((mask > 0) & (mask < 255)).sum()
+    assert rows["field.tif"]["message"] == "raster: not in coco.json"
+    annotations = json.loads((tmp_path / "results" / "coco.json").read_text())
+    assert [each["file_name"] for each in annotations["images"]] == ["small.png"]
     again = {row["image"]: row for row in work.run(inputs, choose)}
     assert again["field.tif"]["mask"] == rows["field.tif"]["mask"]

@@ -31,6 +31,7 @@ from unet_segmentation.predicting.raster_files import (
     add_overviews,
     written,
 )
+from unet_segmentation.predicting.region_file import RegionTarget
 from unet_segmentation.predicting.tiles import most_probable, rounded_up
 
 LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
@@ -108,6 +109,7 @@ def predict_raster(
     images: ImageParameters,
     probabilities: Path | None = None,
     overlay: Path | None = None,
+    polygons: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RasterSummary:
     """Predict a raster of any size into a GeoTIFF of class ids.
@@ -123,6 +125,7 @@ def predict_raster(
         images: which bands are used, what becomes of transparency, and which values become black and white.
         probabilities: gets a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
         overlay: gets a JPEG of at most `previews.LARGEST` pixels a side, the image with the classes in colour.
+        polygons: gets the regions of every class but 0 as GeoJSON, see `region_file.RegionFile`.
         progress: is told the share of the tiles that are finished.
 
     Returns:
@@ -137,10 +140,17 @@ def predict_raster(
         temporary = [stack.enter_context(whole(target))]
         if probabilities is not None:
             temporary.append(stack.enter_context(whole(probabilities)))
-        files = [(path, number > 0) for number, path in enumerate(temporary)]
-        with written(files, raster, predictor.classes, max(span.size for span in grid.rows)) as targets:
-            preview = Preview(raster.height, raster.width) if overlay is not None else None
-            work = _Work(grid, raster, targets, len(predictor.classes), preview)
+        files, rows = (
+            [(path, number > 0) for number, path in enumerate(temporary)],
+            max(span.size for span in grid.rows),
+        )
+        preview = Preview(raster.height, raster.width) if overlay is not None else None
+        regions = None
+        if polygons is not None:
+            regions = RegionTarget(stack.enter_context(whole(polygons)), raster, predictor.classes, rows)
+            stack.enter_context(closing(regions))
+        with written(files, raster, predictor.classes, rows) as targets:
+            work = _Work(grid, raster, targets, len(predictor.classes), preview, regions)
             reading = beside(work.read, ((tile,) for tile in grid.tiles()), threads=1)
             computed = _computed(predictor, grid, reading)
             adding = beside(work.add, ((each,) for each in computed), threads=1)
@@ -149,6 +159,8 @@ def predict_raster(
                     if progress is not None:
                         progress(number / grid.count)
         add_overviews(temporary[0])
+        if regions is not None:
+            regions.finish()
         if overlay is not None and preview is not None:
             stack.enter_context(whole(overlay)).write_bytes(as_jpeg(preview.picture()))
         return work.summary()
@@ -261,6 +273,7 @@ class _Work:
     targets: list[RasterTarget]
     classes: int
     preview: Preview | None = None
+    regions: RegionTarget | None = None
     beside: NDArray[np.float32] | None = None
     pixels: NDArray[np.int64] = field(init=False)
     below: NDArray[np.float32] = field(init=False)
@@ -299,6 +312,8 @@ class _Work:
             self.beside = None
             for target in self.targets:
                 target.end_rows(height)
+            if self.regions is not None:
+                self.regions.end_rows(height)
 
     def _blended(self, tile: Tile, probabilities: Probabilities, height: int, width: int) -> Probabilities:
         """Add what earlier tiles left, keep what later ones need, and give the finished part."""
@@ -326,7 +341,10 @@ class _Work:
         counts = np.bincount(mask.ravel(), minlength=NO_DATA + 1)
         self.pixels += counts[: self.classes]
         self.no_data += int(counts[NO_DATA])
-        self.confidence += float(found.max(axis=0)[valid].sum(dtype=np.float64))
+        chosen = found.max(axis=0)
+        self.confidence += float(chosen[valid].sum(dtype=np.float64))
+        if self.regions is not None:
+            self.regions.put(mask, chosen, columns)
         self.targets[0].put(mask[None], columns)
         for target in self.targets[1:]:
             scaled = np.rint(np.clip(found * np.float32(SCALE), 0, SCALE)).astype(np.uint8)
