@@ -71,9 +71,10 @@ def test_a_spiral_is_one_region():
     check_like_whole(mask, [1] * 40)
 
 
-def test_too_many_corners_cut_regions_and_lose_no_pixel(monkeypatch, caplog):
+@pytest.mark.parametrize(("name", "limit"), [("MOST", 40), ("LARGEST", 60)])
+def test_too_many_corners_cut_regions_and_lose_no_pixel(monkeypatch, caplog, name, limit):
     monkeypatch.setattr(raster_regions, "STRIP", 200)
-    monkeypatch.setattr(raster_regions, "MOST", 40)
+    monkeypatch.setattr(raster_regions, name, limit)
     mask = random_mask(0)
     regions = streamed(mask, np.ones(mask.shape, np.float32), [5] * 7)
     shapes = [
@@ -81,7 +82,25 @@ def test_too_many_corners_cut_regions_and_lose_no_pixel(monkeypatch, caplog):
     ]
     np.testing.assert_array_equal(rasterize(shapes, mask.shape, dtype=np.uint8), mask)
     assert sum(region.area for region in regions) == (mask > 0).sum()
-    assert "too many corners" in caplog.text
+    assert "cut along rows" in caplog.text
+    whole = [each["geometry"]["coordinates"] for each in found(mask)[0].features(CLASSES)["features"]]
+    assert max(corners(region.polygons) for region in regions) < max(map(corners, whole))
+
+
+def corners(polygons) -> int:
+    return sum(len(ring) - 1 for rings in polygons for ring in rings)
+
+
+def test_only_the_region_that_is_too_large_is_cut(monkeypatch):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, :20] = 1
+    mask[::2, 5:15] = 0  # many corners
+    mask[3:37, 30:50] = 1
+    monkeypatch.setattr(raster_regions, "STRIP", 120)
+    monkeypatch.setattr(raster_regions, "LARGEST", 50)
+    regions = streamed(mask, np.ones(mask.shape, np.float32), [])
+    assert len(regions) > 2
+    assert [region.area for region in regions if region.polygons[0][0][0][0] >= 30] == [34 * 20]
 
 
 def written(path, mask, crs, transform) -> dict:

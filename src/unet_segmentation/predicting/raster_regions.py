@@ -15,9 +15,10 @@ from unet_segmentation.predicting.regions import begins_of_runs, connected, part
 
 logger = logging.getLogger(__name__)
 
-STRIP = 4_000_000  # pixels that are looked at together
-TRACED = 200_000  # points that are traced together, unless one region has more
-MOST = 2_000_000  # points of regions that still grow; where there are more, the regions are cut
+STRIP = 1_000_000  # pixels that are looked at together
+TRACED = 100_000  # corners that are traced together, unless one region has more
+LARGEST = 100_000  # corners of a region; a larger one is cut, as GDAL refuses GeoJSON with about twice as many in one
+MOST = 1_000_000  # points of regions that still grow; where there are more, all are cut
 
 
 class Region(NamedTuple):
@@ -50,6 +51,7 @@ class RegionStream:
     def __init__(self, width: int) -> None:
         self._width = width
         self.top = 0  # row of the raster that comes next
+        self.cuts = 0  # regions that were cut
         self.above: Mask = np.zeros((1, width), np.uint8)  # the row before it
         self.above_parts = np.full(width, -1)  # parts that its pixels belong to, -1: none
         self.classes = np.empty(0, np.intp)  # of each part
@@ -71,14 +73,12 @@ class RegionStream:
             self._add(strip, confidence[start : start + rows])
             self.top += len(strip)
             yield from self._complete()
-            if len(self.points) > MOST:
-                logger.warning("Row %d: the regions there have too many corners together, and are cut", self.top)
-                yield from self.finish()
 
     def finish(self) -> Iterator[Region]:
-        """Give the regions that are left, as if nothing but class 0 came below."""
-        self._add(np.zeros((1, self._width), np.uint8), np.zeros((1, self._width), np.float32))
-        yield from self._complete()
+        """Give the regions that reach the raster's end."""
+        yield from self._complete(end=True)
+        if self.cuts:
+            logger.warning("Regions with more than %d corners were cut along rows, %d times", LARGEST, self.cuts)
 
     def state(self) -> dict[str, NDArray]:
         """Give what is known, so that another stream can `restore` it and go on."""
@@ -116,15 +116,22 @@ class RegionStream:
         self.above = mask[-1:].copy()
         self.above_parts = np.where(self.above[0] > 0, merged[parts[runs[-width:]]], -1)
 
-    def _complete(self) -> Iterator[Region]:
-        """Give the regions that do not reach the last row, and forget them."""
+    def _complete(self, *, end: bool = False) -> Iterator[Region]:
+        """Give the regions that cannot grow any more, and forget them; at the raster's end, all."""
+        if not len(self.classes):
+            return
         one, other = self.around[:2].ravel(), self.around[2:].ravel()  # across a point
         touching = (one >= 0) & (other >= 0) & (self.classes[one] == self.classes[other])
         regions = connected((one[touching], other[touching]), len(self.classes))
-        grows = np.zeros(len(self.classes), np.bool_)
+        pixels = np.bincount(self.around[self.around >= 0], minlength=len(regions))
+        corners = np.bincount(regions, pixels) / 2  # a corner has one pixel of its part inside it, or three
+        closed = (corners > LARGEST) | end | (len(self.points) > MOST)
+        cut = self._close(closed[regions])
+        self.cuts += 0 if end else len(np.unique(regions[cut]))
+        grows = np.zeros(len(corners), np.bool_)
         grows[regions[self.above_parts[self.above_parts >= 0]]] = True
         done = (self.classes > 0) & ~grows[regions]
-        yield from self._traced(regions, done)
+        yield from self._traced(regions, done, corners)
 
         left = (self.classes > 0) & ~done
         numbers = np.where(left, np.cumsum(left) - 1, -1)
@@ -134,11 +141,24 @@ class RegionStream:
         self.above_parts = _renumbered(self.above_parts, numbers)
         self.classes, self.areas, self.sums = self.classes[left], self.areas[left], self.sums[left]
 
-    def _traced(self, regions: NDArray[np.intp], done: NDArray[np.bool_]) -> Iterator[Region]:
+    def _close(self, parts: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Let parts end below the last row; gives those of its pixels that do."""
+        ending = np.append(parts, False)[self.above_parts]
+        points, pixels = turning_points(np.where(ending, self.above, 0))
+        below = points > self._width  # the other points lie above the row
+        around = np.where(pixels < 0, -1, self.above_parts[pixels])[:, below].astype(np.int32)
+        self.points = np.concatenate([self.points, points[below] + (self.top - 1) * (self._width + 1)])
+        self.around = np.concatenate([self.around, around], axis=1)
+        closed = self.above_parts[ending]
+        self.above, self.above_parts = np.where(ending, 0, self.above), np.where(ending, -1, self.above_parts)
+        return closed
+
+    def _traced(
+        self, regions: NDArray[np.intp], done: NDArray[np.bool_], corners: NDArray[np.float64]
+    ) -> Iterator[Region]:
         """Trace the borders of parts that are done, some at a time; `regions` has of each part its region."""
         areas, sums = np.bincount(regions, self.areas), np.bincount(regions, self.sums)
-        points = np.bincount(regions, np.bincount(self.around[self.around >= 0], minlength=len(done)) * done)
-        groups = np.where(done, (np.cumsum(points) // TRACED)[regions], -1)
+        groups = np.where(done, (np.cumsum(corners) // TRACED)[regions], -1)
         for group in np.unique(groups[done]):
             around = _renumbered(self.around, np.where(groups == group, np.arange(len(groups)), -1))
             here = (around >= 0).any(axis=0)
