@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unet_segmentation.atomic import remove
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.parameters import InferenceParameters, PredictionParameters
 from unet_segmentation.predicting.backend import Backend, Image, NoBackend, Probabilities
@@ -195,6 +196,7 @@ class FolderPrediction:
         return is_raster(Path(self._storage.root, image.path))
 
     def _raster(self, outputs: Outputs, image: Input, bar: Any) -> Row:  # noqa: ANN401 - a function
+        from unet_segmentation.predicting.raster_rows import folder_of
         from unet_segmentation.predicting.rasters import predict_raster
 
         source, target = Path(self._storage.root, image.path), outputs.path(image.name, ".tif")
@@ -202,6 +204,8 @@ class FolderPrediction:
         overlay = outputs.path(image.name, OVERLAY) if self._wanted.overlay else None
         polygons = outputs.path(image.name, POLYGONS) if self._wanted.polygons else None
         target.parent.mkdir(parents=True, exist_ok=True)
+        if self._wanted.again:
+            remove(folder_of(target))
         shown = 0.0
 
         def progress(share: float) -> None:
@@ -218,6 +222,7 @@ class FolderPrediction:
                 probabilities=probabilities,
                 overlay=overlay,
                 polygons=polygons,
+                key=f"{self._key} {image.stamp}" if image.stamp else None,
                 progress=progress,
             )
         except DataError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -82,11 +82,13 @@ class RegionStream:
 
     def state(self) -> dict[str, NDArray]:
         """Give what is known, so that another stream can `restore` it and go on."""
-        return {name: np.asarray(value) for name, value in vars(self).items() if name != "_width"}
+        return {f"regions.{name}": np.asarray(value) for name, value in vars(self).items() if name != "_width"}
 
-    def restore(self, state: dict[str, NDArray]) -> None:
+    def restore(self, state: Mapping[str, NDArray]) -> None:
         """Go on from a `state`."""
-        vars(self).update({name: value if value.ndim else int(value) for name, value in state.items()})
+        for name in vars(self).keys() - {"_width"}:
+            value = state[f"regions.{name}"]
+            setattr(self, name, value if value.ndim else int(value))
 
     def _add(self, mask: Mask, confidence: NDArray[np.float32]) -> None:
         """Find the points above every one of these rows, and what their parts are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -117,14 +117,29 @@ class RegionTarget:
         source: gives width and coordinates.
         classes: names of the classes.
         rows: largest number of rows that are added at a time.
+        state: of another target that began this file, to go on from.
     """
 
-    def __init__(self, path: Path, source: RasterSource, classes: Sequence[str], rows: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: RasterSource,
+        classes: Sequence[str],
+        rows: int,
+        state: Mapping[str, NDArray] | None = None,
+    ) -> None:
         place = source.coordinates()
-        self._file = RegionFile(path, classes, place["crs"], place.get("transform"))
+        size = int(state["regions.size"]) if state else 0
+        self._file = RegionFile(path, classes, place["crs"], place.get("transform"), size)
         self._stream = RegionStream(source.width)
+        if state:
+            self._stream.restore(state)
         self._mask = np.zeros((rows, source.width), np.uint8)
         self._confidence = np.zeros((rows, source.width), np.float32)
+
+    def state(self) -> dict[str, NDArray]:
+        """Give what another target needs to go on with the file."""
+        return {"regions.size": np.array(self._file.flushed()), **self._stream.state()}
 
     def put(self, mask: Mask, confidence: NDArray[np.float32], columns: slice) -> None:
         """Take (rows, columns) of the rows that are being added; no region lies where there is no data."""
