@@ -1,9 +1,10 @@
 """Rasters larger than memory: peak memory and time, and what the overlap of the tiles costs and brings.
 
-First: predicts a raster of 40,000 x 40,000 pixels (and lower ones) with a network of one layer, in a process of its
-own, and samples RssAnon, the memory that is not backed by files. Then: predicts a large picture of the embedded
-generator with a trained network at several overlaps, and holds the result against the network applied to the whole
-picture, and against the truth.
+First: predicts a raster of 40,000 x 40,000 pixels (and lower ones) with a network of one layer, with overlay and
+polygons, in a process of its own, and samples RssAnon, the memory that is not backed by files. With --keeping: the same
+raster with and without keeping finished rows. Then: predicts a large picture of the embedded generator with a trained
+network at several overlaps, and holds the result against the network applied to the whole picture, and against the
+truth.
 
     make bench NAME=rasters ARGS="--model data/06_models/cells/best.safetensors"
 """
@@ -11,10 +12,12 @@ picture, and against the truth.
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,8 @@ from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.predicting.rasters import predict_raster
 from unet_segmentation.sources.cells import draw_sample
 
+DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes beside the mask of a raster
+EVERYTHING = (*DEFAULT, "probabilities")
 OVERLAPS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BLOCK = 512
 
@@ -50,8 +55,8 @@ def write_raster(path: Path, height: int, width: int) -> None:
             file.write(row[:, :rows], window=Window(0, top, width, rows))
 
 
-def predict_one(source: str, classes: int, probabilities: bool) -> None:
-    """Predict a raster with a network of one layer; what the measured process does."""
+def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
+    """Predict a raster with a network of one layer on smaller images; what the measured process does."""
     import torch
     from torch import nn
 
@@ -64,7 +69,8 @@ def predict_one(source: str, classes: int, probabilities: bool) -> None:
             self.layer = nn.Conv2d(3, classes, 3, padding=1)
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.layer(images.float() / 255)
+            small = nn.functional.avg_pool2d(images.float() / 255, 8)  # cheap, and gives regions instead of noise
+            return nn.functional.interpolate(self.layer(small - 0.5), scale_factor=8, mode="bilinear")
 
     keep_freed_memory()
     torch.manual_seed(0)
@@ -76,17 +82,20 @@ def predict_one(source: str, classes: int, probabilities: bool) -> None:
         Path(source),
         folder / "mask.tif",
         images=ImageParameters(),
-        probabilities=folder / "probabilities.tif" if probabilities else None,
+        probabilities=folder / "probabilities.tif" if "probabilities" in outputs else None,
+        overlay=folder / "overlay.jpg" if "overlay" in outputs else None,
+        polygons=folder / "polygons.geojson" if "polygons" in outputs else None,
+        key="benchmark" if "kept" in outputs else None,
     )
     with rasterio.open(folder / "mask.tif") as file:
         assert int(summary.pixels.sum()) == file.height * file.width
 
 
-def measured(source: Path, classes: int, *, probabilities: bool) -> tuple[float, int]:
+def measured(source: Path, classes: int, outputs: Sequence[str]) -> tuple[float, int]:
     """Give the seconds that a raster takes, and the peak of the process's anonymous memory in bytes."""
     command = [sys.executable, "-m", "benchmarks.rasters", "--child", str(source), "--classes", str(classes)]
     started, peak = time.perf_counter(), 0
-    process = subprocess.Popen([*command, *(["--probabilities"] if probabilities else [])])
+    process = subprocess.Popen([*command, "--outputs", *outputs])
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         try:
@@ -99,22 +108,43 @@ def measured(source: Path, classes: int, *, probabilities: bool) -> tuple[float,
     return time.perf_counter() - started, peak
 
 
-def memory(side: int) -> None:
-    """Print time and memory of rasters of so many pixels a side, and of lower ones of the same width."""
+def memory(side: int, cases: Sequence[tuple[int, int, Sequence[str]]]) -> None:
+    """Print time and memory of rasters so many pixels wide; cases are height, classes, and what is written."""
     table = Table(title=f"Rasters {side} pixels wide, network of one layer on the CPU")
-    for name in ("height", "classes", "probabilities", "minutes", "Mpx/s", "peak RssAnon, MiB"):
+    for name in ("height", "classes", "beside the mask", "minutes", "Mpx/s", "peak RssAnon, MiB"):
         table.add_column(name, justify="right")
-    cases = [(side // 20, 3, False), (side // 10, 3, False), (side // 10, 20, False), (side // 10, 20, True)]
-    for height, classes, probabilities in [*cases, (side, 3, False), (side, 20, False)]:
+    for height, classes, outputs in cases:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "raster.tif"
             write_raster(source, height, side)
-            seconds, peak = measured(source, classes, probabilities=probabilities)
+            seconds, peak = measured(source, classes, outputs)
         rate = height * side / 1e6 / seconds
-        words = [height, classes, "yes" if probabilities else "no", f"{seconds / 60:.1f}", f"{rate:.1f}"]
+        words = [height, classes, ", ".join(outputs), f"{seconds / 60:.1f}", f"{rate:.1f}"]
         table.add_row(*map(str, words), f"{peak / 2**20:.0f}")
         print(*words, round(peak / 2**20), flush=True)
     Console().print(table)
+
+
+def keeping(side: int, rounds: int) -> None:
+    """Print what it costs to be able to go on: with and without by turns, on the same raster."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, wall, processor = Path(folder) / "raster.tif", [], []
+        write_raster(source, side // 4, side)
+        for _ in range(rounds):
+            before = children_seconds()
+            without = measured(source, 3, DEFAULT[:2])[0]
+            between = children_seconds()
+            kept = measured(source, 3, DEFAULT)[0]
+            wall.append(kept / without)
+            processor.append((children_seconds() - between) / (between - before))
+            print(f"{without:.1f} s without, {kept:.1f} s with kept rows; processor x {processor[-1]:.3f}", flush=True)
+    print(f"kept rows, medians of {rounds}: time x {np.median(wall):.3f}, processor x {np.median(processor):.3f}")
+
+
+def children_seconds() -> float:
+    """Give the processor's time that finished processes of this one took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
@@ -178,14 +208,27 @@ def main() -> None:
     arguments.add_argument("--picture", type=int, default=4096, help="side of the picture, in pixels")
     arguments.add_argument("--tile", type=int, nargs="+", default=[512, 256])
     arguments.add_argument("--child", help=argparse.SUPPRESS)
-    arguments.add_argument("--classes", type=int, default=3, help=argparse.SUPPRESS)
-    arguments.add_argument("--probabilities", action="store_true", help=argparse.SUPPRESS)
+    arguments.add_argument("--classes", type=int, default=3, help="of a raster of --height rows")
+    arguments.add_argument(
+        "--outputs", nargs="*", default=DEFAULT, help="beside the mask, of a raster of --height rows"
+    )
+    arguments.add_argument("--height", type=int, help="measure only a raster of so many rows")
+    arguments.add_argument(
+        "--keeping", type=int, default=0, help="rounds that compare kept rows with none, and nothing else"
+    )
     given = arguments.parse_args()
     if given.child:
-        predict_one(given.child, given.classes, given.probabilities)
+        predict_one(given.child, given.classes, given.outputs)
         return
-    if given.side:
-        memory(given.side)
+    side = given.side
+    if given.keeping:
+        keeping(side, given.keeping)
+    elif side and given.height:
+        memory(side, [(given.height, given.classes, given.outputs)])
+    elif side:
+        low, rows = side // 20, side // 10
+        memory(side, [(low, 3, DEFAULT), (rows, 3, DEFAULT), (rows, 20, DEFAULT), (rows, 20, EVERYTHING)])
+        memory(side, [(side, 3, DEFAULT), (side, 20, DEFAULT)])
     if given.model:
         for tile in given.tile:
             overlaps(given.model, given.picture, tile)

@@ -16,6 +16,7 @@ import rasterio
 import torch
 from PIL import Image
 from rasterio.control import GroundControlPoint
+from rasterio.features import rasterize
 from rasterio.transform import from_origin
 from torch import nn
 
@@ -516,3 +517,24 @@ def test_no_part_of_the_file_is_decoded_twice(tmp_path, monkeypatch, layout):
     before = bytes_read()
     predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES)
     assert bytes_read() - before < 1.2 * source.stat().st_size
+
+
+def test_polygons_drawn_by_gdal_give_the_mask_back(tmp_path):
+    image = np.repeat(np.repeat(pixels(50, 40), 8, axis=0), 8, axis=1)
+    image[100:200, 50:90] = 0
+    source, target, found = write(tmp_path / "a.tif", image, nodata=0), tmp_path / "b.tif", tmp_path / "b.geojson"
+    ours = predictor(raster_overlap=0.125)
+    predict_raster(ours, source, target, images=IMAGES, polygons=found)
+    mask, features = read(target)[0], json.loads(found.read_text())["features"]
+    shapes = [(each["geometry"], each["properties"]["class_id"]) for each in features]
+    drawn = rasterize(shapes, mask.shape, transform=UTM["transform"], dtype=np.uint8)
+    np.testing.assert_array_equal(drawn, np.where(mask == 255, 0, mask))
+    confidence = ours.probabilities(image).max(axis=0)
+    for number in range(1, len(CLASSES)):
+        chosen = [each["properties"] for each in features if each["properties"]["class_id"] == number]
+        assert {each["class"] for each in chosen} == {CLASSES[number]}
+        areas = [each["area"] for each in chosen]
+        assert sum(areas) == (mask == number).sum()
+        mean = np.average([each["confidence"] for each in chosen], weights=areas)
+        assert mean == pytest.approx(confidence[mask == number].mean(), abs=1e-4)
+        assert sum(each["square_metres"] for each in chosen) == sum(areas) * 0.25

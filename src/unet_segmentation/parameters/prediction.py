@@ -23,7 +23,7 @@ class PredictionParameters(StrictModel):
         backend: what computes; `auto` takes the fastest whose masks agree with those of the network in float32.
         overlay: write a picture of each image with the classes in colour.
         probabilities: write the probability of every class (`.npz`, float16; rasters: a GeoTIFF).
-        polygons: write the regions of each image as GeoJSON, and of all images as COCO.
+        polygons: write the regions of each image as GeoJSON, and of all images but rasters as COCO.
         again: predict images anew that were finished before.
     """
 

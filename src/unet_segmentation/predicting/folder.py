@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unet_segmentation.atomic import remove
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.parameters import InferenceParameters, PredictionParameters
 from unet_segmentation.predicting.backend import Backend, Image, NoBackend, Probabilities
@@ -25,7 +26,7 @@ from unet_segmentation.predicting.channels import image_parameters, with_channel
 from unet_segmentation.predicting.familiarity import strange
 from unet_segmentation.predicting.inputs import Input
 from unet_segmentation.predicting.ledger import Ledger, Row
-from unet_segmentation.predicting.outputs import OVERLAY, Outputs
+from unet_segmentation.predicting.outputs import COCO, OVERLAY, POLYGONS, Outputs
 from unet_segmentation.predicting.predictor import Predictor
 from unet_segmentation.samples.reading import UnreadableError, read_image
 from unet_segmentation.storage import Storage
@@ -195,12 +196,16 @@ class FolderPrediction:
         return is_raster(Path(self._storage.root, image.path))
 
     def _raster(self, outputs: Outputs, image: Input, bar: Any) -> Row:  # noqa: ANN401 - a function
+        from unet_segmentation.predicting.raster_rows import folder_of
         from unet_segmentation.predicting.rasters import predict_raster
 
         source, target = Path(self._storage.root, image.path), outputs.path(image.name, ".tif")
         probabilities = outputs.path(image.name, "_probabilities.tif") if self._wanted.probabilities else None
         overlay = outputs.path(image.name, OVERLAY) if self._wanted.overlay else None
+        polygons = outputs.path(image.name, POLYGONS) if self._wanted.polygons else None
         target.parent.mkdir(parents=True, exist_ok=True)
+        if self._wanted.again:
+            remove(folder_of(target))
         shown = 0.0
 
         def progress(share: float) -> None:
@@ -216,6 +221,8 @@ class FolderPrediction:
                 images=self._images,
                 probabilities=probabilities,
                 overlay=overlay,
+                polygons=polygons,
+                key=f"{self._key} {image.stamp}" if image.stamp else None,
                 progress=progress,
             )
         except DataError as error:
@@ -225,7 +232,8 @@ class FolderPrediction:
             bar(1 - shown)
         size, left = (found.height, found.width), found.no_data
         row = outputs.row(image.path, target, size, found.pixels, found.confidence, left)
-        return {**row, "status": DONE, "message": "raster: no polygons"}
+        message = f"raster: not in {COCO}" if self._wanted.polygons else ""
+        return {**row, "status": DONE, "message": message}
 
 
 def key_of(**parts: Any) -> str:  # noqa: ANN401 - whatever JSON holds

@@ -26,6 +26,7 @@ Row = dict[str, Any]
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
 OVERLAY = "_overlay.jpg"
+POLYGONS = ".geojson"
 COCO = "coco.json"
 TABLE = "predictions.csv"
 
@@ -93,7 +94,7 @@ class Outputs:
             np.savez(stream, probabilities=probabilities.astype(np.float16), classes=np.array(self._classes))
 
     def _regions(self, regions: Regions, name: str) -> None:
-        self._json(regions.features(self._classes), self.path(name, ".geojson"))
+        self._json(regions.features(self._classes), self.path(name, POLYGONS))
         self._json(list(regions.annotations()), self._annotations(name))
 
     def _annotations(self, name: str) -> Path:

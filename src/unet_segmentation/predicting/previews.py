@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,15 @@ class Preview:
         row, column = -(-top // step), -(-left // step)
         place = whole[row : row + seen.shape[0], column : column + seen.shape[1]]
         place[:] = seen[: place.shape[0], : place.shape[1]]
+
+    def state(self) -> dict[str, NDArray]:
+        """Give what was gathered, so that another preview can `restore` it."""
+        image = {} if self._image is None else {"preview.image": self._image}
+        return {**image, "preview.mask": self._mask}
+
+    def restore(self, state: Mapping[str, NDArray]) -> None:
+        """Go on from a `state`."""
+        self._image, self._mask = state.get("preview.image"), state["preview.mask"]
 
     def picture(self) -> Picture:
         """Lay the classes' colours over the image; black where windows without any data were not read."""

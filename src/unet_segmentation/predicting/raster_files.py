@@ -215,6 +215,26 @@ class RasterTarget:
         """Take (bands, rows, columns) of the rows that are being added."""
         self._rows[:, self._filled : self._filled + values.shape[1], columns] = values
 
+    def keep_rows(self, path: Path, count: int) -> None:
+        """Copy the `count` rows that are being added to a file of their own."""
+        bands, _, width = self._rows.shape
+        shape = {"height": count, "width": width, "count": bands, "dtype": "uint8", "interleave": "band"}
+        with rasterio.open(path, "w", driver="GTiff", compress="zstd", zstd_level=1, **shape) as file:
+            for number, band in enumerate(self._rows, start=1):
+                file.write(band[self._filled : self._filled + count], number)
+
+    def take_rows(self, path: Path) -> None:
+        """Add the rows that `keep_rows` copied.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        with _read_errors(path, None), rasterio.open(path) as file:
+            for number, band in enumerate(self._rows, start=1):
+                file.read(number, out=band[self._filled : self._filled + file.height])
+            count = file.height
+        self.end_rows(count)
+
     def end_rows(self, count: int) -> None:
         """Write what became whole blocks, when `count` rows are complete."""
         self._filled += count

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
+from collections import ChainMap
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -15,7 +18,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from unet_segmentation.atomic import whole
+from unet_segmentation.atomic import link, whole
 from unet_segmentation.figures.pictures import as_jpeg
 from unet_segmentation.parameters.preparation import ImageParameters
 from unet_segmentation.predicting.backend import Image, Probabilities
@@ -31,9 +34,15 @@ from unet_segmentation.predicting.raster_files import (
     add_overviews,
     written,
 )
+from unet_segmentation.predicting.raster_rows import KeptRows, State, kept_rows
+from unet_segmentation.predicting.region_file import RegionTarget
 from unet_segmentation.predicting.tiles import most_probable, rounded_up
 
+logger = logging.getLogger(__name__)
+
 LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
+SECTION = 64  # tiles, at least, that are computed without looking at those behind them: where a run may go on
+KEPT = ("below", "pixels", "no_data", "confidence", "skipped")  # of `_Work`, to go on
 LOOKED = 100  # tiles, for one that holds data
 ENDINGS = {".tif", ".tiff"}
 
@@ -108,6 +117,8 @@ def predict_raster(
     images: ImageParameters,
     probabilities: Path | None = None,
     overlay: Path | None = None,
+    polygons: Path | None = None,
+    key: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RasterSummary:
     """Predict a raster of any size into a GeoTIFF of class ids.
@@ -123,6 +134,9 @@ def predict_raster(
         images: which bands are used, what becomes of transparency, and which values become black and white.
         probabilities: gets a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
         overlay: gets a JPEG of at most `previews.LARGEST` pixels a side, the image with the classes in colour.
+        polygons: gets the regions of every class but 0 as GeoJSON, see `region_file.RegionFile`.
+        key: names source, model and parameters. Finished rows of tiles are kept beside `target`; where this call is
+            killed, another one with the same key and outputs goes on behind them, to the same result. None: none is.
         progress: is told the share of the tiles that are finished.
 
     Returns:
@@ -132,25 +146,56 @@ def predict_raster(
         DataError: the source is damaged or not what the network takes; names the file and the window.
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
-    with _opened(predictor, source, images) as raster, ExitStack() as stack:
-        grid = _Grid.of(predictor, raster)
-        temporary = [stack.enter_context(whole(target))]
-        if probabilities is not None:
-            temporary.append(stack.enter_context(whole(probabilities)))
-        files = [(path, number > 0) for number, path in enumerate(temporary)]
-        with written(files, raster, predictor.classes, max(span.size for span in grid.rows)) as targets:
-            preview = Preview(raster.height, raster.width) if overlay is not None else None
-            work = _Work(grid, raster, targets, len(predictor.classes), preview)
-            reading = beside(work.read, ((tile,) for tile in grid.tiles()), threads=1)
+    outputs = [path is not None for path in (probabilities, overlay, polygons)]
+    keeping = nullcontext() if key is None else kept_rows(target, f"{key} {predictor.backend.name} {outputs}")
+    with keeping as kept, _opened(predictor, source, images) as raster:
+        return _predict(predictor, raster, _Files(target, probabilities, overlay, polygons), kept, progress)
+
+
+class _Files(NamedTuple):
+    """What is written; see `predict_raster`."""
+
+    target: Path
+    probabilities: Path | None
+    overlay: Path | None
+    polygons: Path | None
+
+
+def _predict(
+    predictor: Predictor,
+    raster: RasterSource,
+    files: _Files,
+    kept: KeptRows | None,
+    progress: Callable[[float], None] | None,
+) -> RasterSummary:
+    grid, state = _Grid.of(predictor, raster), {} if kept is None else kept.load()
+    rows = max(span.size for span in grid.rows)
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(whole(path)) for path in files[:2] if path is not None]
+        preview = Preview(raster.height, raster.width) if files.overlay is not None else None
+        regions, outlines = None, None
+        if files.polygons is not None:
+            outlines = stack.enter_context(whole(files.polygons))
+            growing = outlines if kept is None else kept.path("regions.geojson")
+            regions = stack.enter_context(closing(RegionTarget(growing, raster, predictor.classes, rows, state)))
+        pairs = [(path, number > 0) for number, path in enumerate(temporary)]
+        with written(pairs, raster, predictor.classes, rows) as targets:
+            work = _Work(grid, raster, targets, len(predictor.classes), preview, regions, kept)
+            first = work.restore(state) if state else 0
+            reading = beside(work.read, ((tile,) for tile in grid.tiles(first)), threads=1)
             computed = _computed(predictor, grid, reading)
             adding = beside(work.add, ((each,) for each in computed), threads=1)
             with closing(reading), closing(computed), closing(adding):
-                for number, _ in enumerate(adding, start=1):
+                for number, _ in enumerate(adding, start=1 + first * len(grid.columns)):
                     if progress is not None:
                         progress(number / grid.count)
         add_overviews(temporary[0])
-        if overlay is not None and preview is not None:
-            stack.enter_context(whole(overlay)).write_bytes(as_jpeg(preview.picture()))
+        if regions is not None and outlines is not None:
+            regions.finish()
+            if growing != outlines:
+                link(growing, outlines)  # it is still needed if a kill comes now
+        if files.overlay is not None and preview is not None:
+            stack.enter_context(whole(files.overlay)).write_bytes(as_jpeg(preview.picture()))
         return work.summary()
 
 
@@ -172,7 +217,7 @@ def preview_work(predictor: Predictor, source: Path, images: ImageParameters) ->
     with _opened(predictor, source, images) as raster:
         grid = _Grid.of(predictor, raster)
         middle = Tile(len(grid.rows) // 2, len(grid.columns) // 2)
-        for tile in islice(chain([middle], grid.tiles()), LOOKED):
+        for tile in islice(chain([middle], grid.tiles(0)), LOOKED):
             image, _ = raster.read(grid.rows[tile.row], grid.columns[tile.column])
             if image is not None:
                 return image, grid.count
@@ -217,8 +262,13 @@ class _Grid:
     def count(self) -> int:
         return len(self.rows) * len(self.columns)
 
-    def tiles(self) -> Iterator[Tile]:
-        for row in range(len(self.rows)):
+    def section(self, row: int) -> int:
+        """Give the number of the section, whole rows of tiles, that a row is in; batches do not reach beyond one."""
+        return row // math.ceil(SECTION / len(self.columns))
+
+    def tiles(self, first: int) -> Iterator[Tile]:
+        """Give the tiles from a row on."""
+        for row in range(first, len(self.rows)):
             for column in range(len(self.columns)):
                 yield Tile(row, column)
 
@@ -230,7 +280,8 @@ def _computed(predictor: Predictor, grid: _Grid, tiles: Iterable[Read]) -> Gener
         size = grid.rows[each.tile.row].size, grid.columns[each.tile.column].size
         pictures = [other.image for other in batch if other.image is not None]
         other_size = bool(pictures) and pictures[0].shape[:2] != size
-        if other_size or (pictures and len(pictures) >= predictor.together(*size)):
+        other_section = bool(batch) and grid.section(batch[0].tile.row) != grid.section(each.tile.row)
+        if other_size or other_section or (pictures and len(pictures) >= predictor.together(*size)):
             yield from _compute(predictor, batch)
             batch = []
         batch.append(each)
@@ -261,6 +312,8 @@ class _Work:
     targets: list[RasterTarget]
     classes: int
     preview: Preview | None = None
+    regions: RegionTarget | None = None
+    kept: KeptRows | None = None
     beside: NDArray[np.float32] | None = None
     pixels: NDArray[np.int64] = field(init=False)
     below: NDArray[np.float32] = field(init=False)
@@ -296,9 +349,40 @@ class _Work:
             found = self._blended(computed.tile, computed.probabilities, height, width)
         self._put(found, valid, self.grid.rows[row].start, slice(start, start + width))
         if column == len(self.grid.columns) - 1:
-            self.beside = None
-            for target in self.targets:
-                target.end_rows(height)
+            self._end_row(row, height)
+
+    def _end_row(self, row: int, height: int) -> None:
+        self.beside = None
+        for number, target in enumerate(self.targets):
+            if self.kept is not None:
+                target.keep_rows(self.kept.path(f"{row}-{number}.tif"), height)
+            target.end_rows(height)
+        if self.regions is not None:
+            self.regions.end_rows(height)
+        if self.kept is not None and self.grid.section(row + 1) != self.grid.section(row):
+            self.kept.save(lambda: self._state(row + 1))
+
+    def _state(self, rows: int) -> State:
+        """Give what is needed to go on behind so many rows of tiles."""
+        numbers = {name: np.array(getattr(self, name)) for name in KEPT}
+        parts = [part.state() for part in (self.preview, self.regions) if part is not None]
+        return dict(ChainMap({"rows": np.array(rows), **numbers}, *parts))
+
+    def restore(self, state: State) -> int:
+        """Go on from what was kept; gives the row of tiles that comes next."""
+        assert self.kept is not None
+        for row in range(int(state["rows"])):
+            for number, target in enumerate(self.targets):
+                target.take_rows(self.kept.path(f"{row}-{number}.tif"))
+        for name in KEPT:
+            value = state[name]
+            setattr(self, name, value if value.ndim else value.item())
+        if self.preview is not None:
+            self.preview.restore(state)
+        logger.info(
+            "Going on behind %d of %d rows of tiles that were finished before", state["rows"], len(self.grid.rows)
+        )
+        return int(state["rows"])
 
     def _blended(self, tile: Tile, probabilities: Probabilities, height: int, width: int) -> Probabilities:
         """Add what earlier tiles left, keep what later ones need, and give the finished part."""
@@ -326,7 +410,10 @@ class _Work:
         counts = np.bincount(mask.ravel(), minlength=NO_DATA + 1)
         self.pixels += counts[: self.classes]
         self.no_data += int(counts[NO_DATA])
-        self.confidence += float(found.max(axis=0)[valid].sum(dtype=np.float64))
+        chosen = found.max(axis=0)
+        self.confidence += float(chosen[valid].sum(dtype=np.float64))
+        if self.regions is not None:
+            self.regions.put(mask, chosen, columns)
         self.targets[0].put(mask[None], columns)
         for target in self.targets[1:]:
             scaled = np.rint(np.clip(found * np.float32(SCALE), 0, SCALE)).astype(np.uint8)

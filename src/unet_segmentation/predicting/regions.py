@@ -33,10 +33,10 @@ class Regions:
             mask: (height, width) class ids.
             confidence: (height, width), the largest probability.
         """
-        begins = _begins(mask)
+        begins = begins_of_runs(mask)
         self._mask, self._starts = mask, np.flatnonzero(begins)
         self._runs = np.cumsum(begins.ravel(), dtype=np.int32) - 1  # of each pixel its run
-        self._parts = _parts(mask, begins, self._runs)
+        self._parts = parts_of_runs(mask, begins, self._runs)
         self._points, pixels = turning_points(mask)
         self._around = np.where(pixels < 0, -1, self._parts_at(pixels))
         self._regions, self.class_ids = self._join()
@@ -56,7 +56,7 @@ class Regions:
         class_of_part[self._parts] = self._mask.ravel()[self._starts]
         one, other = self._around[:2].ravel(), self._around[2:].ravel()  # across a point
         touching = (one >= 0) & (other >= 0) & (class_of_part[one] == class_of_part[other])
-        groups = _connected((one[touching], other[touching]), len(class_of_part))
+        groups = connected((one[touching], other[touching]), len(class_of_part))
         class_of_group = np.zeros(groups.max() + 1, np.intp)
         class_of_group[groups] = class_of_part
         order = np.argsort(class_of_group, kind="stable")[np.count_nonzero(class_of_group == 0) :]
@@ -73,22 +73,12 @@ class Regions:
         regions: list[list[list[Ring]]] = [[] for _ in self.class_ids]
         for part, rings in trace(self._points, self._around, self._mask.shape[1]).items():
             regions[self._regions[part]].append(rings)
+        properties = zip(self.class_ids, self.areas.tolist(), self.confidences.tolist(), strict=True)
         return {
             "type": "FeatureCollection",
             "features": [
-                {
-                    "type": "Feature",
-                    "geometry": {"type": "MultiPolygon", "coordinates": coordinates},
-                    "properties": {
-                        "class": classes[class_id],
-                        "class_id": class_id,
-                        "area": int(area),
-                        "confidence": round(float(confidence), 4),
-                    },
-                }
-                for coordinates, class_id, area, confidence in zip(
-                    regions, self.class_ids, self.areas, self.confidences, strict=True
-                )
+                feature(coordinates, classes[class_id], class_id, area, confidence)
+                for coordinates, (class_id, area, confidence) in zip(regions, properties, strict=True)
             ],
         }
 
@@ -98,7 +88,7 @@ class Regions:
             return
         height, width = self._mask.shape
         turned = np.ascontiguousarray(self._mask.T)  # COCO goes column by column
-        starts = np.flatnonzero(_begins(turned))
+        starts = np.flatnonzero(begins_of_runs(turned))
         stops = np.append(starts[1:], turned.size)
         x, y = np.divmod(starts, height)
         regions = self._regions[self._parts_at(y * width + x)]
@@ -165,22 +155,33 @@ class _Runs(NamedTuple):
             yield codes[2 * begin : 2 * end] + ([rest] if rest else [])
 
 
-def _begins(mask: Mask) -> NDArray[np.bool_]:
+def feature(
+    coordinates: Sequence[Sequence[NDArray]], name: str, class_id: int, area: int, confidence: float
+) -> dict[str, Any]:
+    """Give a GeoJSON Feature of a region; `coordinates` holds the rings (N, 2) of each of its parts."""
+    return {
+        "type": "Feature",
+        "geometry": {"type": "MultiPolygon", "coordinates": coordinates},
+        "properties": {"class": name, "class_id": class_id, "area": area, "confidence": round(confidence, 4)},
+    }
+
+
+def begins_of_runs(mask: Mask) -> NDArray[np.bool_]:
     """Tell where runs begin: with each row, and where the class changes."""
     begins = np.ones(mask.shape, np.bool_)
     np.not_equal(mask[:, 1:], mask[:, :-1], out=begins[:, 1:])
     return begins
 
 
-def _parts(mask: Mask, begins: NDArray[np.bool_], runs: NDArray[np.int32]) -> NDArray[np.intp]:
+def parts_of_runs(mask: Mask, begins: NDArray[np.bool_], runs: NDArray[np.int32]) -> NDArray[np.intp]:
     """Number the parts that runs of one class make where they lie above each other; of each run its part."""
     width, flat = mask.shape[1], mask.ravel()
     upper = np.flatnonzero(begins[:-1] | begins[1:])  # above or at a beginning: another pair of runs
     upper = upper[flat[upper] == flat[upper + width]]
-    return _connected((runs[upper], runs[upper + width]), int(runs[-1]) + 1)
+    return connected((runs[upper], runs[upper + width]), int(runs[-1]) + 1)
 
 
-def _connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp]:
+def connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp]:
     """Number the groups of `count` things of which pairs are connected; of each thing its group."""
     graph = coo_array((np.ones(len(pairs[0]), np.bool_), (pairs[0], pairs[1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.intp)
