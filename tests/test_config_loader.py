@@ -76,3 +76,29 @@ def test_the_problem_is_no_parameter(conf):
 def test_a_typo_on_the_command_line_is_refused(conf):
     with pytest.raises(ConfigurationError, match="did you mean 'training'"):
         load(conf, trainn={"epochs": 1})["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"seed: [1, 2\n", r"mine.yml: line 2, column 1: did not find expected"),
+        (b"split:\n\tseed: 1\n", r"mine.yml: line 2, column 1: found character"),
+        (
+            b"training: {epochs: 2}\ntraining: {epochs: 3}\n",
+            r"mine.yml: line 2, column 1: found duplicate key training",
+        ),
+        (b"- a\n- b\n", r"mine.yml holds no keys"),
+        (b"\xff\xfe\n", r"mine.yml is no text in UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["cells", "local"])
+def test_a_file_that_cannot_be_read_is_named_with_the_place(conf, folder, text, words):
+    (conf / folder / "parameters_mine.yml").write_bytes(text)
+    with pytest.raises(ConfigurationError, match=words):
+        load(conf)["parameters"]
+
+
+def test_a_key_in_two_files_is_refused_with_both(conf):
+    (conf / "cells" / "parameters_mine.yml").write_text("classes: [a]")
+    with pytest.raises(ConfigurationError, match=r"parameters_mine.yml and .*parameters.yml.*classes|parameters.yml and .*parameters_mine.yml.*classes"):
+        load(conf)["parameters"]

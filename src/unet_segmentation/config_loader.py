@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
@@ -32,11 +33,18 @@ class ProblemConfigLoader(OmegaConfigLoader):
         """Load one kind of configuration; parameters are checked as a whole before anyone sees them.
 
         Raises:
-            ConfigurationError: a parameter is wrong, or not known.
+            ConfigurationError: a parameter is wrong, or not known; or a file is no YAML.
         """
         if key in self.data or key not in self.config_patterns:
             return super().__getitem__(key)
-        config = self._with_local(key, super().__getitem__(key))
+        try:
+            config = self._with_local(key, super().__getitem__(key))
+        except (yaml.YAMLError, ValueError, AttributeError) as error:
+            if "Duplicate keys" in str(error):
+                raise ConfigurationError(f"{error}. Give each key in one file only") from error
+            if (reason := self._unreadable(key)) is None:
+                raise
+            raise ConfigurationError(reason) from error
         if key == "parameters":
             if "problem" in (self.runtime_params or {}):
                 raise ConfigurationError("problem is no parameter to set: choose the problem with --env")
@@ -49,6 +57,22 @@ class ProblemConfigLoader(OmegaConfigLoader):
             config |= config.pop("tracking", None) or {}
             config |= (self.runtime_params or {}).get("tracking") or {}
         return config
+
+    def _unreadable(self, key: str) -> str | None:
+        """Say which file cannot be read, and where; Kedro does not always know, and counts lines from 0."""
+        folders = [Path(self.conf_source) / name for name in (BASE, self.problem, LOCAL)]
+        for path in [path for folder in folders for each in self.config_patterns[key] for path in folder.glob(each)]:
+            try:
+                if not OmegaConf.is_dict(OmegaConf.load(path)):
+                    return f"{path} holds no keys with values: write them as `key: value`"
+            except yaml.MarkedYAMLError as found:
+                mark = found.problem_mark
+                return (
+                    f"{path}: line {mark.line + 1}, column {mark.column + 1}: {found.problem}" if mark else str(found)
+                )
+            except UnicodeDecodeError:
+                return f"{path} is no text in UTF-8: save it as that"
+        return None
 
     def _with_local(self, key: str, config: dict[str, Any]) -> dict[str, Any]:
         path = Path(self.conf_source) / LOCAL
