@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_place(conf, folder, text, 
 
 def test_a_key_in_two_files_is_refused_with_both(conf):
     (conf / "cells" / "parameters_mine.yml").write_text("classes: [a]")
-    with pytest.raises(ConfigurationError, match="Duplicate keys found in .*: classes") as refused:
+    with pytest.raises(ConfigurationError, match=r"Duplicate keys found in .*: classes") as refused:
         load(conf)["parameters"]
     assert "cells/parameters.yml" in str(refused.value)
     assert "cells/parameters_mine.yml" in str(refused.value)
