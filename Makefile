@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN    := .venv/bin
 DONE   := .venv/.installed
 ENV    ?= cells
-FORM   ?= short
+PRESET ?= short
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz article mlflow serve lint format bench lock pictures pages clean
+.PHONY: help install run test viz article-claims mlflow serve lint format bench lock screenshots docs-claims clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(DONE)  ## make the environment in .venv (nothing is installed twice)
 
@@ -29,8 +29,8 @@ test: $(DONE)  ## all tests
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
 
-article: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for another problem, FORM=full for longer trainings)
-	@$(BIN)/kedro run --env $(ENV) --pipelines acquisition,preparation,planning,augmentation,article $(if $(filter-out short,$(FORM)),--params article.form=$(FORM)) $(ARGS)
+article-claims: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for another problem, PRESET=full for longer trainings)
+	@$(BIN)/kedro run --env $(ENV) --pipelines data_ingestion,data_preparation,planning,augmentation,article_claims $(if $(filter-out short,$(PRESET)),--params article_claims.preset=$(PRESET)) $(ARGS)
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
 	@$(BIN)/kedro mlflow-ui --env $(ENV)
@@ -55,11 +55,11 @@ lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
-pictures: $(DONE)  ## make the pictures of the README anew (needs Chromium)
-	$(BIN)/python docs/make_pictures.py
+screenshots: $(DONE)  ## make the pictures of the README anew (needs Chromium)
+	$(BIN)/python docs/make_screenshots.py
 
-pages: $(DONE)  ## bring the pages of make article (cells, wbc, isbi2012) into docs/
-	$(BIN)/python docs/make_article.py
+docs-claims: $(DONE)  ## bring the pages of make article-claims (cells, wbc, isbi2012) into docs/
+	$(BIN)/python docs/make_article_claims.py
 
 clean:  ## forget what runs made; data sets, models and MLflow's store included
 	rm -rf data/0* mlflow.db* mlartifacts .tracking build dist

@@ -59,7 +59,7 @@ def main() -> None:
         project = make_project(folder / "clean")
         whole = copy(project, folder / "undisturbed")
         command = [str(Path(sys.executable).parent / "kedro"), "run", "--env", "test"]
-        command += ["--params", f"training.epochs={options.epochs},training.checkpoint.steps=1"]
+        command += ["--params", f"training.epochs={options.epochs},training.checkpoint.every_n_train_steps=1"]
         begin, training = time.perf_counter(), [0.0, 0.0]
         for line, seconds in lines_of(command, whole, begin):
             if TRAINING in line:

@@ -34,6 +34,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, PngImagePlugin
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import (
     ImageParameters,
@@ -42,10 +44,8 @@ from unet_segmentation.parameters import (
     SourceParameters,
     SplitParameters,
 )
-from unet_segmentation.pipelines.acquisition import nodes as acquisition
-from unet_segmentation.pipelines.preparation import nodes as preparation
-from unet_segmentation.samples.packing import PackedSamples
-from unet_segmentation.sources.cells import draw_sample
+from unet_segmentation.pipelines.data_ingestion import nodes as acquisition
+from unet_segmentation.pipelines.data_preparation import nodes as preparation
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 COLOURS = {"background": (0, 0, 0), "cytoplasm": (0, 128, 0), "nucleus": (128, 0, 0)}
@@ -584,7 +584,7 @@ def judge_copy(copy: Copy, expected: set[str], work: Path) -> Outcome:
 
 
 def same_pixels(packed: PackedSamples, copy: Copy) -> bool:
-    """Tell whether all masks are those of the good data set (samples in the order of their names)."""
+    """Return whether all masks are those of the good data set (samples in the order of their names)."""
     truth = sorted(mask.tobytes() for _, mask in copy.pairs)
     return truth == sorted(packed.mask(sample_id).tobytes() for sample_id in packed.sample_ids)
 

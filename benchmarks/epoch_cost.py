@@ -25,7 +25,7 @@ def main() -> None:
     """Measure, print a line per round and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--params", default="tracking.enabled=true", help="for kedro run")
+    parser.add_argument("--params", default="mlflow.enabled=true", help="for kedro run")
     options = parser.parse_args()
     shares = []
     with tempfile.TemporaryDirectory() as name:
@@ -46,7 +46,7 @@ def beside_steps(models: Path) -> float:
     plan = json.loads((models / "plan.json").read_text(encoding="utf-8"))
     epochs = torch.load(models / "last.ckpt", weights_only=True)["callbacks"]["epochs"]
     images = plan["steps_per_epoch"] * plan["batch_size"]
-    steps = sum(images / row["train/images_per_second"] for row in epochs["rows"][1:])
+    steps = sum(images / row["train/throughput"] for row in epochs["rows"][1:])
     return 1 - steps / (epochs["times"][-1] - epochs["times"][0])
 
 

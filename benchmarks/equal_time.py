@@ -2,7 +2,7 @@
 
 Both train the network that `conf/` names on the training split of prepared data, and are scored on its test split, on
 the same machine. The time of `ours` begins before the preflight measures anything and ends when the training does
-(`training.max_minutes` turns it into epochs); that of `plain-128` (squares of 128 px) is Lightning's. Imports,
+(`training.max_time_minutes` turns it into epochs); that of `plain-128` (squares of 128 px) is Lightning's. Imports,
 preparation and scoring count for neither. The validation split chooses our epoch; the plain loop does not use it.
 
 Two protocols, both from one confusion matrix over the whole split:
@@ -15,7 +15,7 @@ so a machine that gets busier afterwards lets them take longer, and such a cell 
 
 Every cell of the table runs in a fresh process and is kept, so that the benchmark can be stopped and goes on later:
 
-    kedro run --env wbc --pipelines acquisition,preparation
+    kedro run --env wbc --pipelines data_ingestion,data_preparation
     make bench NAME=equal_time ARGS="--data wbc --minutes 1,2,5 --seeds 0,1,2 --sizes 128"
 
 With --folds 5 every labelled sample is held out once, as `kedro run --pipelines cross_validation` does it: so many
@@ -123,7 +123,7 @@ def finished(options: argparse.Namespace) -> dict[Cell, dict[str, Any]]:
 
 
 def as_asked(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the options, besides the cell, that change its result."""
+    """Return the options, besides the cell, that change its result."""
     return {"split": options.split, "training": options.training} | ({"folds": options.folds} if options.folds else {})
 
 
@@ -159,28 +159,28 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.config_loader import ProblemConfigLoader
-        from unet_segmentation.learning.plan import labelled_split
+        from unet_segmentation.data.store.packed_arrays import PackedSamples
         from unet_segmentation.parameters import validate_parameters
-        from unet_segmentation.samples.packing import PackedSamples
         from unet_segmentation.settings import CONFIG_LOADER_ARGS
+        from unet_segmentation.training.plan import labelled_ids_by_split
 
         folder = options.prepared / cell.data
-        if not (folder / "packed_samples.json").is_file():
+        if not (folder / "packed_dataset.json").is_file():
             raise SystemExit(
-                f"No prepared data in {folder}. First: kedro run --env {cell.data} --pipelines preparation"
+                f"No prepared data in {folder}. First: kedro run --env {cell.data} --pipelines data_preparation"
             )
-        training = {"seed": cell.seed, "max_minutes": cell.minutes}
+        training = {"seed": cell.seed, "max_time_minutes": cell.minutes}
         parameters = {"training": training | options.training}
         loader = ProblemConfigLoader(options.conf, cell.data, runtime_params=parameters, **CONFIG_LOADER_ARGS)
         self.parameters = validate_parameters(loader["parameters"])
         self.samples = pd.read_parquet(folder / "samples.parquet")
-        self.profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
-        pointer = json.loads((folder / "packed_samples.json").read_text(encoding="utf-8"))
+        self.profile = json.loads((folder / "dataset_statistics.json").read_text(encoding="utf-8"))
+        pointer = json.loads((folder / "packed_dataset.json").read_text(encoding="utf-8"))
         self.packed = PackedSamples(folder / pointer["folder"])
         self.classes = self.parameters.classes
         if cell.fold:
             self.take_fold(cell.fold, options)
-        split = labelled_split(self.samples)
+        split = labelled_ids_by_split(self.samples)
         self.train, self.scored = split["train"], split[options.split]
         self.sizes = options.sizes
 
@@ -188,8 +188,8 @@ class Problem:
         """Split the samples as the cross-validation of all labelled ones does; what is held out is `test`."""
         import pandas as pd
 
-        from unet_segmentation.pipelines.preparation.nodes import profile
-        from unet_segmentation.samples.folding import assign_folds, samples_of_fold
+        from unet_segmentation.data.split.kfold import assign_folds, samples_of_fold
+        from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
 
         folder = options.prepared.parent / "02_intermediate" / self.parameters.problem
         inspected = pd.read_parquet(folder / "inspected_samples.parquet")
@@ -197,7 +197,7 @@ class Problem:
         parameters = self.parameters.cross_validation.model_copy(update=everywhere)
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
-        self.profile = profile(self.samples, inspected, self.classes, self.parameters.images)
+        self.profile = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
@@ -210,23 +210,23 @@ def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
         result = run_ours(problem)
     else:
         result = run_plain(problem, int(cell.method.removeprefix("plain-")), cell)
-    return {"cell": asdict(cell), "as_asked": as_asked(options), "threads": torch.get_num_threads()} | result
+    return {"cell": asdict(cell), "as_asked": as_asked(options), "num_threads": torch.get_num_threads()} | result
 
 
 def run_ours(problem: Problem) -> dict[str, Any]:
     """Plan and train as `kedro run` does: with the nodes of its pipelines."""
     from safetensors.torch import save_file
-
-    from unet_segmentation.pipelines.augmentation.nodes import compose_augmentation
     from unet_segmentation.pipelines.planning.nodes import propose_plan
-    from unet_segmentation.pipelines.training.nodes import build_network, preflight, train
-    from unet_segmentation.predicting.predictor import Predictor
+
+    from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.pipelines.augmentation.nodes import compose_augmentation
+    from unet_segmentation.pipelines.training.nodes import build_model, preflight, train
 
     parameters, profile, packed = problem.parameters, problem.profile, problem.packed
     training = parameters.training
     recipe = compose_augmentation(parameters.augmentation, profile)
     proposal = propose_plan(profile, parameters.network, training, problem.classes)
-    network, weights = build_network(parameters.network, training, proposal, problem.classes, profile)
+    network, weights = build_model(parameters.network, training, proposal, problem.classes, profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         initial = folder / "initial.safetensors"
@@ -237,7 +237,7 @@ def run_ours(problem: Problem) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         predictor = Predictor.from_file(best, parameters.inference, "cpu" if plan["accelerator"] == "cpu" else "auto")
         masks = [predictor.predict(packed.image(sample_id)) for sample_id in problem.scored]
-    score = history[f"validation/{training.score}"]
+    score = history[f"validation/{training.monitor}"]
     return {
         "seconds": round(seconds, 1),
         "steps": plan["epochs"] * plan["steps_per_epoch"],
@@ -256,7 +256,7 @@ def run_plain(problem: Problem, size: int, cell: Cell) -> dict[str, Any]:
     from torch.nn.functional import interpolate
 
     from benchmarks.plain import PlainModule, PlainSamples, logits_of, train_plainly
-    from unet_segmentation.learning.console import quiet_lightning
+    from unet_segmentation.training.progress import quiet_lightning
 
     with tempfile.TemporaryDirectory() as name, quiet_lightning():
         train, scored = (write_files(Path(name), problem, ids) for ids in (problem.train, problem.scored))
@@ -297,7 +297,7 @@ def write_files(folder: Path, problem: Problem, sample_ids: Sequence[str]) -> li
 
 
 def most_probable(logits: Any) -> Mask:  # (1, classes, height, width)
-    """Give the class of every pixel."""
+    """Return the class of every pixel."""
     return logits.argmax(dim=1)[0].numpy().astype(np.uint8)
 
 
@@ -309,8 +309,8 @@ def score_masks(problem: Problem, masks: Iterable[Mask], size: int | None = None
         masks: in the order of `problem.scored`.
         size: of the square that truth and masks of another size are resized to; None: the truth's own size.
     """
-    from unet_segmentation.scoring.counting import confusion_matrix
-    from unet_segmentation.scoring.metrics import global_scores
+    from unet_segmentation.metrics.confusion_matrix import confusion_matrix
+    from unet_segmentation.metrics.definitions import global_scores
 
     count = len(problem.classes)
     matrix = np.zeros((count, count), np.int64)
@@ -373,8 +373,8 @@ def compare(results: dict[Cell, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def dice(folds: Sequence[dict[str, Any]], protocol: str, size: str) -> float:
-    """Give the mean Dice of a result, or of those of all folds, their matrices summed."""
-    from unet_segmentation.scoring.metrics import global_scores
+    """Return the mean Dice of a result, or of those of all folds, their matrices summed."""
+    from unet_segmentation.metrics.definitions import global_scores
 
     found = [result["native"] if protocol == "native" else result["resized"][size] for result in folds]
     if len(found) == 1:

@@ -3,10 +3,10 @@
 10,000 resamples of 1,000 images with 20 classes: all scores at once, as a product of weights with the table of sums,
 beside the plain way (the drawn images' tables put together and scored; a few of them, extrapolated). Memory is the
 peak that grew meanwhile. With --coverage also: how often the interval held the truth, for populations that are made up
-(sizes lognormal, hits beta) and, with --confusion, for one that is the images of a run's confusion.parquet.
+(sizes lognormal, hits beta) and, with --confusion, for one that is the images of a run's confusion_counts.parquet.
 
     make bench NAME=intervals
-    make bench NAME=intervals ARGS="--coverage --confusion data/07_model_output/cells/confusion.parquet"
+    make bench NAME=intervals ARGS="--coverage --confusion data/07_model_output/cells/confusion_counts.parquet"
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from unet_segmentation.scoring.comparison import Scored, compare
-from unet_segmentation.scoring.counting import confusion_matrices, confusion_table
-from unet_segmentation.scoring.intervals import Resampling, bootstrap, draws, left_out, limits
-from unet_segmentation.scoring.metrics import scores
-from unet_segmentation.scoring.sums import Sums
+from unet_segmentation.metrics.bootstrap import Resampling, bootstrap, bootstrap_draws, confidence_limits, left_out
+from unet_segmentation.metrics.confusion_matrix import confusion_matrices, confusion_table
+from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 TRIALS = 1000
-SHOWN = ("dice/mean", "dice/image_mean")  # and the Dice of the last class
+SHOWN = ("dice/mean", "dice/per_image_mean")  # and the Dice of the last class
 
 
 def main() -> None:
@@ -53,11 +53,11 @@ def measure_speed(images: int, count: int) -> None:
     generator = np.random.default_rng(0)
     classes = [f"class {number}" for number in range(count)]
     runs = [scored(made_up(generator, images, count)) for _ in range(2)]
-    runs[1] = Scored(runs[0].confusion, runs[1].soft)
+    runs[1] = EvaluationCounts(runs[0].confusion, runs[1].soft)
     resampling = Resampling()
-    seconds = timed(lambda: bootstrap(Sums.of(*runs[0], classes), resampling))
+    seconds = timed(lambda: bootstrap(UnitSums.of(*runs[0], classes), resampling))
     tracemalloc.start()
-    bootstrap(Sums.of(*runs[0], classes), resampling)
+    bootstrap(UnitSums.of(*runs[0], classes), resampling)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     plain = timed(lambda: [one_by_one(runs[0], classes, seed) for seed in range(5)]) / 5 * resampling.resamples
@@ -76,14 +76,14 @@ def made_up(generator: np.random.Generator, images: int, classes: int) -> np.nda
     return matrices
 
 
-def scored(matrices: np.ndarray) -> Scored:
+def scored(matrices: np.ndarray) -> EvaluationCounts:
     names = [f"{number:06d}" for number in range(len(matrices))]
     pixels = matrices.sum(axis=(1, 2)).astype(float)
     soft = pd.DataFrame({"sample_id": names, "intersection": 0.9 * pixels, "truth": pixels, "prediction": pixels})
-    return Scored(confusion_table(zip(names, matrices, strict=True)), soft)
+    return EvaluationCounts(confusion_table(zip(names, matrices, strict=True)), soft)
 
 
-def one_by_one(run: Scored, classes: list[str], seed: int) -> dict[str, float]:
+def one_by_one(run: EvaluationCounts, classes: list[str], seed: int) -> dict[str, float]:
     """Put the tables of the drawn images together, and score them."""
     drawn = np.random.default_rng(seed).integers(0, len(run.soft), len(run.soft))
     soft = run.soft.iloc[drawn].reset_index(drop=True)
@@ -138,11 +138,11 @@ def cells(generator: np.random.Generator, count: int, a: float, b: float) -> np.
 
 
 def sums_of(matrices: np.ndarray, classes: list[str]) -> np.ndarray:
-    return Sums.of(*scored(matrices), classes).table
+    return UnitSums.of(*scored(matrices), classes).table
 
 
 def measure_coverage(name: str, draw: Draw, classes: list[str], images: int, method: str) -> None:
-    scorer = Sums.of(*scored(np.ones((1, len(classes), len(classes)), np.int64)), classes)
+    scorer = UnitSums.of(*scored(np.ones((1, len(classes), len(classes)), np.int64)), classes)
     shown = [*SHOWN, scorer.names[scorer.names.index(f"dice/class/{classes[0].replace(' ', '_')}") + len(classes) - 1]]
     places = [scorer.names.index(score) for score in shown]
     generator = np.random.default_rng(1)
@@ -151,11 +151,11 @@ def measure_coverage(name: str, draw: Draw, classes: list[str], images: int, met
     held = np.zeros(len(places))
     for _ in range(TRIALS):
         table = draw(generator, images)
-        weights = draws(images, range(resampling.resamples), int(generator.integers(1 << 30)))
+        weights = bootstrap_draws(images, range(resampling.resamples), int(generator.integers(1 << 30)))
         value, drawn, jackknifed = (
             scorer.scores(sums)[..., places] for sums in (table.sum(axis=0), weights @ table, left_out(table))
         )
-        low, high = limits(value, drawn, jackknifed, resampling)
+        low, high = confidence_limits(value, drawn, jackknifed, resampling)
         held += (low <= truth) & (truth <= high)
     rates = "  ".join(f"{score} {share:.3f}" for score, share in zip(shown, held / TRIALS, strict=True))
     print(f"{name}, {images} images, {method:10}  {rates}", flush=True)

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("acquisition", "preparation", "augmentation,training", "evaluation")
+STAGES = ("data_ingestion", "data_preparation", "augmentation,training", "evaluation")
 
 
 def anonymous_bytes(process: psutil.Process) -> int:

@@ -25,18 +25,18 @@ PLAIN = """
 import json, sys, time, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from unet_segmentation.learning.network import build_network
-from unet_segmentation.learning.setup import Setup
-from unet_segmentation.learning.trainer import fit
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.models.factory import build_model
+from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.trainer import fit
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 data = Path("data")
-plan, network = (json.loads((data / "06_models/cells" / name).read_text()) for name in ("plan.json", "network.json"))
+plan, network = (json.loads((data / "06_models/cells" / name).read_text()) for name in ("plan.json", "model_spec.json"))
 recipe = json.loads((data / "05_model_input/cells/augmentation_recipe.json").read_text())
 begin = time.perf_counter()
-model = build_network(network)
+model = build_model(network)
 model.load_state_dict(load_file(data / "06_models/cells/initial.safetensors"))
 packed = PackedSamples(next((data / "03_primary/cells").glob("packed/*/packed.json")).parent)
-fit(plan, Setup(model, network, packed, recipe), Path(sys.argv[1]))
+fit(plan, TrainingInputs(model, network, packed, recipe), Path(sys.argv[1]))
 print(time.perf_counter() - begin)
 """
 

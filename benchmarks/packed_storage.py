@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from unet_segmentation.samples.packing import pack
+from unet_segmentation.data.store.packed_arrays import pack
 
 ROUNDS = 5
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]

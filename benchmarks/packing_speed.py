@@ -27,11 +27,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from unet_segmentation.data.io.filesystem import FileStore
+from unet_segmentation.data.layout.layout import Layout, index_samples
+from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
+from unet_segmentation.data.preparation.sample_inspection import DataSpec
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
-from unet_segmentation.samples.inspection import inspect_samples
-from unet_segmentation.samples.sample import Declaration
-from unet_segmentation.sources.layout import Layout, index_samples
-from unet_segmentation.storage import Storage
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 SIZE = (360, 480)
@@ -91,9 +91,9 @@ def measure(folder: Path, ending: str) -> tuple[float, float, float]:
     data, packing = folder / "data", folder / "packed"
     shutil.rmtree(packing, ignore_errors=True)
     packing.mkdir()
-    storage, layout = Storage(data), Layout(f"images/{{id}}.{ending}", "masks/{id}.png")
+    storage, layout = FileStore(data), Layout(f"images/{{id}}.{ending}", "masks/{id}.png")
     indexed = index_samples(storage.walk(), layout, where=str(data))
-    declaration = Declaration(CLASSES, ImageParameters(), MaskParameters(), layout)
+    declaration = DataSpec(CLASSES, ImageParameters(), MaskParameters(), layout)
 
     def inspect() -> float:
         begin = time.perf_counter()

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unet_segmentation.learning.augmentation import A, compose_recipe
-from unet_segmentation.learning.batches import TrainingPatches
-from unet_segmentation.learning.foreground import Foreground
+from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
 from unet_segmentation.parameters import AugmentationParameters
-from unet_segmentation.samples.packing import PackedSamples, pack
+from unet_segmentation.training.augmentation import A, compose_recipe
+from unet_segmentation.training.foreground_sampler import ForegroundSampler
+from unet_segmentation.training.patch_dataset import PatchDataset
 
 TRANSFORMS = [{"name": "D4"}, {"name": "RandomBrightnessContrast", "parameters": {"p": 0.5}}]
 BATCH = 16
@@ -40,14 +40,14 @@ def main() -> None:
         packed = make_samples(Path(name) / "small", 64, 360, 480)
         print("patch  ours  as albumentations does it  (us each, medians)  ratio")
         for size in (128, 256):
-            ours, plain = (TrainingPatches(packed, packed.sample_ids, recipe, size, 0) for _ in range(2))
+            ours, plain = (PatchDataset(packed, packed.sample_ids, recipe, size, 0) for _ in range(2))
             plain.augmenter.compose = A.Compose([A.D4(), A.RandomBrightnessContrast(p=0.5)], strict=True)
             mine, theirs = in_turns([ours, plain], options)
             print(f"{size:5}  {mine:4.0f}  {theirs:25.0f}  {theirs / mine:26.2f}")
         print("\nimage  anywhere  centred  (us a patch of 256 px)  first look (ms a mask, one class; eleven)")
         for side in (512, 2048, options.largest):
             packed = make_samples(Path(name) / str(side), 2 if side > 4096 else 8, side, side)
-            anywhere, centred = (TrainingPatches(packed, packed.sample_ids, recipe, 256, 0, s, [3]) for s in (0.0, 1.0))
+            anywhere, centred = (PatchDataset(packed, packed.sample_ids, recipe, 256, 0, s, [3]) for s in (0.0, 1.0))
             without, given = in_turns([anywhere, centred], options)
             looks = [first_look(packed, classes) for classes in ([3], list(range(11)))]
             print(f"{side:5}  {without:8.0f}  {given:7.0f}  {looks[0]:30.2f}  {looks[1]:.2f}", flush=True)
@@ -64,7 +64,7 @@ def make_samples(folder: Path, count: int, height: int, width: int) -> PackedSam
     return pack(folder, samples)
 
 
-def in_turns(variants: list[TrainingPatches], options: argparse.Namespace) -> list[float]:
+def in_turns(variants: list[PatchDataset], options: argparse.Namespace) -> list[float]:
     """Microseconds a patch of each, median over the rounds."""
     for patches in variants:
         load(patches, len(patches))
@@ -72,7 +72,7 @@ def in_turns(variants: list[TrainingPatches], options: argparse.Namespace) -> li
     return [1e6 * statistics.median(column) for column in zip(*rounds, strict=True)]
 
 
-def load(patches: TrainingPatches, batches: int) -> float:
+def load(patches: PatchDataset, batches: int) -> float:
     keys = [(0, number % len(patches), number // len(patches)) for number in range(batches * BATCH)]
     start = time.perf_counter()
     for first in range(0, len(keys), BATCH):
@@ -85,7 +85,7 @@ def first_look(packed: PackedSamples, classes: list[int]) -> float:
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        Foreground(packed, classes).draw(packed.sample_ids[0], np.random.default_rng(0))
+        ForegroundSampler(packed, classes).draw(packed.sample_ids[0], np.random.default_rng(0))
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 

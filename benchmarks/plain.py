@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unet_segmentation.learning.augmentation import A
+from unet_segmentation.training.augmentation import A
 
 Pair = tuple[Path, Path]  # files of an image and of its mask; a mask holds class ids, 255 is ignored
 
@@ -48,7 +48,7 @@ class PlainSamples(torch.utils.data.Dataset[Any]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Give an image (3, size, size) and its mask (size, size)."""
+        """Return an image (3, size, size) and its mask (size, size)."""
         image, mask = (Image.open(path) for path in self.files[index])
         pair = self.transform(image=np.array(image.convert("RGB")), mask=np.array(mask))
         return pair["image"].transpose(2, 0, 1), pair["mask"].astype(np.int64)
@@ -96,7 +96,7 @@ def train_plainly(module: PlainModule, samples: PlainSamples, batch: int, **opti
 
 @torch.no_grad()
 def logits_of(module: PlainModule, samples: PlainSamples) -> Iterator[Tensor]:
-    """Give the logits (1, classes, size, size) of one image after the other."""
+    """Return the logits (1, classes, size, size) of one image after the other."""
     module.eval()
     for image, _ in (samples[index] for index in range(len(samples))):
         yield module(torch.from_numpy(image)[None])

@@ -37,19 +37,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from unet_segmentation.learning.network import load_model
-from unet_segmentation.parameters import InferenceParameters, PredictionParameters
-from unet_segmentation.predicting.choosing import Measured, choose_backend
-from unet_segmentation.predicting.eager import EagerBackend
-from unet_segmentation.predicting.predictor import Predictor
-from unet_segmentation.predicting.tiles import most_probable
-from unet_segmentation.samples.packing import PackedSamples
-from unet_segmentation.scoring.counting import confusion_matrix, total_matrix
-from unet_segmentation.scoring.metrics import global_scores
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.inference.backend_selection import BackendBenchmark, choose_backend
+from unet_segmentation.inference.backends.pytorch import EagerBackend
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.sliding_window import argmax_mask
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, total_matrix
+from unet_segmentation.metrics.definitions import global_scores
+from unet_segmentation.models.factory import load_model
+from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
 SIDE = 512
-BACKENDS = ("eager", "bfloat16", "exported", "onnx", "int8")
-INFERENCE = InferenceParameters()
+BACKENDS = ("pytorch", "bfloat16", "torch-export", "onnx", "int8")
+INFERENCE = PredictorParameters()
 MATRIX = 2048  # rows and columns
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     same.add_argument("models", nargs="+", type=Path)
     same.add_argument("--packed", type=Path, required=True, help="folder of the packed samples")
     same.add_argument("--samples", type=Path, required=True)
-    same.add_argument("--counts", type=Path, help="confusion.parquet, as evaluation has stored it")
+    same.add_argument("--counts", type=Path, help="confusion_counts.parquet, as evaluation has stored it")
     same.add_argument("--images", type=int, default=10_000, help="of the test split, at most")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -92,7 +92,7 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
     for name, backend in backends.items():
         work[name] = lambda backend=backend: [backend(batch) for batch in batches]
     for label, polygons in (("predict, masks and overlays", False), ("predict, polygons too", True)):
-        wanted = PredictionParameters(source=str(folder / "images"), polygons=polygons)
+        wanted = InferenceParameters(source=str(folder / "images"), polygons=polygons)
         work[label] = lambda wanted=wanted: predict_folder(specification, chosen, wanted, folder / "out")
     operations = 1e-9 * len(images) * count_operations(network, images[0])
     matrix = torch.rand(MATRIX, MATRIX)
@@ -120,12 +120,12 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
 
 def make_backends(
     names: list[str], model: Path, examples: list[NDArray], folder: Path
-) -> tuple[dict[str, Any], dict[str, Measured]]:
+) -> tuple[dict[str, Any], dict[str, BackendBenchmark]]:
     """Every backend, and how far it is from the network on images of the kind that it was trained on."""
     backends, rows = {}, {}
     for name in names:
         backends[name], table = choose_backend([model], examples, wanted=name, folder=folder)
-        rows[name] = Measured(**table.to_dict("records")[-1])
+        rows[name] = BackendBenchmark(**table.to_dict("records")[-1])
     return backends, rows
 
 
@@ -147,21 +147,21 @@ def make_plain(network: torch.nn.Module) -> Callable[[NDArray], NDArray]:
     return predict
 
 
-def predict_folder(specification: dict[str, Any], backend: Any, wanted: PredictionParameters, folder: Path) -> None:
+def predict_folder(specification: dict[str, Any], backend: Any, wanted: InferenceParameters, folder: Path) -> None:
     """What `kedro predict` does with a folder, once its backend is chosen."""
-    from unet_segmentation.predicting.folder import FolderPrediction
-    from unet_segmentation.predicting.inputs import list_inputs
+    from unet_segmentation.inference.input_discovery import list_inputs
+    from unet_segmentation.inference.predict_folder import FolderPredictor
 
     storage, inputs = list_inputs(str(wanted.source), {})
     with tempfile.TemporaryDirectory(dir=folder.parent) as target:
-        work = FolderPrediction(specification, INFERENCE, storage, Path(target), wanted, "benchmark")
+        work = FolderPredictor(specification, INFERENCE, storage, Path(target), wanted, "benchmark")
         rows = work.run(inputs, lambda examples, count: backend)
-        assert all(row["status"] == "done" for row in rows), rows
+        assert all(row["status"] == "ok" for row in rows), rows
 
 
 def draw_images(folder: Path, count: int) -> list[NDArray]:
     """Cells of the embedded problem, larger."""
-    from unet_segmentation.sources.cells import draw_sample
+    from unet_segmentation.data.synthetic.cells import draw_sample
 
     folder.mkdir(parents=True)
     images = []
@@ -188,7 +188,7 @@ def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
         "evaluation (eager float32)": masks_by(EagerBackend(load_model(model)[0], "cpu"), model, packed, names),
         "MLflow model, fresh process": masks_of_mlflow(model, packed, names, folder),
     }
-    for name in ("onnx", "exported", "bfloat16", "int8"):
+    for name in ("onnx", "torch-export", "bfloat16", "int8"):
         backend, _ = choose_backend([model], examples, wanted=name, folder=folder / "backends")
         ways[name] = masks_by(backend, model, packed, names)
     print(f"\n{model.parent.name}: {len(names)} images\n{'':28} dice/mean   iou/mean  pixels different")
@@ -215,16 +215,16 @@ def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
 def masks_by(backend: Any, model: Path, packed: PackedSamples, names: list[str]) -> Iterator[NDArray]:
     specification = load_model(model)[1]["specification"]
     predictor = Predictor.of(specification, backend, INFERENCE)
-    return map(most_probable, predictor.predict_many(packed.image(name) for name in names))
+    return map(argmax_mask, predictor.predict_many(packed.image(name) for name in names))
 
 
 def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder: Path) -> Iterator[NDArray]:
     """Log the model into a store of its own, and predict as whoever takes it from there."""
     import mlflow
 
-    from unet_segmentation.tracking.afresh import predict_afresh
-    from unet_segmentation.tracking.model import build_model
-    from unet_segmentation.tracking.package import pack_model
+    from unet_segmentation.tracking.isolated_model import predict_in_subprocess
+    from unet_segmentation.tracking.model_packaging import pack_model
+    from unet_segmentation.tracking.pyfunc_builder import build_model
 
     folder.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -242,7 +242,7 @@ def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder
     )
     client.log_model_artifacts(logged.model_id, str(folder / "mlflow"))
     client.finalize_logged_model(logged.model_id, "READY")
-    return predict_afresh(uri, logged.model_id, (packed.image(name) for name in names))
+    return predict_in_subprocess(uri, logged.model_id, (packed.image(name) for name in names))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def measure(folder: Path, count: int, size: int, kill: bool) -> tuple[float, ...
     """Seconds of the first run, until it was killed, of the run after that, of one more, of another split; memory."""
     project = make_project(folder, count, size)
     kedro = [str(Path(sys.executable).parent / "kedro"), "run", "--env", "scale", "--pipelines"]
-    kedro += ["acquisition,preparation"]
+    kedro += ["data_ingestion,data_preparation"]
     begin = time.perf_counter()
     memory = peak_of(kedro, project)
     first = time.perf_counter() - begin

@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
-from unet_segmentation.parameters import InferenceParameters
-from unet_segmentation.parameters.preparation import ImageParameters
-from unet_segmentation.predicting.placement import place_tiles, work_ratio
-from unet_segmentation.predicting.predictor import Predictor
-from unet_segmentation.predicting.rasters import predict_raster
-from unet_segmentation.sources.cells import draw_sample
+from unet_segmentation.data.synthetic.cells import draw_sample
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.rasters.predict_raster import predict_raster
+from unet_segmentation.inference.rasters.tiling import place_tiles, tiling_overhead
+from unet_segmentation.parameters import PredictorParameters
+from unet_segmentation.parameters.data import ImageParameters
 
 DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes beside the mask of a raster
 EVERYTHING = (*DEFAULT, "probabilities")
@@ -60,8 +60,8 @@ def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
     import torch
     from torch import nn
 
-    from unet_segmentation.memory import keep_freed_memory
-    from unet_segmentation.predicting.eager import EagerBackend
+    from unet_segmentation.inference.backends.pytorch import EagerBackend
+    from unet_segmentation.utils.memory import tune_malloc
 
     class Tiny(nn.Module):
         def __init__(self) -> None:
@@ -72,10 +72,10 @@ def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
             small = nn.functional.avg_pool2d(images.float() / 255, 8)  # cheap, and gives regions instead of noise
             return nn.functional.interpolate(self.layer(small - 0.5), scale_factor=8, mode="bilinear")
 
-    keep_freed_memory()
+    tune_malloc()
     torch.manual_seed(0)
     names = [f"class {number}" for number in range(classes)]
-    predictor = Predictor(EagerBackend(Tiny(), "cpu"), InferenceParameters(), classes=names, channels=3)
+    predictor = Predictor(EagerBackend(Tiny(), "cpu"), PredictorParameters(), classes=names, channels=3)
     folder = Path(source).parent
     summary = predict_raster(
         predictor,
@@ -92,7 +92,7 @@ def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
 
 
 def measured(source: Path, classes: int, outputs: Sequence[str]) -> tuple[float, int]:
-    """Give the seconds that a raster takes, and the peak of the process's anonymous memory in bytes."""
+    """Return the seconds that a raster takes, and the peak of the process's anonymous memory in bytes."""
     command = [sys.executable, "-m", "benchmarks.rasters", "--child", str(source), "--classes", str(classes)]
     started, peak = time.perf_counter(), 0
     process = subprocess.Popen([*command, "--outputs", *outputs])
@@ -142,13 +142,13 @@ def keeping(side: int, rounds: int) -> None:
 
 
 def children_seconds() -> float:
-    """Give the processor's time that finished processes of this one took."""
+    """Return the processor's time that finished processes of this one took."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """Give the Dice coefficient, 2 |A and B| / (|A| + |B|), mean over the classes."""
+    """Return the Dice coefficient, 2 |A and B| / (|A| + |B|), mean over the classes."""
     scores = []
     for number in range(classes):
         found, real = mask == number, truth == number
@@ -159,11 +159,11 @@ def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
 def overlaps(model: Path, side: int, tile: int) -> None:
     """Print what overlaps cost and bring."""
     image, truth = draw_sample(1, seed=99, size=side)
-    whole = Predictor.from_file(model, InferenceParameters(maximum_pixels=side * side)).probabilities(image)
+    whole = Predictor.from_file(model, PredictorParameters(max_pixels=side * side)).probabilities(image)
     best, classes = whole.argmax(axis=0), len(whole)
     rows = []
     for overlap in OVERLAPS:
-        inference = InferenceParameters(tile_size=tile, raster_overlap=overlap)
+        inference = PredictorParameters(tile_size=tile, raster_overlap=overlap)
         with tempfile.TemporaryDirectory() as folder:
             source, target, apart = (Path(folder) / name for name in ("a.tif", "b.tif", "c.tif"))
             shape = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8"}
@@ -175,8 +175,8 @@ def overlaps(model: Path, side: int, tile: int) -> None:
                 mask = file.read(1)
             with rasterio.open(apart) as file:
                 difference = np.abs(file.read() / 254 - whole)
-        here = work_ratio(place_tiles(side, tile, overlap, 32), side) ** 2
-        worst = max(work_ratio(place_tiles(n, tile, overlap, 32), n) for n in range(8 * tile, 40 * tile)) ** 2
+        here = tiling_overhead(place_tiles(side, tile, overlap, 32), side) ** 2
+        worst = max(tiling_overhead(place_tiles(n, tile, overlap, 32), n) for n in range(8 * tile, 40 * tile)) ** 2
         rows.append((overlap, here, worst, mask, difference))
     table = Table(
         title=f"{side} x {side} pixels, tiles of {tile}; the whole: Dice {mean_dice(best, truth, classes):.4f}"

@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from unet_segmentation.samples import resemblance
-from unet_segmentation.samples.signatures import SIDE, SIGNATURE
+from unet_segmentation.data.audit import near_duplicates
+from unet_segmentation.data.audit.thumbnails import SIDE, SIGNATURE
 
 CHUNK = 1000
 THRESHOLD = 0.96
@@ -98,15 +98,15 @@ def measure(count: int, video: bool) -> dict[str, float]:
         write(file, count, video)
         records, rows = np.load(file, mmap_mode="r"), np.arange(count)
         few = rows[:200]
-        resemblance.near_identical(records, few, THRESHOLD)  # libraries are loaded, threads started
-        resemblance.better_fitting(records, few)
+        near_duplicates.find_near_duplicates(records, few, THRESHOLD)  # libraries are loaded, threads started
+        near_duplicates.find_mismatched_masks(records, few)
         peaks: list[float] = []
         start = time.perf_counter()
         with watched(peaks):
-            pairs = resemblance.near_identical(records, rows, THRESHOLD)
+            pairs = near_duplicates.find_near_duplicates(records, rows, THRESHOLD)
         middle = time.perf_counter()
         with watched(peaks):
-            told = resemblance.better_fitting(records, rows)
+            told = near_duplicates.find_mismatched_masks(records, rows)
         end = time.perf_counter()
     copied = count // 10
     right = sum(second - first == count - copied for first, second, _ in pairs)

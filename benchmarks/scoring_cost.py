@@ -29,19 +29,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
-from unet_segmentation.learning.evaluating import predict_samples
-from unet_segmentation.learning.network import build_network, describe_network
-from unet_segmentation.parameters import InferenceParameters, NetworkParameters
-from unet_segmentation.predicting.eager import EagerBackend
-from unet_segmentation.predicting.predictor import Predictor
-from unet_segmentation.predicting.tiles import most_probable
-from unet_segmentation.samples.packing import PackedSamples, pack
-from unet_segmentation.scoring.boundaries import MEASURES, measure_boundaries
-from unet_segmentation.scoring.calibration import calibration_sums
-from unet_segmentation.scoring.counting import confusion_matrix, confusion_table, soft_counts
-from unet_segmentation.scoring.objects import count_objects
-from unet_segmentation.scoring.prediction_files import read_prediction, write_prediction
-from unet_segmentation.scoring.thresholds import foreground_histogram
+from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
+from unet_segmentation.inference.backends.pytorch import EagerBackend
+from unet_segmentation.inference.predict_split import predict_split
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.sliding_window import argmax_mask
+from unet_segmentation.metrics.boundary import MEASURES, measure_boundaries
+from unet_segmentation.metrics.calibration import calibration_sums
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.object_recall import count_objects
+from unet_segmentation.metrics.prediction_masks import read_prediction, write_prediction
+from unet_segmentation.metrics.thresholds import foreground_histogram
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.parameters import ModelParameters, PredictorParameters
 
 SIDE = 512
 CELL = 32  # side of the squares that masks and probabilities are made of, in pixels
@@ -58,7 +58,7 @@ class Ready:
         self._probabilities = probabilities
 
     def predict_many(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Give the same for every image."""
+        """Return the same for every image."""
         for image in images:
             yield self._probabilities[:, : image.shape[0], : image.shape[1]]
 
@@ -117,18 +117,18 @@ def ratios(folder: Path, classes: int, options: argparse.Namespace) -> dict[str,
     """Time plain prediction and all of it in turns: milliseconds per image, and the ratio, of the fastest rounds."""
     packed = samples(folder, classes, options.images)
     names = [str(number) for number in range(classes)]
-    parameters = NetworkParameters(architecture="unet", encoder="resnet18")
-    specification = describe_network(parameters, names, {"mean": [120.0] * 3, "std": [60.0] * 3})
-    predictor = Predictor(EagerBackend(build_network(specification)), InferenceParameters(), classes=names, channels=3)
+    parameters = ModelParameters(architecture="unet", encoder="resnet18")
+    specification = resolve_model_spec(parameters, names, {"mean": [120.0] * 3, "std": [60.0] * 3})
+    predictor = Predictor(EagerBackend(build_model(specification)), PredictorParameters(), classes=names, channels=3)
     predictions = folder / "predictions"
     predictions.mkdir()
 
     def plain() -> None:
         for probabilities in predictor.predict_many(packed.image(name) for name in packed.sample_ids):
-            most_probable(probabilities)
+            argmax_mask(probabilities)
 
     def everything() -> None:
-        predict_samples(predictor, packed, packed.sample_ids, predictions)
+        predict_split(predictor, packed, packed.sample_ids, predictions)
         confusion_table(
             (name, confusion_matrix(packed.mask(name), read_prediction(predictions, name), classes))
             for name in packed.sample_ids
@@ -154,9 +154,9 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 def parts(folder: Path, classes: int) -> dict[str, float]:
     """Milliseconds of the processor for each part, per image."""
     probabilities, mask = scene(classes, 0)
-    prediction, confidence = most_probable(probabilities), probabilities.max(axis=0)
+    prediction, confidence = argmax_mask(probabilities), probabilities.max(axis=0)
     work: dict[str, Callable[[], object]] = {
-        "article's sums": lambda: soft_counts(mask, probabilities),
+        "article's sums": lambda: soft_overlap_sums(mask, probabilities),
         "calibration": lambda: calibration_sums(mask, prediction, probabilities.max(axis=0)),
         "prediction file": lambda: write_prediction(folder, "part", prediction),
         "read back": lambda: read_prediction(folder, "part"),
@@ -189,7 +189,7 @@ def memory(folder: Path, few: int, many: int, side: int = SIDE) -> dict[str, flo
 
     def run(count: int) -> float:
         repeated = Repeated(packed, count)
-        return peak(lambda: predict_samples(predictor, repeated, repeated.sample_ids, folder))
+        return peak(lambda: predict_split(predictor, repeated, repeated.sample_ids, folder))
 
     run(few)
     found = {"few": few, "many": many, "few_mb": run(few), "many_mb": run(many)}

@@ -50,8 +50,8 @@ def main() -> None:
 
 
 def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
-    from unet_segmentation.tracking.comparing import compare_evaluations, row_of
-    from unet_segmentation.tracking.runs import evaluation_of, finished_runs
+    from unet_segmentation.experiments.run_comparison import compare_evaluations, find_score_row
+    from unet_segmentation.tracking.run_queries import evaluation_of, finished_runs
 
     uri = f"sqlite:///{project / 'mlflow.db'}"
     of_seeds = [f"seed {seed}" for seed in seeds]
@@ -60,14 +60,14 @@ def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
         run(project, name, f"training.seed={seed}")
         released.append(release(project))
     keep_a_tenth(project)
-    run(project, "a tenth", "training.minimum_steps=1", "--pipelines", "training,evaluation")
+    run(project, "a tenth", "training.min_steps_per_epoch=1", "--pipelines", "training,evaluation")
     released.append(release(project))
     tested = [record for record in finished_runs(uri, "cells") if f"test/{SCORE}" in record.metrics]
     runs = {record.name: evaluation_of(uri, record.run_id) for record in tested}
     scores = {record.name: record.metrics[f"test/{SCORE}"] for record in tested}
     verdicts: Counter[str] = Counter()
     for one, other in [*combinations(of_seeds, 2), (of_seeds[0], "a tenth")]:
-        row = row_of(compare_evaluations(runs[one], runs[other], margin), SCORE)
+        row = find_score_row(compare_evaluations(runs[one], runs[other], margin), SCORE)
         verdicts[row["verdict"]] += other != "a tenth"
         print(f"{one} and {other}: {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] {row['verdict']}")
     (project / "conf/local").mkdir()
@@ -100,7 +100,7 @@ def keep_a_tenth(project: Path) -> None:
 
 def run(project: Path, name: str, params: str, *arguments: str) -> None:
     """Run the main job; a name in MLflow tells the runs apart."""
-    said, status = call(project, "run", "--params", f"{params},tracking.run_name={name}", *arguments)
+    said, status = call(project, "run", "--params", f"{params},mlflow.run_name={name}", *arguments)
     if status:
         raise subprocess.CalledProcessError(status, "kedro run", said)
     print(f"{name}: {next(line for line in said.splitlines() if line.startswith('Done in'))}", flush=True)

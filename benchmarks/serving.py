@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
-from unet_segmentation.learning.network import build_network, describe_network, load_model, save_model
-from unet_segmentation.parameters import InferenceParameters, NetworkParameters
-from unet_segmentation.tracking.package import pack_model
-from unet_segmentation.tracking.registry import Registry
+from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec, save_model
+from unet_segmentation.parameters import ModelParameters, PredictorParameters
+from unet_segmentation.tracking.model_packaging import pack_model
+from unet_segmentation.tracking.model_registry import Registry
 from unet_segmentation.tracking.store import Store, make_database
 
 PROBLEM = "cells"
@@ -54,17 +54,17 @@ def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
     uri, files = f"sqlite:///{folder / 'mlflow.db'}", []
     make_database(folder / "mlflow.db")
     profile = {"mean": [127.0] * 3, "std": [50.0] * 3, "maximum_value": 255}
-    network = NetworkParameters(architecture="unet", encoder="resnet18", encoder_weights=None)
+    network = ModelParameters(architecture="unet", encoder="resnet18", encoder_weights=None)
     for number in range(count):
         torch.manual_seed(number)
-        specification = describe_network(network, ["background", "cytoplasm", "nucleus"], profile)
+        specification = resolve_model_spec(network, ["background", "cytoplasm", "nucleus"], profile)
         file = folder / f"{number}.safetensors"
-        save_model(file, build_network(specification), specification)
+        save_model(file, build_model(specification), specification)
         store = Store(uri)
         store.open({"experiment": PROBLEM, "started": time.time(), "run_name": str(number), "tags": {}})
         model_id = store.create_model({"name": "unet", "problem": PROBLEM, "step": 0})
         packed = folder / f"packed{number}"
-        pack_model(packed, model=file, inference=InferenceParameters(), example=np.zeros((64, 64, 3), np.uint8))
+        pack_model(packed, model=file, inference=PredictorParameters(), example=np.zeros((64, 64, 3), np.uint8))
         store.log_model(model_id, packed, {"step": 0, "metrics": {}})
         store.end({"status": "FINISHED", "time": time.time()})
         Registry(uri, PROBLEM).promote(model_id, store.run_id, expected=number, tags={})

@@ -24,8 +24,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from unet_segmentation.parameters.preparation import SplitParameters
-from unet_segmentation.samples.splitting import split_samples
+from unet_segmentation.data.split.split import split_samples
+from unet_segmentation.parameters.data import SplitParameters
 
 SHARES = {"train": 0.65, "validation": 0.15, "test": 0.2}
 START, STEP, ADDITIONS, SETS = 60, 10, 20, 20
@@ -56,7 +56,7 @@ def by_hash(table: pd.DataFrame) -> pd.Series:
 
 
 def deviation(table: pd.DataFrame, sides: pd.Series) -> float:
-    """Give the mean over splits and classes of |share of the class's pixels - wanted share|, in points."""
+    """Return the mean over splits and classes of |share of the class's pixels - wanted share|, in points."""
     pixels = np.array(table["class_pixels"].tolist())
     side = sides[table["sample_id"]].to_numpy()
     off = [np.abs(pixels[side == name].sum(axis=0) / pixels.sum(axis=0) - share) for name, share in SHARES.items()]
@@ -64,7 +64,7 @@ def deviation(table: pd.DataFrame, sides: pd.Series) -> float:
 
 
 def grow(seed: int, way: str, folder: Path) -> tuple[float, float, int]:
-    """Give the deviation at first and in the end, and the number of changes of side on the way."""
+    """Return the deviation at first and in the end, and the number of changes of side on the way."""
     table = made_up(START + STEP * ADDITIONS, 5, seed)
     cut = {"hash": by_hash, "greedy": split, "remembered": lambda now: split(now, folder)}[way]
     before = cut(table.iloc[:START])

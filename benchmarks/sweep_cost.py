@@ -21,9 +21,9 @@ import pandas as pd
 from benchmarks.chaos import make_project, start
 
 VARIANTS = """
-comparison: {grid: {network.width: [4, 8]}, seeds: [0, 1]}
-network: {architecture: paper_unet}
-training: {threads: 1}
+sweep: {grid: {model.base_channels: [4, 8]}, seeds: [0, 1]}
+model: {architecture: unet_original}
+training: {num_threads: 1}
 """
 
 
@@ -38,10 +38,10 @@ def main() -> None:
         project = make_project(Path(name) / "project")
         (project / "conf" / "local").mkdir(exist_ok=True)
         (project / "conf" / "local" / "parameters.yml").write_text(options.variants)
-        run(project, "run", "--pipelines", "acquisition,preparation,planning")
+        run(project, "run", "--pipelines", "data_ingestion,data_preparation,planning")
         for epochs in options.epochs:
             run(project, "sweep", "--params", f"training.epochs={epochs}")
-            costs = pd.read_csv(project / "data" / "08_reporting" / "cells" / "comparison_costs.csv")
+            costs = pd.read_csv(project / "data" / "08_reporting" / "cells" / "sweep_costs.csv")
             costs["own"] = costs["seconds"] - costs["training_seconds"] - costs["evaluation_seconds"]
             costs["share"] = costs["own"] / costs["seconds"]
             shown = ["variant", "seed", "seconds", "training_seconds", "evaluation_seconds", "own", "share"]

@@ -29,10 +29,10 @@ import psutil
 from benchmarks.chaos import copy, make_project, start, wait_for_sender
 
 VARIANTS = """
-comparison: {variants: {plain: {}, wide: {network.width: 8}}, seeds: [0, 1]}
-training: {epochs: 6, threads: 1}
+sweep: {variants: {plain: {}, wide: {model.base_channels: 8}}, seeds: [0, 1]}
+training: {epochs: 6, num_threads: 1}
 """
-TABLES = ("comparison_runs.csv", "comparison_leaderboard.csv")
+TABLES = ("sweep_runs.csv", "sweep_leaderboard.csv")
 KEDRO = str(Path(sys.executable).parent / "kedro")
 SWEEP = [KEDRO, "sweep", "--env", "test"]
 Done = dict[str, int]  # epochs by training
@@ -49,7 +49,7 @@ def main() -> None:
         disturbed = make_project(Path(name) / "disturbed")
         (disturbed / "conf" / "local").mkdir(exist_ok=True)
         (disturbed / "conf" / "local" / "parameters.yml").write_text(VARIANTS)
-        finish([KEDRO, "run", "--env", "test", "--pipelines", "acquisition,preparation,planning"], disturbed)
+        finish([KEDRO, "run", "--env", "test", "--pipelines", "data_ingestion,data_preparation,planning"], disturbed)
         wait_for_sender(disturbed)
         whole = copy(disturbed, Path(name) / "undisturbed")
         began = time.perf_counter()
@@ -102,7 +102,7 @@ def kill(project: Path, moment: float, *, with_sender: bool) -> list[str]:
 
 
 def told(said: list[str]) -> Done:
-    """Say how many epochs of each training had been told of, those of earlier processes counted."""
+    """Describe how many epochs of each training had been told of, those of earlier processes counted."""
     done: Done = {}
     training = ""
     for line in said:
@@ -130,7 +130,7 @@ def lost_epochs(before: Done, said: list[str]) -> int:
 
 
 def last_word(said: list[str]) -> str:
-    """Give what a killed sweep said last."""
+    """Return what a killed sweep said last."""
     return said[-1][:70] if said else "nothing"
 
 

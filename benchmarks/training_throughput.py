@@ -35,21 +35,21 @@ import torch
 from PIL import Image
 
 from benchmarks.plain import PlainModule, PlainSamples, train_plainly
-from unet_segmentation.learning.augmentation import compose_recipe
-from unet_segmentation.learning.losses import SegmentationLoss
-from unet_segmentation.learning.module import make_optimizer
-from unet_segmentation.learning.network import build_network, describe_network
-from unet_segmentation.learning.plan import resolve_plan
-from unet_segmentation.learning.planning import default_values
-from unet_segmentation.learning.setup import Setup
-from unet_segmentation.learning.trainer import fit
+from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
+from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.parameters import (
     AugmentationParameters,
-    NetworkParameters,
+    ModelParameters,
     OptimizerParameters,
     TrainingParameters,
 )
-from unet_segmentation.samples.packing import PackedSamples, pack
+from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.lightning_module import make_optimizer
+from unet_segmentation.training.losses import CompositeLoss
+from unet_segmentation.training.plan import resolve_plan
+from unet_segmentation.training.plan_rules import default_plan_values
+from unet_segmentation.training.trainer import fit
+from unet_segmentation.training.training_inputs import TrainingInputs
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 TRANSFORMS = [
@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = [case for size in options.size for case in make_cases(folder / str(size), size, options)]
-        torch.set_num_threads(cases[0].plan["threads"])
+        torch.set_num_threads(cases[0].plan["num_threads"])
         print_header(cases, options)
         for number in range(options.rounds):
             for case in cases:
@@ -128,13 +128,20 @@ def make_cases(folder: Path, size: int, options: argparse.Namespace) -> list[Cas
     recipe = compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
     workers, threads = (value if value == "auto" else int(value) for value in (options.workers, options.threads))
     training = TrainingParameters(
-        epochs=2, batch_size=options.batch, patch_size=size, minimum_steps=1, workers=workers, threads=threads
+        epochs=2,
+        batch_size=options.batch,
+        patch_size=size,
+        min_steps_per_epoch=1,
+        num_workers=workers,
+        num_threads=threads,
     )
     split = {"train": ids[:-VALIDATION], "validation": ids[-VALIDATION:]}
     cases = []
     for encoder in options.encoder:
-        specification = describe_network(NetworkParameters(encoder=encoder), CLASSES, profile)
-        plan = resolve_plan(training, default_values(training, profile), specification, packed, split, recipe, profile)
+        specification = resolve_model_spec(ModelParameters(encoder=encoder), CLASSES, profile)
+        plan = resolve_plan(
+            training, default_plan_values(training, profile), specification, packed, split, recipe, profile
+        )
         cases.append(Case(encoder, size, specification, plan, packed, recipe, files))
     return cases
 
@@ -151,8 +158,8 @@ def measure(case: Case, models: Path, options: argparse.Namespace) -> str:
 def print_header(cases: list[Case], options: argparse.Namespace) -> None:
     plan, names = cases[0].plan, "; ".join(case.name for case in cases)
     print(
-        f"{names}, batch {options.batch}, {plan['accelerator']} {plan['precision']}, {plan['threads']} threads, "
-        f"{plan['workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
+        f"{names}, batch {options.batch}, {plan['accelerator']} {plan['precision']}, {plan['num_threads']} threads, "
+        f"{plan['num_workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
     )
 
 
@@ -200,11 +207,11 @@ def run_ours(case: Case, folder: Path) -> tuple[float, float]:
     torch.manual_seed(0)
     result = fit(
         case.plan,
-        Setup(build_network(case.specification), case.specification, case.packed, case.recipe),
+        TrainingInputs(build_model(case.specification), case.specification, case.packed, case.recipe),
         folder,
         report_epoch=lambda *_: ends.append(time.perf_counter()),
     )
-    speed = float(result.history["train/images_per_second"].iloc[-1])
+    speed = float(result.history["train/throughput"].iloc[-1])
     steps = case.plan["steps_per_epoch"] * case.plan["batch_size"] / speed
     return speed, (ends[1] - ends[0] - steps) / steps
 
@@ -213,16 +220,16 @@ def run_ceiling(case: Case, options: argparse.Namespace) -> float:
     plan, size = case.plan, case.size
     device = torch.device(plan["accelerator"])
     torch.manual_seed(0)
-    network = build_network(case.specification).to(device, memory_format=torch.channels_last).train()
-    loss = SegmentationLoss().to(device)
-    optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16")
+    network = build_model(case.specification).to(device, memory_format=torch.channels_last).train()
+    loss = CompositeLoss().to(device)
+    optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16-mixed")
     images = torch.randint(0, 255, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
     images = images.to(memory_format=torch.channels_last)
     masks = torch.randint(0, 3, (options.batch, size, size), dtype=torch.uint8, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16-mixed"):
             value = loss(network(images), masks)
         value.backward()
         optimizer.step()

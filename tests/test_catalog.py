@@ -13,19 +13,18 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {"raw", "intermediate", "primary", "model input", "models", "model output", "reporting"}
 # What cannot be shown: an archive, a checkpoint, weights.
 WITHOUT_PREVIEW = {
-    "archives_folder", "raw_folder", "packing_folder", "splitting_folder", "training_folder", "predicting_folder",
-    "initial_weights", "best_model", "last_checkpoint", "folds_folder", "fold_predicting_folder", "release_folder",
-    "exporting_folder", "exported_program", "exported_onnx", "exported_model", "fetched_models", "backends_folder",
-    "inference_folder",
-    "comparison_folder", "search_folder", "upsampling_folder", "metric_experiment_folder", "encoders_folder",
+    "archives_dir", "raw_dir", "packing_dir", "splitting_dir", "training_dir", "prediction_workdir",
+    "initial_weights", "best_model", "last_checkpoint", "folds_dir", "cv_prediction_workdir", "release_dir",
+    "export_workdir", "exported_program", "exported_onnx", "exported_model", "downloaded_models_dir", "backends_dir",
+    "inference_dir",
+    "sweep_dir", "search_dir", "upsampling_dir", "metric_experiment_dir", "encoders_dir",
 }  # fmt: skip
 NODES = {
-    "acquisition": ["download", "verify", "extract", "index"],
-    "preparation": ["inspect", "split", "audit", "judge", "profile"],
-    "planning": ["propose_plan"],
+    "data_ingestion": ["download", "verify", "extract", "index"],
+    "data_preparation": ["inspect", "split", "audit", "enforce_audit", "compute_statistics"],
     "augmentation": ["compose_augmentation", "preview_augmentation"],
-    "learning_rate": ["find_learning_rate", "plot_learning_rate"],
-    "training": ["build_network", "preflight", "train", "plot_training"],
+    "lr_finder": ["find_learning_rate", "plot_learning_rate"],
+    "training": ["propose_plan", "build_model", "preflight", "train", "plot_training"],
     "evaluation": [
         "predict", "count", "count_boundaries", "choose_threshold", "score", "estimate_intervals", "plot_confusion",
         "plot_scores", "plot_reliability", "plot_objects", "plot_precision_recall", "draw_gallery", "find_patterns",
@@ -33,26 +32,26 @@ NODES = {
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [
-        "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "deliver_folds",
+        "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "mark_folds_completed",
     ],
-    "inference": ["choose_model", "list_images", "predict_images", "draw_sheet", "conclude"],
+    "inference": ["choose_model", "list_images", "predict_images", "draw_contact_sheet", "fail_if_any_image_failed"],
     "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
-    "comparison": [
-        "declare_variants", "train_variants", "rank_variants", "plot_frontier", "summarise", "write_page", "conclude",
+    "sweep": [
+        "declare_variants", "train_variants", "rank_variants", "plot_pareto_front", "build_summary", "write_page", "fail_if_any_variant_failed",
     ],
-    "article": [
+    "article_claims": [
         "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling",
         "draw_checkerboards", "measure_encoders", "run_metric_experiment", "train_encoders", "rank_encoders",
         "plot_encoders", "plot_metric_trust", "judge_claims", "write_speeds",
     ],
     "search": ["run_search", "plot_history", "plot_importance", "write_best"],
     "release": [
-        "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "announce",
+        "choose_challenger", "verify_model", "compare_with_champion", "decide", "register", "fail_if_refused",
     ],
 }  # fmt: skip
 BY_NAME_ONLY = {  # the default run leaves these out
-    "learning_rate", "cross_validation", "leaderboard", "comparison", "search", "release", "export", "inference",
-    "article",
+    "lr_finder", "cross_validation", "leaderboard", "sweep", "search", "release", "export", "inference",
+    "article_claims",
 }  # fmt: skip
 
 
@@ -71,7 +70,7 @@ def registered() -> dict:
 def test_every_node_is_where_it_is_looked_for(registered):
     for name, nodes in NODES.items():
         assert {node.name for node in registered[name].nodes} == {f"{name}.{node}" for node in nodes}
-    assert set(registered) == {"__default__", *NODES}
+    assert set(registered) == {"__default__", "planning", *NODES}  # planning: a part of training
     every = {f"{name}.{node}" for name, nodes in NODES.items() if name not in BY_NAME_ONLY for node in nodes}
     assert {node.name for node in registered["__default__"].nodes} == every
 
@@ -84,8 +83,8 @@ def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
     left = registered["__default__"].all_outputs()
-    own = {name for name in WITHOUT_PREVIEW if name.endswith("_folder")} | {
-        "fetched_models"
+    own = {name for name in WITHOUT_PREVIEW if name.endswith(("_dir", "_workdir"))} | {
+        "downloaded_models_dir"
     }  # working folders, which need not be there
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left

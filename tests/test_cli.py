@@ -189,7 +189,7 @@ def test_an_unreachable_server_stops_the_run_before_the_download(toy):
 
 
 def test_tracking_can_be_switched_off(toy):
-    (toy / "conf" / "local" / "tracking.yml").write_text("enabled: false\n")
+    (toy / "conf" / "local" / "mlflow.yml").write_text("enabled: false\n")
     (toy / "mlflow.db").unlink()
     answer = kedro(toy, "run")
     assert answer.returncode == 0, answer.stderr
@@ -199,7 +199,7 @@ def test_tracking_can_be_switched_off(toy):
 
 
 def test_a_typo_in_tracking_yml(toy):
-    (toy / "conf" / "local" / "tracking.yml").write_text("enable: false\n")
+    (toy / "conf" / "local" / "mlflow.yml").write_text("enable: false\n")
     answer = kedro(toy, "run")
     assert answer.returncode == 1
     assert "enable: there is no such setting; did you mean 'enabled'?" in answer.stderr
@@ -223,7 +223,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(toy, arguments, words):
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
     if words == "downloads (":
-        assert "kedro run --pipelines acquisition --env cells" in answer.stderr
+        assert "kedro run --pipelines data_ingestion --env cells" in answer.stderr
 
 
 def test_nothing_to_do_makes_no_run(toy):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import BIN, PATIENCE, Project
-from tests.onboarding.fabrication import DataSet
+from tests.data.onboarding.fabrication import DataSet
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def test_from_a_folder_to_a_checked_problem(project, files):
     answer = project.kedro("problem", "new", "mine", "--images", str(files), "--classes", "around,cell,nucleus")
     assert answer.returncode == 0, answer.stdout
     assert parameters(project, "mine")["masks"]["values"] == {0: "around", 128: "cell", 255: "nucleus"}
-    for words in ("24 images have one", "128 (", "kedro problem check mine", "kedro run --env mine", "onboarding.png"):
+    for words in ("24 images have one", "128 (", "kedro problem audit mine", "kedro run --env mine", "onboarding.png"):
         assert words in answer.stdout
     assert "\x1b[" not in answer.stdout
     assert (project.path / "data/08_reporting/mine/onboarding.png").is_file()
 
-    checked = project.kedro("problem", "check", "mine")
+    checked = project.kedro("problem", "audit", "mine")
     assert checked.returncode == 0, checked.stdout
     page = project.path / "data/08_reporting/mine/audit.html"
     assert page.is_file()
@@ -65,7 +65,7 @@ def test_data_with_errors_end_with_the_message_and_the_page(project, files):
     broken = project.path / "conf/broken"
     broken.mkdir()
     (broken / "parameters.yml").write_text(text.replace("values: {0: around, 128: cell, 255: nucleus}", "offset: 0"))
-    answer = project.kedro("problem", "check", "broken")
+    answer = project.kedro("problem", "audit", "broken")
     assert answer.returncode == 1
     assert "Traceback" not in answer.stdout
     assert answer.stdout.count("Error: ") == 1
@@ -81,7 +81,7 @@ def test_data_with_errors_end_with_the_message_and_the_page(project, files):
         (["new", "a b", "--images", "."], "cannot be the name of a problem"),
         (["new", "test", "--images", "."], "means something to the project itself"),
         (["new", "x", "--images", "FILES", "--classes", "a,,b"], "a name is empty"),
-        (["new", "x", "--images", "FILES", "--ignore", "a"], "whole numbers"),
+        (["new", "x", "--images", "FILES", "--ignore-values", "a"], "whole numbers"),
         (["new", "x", "--images", "FILES", "--masks", "FILES"], "the same folder"),
         (["new", "x", "--images", "FILES", "--classes", "a,b,c,d,e"], "5 names"),
         (["check", "wbcc"], "Did you mean 'wbc'?"),
@@ -119,7 +119,7 @@ def test_on_a_terminal_it_asks(project, files):
 
 def test_the_list_imports_nothing_heavy(project):
     code = (
-        "import sys; from pathlib import Path; from unet_segmentation.onboarding.listing import list_problems;"
+        "import sys; from pathlib import Path; from unet_segmentation.data.onboarding.list_problems import list_problems;"
         "list_problems(Path('.'), Path('conf'));"
         "print(sorted({'torch', 'mlflow', 'pandas', 'cv2', 'scipy', 'PIL', 'kedro'} & set(sys.modules)))"
     )

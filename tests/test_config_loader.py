@@ -9,8 +9,8 @@ from unet_segmentation.errors import ConfigurationError
 ARGUMENTS = {
     "base_env": "base",
     "default_run_env": "cells",
-    "config_patterns": {"tracking": ["tracking*"]},
-    "merge_strategy": {"parameters": "soft", "tracking": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
 }
 SOURCE = {"folder": "/data", "images": "images/{id}.png"}
 
@@ -23,7 +23,7 @@ def conf(tmp_path: Path) -> Path:
 
     write("base/parameters_training.yml", {"training": {"epochs": 10, "batch_size": 4}})
     write("base/catalog.yml", {"thing": {"type": "json.JSONDataset", "filepath": "data/${problem:}/thing.json"}})
-    write("base/tracking.yml", {"enabled": True, "uri": None})
+    write("base/mlflow.yml", {"enabled": True, "uri": None})
     write("cells/parameters.yml", {"source": SOURCE, "classes": ["a", "b"], "training": {"epochs": 20}})
     write("camvid/parameters.yml", {"source": SOURCE, "classes": ["a", "b"]})
     (tmp_path / "local").mkdir()
@@ -45,16 +45,16 @@ def test_local_wins_over_every_problem_and_the_command_line_over_local(conf):
     assert load(conf, "camvid", training={"epochs": 1})["parameters"]["training"] == {"epochs": 1, "batch_size": 4}
 
 
-@pytest.mark.parametrize("text", ["enabled: false", "tracking: {enabled: false}"])
+@pytest.mark.parametrize("text", ["enabled: false", "mlflow: {enabled: false}"])
 def test_local_tracking_keeps_what_it_does_not_name(conf, text):
-    (conf / "local" / "tracking.yml").write_text(text)
-    assert load(conf)["tracking"] == {"enabled": False, "uri": None}
+    (conf / "local" / "mlflow.yml").write_text(text)
+    assert load(conf)["mlflow"] == {"enabled": False, "uri": None}
 
 
 def test_tracking_can_be_set_on_the_command_line(conf):
-    loader = load(conf, tracking={"enabled": False})
-    assert loader["tracking"] == {"enabled": False, "uri": None}
-    assert "tracking" not in loader["parameters"]
+    loader = load(conf, mlflow={"enabled": False})
+    assert loader["mlflow"] == {"enabled": False, "uri": None}
+    assert "mlflow" not in loader["parameters"]
 
 
 def test_the_catalog_lies_under_the_problem(conf):

@@ -111,7 +111,7 @@ def test_a_folder_of_masks_is_replaced_as_a_whole(tmp_path):
 
 
 def test_packed_samples_are_found_after_the_project_has_moved(tmp_path):
-    from unet_segmentation.samples.packing import pack
+    from unet_segmentation.data.store.packed_arrays import pack
 
     here, there = tmp_path / "here", tmp_path / "there"
     image, mask = np.full((4, 6, 3), 7, np.uint8), np.ones((4, 6), np.uint8)

@@ -60,12 +60,12 @@ def test_the_catalog_says_what_is_logged(tmp_path, recorder):
         {
             "metrics": entry(JSONDataset, "metrics", artifact="evaluation", metrics="test"),
             "curves": entry(PlotlyDataset, "curves", artifact="figures"),
-            "profile": entry(JSONDataset, "profile"),
+            "dataset_statistics": entry(JSONDataset, "dataset_statistics"),
         }
     )
     saved(catalog, "metrics", {"dice/mean": 0.9, "iou/class/rare": None, "note": "text", "ok": True, "images": 5})
     saved(catalog, "curves", go.Figure())
-    saved(catalog, "profile", {"data_sha256": "ab12"})
+    saved(catalog, "dataset_statistics", {"data_sha256": "ab12"})
     assert recorder.said == [
         ("metrics", {"test/dice/mean": 0.9, "test/images": 5.0}),
         ("artifact", "metrics.json", "evaluation"),
@@ -76,7 +76,11 @@ def test_the_catalog_says_what_is_logged(tmp_path, recorder):
 
 def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monkeypatch):
     monkeypatch.setattr(TrackingHooks, "_open", lambda self: None)
-    entries = {"verdict": {"artifact": "data"}, "audit": {"artifact": "data"}, "metrics": {"artifact": "evaluation"}}
+    entries = {
+        "audit_result": {"artifact": "data"},
+        "audit": {"artifact": "data"},
+        "metrics": {"artifact": "evaluation"},
+    }
     catalog = DataCatalog(
         {
             name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), metadata={"mlflow": wanted})
@@ -85,13 +89,13 @@ def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monke
     )
     for name in entries:
         catalog[name].save({})
-    pipeline = Pipeline([Node(lambda *_: None, ["verdict", "metrics"], None, name="report")])
+    pipeline = Pipeline([Node(lambda *_: None, ["audit_result", "metrics"], None, name="report")])
     hooks = TrackingHooks()
     hooks.after_catalog_created(catalog)
     hooks.before_pipeline_run({}, pipeline)
-    for name in ("verdict", "metrics", "verdict", "audit"):
+    for name in ("audit_result", "metrics", "audit_result", "audit"):
         hooks.after_dataset_loaded(name, {})
-    assert recorder.said == [("artifact", "verdict.json", "data")]
+    assert recorder.said == [("artifact", "audit_result.json", "data")]
 
 
 def test_tracking_that_fails_stops_nothing(tmp_path, recorder, monkeypatch, caplog):
@@ -110,18 +114,18 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
     def work(*_):
         return None
 
-    preparation = Pipeline([Node(work, "raw", "profile", name="profile")])
-    training = Pipeline([Node(work, ["profile", "folder", "sweep", "params:seed"], "model", name="train")])
+    preparation = Pipeline([Node(work, "raw", "dataset_statistics", name="dataset_statistics")])
+    training = Pipeline([Node(work, ["dataset_statistics", "folder", "sweep", "params:seed"], "model", name="train")])
 
     class Pipelines(dict):
         def set_requested(self, names):
             pass
 
-    monkeypatch.setattr(project, "pipelines", Pipelines(__default__=preparation, preparation=preparation))
-    file = tmp_path / "profile.json"
+    monkeypatch.setattr(project, "pipelines", Pipelines(__default__=preparation, data_preparation=preparation))
+    file = tmp_path / "dataset_statistics.json"
     catalog = DataCatalog(
         {
-            "profile": JSONDataset(filepath=str(file)),
+            "dataset_statistics": JSONDataset(filepath=str(file)),
             "folder": WorkingFolderDataset(path=str(tmp_path / "work")),
             "sweep": OptionalJSONDataset(filepath=str(tmp_path / "sweep.json")),
         }
@@ -130,7 +134,7 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
         check_inputs(training, catalog, "camvid")
     assert str(file) in str(error.value)
     assert "sweep" not in str(error.value)
-    assert "kedro run --pipelines preparation --env camvid" in str(error.value)
+    assert "kedro run --pipelines data_preparation --env camvid" in str(error.value)
     file.write_text("{}")
     check_inputs(training, catalog, "camvid")
 
@@ -183,7 +187,9 @@ def test_what_holds_for_all_trainings_of_a_run_is_said_once():
     assert shown.getvalue().splitlines() == run * 2
 
 
-@pytest.mark.parametrize(("namespace", "kept"), [("inference", True), ("article", True), ("preparation", False)])
+@pytest.mark.parametrize(
+    ("namespace", "kept"), [("inference", True), ("article_claims", True), ("data_preparation", False)]
+)
 def test_an_interrupted_run_says_whether_it_goes_on(namespace, kept):
     pipeline = Pipeline(
         [Node(lambda a: a, "a", "b", name="one")], namespace=namespace, prefix_datasets_with_namespace=False

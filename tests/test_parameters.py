@@ -41,7 +41,7 @@ def test_defaults_are_valid():
         ("training.epoch", "epochs"),
         ("training.optimizer.learning_rates", "learning_rate"),
         ("training.early_stopping.patiense", "patience"),
-        ("network.encodr", "encoder"),
+        ("model.encodr", "encoder"),
         ("source.image", "images"),
         ("masks.encodings", "encoding"),
     ],
@@ -57,27 +57,27 @@ def test_a_typo_is_refused_and_the_nearest_name_offered(path, nearest):
     [("all", ["boundary_iou", "hd95", "surface_dice"]), ("hd95", ["hd95"]), (["hd95"], ["hd95"]), ([], [])],
 )
 def test_boundary_scores_are_asked_for_by_name(value, scores):
-    assert validate_parameters(changed("evaluation.boundary", value)).evaluation.boundary == scores
+    assert validate_parameters(changed("evaluation.boundary_metrics", value)).evaluation.boundary_metrics == scores
 
 
 @pytest.mark.parametrize("value", ["hausdorff", ["hd95", "hd100"], 3])
 def test_a_boundary_score_that_there_is_not_is_refused(value):
-    message = refusal(changed("evaluation.boundary", value))
-    assert "evaluation.boundary" in message
+    message = refusal(changed("evaluation.boundary_metrics", value))
+    assert "evaluation.boundary_metrics" in message
 
 
 def test_a_name_near_nothing_lists_what_is_known():
-    assert "known here: betas, encoder_factor, learning_rate, weight_decay" in refusal(
+    assert "known here: betas, encoder_lr_multiplier, learning_rate, weight_decay" in refusal(
         changed("training.optimizer.zzz", 1)
     )
 
 
 def test_all_mistakes_are_named_at_once():
     parameters = changed("training.epochs", 0)
-    parameters["network"] = {"encodr": "resnet18"}
+    parameters["model"] = {"encodr": "resnet18"}
     message = refusal(parameters)
     assert "training.epochs" in message
-    assert "network.encodr" in message
+    assert "model.encodr" in message
     assert "given: 0" in message
 
 

@@ -98,7 +98,7 @@ FILES = {
         source: {folder: "/nowhere", images: "{id}.png"}
         classes: [background, cell]
     """,
-    "conf/base/tracking.yml": "system_metrics: false\nflush_seconds: 3\n",
+    "conf/base/mlflow.yml": "system_metrics: false\nupload_timeout_seconds: 3\n",
     "conf/local/.gitkeep": "",
 }
 

@@ -18,7 +18,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import CONTEXT_SETTINGS, env_option
 
-from unet_segmentation.errors import ProjectError, causes, project_error
+from unet_segmentation.errors import ProjectError, find_project_error, iter_causes
 from unet_segmentation.sessions import open_session, project_root
 
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # exit status, as shells have it
@@ -69,10 +69,10 @@ def plain_errors() -> Iterator[None]:
 
 
 def explain(error: BaseException) -> str | None:
-    """Say what went wrong in words for the user; None where only a programmer can tell."""
-    if known := project_error(error):
+    """Describe what went wrong in words for the user; None where only a programmer can tell."""
+    if known := find_project_error(error):
         return str(known)
-    for cause in causes(error):
+    for cause in iter_causes(error):
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             where = f" {cause.filename} could not be written." if cause.filename else ""
             return f"The disk is full.{where} Free some space, or move the project's data folder, and run again."
@@ -154,7 +154,7 @@ def _interrupted(number: signal.Signals) -> NoReturn:
     _close_tracking("KILLED", f"Interrupted by {word}.")
     from unet_segmentation.hooks import command_line, goes_on
 
-    how = "goes on from there" if goes_on() else "starts again"
+    how = "will resume" if goes_on() else "starts again"
     click.echo(f"\nInterrupted by {word}. What was finished is kept; {command_line()} {how}.", err=True)
     sys.exit(INTERRUPTED[number])
 
@@ -183,7 +183,7 @@ cli.add_command(run)
 
 
 def _project(environment: str | None) -> tuple[Path, Any]:
-    """Give the project's root and its tracking settings."""
+    """Return the project's root and its tracking settings."""
     from unet_segmentation.hooks import tracking_settings
 
     with open_session(environment) as session:
@@ -191,13 +191,13 @@ def _project(environment: str | None) -> tuple[Path, Any]:
 
 
 def parameters_of(environment: str | None) -> dict[str, Any]:
-    """Give the parameters of a problem, as its files say."""
+    """Return the parameters of a problem, as its files say."""
     with open_session(environment) as session:
         return dict(session.load_context().config_loader["parameters"])
 
 
 def problem_store(environment: str | None) -> tuple[Path, str, str]:
-    """Give the project's root, MLflow's store and the problem, for commands that read runs; makes sure of an answer."""
+    """Return the project's root, MLflow's store and the problem, for commands that read runs; makes sure of an answer."""
     from kedro.framework.project import settings as project_settings
 
     from unet_segmentation.tracking.sender import prepare_environment
@@ -266,22 +266,22 @@ def problem_group() -> None:
 @click.option("--images", required=True, help="Folder of the images; or the one that holds images and masks.")
 @click.option("--masks", help="Folder of the masks, where it is not below that of the images.")
 @click.option("--classes", help="Names of the classes, with commas, in the order of the mask values.")
-@click.option("--ignore", help="Mask values whose pixels count nowhere, with commas.")
-@click.option("--force", is_flag=True, help="Overwrite a problem of this name.")
+@click.option("--ignore-values", help="Mask values whose pixels count nowhere, with commas.")
+@click.option("--overwrite", is_flag=True, help="Overwrite a problem of this name.")
 def problem_new(
-    name: str, images: str, masks: str | None, classes: str | None, ignore: str | None, force: bool
+    name: str, images: str, masks: str | None, classes: str | None, ignore_values: str | None, overwrite: bool
 ) -> None:
     """Work out a folder of images and masks, and write conf/NAME.
 
-    On a terminal it asks what pixels cannot tell, unless --classes and --ignore say it.
+    On a terminal it asks what pixels cannot tell, unless --classes and --ignore-values say it.
     """
-    from unet_segmentation.onboarding.creating import Request, create_problem
+    from unet_segmentation.data.onboarding.create_problem import Request, create_problem
 
     root = project_root()
-    request = Request(name, images, masks, _names(classes), _numbers(ignore), force)
+    request = Request(name, images, masks, _names(classes), _numbers(ignore_values), overwrite)
     ask = None
     if sys.stdin.isatty() and sys.stdout.isatty():
-        from unet_segmentation.onboarding.asking import Questions
+        from unet_segmentation.data.onboarding.prompts import Questions
 
         ask = Questions(request)
     for line in create_problem(request, root, root / "conf", ask):
@@ -305,20 +305,20 @@ def _numbers(given: str | None) -> list[int] | None:
     try:
         return [int(part) for part in given.split(",") if part.strip()]
     except ValueError:
-        raise ProjectError(f"--ignore {given!r}: write whole numbers with commas, as in: 0,255") from None
+        raise ProjectError(f"--ignore-values {given!r}: write whole numbers with commas, as in: 0,255") from None
 
 
-@problem_group.command("check", cls=_RunCommand)
+@problem_group.command("audit", cls=_RunCommand)
 @click.argument("name")
 def problem_check(name: str, params: dict[str, Any]) -> None:
     """Look at every file of a problem, without training; an audit page says what was found."""
     page = project_root() / "data" / "08_reporting" / name / "audit.html"
     before = page.stat().st_mtime_ns if page.is_file() else 0
-    untracked = {**params, "tracking": {"enabled": False}}
+    untracked = {**params, "mlflow": {"enabled": False}}
     with open_session(name, untracked) as session:
         catalog = session.load_context().catalog
         try:
-            session.run(pipeline_names=["acquisition", "preparation"])
+            session.run(pipeline_names=["data_ingestion", "data_preparation"])
         finally:
             if page.is_file() and page.stat().st_mtime_ns != before:
                 _summarise(catalog, page)
@@ -328,9 +328,9 @@ problem_check.params += [option for option in kedro_run.params if option.name ==
 
 
 def _summarise(catalog: Any, page: Path) -> None:  # noqa: ANN401 - a Kedro catalog
-    from unet_segmentation.onboarding.checking import summarise
+    from unet_segmentation.data.onboarding.check_summary import summarise
 
-    names = ("inspected_samples", "split_samples", "findings", "verdict", "params:classes")
+    names = ("inspected_samples", "split_samples", "findings", "audit_result", "params:classes")
     inspected, samples, findings, verdict, classes = (catalog.load(name) for name in names)
     click.echo()
     for line in summarise(inspected, samples, findings, verdict, classes):
@@ -340,13 +340,13 @@ def _summarise(catalog: Any, page: Path) -> None:  # noqa: ANN401 - a Kedro cata
 
 @problem_group.command("list", cls=_Command)
 def problem_list() -> None:
-    """Show all problems: classes, samples, licence, and whether their data is here."""
-    from unet_segmentation.onboarding.listing import list_problems
+    """Show all problems: classes, samples, license, and whether their data is here."""
+    from unet_segmentation.data.onboarding.list_problems import list_problems
 
     root = project_root()
-    header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENCE", "TITLE")
+    header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENSE", "TITLE")
     rows = [
-        (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.licence, problem.title)
+        (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.license, problem.title)
         for problem in list_problems(root, root / "conf")
     ]
     _show_table(header, rows)

@@ -10,8 +10,8 @@ from kedro.framework.cli.utils import env_option
 from unet_segmentation.commands_release import _Command, params_option
 from unet_segmentation.sessions import open_session, run_pipeline
 
-BACKENDS = ("auto", "eager", "bfloat16", "float16", "exported", "onnx", "int8")
-SYMMETRIES = ("none", "flips", "d4")
+BACKENDS = ("auto", "pytorch", "bfloat16", "float16", "torch-export", "onnx", "int8")
+SYMMETRIES = ("none", "flip", "d4")
 
 
 def register(cli: click.Group) -> None:
@@ -33,7 +33,7 @@ def register(cli: click.Group) -> None:
 @click.option("--overlay/--no-overlay", default=None, help="A picture of each image with the classes in colour.")
 @click.option("--probabilities/--no-probabilities", default=None, help="The probability of every class.")
 @click.option("--polygons/--no-polygons", default=None, help="Regions as GeoJSON and COCO.")
-@click.option("--again", is_flag=True, default=None, help="Predict anew what was finished before.")
+@click.option("--overwrite", is_flag=True, default=None, help="Predict anew what was finished before.")
 def predict(
     source: str,
     env: str | None,
@@ -47,11 +47,11 @@ def predict(
     Goes on where it was stopped. Exit status 1 where an image could not be read: the others are done.
     """
     given = {"source": source, "model": list(model) or None, **options}
-    asked = {**params.get("prediction", {}), **{name: value for name, value in given.items() if value is not None}}
-    inference = dict(params.get("inference", {}))
+    asked = {**params.get("inference", {}), **{name: value for name, value in given.items() if value is not None}}
+    inference = dict(params.get("predictor", {}))
     if test_time_augmentation:
         inference["test_time_augmentation"] = test_time_augmentation
-    runtime = {**params, "prediction": asked, **({"inference": inference} if inference else {})}
+    runtime = {**params, "inference": asked, **({"predictor": inference} if inference else {})}
     with open_session(env, runtime) as session:
         run_pipeline(session, "inference")
 

@@ -17,7 +17,7 @@ from unet_segmentation.errors import ConfigurationError, ProjectError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unet_segmentation.tracking.runs import RunRecord
+    from unet_segmentation.tracking.run_queries import RunRecord
 
 SCORE = "dice/mean"  # as in tracking.comparing, which is heavy to import
 ENDINGS = {".csv", ".html"}
@@ -26,7 +26,7 @@ score_option = click.option("--score", default=SCORE, show_default=True, help="T
 margin_option = click.option(
     "--margin",
     type=click.FloatRange(min=0),
-    help="Differences within it are a tie.  [default: release.margin of the problem]",
+    help="Differences within it are equivalent.  [default: release.noninferiority_margin of the problem]",
 )
 
 
@@ -47,17 +47,17 @@ def register(cli: click.Group) -> None:
 
 
 def _store(environment: str | None) -> tuple[Path, str, str]:
-    """Give the project's root, MLflow's store, and the problem."""
+    """Return the project's root, MLflow's store, and the problem."""
     from unet_segmentation.cli import problem_store
 
     return problem_store(environment)
 
 
 def _margin(environment: str | None) -> float:
-    """Give the margin of the problem's releases: what does not matter there does not matter here."""
+    """Return the margin of the problem's releases: what does not matter there does not matter here."""
     from unet_segmentation.cli import parameters_of
 
-    return float(parameters_of(environment)["release"]["margin"])
+    return float(parameters_of(environment)["release"]["noninferiority_margin"])
 
 
 @click.command("compare", cls=_Command)
@@ -72,8 +72,13 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
     The first RUN (an id, the beginning of one, or a name) is the reference, each other one is compared with it. A
     single RUN is compared with the problem's champion.
     """
-    from unet_segmentation.tracking.comparing import caution, compare_evaluations, row_of, units_of
-    from unet_segmentation.tracking.runs import evaluation_of
+    from unet_segmentation.experiments.run_comparison import (
+        compare_evaluations,
+        count_units,
+        find_score_row,
+        small_sample_warning,
+    )
+    from unet_segmentation.tracking.run_queries import evaluation_of
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
@@ -87,11 +92,11 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
             table = compare_evaluations(first, evaluation_of(uri, other.run_id, other.above), margin)
         except ProjectError as error:
             raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
-        row_of(table, score)  # there is such a score
+        find_score_row(table, score)  # there is such a score
         tables.append((other, table))
     for other, table in tables:
         _show(reference, other, table, score, margin)
-    remark = caution(units_of(first))
+    remark = small_sample_warning(count_units(first))
     if remark:
         click.echo(f"{remark}\n")
     if output is not None:
@@ -105,7 +110,7 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
     Raises:
         ConfigurationError: there is nothing to compare with, or a run with itself.
     """
-    from unet_segmentation.tracking.runs import champion_of, find_run
+    from unet_segmentation.tracking.run_queries import champion_of, find_run
 
     found = [find_run(uri, text, problem) for text in texts]
     if len(found) == 1:
@@ -123,7 +128,7 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
 
 def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: str, margin: float) -> None:
     from unet_segmentation.cli import _show_table
-    from unet_segmentation.figures.comparison import HEADER, lines, sentence
+    from unet_segmentation.reporting.run_comparison import HEADER, lines, sentence
 
     click.echo(f"Reference  {reference}  {reference.when}  {reference.link}")
     click.echo(f"Other      {other}  {other.when}  {other.link}\n")
@@ -141,10 +146,10 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from unet_segmentation.atomic import whole
-    from unet_segmentation.figures.comparison import comparison_page
+    from unet_segmentation.reporting.run_comparison import comparison_page
+    from unet_segmentation.utils.atomic_io import atomic_write
 
-    with whole(output) as temporary:
+    with atomic_write(output) as temporary:
         if output.suffix.lower() == ".csv":
             parts = [table.assign(reference=reference.run_id, other=other.run_id) for other, table in tables]
             everything = pd.concat(parts).rename(columns={"champion": "reference_value", "challenger": "other_value"})
@@ -162,9 +167,9 @@ def _write(
 def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     """List all finished runs of a problem, the best first, each compared with the best image by image."""
     from unet_segmentation.cli import _show_table
-    from unet_segmentation.figures.comparison import interval, number
-    from unet_segmentation.tracking.comparing import caution
-    from unet_segmentation.tracking.comparing import leaderboard as rank
+    from unet_segmentation.experiments.run_comparison import leaderboard as rank
+    from unet_segmentation.experiments.run_comparison import small_sample_warning
+    from unet_segmentation.reporting.run_comparison import interval, number
 
     _, uri, problem = _store(env)
     table = rank(uri, problem, score, _margin(env) if margin is None else margin)
@@ -180,7 +185,7 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     ]
     _show_table(header, rows)
     units = int(table["units"].iloc[0])  # 0, where no run left its counts
-    if units and (remark := caution(units)):
+    if units and (remark := small_sample_warning(units)):
         click.echo(f"\n{remark}")
 
 
@@ -192,8 +197,8 @@ def reproduce(run_id: str, env: str | None) -> None:
 
     Exit status 0 if they are, 1 if not.
     """
-    from unet_segmentation.reproducing.again import reproduce as make_again
-    from unet_segmentation.tracking.runs import find_run
+    from unet_segmentation.experiments.reproduce.reproduce import reproduce as make_again
+    from unet_segmentation.tracking.run_queries import find_run
 
     root, uri, _ = _store(env)
     run = find_run(uri, run_id, env)

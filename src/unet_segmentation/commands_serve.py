@@ -23,11 +23,20 @@ def register(cli: click.Group) -> None:
 )
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for a request.")
-@click.option("--queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting.")
-@click.option("--body", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have.")
+@click.option("--max-queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting.")
+@click.option(
+    "--max-body-mib", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have."
+)
 @click.option("--access-log", is_flag=True, help="A line for every request.")
 def serve(
-    env: str | None, model: str, host: str, port: int, timeout: float, queue: int, body: int, access_log: bool
+    env: str | None,
+    model: str,
+    host: str,
+    port: int,
+    timeout: float,
+    max_queue: int,
+    max_body_mib: int,
+    access_log: bool,
 ) -> None:
     """Serve a model: a page where one drops an image and sees the mask, and POST /predict for programs.
 
@@ -36,8 +45,8 @@ def serve(
     from unet_segmentation.cli import parameters_of, problem_store
 
     _, uri, problem = problem_store(env)
-    from unet_segmentation.serving.server import Options, run_server
+    from unet_segmentation.deployment.serving.server import Options, run_server
 
-    inference = parameters_of(env).get("inference", {})
-    options = Options(host, port, timeout, queue, body * 2**20, access_log)
+    inference = parameters_of(env).get("predictor", {})
+    options = Options(host, port, timeout, max_queue, max_body_mib * 2**20, access_log)
     run_server(model, uri=uri, problem=problem, inference=inference, options=options)

@@ -31,9 +31,9 @@ def sweep(env: str | None, params: dict[str, Any]) -> None:
         context = session.load_context()
         catalog = context.catalog
         try:
-            run_pipeline(session, "comparison")
+            run_pipeline(session, "sweep")
         finally:
-            if _is_new(catalog, "comparison_page", began):
+            if _is_new(catalog, "sweep_page", began):
                 _show_leaderboard(catalog)
                 if catalog.exists("report"):
                     again = f"kedro run --env {context.params['problem']} --nodes evaluation.report"
@@ -64,9 +64,9 @@ def _is_new(catalog: Any, name: str, began: float) -> bool:  # noqa: ANN401 - a 
 
 def _show_leaderboard(catalog: Any) -> None:  # noqa: ANN401 - a Kedro catalog
     from unet_segmentation.cli import _show_table
-    from unet_segmentation.figures.sweep import COST_TITLES, SCORE_TITLES, cost_lines, score_lines
+    from unet_segmentation.experiments.sweep.report_page import COST_TITLES, SCORE_TITLES, cost_lines, score_lines
 
-    leaderboard, costs = catalog.load("comparison_leaderboard"), catalog.load("comparison_costs")
+    leaderboard, costs = catalog.load("sweep_leaderboard"), catalog.load("sweep_costs")
     _show_table(tuple(title.upper() for title in SCORE_TITLES), score_lines(leaderboard))
     click.echo()
     _show_table(tuple(title.upper() for title in COST_TITLES), cost_lines(leaderboard, costs))

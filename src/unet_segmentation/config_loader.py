@@ -49,13 +49,11 @@ class ProblemConfigLoader(OmegaConfigLoader):
             if "problem" in (self.runtime_params or {}):
                 raise ConfigurationError("problem is no parameter to set: choose the problem with --env")
             config["problem"] = self.problem
-            config.pop("tracking", None)
+            config.pop("mlflow", None)
             validate_parameters(config)
-        if (
-            key == "tracking"
-        ):  # `enabled: false` and `tracking: {enabled: false}` mean the same, and --params may say it
-            config |= config.pop("tracking", None) or {}
-            config |= (self.runtime_params or {}).get("tracking") or {}
+        if key == "mlflow":  # `enabled: false` and `tracking: {enabled: false}` mean the same, and --params may say it
+            config |= config.pop("mlflow", None) or {}
+            config |= (self.runtime_params or {}).get("mlflow") or {}
         return config
 
     def _unreadable(self, key: str) -> str | None:

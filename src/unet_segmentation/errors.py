@@ -33,7 +33,7 @@ class ReleaseError(ProjectError):
     """A model was not released, or a release not taken back. The message says why."""
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
+def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and everything it was raised from, outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -42,6 +42,6 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def project_error(error: BaseException) -> ProjectError | None:
+def find_project_error(error: BaseException) -> ProjectError | None:
     """Find the project's error inside whatever a library wrapped around it (Kedro's ``DatasetError``, say)."""
-    return next((cause for cause in causes(error) if isinstance(cause, ProjectError)), None)
+    return next((cause for cause in iter_causes(error) if isinstance(cause, ProjectError)), None)

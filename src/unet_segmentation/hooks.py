@@ -15,9 +15,8 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from unet_segmentation import tracking
-from unet_segmentation.errors import ConfigurationError, project_error
-from unet_segmentation.memory import MemoryWatch
-from unet_segmentation.tracking.facts import plain, weights_sha256
+from unet_segmentation.errors import ConfigurationError, find_project_error
+from unet_segmentation.tracking.run_metadata import to_builtin, weights_sha256
 from unet_segmentation.tracking.spool import new_name
 from unet_segmentation.tracking.unfinished import (
     FOLDERS,
@@ -28,13 +27,18 @@ from unet_segmentation.tracking.unfinished import (
     begin_training,
     mark_delivered,
 )
+from unet_segmentation.utils.memory import MemoryWatch
 
 log = logging.getLogger(__name__)
 
 DATA = "data"  # the artifacts that say what the run works on
 WORTH_SAYING = 1.0  # seconds; a node that took longer says so
 HEADLINES = ("dice/mean", "iou/mean")
-KEEPING = ("article.", "cross_validation.", "inference.")  # pipelines that go on with what an earlier run has finished
+KEEPING = (
+    "article_claims.",
+    "cross_validation.",
+    "inference.",
+)  # pipelines that go on with what an earlier run has finished
 
 _last_outcome: Any = None  # of the run that was closed
 _training: Training | None = None  # that this run has begun
@@ -66,7 +70,7 @@ class TrackingHooks:
 
         Raises:
             TrackingError: the store cannot be reached.
-            ConfigurationError: tracking.yml is wrong, or this problem is being trained by another process.
+            ConfigurationError: mlflow.yml is wrong, or this problem is being trained by another process.
         """
         global _last_outcome, _training, _keeping  # noqa: PLW0603
         if self._run is not None and tracking.current() is self._run:  # stopped in a notebook, say
@@ -92,7 +96,7 @@ class TrackingHooks:
                 return
             (run_params, trained_by), self._pending = self._pending, None
             settings = tracking_settings(self._context.config_loader)
-            parameters = plain(self._context.params)
+            parameters = to_builtin(self._context.params)
             if trained_by:
                 dataset = FOLDERS[trained_by]
                 folder, shared = self._folder(dataset), dataset in SHARED
@@ -171,9 +175,9 @@ class TrackingHooks:
             plotly = type(dataset).__name__ == "PlotlyDataset"
             (run.log_figure_html if plotly else run.log_artifact)(path, wanted["artifact"])
         if name == "samples":
-            parameters = plain(self._context.params)
+            parameters = to_builtin(self._context.params)
             run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
-        if name == "profile" and isinstance(data, Mapping) and "data_sha256" in data:
+        if name == "dataset_statistics" and isinstance(data, Mapping) and "data_sha256" in data:
             run.set_tags({"data.sha256": data["data_sha256"]})
         if name == "best_model" and path is not None:
             run.set_tags({"weights.sha256": weights_sha256(path)})
@@ -193,7 +197,7 @@ class TrackingHooks:
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Close the run with the reason."""
-        known = project_error(error)
+        known = find_project_error(error)
         finish_run("FAILED", str(known) if known else f"{type(error).__name__}: {error}")
 
 
@@ -247,7 +251,7 @@ class ConsoleHooks:
 
     @hook_impl
     def after_node_run(self, node: Any) -> None:  # noqa: ANN401
-        """Say how long it took, if it was long."""
+        """Describe how long it took, if it was long."""
         seconds = time.perf_counter() - self._started.pop(node.name)
         if seconds >= WORTH_SAYING:
             log.info("%s %s took %s", " " * (2 * len(str(self._total)) + 1), node.name, duration(seconds))
@@ -266,7 +270,7 @@ class ConsoleHooks:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Say how it went and where to look."""
+        """Describe how it went and where to look."""
         scores = [
             f"{name} {self._metrics[name]:.4f}{self._intervals.get(name, '')}"
             for name in HEADLINES
@@ -277,7 +281,7 @@ class ConsoleHooks:
         if self._count == 0:
             lines = ["Nothing to do: every output is there."]
         lines += self._made("report", "Report")
-        lines += self._made("comparison_page", "Comparison")
+        lines += self._made("sweep_page", "Comparison")
         lines += self._audit()
         lines.append(f"Kedro-Viz  kedro viz run --env {self._problem}")
         lines += last_words()
@@ -288,7 +292,7 @@ class ConsoleHooks:
         """Say where the findings can be looked at, if it was the data that stopped the run."""
         if "samples" not in self._saved:
             _say(self._audit())
-        _say(self._made("comparison_page", "Comparison"))
+        _say(self._made("sweep_page", "Comparison"))
 
     def _audit(self) -> list[str]:
         return self._made("audit", "Audit")
@@ -310,7 +314,7 @@ def _say(lines: list[str]) -> None:
 
 
 def tracking_settings(config_loader: Any) -> Any:  # noqa: ANN401 - a TrackingSettings
-    """Read the settings of tracking.yml through Kedro's configuration.
+    """Read the settings of mlflow.yml through Kedro's configuration.
 
     Raises:
         ConfigurationError: a setting is wrong or not known.
@@ -320,7 +324,7 @@ def tracking_settings(config_loader: Any) -> Any:  # noqa: ANN401 - a TrackingSe
     from unet_segmentation.tracking.settings import read_settings
 
     try:
-        return read_settings(config_loader["tracking"])
+        return read_settings(config_loader["mlflow"])
     except MissingConfigException:
         return read_settings({})
 
@@ -355,7 +359,7 @@ def last_words() -> list[str]:
 
 
 def unsent() -> str | None:
-    """Say what of the closed run is still to be sent, or was refused."""
+    """Describe what of the closed run is still to be sent, or was refused."""
     return _last_outcome.message if _last_outcome is not None else None
 
 
@@ -370,7 +374,7 @@ def _never_stopping_the_run(what: str) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """Give what the user called."""
+    """Return what the user called."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
@@ -442,7 +446,7 @@ class SayOnce(logging.Filter):
             handler.filters = [other for other in handler.filters if not isinstance(other, SayOnce)] + [self]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is shown; the record remembers it, for other handlers."""
+        """Return whether a line is shown; the record remembers it, for other handlers."""
         known = vars(record)
         key = known.get("once")
         if "shown" not in known:

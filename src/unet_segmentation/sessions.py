@@ -12,7 +12,7 @@ from unet_segmentation.errors import ProjectError
 
 
 def project_root() -> Path:
-    """Give the project that the current folder lies in.
+    """Return the project that the current folder lies in.
 
     Raises:
         ProjectError: there is none.

@@ -14,6 +14,6 @@ CONFIG_LOADER_CLASS = ProblemConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "cells",
-    "config_patterns": {"tracking": ["tracking*"]},
-    "merge_strategy": {"parameters": "soft", "tracking": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*"]},
+    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
 }

@@ -71,9 +71,9 @@ def drawn(count: int, values: tuple[int, int] = (0, 1)) -> dict[str, tuple[np.nd
     [
         ("trainn.epochs=3", "did you mean 'training'"),
         ("training.epoch=3", "did you mean 'epochs'"),
-        ("network.architecture=unet,network.encoder=resnet19", "resnet18"),
-        ("network.architecture=unett", "unet"),
-        ("network.architecture=unet,network.encoder_weights=imagenet", "encoder_weights"),
+        ("model.architecture=unet,model.encoder=resnet19", "resnet18"),
+        ("model.architecture=unett", "unet"),
+        ("model.architecture=unet,model.encoder_weights=imagenet", "encoder_weights"),
         ("training.accelerator=cuda", "training.accelerator"),
     ],
 )
@@ -171,7 +171,7 @@ def test_an_unreachable_server_fails_before_the_download(make_project):
 
 def test_tracking_can_be_switched_off(make_project):
     project = make_project("untracked")
-    (project.path / "conf" / "local" / "tracking.yml").write_text("tracking: {enabled: false}\n")
+    (project.path / "conf" / "local" / "mlflow.yml").write_text("mlflow: {enabled: false}\n")
     answer = project.kedro("run", "--env", "test")
     assert answer.returncode == 0, answer.stdout[-3000:]
     assert "MLflow" not in answer.stdout

@@ -27,7 +27,7 @@ def test_a_trained_network_is_exported_or_refused(finished, tmp_path):
     assert described["run_id"] == json.loads(finished.data("08_reporting/logged_model.json").read_text())["run_id"]
 
     before = (folder / "model.json").read_bytes()
-    refused = project.kedro("export", "--env", "test", "--params", "export.tolerance=1e-12")
+    refused = project.kedro("export", "--env", "test", "--params", "export.max_probability_difference=1e-12")
     assert refused.returncode == 1
     assert "Nothing was exported" in refused.stdout
     assert "Traceback" not in refused.stdout

@@ -55,7 +55,7 @@ def test_a_folder_is_predicted_as_evaluation_did(project, images, tmp_path):
     assert np.mean(equal) > 0.99  # of a network of two epochs, whose classes are nearly equally likely, in bfloat16
 
     answer = project.kedro(
-        "predict", str(images), "--env", "test", "--output", str(tmp_path / "same"), "--backend", "eager"
+        "predict", str(images), "--env", "test", "--output", str(tmp_path / "same"), "--backend", "pytorch"
     )
     succeeded(answer)
     for file in evaluated:
@@ -66,7 +66,7 @@ def test_it_goes_on_after_a_kill(project, images, tmp_path):
     for number in range(300):
         shutil.copy(images / "0000.png", images / f"copy{number}.png")
     out = tmp_path / "out"
-    command = [BIN / "kedro", "predict", str(images), "--env", "test", "--output", str(out), "--backend", "eager"]
+    command = [BIN / "kedro", "predict", str(images), "--env", "test", "--output", str(out), "--backend", "pytorch"]
     with subprocess.Popen(command, cwd=project.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and len(list(out.glob("*.geojson"))) < 20:
             time.sleep(0.01)
@@ -78,7 +78,7 @@ def test_it_goes_on_after_a_kill(project, images, tmp_path):
     kept = [name for name, stamp in done.items() if (out / name).stat().st_mtime_ns == stamp]
     assert len(kept) >= before >= len(done) - 8  # those whose line was not written yet are done again
     table = pd.read_csv(out / "predictions.csv")
-    assert (table["status"] == "done").all()
+    assert (table["status"] == "ok").all()
     assert len(table) == len(list(images.iterdir()))
     assert not (out / ".partial").exists()
 
@@ -91,7 +91,7 @@ def test_a_broken_image_ends_with_status_1_and_the_others_done(project, images, 
     assert "resume" not in answer.stdout
     assert re.search(r"Error: 1 of \d+ images could not be predicted:\n  broken.png ", answer.stdout)
     table = pd.read_csv(tmp_path / "out/predictions.csv")
-    assert table.loc[table["status"] == "broken", "image"].tolist() == ["broken.png"]
+    assert table.loc[table["status"] == "failed", "image"].tolist() == ["broken.png"]
     assert (tmp_path / "out/coco.json").is_file()
 
 

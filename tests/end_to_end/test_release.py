@@ -69,7 +69,7 @@ def test_releases_from_the_first_to_a_rollback(project):
     assert aliases(project) == {"champion": 2, "previous": 1}
 
     # A training of a single step.
-    worse = train(project, "training.epochs=1,training.minimum_steps=1,training.batch_size=16")
+    worse = train(project, "training.epochs=1,training.min_steps_per_epoch=1,training.batch_size=16")
     message = refused(kedro("release", "--env", "test"))
     assert "Error: Refused: " in message
     assert "version 2 stays the champion" in message
@@ -91,8 +91,8 @@ def test_releases_from_the_first_to_a_rollback(project):
     assert Path(kept).read_text() == page
 
     # By force, with a reason.
-    assert "say why, with --why" in refused(kedro("release", "--env", "test", "--force"))
-    output = succeeded(kedro("release", "--env", "test", "--force", "--why", "the customer insists"))
+    assert "say why, with --reason" in refused(kedro("release", "--env", "test", "--force"))
+    output = succeeded(kedro("release", "--env", "test", "--force", "--reason", "the customer insists"))
     assert re.search(r"Released by force, by \S+ \(the customer insists\): version 3 of test", output)
     client = mlflow.MlflowClient(f"sqlite:///{project.path}/mlflow.db")
     version = client.get_model_version("test", "3")
@@ -102,7 +102,7 @@ def test_releases_from_the_first_to_a_rollback(project):
     assert version.description.startswith("Released by force")
 
     # And back.
-    output = succeeded(kedro("rollback", "--env", "test", "--why", "nuclei are missed"))
+    output = succeeded(kedro("rollback", "--env", "test", "--reason", "nuclei are missed"))
     assert f"The champion of test is version 2 again (run {second})." in output
     assert aliases(project) == {"champion": 2, "previous": 3}
     assert "nuclei are missed" in client.get_model_version("test", "3").tags["rolled_back"]
@@ -120,7 +120,7 @@ def test_two_releases_at_once_leave_one_champion(project):
     before = aliases(project)["champion"]
     processes = [
         subprocess.Popen(
-            [BIN / "kedro", "release", "--env", "test", "--force", "--why", "a test", "--run", run],
+            [BIN / "kedro", "release", "--env", "test", "--force", "--reason", "a test", "--run", run],
             cwd=project.path, env=project.environment(), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import succeeded
-from tests.reproducing.toy import git
+from tests.experiments.reproduce.toy import git
 
 pytestmark = pytest.mark.slow
 

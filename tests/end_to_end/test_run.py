@@ -31,8 +31,8 @@ def test_the_scores_are_flat_and_named_as_promised(finished):
     scores = json.loads(finished.data("08_reporting/metrics.json").read_text())
     assert all(value is None or isinstance(value, int | float) for value in scores.values())
     assert {"dice/mean", "iou/mean", "dice/foreground_mean", "iou/foreground_mean", "iou/class/nucleus"} <= set(scores)
-    assert {"iou/image_mean", "accuracy/pixel", "accuracy/class_mean", "iou/frequency_weighted"} <= set(scores)
-    assert {"article/iou_smooth1", "article/dice_smooth1"} <= set(scores)
+    assert {"iou/per_image_mean", "accuracy/pixel", "accuracy/class_mean", "iou/frequency_weighted"} <= set(scores)
+    assert {"soft_iou/smooth1", "soft_dice/smooth1"} <= set(scores)
 
 
 def test_the_scores_follow_from_the_files(finished):
@@ -42,7 +42,7 @@ def test_the_scores_follow_from_the_files(finished):
 
     from unet_segmentation.datasets import PackedSamplesDataset
 
-    packed = PackedSamplesDataset(filepath=str(finished.data("03_primary/packed_samples.json"))).load()
+    packed = PackedSamplesDataset(filepath=str(finished.data("03_primary/packed_dataset.json"))).load()
     samples = pd.read_parquet(finished.data("03_primary/samples.parquet"))
     both, either = np.zeros(3), np.zeros(3)
     for sample_id in samples.loc[samples["split"] == "test", "sample_id"]:
@@ -57,12 +57,12 @@ def test_the_scores_follow_from_the_files(finished):
 
 def test_two_runs_are_the_same_bit_for_bit(finished):
     first, second = finished.path / "first", finished.path / "data"
-    for name in ("08_reporting/test/metrics.json", "07_model_output/test/confusion.parquet"):
+    for name in ("08_reporting/test/metrics.json", "07_model_output/test/confusion_counts.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     before, after = (load_file(folder / "06_models/test/best.safetensors") for folder in (first, second))
     assert before.keys() == after.keys()
     assert all((before[name] == after[name]).all() for name in before)
-    timed = ["train/images_per_second", "train/seconds"]
+    timed = ["train/throughput", "train/epoch_seconds"]
     histories = [pd.read_csv(folder / "08_reporting/test/training_history.csv") for folder in (first, second)]
     left, right = (table.drop(columns=[name for name in timed if name in table]) for table in histories)
     pd.testing.assert_frame_equal(left, right, check_exact=True)
@@ -84,7 +84,7 @@ def test_mlflow_holds_curves_scores_parameters_data_and_model(finished):
     assert [step for (step,) in steps] == list(range(1, epochs + 1))
     parameters = dict(rows(finished, "select key, value from params"))
     assert parameters["training.batch_size"]
-    assert parameters["network.encoder"]
+    assert parameters["model.encoder"]
     assert not [name for name, value in parameters.items() if value.startswith('{"')], "a parameter is not flat"
     assert rows(finished, "select count(*) from inputs")[0][0] >= 2
     assert rows(finished, "select count(*) from logged_models")[0][0] == 2
@@ -94,10 +94,18 @@ def test_mlflow_holds_the_figures_and_the_report(finished):
     [(uri,), _] = rows(finished, "select artifact_uri from runs")
     folder = finished.path / uri.removeprefix("file://").split(str(finished.path))[-1].lstrip("/")
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert {"report.html", "gallery.png", "augmentation_preview.png", "metrics.json", "profile.json"} <= names
+    assert {
+        "report.html",
+        "gallery.png",
+        "augmentation_preview.png",
+        "metrics.json",
+        "dataset_statistics.json",
+    } <= names
     assert {"training_curves.html", "confusion_matrix.html", "class_scores.html"} <= names
     assert {"reliability.html", "object_recall.html", "precision_recall.html", "score_definitions.csv"} <= names
-    assert {f"{name}.parquet" for name in ("confusion", "soft_counts", "calibration_counts", "object_counts")} <= names
+    assert {
+        f"{name}.parquet" for name in ("confusion_counts", "soft_overlap_sums", "calibration_counts", "object_counts")
+    } <= names
 
 
 def test_nothing_half_written_is_left(finished):
@@ -125,10 +133,10 @@ def test_slices_of_the_pipeline_run(finished):
 
 def test_the_catalog_is_described(finished):
     output = succeeded(finished.project.kedro("catalog", "describe-datasets", "--env", "test"))
-    assert "packed_samples" in output
+    assert "packed_dataset" in output
 
 
 def test_an_interactive_session_loads_the_catalog(finished):
-    program = "print('rows', len(catalog.load('samples')), type(catalog.load('packed_samples')).__name__)"
+    program = "print('rows', len(catalog.load('samples')), type(catalog.load('packed_dataset')).__name__)"
     output = succeeded(finished.project.kedro("ipython", "--env", "test", "-c", program))
     assert "rows 24 PackedSamples" in output

@@ -12,16 +12,16 @@ from tests.end_to_end.conftest import kill_at, succeeded
 pytestmark = pytest.mark.slow
 
 CONFIGURATION = """
-comparison:
-  variants: {plain: {}, wide: {network.width: 8}}
+sweep:
+  variants: {plain: {}, wide: {model.base_channels: 8}}
   seeds: [0, 1]
 search:
   space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}
-  trials: 3
+  n_trials: 3
 training: {epochs: 4}
 """
-PREPARATION = "acquisition,preparation,planning"
-FAILING = "comparison.variants.deep.network.encoder_depth=6,comparison.variants.deep.training.patch_size=32"
+PREPARATION = "data_ingestion,data_preparation,planning"
+FAILING = "sweep.variants.deep.network.encoder_depth=6,sweep.variants.deep.training.patch_size=32"
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     assert output.count("Traceback") == output.count("Warning") == 0
     undisturbed = make_project("undisturbed")
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    untracked = "tracking.enabled=false"
+    untracked = "mlflow.enabled=false"
     prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
     succeeded(undisturbed.kedro(*prepare, "--params", untracked))
     succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked))
-    for name in ("comparison_runs.csv", "comparison_leaderboard.csv"):
+    for name in ("sweep_runs.csv", "sweep_leaderboard.csv"):
         assert report(project, name).read_bytes() == report(undisturbed, name).read_bytes()
-    assert parents(project, "comparison") == 1
+    assert parents(project, "sweep") == 1
     assert children(project, "") == {f"{name}, seed {seed}": 1 for name in ("plain", "wide") for seed in (0, 1)}
     assert not (undisturbed.path / "mlflow.db").exists()
 
@@ -81,7 +81,7 @@ def test_the_report_of_the_problem_shows_its_sweep(project):
     assert f"report.html shows this, too, once it is written again: {again}" in output
     succeeded(project.kedro(*again.split()[1:]))
     section = report(project, "report.html").read_text().split('<section id="variants">')[1].split("</section>")[0]
-    values = pd.read_csv(report(project, "comparison_leaderboard.csv"))["value"]
+    values = pd.read_csv(report(project, "sweep_leaderboard.csv"))["value"]
     assert len(values) == 2
     assert all(f">{value:.4f}<" in section for value in values)
     assert "on other data" not in section
@@ -93,12 +93,12 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project
     assert "2 of 6 trainings failed" in answer.stdout
     assert answer.stdout.count("finished before") == 4
     assert "Traceback" not in answer.stdout
-    runs = pd.read_csv(report(project, "comparison_runs.csv"))
+    runs = pd.read_csv(report(project, "sweep_runs.csv"))
     assert Counter(runs["status"]) == {"finished": 4, "failed": 2}
 
 
 def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", "comparison.variants.odd.network.widht=3")
+    answer = project.kedro("sweep", "--env", "test", "--params", "sweep.variants.odd.network.widht=3")
     assert answer.returncode == 1
     assert "did you mean 'width'" in answer.stdout
     assert "epoch" not in answer.stdout

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from unet_segmentation.parameters import EvaluationParameters, InferenceParameters, SourceParameters
-from unet_segmentation.samples.packing import pack
+from unet_segmentation.data.store.packed_arrays import pack
+from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 SHAPES = [(64, 64), (50, 70), (64, 64), (33, 41), (64, 64), (96, 80), (64, 64), (40, 40), (64, 64), (64, 48)]
@@ -48,13 +48,13 @@ def problem(folder: Path) -> SimpleNamespace:
             "ignored_pixels": [counts[255] for counts in pixels],
         }
     )
-    source = SourceParameters(folder="/data", images="{id}.png", licence="MIT", citation="Nobody et al. <1999>")
+    source = SourceParameters(folder="/data", images="{id}.png", license="MIT", citation="Nobody et al. <1999>")
     return SimpleNamespace(
         samples=samples,
         inspected=inspected,
         packed=packed,
         classes=CLASSES,
-        inference=InferenceParameters(),
+        inference=PredictorParameters(),
         evaluation=EvaluationParameters(gallery_samples=2),
         source=source,
     )

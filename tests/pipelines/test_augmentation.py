@@ -3,13 +3,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters, TransformParameters
 from unet_segmentation.pipelines.augmentation import nodes
-from unet_segmentation.samples.packing import pack
 
 PROFILE = {"channels": 3, "dtype": "uint8"}
-PLAN = {"values": {"patch_size": 32, "foreground_share": 0.0, "foreground_classes": []}}
+PLAN = {"values": {"patch_size": 32, "oversample_foreground_fraction": 0.0, "foreground_classes": []}}
 AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)
 
 
@@ -42,7 +42,7 @@ def test_nothing_to_preview(tmp_path):
 def test_an_unknown_class_of_the_plan_is_named(tmp_path):
     packed = pack(tmp_path / "packed", {"s0": (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8))})
     recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
-    plan = {"values": PLAN["values"] | {"foreground_share": 0.3, "foreground_classes": ["nucleis"]}}
+    plan = {"values": PLAN["values"] | {"oversample_foreground_fraction": 0.3, "foreground_classes": ["nucleis"]}}
     with pytest.raises(ConfigurationError, match=r"training.sampling.classes: there is no 'nucleis'.*'nucleus'"):
         nodes.preview_augmentation(
             recipe, table(["train"]), packed, plan, TrainingParameters(), AUGMENTATION, ["background", "nucleus"]

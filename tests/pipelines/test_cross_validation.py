@@ -11,33 +11,33 @@ from safetensors.torch import load_file
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from unet_segmentation import tracking
+from unet_segmentation.data.split.split import COLUMNS
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.datasets import MaskFolderDataset
-from unet_segmentation.learning import trainer
-from unet_segmentation.learning.augmentation import compose_recipe
-from unet_segmentation.learning.network import load_model
-from unet_segmentation.learning.planning import propose_plan
-from unet_segmentation.learning.work import Work, works
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.models.factory import load_model
 from unet_segmentation.parameters import (
     AugmentationParameters,
     CrossValidationParameters,
     ImageParameters,
-    InferenceParameters,
-    NetworkParameters,
+    ModelParameters,
+    PredictorParameters,
     SplitParameters,
     TrainingParameters,
 )
 from unet_segmentation.pipelines.cross_validation import nodes
-from unet_segmentation.pipelines.preparation.nodes import profile
-from unet_segmentation.predicting.predictor import Predictor
-from unet_segmentation.samples.packing import pack
-from unet_segmentation.samples.splitting import COLUMNS
+from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
+from unet_segmentation.training import trainer
+from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.plan_rules import propose_plan
+from unet_segmentation.training.run_directory import RunDirectory, list_run_directories
 
 CLASSES = ["a", "b"]
 FOLDS = 3
-IMAGES, INFERENCE = ImageParameters(), InferenceParameters()
-NETWORK = NetworkParameters(architecture="paper_unet", width=2, encoder_depth=2)
+IMAGES, INFERENCE = ImageParameters(), PredictorParameters()
+NETWORK = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
 TRAINING = TrainingParameters(
-    epochs=2, minimum_steps=2, batch_size=2, threads=1, accelerator="cpu", precision="32", patch_size=32
+    epochs=2, min_steps_per_epoch=2, batch_size=2, num_threads=1, accelerator="cpu", precision="32-true", patch_size=32
 )
 
 
@@ -91,7 +91,7 @@ def problem(tmp_path_factory):
     case = SimpleNamespace(data=data, inspected=inspected, samples=samples)
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
-    case.plan = propose_plan(profile(samples, inspected, CLASSES, IMAGES), NETWORK, TRAINING, CLASSES)
+    case.plan = propose_plan(compute_statistics(samples, inspected, CLASSES, IMAGES), NETWORK, TRAINING, CLASSES)
     return case
 
 
@@ -131,7 +131,7 @@ def validated(problem, folds, run, tmp_path_factory):
 
 def model(case, fold):
     fingerprint = case.trainings.set_index("fold")["fingerprint"][fold]
-    return Work(case.folder / str(fold), fingerprint)
+    return RunDirectory(case.folder / str(fold), fingerprint)
 
 
 def of(folds, fold, split):
@@ -140,9 +140,9 @@ def of(folds, fold, split):
 
 def test_annotations_resolve_at_run_time():
     """Kedro builds the typed parameters from them."""
-    names = ("assign", "train", "predict", "count", "score", "plot", "deliver")
-    for name in names:
-        assert typing.get_type_hints(getattr(nodes, f"{name}_folds"))
+    names = ("assign", "train", "predict", "count", "score", "plot")
+    for name in [f"{name}_folds" for name in names] + ["mark_folds_completed"]:
+        assert typing.get_type_hints(getattr(nodes, name))
 
 
 def test_no_held_out_sample_has_a_part_in_its_network(problem, folds, validated):
@@ -202,7 +202,7 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     monkeypatch.undo()
-    first = works(tmp_path / "1")[0]
+    first = list_run_directories(tmp_path / "1")[0]
     written = first.last.stat().st_mtime_ns
     case = SimpleNamespace(folder=tmp_path, trainings=run(tmp_path)[0])
     assert first.last.stat().st_mtime_ns == written
@@ -216,15 +216,17 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
 @pytest.mark.parametrize("delivered", [True, False])
 def test_trained_anew_after_delivery_or_where_nothing_is_to_be_resumed(run, validated, tmp_path, delivered):
     trainings, _ = run(tmp_path)
-    files = [works(tmp_path / str(fold))[0].last for fold in range(1, FOLDS + 1)]
+    files = [list_run_directories(tmp_path / str(fold))[0].last for fold in range(1, FOLDS + 1)]
     written = [file.stat().st_mtime_ns for file in files]
     training = TRAINING.model_copy(update={"resume": delivered})
     if delivered:
-        nodes.deliver_folds(trainings, validated.metrics, None, tmp_path)
+        nodes.mark_folds_completed(trainings, validated.metrics, None, tmp_path)
     again, _ = run(tmp_path, training)
     pd.testing.assert_frame_equal(again, trainings, check_exact=True)
     assert all(file.stat().st_mtime_ns > before for file, before in zip(files, written, strict=True))
-    assert not any(work.delivered.is_file() for fold in range(1, FOLDS + 1) for work in works(tmp_path / str(fold)))
+    assert not any(
+        work.delivered.is_file() for fold in range(1, FOLDS + 1) for work in list_run_directories(tmp_path / str(fold))
+    )
 
 
 def test_the_run_is_told_one_validation_score_for_each_fold(run, tmp_path, monkeypatch):
@@ -232,4 +234,4 @@ def test_the_run_is_told_one_validation_score_for_each_fold(run, tmp_path, monke
     recorder = SimpleNamespace(log_metrics=lambda values, step: told.append((step, values)))
     monkeypatch.setattr(tracking, "current", lambda: recorder)
     trainings, _ = run(tmp_path)
-    assert told == [(row.fold, {"folds/validation/dice/mean": row.score}) for row in trainings.itertuples()]
+    assert told == [(row.fold, {"cv/validation/dice/mean": row.score}) for row in trainings.itertuples()]

@@ -13,17 +13,17 @@ import yaml
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
+from tests.metrics.brute_force import brute_force
 from tests.pipelines.evaluated import CLASSES, problem
-from tests.scoring.brute_force import brute_force
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
-from unet_segmentation.figures.curves import training_curves
-from unet_segmentation.learning import network
-from unet_segmentation.parameters import EvaluationParameters, NetworkParameters
+from unet_segmentation.inference import predictor
+from unet_segmentation.metrics.prediction_masks import file_name, read_prediction
+from unet_segmentation.models import factory
+from unet_segmentation.parameters import EvaluationParameters, ModelParameters
 from unet_segmentation.pipelines.evaluation import create_pipeline, nodes
-from unet_segmentation.predicting import predictor
-from unet_segmentation.samples.packing import pack
-from unet_segmentation.scoring.prediction_files import file_name, read_prediction
+from unet_segmentation.reporting.training_curves import training_curves
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,13 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     """A problem, evaluated with an untrained network as far as the scores."""
     folder = tmp_path_factory.mktemp("evaluated")
     case = problem(folder)
-    parameters = NetworkParameters(architecture="paper_unet", width=4, encoder_depth=2, upsampling="transposed")
-    case.network = network.describe_network(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
+    parameters = ModelParameters(
+        architecture="unet_original", base_channels=4, encoder_depth=2, upsampling="transposed"
+    )
+    case.network = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
-    network.save_model(case.model, network.build_network(case.network), case.network, epoch=7)
+    factory.save_model(case.model, factory.build_model(case.network), case.network, epoch=7)
     case.working = folder / "working"
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
@@ -90,7 +92,7 @@ def test_scores_can_be_saved_and_images_are_worst_first(evaluated, tmp_path):
     saved = json.loads((tmp_path / "metrics.json").read_text())
     assert all(value is None or 0 <= value <= 1 for value in saved.values())
     assert sorted(evaluated.image_scores["sample_id"]) == sorted(evaluated.test)
-    assert evaluated.image_scores["iou/image_mean"].is_monotonic_increasing
+    assert evaluated.image_scores["iou/per_image_mean"].is_monotonic_increasing
 
 
 def test_an_undefined_score_is_null(evaluated):
@@ -156,7 +158,7 @@ def test_the_pass_sums_every_counted_pixel_by_its_confidence(evaluated):
 
 def test_boundaries_are_measured_where_asked_for(evaluated):
     assert evaluated.boundaries.empty
-    wanted = EvaluationParameters(boundary=["surface_dice", "boundary_iou"], tolerance=3)
+    wanted = EvaluationParameters(boundary_metrics=["surface_dice", "boundary_iou"], surface_dice_tolerance_px=3)
     table = nodes.count_boundaries(evaluated.predictions, *evaluated.masks, wanted)
     assert list(table) == ["sample_id", "class", "intersection", "union", "within", "contour"]
     tables = [table if value is evaluated.boundaries else value for value in evaluated.tables]
@@ -170,7 +172,11 @@ def test_more_than_two_classes_have_no_threshold(evaluated):
     assert evaluated.threshold["threshold"] is None
     assert "this one has 3" in evaluated.threshold["note"]
     assert evaluated.foreground.empty
-    assert not [name for name in evaluated.metrics if name.startswith(("threshold/", "average_precision"))]
+    assert not [
+        name
+        for name in evaluated.metrics
+        if name.startswith(("optimal_threshold/", "at_optimal_threshold/", "average_precision"))
+    ]
     figure = nodes.plot_precision_recall(evaluated.foreground, evaluated.threshold, CLASSES)
     assert "two classes" in figure.layout.annotations[0].text
 
@@ -215,12 +221,12 @@ def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, t
     metrics, *_ = nodes.score(
         confusion, soft, calibration, objects, evaluated.boundaries, foreground, threshold, Grey.classes
     )
-    assert metrics["threshold/value"] == threshold["threshold"] == pytest.approx(0.3, abs=0.02)
+    assert metrics["optimal_threshold/value"] == threshold["threshold"] == pytest.approx(0.3, abs=0.02)
     assert metrics["average_precision"] == 1
     probability = images["test"][0][..., 0] / 255
     truth, chosen = images["test"][1] == 1, probability >= threshold["threshold"]
-    assert metrics["threshold/precision"] == pytest.approx((truth & chosen).sum() / chosen.sum())
-    assert metrics["threshold/recall"] == 1
+    assert metrics["at_optimal_threshold/precision"] == pytest.approx((truth & chosen).sum() / chosen.sum())
+    assert metrics["at_optimal_threshold/recall"] == 1
     figure = nodes.plot_precision_recall(foreground, threshold, Grey.classes)
     assert any("chosen on validation" in trace.name for trace in figure.data)
 
@@ -232,7 +238,7 @@ def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, t
     metrics, *_ = nodes.score(
         confusion, soft, calibration, objects, evaluated.boundaries, foreground, answer, Grey.classes
     )
-    assert not [name for name in metrics if name.startswith("threshold/")]
+    assert not [name for name in metrics if name.startswith(("optimal_threshold/", "at_optimal_threshold/"))]
 
 
 def as_the_catalog_hands_it_on(image_scores, root, folder):
@@ -244,7 +250,7 @@ def as_the_catalog_hands_it_on(image_scores, root, folder):
 
 
 def test_sample_ids_survive_the_catalog(root, tmp_path):
-    table = pd.DataFrame({"sample_id": ["0012", "NA", "1e5", "a,b"], "iou/image_mean": [0.1, 0.2, np.nan, 0.4]})
+    table = pd.DataFrame({"sample_id": ["0012", "NA", "1e5", "a,b"], "iou/per_image_mean": [0.1, 0.2, np.nan, 0.4]})
     pd.testing.assert_frame_equal(as_the_catalog_hands_it_on(table, root, tmp_path), table)
 
 
@@ -280,8 +286,8 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         metrics=case.metrics,
         image_scores=image_scores,
         confusion=case.confusion,
-        image_facts=facts,
-        failure_patterns=patterns,
+        image_features=facts,
+        error_patterns=patterns,
         confusion_matrix=charts["confusion"],
         class_scores=charts["classes"],
         training_curves=charts["curves"],

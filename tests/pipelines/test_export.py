@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
+from tests.inference.test_backends import lively
 from tests.pipelines.evaluated import CLASSES, problem
-from tests.predicting.test_backends import lively
 from unet_segmentation.datasets import FolderDataset
 from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
-from unet_segmentation.learning.network import build_network, describe_network, save_model
-from unet_segmentation.parameters import ExportParameters, NetworkParameters
+from unet_segmentation.metrics.definitions import global_scores
+from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.parameters import ExportParameters, ModelParameters
 from unet_segmentation.pipelines.export import nodes
-from unet_segmentation.scoring.metrics import global_scores
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def exported(tmp_path_factory):
     """A small problem, and what every node but the last gave."""
     folder = tmp_path_factory.mktemp("export")
     found = problem(folder)
-    network = NetworkParameters(architecture="paper_unet", encoder_depth=2, width=4)
+    network = ModelParameters(architecture="unet_original", encoder_depth=2, base_channels=4)
     torch.manual_seed(0)
-    specification = describe_network(network, CLASSES, {"mean": [120.0] * 3, "std": [50.0] * 3})
-    save_model(folder / "best.safetensors", lively(build_network(specification)), specification, epoch=3)
+    specification = resolve_model_spec(network, CLASSES, {"mean": [120.0] * 3, "std": [50.0] * 3})
+    save_model(folder / "best.safetensors", lively(build_model(specification)), specification, epoch=3)
     found.folder = folder
-    found.export = ExportParameters(int8=True, calibration_images=1, int8_loss=0.5)
+    found.export = ExportParameters(int8=True, calibration_images=1, max_int8_score_drop=0.5)
     logged = {"run_id": "abc"}
     found.source = nodes.choose_model("toy", folder / "best.safetensors", logged, found.packed, found.export, folder)
     work = folder / "work"
@@ -67,8 +67,8 @@ def test_every_file_is_held_against_the_network_over_the_split_and_odd_sizes(exp
 
 
 def test_the_networks_scores_are_those_of_evaluation(exported, tmp_path):
+    from unet_segmentation.metrics.confusion_matrix import total_matrix
     from unet_segmentation.pipelines.evaluation import nodes as evaluation
-    from unet_segmentation.scoring.counting import total_matrix
 
     working, predictions = tmp_path / "working", tmp_path / "predictions"
     working.mkdir()
@@ -98,7 +98,7 @@ def test_what_passed_is_published(exported, tmp_path):
 
 
 def test_what_does_not_pass_is_refused_with_the_figures_and_the_place(exported):
-    strict = exported.export.model_copy(update={"tolerance": 1e-12})
+    strict = exported.export.model_copy(update={"max_probability_difference": 1e-12})
     _, figures, failures = check(exported, strict)
     assert len(failures) == 2
     with pytest.raises(ReleaseError, match=r"Nothing was exported\. model\.\w+: a probability differs by .* most in"):

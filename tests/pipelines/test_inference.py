@@ -8,11 +8,11 @@ from PIL import Image
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.learning.network import build_network, describe_network, save_model
-from unet_segmentation.learning.work import Work
-from unet_segmentation.parameters import InferenceParameters, NetworkParameters, PredictionParameters, SourceParameters
+from unet_segmentation.inference.model_reference import Model
+from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.parameters import InferenceParameters, ModelParameters, PredictorParameters, SourceParameters
 from unet_segmentation.pipelines.inference import nodes
-from unet_segmentation.predicting.models import Model
+from unet_segmentation.training.run_directory import RunDirectory
 
 CLASSES = ["background", "cell"]
 SOURCE = SourceParameters(folder="somewhere", images="images/{id}.png", masks="masks/{id}.png")
@@ -22,16 +22,16 @@ def saved(file, seed: int = 0):
     import torch
 
     torch.manual_seed(seed)
-    network = NetworkParameters(architecture="paper_unet", width=2, encoder_depth=2)
-    specification = describe_network(network, CLASSES, {"mean": [127.0] * 3, "std": [50.0] * 3})
+    network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
+    specification = resolve_model_spec(network, CLASSES, {"mean": [127.0] * 3, "std": [50.0] * 3})
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_model(file, build_network(specification), specification)
+    save_model(file, build_model(specification), specification)
     return file
 
 
 def chosen(tmp_path, model=(), **inference):
-    parameters = PredictionParameters(model=list(model))
-    return nodes.choose_model("p", parameters, InferenceParameters(**inference), tmp_path, tmp_path / "fetched")
+    parameters = InferenceParameters(model=list(model))
+    return nodes.choose_model("p", parameters, PredictorParameters(**inference), tmp_path, tmp_path / "fetched")
 
 
 def test_without_tracking_the_models_file_predicts(tmp_path):
@@ -49,12 +49,12 @@ def test_files_and_folds_are_averaged(tmp_path):
     assert model["files"] == [str(file) for file in files]
     assert len(set(model["sha256"])) == 2
     with pytest.raises(ConfigurationError, match="no cross-validation"):
-        chosen(tmp_path, ["folds"])
-    pd.DataFrame({"fold": [1, 2], "fingerprint": ["a", "b"]}).to_parquet(tmp_path / "fold_trainings.parquet")
-    folds = [Work(tmp_path / "folds" / fold, key).best for fold, key in (("1", "a"), ("2", "b"))]
+        chosen(tmp_path, ["cv-ensemble"])
+    pd.DataFrame({"fold": [1, 2], "fingerprint": ["a", "b"]}).to_parquet(tmp_path / "cv_runs.parquet")
+    folds = [RunDirectory(tmp_path / "folds" / fold, key).best for fold, key in (("1", "a"), ("2", "b"))]
     for number, file in enumerate(folds):
         saved(file, number)
-    assert chosen(tmp_path, ["folds"])["files"] == [str(file) for file in folds]
+    assert chosen(tmp_path, ["cv-ensemble"])["files"] == [str(file) for file in folds]
     with pytest.raises(ConfigurationError, match="There is no model file"):
         chosen(tmp_path, ["three.safetensors"])
 
@@ -69,21 +69,21 @@ def predicted(tmp_path):
         Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{name}.png")
     (folder / "c.png").write_bytes(b"no picture")
     files = [saved(tmp_path / "one.safetensors", 1), saved(tmp_path / "two.safetensors", 2)]
-    prediction = PredictionParameters(source=str(folder), model=[str(file) for file in files], backend="eager")
+    prediction = InferenceParameters(source=str(folder), model=[str(file) for file in files], backend="pytorch")
     model = chosen(tmp_path, prediction.model)
     inputs = nodes.list_images(prediction, SOURCE)
-    rest = prediction, InferenceParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
+    rest = prediction, PredictorParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
     return files, folder, nodes.predict_images(model, inputs, *rest)
 
 
 def test_masks_are_those_of_the_mean_of_the_networks(predicted, tmp_path):
-    from unet_segmentation.predicting.predictor import Predictor
+    from unet_segmentation.inference.predictor import Predictor
 
     files, folder, (table, place, _) = predicted
-    assert table["status"].tolist() == ["done", "done", "broken"]
-    assert (place["images"], place["broken"]) == (3, 1)
+    assert table["status"].tolist() == ["ok", "ok", "failed"]
+    assert (place["images"], place["failed"]) == (3, 1)
     image = np.array(Image.open(folder / "a.png"))
-    probabilities = [Predictor.from_file(file, InferenceParameters()).probabilities(image) for file in files]
+    probabilities = [Predictor.from_file(file, PredictorParameters()).probabilities(image) for file in files]
     mask = np.array(Image.open(f"{place['folder']}/{table['mask'][0]}"))
     np.testing.assert_array_equal(mask, np.mean(probabilities, axis=0).argmax(axis=0))
     written = pd.read_csv(f"{place['folder']}/predictions.csv")
@@ -93,11 +93,11 @@ def test_masks_are_those_of_the_mean_of_the_networks(predicted, tmp_path):
 
 def test_the_sheet_shows_what_was_done_and_the_end_says_what_was_not(predicted, tmp_path):
     *_, (table, place, _) = predicted
-    sheet = nodes.draw_sheet(table, place)
+    sheet = nodes.draw_contact_sheet(table, place)
     assert sheet.size[0] > 2 * 30
     with pytest.raises(DataError, match=r"1 of 3 images.*\n  c.png .*\nThe other 2 are done"):
-        nodes.conclude(table, place, tmp_path / "sheet.png")
-    nodes.conclude(table[table["status"] == "done"], place, tmp_path / "sheet.png")
+        nodes.fail_if_any_image_failed(table, place, tmp_path / "sheet.png")
+    nodes.fail_if_any_image_failed(table[table["status"] == "ok"], place, tmp_path / "sheet.png")
 
 
 def test_results_of_folders_of_one_name_are_kept_apart():
@@ -110,7 +110,7 @@ def test_results_of_folders_of_one_name_are_kept_apart():
 
 def test_nothing_to_predict_is_said_with_what_to_do():
     with pytest.raises(ConfigurationError, match="kedro predict FOLDER"):
-        nodes.list_images(PredictionParameters(), SOURCE)
+        nodes.list_images(InferenceParameters(), SOURCE)
 
 
 def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp_path, monkeypatch):
@@ -121,13 +121,13 @@ def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp
     Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(tmp_path / "images" / "a.png")
     put_into_bucket(options, tmp_path / "images", "unlabelled/images")
     file = saved(tmp_path / "one.safetensors")
-    prediction = PredictionParameters(source="s3://unlabelled/images", storage_options=options, backend="eager")
+    prediction = InferenceParameters(source="s3://unlabelled/images", storage_options=options, backend="pytorch")
     inputs = nodes.list_images(prediction, SOURCE)
-    rest = prediction, InferenceParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
+    rest = prediction, PredictorParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
     table, *_ = nodes.predict_images(chosen(tmp_path, [str(file)]), inputs, *rest)
-    assert table["status"].tolist() == ["done"]
+    assert table["status"].tolist() == ["ok"]
     with pytest.raises(ValueError, match="secrets do not belong here"):
-        PredictionParameters(storage_options={"secret": "x"})
+        InferenceParameters(storage_options={"secret": "x"})
 
 
 def test_a_model_survives_the_catalog(tmp_path):

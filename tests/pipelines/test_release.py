@@ -1,4 +1,4 @@
-"""Nodes of the release over a real MLflow store; the model's own process is tested in tests/tracking/test_afresh.py."""
+"""Nodes of the release over a real MLflow store; the model's own process is tested in tests/tracking/test_isolated_model.py."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import yaml
 
 from tests.toy_project import empty_store
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ReleaseError, TrackingError
+from unet_segmentation.metrics.confusion_matrix import confusion_table
+from unet_segmentation.metrics.definitions import scores
 from unet_segmentation.parameters import ReleaseParameters
 from unet_segmentation.pipelines.release import nodes
-from unet_segmentation.samples.packing import pack
-from unet_segmentation.scoring.counting import confusion_table
-from unet_segmentation.scoring.metrics import scores
-from unet_segmentation.tracking.registry import Registry
+from unet_segmentation.tracking.model_registry import Registry
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 IMAGES = 30
@@ -70,7 +70,7 @@ def log_run(uri, folder, share, *, classes=CLASSES, split="test", model=True, co
     run = client.create_run(experiment, run_name=name, tags={"problem": "cells", "evaluation.device": "cpu"})
     confusion, soft = counts or tables(share, len(classes))
     client.log_metric(run.info.run_id, "test/dice/mean", scores(confusion, soft, classes)["dice/mean"])
-    for kind, table in (("confusion", confusion), ("soft_counts", soft)):
+    for kind, table in (("confusion_counts", confusion), ("soft_overlap_sums", soft)):
         table.to_parquet(folder / f"{kind}.parquet")
         client.log_artifact(run.info.run_id, str(folder / f"{kind}.parquet"), "evaluation")
     parameters = {"classes": classes, "evaluation": {"split": split}}
@@ -125,7 +125,7 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     assert tags["released_by"]
     assert "forced_by" not in tags
     assert client.get_model_version("cells", "2").description.startswith(better["sentence"])
-    by_margin = release(log_run(store, tmp_path, 0.849), margin=0.02)
+    by_margin = release(log_run(store, tmp_path, 0.849), noninferiority_margin=0.02)
     assert "not worse by more than the margin of 0.02" in by_margin["sentence"]
     assert by_margin["version"] == 3
 
@@ -135,18 +135,18 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     assert "version 3 stays the champion" in refused["sentence"]
     assert "3 classes fall" in refused["sentence"] or "2 classes fall" in refused["sentence"]
     with pytest.raises(ReleaseError, match=r"^Refused: unet is not released"):
-        nodes.announce(refused, FOLDER)
-    forced = release(worse, force=True, why="the camera was changed")
+        nodes.fail_if_refused(refused, FOLDER)
+    forced = release(worse, force=True, reason="the camera was changed")
     assert (forced["outcome"], forced["version"]) == ("forced", 4)
     tags = client.get_model_version("cells", "4").tags
     assert (tags["forced_by"], tags["why"]) == (forced["user"], "the camera was changed")
-    nodes.announce(forced, FOLDER)
+    nodes.fail_if_refused(forced, FOLDER)
     assert tracking.current().said == {"release.outcome": "forced", "release.version": 4}
 
     again = release(worse)
     assert again["sentence"] == "Unchanged: version 4 of cells, of this run, is the champion already."
     assert len(client.search_model_versions("name = 'cells'")) == 4
-    nodes.announce(again, FOLDER)
+    nodes.fail_if_refused(again, FOLDER)
 
 
 def test_a_run_without_one_of_the_classes_is_refused(store, tmp_path):
@@ -180,7 +180,7 @@ def test_a_champion_whose_tables_are_gone_can_only_be_replaced_by_force(store, t
     Registry(store, "cells").promote(model.model_id, run.info.run_id, expected=0, tags={})
     new = log_run(store, tmp_path, 0.8)
     assert "No comparison with the champion: The run" in release(new)["sentence"]
-    assert release(new, force=True, why="the old files are lost")["version"] == 2
+    assert release(new, force=True, reason="the old files are lost")["version"] == 2
 
 
 def test_of_two_that_were_compared_with_the_same_champion_the_second_is_refused(store, tmp_path):
@@ -217,7 +217,7 @@ def test_one_release_at_a_time_works_in_a_folder(tmp_path):
     holder.communicate()
     nodes._begin(tmp_path)
     nodes._begin(tmp_path)  # in the same process, after an error, say
-    nodes.announce({"outcome": "released", "sentence": "Released."}, tmp_path)
+    nodes.fail_if_refused({"outcome": "released", "sentence": "Released."}, tmp_path)
 
 
 def test_groups_are_what_is_counted_on(store, tmp_path):
@@ -264,7 +264,7 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
 
         return predict_afresh
 
-    monkeypatch.setattr("unet_segmentation.tracking.afresh.predict_afresh", predicts(masks))
+    monkeypatch.setattr("unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts(masks))
     perfect = confusion_table((name, np.diag(np.bincount(masks[name].ravel(), minlength=2))) for name in images)
     soft = pd.DataFrame({"sample_id": list(images)})
     challenger = {"model_id": "m-1", "classes": ["background", "cell"], "arithmetic": {}}
@@ -272,11 +272,15 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
     assert nodes.verify_model(challenger, perfect, soft, *arguments)["passed"]
     assert [image.shape for image in seen] == [(8, 8, 3), (8, 12, 3)], "by size, as evaluation does"
 
-    monkeypatch.setattr("unet_segmentation.tracking.afresh.predict_afresh", predicts({**masks, "a": 1 - masks["a"]}))
+    monkeypatch.setattr(
+        "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "a": 1 - masks["a"]})
+    )
     found = nodes.verify_model(challenger, perfect, soft, *arguments)
     assert not found["passed"]
     assert found["images_different"] == 1
     missing = nodes.verify_model(challenger, perfect, pd.DataFrame({"sample_id": ["a", "c"]}), *arguments)
     assert missing["sentence"] == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")
-    monkeypatch.setattr("unet_segmentation.tracking.afresh.predict_afresh", predicts({**masks, "b": masks["b"][:4]}))
+    monkeypatch.setattr(
+        "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "b": masks["b"][:4]})
+    )
     assert "could not be reproduced" in nodes.verify_model(challenger, perfect, soft, *arguments)["sentence"]

@@ -7,8 +7,8 @@ from PIL import Image
 
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters, SourceParameters
-from unet_segmentation.pipelines.acquisition import nodes as acquisition
-from unet_segmentation.pipelines.preparation import nodes as preparation
+from unet_segmentation.pipelines.data_ingestion import nodes as acquisition
+from unet_segmentation.pipelines.data_preparation import nodes as preparation
 
 LAYOUT = {"images": "{split}/images/{id}.png", "masks": "{split}/masks/{id}.png", "splits": {"train": "a", "test": "b"}}
 

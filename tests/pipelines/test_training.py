@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.learning import preflight
-from unet_segmentation.learning.augmentation import compose_recipe
-from unet_segmentation.learning.network import load_model
-from unet_segmentation.learning.planning import propose_plan
-from unet_segmentation.parameters import AugmentationParameters, NetworkParameters, TrainingParameters
+from unet_segmentation.models.factory import load_model
+from unet_segmentation.parameters import AugmentationParameters, ModelParameters, TrainingParameters
 from unet_segmentation.pipelines.training import nodes
-from unet_segmentation.samples.packing import pack
+from unet_segmentation.training import preflight
+from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["a", "b"]
 SIDE = {"minimum": 32, "median": 32, "maximum": 32}
@@ -28,8 +28,8 @@ PROFILE = {
     "width": SIDE,
     "samples": {"train": 3, "validation": 2},
 }
-NETWORK = NetworkParameters(architecture="paper_unet", width=2, encoder_depth=2)
-TRAINING = TrainingParameters(epochs=2, minimum_steps=2, batch_size=2, threads=1, accelerator="cpu")
+NETWORK = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
+TRAINING = TrainingParameters(epochs=2, min_steps_per_epoch=2, batch_size=2, num_threads=1, accelerator="cpu")
 
 
 class Recorder:
@@ -77,7 +77,7 @@ def run(problem, tmp_path):
         samples, packed, recipe = data
         plan = propose_plan(profile, network, training, CLASSES)
         plan["values"] |= edits
-        specification, weights = nodes.build_network(network, training, plan, CLASSES, profile)
+        specification, weights = nodes.build_model(network, training, plan, CLASSES, profile)
         initial = tmp_path / "initial.safetensors"
         save_file(weights, initial)
         work = tmp_path / "models"
@@ -92,7 +92,7 @@ def deliver(tmp_path, plan):
 
 
 def build(training=TRAINING):
-    return nodes.build_network(NETWORK, training, propose_plan(PROFILE, NETWORK, training, CLASSES), CLASSES, PROFILE)
+    return nodes.build_model(NETWORK, training, propose_plan(PROFILE, NETWORK, training, CLASSES), CLASSES, PROFILE)
 
 
 def test_initial_weights_follow_the_seed_alone():
@@ -112,8 +112,8 @@ def test_from_parameters_to_a_model_with_every_epoch_reported(run, recorder):
     assert nodes.plot_training(history, TRAINING).data
 
 
-OPEN = {"epochs": "auto", "minimum_steps": "auto", "batch_size": "auto"}
-EDITS = {"epochs": 1, "minimum_steps": 3, "batch_size": 3}
+OPEN = {"epochs": "auto", "min_steps_per_epoch": "auto", "batch_size": "auto"}
+EDITS = {"epochs": 1, "min_steps_per_epoch": 3, "batch_size": 3}
 
 
 def test_an_edited_plan_holds_where_the_parameters_leave_it_open(run, recorder, tmp_path):
@@ -128,7 +128,7 @@ def test_an_edited_plan_does_not_hold_against_the_parameters_and_that_is_said(ru
     plan, best, *_ = run(encoder_depth=4, **EDITS)
     assert (plan["epochs"], plan["steps_per_epoch"], plan["batch_size"]) == (2, 2, 2)
     assert load_model(best)[1]["specification"]["encoder_depth"] == 2
-    assert "batch_size is 2, as the parameters say, and not 3, as plan.yml does" in caplog.text
+    assert "batch_size is 2, as the parameters say, and not 3, as proposed_plan.yml does" in caplog.text
 
 
 def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
@@ -138,14 +138,14 @@ def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
 
 def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
     """The training that goes on keeps its epochs, and nothing is measured again."""
-    speed = preflight.Speed(
-        step=1.0, loading=0.0, overlapping=False, validation=0.2, checkpoint=0.0, largest_share=0.02
+    speed = preflight.StepTimings(
+        step=1.0, loading=0.0, overlapping=False, validation=0.2, checkpoint=0.0, max_time_fraction=0.02
     )
     monkeypatch.setattr(preflight, "measure_speed", lambda *_: speed)
-    brief = TRAINING.model_copy(update={"max_minutes": 0.2, "epochs": 1000})
+    brief = TRAINING.model_copy(update={"max_time_minutes": 0.2, "epochs": 1000})
     plan, *_, history = run(training=brief)
     assert plan["epochs"] == len(history) == 5
-    monkeypatch.setattr(preflight, "settle", None)
+    monkeypatch.setattr(preflight, "finalize_plan", None)
     assert run(training=brief)[0] == plan
 
 
@@ -186,7 +186,7 @@ def test_what_changed_is_said_and_nothing_is_taken_up(run, recorder, caplog, cha
 def test_epochs_are_added_to_a_finished_training(run, recorder, tmp_path):
     plan, _, _, history = run()
     deliver(tmp_path, plan)
-    longer = TRAINING.model_copy(update={"more_epochs": 2})
+    longer = TRAINING.model_copy(update={"extra_epochs": 2})
     more, _, _, whole = run(training=longer)
     assert more["cycles"] == [2, 2]
     assert whole["epoch"].tolist() == [1, 2, 3, 4]
@@ -197,11 +197,11 @@ def test_epochs_are_added_to_a_finished_training(run, recorder, tmp_path):
 
 
 def test_epochs_cannot_be_added_to_nothing(run, recorder):
-    with pytest.raises(ConfigurationError, match=r"training\.more_epochs: 2 cannot be added.*trains anew"):
-        run(training=TRAINING.model_copy(update={"more_epochs": 2}))
+    with pytest.raises(ConfigurationError, match=r"training\.extra_epochs: 2 cannot be added.*trains anew"):
+        run(training=TRAINING.model_copy(update={"extra_epochs": 2}))
     run()
     with pytest.raises(ConfigurationError, match="trains on"):
-        run(training=TRAINING.model_copy(update={"more_epochs": 2}))
+        run(training=TRAINING.model_copy(update={"extra_epochs": 2}))
 
 
 def test_weights_of_another_network(problem, tmp_path):
@@ -209,7 +209,7 @@ def test_weights_of_another_network(problem, tmp_path):
     specification, weights = build()
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
-    with pytest.raises(ProjectError, match=r"run the node training\.build_network again"):
+    with pytest.raises(ProjectError, match=r"run the node training\.build_model again"):
         nodes.train(specification, tmp_path / "initial.safetensors", packed, recipe, {}, TRAINING, tmp_path)
 
 

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from tests.sources.conftest import tarred, zipped
+from tests.data.ingestion.conftest import tarred, zipped
 
 APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        \0\2\0\0\0\x09\0\0\0\x32\0\0\0\x0e\0\0\0\2\0\0\0\0" + bytes(40)
 IGNORED = 255
@@ -83,7 +83,7 @@ def stack(pages: Iterable[ArrayLike]) -> bytes:
 
 
 def voc_palette() -> bytes:
-    """Give the colours of Pascal VOC: the bits of the index, dealt to red, green and blue from the highest on."""
+    """Return the colours of Pascal VOC: the bits of the index, dealt to red, green and blue from the highest on."""
     numbers = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for place in range(8):
@@ -278,7 +278,7 @@ def loveda() -> Fabricated:
 
 
 def isic2018() -> Fabricated:
-    """Six archives, three splits; a licence and a list of authors in every one of them; sizes differ."""
+    """Six archives, three splits; a license and a list of authors in every one of them; sizes differ."""
     archives, truth, splits = {}, {}, {}
     for seed, (split, numbers) in enumerate({"Training": (0, 1, 3), "Validation": (12255,), "Test": (12169,)}.items()):
         inputs, masks = f"ISIC2018_Task1-2_{split}_Input", f"ISIC2018_Task1_{split}_GroundTruth"

@@ -19,17 +19,17 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.data.ingestion.conftest import Site, site
 from tests.problems import fabrication
 from tests.problems.fabrication import IGNORED, PROBLEMS, Fabricated
-from tests.sources.conftest import Site, site
+from unet_segmentation.data.io.filesystem import FileStore
+from unet_segmentation.data.io.image_reader import read_image, read_roi
+from unet_segmentation.data.io.mask_encodings import decode_masks
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import SourceError
 from unet_segmentation.parameters import Parameters, SourceParameters, validate_parameters
-from unet_segmentation.pipelines.acquisition import nodes
-from unet_segmentation.pipelines.preparation import nodes as preparation
-from unet_segmentation.samples.encodings import decode_masks
-from unet_segmentation.samples.packing import PackedSamples
-from unet_segmentation.samples.reading import read_image, read_roi
-from unet_segmentation.storage import Storage
+from unet_segmentation.pipelines.data_ingestion import nodes
+from unet_segmentation.pipelines.data_preparation import nodes as preparation
 
 __all__ = ["site"]  # the fixture
 
@@ -98,7 +98,7 @@ def test_from_the_publishers_archives_to_a_verdict(
     assert sum(map(int, left_out)) == fabricated.left_out
     assert "fit no sample" not in caplog.text
 
-    storage = Storage(extracted["root"])
+    storage = FileStore(extracted["root"])
     for row in table.itertuples():
         image = read_image(storage, row.image, parameters.images).pixels
         labels, size = [None] * len(row.masks), image.shape[:2]
@@ -148,8 +148,8 @@ def prepare(
     verdict, findings, page = preparation.audit(
         parameters.problem, inspected, samples, found, found_by_split, packed, extracted, *declared
     )
-    kept = preparation.judge(samples, verdict)
-    profile = preparation.profile(kept, inspected, parameters.classes, parameters.images)
+    kept = preparation.enforce_audit(samples, verdict)
+    profile = preparation.compute_statistics(kept, inspected, parameters.classes, parameters.images)
     return Prepared(kept, findings, packed, verdict, page, profile)
 
 
@@ -257,11 +257,11 @@ def test_every_problem_is_declared_in_full(problem: str) -> None:
     text = (ROOT / "conf" / problem / "parameters.yml").read_text(encoding="utf-8")
     source = declared(problem).source
     assert text.startswith("# ")
-    assert source.licence
+    assert source.license
     for archive in source.archives:
         assert source.citation
         assert source.homepage
-        assert source.licence != "not stated"
+        assert source.license != "not stated"
         if archive.url and re.match("https://github.com/[^/]+/[^/]+/archive/", archive.url):
             assert archive.content_sha256  # GitHub makes these anew
 
@@ -272,15 +272,17 @@ def test_the_page_of_data_sets_says_what_is_declared() -> None:
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
     ]
     assert sorted(row[0].strip("`") for row in rows) == [name for name in NAMES if name not in {"template", "test"}]
-    for name, _, classes, images, split, licence, command in rows:
+    for name, _, classes, images, split, license, command in rows:
         parameters = declared(name.strip("`"))
         source = parameters.source
-        official = source.splits or source.lists or (source.table is not None and source.table.split)
+        official = source.splits or source.split_lists or (source.split_table is not None and source.split_table.split)
         assert int(classes) == len(parameters.classes)
         assert split.startswith("official" if official else "drawn")
-        assert ("validation cut" in split) == bool(official and "validation" not in {**source.splits, **source.lists})
+        assert ("validation cut" in split) == bool(
+            official and "validation" not in {**source.splits, **source.split_lists}
+        )
         sizes = [int(size) for size in re.findall(r"[0-9]+", split.replace(",", ""))]
         assert sum(sizes) in {0, int(images.replace(",", ""))}
         assert ("grouped" in split) == (source.group is not None)
-        assert licence == source.licence
+        assert license == source.license
         assert command == f"`kedro run --env {parameters.problem}`"

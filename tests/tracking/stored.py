@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
-from unet_segmentation.tracking import facts
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.store import Store
 
 CLASSES = ["background", "cell"]
@@ -23,8 +23,8 @@ def tables(images: int, error: float, seed: int = 0, names: str = "s") -> dict[s
     pairs = list(zip(ids, truths, predictions, strict=True))
     soft = [(name, float((t == p).sum()), float(t.size), float(t.size)) for name, t, p in pairs]
     return {
-        "confusion": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
-        "soft_counts": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
+        "confusion_counts": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
+        "soft_overlap_sums": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
         "samples": pd.DataFrame({"sample_id": ids, "group": None, "split": "test"}),
     }
 
@@ -53,21 +53,21 @@ def tell(
         "problem": problem,
         "classes": classes or CLASSES,
         "evaluation": {"split": split},
-        "network": {"architecture": "unet", "encoder": "resnet18"},
+        "model": {"architecture": "unet", "encoder": "resnet18"},
         "training": {"epochs": 12, "seed": 3, "resume": True},
     }
     store = Store(f"sqlite:///{root / 'mlflow.db'}")
     store.open(
         {"experiment": problem, "started": time.time(), "run_name": name, "tags": {"problem": problem, **tags}},
     )
-    store.log_values([{"op": "params", "values": facts.flatten(parameters)}])
-    (root / "parameters.yml").write_bytes(facts.parameters_file(parameters))
+    store.log_values([{"op": "params", "values": run_metadata.flatten(parameters)}])
+    (root / "parameters.yml").write_bytes(run_metadata.dump_parameters_yaml(parameters))
     store.log_artifact(root / "parameters.yml", "code")
     for table, values in (found or {}).items():
         values.to_parquet(root / f"{table}.parquet")
         store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation")
     if found:
-        score = {"test/dice/mean": dice_of(found["confusion"])}
+        score = {"test/dice/mean": dice_of(found["confusion_counts"])}
         store.log_values([{"op": "metrics", "values": score, "step": 0, "time": time.time()}])
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")

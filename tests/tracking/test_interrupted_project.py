@@ -61,7 +61,7 @@ def test_a_run_that_is_killed_twice_goes_on_with_the_next(toy):
     os.killpg(second.pid, signal.SIGINT)
     output, _ = second.communicate(timeout=PATIENCE)
     assert "The unfinished run of " in output
-    assert "kedro run goes on from there" in output
+    assert "kedro run will resume" in output
     assert not (folder_of(toy) / "ab12" / "delivered").exists()
 
     answer = kedro(toy, "run")
@@ -76,11 +76,11 @@ def test_a_run_that_is_killed_twice_goes_on_with_the_next(toy):
 
 
 def test_without_tracking_and_with_other_pipelines(toy):
-    (toy / "conf" / "local" / "tracking.yml").write_text("enabled: false\n")
+    (toy / "conf" / "local" / "mlflow.yml").write_text("enabled: false\n")
     assert kedro(toy, "run", TOY="data").returncode == 1
     before = (folder_of(toy) / "run.json").read_text()
     assert json.loads(before)["status"] == "FAILED"
-    assert kedro(toy, "run", "--pipelines", "acquisition").returncode == 0
+    assert kedro(toy, "run", "--pipelines", "data_ingestion").returncode == 0
     assert (folder_of(toy) / "run.json").read_text() == before, "a run that does not train takes no part"
     answer = kedro(toy, "run", "--params", "split.seed=1,split.test=0.3")
     assert answer.returncode == 0, answer.stderr

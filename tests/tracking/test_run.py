@@ -17,11 +17,11 @@ from unet_segmentation.tracking.run import start_run
 from unet_segmentation.tracking.settings import TrackingSettings
 from unet_segmentation.tracking.spool import FOLDER
 
-PARAMETERS = {"network": {"architecture": "unet", "encoder": "resnet18"}, "classes": ["a", "b"], "seed": None}
+PARAMETERS = {"model": {"architecture": "unet", "encoder": "resnet18"}, "classes": ["a", "b"], "seed": None}
 
 
 def begin(root, **settings):
-    settings = {"system_metrics": False, "flush_seconds": 20, **settings}
+    settings = {"system_metrics": False, "upload_timeout_seconds": 20, **settings}
     return start_run(
         TrackingSettings(**settings), root=root, problem="cells", parameters=PARAMETERS, command="kedro run"
     )
@@ -69,8 +69,8 @@ def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PL
     assert stored.info.status == "FINISHED"
     assert stored.info.run_name.startswith("unet resnet18 · ")
     assert stored.data.params == {
-        "network.architecture": "unet",
-        "network.encoder": "resnet18",
+        "model.architecture": "unet",
+        "model.encoder": "resnet18",
         "classes": '["a","b"]',
         "seed": "null",
     }
@@ -110,14 +110,14 @@ def test_a_second_run_goes_into_the_same_experiment(root):
 def test_what_mlflow_refuses_stops_nothing(root):
     run = begin(root)
     run_id = run.run_id
-    run.log_params({"network.encoder": "resnet34"})  # was resnet18: MLflow refuses to change a parameter
+    run.log_params({"model.encoder": "resnet34"})  # was resnet18: MLflow refuses to change a parameter
     run.log_metrics({"a bad name: ?": 1.0, "good": 2.0})
     run.log_metrics({"fine": 1.0})
     outcome = run.finish("FINISHED")
     assert "refused" in outcome.message
     stored = client_of(root).get_run(run_id)
     assert stored.info.status == "FINISHED"
-    assert stored.data.params["network.encoder"] == "resnet18"
+    assert stored.data.params["model.encoder"] == "resnet18"
     assert stored.data.metrics["fine"] == 1.0
 
 

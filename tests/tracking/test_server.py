@@ -73,7 +73,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(root, server
 
 def test_what_a_lost_server_missed_is_sent_later(root, server):
     server.start()
-    run = begin(root, uri=server.uri, flush_seconds=1, timeout_seconds=2)
+    run = begin(root, uri=server.uri, upload_timeout_seconds=1, timeout_seconds=2)
     run_id = run.run_id
     run.log_metrics({"train/loss": 1.0}, step=1, time=1_700_000_000)
     while mlflow.MlflowClient(server.uri).get_run(run_id).data.metrics.get("train/loss") is None:

@@ -8,7 +8,7 @@ import pytest
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.tracking import current
-from unet_segmentation.tracking.facts import flatten, git_diff, git_tags, run_name
+from unet_segmentation.tracking.run_metadata import flatten, git_diff, git_tags, run_name
 from unet_segmentation.tracking.settings import TrackingSettings, check_store, read_settings, store_uri
 from unet_segmentation.tracking.spool import Spool
 
@@ -60,10 +60,11 @@ def test_parameters_become_flat():
 
 def test_runs_have_short_readable_names():
     now = time.mktime((2026, 11, 22, 10, 45, 0, 0, 0, -1))
-    assert run_name({"network": {"architecture": "unet", "encoder": "resnet18"}}, now) == "unet resnet18 · 11-22 10:45"
-    assert run_name({"network": {"encoder": "resnet18"}}, now, "release") == "release · 11-22 10:45"
+    assert run_name({"model": {"architecture": "unet", "encoder": "resnet18"}}, now) == "unet resnet18 · 11-22 10:45"
+    assert run_name({"model": {"encoder": "resnet18"}}, now, "release") == "release · 11-22 10:45"
     assert (
-        run_name({"network": {"architecture": "paper_unet", "width": 16}}, now) == "paper unet width 16 · 11-22 10:45"
+        run_name({"model": {"architecture": "unet_original", "base_channels": 16}}, now)
+        == "paper unet width 16 · 11-22 10:45"
     )
 
 

@@ -35,7 +35,7 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
 def test_names_that_mlflow_would_refuse_are_written_so_that_it_does_not(tmp_path):
     store = stores.Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
     store.open({"experiment": "toy", "started": 0.0, "run_name": "one", "tags": {}})
-    values = {"comparison.variants.größer, width=8.network.width": "8", "training.epochs": "3"}
+    values = {"sweep.variants.größer, width=8.network.width": "8", "training.epochs": "3"}
     store.log_values([{"op": "params", "values": values}])
     found = store._client.get_run(store.run_id).data.params
-    assert found == {"comparison.variants.größer_ width_8.network.width": "8", "training.epochs": "3"}
+    assert found == {"sweep.variants.größer_ width_8.network.width": "8", "training.epochs": "3"}

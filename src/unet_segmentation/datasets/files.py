@@ -16,7 +16,7 @@ from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
 from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
 from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 
-from unet_segmentation.atomic import link, whole
+from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
 
 PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
 
@@ -30,7 +30,7 @@ class _Atomic:
         """Write to a temporary name, then rename."""
         final = self._filepath
         try:
-            with whole(Path(final)) as temporary:
+            with atomic_write(Path(final)) as temporary:
                 self._filepath = PurePosixPath(temporary.as_posix())
                 super().save.__wrapped__(self, data)  # type: ignore[misc]
         finally:
@@ -63,7 +63,7 @@ class ParquetDataset(_Atomic, _ParquetDataset):
     """A table as a Parquet file, written whole."""
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Give the first rows to Kedro-Viz."""
+        """Return the first rows to Kedro-Viz."""
         return _table_preview(self.load(), nrows)
 
 
@@ -73,7 +73,7 @@ class CSVDataset(_Atomic, _CSVDataset):
     DEFAULT_SAVE_ARGS: ClassVar = {"index": False}
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Give the first rows to Kedro-Viz."""
+        """Return the first rows to Kedro-Viz."""
         return _table_preview(self.load(), nrows)
 
 
@@ -99,29 +99,29 @@ class FileDataset(_File):
     """Any file, handed on as a path: what is saved is linked or copied, what is loaded is where it lies."""
 
     def load(self) -> Path:
-        """Give the path of the file."""
+        """Return the path of the file."""
         if not self._filepath.is_file():
             raise FileNotFoundError(f"{self._filepath} is not there: run the pipeline that makes it first")
         return self._filepath
 
     def save(self, data: Path) -> None:
         """Publish a finished file under the catalog's name."""
-        with whole(self._filepath) as temporary:
-            link(data, temporary)
+        with atomic_write(self._filepath) as temporary:
+            link_or_copy(data, temporary)
 
 
 class WeightsDataset(_File):
     """Network weights as safetensors: no code is executed on loading. Loads the path, saves a state dict."""
 
     def load(self) -> Path:
-        """Give the path of the weights."""
+        """Return the path of the weights."""
         return self._filepath
 
     def save(self, data: dict[str, Any]) -> None:
         """Write a state dict of tensors."""
         from safetensors.torch import save_file
 
-        with whole(self._filepath) as temporary:
+        with atomic_write(self._filepath) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
 
 
@@ -134,7 +134,7 @@ class _Text(_File):
 
     def save(self, data: str) -> None:
         """Write the text."""
-        with whole(self._filepath) as temporary:
+        with atomic_write(self._filepath) as temporary:
             temporary.write_text(data, encoding="utf-8")
 
 
@@ -162,12 +162,12 @@ class ImageDataset(_File):
     """A picture for people: saves a PIL image as PNG, loads the path."""
 
     def load(self) -> Path:
-        """Give the path of the picture."""
+        """Return the path of the picture."""
         return self._filepath
 
     def save(self, data: Any) -> None:  # noqa: ANN401 - a PIL image; PIL is not imported for the annotation alone
         """Write the picture."""
-        with whole(self._filepath) as temporary:
+        with atomic_write(self._filepath) as temporary:
             data.save(temporary, format="PNG")
 
     def preview(self) -> ImagePreview:

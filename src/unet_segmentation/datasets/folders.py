@@ -11,9 +11,9 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview
 
-from unet_segmentation.atomic import whole
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.datasets.files import image_preview
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.utils.atomic_io import atomic_write
 
 
 class WorkingFolderDataset(AbstractDataset[Any, Path]):
@@ -47,14 +47,14 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Give the path of the folder."""
+        """Return the path of the folder."""
         if not self._path.is_dir():
             raise FileNotFoundError(f"{self._path} is not there: run the pipeline that makes it first")
         return self._path
 
     def save(self, data: Callable[[Path], None]) -> None:
         """Let the writer fill a new folder, which then replaces the old one."""
-        with whole(self._path) as temporary:
+        with atomic_write(self._path) as temporary:
             temporary.mkdir()
             data(temporary)
 
@@ -73,7 +73,7 @@ class MaskFolderDataset(FolderDataset):
         import numpy as np
         from PIL import Image
 
-        from unet_segmentation.figures.pictures import colour_mask, contact_sheet
+        from unet_segmentation.visualization import colour_mask, contact_sheet
 
         files = sorted(self._path.rglob("*.png"))[:masks]
         return image_preview(contact_sheet([colour_mask(np.array(Image.open(file))) for file in files], columns=8))
@@ -93,7 +93,7 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
 
     def save(self, data: PackedSamples) -> None:
         """Note where the arrays lie, relative to this file."""
-        with whole(self._filepath) as temporary:
+        with atomic_write(self._filepath) as temporary:
             folder = os.path.relpath(data.folder, self._filepath.parent)
             temporary.write_text(
                 json.dumps({"folder": Path(folder).as_posix(), "samples": len(data)}), encoding="utf-8"
@@ -107,7 +107,7 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
 
     def preview(self, samples: int = 16) -> ImagePreview:
         """Show the first samples, each beside its mask."""
-        from unet_segmentation.figures.pictures import colour_mask, contact_sheet, displayable
+        from unet_segmentation.visualization import colour_mask, contact_sheet, displayable
 
         packed = self.load()
         tiles = []

@@ -3,20 +3,19 @@
 Nothing here imports a heavy library: Kedro builds these models before the first node runs, at every command.
 """
 
-from unet_segmentation.parameters.article import ArticleParameters
+from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
-from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
-from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
-from unet_segmentation.parameters.export import ExportParameters
-from unet_segmentation.parameters.prediction import PredictionParameters
-from unet_segmentation.parameters.preparation import (
+from unet_segmentation.parameters.data import (
     BlockParameters,
     ImageParameters,
     InspectionParameters,
     MaskParameters,
     SplitParameters,
 )
+from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.export import ExportParameters
+from unet_segmentation.parameters.inference import InferenceParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import RangeParameters, SearchParameters
 from unet_segmentation.parameters.source import (
@@ -25,11 +24,12 @@ from unet_segmentation.parameters.source import (
     SourceParameters,
     TableParameters,
 )
+from unet_segmentation.parameters.sweep import SweepParameters
 from unet_segmentation.parameters.training import (
     CheckpointParameters,
     EarlyStoppingParameters,
     LossParameters,
-    NetworkParameters,
+    ModelParameters,
     OptimizerParameters,
     SamplingParameters,
     ScheduleParameters,
@@ -39,11 +39,10 @@ from unet_segmentation.parameters.validation import Parameters, validate_paramet
 
 __all__ = [
     "ArchiveParameters",
-    "ArticleParameters",
+    "ArticleClaimsParameters",
     "AugmentationParameters",
     "BlockParameters",
     "CheckpointParameters",
-    "ComparisonParameters",
     "CrossValidationParameters",
     "EarlyStoppingParameters",
     "EvaluationParameters",
@@ -54,10 +53,10 @@ __all__ = [
     "InspectionParameters",
     "LossParameters",
     "MaskParameters",
-    "NetworkParameters",
+    "ModelParameters",
     "OptimizerParameters",
     "Parameters",
-    "PredictionParameters",
+    "PredictorParameters",
     "RangeParameters",
     "ReleaseParameters",
     "SamplingParameters",
@@ -65,6 +64,7 @@ __all__ = [
     "SearchParameters",
     "SourceParameters",
     "SplitParameters",
+    "SweepParameters",
     "TableParameters",
     "TrainingParameters",
     "TransformParameters",

@@ -11,8 +11,8 @@ ReleaseScore = Literal[
     "iou/mean",
     "dice/foreground_mean",
     "iou/foreground_mean",
-    "dice/image_mean",
-    "iou/image_mean",
+    "dice/per_image_mean",
+    "iou/per_image_mean",
     "iou/frequency_weighted",
     "accuracy/pixel",
     "accuracy/class_mean",
@@ -26,31 +26,31 @@ class ReleaseParameters(StrictModel):
         run: the challenger: an MLflow run's id, the beginning of one, or its name. None: the run whose model lies in
             `data/`.
         score: what has to be better, or at least not worse.
-        margin: the challenger passes where the interval of the difference does not reach below -margin: it is better,
-            or worse by less than what matters. 0: it has to be as good at least.
-        class_margin: no class may fall by more than so much, in Dice (in IoU, where `score` is one).
+        noninferiority_margin: the challenger passes where the interval of the difference does not reach below -margin:
+            it is better, or worse by less than what matters. 0: it has to be as good at least.
+        class_noninferiority_margin: no class may fall by more than so much, in Dice (in IoU, where `score` is one).
         confidence: of the intervals.
         resamples: of the bootstrap.
         seed: of the bootstrap and of the permutation test.
         tolerance: how far a score may differ when the model is loaded afresh on another device than evaluation's. On
             the same one it must not differ at all.
         force: release whatever the gate says.
-        why: the reason for that; needed with `force`.
+        reason: the reason for that; needed with `force`.
     """
 
     run: str | None = None
     score: ReleaseScore = "dice/mean"
-    margin: float = Field(default=0.015, ge=0, lt=1)
-    class_margin: float = Field(default=0.05, ge=0, lt=1)
+    noninferiority_margin: float = Field(default=0.015, ge=0, lt=1)
+    class_noninferiority_margin: float = Field(default=0.05, ge=0, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=10_000, ge=100)
     seed: int = Field(default=0, ge=0)
     tolerance: float = Field(default=0.001, ge=0, lt=1)
     force: bool = False
-    why: str | None = None
+    reason: str | None = None
 
     @model_validator(mode="after")
     def _force_has_a_reason(self) -> Self:
-        if self.force and not (self.why or "").strip():
-            raise ValueError("force: say why, with `why`: the reason is kept with the release")
+        if self.force and not (self.reason or "").strip():
+            raise ValueError("force: say why, with `reason`: the reason is kept with the release")
         return self

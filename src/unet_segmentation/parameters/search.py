@@ -39,18 +39,18 @@ class SearchParameters(StrictModel):
     Attributes:
         space: dotted name of a parameter to its range (`{low: 1.0e-4, high: 1.0e-2, log: true}`) or its values (a
             list).
-        trials: in all, over all processes and all earlier runs of the same search.
+        n_trials: in all, over all processes and all earlier runs of the same search.
         seed: of the sampler.
         pruner: ends a trial after an epoch at which it does badly: `median`, worse than half of the earlier ones at
             that epoch; `hyperband`; or `none`.
-        startup_trials: drawn at random, and never pruned by the median, before anything is learned from them.
+        n_startup_trials: drawn at random, and never pruned by the median, before anything is learned from them.
     """
 
     space: dict[str, Any] = Field(default_factory=dict)
-    trials: int = Field(default=20, ge=1)
+    n_trials: int = Field(default=20, ge=1)
     seed: int = Field(default=0, ge=0)
     pruner: Literal["median", "hyperband", "none"] = "median"
-    startup_trials: int = Field(default=5, ge=1)
+    n_startup_trials: int = Field(default=5, ge=1)
 
     @field_validator("space")
     @classmethod

@@ -128,14 +128,14 @@ class SourceParameters(StrictModel):
         masks: the same for the masks. Absent where nothing is labelled.
         roi: the same for masks of the region of interest (a field of view): pixels outside, where it is 0, are ignored.
         splits: the values `{split}` takes in the paths, by the project's name for the split.
-        lists: an official split given as lists, by the project's name for the split: the path (a glob) of a text file
-            with a sample on each line, or the ids themselves. Of a line, the first word counts, without its folders and
-            its ending.
+        split_lists: an official split given as lists, by the project's name for the split: the path (a glob) of a text
+            file with a sample on each line, or the ids themselves. Of a line, the first word counts, without its
+            folders and its ending.
         unlisted: what becomes of samples that no list names.
-        table: an official split, or groups, given as a table.
+        split_table: an official split, or groups, given as a table.
         group: a pattern with one group `(...)`, searched in the sample's id; what it captures names the group of
             samples that must not be split apart (a patient, a video, a slide). It must find something in every id.
-        licence: under which terms the data may be used.
+        license: under which terms the data may be used.
         citation: what to cite.
         homepage: where the data set is described.
         timeout_seconds: how long a server may stay silent before the download gives up.
@@ -154,11 +154,11 @@ class SourceParameters(StrictModel):
     masks: str | None = None
     roi: str | None = None
     splits: dict[Split, str] = Field(default_factory=dict)
-    lists: dict[Split, str | list[str]] = Field(default_factory=dict)
-    unlisted: Literal["leave_out", "train"] = "leave_out"
-    table: TableParameters | None = None
+    split_lists: dict[Split, str | list[str]] = Field(default_factory=dict)
+    unlisted: Literal["exclude", "train"] = "exclude"
+    split_table: TableParameters | None = None
     group: str | None = None
-    licence: str = "not stated"
+    license: str = "not stated"
     citation: str = ""
     homepage: str = ""
     timeout_seconds: float = Field(default=30.0, gt=0)
@@ -204,11 +204,15 @@ class SourceParameters(StrictModel):
             raise ValueError(f"images and masks are the same glob, {self.images!r}")
         if len(set(self.splits.values())) != len(self.splits) or "" in self.splits.values():
             raise ValueError("splits: each split needs a value of its own")
-        official = [bool(self.splits), bool(self.lists), self.table is not None and self.table.split is not None]
+        official = [
+            bool(self.splits),
+            bool(self.split_lists),
+            self.split_table is not None and self.split_table.split is not None,
+        ]
         if sum(official) > 1:
-            raise ValueError("splits, lists and table.split each give an official split: give one of them")
-        if self.group is not None and self.table is not None and self.table.group is not None:
-            raise ValueError("group and table.group each give groups: give one of them")
+            raise ValueError("splits, split_lists and split_table.split each give an official split: give one of them")
+        if self.group is not None and self.split_table is not None and self.split_table.group is not None:
+            raise ValueError("group and split_table.group each give groups: give one of them")
         return self
 
     @field_validator("group")

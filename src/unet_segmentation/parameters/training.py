@@ -6,31 +6,31 @@ from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
-Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed4", "subpixel"]
+Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class NetworkParameters(StrictModel):
+class ModelParameters(StrictModel):
     """Which network is trained.
 
     Attributes:
-        architecture: any of segmentation-models-pytorch by name (`unet`, `unetplusplus`, `fpn`, ...), or `paper_unet`:
-            the U-Net of Ronneberger et al. 2015.
-        encoder: any encoder of segmentation-models-pytorch by name, `tu-...` of timm included. Not for `paper_unet`.
+        architecture: any of segmentation-models-pytorch by name (`unet`, `unetplusplus`, `fpn`, ...), or
+            `unet_original`: the U-Net of Ronneberger et al. 2015.
+        encoder: any encoder of segmentation-models-pytorch by name, `tu-...` of timm included. Not for `unet_original`.
         encoder_weights: null: from scratch; `imagenet` (or another name the encoder has; needs a connection once); or
             a file of weights (`.safetensors`, or `.pt`, `.pth`, `.ckpt` loaded without executing code).
         encoder_depth: how often the encoder halves height and width; `auto` follows the patch (see the plan), null
-            takes the architecture's own (5 for `unet`, 4 for `paper_unet`).
+            takes the architecture's own (5 for `unet`, 4 for `unet_original`).
         upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
-            for `paper_unet`, transposed. `unet` and `paper_unet` can learn it: `transposed` convolution (kernel 2,
-            stride 2), `transposed4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialisation).
-        width: channels of the first stage of `paper_unet` (64 in the paper).
-        normalization: `batch` or `none` (as in the paper), after every convolution of `paper_unet`.
+            for `unet_original`, transposed. `unet` and `unet_original` can learn it: `transposed` convolution (kernel
+            2, stride 2), `transposed_k4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialisation).
+        base_channels: channels of the first stage of `unet_original` (64 in the paper).
+        norm_layer: `batch` or `none` (as in the paper), after every convolution of `unet_original`.
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
-        pixel_statistics: mean and standard deviation that pixels are normalised with: `data` (of the training split),
-            `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
+        input_normalization: mean and standard deviation that pixels are normalised with: `data` (of the training
+            split), `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
     """
 
     architecture: str = "unet"
@@ -38,10 +38,10 @@ class NetworkParameters(StrictModel):
     encoder_weights: str | None = None
     encoder_depth: Annotated[int, Field(ge=2, le=6)] | Auto | None = None
     upsampling: Upsampling = "auto"
-    width: int = Field(default=64, ge=1)
-    normalization: Literal["batch", "none"] = "batch"
+    base_channels: int = Field(default=64, ge=1)
+    norm_layer: Literal["batch", "none"] = "batch"
     decoder_channels: list[int] | None = None
-    pixel_statistics: Literal["auto", "data", "imagenet"] = "auto"
+    input_normalization: Literal["auto", "data", "imagenet"] = "auto"
 
 
 class LossParameters(StrictModel):
@@ -60,7 +60,7 @@ class LossParameters(StrictModel):
         focal_gamma: how much less the focal loss cares for pixels that are right already.
         tversky_alpha: what a false positive costs in the Tversky loss.
         tversky_beta: what a false negative costs there.
-        ohem_share: the hardest pixels of a batch, as a share of the pixels that are not ignored.
+        ohem_fraction: the hardest pixels of a batch, as a share of the pixels that are not ignored.
     """
 
     cross_entropy: float = Field(default=1.0, ge=0)
@@ -74,7 +74,7 @@ class LossParameters(StrictModel):
     focal_gamma: float = Field(default=2.0, ge=0)
     tversky_alpha: float = Field(default=0.3, ge=0)
     tversky_beta: float = Field(default=0.7, ge=0)
-    ohem_share: float = Field(default=0.25, gt=0, le=1)
+    ohem_fraction: float = Field(default=0.25, gt=0, le=1)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -93,60 +93,61 @@ class OptimizerParameters(StrictModel):
     """AdamW.
 
     Attributes:
-        learning_rate: of the decoder and the last layer; of the encoder times `encoder_factor`.
-        encoder_factor: such as 0.1 for a pretrained encoder.
+        learning_rate: of the decoder and the last layer; of the encoder times `encoder_lr_multiplier`.
+        encoder_lr_multiplier: such as 0.1 for a pretrained encoder.
         weight_decay: of the weights; biases and normalisation layers are not decayed.
         betas: of AdamW.
     """
 
     learning_rate: float = Field(default=1e-3, gt=0)
-    encoder_factor: float = Field(default=1.0, gt=0)
+    encoder_lr_multiplier: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
 
 
 class ScheduleParameters(StrictModel):
-    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `final_share` of it; or one-cycle."""
+    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `min_lr_ratio` of it; or one-cycle."""
 
     name: Literal["poly", "cosine", "one_cycle", "constant"] = "cosine"
-    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
     power: float = Field(default=0.9, gt=0)
-    final_share: float = Field(default=0.01, ge=0, le=1)
+    min_lr_ratio: float = Field(default=0.01, ge=0, le=1)
 
 
 class EarlyStoppingParameters(StrictModel):
     """Stop when the validation score has not risen for `patience` epochs; null means never."""
 
     patience: int | None = Field(default=None, ge=1)
-    minimum_gain: float = Field(default=0.0, ge=0)
+    min_delta: float = Field(default=0.0, ge=0)
 
 
 class CheckpointParameters(StrictModel):
     """What a training keeps, so that it can go on.
 
     Attributes:
-        steps: besides one at the end of each epoch, a checkpoint within it after every so many batches, for long
-            epochs; null: none.
-        keep: checkpoints kept, the newest; the model of the best epoch is kept besides.
-        largest_share: of the time that checkpoints may take. Where epochs are so short that one after each would take
-            more, some epochs are kept, and told of, together with the next. 1: after each epoch.
+        every_n_train_steps: besides one at the end of each epoch, a checkpoint within it after every so many batches,
+            for long epochs; null: none.
+        keep_last_n: checkpoints kept, the newest; the model of the best epoch is kept besides.
+        max_time_fraction: of the time that checkpoints may take. Where epochs are so short that one after each would
+            take more, some epochs are kept, and told of, together with the next. 1: after each epoch.
     """
 
-    steps: int | None = Field(default=None, ge=1)
-    keep: int = Field(default=1, ge=1)
-    largest_share: float = Field(default=0.02, gt=0, le=1)
+    every_n_train_steps: int | None = Field(default=None, ge=1)
+    keep_last_n: int = Field(default=1, ge=1)
+    max_time_fraction: float = Field(default=0.02, gt=0, le=1)
 
 
 class SamplingParameters(StrictModel):
     """Where patches are cut.
 
     Attributes:
-        foreground_share: share of the patches, among images that have a chosen class, that are centred on a pixel of
-            one, each class equally often (nnU-Net takes a third); the others are cut anywhere. `auto`: see the plan.
+        oversample_foreground_fraction: share of the patches, among images that have a chosen class, that are centred on
+            a pixel of one, each class equally often (nnU-Net takes a third); the others are cut anywhere. `auto`: see
+            the plan.
         classes: the classes that are chosen, by name; `auto`: the rare ones.
     """
 
-    foreground_share: Share | Auto = "auto"
+    oversample_foreground_fraction: Share | Auto = "auto"
     classes: list[str] | Auto = "auto"
 
 
@@ -155,13 +156,13 @@ class TrainingParameters(StrictModel):
 
     Attributes:
         seed: decides initial weights, order of samples and augmentation.
-        epochs: passes of `minimum_steps` steps or more each, with one validation after each.
-        max_minutes: a time budget, turned into a number of epochs and their steps before the first step; null: none.
-            Instead of `epochs` and `minimum_steps`.
-        minimum_steps: an epoch has at least so many steps, so that a tiny data set does not drown in validation;
+        epochs: passes of `min_steps_per_epoch` steps or more each, with one validation after each.
+        max_time_minutes: a time budget, turned into a number of epochs and their steps before the first step; null:
+            none. Instead of `epochs` and `min_steps_per_epoch`.
+        min_steps_per_epoch: an epoch has at least so many steps, so that a tiny data set does not drown in validation;
             larger data sets take one pass over their samples.
         batch_size: samples of one step, over all devices.
-        accumulate: batches whose gradients are summed for one step of the optimizer.
+        accumulate_grad_batches: batches whose gradients are summed for one step of the optimizer.
         patch_size: side of the square training crop, in pixels.
         sampling: where patches are cut.
         freeze_encoder_epochs: the encoder's weights (and batch statistics) stay as they are for so many epochs.
@@ -169,54 +170,54 @@ class TrainingParameters(StrictModel):
         precision: `auto` takes bf16 where the hardware has it, else float32.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
         devices: how many devices of this host train together; `auto`: all GPUs, one CPU.
-        hosts: how many hosts train together, with a store that all share; the others join with the command shown.
-        rendezvous: `address:port` of this host, that the others can reach; for several hosts.
+        num_nodes: how many hosts train together, with a store that all share; the others join with the command shown.
+        rdzv_endpoint: `address:port` of this host, that the others can reach; for several hosts.
         compile: torch.compile; `auto`: where it pays within this training.
-        workers: processes that load batches; `auto` takes none on a CPU.
-        threads: torch's threads; `auto` takes the cores.
-        gradient_clip: largest gradient norm; 0 means no clipping.
+        num_workers: processes that load batches; `auto` takes none on a CPU.
+        num_threads: torch's threads; `auto` takes the cores.
+        gradient_clip_val: largest gradient norm; 0 means no clipping.
         ema_decay: decay of an exponential moving average of the weights, which is then what is validated and kept;
             null means none.
-        score: what decides which epoch is best, measured on validation.
+        monitor: what decides which epoch is best, measured on validation.
         checkpoint: what is kept, so that a training that was stopped can go on.
         resume: go on with an unfinished training of the same configuration and data; false: start anew.
-        more_epochs: go on with a finished training of the same configuration and data for so many epochs.
+        extra_epochs: go on with a finished training of the same configuration and data for so many epochs.
     """
 
     seed: int = Field(default=0, ge=0)
     epochs: Count | Auto = 20
-    max_minutes: float | None = Field(default=None, gt=0)
-    minimum_steps: Count | Auto = 10
+    max_time_minutes: float | None = Field(default=None, gt=0)
+    min_steps_per_epoch: Count | Auto = 10
     batch_size: Count | Auto = 16
-    accumulate: int = Field(default=1, ge=1)
+    accumulate_grad_batches: int = Field(default=1, ge=1)
     patch_size: int | Auto = "auto"
     sampling: SamplingParameters = SamplingParameters()
     freeze_encoder_epochs: int = Field(default=0, ge=0)
     deep_supervision: bool = False
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: Count | Auto = 1
-    hosts: int = Field(default=1, ge=1)
-    rendezvous: str | None = None
+    num_nodes: int = Field(default=1, ge=1)
+    rdzv_endpoint: str | None = None
     compile: bool | Auto = "auto"
-    workers: Annotated[int, Field(ge=0)] | Auto = "auto"
-    threads: Count | Auto = "auto"
+    num_workers: Annotated[int, Field(ge=0)] | Auto = "auto"
+    num_threads: Count | Auto = "auto"
     deterministic: bool = True
-    gradient_clip: float = Field(default=1.0, ge=0)
+    gradient_clip_val: float = Field(default=1.0, ge=0)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    score: Literal["iou/mean", "dice/mean", "iou/foreground_mean", "dice/foreground_mean"] = "dice/mean"
+    monitor: Literal["iou/mean", "dice/mean", "iou/foreground_mean", "dice/foreground_mean"] = "dice/mean"
     loss: LossParameters = LossParameters()
     optimizer: OptimizerParameters = OptimizerParameters()
     schedule: ScheduleParameters = ScheduleParameters()
     early_stopping: EarlyStoppingParameters = EarlyStoppingParameters()
     checkpoint: CheckpointParameters = CheckpointParameters()
     resume: bool = True
-    more_epochs: int | None = Field(default=None, ge=1)
+    extra_epochs: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _sensible_patch(self) -> Self:
         if isinstance(self.patch_size, int) and (self.patch_size < 32 or self.patch_size % 32):
             raise ValueError("patch_size must be a multiple of 32, at least 32 (encoders halve it five times)")
-        if self.hosts > 1 and self.rendezvous is None:
+        if self.num_nodes > 1 and self.rdzv_endpoint is None:
             raise ValueError("rendezvous must be this host's address:port, for the other hosts to join")
         return self

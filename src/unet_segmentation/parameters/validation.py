@@ -9,24 +9,24 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters.article import ArticleParameters
+from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
-from unet_segmentation.parameters.comparison import ComparisonParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
-from unet_segmentation.parameters.evaluation import EvaluationParameters, InferenceParameters
-from unet_segmentation.parameters.export import ExportParameters
-from unet_segmentation.parameters.prediction import PredictionParameters
-from unet_segmentation.parameters.preparation import (
+from unet_segmentation.parameters.data import (
     ImageParameters,
     InspectionParameters,
     MaskParameters,
     SplitParameters,
 )
+from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.export import ExportParameters
+from unet_segmentation.parameters.inference import InferenceParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
-from unet_segmentation.parameters.training import NetworkParameters, TrainingParameters
+from unet_segmentation.parameters.sweep import SweepParameters
+from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
 
 
 class Parameters(StrictModel):
@@ -40,16 +40,16 @@ class Parameters(StrictModel):
     inspection: InspectionParameters = InspectionParameters()
     split: SplitParameters = SplitParameters()
     augmentation: AugmentationParameters = AugmentationParameters()
-    network: NetworkParameters = NetworkParameters()
+    model: ModelParameters = ModelParameters()
     training: TrainingParameters = TrainingParameters()
-    inference: InferenceParameters = InferenceParameters()
+    predictor: PredictorParameters = PredictorParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
     export: ExportParameters = ExportParameters()
-    prediction: PredictionParameters = PredictionParameters()
-    article: ArticleParameters = ArticleParameters()
-    comparison: ComparisonParameters = ComparisonParameters()
+    inference: InferenceParameters = InferenceParameters()
+    article_claims: ArticleClaimsParameters = ArticleClaimsParameters()
+    sweep: SweepParameters = SweepParameters()
     search: SearchParameters = SearchParameters()
 
     @model_validator(mode="after")

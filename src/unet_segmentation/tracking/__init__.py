@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from unet_segmentation.parameters import InferenceParameters
+    from unet_segmentation.parameters import PredictorParameters
 
 SPOOL_VARIABLE = "UNET_TRACKING_SPOOL"
 ANSWER_SECONDS = 10.0  # for one answer of a server
@@ -45,7 +45,7 @@ class Run(Protocol):
         """MLflow's id of the experiment, like `run_id`."""
 
     def resumes(self, yes: bool) -> None:
-        """Say whether this run's training goes on with the unfinished one of the same configuration.
+        """Return whether this run's training goes on with the unfinished one of the same configuration.
 
         The training node says it as soon as it knows; only the first word counts, and without one it goes on.
 
@@ -90,7 +90,7 @@ class Run(Protocol):
         """
 
     def log_model(
-        self, model: Path, inference: InferenceParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
+        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
     ) -> dict[str, Any]:
         """Log the trained network as an MLflow model that takes images and returns class ids.
 
@@ -150,14 +150,14 @@ class NullRun:
         """Keep nothing."""
 
     def child(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Child:
-        """Give a child that keeps nothing."""
+        """Return a child that keeps nothing."""
         return NullRun()
 
     def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
         """Keep nothing."""
 
     def log_model(
-        self, model: Path, inference: InferenceParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
+        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
     ) -> dict[str, Any]:
         """Log no model."""
         return {
@@ -174,7 +174,7 @@ _current: Run = NullRun()
 
 
 def current() -> Run:
-    """Give the open run of this process (or of the one that started it), else a null object."""
+    """Return the open run of this process (or of the one that started it), else a null object."""
     if not _current.enabled and (spool := os.environ.get(SPOOL_VARIABLE)):
         from unet_segmentation.tracking.run import SpooledRun
 
@@ -189,7 +189,7 @@ def set_current(run: Run | None) -> None:
 
 
 def readable_store() -> str | None:
-    """Give the MLflow store of the open run, for nodes that read runs and models; None where tracking is off."""
+    """Return the MLflow store of the open run, for nodes that read runs and models; None where tracking is off."""
     from unet_segmentation.tracking.sender import prepare_environment
 
     run = current()

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking import SPOOL_VARIABLE, facts, set_current
-from unet_segmentation.tracking.facts import ASKED_FOR
+from unet_segmentation.tracking import SPOOL_VARIABLE, run_metadata, set_current
+from unet_segmentation.tracking.run_metadata import ASKED_FOR
 from unet_segmentation.tracking.settings import (
-    WAYS_OUT,
+    STORE_HELP,
     TrackingSettings,
     check_store,
     is_local,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from unet_segmentation.parameters import InferenceParameters
+    from unet_segmentation.parameters import PredictorParameters
 
 OPENING_SECONDS = 90.0  # import of MLflow and a new database, on a machine that is busy
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `make mlflow` listens
@@ -73,7 +73,7 @@ class SpooledRun:
         return self._header.get("uri")
 
     def resumes(self, yes: bool) -> None:
-        """Say whether the unfinished run is taken up, if there is one; only the first word counts."""
+        """Return whether the unfinished run is taken up, if there is one; only the first word counts."""
         if self._undecided and self._spool.read("decision") is None:
             self._spool.write("decision", {"takes_up": yes})
         self._undecided = False
@@ -128,7 +128,7 @@ class SpooledRun:
             return
         reason = error["message"] if error else self._last_words()
         self.abandon()
-        raise TrackingError(f"The MLflow store {self._header['uri']} does not take the run: {reason} {WAYS_OUT}")
+        raise TrackingError(f"The MLflow store {self._header['uri']} does not take the run: {reason} {STORE_HELP}")
 
     def _last_words(self) -> str:
         lines = (self._spool.folder / "sender.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -172,11 +172,11 @@ class SpooledRun:
         self._append("dataset", path=place, name=name, source=source)
 
     def log_model(
-        self, model: Path, inference: InferenceParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
+        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, Any], step: int, example: np.ndarray
     ) -> dict[str, Any]:
         """Log the trained network as an MLflow model that takes images and returns class ids."""
         self.resumes(True)
-        from unet_segmentation.tracking.package import pack_model
+        from unet_segmentation.tracking.model_packaging import pack_model
 
         identity = uuid.uuid4().hex[:8]
         folder = self._spool.folder / "files" / identity / "model"
@@ -196,7 +196,7 @@ class SpooledRun:
         return {**reply, **ids}
 
     def _time_of(self, name: str, value: float) -> tuple[float, float]:
-        """Give a score with the time it was logged at before, so that logging it again makes no second point."""
+        """Return a score with the time it was logged at before, so that logging it again makes no second point."""
         known = self._logged.get(name)
         return known if known is not None and known[0] == value else (value, clock.time())
 
@@ -204,7 +204,7 @@ class SpooledRun:
         """Wait for an answer of the sender, as long as it gets on with its work."""
         if self._opened() is None:
             return None
-        patience = self._header["flush_seconds"]
+        patience = self._header["upload_timeout_seconds"]
         position, since = self._spool.position, clock.monotonic()
         while (answer := self._spool.read(name)) is None:
             if self._process is not None and self._process.poll() is not None:
@@ -249,7 +249,7 @@ class SpooledRun:
 
     def _await_facts(self) -> None:
         """Let the sender note code and machine first: what stands behind the end of a short run would not be sent."""
-        until = clock.monotonic() + self._header["flush_seconds"]
+        until = clock.monotonic() + self._header["upload_timeout_seconds"]
         while self._process is not None and self._process.poll() is None and clock.monotonic() < until:
             if self._spool.read("facts") is not None:
                 break
@@ -306,7 +306,7 @@ class ChildRun(SpooledRun):
 
 
 def page_of(uri: str, experiment_id: str, run_id: str) -> str:
-    """Give the address of a run in MLflow's UI, opened at the page for training."""
+    """Return the address of a run in MLflow's UI, opened at the page for training."""
     host = uri if is_server(uri) else LOCAL_SERVER
     return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
@@ -333,7 +333,7 @@ def start_run(
     continuation of an unfinished one is opened when that is known: see `SpooledRun.resumes`.
 
     Args:
-        settings: of tracking.yml.
+        settings: of mlflow.yml.
         root: the project's root.
         problem: the segmentation problem; names the experiment where the settings name none.
         parameters: all of them, nested; logged flat.
@@ -347,12 +347,12 @@ def start_run(
     uri = store_uri(settings, root)
     check_store(uri, settings.timeout_seconds)
     started = clock.time()
-    network = parameters.get("network") or {}
+    network = parameters.get("model") or {}
     header = {
         "uri": uri,
         "root": str(root),
         "experiment": settings.experiment or problem,
-        "run_name": settings.run_name or facts.run_name(parameters, started, (tags or {}).get("pipelines", "")),
+        "run_name": settings.run_name or run_metadata.run_name(parameters, started, (tags or {}).get("pipelines", "")),
         "model_name": str(network.get("architecture", "unet")),
         "started": started,
         "pid": os.getpid(),
@@ -360,17 +360,21 @@ def start_run(
         "tags": {
             "problem": problem,
             "command": command,
-            "mlflow.user": facts.user(),
+            "mlflow.user": run_metadata.user(),
             "mlflow.source.name": command,
             "mlflow.source.type": "LOCAL",
             **(tags or {}),
         },
-        **settings.model_dump(include={"system_metrics", "system_metrics_seconds", "timeout_seconds", "flush_seconds"}),
+        **settings.model_dump(
+            include={"system_metrics", "system_metrics_seconds", "timeout_seconds", "upload_timeout_seconds"}
+        ),
     }
     spool = Spool.create(root, header, training.spool if training else None)
     run = SpooledRun(spool.folder, _start_sender(spool.folder))
-    run.log_params({key: value for key, value in facts.flatten(parameters).items() if key not in ASKED_FOR})
-    spool.append("artifact", path=spool.put("parameters.yml", facts.parameters_file(parameters)), folder="code")
+    run.log_params({key: value for key, value in run_metadata.flatten(parameters).items() if key not in ASKED_FOR})
+    spool.append(
+        "artifact", path=spool.put("parameters.yml", run_metadata.dump_parameters_yaml(parameters)), folder="code"
+    )
     if not is_local(uri) and not (training and training.takes_up):
         run.check(wait=True)
     os.environ[SPOOL_VARIABLE] = str(spool.folder)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_segmentation.tracking import facts
+from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.spool import Spool
 from unet_segmentation.tracking.unfinished import known_child, known_run, note_child, note_run
 
@@ -91,7 +91,7 @@ class Sender:
         while True:
             try:
                 if training and may_wait:
-                    patience = OPENING_SECONDS + self._header["flush_seconds"]
+                    patience = OPENING_SECONDS + self._header["upload_timeout_seconds"]
                     let_end(self._spool.folder.parent, training["earlier"], patience)
                 self._store = Store(self._header["uri"])
                 self._open_run(training)
@@ -121,7 +121,7 @@ class Sender:
             return
         earlier = known_run(training, self._header["uri"])
         wanted = training["takes_up"] and (self._spool.read("decision") or training)["takes_up"]
-        if not (earlier and wanted and self._store.take_up(earlier, training["more_epochs"])):
+        if not (earlier and wanted and self._store.take_up(earlier, training["extra_epochs"])):
             self._store.open(self._header)
             spools = (self._spool.folder.parent / name for name in training["earlier"])
             if earlier and not any(spool.exists() for spool in spools):
@@ -134,8 +134,8 @@ class Sender:
         return not self._alive() or self._spool.read("closing") is not None
 
     def _deadline(self, known: float | None) -> float | None:
-        """Give the moment at which a run that ends stops waiting for its store; None while it goes on."""
-        return known or (time.monotonic() + self._header["flush_seconds"] if self._closing else None)
+        """Return the moment at which a run that ends stops waiting for its store; None while it goes on."""
+        return known or (time.monotonic() + self._header["upload_timeout_seconds"] if self._closing else None)
 
     def _drain(self, stop: threading.Event) -> bool:
         """Send until the end of the run was sent (True), or time is up (False)."""
@@ -174,7 +174,7 @@ class Sender:
                 return
 
     def _next(self) -> tuple[list[dict[str, Any]], int]:
-        """Give the next operation, or as many as go in one request, and the position behind them."""
+        """Return the next operation, or as many as go in one request, and the position behind them."""
         batch: list[dict[str, Any]] = []
         position = 0
         for operation, end in self._spool.pending():
@@ -232,7 +232,7 @@ class Sender:
                 store.log_values(batch)
 
     def _store_of(self, operation: dict[str, Any]) -> Store:
-        """Give the run that an operation is for: the run itself, or one of its children, which its first word opens."""
+        """Return the run that an operation is for: the run itself, or one of its children, which its first word opens."""
         from unet_segmentation.tracking.store import Store
 
         key = operation.get("child")
@@ -310,8 +310,8 @@ def measure_system(spool: Spool, seconds: float, stop: threading.Event, step: in
 
 def note_facts(spool: Spool, root: Path) -> None:
     """Append what is known of code, versions and machine; the run's end waits for it."""
-    spool.append("tags", values=facts.versions() | facts.machine() | facts.git_tags(root))
-    files = {"uncommitted.diff": facts.git_diff(root), "requirements.lock": facts.lock_file(root)}
+    spool.append("tags", values=run_metadata.versions() | run_metadata.machine() | run_metadata.git_tags(root))
+    files = {"uncommitted.diff": run_metadata.git_diff(root), "requirements.lock": run_metadata.lock_file(root)}
     for name, data in files.items():
         if data:
             spool.append("artifact", path=spool.put(name, data), folder="code")

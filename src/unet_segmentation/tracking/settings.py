@@ -1,4 +1,4 @@
-"""The settings of `conf/base/tracking.yml`, and which MLflow store they mean."""
+"""The settings of `conf/base/mlflow.yml`, and which MLflow store they mean."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.parameters.base import StrictModel
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-WAYS_OUT = (
-    f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/tracking.yml), unset it to use a store of the "
-    "project's own, or run without tracking (enabled: false in conf/local/tracking.yml)."
+STORE_HELP = (
+    f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/mlflow.yml), unset it to use a store of the "
+    "project's own, or run without tracking (enabled: false in conf/local/mlflow.yml)."
 )
 
 
@@ -33,7 +33,7 @@ class TrackingSettings(StrictModel):
         system_metrics: whether CPU, memory, disk, network and GPU are measured beside the run.
         system_metrics_seconds: how often.
         timeout_seconds: how long a server may take to answer one request.
-        flush_seconds: how long the end of a run waits for a server that does not answer.
+        upload_timeout_seconds: how long the end of a run waits for a server that does not answer.
     """
 
     enabled: bool = True
@@ -43,7 +43,7 @@ class TrackingSettings(StrictModel):
     system_metrics: bool = True
     system_metrics_seconds: float = Field(default=5.0, ge=0.5)
     timeout_seconds: float = Field(default=10.0, gt=0)
-    flush_seconds: float = Field(default=15.0, ge=0)
+    upload_timeout_seconds: float = Field(default=15.0, ge=0)
 
 
 def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
@@ -56,7 +56,7 @@ def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
         return TrackingSettings.model_validate(dict(values))
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(problem)}" for problem in error.errors(include_url=False))
-        raise ConfigurationError(f"tracking.yml is not valid:\n{lines}") from None
+        raise ConfigurationError(f"mlflow.yml is not valid:\n{lines}") from None
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
@@ -103,7 +103,7 @@ def check_store(uri: str, timeout: float) -> None:
     elif urlsplit(uri).scheme in {"", "file"} or Path(uri).exists():
         raise TrackingError(
             f"MLflow no longer keeps runs in folders, and {uri!r} names one. Use a SQLite file "
-            f"(sqlite:///mlflow.db) or a server (http://...). {WAYS_OUT}"
+            f"(sqlite:///mlflow.db) or a server (http://...). {STORE_HELP}"
         )
 
 
@@ -112,15 +112,15 @@ def _check_database(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():  # the sender makes it, whole or not at all
             if not os.access(path.parent, os.W_OK):
-                raise TrackingError(f"The MLflow store {path} cannot be made: no permission. {WAYS_OUT}")
+                raise TrackingError(f"The MLflow store {path} cannot be made: no permission. {STORE_HELP}")
             return
         with sqlite3.connect(path, timeout=2) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.close()
     except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"The MLflow store {path} cannot be opened: {error}. {WAYS_OUT}") from error
+        raise TrackingError(f"The MLflow store {path} cannot be opened: {error}. {STORE_HELP}") from error
     if not os.access(path, os.W_OK):
-        raise TrackingError(f"The MLflow store {path} cannot be written to: no permission. {WAYS_OUT}")
+        raise TrackingError(f"The MLflow store {path} cannot be written to: no permission. {STORE_HELP}")
 
 
 def _check_server(uri: str, timeout: float) -> None:
@@ -130,13 +130,13 @@ def _check_server(uri: str, timeout: float) -> None:
         answer = requests.get(f"{uri}/health", timeout=timeout)
     except requests.RequestException as error:
         reason = str(error.__context__ or error) if isinstance(error, requests.Timeout) else _short(error)
-        raise TrackingError(f"The MLflow server at {uri} cannot be reached: {reason}. {WAYS_OUT}") from error
+        raise TrackingError(f"The MLflow server at {uri} cannot be reached: {reason}. {STORE_HELP}") from error
     if answer.status_code >= 500:
-        raise TrackingError(f"The MLflow server at {uri} answers {answer.status_code} {answer.reason}. {WAYS_OUT}")
+        raise TrackingError(f"The MLflow server at {uri} answers {answer.status_code} {answer.reason}. {STORE_HELP}")
 
 
 def _short(error: BaseException) -> str:
-    """Give the innermost reason of an error of requests, such as `Connection refused`."""
+    """Return the innermost reason of an error of requests, such as `Connection refused`."""
     text = str(error)
     for part in ("Connection refused", "Name or service not known", "Network is unreachable", "timed out"):
         if part in text:

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from unet_segmentation.atomic import link
+from unet_segmentation.utils.atomic_io import link_or_copy
 
 FOLDER = ".tracking"
 
@@ -82,9 +82,9 @@ class Spool:
         target = self.folder / place
         target.parent.mkdir(parents=True)
         if path.is_dir():
-            shutil.copytree(path, target, copy_function=lambda source, copy: link(Path(source), Path(copy)))
+            shutil.copytree(path, target, copy_function=lambda source, copy: link_or_copy(Path(source), Path(copy)))
         else:
-            link(path, target)
+            link_or_copy(path, target)
         return place.as_posix()
 
     def put(self, name: str, data: bytes) -> str:
@@ -133,7 +133,7 @@ class Spool:
 
 
 def new_name() -> str:
-    """Give a name to a new spool; names sort by time."""
+    """Return a name to a new spool; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
 

@@ -92,12 +92,12 @@ class Store:
         )
         self.run_id = run.info.run_id
 
-    def take_up(self, run_id: str, more_epochs: str | None) -> bool:
+    def take_up(self, run_id: str, extra_epochs: str | None) -> bool:
         """Open an earlier run again, whatever its status; False where it was deleted.
 
         Args:
             run_id: of the earlier run.
-            more_epochs: that are added to a finished training; noted in a tag.
+            extra_epochs: that are added to a finished training; noted in a tag.
         """
         try:
             run = self._client.get_run(run_id)
@@ -109,9 +109,9 @@ class Store:
             return False
         tags = run.data.tags
         self._client.update_run(run_id, status="RUNNING")
-        if more_epochs is not None:
-            added = ", ".join(filter(None, [tags.get("training.more_epochs"), more_epochs]))
-            self._client.set_tag(run_id, "training.more_epochs", added)
+        if extra_epochs is not None:
+            added = ", ".join(filter(None, [tags.get("training.extra_epochs"), extra_epochs]))
+            self._client.set_tag(run_id, "training.extra_epochs", added)
         if "failure" in tags:
             self._client.delete_tag(run_id, "failure")
             if "mlflow.note.content" in tags:
@@ -125,11 +125,11 @@ class Store:
             self._client.set_terminated(run_id, "KILLED")
 
     def next_step(self, name: str) -> int:
-        """Give the first step at which a metric has no point yet."""
+        """Return the first step at which a metric has no point yet."""
         return 1 + max(self._known_points(name), default=-1) if self.taken_up else 0
 
     def _known_points(self, name: str) -> Mapping[int, Metric]:
-        """Give the last point at each step that a run that is taken up has of a metric, as it was found."""
+        """Return the last point at each step that a run that is taken up has of a metric, as it was found."""
         if name not in self._points:
             history = sorted(self._client.get_metric_history(self.run_id, name), key=lambda point: point.timestamp)
             self._points[name] = {point.step: point for point in history}
@@ -157,7 +157,7 @@ class Store:
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"MLflow's experiment {name!r} was deleted and cannot take runs. Restore it (mlflow "
-                f"experiments restore --experiment-id {found.experiment_id}), or set experiment in tracking.yml."
+                f"experiments restore --experiment-id {found.experiment_id}), or set experiment in mlflow.yml."
             )
         return found.experiment_id
 
@@ -255,7 +255,7 @@ class Store:
 
     def log_model(self, model_id: str, path: Path, operation: Operation) -> None:
         """Build the model's folder, send it, and link it to the run and to the metrics of its epoch and of the test."""
-        from unet_segmentation.tracking.model import build_model
+        from unet_segmentation.tracking.pyfunc_builder import build_model
 
         folder = path / "mlflow"
         shutil.rmtree(folder, ignore_errors=True)
@@ -297,7 +297,7 @@ def _allowed(key: str) -> str:
 
 
 def _models_of(run: Run) -> dict[str, int]:
-    """Give the models that a run has as outputs: id to step."""
+    """Return the models that a run has as outputs: id to step."""
     return {output.model_id: output.step for output in run.outputs.model_outputs} if run.outputs else {}
 
 

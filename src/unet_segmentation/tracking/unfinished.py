@@ -17,32 +17,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unet_segmentation.atomic import whole
 from unet_segmentation.errors import ConfigurationError, ResourceError
-from unet_segmentation.tracking.facts import ASKED_FOR, flatten
+from unet_segmentation.tracking.run_metadata import ASKED_FOR, flatten
 from unet_segmentation.tracking.spool import locked
+from unet_segmentation.utils.atomic_io import atomic_write
 
 TRAINING_NODE = "training.train"
 FOLDERS = {  # node that trains: the catalog's folder that it trains into, which one process has at a time
-    TRAINING_NODE: "training_folder",
-    "comparison.train_variants": "comparison_folder",
-    "search.run_search": "search_folder",
+    TRAINING_NODE: "training_dir",
+    "sweep.train_variants": "sweep_dir",
+    "search.run_search": "search_dir",
 }
-SHARED = {"search_folder"}  # but these: several processes may be at work there, the first one has the marker
-SWEEPS = ("comparison", "search")  # sections of parameters that are about several trainings
+SHARED = {"search_dir"}  # but these: several processes may be at work there, the first one has the marker
+SWEEPS = ("sweep", "search")  # sections of parameters that are about several trainings
 MARKER = "run.json"
 DELIVERED = "delivered"
 WITHOUT_EFFECT = {
     *ASKED_FOR,
-    "training.workers",
-    "training.rendezvous",
+    "training.num_workers",
+    "training.rdzv_endpoint",
     "inspection.workers",
     "source.archive",
     "source.parallel",
 }
 SHOWN = 5  # parameters that changed
 CLAIMING_SECONDS = 5.0  # to wait for another process that is about to claim the same folder
-OTHERS = ("tracking.", "release.", "prediction.", "export.", "article.")  # of what trains nothing that is taken up
+OTHERS = ("mlflow.", "release.", "inference.", "export.", "article_claims.")  # of what trains nothing that is taken up
 SAME_START = 2.0  # seconds by which the system's start time of one and the same process may differ between two readings
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Training:
             "folder": str(folder),
             "earlier": [*before["spools"]] if before else [],
             "takes_up": takes_up,
-            "more_epochs": None,
+            "extra_epochs": None,
         }
 
     def finish(self, status: str) -> None:
@@ -123,7 +123,7 @@ def begin_training(
         takes_up, finished = _takes_up(before, flat), before is not None and before["status"] == "FINISHED"
         training = Training(folder, before, spool, takes_up)
         if takes_up and finished:
-            training.header["more_epochs"] = flat["training.more_epochs"]
+            training.header["extra_epochs"] = flat["training.extra_epochs"]
         elif finished:
             training.header["earlier"] = []
         marker = {
@@ -145,7 +145,7 @@ def _takes_up(before: Mapping[str, Any] | None, flat: Mapping[str, str]) -> bool
         return False
     changes = _changes(before["parameters"], flat)
     if before["status"] == "FINISHED":
-        return not changes and flat.get("training.more_epochs", "null") != "null"
+        return not changes and flat.get("training.extra_epochs", "null") != "null"
     if not changes:
         log.info("The unfinished run of %s is taken up", _clock(before["started"]))
         return True
@@ -194,7 +194,7 @@ def mark_delivered(folder: Path) -> None:
 
 
 def known_run(training: Mapping[str, Any], uri: str) -> str | None:
-    """Give the id of the MLflow run that an earlier spool of a training was sent to, if it is in this store."""
+    """Return the id of the MLflow run that an earlier spool of a training was sent to, if it is in this store."""
     run = read_json(Path(training["folder"]) / "mlflow_run.json")
     fits = run is not None and run["uri"] == uri and run["spool"] in training["earlier"]
     return run["run_id"] if run and fits else None
@@ -208,7 +208,7 @@ def note_run(training: Mapping[str, Any], spool: str, known: Mapping[str, Any]) 
 
 
 def known_child(note: Path, uri: str) -> str | None:
-    """Give the id of the MLflow run that a child's note names, if it is in this store."""
+    """Return the id of the MLflow run that a child's note names, if it is in this store."""
     run = read_json(note)
     return run["run_id"] if run and run.get("uri") == uri else None
 
@@ -238,7 +238,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:
-    with whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -255,7 +255,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _clock(seconds: float) -> str:
-    """Give the time of day; with the date, if it was another day."""
+    """Return the time of day; with the date, if it was another day."""
     then = time.localtime(seconds)
     today = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)

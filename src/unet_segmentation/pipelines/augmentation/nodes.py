@@ -4,14 +4,14 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
-from unet_segmentation.samples.packing import PackedSamples
 
 
 def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str, Any]) -> dict[str, Any]:
     """Turn the parameters into a recipe, every transform tried on an image like those of the training split."""
-    from unet_segmentation.learning.augmentation import compose_recipe
+    from unet_segmentation.training.augmentation import compose_recipe
 
     return compose_recipe(augmentation, profile["channels"], profile["dtype"])
 
@@ -30,11 +30,11 @@ def preview_augmentation(
     Returns:
         A PIL image.
     """
-    from unet_segmentation.figures.pictures import class_colours, colour_mask, contact_sheet, displayable
-    from unet_segmentation.learning.plan import labelled_split
-    from unet_segmentation.learning.preview import first_patches
+    from unet_segmentation.training.augmentation_preview import first_patches
+    from unet_segmentation.training.plan import labelled_ids_by_split
+    from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
 
-    sample_ids = labelled_split(samples).get("train", [])
+    sample_ids = labelled_ids_by_split(samples).get("train", [])
     if not sample_ids:
         raise DataError("The train split has no sample with a mask: give the data more, or change split")
     colours = class_colours(len(classes))

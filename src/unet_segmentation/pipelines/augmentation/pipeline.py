@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.compose_augmentation,
-                ["params:augmentation", "profile"],
+                ["params:augmentation", "dataset_statistics"],
                 "augmentation_recipe",
                 name="compose_augmentation",
             ),
@@ -20,8 +20,8 @@ def create_pipeline(**_: object) -> Pipeline:
                 [
                     "augmentation_recipe",
                     "samples",
-                    "packed_samples",
-                    "plan",
+                    "packed_dataset",
+                    "proposed_plan",
                     "params:training",
                     "params:augmentation",
                     "params:classes",

@@ -10,17 +10,17 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     CrossValidationParameters,
     ImageParameters,
-    InferenceParameters,
-    NetworkParameters,
+    ModelParameters,
+    PredictorParameters,
     SplitParameters,
     TrainingParameters,
 )
-from unet_segmentation.pipelines.preparation.nodes import profile as profile_split
-from unet_segmentation.pipelines.training.nodes import build_network
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics as profile_split
+from unet_segmentation.pipelines.training.nodes import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ def assign_folds(
     Returns:
         Columns fold (from 1), sample_id, split; `test` is what the fold holds out.
     """
-    from unet_segmentation.samples import folding
+    from unet_segmentation.data.split import kfold
 
-    return folding.assign_folds(samples, inspected, cross_validation, split)
+    return kfold.assign_folds(samples, inspected, cross_validation, split)
 
 
 def train_folds(
@@ -48,7 +48,7 @@ def train_folds(
     packed: PackedSamples,
     recipe: dict[str, Any],
     plan: dict[str, Any],
-    network: NetworkParameters,
+    network: ModelParameters,
     training: TrainingParameters,
     images: ImageParameters,
     classes: list[str],
@@ -76,9 +76,9 @@ def train_folds(
         Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training), epoch (the best
         one), score (its validation score): a row per fold. And the histories of all, a row per fold and epoch.
     """
-    from unet_segmentation.learning.single import train_one
-    from unet_segmentation.samples.folding import samples_of_fold
-    from unet_segmentation.samples.splitting import count_splits
+    from unet_segmentation.data.split.kfold import samples_of_fold
+    from unet_segmentation.data.split.split import count_splits
+    from unet_segmentation.training.train_model import train_model
 
     rows: list[dict[str, Any]] = []
     histories: list[pd.DataFrame] = []
@@ -88,15 +88,20 @@ def train_folds(
         sizes = dict(zip(("train", "validation", "held_out"), count_splits(table["split"]).values(), strict=True))
         logger.info("fold %d/%d: %d train, %d validation, %d held out", fold, count, *sizes.values())
         profile = profile_split(table, inspected, classes, images)
-        parts = *build_network(network, training, plan, classes, profile), table, profile
-        trained = train_one(*parts, packed, recipe, plan["values"], training, folder / str(fold))
+        parts = *build_model(network, training, plan, classes, profile), table, profile
+        trained = train_model(*parts, packed, recipe, plan["values"], training, folder / str(fold))
         best = trained.information
-        score = best["scores"].get(f"validation/{training.score}", math.nan)
+        score = best["scores"].get(f"validation/{training.monitor}", math.nan)
         found = {"fingerprint": trained.plan["fingerprint"], "epoch": best["epoch"], "score": score}
         logger.info(
-            "fold %d/%d: best epoch %d, validation/%s %.4f", fold, count, found["epoch"], training.score, found["score"]
+            "fold %d/%d: best epoch %d, validation/%s %.4f",
+            fold,
+            count,
+            found["epoch"],
+            training.monitor,
+            found["score"],
         )
-        tracking.current().log_metrics({f"folds/validation/{training.score}": found["score"]}, step=fold)
+        tracking.current().log_metrics({f"cv/validation/{training.monitor}": found["score"]}, step=fold)
         rows.append({"fold": fold, **sizes, **found})
         histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)
@@ -107,7 +112,7 @@ def predict_folds(
     trainings: pd.DataFrame,
     folds: pd.DataFrame,
     packed: PackedSamples,
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     folder: Path,
     predicting: Path,
 ) -> tuple[Callable[[Path], None], pd.DataFrame]:
@@ -124,17 +129,17 @@ def predict_folds(
     Returns:
         A writer of the predictions, and the article's sums of every image, with its fold.
     """
-    from unet_segmentation.learning.evaluating import predict_samples
-    from unet_segmentation.learning.work import Work
-    from unet_segmentation.predicting.predictor import Predictor
-    from unet_segmentation.samples.folding import held_out
+    from unet_segmentation.data.split.kfold import held_out
+    from unet_segmentation.inference.predict_split import predict_split
+    from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.training.run_directory import RunDirectory
 
     for leftover in predicting.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
     sums = []
     for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
-        predictor = Predictor.from_file(Work(folder / str(fold), fingerprint).best, inference)
-        found = predict_samples(predictor, packed, held_out(folds, fold), predicting)
+        predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
+        found = predict_split(predictor, packed, held_out(folds, fold), predicting)
         sums.append(found.soft.assign(fold=fold))
 
     def write(target: Path) -> None:
@@ -159,7 +164,7 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
     """
-    from unet_segmentation.scoring.prediction_files import count_predictions
+    from unet_segmentation.metrics.prediction_masks import count_predictions
 
     out_of = folds.loc[folds["split"] == "test"].set_index("sample_id")["fold"]
     table = count_predictions(predictions, out_of.index.tolist(), packed.mask, len(classes))
@@ -167,34 +172,36 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
     return table
 
 
-def score_folds(confusion: pd.DataFrame, soft_counts: pd.DataFrame, classes: list[str]) -> dict[str, float | None]:
+def score_folds(
+    confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, classes: list[str]
+) -> dict[str, float | None]:
     """Turn counts into scores: over all samples together, of each fold, and mean and deviation over the folds.
 
     Returns:
         Name to value, None where it is undefined.
     """
-    from unet_segmentation.scoring.folds import out_of_fold_scores
+    from unet_segmentation.metrics.cross_validation import out_of_fold_scores
 
-    found = out_of_fold_scores(confusion, soft_counts, classes)
-    sizes = soft_counts["fold"].value_counts().sort_index()
+    found = out_of_fold_scores(confusion, soft_overlap_sums, classes)
+    sizes = soft_overlap_sums["fold"].value_counts().sort_index()
     for fold, size in sizes.items():
-        scores = (found[f"fold/{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
+        scores = (found[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
         logger.info("fold %d/%d: dice/mean %.4f, iou/mean %.4f on %d held out", fold, len(sizes), *scores, size)
     logger.info(
         "Out of fold: dice/mean %.4f, iou/mean %.4f; folds: dice/mean %.4f, deviation %.4f",
-        *(found[name] for name in ("dice/mean", "iou/mean", "folds/dice/mean/mean", "folds/dice/mean/std")),
+        *(found[name] for name in ("dice/mean", "iou/mean", "cv/dice/mean/mean", "cv/dice/mean/std")),
     )
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the scores of every fold."""
-    from unet_segmentation.figures.folds import folds_chart
+    from unet_segmentation.reporting.cross_validation_chart import folds_chart
 
     return folds_chart(metrics)
 
 
-def deliver_folds(
+def mark_folds_completed(
     trainings: pd.DataFrame,
     metrics: dict[str, float | None],
     chart: Any,  # noqa: ANN401 - a Plotly figure
@@ -208,7 +215,7 @@ def deliver_folds(
         chart: likewise.
         folder: where the folds' trainings are.
     """
-    from unet_segmentation.learning.work import Work
+    from unet_segmentation.training.run_directory import RunDirectory
 
     for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
-        Work(folder / str(fold), fingerprint).delivered.touch()
+        RunDirectory(folder / str(fold), fingerprint).delivered.touch()

@@ -17,13 +17,13 @@ from kedro.utils import find_kedro_project
 from numpy.typing import NDArray
 
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
-from unet_segmentation.parameters import EvaluationParameters, InferenceParameters, SourceParameters
-from unet_segmentation.samples.packing import PackedSamples
-from unet_segmentation.tracking import facts
+from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
+from unet_segmentation.tracking import run_metadata
 
 if TYPE_CHECKING:
-    from unet_segmentation.figures.gallery import Shown
+    from unet_segmentation.reporting.prediction_gallery import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def predict(
     model: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     evaluation: EvaluationParameters,
     folder: Path,
 ) -> tuple[Callable[[Path], None], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -58,15 +58,15 @@ def predict(
     Raises:
         DataError: the split has no labelled sample.
     """
-    from unet_segmentation.learning.arithmetic import arithmetic_here
-    from unet_segmentation.learning.evaluating import predict_samples
-    from unet_segmentation.predicting.predictor import Predictor
+    from unet_segmentation.inference.predict_split import predict_split
+    from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.utils.compute_environment import compute_environment
 
     sample_ids = _evaluated(samples, evaluation)
-    tracking.current().set_tags({f"evaluation.{key}": value for key, value in arithmetic_here().items()})
+    tracking.current().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
     for leftover in folder.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
-    sums = predict_samples(Predictor.from_file(model, inference), packed, sample_ids, folder)
+    sums = predict_split(Predictor.from_file(model, inference), packed, sample_ids, folder)
 
     def write(target: Path) -> None:
         for file in folder.glob("*.png"):
@@ -97,8 +97,8 @@ def count(
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
     """
-    from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
-    from unet_segmentation.scoring.objects import count_objects, objects_table
+    from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+    from unet_segmentation.metrics.object_recall import count_objects, objects_table
 
     objects: list[tuple[str, NDArray[np.int64]]] = []
 
@@ -132,13 +132,16 @@ def count_boundaries(
     Raises:
         DataError: a prediction is missing.
     """
-    from unet_segmentation.scoring.boundaries import MEASURES, boundary_table, measure_boundaries
+    from unet_segmentation.metrics.boundary import MEASURES, boundary_table, measure_boundaries
 
-    measures = [measure for measure in MEASURES if measure in evaluation.boundary]
+    measures = [measure for measure in MEASURES if measure in evaluation.boundary_metrics]
     pairs = _masks(predictions, samples, packed, evaluation) if measures else ()
     return boundary_table(
         (
-            (sample_id, measure_boundaries(truth, prediction, len(classes), measures, evaluation.tolerance))
+            (
+                sample_id,
+                measure_boundaries(truth, prediction, len(classes), measures, evaluation.surface_dice_tolerance_px),
+            )
             for sample_id, truth, prediction in pairs
         ),
         measures,
@@ -150,7 +153,7 @@ def choose_threshold(
     samples: pd.DataFrame,
     packed: PackedSamples,
     classes: list[str],
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     evaluation: EvaluationParameters,
 ) -> dict[str, Any]:
     """Choose the threshold of a problem of two classes on the validation split, never on the one that is scored.
@@ -166,15 +169,15 @@ def choose_threshold(
     Returns:
         threshold (None where there is none, then a note says why), dice (of the foreground, on validation), images.
     """
-    from unet_segmentation.scoring.metrics import dice_per_class
-    from unet_segmentation.scoring.thresholds import best_threshold, counts_at
+    from unet_segmentation.metrics.definitions import dice_per_class
+    from unet_segmentation.metrics.thresholds import best_threshold, counts_at
 
     validation = _labelled(samples, "validation")
     if reason := _no_threshold(classes, evaluation, validation):
         return {"threshold": None, "dice": None, "images": 0, "note": reason}
 
-    from unet_segmentation.learning.evaluating import total_foreground_histogram
-    from unet_segmentation.predicting.predictor import Predictor
+    from unet_segmentation.inference.predict_split import total_foreground_histogram
+    from unet_segmentation.inference.predictor import Predictor
 
     histogram = total_foreground_histogram(Predictor.from_file(model, inference), packed, validation)
     threshold = best_threshold(histogram)
@@ -196,11 +199,11 @@ def _no_threshold(classes: list[str], evaluation: EvaluationParameters, validati
 
 def score(
     confusion: pd.DataFrame,
-    soft_counts: pd.DataFrame,
+    soft_overlap_sums: pd.DataFrame,
     calibration_counts: pd.DataFrame,
     object_counts: pd.DataFrame,
     boundary_counts: pd.DataFrame,
-    foreground_counts: pd.DataFrame,
+    foreground_histogram: pd.DataFrame,
     threshold: dict[str, Any],
     classes: list[str],
 ) -> tuple[dict[str, float | None], pd.DataFrame, pd.DataFrame]:
@@ -208,11 +211,11 @@ def score(
 
     Args:
         confusion: counts per image.
-        soft_counts: the article's sums per image.
+        soft_overlap_sums: the article's sums per image.
         calibration_counts: pixels per image by confidence.
         object_counts: objects per image by class and size.
         boundary_counts: what was measured of the contours, per image and class.
-        foreground_counts: pixels per image by the foreground's probability.
+        foreground_histogram: pixels per image by the foreground's probability.
         threshold: what was chosen on validation.
         classes: names of the classes.
 
@@ -220,17 +223,17 @@ def score(
         Every score of the split, None where it is undefined; the scores of every image, the worst first; and what the
         scores are, one by one.
     """
-    from unet_segmentation.scoring import metrics
-    from unet_segmentation.scoring.documentation import definitions
+    from unet_segmentation.metrics import definitions as metrics
+    from unet_segmentation.metrics.docs import definitions
 
     found = metrics.scores(
         confusion,
-        soft_counts,
+        soft_overlap_sums,
         classes,
         calibration_counts=calibration_counts,
         object_counts=object_counts,
         boundary_counts=boundary_counts,
-        foreground_counts=foreground_counts if len(classes) == 2 else None,
+        foreground_histogram=foreground_histogram if len(classes) == 2 else None,
         threshold=threshold["threshold"],
     )
     logger.info(
@@ -238,30 +241,30 @@ def score(
         *(found[name] for name in ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel")),
     )
     plain = {name: None if math.isnan(value) else value for name, value in found.items()}
-    return plain, metrics.image_scores(confusion, soft_counts, classes), definitions(plain)
+    return plain, metrics.image_scores(confusion, soft_overlap_sums, classes), definitions(plain)
 
 
 def estimate_intervals(
     confusion: pd.DataFrame,
-    soft_counts: pd.DataFrame,
+    soft_overlap_sums: pd.DataFrame,
     calibration_counts: pd.DataFrame,
     object_counts: pd.DataFrame,
     boundary_counts: pd.DataFrame,
-    foreground_counts: pd.DataFrame,
+    foreground_histogram: pd.DataFrame,
     threshold: dict[str, Any],
     samples: pd.DataFrame,
     classes: list[str],
     evaluation: EvaluationParameters,
 ) -> pd.DataFrame:
-    """Give every score an interval, by the bootstrap over images, or over groups where samples have one.
+    """Return every score an interval, by the bootstrap over images, or over groups where samples have one.
 
     Args:
         confusion: counts per image.
-        soft_counts: the article's sums per image.
+        soft_overlap_sums: the article's sums per image.
         calibration_counts: this and the next four as for `score`.
         object_counts: likewise.
         boundary_counts: likewise.
-        foreground_counts: likewise.
+        foreground_histogram: likewise.
         threshold: likewise.
         samples: columns sample_id, group.
         classes: names of the classes.
@@ -270,19 +273,19 @@ def estimate_intervals(
     Returns:
         See `scoring.intervals.bootstrap`.
     """
-    from unet_segmentation.scoring.intervals import Resampling, bootstrap
-    from unet_segmentation.scoring.sums import Sums
-    from unet_segmentation.scoring.tables import groups_of
+    from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
+    from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
-    sums = Sums.of(
+    sums = UnitSums.of(
         confusion,
-        soft_counts,
+        soft_overlap_sums,
         classes,
         groups_of(samples),
         calibration_counts=calibration_counts,
         object_counts=object_counts,
         boundary_counts=boundary_counts,
-        foreground_counts=foreground_counts if len(classes) == 2 else None,
+        foreground_histogram=foreground_histogram if len(classes) == 2 else None,
         threshold=threshold["threshold"],
     )
     table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
@@ -298,43 +301,43 @@ def estimate_intervals(
 
 def plot_confusion(confusion: pd.DataFrame, classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the confusion matrix of the whole split."""
-    from unet_segmentation.figures.charts import confusion_chart
-    from unet_segmentation.scoring.counting import total_matrix
+    from unet_segmentation.metrics.confusion_matrix import total_matrix
+    from unet_segmentation.reporting.score_charts import confusion_chart
 
     return confusion_chart(total_matrix(confusion, len(classes)), classes)
 
 
 def plot_scores(metrics: dict[str, float | None], classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the scores of every class."""
-    from unet_segmentation.figures.charts import class_chart
+    from unet_segmentation.reporting.score_charts import class_chart
 
     return class_chart(metrics, classes)
 
 
 def plot_reliability(calibration_counts: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw how often the network is right against how sure it is."""
-    from unet_segmentation.figures.charts import reliability_chart
-    from unet_segmentation.scoring.calibration import reliability, total_sums
+    from unet_segmentation.metrics.calibration import reliability, total_sums
+    from unet_segmentation.reporting.score_charts import reliability_chart
 
     return reliability_chart(reliability(total_sums(calibration_counts)))
 
 
 def plot_objects(object_counts: pd.DataFrame, classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw how many objects of every size are found, class by class."""
-    from unet_segmentation.figures.charts import objects_chart
-    from unet_segmentation.scoring.objects import total_objects
+    from unet_segmentation.metrics.object_recall import total_objects
+    from unet_segmentation.reporting.score_charts import objects_chart
 
     return objects_chart(total_objects(object_counts, len(classes)), classes)
 
 
-def plot_precision_recall(foreground_counts: pd.DataFrame, threshold: dict[str, Any], classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
+def plot_precision_recall(foreground_histogram: pd.DataFrame, threshold: dict[str, Any], classes: list[str]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw precision against recall of the foreground; without a line where there are not two classes."""
-    from unet_segmentation.figures.charts import precision_recall_chart
-    from unet_segmentation.scoring.thresholds import precision_recall_curve, total_histogram
+    from unet_segmentation.metrics.thresholds import precision_recall_curve, total_histogram
+    from unet_segmentation.reporting.score_charts import precision_recall_chart
 
     if len(classes) != 2:
         return precision_recall_chart(None, None)
-    return precision_recall_chart(precision_recall_curve(total_histogram(foreground_counts)), threshold["threshold"])
+    return precision_recall_chart(precision_recall_curve(total_histogram(foreground_histogram)), threshold["threshold"])
 
 
 def draw_gallery(
@@ -350,7 +353,7 @@ def draw_gallery(
     Returns:
         Two PIL images.
     """
-    from unet_segmentation.figures.gallery import class_gallery, gallery
+    from unet_segmentation.reporting.prediction_gallery import class_gallery, gallery
 
     shown, by_class = _galleries(image_scores, confusion, predictions, packed, classes, evaluation)
     return gallery(shown, classes, _score_title(evaluation)), class_gallery(by_class, classes)
@@ -364,18 +367,18 @@ def find_patterns(
     Returns:
         What is known of each image, a sentence for each pattern, and a Plotly figure.
     """
-    from unet_segmentation.figures.patterns import patterns_chart
-    from unet_segmentation.scoring import patterns
+    from unet_segmentation.metrics import error_analysis
+    from unet_segmentation.reporting.error_analysis_charts import patterns_chart
 
-    facts = patterns.image_facts(image_scores, samples, inspected)
-    return facts, patterns.find_patterns(facts), patterns_chart(facts)
+    facts = error_analysis.image_features(image_scores, samples, inspected)
+    return facts, error_analysis.find_patterns(facts), patterns_chart(facts)
 
 
 def report(
     problem: str,
     source: SourceParameters,
     classes: list[str],
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     evaluation: EvaluationParameters,
     samples: pd.DataFrame,
     inspected: pd.DataFrame,
@@ -385,8 +388,8 @@ def report(
     metrics: dict[str, Any],
     image_scores: pd.DataFrame,
     confusion: pd.DataFrame,
-    image_facts: pd.DataFrame,
-    failure_patterns: pd.DataFrame,
+    image_features: pd.DataFrame,
+    error_patterns: pd.DataFrame,
     confusion_matrix: Any,  # noqa: ANN401 - a Plotly figure
     class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
@@ -406,10 +409,10 @@ def report(
 
     It takes what the nodes before it have made and, where there was one, what the last sweep of the problem has found.
     """
-    from unet_segmentation.figures.report import render_report
-    from unet_segmentation.learning.plan import data_fingerprint
-    from unet_segmentation.scoring.counting import total_matrix
-    from unet_segmentation.tracking.facts import weights_sha256
+    from unet_segmentation.metrics.confusion_matrix import total_matrix
+    from unet_segmentation.reporting.report import render_report
+    from unet_segmentation.tracking.run_metadata import weights_sha256
+    from unet_segmentation.training.plan import data_fingerprint
 
     charts = {"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores}
     charts |= {"reliability": reliability, "precision_recall": precision_recall, "object_recall": object_recall}
@@ -430,8 +433,8 @@ def report(
         class_gallery=by_class,
         gallery_score=_score_title(evaluation),
         augmentation=augmentation_preview,
-        facts=image_facts,
-        patterns=failure_patterns,
+        facts=image_features,
+        patterns=error_patterns,
         samples=samples.merge(pixels, on="sample_id", how="left", validate="one_to_one"),
         verdict=verdict,
         findings=findings,
@@ -454,7 +457,7 @@ def report(
 def log_model(
     model: Path,
     metrics: dict[str, Any],
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
 ) -> dict[str, Any]:
@@ -479,8 +482,8 @@ def log_model(
 def _masks(
     predictions: Path, samples: pd.DataFrame, packed: PackedSamples, evaluation: EvaluationParameters
 ) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Give every evaluated sample's id, true mask and predicted mask, one after the other."""
-    from unet_segmentation.scoring.prediction_files import read_prediction
+    """Return every evaluated sample's id, true mask and predicted mask, one after the other."""
+    from unet_segmentation.metrics.prediction_masks import read_prediction
 
     for sample_id in _evaluated(samples, evaluation):
         yield sample_id, packed.mask(sample_id), read_prediction(predictions, sample_id)
@@ -510,8 +513,8 @@ def _galleries(
     evaluation: EvaluationParameters,
 ) -> tuple[Iterator[Shown], Iterator[tuple[str, Shown]]]:
     """Read the samples of the gallery, and those of the gallery by class, one by one."""
-    from unet_segmentation.figures.gallery import Shown, pick, pick_by_class
-    from unet_segmentation.scoring.prediction_files import read_prediction
+    from unet_segmentation.metrics.prediction_masks import read_prediction
+    from unet_segmentation.reporting.prediction_gallery import Shown, pick, pick_by_class
 
     def shown(section: str, name: str, value: float) -> Shown:
         return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
@@ -529,8 +532,8 @@ def _score_title(evaluation: EvaluationParameters) -> str:
 
 def _code(root: Path) -> dict[str, str]:
     """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
-    tags, lock = facts.git_tags(root), root / "requirements.lock"
-    found = {name.removeprefix("version."): version for name, version in facts.versions().items()}
+    tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
+    found = {name.removeprefix("version."): version for name, version in run_metadata.versions().items()}
     code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
     if "git.commit" in tags:
         code["commit"] = tags["git.commit"]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError, ReleaseError
-from unet_segmentation.parameters import ExportParameters, InferenceParameters
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 if TYPE_CHECKING:
-    from unet_segmentation.exporting.parity import Case
+    from unet_segmentation.deployment.export.parity import Case
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def choose_model(
     Raises:
         ProjectError: the file holds no network of this project, or there is no such model in MLflow.
     """
-    from unet_segmentation.learning.network import load_model
-    from unet_segmentation.tracking.facts import weights_sha256
+    from unet_segmentation.models.factory import load_model
+    from unet_segmentation.tracking.run_metadata import weights_sha256
 
     file, run_id = best, logged_model.get("run_id")
     if export.model is not None:
@@ -80,7 +80,7 @@ def export_program(source: dict[str, Any], folder: Path) -> Path:
     Raises:
         ConfigurationError: the network cannot be exported with free sizes.
     """
-    from unet_segmentation.exporting.program import save_program
+    from unet_segmentation.inference.backends.torch_export import save_program
 
     save_program(_program(source), folder / PROGRAM)
     return folder / PROGRAM
@@ -88,7 +88,7 @@ def export_program(source: dict[str, Any], folder: Path) -> Path:
 
 def export_onnx(source: dict[str, Any], folder: Path) -> Path:
     """Write the network as ONNX; see `export_program`."""
-    from unet_segmentation.exporting.onnx_file import save_onnx
+    from unet_segmentation.inference.backends.onnx_export import save_onnx
 
     save_onnx(_program(source), source["specification"], folder / ONNX)
     return folder / ONNX
@@ -118,8 +118,8 @@ def quantise(
     Raises:
         DataError: the training split has no image.
     """
-    from unet_segmentation.exporting.quantising import quantise as quantise_file
-    from unet_segmentation.predicting.tiles import padded, rounded_up
+    from unet_segmentation.inference.backends.quantization import quantise as quantise_file
+    from unet_segmentation.inference.sliding_window import padded, round_up_to_multiple
 
     if not export.int8:
         return {"file": None, "images": 0}
@@ -130,7 +130,7 @@ def quantise(
     def batches() -> Iterator[Any]:
         for sample_id in chosen:
             image = packed.image(sample_id, slice(_LARGEST_SIDE), slice(_LARGEST_SIDE))
-            size = rounded_up(image.shape[0], multiple), rounded_up(image.shape[1], multiple)
+            size = round_up_to_multiple(image.shape[0], multiple), round_up_to_multiple(image.shape[1], multiple)
             yield padded(image, size)[None].astype(source["dtype"])
 
     quantise_file(onnx, folder / INT8, batches())
@@ -147,7 +147,7 @@ def check_parity(
     quantisation: dict[str, Any],
     samples: pd.DataFrame,
     packed: PackedSamples,
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     export: ExportParameters,
 ) -> tuple[pd.DataFrame, dict[str, float | None], list[str]]:
     """Hold the files against the network, over the split and over odd sizes.
@@ -170,11 +170,11 @@ def check_parity(
     """
     import torch
 
-    from unet_segmentation.exporting import parity
-    from unet_segmentation.learning.network import load_model
-    from unet_segmentation.predicting.eager import EagerBackend
-    from unet_segmentation.predicting.exported import ExportedBackend
-    from unet_segmentation.predicting.onnxruntime_backend import OnnxRuntimeBackend
+    from unet_segmentation.deployment.export import parity
+    from unet_segmentation.inference.backends.exported_program import ExportedBackend
+    from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
+    from unet_segmentation.inference.backends.pytorch import EagerBackend
+    from unet_segmentation.models.factory import load_model
 
     network, information = load_model(Path(source["file"]))
     specification = information["specification"]
@@ -210,7 +210,7 @@ def publish(
     quantisation: dict[str, Any],
     figures: dict[str, float | None],
     failures: list[str],
-    inference: InferenceParameters,
+    inference: PredictorParameters,
     export: ExportParameters,
 ) -> Callable[[Path], None]:
     """Publish the files, if all of them passed.
@@ -221,8 +221,8 @@ def publish(
     Raises:
         ReleaseError: a file does not do what the network does. What was published before is left as it is.
     """
-    from unet_segmentation.atomic import whole
-    from unet_segmentation.exporting.folder import colours_of, describe_input, fill_folder
+    from unet_segmentation.deployment.export.bundle import colours_of, describe_input, fill_folder
+    from unet_segmentation.utils.atomic_io import atomic_write
 
     tracking.current().set_tags({"export.outcome": "refused" if failures else "published"})
     if failures:
@@ -248,7 +248,7 @@ def publish(
     def write(target: Path) -> None:
         fill_folder(target, files, information)
         if export.output is not None:
-            with whole(Path(export.output)) as copy:
+            with atomic_write(Path(export.output)) as copy:
                 shutil.copytree(target, copy)
 
     return write
@@ -258,15 +258,15 @@ def _named(wanted: str, problem: str, cache: Path) -> tuple[Path, str | None]:
     """Find a model by its file, as the champion, or by its run; give its run's id, where that is known."""
     if wanted.endswith(".safetensors"):
         return Path(wanted), None
-    from unet_segmentation.tracking.models import named_model
+    from unet_segmentation.tracking.model_download import named_model
 
     found = named_model(wanted, problem, cache, asked_by="export.model")
     return found.file, found.run_id
 
 
 def _program(source: dict[str, Any]) -> Any:  # noqa: ANN401 - a torch.export.ExportedProgram
-    from unet_segmentation.exporting.program import export_program as export
-    from unet_segmentation.learning.network import load_model
+    from unet_segmentation.inference.backends.torch_export import export_program as export
+    from unet_segmentation.models.factory import load_model
 
     network, information = load_model(Path(source["file"]))
     return export(network, information["specification"], source["dtype"])

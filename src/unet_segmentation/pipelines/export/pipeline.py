@@ -11,17 +11,22 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.choose_model,
-                ["params:problem", "best_model", "logged_model", "packed_samples", "params:export", "fetched_models"],
+                [
+                    "params:problem",
+                    "best_model",
+                    "logged_model",
+                    "packed_dataset",
+                    "params:export",
+                    "downloaded_models_dir",
+                ],
                 "export_source",
                 name="choose_model",
             ),
-            Node(
-                nodes.export_program, ["export_source", "exporting_folder"], "exported_program", name="export_program"
-            ),
-            Node(nodes.export_onnx, ["export_source", "exporting_folder"], "exported_onnx", name="export_onnx"),
+            Node(nodes.export_program, ["export_source", "export_workdir"], "exported_program", name="export_program"),
+            Node(nodes.export_onnx, ["export_source", "export_workdir"], "exported_onnx", name="export_onnx"),
             Node(
                 nodes.quantise,
-                ["exported_onnx", "export_source", "samples", "packed_samples", "params:export", "exporting_folder"],
+                ["exported_onnx", "export_source", "samples", "packed_dataset", "params:export", "export_workdir"],
                 "quantisation",
                 name="quantise",
             ),
@@ -33,8 +38,8 @@ def create_pipeline(**_: object) -> Pipeline:
                     "onnx": "exported_onnx",
                     "quantisation": "quantisation",
                     "samples": "samples",
-                    "packed": "packed_samples",
-                    "inference": "params:inference",
+                    "packed": "packed_dataset",
+                    "inference": "params:predictor",
                     "export": "params:export",
                 },
                 ["parity", "parity_figures", "parity_failures"],
@@ -49,7 +54,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "quantisation": "quantisation",
                     "figures": "parity_figures",
                     "failures": "parity_failures",
-                    "inference": "params:inference",
+                    "inference": "params:predictor",
                     "export": "params:export",
                 },
                 "exported_model",

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unet_segmentation import tracking
+from unet_segmentation.data.ingestion.urls import file_name
+from unet_segmentation.data.io.filesystem import WEB
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.parameters import InferenceParameters, PredictionParameters, SourceParameters
-from unet_segmentation.sources.addresses import file_name
-from unet_segmentation.storage import WEB
+from unet_segmentation.parameters import InferenceParameters, PredictorParameters, SourceParameters
 
 if TYPE_CHECKING:
-    from unet_segmentation.predicting.backend import Backend, Image
-    from unet_segmentation.predicting.models import Model
+    from unet_segmentation.inference.backends.base import Backend, Image
+    from unet_segmentation.inference.model_reference import Model
 
 logger = logging.getLogger(__name__)
 
-FOLDS = "folds"
+FOLDS = "cv-ensemble"
 SHOWN = 16  # images of the sheet
 NAMED = 5  # broken images that a message names
 
 
 def choose_model(
     problem: str,
-    prediction: PredictionParameters,
-    inference: InferenceParameters,
-    training_folder: Path,
+    prediction: InferenceParameters,
+    inference: PredictorParameters,
+    training_dir: Path,
     cache: Path,
 ) -> dict[str, Any]:
     """Find the model that predicts, and say which it is.
@@ -41,7 +41,7 @@ def choose_model(
         problem: the segmentation problem.
         prediction: names the model, or several.
         inference: how it will be applied; told where it was evaluated otherwise.
-        training_folder: holds the problem's own model, and those of its folds.
+        training_dir: holds the problem's own model, and those of its folds.
         cache: keeps models that were fetched from MLflow.
 
     Returns:
@@ -51,41 +51,41 @@ def choose_model(
         ConfigurationError: there is no such model, or none at all.
         TrackingError: MLflow does not answer, or there is no such run.
     """
-    from unet_segmentation.predicting.models import Model
+    from unet_segmentation.inference.model_reference import Model
 
     wanted = prediction.model
     if wanted:
-        model = Model.together([_named(name, problem, training_folder, cache) for name in wanted])
+        model = Model.together([_named(name, problem, training_dir, cache) for name in wanted])
     else:
-        model = _default(problem, training_folder, cache)
+        model = _default(problem, training_dir, cache)
     logger.info("Model: %s", model.title)
     for key, value in model.inference.items():
         if (now := inference.model_dump(mode="json").get(key, value)) != value:
             logger.info("inference.%s is %s; this model was evaluated with %s", key, now, value)
-    tracking.current().set_tags({"prediction.model": model.title, "prediction.run": model.run_id})
+    tracking.current().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
     return model.as_json()
 
 
 def _named(name: str, problem: str, folder: Path, cache: Path) -> Model:
-    from unet_segmentation.predicting.models import Model
+    from unet_segmentation.inference.model_reference import Model
 
     if name == FOLDS:
         return _folds(folder)
     if name.endswith(".safetensors"):
         return Model.of([Path(name).expanduser()], f"the model in {name}")
-    from unet_segmentation.tracking.models import named_model
+    from unet_segmentation.tracking.model_download import named_model
 
-    found = named_model(name, problem, cache, asked_by="prediction.model")
+    found = named_model(name, problem, cache, asked_by="inference.model")
     return Model.of([found.file], found.title, found.run_id, found.inference)
 
 
 def _default(problem: str, folder: Path, cache: Path) -> Model:
-    from unet_segmentation.predicting.models import Model
+    from unet_segmentation.inference.model_reference import Model
 
     if (uri := tracking.readable_store()) is not None:
-        from unet_segmentation.tracking import models
+        from unet_segmentation.tracking import model_download
 
-        found = models.champion_model(uri, problem, cache) or models.newest_model(uri, problem, cache)
+        found = model_download.champion_model(uri, problem, cache) or model_download.newest_model(uri, problem, cache)
         if found is not None:
             return Model.of([found.file], found.title, found.run_id, found.inference)
     file = folder / "best.safetensors"
@@ -95,22 +95,22 @@ def _default(problem: str, folder: Path, cache: Path) -> Model:
 
 
 def _folds(folder: Path) -> Model:
-    from unet_segmentation.learning.work import Work
-    from unet_segmentation.predicting.models import Model
+    from unet_segmentation.inference.model_reference import Model
+    from unet_segmentation.training.run_directory import RunDirectory
 
-    table = folder / "fold_trainings.parquet"
+    table = folder / "cv_runs.parquet"
     if not table.is_file():
         raise ConfigurationError(
-            "prediction.model: folds: there is no cross-validation of this problem yet. Run one: "
+            "inference.model: cv-ensemble: there is no cross-validation of this problem yet. Run one: "
             "kedro run --pipelines cross_validation"
         )
     trainings = pd.read_parquet(table)
     pairs = zip(trainings["fold"], trainings["fingerprint"], strict=True)
-    files = [Work(folder / "folds" / str(fold), fingerprint).best for fold, fingerprint in pairs]
+    files = [RunDirectory(folder / "folds" / str(fold), fingerprint).best for fold, fingerprint in pairs]
     return Model.of(files, f"the mean of the {len(files)} networks of the last cross-validation")
 
 
-def list_images(prediction: PredictionParameters, source: SourceParameters) -> pd.DataFrame:
+def list_images(prediction: InferenceParameters, source: SourceParameters) -> pd.DataFrame:
     """Find the images to predict.
 
     Args:
@@ -124,12 +124,12 @@ def list_images(prediction: PredictionParameters, source: SourceParameters) -> p
         DataError: there is no image.
         ConfigurationError: nothing was named.
     """
-    from unet_segmentation.predicting.inputs import list_inputs
+    from unet_segmentation.inference.input_discovery import list_inputs
 
     if prediction.source is None:
         raise ConfigurationError(
-            "prediction.source: say what is to be predicted: kedro predict FOLDER, or "
-            "kedro run --pipelines inference --params prediction.source=FOLDER"
+            "inference.source: say what is to be predicted: kedro predict FOLDER, or "
+            "kedro run --pipelines inference --params inference.source=FOLDER"
         )
     storage, inputs = list_inputs(prediction.source, _options(prediction, source))
     logger.info("%d images in %s", len(inputs), prediction.source)
@@ -139,10 +139,10 @@ def list_images(prediction: PredictionParameters, source: SourceParameters) -> p
 def predict_images(
     model: dict[str, Any],
     inputs: pd.DataFrame,
-    prediction: PredictionParameters,
-    inference: InferenceParameters,
+    prediction: InferenceParameters,
+    inference: PredictorParameters,
     source: SourceParameters,
-    backends_folder: Path,
+    backends_dir: Path,
     results_folder: Path,
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Predict the images that are not finished yet, and write what is wanted of each.
@@ -153,7 +153,7 @@ def predict_images(
         prediction: what is written, and where.
         inference: the predictor's parameters.
         source: how a store is reached, where `prediction` does not say.
-        backends_folder: keeps exported networks, and earlier choices of a backend.
+        backends_dir: keeps exported networks, and earlier choices of a backend.
         results_folder: holds the results' folder, where none is named.
 
     Returns:
@@ -162,35 +162,39 @@ def predict_images(
     Raises:
         ResourceError: the disk is full.
     """
-    from unet_segmentation.predicting.choosing import choose_backend
-    from unet_segmentation.predicting.ensemble import common_specification
-    from unet_segmentation.predicting.folder import FolderPrediction, key_of
-    from unet_segmentation.predicting.inputs import Input
-    from unet_segmentation.predicting.outputs import TABLE
-    from unet_segmentation.storage import Storage
-    from unet_segmentation.tracking.package import specification_of
+    from unet_segmentation.data.io.filesystem import FileStore
+    from unet_segmentation.inference.backend_selection import choose_backend
+    from unet_segmentation.inference.ensemble import common_specification
+    from unet_segmentation.inference.input_discovery import Input
+    from unet_segmentation.inference.predict_folder import FolderPredictor, cache_key
+    from unet_segmentation.inference.writers import TABLE
+    from unet_segmentation.tracking.model_packaging import specification_of
 
     files = [Path(file) for file in model["files"]]
     specification = common_specification([specification_of(file) for file in files])
     folder = Path(prediction.output).expanduser() if prediction.output else results_folder / _name(prediction.source)
-    storage = Storage(str(inputs["root"].iloc[0]), _options(prediction, source))
+    storage = FileStore(str(inputs["root"].iloc[0]), _options(prediction, source))
     made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
-    key = key_of(weights=model["sha256"], inference=inference.model_dump(mode="json"), **made_by)
+    key = cache_key(weights=model["sha256"], inference=inference.model_dump(mode="json"), **made_by)
     backends = pd.DataFrame(columns=["backend", "chosen", "remark"])
 
     def choose(examples: list[Image], count: int) -> Backend:
         nonlocal backends
         backend, backends = choose_backend(
-            files, examples, wanted=prediction.backend, folder=backends_folder, expected_images=count
+            files, examples, wanted=prediction.backend, folder=backends_dir, expected_images=count
         )
         _show(backends)
         return backend
 
-    work = FolderPrediction(specification, inference, storage, folder, prediction, key)
+    work = FolderPredictor(specification, inference, storage, folder, prediction, key)
     rows = work.run([Input(*each) for each in inputs[["path", "name", "stamp"]].itertuples(index=False)], choose)
     table = _as_table(rows)
     _write_table(table, folder / TABLE)
-    counts = {"images": len(table), "broken": int((table["status"] == "broken").sum()), "flagged": _flagged(table)}
+    counts = {
+        "images": len(table),
+        "failed": int((table["status"] == "failed").sum()),
+        "out_of_distribution": _flagged(table),
+    }
     tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
     return table, {"folder": str(folder), **counts}, backends
 
@@ -202,7 +206,7 @@ def _as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(sizes, "Int64"))
 
 
-def _options(prediction: PredictionParameters, source: SourceParameters) -> dict[str, Any]:
+def _options(prediction: InferenceParameters, source: SourceParameters) -> dict[str, Any]:
     return prediction.storage_options or source.storage_options
 
 
@@ -215,7 +219,7 @@ def _name(source: str | None) -> str:
 
 
 def _show(backends: pd.DataFrame) -> None:
-    """Say what was tried, where there was a choice."""
+    """Describe what was tried, where there was a choice."""
     for row in backends.to_dict("records") if len(backends) > 1 else ():
         logger.info(
             "%s %-10s %7.2f images/s, %.3f %% of the pixels as in float32 %s",
@@ -228,9 +232,9 @@ def _show(backends: pd.DataFrame) -> None:
 
 
 def _write_table(table: pd.DataFrame, file: Path) -> None:
-    from unet_segmentation.atomic import whole
+    from unet_segmentation.utils.atomic_io import atomic_write
 
-    with whole(file) as temporary:
+    with atomic_write(file) as temporary:
         table.to_csv(temporary, index=False)
 
 
@@ -238,7 +242,7 @@ def _flagged(table: pd.DataFrame) -> int:
     return int((table["flags"].fillna("") != "").sum()) if "flags" in table else 0
 
 
-def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN401 - a PIL image
+def draw_contact_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN401 - a PIL image
     """Lay out the first predictions, flagged ones before the others.
 
     Args:
@@ -248,10 +252,10 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     import numpy as np
     from PIL import Image
 
-    from unet_segmentation.figures.pictures import colour_mask, contact_sheet
-    from unet_segmentation.predicting.outputs import OVERLAY
+    from unet_segmentation.inference.writers import OVERLAY
+    from unet_segmentation.visualization import colour_mask, contact_sheet
 
-    done = table[table["status"] == "done"] if "mask" in table else table.iloc[:0]
+    done = table[table["status"] == "ok"] if "mask" in table else table.iloc[:0]
     flags = done["flags"].fillna("") if len(done) else pd.Series(dtype=str)
     first = done.assign(flags=flags).sort_values("flags", key=lambda text: text == "", kind="stable").head(SHOWN)
     tiles, captions = [], []
@@ -268,8 +272,8 @@ def draw_sheet(table: pd.DataFrame, place: dict[str, Any]) -> Any:  # noqa: ANN4
     return contact_sheet(tiles, columns=4, captions=captions, side=320)
 
 
-def conclude(table: pd.DataFrame, place: dict[str, Any], sheet: Path) -> None:
-    """Say how it went.
+def fail_if_any_image_failed(table: pd.DataFrame, place: dict[str, Any], sheet: Path) -> None:
+    """Describe how it went.
 
     Args:
         table: see `predict_images`.
@@ -281,9 +285,12 @@ def conclude(table: pd.DataFrame, place: dict[str, Any], sheet: Path) -> None:
     """
     logger.info("Predictions  %s", place["folder"])
     logger.info("Sheet        %s", sheet)
-    if place["flagged"]:
-        logger.info("%d images are unlike the training data: see the column flags of predictions.csv", place["flagged"])
-    broken = table[table["status"] == "broken"]
+    if place["out_of_distribution"]:
+        logger.info(
+            "%d images are unlike the training data: see the column flags of predictions.csv",
+            place["out_of_distribution"],
+        )
+    broken = table[table["status"] == "failed"]
     if len(broken):
         raise DataError(
             _broken(list(zip(broken["image"], broken["message"], strict=True)), len(table), place["folder"])

@@ -22,18 +22,18 @@ def rank(problem: str, release: ReleaseParameters) -> pd.DataFrame:
     Raises:
         TrackingError: tracking is off, or there is no run to show.
     """
-    from unet_segmentation.tracking.comparing import leaderboard
+    from unet_segmentation.experiments.run_comparison import leaderboard
 
     uri = tracking.readable_store()
     if uri is None:
         raise TrackingError(
-            "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in tracking.yml)."
+            "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in mlflow.yml)."
         )
-    return leaderboard(uri, problem, release.score, release.margin)
+    return leaderboard(uri, problem, release.score, release.noninferiority_margin)
 
 
 def plot_ranks(leaderboard: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the score of each run with its interval."""
-    from unet_segmentation.figures.leaderboard import leaderboard_chart
+    from unet_segmentation.reporting.leaderboard_chart import leaderboard_chart
 
     return leaderboard_chart(leaderboard)

@@ -10,9 +10,9 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from unet_segmentation import tracking
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError, ReleaseError
 from unet_segmentation.parameters import ReleaseParameters
-from unet_segmentation.samples.packing import PackedSamples
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ def choose_challenger(
         ReleaseError: tracking is off, the run has no model, or another release is at work here.
         TrackingError: there is no such run, or it has no evaluation.
     """
-    from unet_segmentation.scoring.tables import groups_of
-    from unet_segmentation.tracking.registry import find_model
-    from unet_segmentation.tracking.runs import find_run
+    from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.tracking.model_registry import find_model
+    from unet_segmentation.tracking.run_queries import find_run
 
     _begin(folder)
     uri = _store()
@@ -51,9 +51,9 @@ def choose_challenger(
             "Evaluate it with tracking on (kedro run --pipelines evaluation), or name a run: kedro release --run RUN"
         )
     run = find_run(uri, wanted, problem)
-    confusion, soft_counts, classes, split = _evaluation(uri, run.run_id)
+    confusion, soft_overlap_sums, classes, split = _evaluation(uri, run.run_id)
     value = run.metrics.get(f"test/{release.score}")
-    groups, ids = groups_of(samples), soft_counts["sample_id"].astype(str)
+    groups, ids = groups_of(samples), soft_overlap_sums["sample_id"].astype(str)
     challenger = {
         "run_id": run.run_id,
         "name": run.name,
@@ -69,13 +69,13 @@ def choose_challenger(
         },
     }
     logger.info("The challenger is %s: %s %s", run, release.score, "undefined" if value is None else f"{value:.4f}")
-    return challenger, confusion, soft_counts
+    return challenger, confusion, soft_overlap_sums
 
 
 def verify_model(
     challenger: dict[str, Any],
     confusion: pd.DataFrame,
-    soft_counts: pd.DataFrame,
+    soft_overlap_sums: pd.DataFrame,
     packed: PackedSamples,
     release: ReleaseParameters,
 ) -> dict[str, Any]:
@@ -84,28 +84,28 @@ def verify_model(
     Args:
         challenger: names the model, and what evaluation computed with.
         confusion: counts of its evaluation.
-        soft_counts: names the images, in the order of its evaluation: so they meet in the same batches.
+        soft_overlap_sums: names the images, in the order of its evaluation: so they meet in the same batches.
         packed: images and masks.
         release: the tolerance on another device.
 
     Returns:
         `passed`, a `sentence`, and the figures (see `releasing.reproduction.compare_counts`).
     """
-    from unet_segmentation.learning.arithmetic import arithmetic_here
-    from unet_segmentation.releasing.reproduction import compare_counts
+    from unet_segmentation.deployment.release.model_verification import verify_counts
+    from unet_segmentation.utils.compute_environment import compute_environment
 
-    ids = soft_counts["sample_id"].astype(str).tolist()
+    ids = soft_overlap_sums["sample_id"].astype(str).tolist()
     missing = [name for name in ids if name not in packed]
     if missing:
         return _not_reproduced(f"{len(missing)} of its {len(ids)} samples are not here, such as {missing[0]}")
     try:
         again = _counts_afresh(_store(), challenger, ids, packed)
-        found = compare_counts(
+        found = verify_counts(
             confusion,
             again,
             ids,
             challenger["classes"],
-            arithmetic=(challenger["arithmetic"], arithmetic_here()),
+            arithmetic=(challenger["arithmetic"], compute_environment()),
             tolerance=release.tolerance,
         )
     except ProjectError as error:
@@ -115,11 +115,11 @@ def verify_model(
 
 
 def _counts_afresh(uri: str, challenger: dict[str, Any], ids: list[str], packed: PackedSamples) -> pd.DataFrame:
-    from unet_segmentation.scoring.counting import confusion_matrix, confusion_table
-    from unet_segmentation.tracking.afresh import predict_afresh
+    from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+    from unet_segmentation.tracking.isolated_model import predict_in_subprocess
 
     by_shape = sorted(ids, key=packed.shape)  # as evaluation sorts them
-    masks = predict_afresh(uri, challenger["model_id"], map(packed.image, by_shape))
+    masks = predict_in_subprocess(uri, challenger["model_id"], map(packed.image, by_shape))
     return confusion_table(
         (name, confusion_matrix(packed.mask(name), mask, len(challenger["classes"])))
         for name, mask in zip(by_shape, masks, strict=True)
@@ -136,7 +136,7 @@ def compare_with_champion(
     problem: str,
     challenger: dict[str, Any],
     confusion: pd.DataFrame,
-    soft_counts: pd.DataFrame,
+    soft_overlap_sums: pd.DataFrame,
     samples: pd.DataFrame,
     release: ReleaseParameters,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -146,7 +146,7 @@ def compare_with_champion(
         problem: names the registered model.
         challenger: its classes.
         confusion: its counts.
-        soft_counts: its other sums.
+        soft_overlap_sums: its other sums.
         samples: columns sample_id and, where samples belong together, group.
         release: margin, confidence, resamples, seed.
 
@@ -154,9 +154,9 @@ def compare_with_champion(
         What the gate has to know of the champion (empty where there is none; `reason`: why it cannot be compared), and
         the comparison, a row per score (none where there is nothing to compare).
     """
-    from unet_segmentation.scoring.comparison import Scored, compare
-    from unet_segmentation.scoring.tables import groups_of
-    from unet_segmentation.tracking.registry import Registry
+    from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+    from unet_segmentation.tracking.model_registry import Registry
 
     uri, nothing = _store(), pd.DataFrame(columns=list(COMPARED))
     version = Registry(uri, problem).champion()
@@ -175,10 +175,10 @@ def compare_with_champion(
         if champion["classes"] != challenger["classes"]:
             return champion, nothing
         comparison = compare(
-            Scored(confusion, soft_counts),
-            Scored(theirs_confusion, theirs_soft),
+            EvaluationCounts(confusion, soft_overlap_sums),
+            EvaluationCounts(theirs_confusion, theirs_soft),
             challenger["classes"],
-            margin=release.margin,
+            margin=release.noninferiority_margin,
             groups=groups_of(samples),
             confidence=release.confidence,
             resamples=release.resamples,
@@ -200,9 +200,12 @@ def decide(
     """Hold the challenger against the conditions; see `releasing.gate.check`."""
     from dataclasses import asdict
 
-    from unet_segmentation.releasing.gate import check
+    from unet_segmentation.deployment.release.promotion_gate import evaluate_conditions
 
-    return [asdict(each) for each in check(verdict, reproduction, challenger, champion, champion_comparison, release)]
+    return [
+        asdict(each)
+        for each in evaluate_conditions(verdict, reproduction, challenger, champion, champion_comparison, release)
+    ]
 
 
 def register(
@@ -224,9 +227,9 @@ def register(
     Returns:
         The decision, and the same as a page.
     """
-    from unet_segmentation.releasing.gate import Condition, Outcome, conclude, page
-    from unet_segmentation.tracking.facts import user
-    from unet_segmentation.tracking.registry import OvertakenError, Registry
+    from unet_segmentation.deployment.release.promotion_gate import Condition, Outcome, format_decision, page
+    from unet_segmentation.tracking.model_registry import ConcurrentReleaseError, Registry
+    from unet_segmentation.tracking.run_metadata import user
 
     found = [Condition(**each) for each in conditions]
     passed, forced = all(condition.passed for condition in found), release.force
@@ -241,11 +244,11 @@ def register(
                 challenger["model_id"],
                 challenger["run_id"],
                 expected=champion.get("version", 0),
-                tags=_tags(challenger, user(), release.why if outcome == "forced" else None),
+                tags=_tags(challenger, user(), release.reason if outcome == "forced" else None),
             )
-        except OvertakenError as error:
+        except ConcurrentReleaseError as error:
             outcome, overtaken = "refused", f"{str(error)[0].upper()}{str(error)[1:]}."
-    decision = conclude(
+    decision = format_decision(
         outcome,
         found,
         problem=problem,
@@ -253,7 +256,7 @@ def register(
         champion=champion,
         version=version.number if version else champion["version"] if outcome == "unchanged" else None,
         user=user(),
-        why=release.why,
+        why=release.reason,
         overtaken=overtaken,
     )
     if version is not None:
@@ -263,14 +266,14 @@ def register(
 
 
 def _tags(challenger: dict[str, Any], user: str, why: str | None) -> dict[str, str]:
-    """Give the tags of a version: the score, who released it, and who forced it and why."""
+    """Return the tags of a version: the score, who released it, and who forced it and why."""
     value = challenger["value"]
     tags = {challenger["score"]: "undefined" if value is None else f"{value:.4f}", "released_by": user}
     return tags if why is None else tags | {"forced_by": user, "why": why}
 
 
-def announce(decision: dict[str, Any], folder: Path) -> None:
-    """Say what was decided.
+def fail_if_refused(decision: dict[str, Any], folder: Path) -> None:
+    """Describe what was decided.
 
     Raises:
         ReleaseError: the challenger was refused.
@@ -305,14 +308,14 @@ def _lock_of(folder: Path) -> FileLock:
 
 
 def _store() -> str:
-    """Give the MLflow store of this run.
+    """Return the MLflow store of this run.
 
     Raises:
         ReleaseError: tracking is off.
     """
     if (uri := tracking.readable_store()) is None:
         raise ReleaseError(
-            "A release is an entry in MLflow's registry, and tracking is off: set enabled: true in tracking.yml."
+            "A release is an entry in MLflow's registry, and tracking is off: set enabled: true in mlflow.yml."
         )
     return uri
 
@@ -322,12 +325,12 @@ def _evaluation(uri: str, run_id: str) -> tuple[pd.DataFrame, pd.DataFrame, list
 
     The table of samples is not asked for: a run of `training` and `evaluation` alone has none.
     """
-    from unet_segmentation.tracking.runs import fetch, parameters_of
+    from unet_segmentation.tracking.run_queries import fetch, parameters_of
 
     with tempfile.TemporaryDirectory() as folder:
-        confusion, soft_counts = (
+        confusion, soft_overlap_sums = (
             pd.read_parquet(fetch(uri, run_id, f"evaluation/{name}.parquet", Path(folder)))
-            for name in ("confusion", "soft_counts")
+            for name in ("confusion_counts", "soft_overlap_sums")
         )
     parameters = parameters_of(uri, run_id)
-    return confusion, soft_counts, parameters["classes"], parameters["evaluation"]["split"]
+    return confusion, soft_overlap_sums, parameters["classes"], parameters["evaluation"]["split"]

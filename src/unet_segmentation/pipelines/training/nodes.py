@@ -7,12 +7,25 @@ from typing import Any
 
 import pandas as pd
 
-from unet_segmentation.parameters import NetworkParameters, TrainingParameters
-from unet_segmentation.samples.packing import PackedSamples
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.parameters import ModelParameters, TrainingParameters
 
 
-def build_network(
-    network: NetworkParameters,
+def propose_plan(
+    profile: dict[str, Any], network: ModelParameters, training: TrainingParameters, classes: list[str]
+) -> dict[str, Any]:
+    """Return a value, and the reason for it, for whatever the parameters leave open.
+
+    Returns:
+        YAML that may be edited: ``values`` and ``reasons`` by name.
+    """
+    from unet_segmentation.training import plan_rules
+
+    return plan_rules.propose_plan(profile, network, training, classes)
+
+
+def build_model(
+    network: ModelParameters,
     training: TrainingParameters,
     plan: dict[str, Any],
     classes: list[str],
@@ -23,12 +36,12 @@ def build_network(
     Returns:
         The specification (JSON) and the state dict.
     """
-    from unet_segmentation.learning.plan import resolve_accelerator, resolve_precision
-    from unet_segmentation.learning.planning import checked_values
-    from unet_segmentation.learning.single import draw_network
+    from unet_segmentation.training.plan import resolve_accelerator, resolve_precision
+    from unet_segmentation.training.plan_rules import validate_plan_values
+    from unet_segmentation.training.train_model import initialize_model
 
     resolve_precision(training.precision, resolve_accelerator(training.accelerator))  # fail now, not after the preview
-    return draw_network(network, training, checked_values(plan, classes), classes, profile)
+    return initialize_model(network, training, validate_plan_values(plan, classes), classes, profile)
 
 
 def preflight(
@@ -52,26 +65,28 @@ def preflight(
     from safetensors.torch import load_file
 
     from unet_segmentation import tracking
-    from unet_segmentation.learning.network import build_network
-    from unet_segmentation.learning.plan import labelled_split, request_of, resolve_plan
-    from unet_segmentation.learning.planning import checked_values
-    from unet_segmentation.learning.preflight import plan_to_go_on_with, settle
-    from unet_segmentation.learning.setup import Setup
-    from unet_segmentation.learning.trainer import load_weights
-    from unet_segmentation.learning.work import changes
+    from unet_segmentation.models.factory import build_model
+    from unet_segmentation.training.plan import labelled_ids_by_split, resolve_plan, training_request
+    from unet_segmentation.training.plan_rules import validate_plan_values
+    from unet_segmentation.training.preflight import finalize_plan, find_resumable_plan
+    from unet_segmentation.training.run_directory import explain_mismatch
+    from unet_segmentation.training.trainer import load_weights
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
     started = time.perf_counter()
-    values = checked_values(plan, network["classes"])
+    values = validate_plan_values(plan, network["classes"])
     digest = hashlib.sha256(initial_weights.read_bytes()).hexdigest()
-    parts = network, labelled_split(samples), recipe, profile, digest
-    request = request_of(training, values, *parts)
-    settled = plan_to_go_on_with(folder, request, training.more_epochs) if training.resume else None
-    tracking.current().resumes(settled is not None or changes(folder, request) is None)
+    parts = network, labelled_ids_by_split(samples), recipe, profile, digest
+    request = training_request(training, values, *parts)
+    settled = find_resumable_plan(folder, request, training.extra_epochs) if training.resume else None
+    tracking.current().resumes(settled is not None or explain_mismatch(folder, request) is None)
     if settled is None:
         settled = resolve_plan(training, values, network, packed, parts[1], recipe, profile, digest)
-        model = build_network(network)
+        model = build_model(network)
         load_weights(model, load_file(initial_weights))
-        settled = settle(settled, training, values, Setup(model, network, packed, recipe), folder, started)
+        settled = finalize_plan(
+            settled, training, values, TrainingInputs(model, network, packed, recipe), folder, started
+        )
     return settled
 
 
@@ -92,27 +107,27 @@ def train(
     from safetensors.torch import load_file
 
     from unet_segmentation import tracking
-    from unet_segmentation.learning.network import build_network
-    from unet_segmentation.learning.setup import Setup
-    from unet_segmentation.learning.trainer import fit, load_weights
-    from unet_segmentation.learning.work import Work
+    from unet_segmentation.models.factory import build_model
+    from unet_segmentation.training.run_directory import RunDirectory
+    from unet_segmentation.training.trainer import fit, load_weights
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
-    model = build_network(network)
+    model = build_model(network)
     load_weights(model, load_file(initial_weights))
     run = tracking.current()
     result = fit(
         plan,
-        Setup(model, network, packed, recipe),
+        TrainingInputs(model, network, packed, recipe),
         folder,
         report_epoch=lambda epoch, values, when: run.log_metrics(values, step=epoch, time=when),
-        resume=training.resume and not Work(folder, plan["fingerprint"]).delivered.is_file(),
-        rendezvous=training.rendezvous,
+        resume=training.resume and not RunDirectory(folder, plan["fingerprint"]).delivered.is_file(),
+        rendezvous=training.rdzv_endpoint,
     )
     return result.best, result.last, result.history
 
 
 def plot_training(history: pd.DataFrame, training: TrainingParameters) -> Any:  # noqa: ANN401 - a plotly figure
     """Draw loss, scores and learning rate against the epoch."""
-    from unet_segmentation.figures.curves import training_curves
+    from unet_segmentation.reporting.training_curves import training_curves
 
-    return training_curves(history, score=f"validation/{training.score}")
+    return training_curves(history, score=f"validation/{training.monitor}")

@@ -6,27 +6,33 @@ from unet_segmentation.pipelines.training import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Build the network, settle the plan, train, plot the curves."""
+    """Propose a plan, build the network, settle the plan, train, plot the curves."""
     return Pipeline(
         [
             Node(
-                nodes.build_network,
-                ["params:network", "params:training", "plan", "params:classes", "profile"],
-                ["network", "initial_weights"],
-                name="build_network",
+                nodes.propose_plan,
+                ["dataset_statistics", "params:model", "params:training", "params:classes"],
+                "proposed_plan",
+                name="propose_plan",
+            ),
+            Node(
+                nodes.build_model,
+                ["params:model", "params:training", "proposed_plan", "params:classes", "dataset_statistics"],
+                ["model_spec", "initial_weights"],
+                name="build_model",
             ),
             Node(
                 nodes.preflight,
                 [
-                    "network",
+                    "model_spec",
                     "initial_weights",
                     "samples",
-                    "packed_samples",
+                    "packed_dataset",
                     "augmentation_recipe",
-                    "profile",
-                    "plan",
+                    "dataset_statistics",
+                    "proposed_plan",
                     "params:training",
-                    "training_folder",
+                    "training_dir",
                 ],
                 "training_plan",
                 name="preflight",
@@ -34,13 +40,13 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.train,
                 [
-                    "network",
+                    "model_spec",
                     "initial_weights",
-                    "packed_samples",
+                    "packed_dataset",
                     "augmentation_recipe",
                     "training_plan",
                     "params:training",
-                    "training_folder",
+                    "training_dir",
                 ],
                 ["best_model", "last_checkpoint", "training_history"],
                 name="train",

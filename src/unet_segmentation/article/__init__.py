@@ -1,1 +1,0 @@
-"""The experiments behind docs/article.md: what the article claims, measured."""

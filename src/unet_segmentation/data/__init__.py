@@ -1,0 +1,1 @@
+"""From files to packed samples: ingestion, layouts, readers, preparation, audit, split, store."""

@@ -1,0 +1,1 @@
+"""Dataset audit: checks, near-duplicates, leakage and the result."""

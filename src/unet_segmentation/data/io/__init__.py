@@ -1,0 +1,1 @@
+"""Read images, masks and annotation files."""

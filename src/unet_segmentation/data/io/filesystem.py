@@ -1,0 +1,219 @@
+"""Files under one root: a folder on the disk, or a URL that fsspec knows (s3://, gs://, http://, ...)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import parse_qsl
+
+from unet_segmentation.errors import DataError
+
+WEB = ("http://", "https://")
+REQUESTS = 16  # to a web server at a time
+TAGS = ("ETag", "etag", "md5", "mtime", "Content-MD5", "Last-Modified")  # what stores call what changes with a file
+NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+class FileStore:
+    """Read access to the files of a data set. Paths are relative to the root, with forward slashes.
+
+    Holds its address and options; the connection is made in each process when it is first needed.
+
+    Args:
+        root: a folder, or a URL; what stands behind the `?` of a web address (a key, say) is asked with every file.
+        options: for a URL, what fsspec wants to know (an endpoint, say).
+    """
+
+    def __init__(self, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
+        self.root = str(root)
+        self.options = dict(options or {})
+        self.is_local = "://" not in self.root
+        self.is_web = self.root.startswith(WEB)
+        self._remote: tuple[Any, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle address and options only: a connection belongs to one process."""
+        kept = {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
+        return {**kept, "_remote": None}
+
+    def __str__(self) -> str:
+        return self.root
+
+    def walk(self) -> Iterator[str]:
+        """Yield the files as sorted paths, hidden ones left out. Links to folders are followed, never in a circle.
+
+        Raises:
+            DataError: the root, or a folder in it, cannot be read.
+        """
+        if self.is_local:
+            yield from _walk(Path(self.root), "", ())
+            return
+        with self._explained():
+            system, prefix = self._connection()
+            found = system.find(prefix)
+            if not found:
+                system.ls(prefix)  # says why, which `find` keeps to itself
+        paths = sorted(path[len(prefix) :].lstrip("/") for path in found)
+        yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it cannot be read.
+        """
+        if self.is_local:
+            return Path(self.root, path).read_bytes()
+        system, prefix = self._connection()
+        return system.cat_file(f"{prefix}/{path}")
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading parts of it.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it cannot be read.
+        """
+        if self.is_local:
+            with Path(self.root, path).open("rb") as stream:
+                yield stream
+        else:
+            system, prefix = self._connection()
+            with system.open(f"{prefix}/{path}", "rb") as stream:
+                yield stream
+
+    def stamp(self, path: str) -> str:
+        """Return what changes when the file changes (size and time, or the store's own tag); empty if it is not there."""
+        if self.is_web:
+            return self._asked(path)
+        if not self.is_local:
+            return self._remote_stamps.get(path, "")
+        try:
+            status = os.stat(os.path.join(self.root, path))
+        except (OSError, ValueError):
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def stamps(self, paths: Sequence[str]) -> list[str]:
+        """Return the stamps of many files; of a web server several at a time."""
+        if not self.is_web:
+            return [self.stamp(path) for path in paths]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(self.stamp, paths))
+
+    def _asked(self, path: str) -> str:
+        """Ask a web server for one file: its listings are pages of links, without sizes and times."""
+        system, prefix = self._connection()
+        try:
+            return _stamp(system.info(f"{prefix}/{path}"))
+        except FileNotFoundError:
+            return ""
+
+    @cached_property
+    def _remote_stamps(self) -> dict[str, str]:
+        """List the store once: to ask for every file would take a request each."""
+        with self._explained():
+            system, prefix = self._connection()
+            found = system.find(prefix, detail=True)
+        return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in found.items()}
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file; 0 if it is not there."""
+        return int(self.stamp(path).partition(" ")[0] or 0)
+
+    def _connection(self) -> tuple[Any, str]:
+        if self._remote is None:
+            import fsspec
+
+            root, options = _queried(self.root, self.options) if self.is_web else (self.root, self.options)
+            with self._explained():
+                system, prefix = fsspec.core.url_to_fs(root, **options)
+                system.invalidate_cache()  # listings of an earlier run in this process
+            self._remote = system, prefix.rstrip("/")
+        return self._remote
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ImportError as error:
+            raise DataError(f"{self.root} needs a package that is not installed: {error}") from error
+        except DataError:
+            raise
+        except FileNotFoundError as error:
+            raise DataError(f"There is no file at all at {self.root}. Check the address.") from error
+        except Exception as error:
+            raise DataError(
+                f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
+                "storage_options (of source or prediction) and the credentials in the environment."
+            ) from error
+
+
+def _queried(root: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Take the query off a web address, slashes and all, so that paths can be added to it: requests ask it instead."""
+    address, _, query = root.partition("?")
+    return (address, {**options, "params": parse_qsl(query, keep_blank_values=True)}) if query else (root, options)
+
+
+def _stamp(information: Mapping[str, Any]) -> str:
+    tag = next((information[key] for key in TAGS if information.get(key)), "")
+    size = information.get("size")
+    return "" if size is None and not tag else f"{'' if size is None else size} {tag}"
+
+
+def count_files_and_bytes(storage: FileStore) -> dict[str, int]:
+    """Count the ``files`` under a root, and their ``bytes``: enough to see that none was lost or cut."""
+    sizes = [storage.size(path) for path in storage.walk()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def split_page(path: str) -> tuple[str, int | None]:
+    """Take the number of a page off a path of the index: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
+
+    The text alone decides: a file whose own name ends like this (``a#3``) is refused by the layout.
+
+    Returns:
+        The path of the file, and the page; None for a path without one.
+    """
+    found = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
+    return (path, None) if found is None else (found[1], int(found[2]))
+
+
+def is_data(name: str) -> bool:
+    """Leave out what file managers leave behind: hidden files, AppleDouble twins (``._x``), ``__MACOSX``."""
+    return not name.startswith(".") and name not in NOT_DATA
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in ordered:
+        if not is_data(entry.name):
+            continue
+        if _is_folder(entry):
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
+        else:
+            yield f"{prefix}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link to itself is none, but a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

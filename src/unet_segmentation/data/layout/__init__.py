@@ -1,0 +1,1 @@
+"""Path patterns that pair images with masks, and predefined splits."""

@@ -1,0 +1,61 @@
+"""Globs with placeholders, translated into regular expressions. The language is described in `sources.layout`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+PAGE = "#{page}"  # ends a glob whose files hold many images
+PLACEHOLDERS = ("id", "folder", "split", "class")
+
+_PLACEHOLDER = "|".join(f"\\{{{name}\\}}" for name in PLACEHOLDERS)
+
+
+def compile_glob(glob: str, splits: Collection[str] = ()) -> re.Pattern[str]:
+    """Translate a glob into a regular expression for whole paths, with a group for each placeholder.
+
+    Args:
+        glob: relative, with forward slashes; a `#{page}` at its end is left out of account.
+        splits: what ``{split}`` may stand for.
+    """
+    components = [component for component in glob.removesuffix(PAGE).split("/") if component not in {"", "."}]
+    seen: set[str] = set()
+    parts = []
+    folders_in_id = False
+    for position, component in enumerate(components):
+        last = position == len(components) - 1
+        if component == "**" and not last:
+            folders_in_id = components[position + 1].startswith("{id}") and "id" not in seen
+            parts.append("" if folders_in_id else "(?:[^/]+/)*")
+            continue
+        parts.append(".+" if component == "**" else _component(component, splits, seen, folders_in_id))
+        parts.append("" if last else "/")
+        folders_in_id = False
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def literal_text(glob: str) -> str:
+    """Return what is neither placeholder nor wildcard in a glob: the more of it, the more definite the glob."""
+    return re.sub(f"{_PLACEHOLDER}|[*?]", "", glob.removesuffix(PAGE))
+
+
+def _component(component: str, splits: Collection[str], seen: set[str], folders_in_id: bool) -> str:
+    translated = ""
+    for token in re.split(rf"({_PLACEHOLDER}|\*+|\?)", component):
+        name = token[1:-1]
+        if re.fullmatch(_PLACEHOLDER, token):
+            translated += f"(?P={name})" if name in seen else f"(?P<{name}>{_meaning(name, splits, folders_in_id)})"
+            seen.add(name)
+        elif token == "?":
+            translated += "[^/]"
+        elif token and not token.strip("*"):
+            translated += "[^/]*"
+        else:
+            translated += re.escape(token)
+    return translated
+
+
+def _meaning(name: str, splits: Collection[str], folders_in_id: bool) -> str:
+    if name == "split":
+        return "|".join(map(re.escape, splits))
+    return "(?:[^/]+/)*[^/]+" if name == "id" and folders_in_id else "[^/]+"

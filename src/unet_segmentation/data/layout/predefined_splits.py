@@ -1,0 +1,343 @@
+"""Official splits, and groups, that the publisher says in lists of names or in a table."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from unet_segmentation.data.io.filesystem import FileStore
+from unet_segmentation.data.layout.glob_patterns import compile_glob
+from unet_segmentation.data.layout.layout import Sample, some
+from unet_segmentation.errors import DataError
+from unet_segmentation.parameters.source import TableParameters
+
+logger = logging.getLogger(__name__)
+
+Unlisted = Literal["exclude", "train"]
+
+SYNONYMS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SHOWN = 3  # names that a message shows
+SEVERAL = -1  # in place of a position
+
+
+class Names:
+    """Finds samples by what lists and tables call them: by their ids, or by the names of their files.
+
+    The ending of a name is left out of account, and so are its folders, as lists carry the paths of other machines; but
+    folders that belong to an id must be in the name, unless it has none at all and only one sample can be meant.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._ids: dict[str, int] = {}
+        self._ends: dict[str, int] = {}  # by the last component of ids that have folders
+        self._files: dict[str, int] = {}  # by paths without their endings, whole and cut
+        for at, sample in enumerate(samples):
+            _enter(self._ids, sample.id, at)
+            folders, _, end = sample.id.rpartition("/")
+            if folders:
+                _enter(self._ends, end, at)
+            path = _stem(_normal(sample.path))
+            own = f"{folders}/{_last(path)}" if folders else _last(path)
+            for text in {path, "/".join(path.split("/")[-2:]), own}:
+                _enter(self._files, text, at)
+        self._depths = sorted({name.count("/") for name in self._ids}, reverse=True)
+
+    def find(self, name: str, where: str) -> int | None:
+        """Return the position of the sample that a name means; None if there is none.
+
+        Args:
+            name: an id, or a path.
+            where: what to call the list or table in a message.
+
+        Raises:
+            DataError: it can mean several.
+        """
+        path = _normal(name.replace("\\", "/"))
+        *folders, end = path.split("/")
+        found = self._by_id(folders, end)
+        if found is None and not folders:
+            found = _first(self._ends, (end, _stem(end)))
+        if found is None:
+            return self._by_file(folders, end)
+        if found == SEVERAL:
+            raise DataError(f"{name!r} in {where} can mean several samples. Write the whole id, with its folders.")
+        return found
+
+    def find_line(self, line: str, where: str) -> int | None:
+        """Find the sample that a line of a list names: by the whole line, else by its first word."""
+        line = line.strip()
+        whole = _normal(line)
+        known = any(text in texts for text in (whole, _stem(whole)) for texts in (self._ids, self._files))
+        # In "images/my cell.png" the line as a whole is a path; in "images/1.png masks/1.png" it is none.
+        found = self.find(line, where) if known or not re.search(r"[\s,]", line.rpartition("/")[0]) else None
+        return found if found is not None else self.find(first_word(line), where)
+
+    def _by_file(self, folders: list[str], end: str) -> int | None:
+        """Look for a file whose path ends like the name, or of which the name is a path on another machine."""
+        for start in range(len(folders) + 1):
+            text = "/".join([*folders[start:], end])
+            found = _first(self._files, (text, _stem(text)))
+            if found not in {None, SEVERAL}:
+                return found
+        return None
+
+    def _by_id(self, folders: list[str], end: str) -> int | None:
+        """Look for an id among the name's last component and as many folders in a row as ids have."""
+        for depth in self._depths:
+            starts = range(len(folders) - depth, -1, -1) if depth else [0]
+            for start in starts:
+                text = "/".join([*folders[start : start + depth], end])
+                found = _first(self._ids, (text, _stem(text)))
+                if found is not None:
+                    return found
+        return None
+
+
+def find_file(paths: Iterable[str], glob: str, key: str, where: str) -> str:
+    """Find the one file that a glob names.
+
+    Args:
+        paths: files relative to the root.
+        glob: with ``*``, ``?`` and ``**``, or a plain path.
+        key: of the parameters, for the message.
+        where: what to call the root in a message.
+
+    Raises:
+        DataError: no file matches, or several do.
+    """
+    paths = list(paths)
+    pattern = compile_glob(glob)
+    found = [path for path in paths if pattern.fullmatch(path)]
+    if not found:
+        raise DataError(f"No file in {where} matches {key} {glob!r}. {_near(glob, paths)}")
+    if len(found) > 1:
+        raise DataError(f"{key} {glob!r} matches several files in {where}: {some(found)}. Make it match one.")
+    return found[0]
+
+
+def read_text(storage: FileStore, path: str) -> str:
+    """Read a text file of the data set.
+
+    Raises:
+        DataError: it cannot be read, or is no text.
+    """
+    try:
+        return decoded(storage.read(path), path)
+    except OSError as error:
+        raise DataError(f"{path} in {storage} cannot be read: {error.strerror or error}.") from error
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Decode UTF-8, with or without a byte order mark, and what Windows calls Unicode (UTF-16 with one).
+
+    Raises:
+        DataError: it is neither.
+    """
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise DataError(f"{name} is no text in UTF-8: save it as UTF-8.") from None
+    if "\0" in text:
+        raise DataError(f"{name} is no text file.")
+    return text
+
+
+def first_word(line: str) -> str:
+    """Return what stands before the first space, tab or comma; a word in quotes may hold them."""
+    found = re.match(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s,]*))""", line)
+    return next((word for word in found.groups() if word is not None), "") if found else ""
+
+
+def split_by_lists(
+    samples: list[Sample], lists: Mapping[str, Sequence[str]], unlisted: Unlisted, where: Mapping[str, str]
+) -> list[Sample]:
+    """Return each sample the split whose list names it.
+
+    Args:
+        samples: without a split.
+        lists: lines that name a sample each, by the project's name for the split. Blank lines and those that begin
+            with ``#`` are skipped.
+        unlisted: what becomes of samples on no list.
+        where: what to call each list in a message, by split.
+
+    Raises:
+        DataError: none of the names on a list is there, one is ambiguous, or a sample is on two lists.
+    """
+    names = Names(samples)
+    splits: dict[int, str] = {}
+    for split, lines in lists.items():
+        missing, listed = [], 0
+        for line in filter(str.strip, lines):
+            at = names.find_line(line, where[split])
+            if at is None:
+                if not line.lstrip().startswith("#"):
+                    missing.append(first_word(line))
+                continue
+            listed += 1
+            if splits.setdefault(at, split) != split:
+                raise DataError(
+                    f"{samples[at].path} is on two lists: {where[splits[at]]} and {where[split]}. Take it off one."
+                )
+        _report_missing(missing, listed, samples, where[split])
+    return _with_splits(samples, splits, unlisted, "on no list")
+
+
+def apply_table(samples: list[Sample], text: str, table: TableParameters, unlisted: Unlisted) -> list[Sample]:
+    """Return each sample the split and the group that a table says.
+
+    Args:
+        samples: without a split (where the table has one) or a group.
+        text: CSV; with tabs, if the table's file is a TSV. Every cell is taken as text.
+        table: which columns say what.
+        unlisted: what becomes of samples without a split in the table.
+
+    Raises:
+        DataError: a column is missing, a value is unknown, none of the names is there, or a sample has two values.
+    """
+    rows = _rows(text, table)
+    names = Names(samples)
+    said: dict[int, tuple[str, str]] = {}
+    missing = []
+    for row in rows:
+        name = row[table.id]
+        at = names.find(name, table.file)
+        if at is None:
+            missing.append(name)
+            continue
+        values = (row[table.split] if table.split else "", row[table.group] if table.group else "")
+        if said.setdefault(at, values) != values:
+            raise DataError(f"{name!r} stands twice in {table.file}, with different values: remove one of the rows.")
+    _report_missing(missing, len(said), samples, table.file)
+    if table.group:
+        samples = _with_groups(samples, {at: group for at, (_, group) in said.items() if group}, table)
+    if table.split:
+        meaning = _meaning([row[table.split] for row in rows], table)
+        splits = {at: meaning[split] for at, (split, _) in said.items() if split}
+        samples = _with_splits(samples, splits, unlisted, f"without a split in {table.file}")
+    return samples
+
+
+def _with_splits(samples: list[Sample], splits: Mapping[int, str], unlisted: Unlisted, state: str) -> list[Sample]:
+    count = len(samples) - len(splits)
+    if count:
+        logger.info("%d samples %s: %s", count, state, "left out" if unlisted == "exclude" else "used for training")
+    rest = None if unlisted == "exclude" else "train"
+    placed = ((sample, splits.get(at, rest)) for at, sample in enumerate(samples))
+    return [replace(sample, split=split) for sample, split in placed if split is not None]
+
+
+def _with_groups(samples: list[Sample], groups: Mapping[int, str], table: TableParameters) -> list[Sample]:
+    """Set the groups; a sample without one gets a group of its own."""
+    alone = [sample.id for at, sample in enumerate(samples) if at not in groups]
+    if alone:
+        logger.warning("%d samples have no group in %s, so each is its own: %s", len(alone), table.file, some(alone))
+    taken = set(groups.values())
+    return [
+        replace(sample, group=groups[at] if at in groups else _own_group(sample, taken))
+        for at, sample in enumerate(samples)
+    ]
+
+
+def _own_group(sample: Sample, taken: set[str]) -> str:
+    group = sample.id if sample.split is None else f"{sample.split}-{sample.id}"
+    while group in taken:
+        group += "'"
+    taken.add(group)
+    return group
+
+
+def _rows(text: str, table: TableParameters) -> list[dict[str, str]]:
+    """Read a table as text; cells are stripped, and those that a short row lacks are empty."""
+    header = text.partition("\n")[0]
+    separator = "\t" if table.file.lower().endswith((".tsv", ".tab")) else ","
+    if separator not in header and ";" in header:  # as spreadsheets write CSV where the comma is for decimals
+        separator = ";"
+    try:
+        lines = [
+            [cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{table.file} is no table: {error}.") from error
+    lines = [line for line in lines if any(line)]
+    columns = lines[0] if lines else []
+    for key, column in (("id", table.id), ("split", table.split), ("group", table.group)):
+        if column is not None and column not in columns:
+            near = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"{table.file} has no column {column!r} (source.split_table.{key}). "
+                f"Columns there: {', '.join(columns)}.{hint}"
+            )
+    padding = [""] * len(columns)
+    return [dict(zip(columns, line + padding, strict=False)) for line in lines[1:]]
+
+
+def _meaning(values: Iterable[str], table: TableParameters) -> dict[str, str]:
+    """Say which split each value of the split column means."""
+    found = sorted(set(values) - {""})
+    if table.splits:
+        known = {value: str(split) for split, value in table.splits.items()}
+        meaning = {value: known[value] for value in found if value in known}
+    else:
+        meaning = {value: SYNONYMS[value.lower()] for value in found if value.lower() in SYNONYMS}
+    unknown = [value for value in found if value not in meaning]
+    if unknown:
+        raise DataError(
+            f"The column {table.split!r} of {table.file} holds {unknown[0]!r}, which names no split. Values there: "
+            f"{some(found, 10)}. Say what they mean: source.split_table.splits: {{train: ..., validation: ..., test: ...}}."
+        )
+    return meaning
+
+
+def _report_missing(missing: list[str], found: int, samples: Sequence[Sample], where: str) -> None:
+    if not found:
+        ids = some([sample.id for sample in samples], SHOWN)
+        names = f"none of its names is there. It names {some(missing, SHOWN)}" if missing else "it names nothing"
+        raise DataError(f"{where} fits no sample: {names}. The ids of the samples: {ids}.")
+    if missing:
+        logger.warning("%d names in %s fit no sample: %s", len(missing), where, some(missing, SHOWN))
+
+
+def _near(glob: str, paths: list[str]) -> str:
+    """Name files that may have been meant: of the same name, else of the same ending, the most alike first."""
+    last, ending = _last(glob).lower(), _last(glob).lower().rpartition(".")[2]
+    same = [path for path in paths if _last(path).lower() == last]
+    alike = same or [path for path in paths if path.lower().endswith(f".{ending}")][:1000]
+    near = difflib.get_close_matches(glob, alike, n=SHOWN, cutoff=0.0)
+    if near:
+        return f"Files like it: {', '.join(near)}."
+    return f"Files there: {some(paths)}." if paths else "There is no file at all."
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    """Take the ending off a path, but leave a name that is nothing else."""
+    return re.sub(r"(?<=[^/])\.[A-Za-z0-9]{1,8}$", "", path)
+
+
+def _enter(positions: dict[str, int], text: str, at: int) -> None:
+    if positions.setdefault(text, at) != at:
+        positions[text] = SEVERAL
+
+
+def _first(positions: Mapping[str, int], texts: Iterable[str]) -> int | None:
+    return next((positions[text] for text in texts if text in positions), None)

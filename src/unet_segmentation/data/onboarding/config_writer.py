@@ -1,0 +1,359 @@
+"""From what was found to `conf/NAME/parameters.yml`, with comments that say what is known and what is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unet_segmentation.data.audit.suggested_config import propose_range
+from unet_segmentation.data.layout.layout import samples_table
+from unet_segmentation.data.onboarding.folder_survey import Survey
+from unet_segmentation.data.onboarding.mask_interpretation import Interpretation, MaskInterpretation
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters import Parameters, validate_parameters
+from unet_segmentation.utils.atomic_io import atomic_write
+
+RESERVED = {"base", "local", "template", "test"}
+FEW, MANY = 100, 1000  # samples
+CPU_PATCH = 128  # pixels
+RARE = 0.01  # share of the pixels
+PATIENTS = 8  # folders that belong to the ids, from which on they are taken for patients or scenes
+WIDTH = 116  # of a line of comment
+
+
+def check_name(name: str, conf: Path, *, force: bool) -> None:
+    """Refuse names that cannot be used, or are in use.
+
+    Raises:
+        ConfigurationError: it is so.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a problem: use letters, digits, _ and -, and begin with a letter or digit."
+        )
+    if name in RESERVED:
+        raise ConfigurationError(f"{name!r} means something to the project itself: choose another name.")
+    file = conf / name / "parameters.yml"
+    if (conf / name).is_dir() and any((conf / name).iterdir()) and not force:
+        raise ConfigurationError(
+            f"{file.parent} is there already. Choose another name, or overwrite it with --overwrite."
+        )
+
+
+def root_text(root: str, project: Path) -> str:
+    """Write the root as `source.folder`: relative where it lies in the project, so that the project can be moved."""
+    if "://" in root:
+        return root
+    path = Path(root)
+    return path.relative_to(project).as_posix() if path.is_relative_to(project) and path != project else str(path)
+
+
+def problem_text(name: str, survey: Survey, found: Interpretation, folder: str) -> str:
+    """Write the parameters of a problem, with comments.
+
+    Args:
+        name: of the problem.
+        survey: what was found.
+        found: what the masks may mean; the first reading is taken.
+        folder: what stands as `source.folder`.
+    """
+    reading = found.readings[0]
+    blocks = [
+        _head(name, survey, reading, found),
+        _source(survey, folder),
+        _images(survey),
+        _classes(survey, reading, found),
+        *(_other(other) for other in found.readings[1:]),
+        _training(survey, found),
+    ]
+    return "\n".join(block for block in blocks if block)
+
+
+def validated(text: str, conf: Path, name: str, survey: Survey) -> Parameters:
+    """Load what was written as a run would, and make sure that it gives samples.
+
+    Args:
+        text: YAML.
+        conf: folder of the configuration; `base` in it is what problems stand on.
+        name: of the problem.
+        survey: the samples.
+
+    Raises:
+        ConfigurationError: it is not valid.
+        DataError: the names of two samples would be the same.
+    """
+    from omegaconf import OmegaConf
+
+    layers = [OmegaConf.load(file) for file in sorted((conf / "base").glob("parameters*.yml"))]
+    merged = OmegaConf.merge(*layers, OmegaConf.create(text), {"problem": name})
+    parameters = validate_parameters(OmegaConf.to_container(merged))  # type: ignore[arg-type]
+    samples_table(survey.samples, parameters.source.group, survey.folders.root)
+    return parameters
+
+
+def write_problem(text: str, conf: Path, name: str) -> Path:
+    """Write `conf/NAME/parameters.yml`, whole or not at all."""
+    file = conf / name / "parameters.yml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return file
+
+
+# --- blocks ---
+
+
+def _head(name: str, survey: Survey, reading: MaskInterpretation, found: Interpretation) -> str:
+    pairs = len(survey.pairing.pairs)
+    lines = [
+        f"{name}: {pairs} images of {sizes_text(survey)}, {len(reading.classes)} classes.",
+        "",
+        "Written by kedro problem new from what is in the files. Change what you know better; whatever is not here",
+        "keeps its default (conf/base). Then:",
+        "",
+        f"    kedro problem audit {name}     looks at every file, without training",
+        f"    kedro run --env {name}         trains and evaluates",
+    ]
+    checks = unsure(survey, found)
+    if checks:
+        lines += ["", "CHECK, because pixels cannot tell:"]
+        lines += [line for check in checks for line in _wrapped(f"  * {check}", 4)]
+    return _commented(lines)
+
+
+def _source(survey: Survey, folder: str) -> str:
+    pairing, official = survey.pairing, survey.official
+    lines = ["source:", f"  folder: {_flow(folder)}", f"  images: {_quoted(pairing.images)}"]
+    lines.append(f"  masks: {_quoted(pairing.masks or '')}")
+    lines += [f"  # masks: {_quoted(glob)}      # these fit the same images" for glob in pairing.others]
+    if pairing.roi is not None:
+        lines += ["  # Pixels outside the region of interest count nowhere.", f"  roi: {_quoted(pairing.roi)}"]
+    if pairing.splits:
+        lines.append(f"  splits: {_flow(pairing.splits)}")
+    lines += [f"  # Left out: {dropped}." for dropped in pairing.dropped]
+    if official is not None and official.lists:
+        lines.append(f"  split_lists: {_flow(official.lists)}")
+        if official.unlisted != "exclude":
+            lines.append(f"  unlisted: {official.unlisted}      # samples on no list")
+    if official is not None and official.table is not None:
+        lines.append(f"  split_table: {_flow(official.table.model_dump(mode='json', exclude_defaults=True))}")
+    lines += _group(survey)
+    lines += [
+        "  # Under which terms the data may be used, and what to cite.",
+        "  license: not stated",
+        '  citation: ""',
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _group(survey: Survey) -> list[str]:
+    """Keep the images of a folder together where the folders seem to be patients or scenes."""
+    if group_pattern(survey) is not None:
+        return [
+            "  # The images of one folder (a patient, a scene) stay together in a split. CHECK: remove it if a folder",
+            "  # is no such thing.",
+            f'  group: "{group_pattern(survey)}"',
+        ]
+    if has_split(survey):
+        return []
+    return [
+        "  # Samples that must stay together in a split (a patient, a video, a slide): a pattern that picks the group",
+        "  # out of the sample's name; here, what stands before the first underscore.",
+        '  # group: "^([^_]+)_"',
+    ]
+
+
+def group_pattern(survey: Survey) -> str | None:
+    """Return the pattern that takes the folder out of the ids; None where folders are no groups."""
+    ids = [sample.id for sample in survey.samples if sample.image]
+    folders = {name.rpartition("/")[0] for name in ids}
+    together = len(folders) >= PATIENTS and "" not in folders and len(ids) >= 2 * len(folders)
+    return "^(.+)/" if together and not has_split(survey) else None
+
+
+def has_split(survey: Survey) -> bool:
+    """Whether the data come with an official split."""
+    return bool(survey.pairing.splits) or survey.official is not None
+
+
+def _images(survey: Survey) -> str:
+    images = survey.images
+    lines = []
+    if images.low is not None and images.high is not None:
+        narrow = propose_range(images.low[1], images.high[1])
+        wide = propose_range(images.low[0], images.high[0])
+        lines += [
+            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g},",
+            f"# most of them (99.8%) within {images.low[1]:.6g} and {images.high[1]:.6g}.",
+            "# CHECK: the range becomes black to white; what lies outside is clipped.",
+            narrow.text,
+        ]
+        if wide.declaration != narrow.declaration:
+            lines.append(f"# {wide.text}      # everything that was found")
+    channels = max(images.channels, default=3)
+    if channels not in {1, 3}:
+        lines += [
+            f"# The images have {channels} bands, and all are used. To choose some, by their numbers from 0:",
+            "# images: {bands: [3, 2, 1]}" if not lines else "#     bands: [3, 2, 1]      (under images)",
+        ]
+    if images.alpha:
+        lines.append("# Transparency is dropped; images: {alpha: keep} makes it one more channel.")
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _classes(survey: Survey, reading: MaskInterpretation, found: Interpretation) -> str:
+    read = f"{survey.masks.read} of {survey.masks.total} masks were looked at"
+    said = [f"In the masks: {found.summary}. {read[0].upper()}{read[1:]}.", f"Read so: {reading.why}."]
+    check = (
+        ["CHECK the names, in the order of the values."] if any("names of the" in line for line in found.checks) else []
+    )
+    said += [*check, "Class 0 is the background, if there is one."]
+    lines = _commented([line for text in said for line in _wrapped(text, 0)]).splitlines()
+    lines.append("classes:")
+    for name in reading.classes:
+        what = reading.found.get(name, "")
+        lines.append(f"  - {_flow(name)}" + (f"      # {_line(what)}" if what else ""))
+    lines.append(_masks(reading.masks))
+    return "\n".join([*lines, ""])
+
+
+def _masks(masks: Mapping[str, Any]) -> str:
+    plain = _escaped(dict(masks))
+    return yaml.safe_dump(
+        {"masks": plain}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True
+    ).rstrip()
+
+
+def _other(reading: MaskInterpretation) -> str:
+    lines = (
+        [f"Another reading, {reading.why}:"] if reading.why.startswith("if ") else [f"Another reading: {reading.why}:"]
+    )
+    lines += [f"classes: {_flow(reading.classes)}", *_masks(reading.masks).splitlines(), ""]
+    return _commented(lines[:-1])
+
+
+def _training(survey: Survey, found: Interpretation) -> str:
+    """Choose defaults by the number of images and their size: a few minutes on two cores for small data."""
+    count, side = len(survey.pairing.pairs), survey.images.median_side
+    lines = []
+    if not has_split(survey):
+        lines += [
+            "# There is no official split: samples are put on their side by chance, by this seed.",
+            "# split: {validation: 0.15, test: 0.2, seed: 0}",
+            "",
+        ]
+    lines += [
+        "# What training does to its samples. For pictures that know no up and down (microscopes, satellites), D4 turns"
+    ]
+    lines += ["# and mirrors them.", "# augmentation:", "#   transforms:", "#     - {name: D4}", ""]
+    if count < MANY:
+        lines += [
+            f"# For {count} images: some minutes without a GPU. More epochs are better; with a GPU, larger patches too."
+        ]
+        settings = {"epochs": 10, "min_steps_per_epoch": 50, "batch_size": 4 if count < FEW else 8}
+    else:
+        lines += [f"# For {count} images, with a GPU. Without one, for a first look: --params training.epochs=2"]
+        settings = {"epochs": 20 if count < 10 * MANY else 10, "batch_size": 8}
+    lines.append("training:")
+    lines += [f"  {key}: {value}" for key, value in settings.items()]
+    if side > CPU_PATCH and count < MANY:
+        lines.append(f"  patch_size: {CPU_PATCH}")
+    shares = [share for value, share in found.values if value not in found.void]
+    if len(shares) > 2 and 0 < min(shares) < RARE:
+        lines.append(f"  loss: {{class_weights: auto}}      # the rarest class has {min(shares):.1%} of the pixels")
+    return "\n".join([*lines, ""])
+
+
+# --- what is said ---
+
+
+def unsure(survey: Survey, found: Interpretation) -> list[str]:
+    """List what a person has to check: of the masks, of the images and of the pairing."""
+    checks = list(found.checks)
+    masks, images, pairing = survey.masks, survey.images, survey.pairing
+    if not masks.complete:
+        checks.append(f"only {masks.read} of {masks.total} masks were looked at; kedro problem audit looks at all")
+    if pairing.others:
+        checks.append(
+            f"other masks fit the same images: {', '.join(pairing.others)}; those of {pairing.masks} are used"
+        )
+    if pairing.roi is not None:
+        checks.append(f"{pairing.roi} is taken for the region of interest: pixels outside it count nowhere")
+    if group_pattern(survey) is not None:
+        checks.append("images of one folder are taken to belong together (a patient, a scene) and stay in one split")
+    if survey.official is not None and survey.official.left_out:
+        checks.append(f"{survey.official.left_out} labelled samples are on no list of the official split, and left out")
+    if images.low is not None:
+        checks.append("images.range: which numbers become black and white")
+    if len(images.depths) > 1:
+        checks.append(f"the images have different depths ({_kinds(images.depths)}), which a run refuses")
+    if len(set(images.channels) - {1, 3}) > 0 and len(images.channels) > 1:
+        checks.append(f"the images have different numbers of bands ({', '.join(map(str, sorted(images.channels)))})")
+    return checks
+
+
+def sizes_text(survey: Survey) -> str:
+    """Describe how large the images are."""
+    sizes = survey.images.sizes
+    if not sizes:
+        return "unknown size"
+    heights, widths = [size[0] for size in sizes], [size[1] for size in sizes]
+    least, most = f"{min(widths)} x {min(heights)}", f"{max(widths)} x {max(heights)}"
+    return f"{most} pixels" if least == most else f"{least} to {most} pixels"
+
+
+def split_counts(survey: Survey) -> dict[str, int]:
+    """Count the labelled samples of each official split."""
+    counts = dict.fromkeys(("train", "validation", "test"), 0)
+    for sample in survey.samples:
+        if sample.image and sample.masks and sample.split in counts:
+            counts[sample.split] += 1
+    return {name: count for name, count in counts.items() if count}
+
+
+def _kinds(depths: Mapping[str, int]) -> str:
+    return ", ".join(sorted(depths))
+
+
+# --- text ---
+
+
+def _commented(lines: Sequence[str]) -> str:
+    return "\n".join(f"# {_line(line)}".rstrip() for line in lines) + "\n"
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(_line(text), WIDTH, subsequent_indent=" " * indent, break_long_words=False)
+
+
+def _line(text: str) -> str:
+    """Keep names with line breaks within a comment."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML can hold
+    text = yaml.safe_dump(_escaped(value), default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()
+
+
+def _quoted(glob: str) -> str:
+    text = yaml.safe_dump(_escaped(glob), default_style='"', width=10**6, allow_unicode=True)
+    return text.strip()
+
+
+def _escaped(value: Any) -> Any:  # noqa: ANN401
+    """Take the meaning from ``${``, which would refer to another parameter."""
+    if isinstance(value, str):
+        return value.replace("${", "\\${")
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(entry) for entry in value]
+    return value

@@ -1,0 +1,94 @@
+"""What the names of files and folders say: which hold images, which masks, and of which split."""
+
+from __future__ import annotations
+
+import re
+
+from unet_segmentation.data.layout.predefined_splits import SYNONYMS
+
+IMAGE_WORDS = ("image", "img", "photo", "input", "frame", "raw", "original", "leftimg8bit", "cxr", "volume", "sat")
+MASK_WORDS = (
+    *("mask", "label", "annotation", "annot", "anno", "groundtruth", "ground_truth", "ground truth", "truth", "manual"),
+    *("segmentation", "segmented", "trimap", "target", "gt", "seg", "lab", "1stho", "map", "regions"),
+)
+SHORT = {"img", "gt", "seg", "lab", "map", "sat", "raw", "cxr"}  # parts of other words; they must stand alone
+LESS = ("object", "instance", "colo[u]?r", "edge", "boundar", "2nd", "pred", "overlay", "preview", "poly", "layers")
+"""Words of masks that are not the first choice where there are others: second opinions, pictures of masks."""
+MORE = ("trainids", "1st", "manual1", "class", "regions")
+ROI_WORDS = ("fov", "roi", "field_of_view", "fieldofview", "aperture")
+MASK_ENDINGS = re.compile(r"_(l|m|p)$")  # of the names that LandCover.ai, CamVid and others give to masks
+
+_SPLIT = "|".join(sorted(SYNONYMS, key=len, reverse=True))
+_ROLE = "|".join(sorted((*IMAGE_WORDS, *MASK_WORDS), key=len, reverse=True))
+
+
+def image_words(text: str) -> set[str]:
+    """Name the words in a path or glob that speak for images."""
+    return _words(text, IMAGE_WORDS)
+
+
+def mask_words(text: str) -> set[str]:
+    """Name the words in a path or glob that speak for masks."""
+    found = _words(text, MASK_WORDS)
+    stem = re.sub(r"\.[^./]*$", "", text).lower()
+    return found | {"_"} if MASK_ENDINGS.search(stem) else found
+
+
+def preference(text: str) -> int:
+    """Return whether masks of this name are rather the ones that are meant (above 0), or others beside them (below)."""
+    lower = text.lower()
+    return sum(word in lower for word in MORE) - sum(bool(re.search(word, lower)) for word in LESS)
+
+
+def says_roi(text: str) -> bool:
+    """Return whether a path or glob names a region of interest."""
+    return bool(_words(text, ROI_WORDS, short=set(ROI_WORDS)))
+
+
+def is_role(name: str) -> bool:
+    """Return whether the name of a folder says what is in it rather than which of many it is."""
+    return bool(image_words(name) or mask_words(name) or says_roi(name))
+
+
+def split_words(name: str) -> list[tuple[str, str, str]]:
+    """Find words for a split in a name: ``trainannot`` gives ``("", "train", "annot")``.
+
+    Such a word stands alone (between signs, digits or a change of case) or beside a word for images or masks, so that
+    ``values`` is not the ``val`` of ``ues``.
+
+    Returns:
+        Of each: what stands before it, the word as it is written, what stands after it.
+    """
+    words = []
+    for found in re.finditer(f"(?i:{_SPLIT})|(?<=[a-z])T[rs](?![a-z])", name):
+        before, word, after = name[: found.start()], found.group(), name[found.end() :]
+        if _ends(before, word) and _begins(after, word):
+            words.append((before, word, after))
+    return words
+
+
+def split_name(word: str) -> str:
+    """Return the project's name for a split."""
+    return {"tr": "train", "ts": "test"}.get(word.lower()) or SYNONYMS[word.lower()]
+
+
+def _ends(before: str, word: str) -> bool:
+    if not before or not before[-1].isalpha() or (before[-1].islower() and word[0].isupper()):
+        return True
+    return bool(re.search(f"({_ROLE})s?$", before.lower()))
+
+
+def _begins(after: str, word: str) -> bool:
+    if not after or not after[0].isalpha() or (word[-1].islower() and after[0].isupper()):
+        return True
+    return bool(re.match(f"({_ROLE})", after.lower()))
+
+
+def _words(text: str, words: tuple[str, ...], short: set[str] = SHORT) -> set[str]:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # SegmentationClass: two words
+    spaced = f"{text} {spaced}".lower()
+    return {
+        word
+        for word in words
+        if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
+    }

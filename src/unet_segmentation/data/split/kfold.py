@@ -1,0 +1,72 @@
+"""The folds of a cross-validation, by the rules of the split: stratified by class, groups kept together."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from unet_segmentation.data.split.split import split_samples
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.cross_validation import CrossValidationParameters
+from unet_segmentation.parameters.data import SplitParameters
+
+
+def assign_folds(
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    cross_validation: CrossValidationParameters,
+    split: SplitParameters,
+) -> pd.DataFrame:
+    """Cut the labelled samples of the chosen splits into folds, each held out once.
+
+    Beside each fold the others are split for training and validation. The result depends on nothing but the samples,
+    the parameters and the seed.
+
+    Args:
+        samples: the samples with their split; groups as the split has joined them.
+        inspected: what inspection measured of them.
+        cross_validation: which samples take part, how many folds, and the seed.
+        split: `validation` is a share of the samples outside of the fold.
+
+    Returns:
+        Columns fold (from 1), sample_id, split (`train`, `validation` or, held out, `test`): a row for each fold and
+        sample, sorted.
+
+    Raises:
+        ConfigurationError: there are too few groups for so many folds, or no sample at all.
+    """
+    taking_part = samples["split"].isin(cross_validation.splits) & (samples["masks"].map(len) > 0)
+    groups = samples.loc[taking_part, ["sample_id", "group"]]
+    if groups.empty:
+        raise ConfigurationError(
+            f"cross_validation.splits: there is no sample with a mask in {', '.join(cross_validation.splits)}; "
+            "name other splits"
+        )
+    table = inspected.drop(columns="group").merge(groups, on="sample_id", validate="one_to_one")
+    table["split"] = None
+    everything = pd.Series(True, index=table.index)
+    parts = []
+    for fold in range(cross_validation.folds):
+        changes = {"seed": cross_validation.seed, "folds": cross_validation.folds, "fold": fold, "blocks": None}
+        cut, found = split_samples(table, everything, split.model_copy(update=changes))
+        for entry in found:
+            if entry.kind == "too_few_samples":
+                raise ConfigurationError(f"cross_validation.folds: {entry.message}, or take fewer folds")
+        parts.append(cut[["sample_id", "split"]].assign(fold=fold + 1))
+    return pd.concat(parts, ignore_index=True)[["fold", "sample_id", "split"]]
+
+
+def samples_of_fold(samples: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Return the samples that take part, with the split that they have beside one fold.
+
+    Args:
+        samples: a row per sample.
+        folds: what :func:`assign_folds` returned.
+        fold: from 1.
+    """
+    rows = folds.loc[folds["fold"] == fold, ["sample_id", "split"]]
+    return samples.drop(columns="split").merge(rows, on="sample_id", validate="one_to_one")
+
+
+def held_out(folds: pd.DataFrame, fold: int) -> list[str]:
+    """Name the samples that are held out of a fold's training, sorted."""
+    return sorted(folds.loc[(folds["fold"] == fold) & (folds["split"] == "test"), "sample_id"])

@@ -1,0 +1,1 @@
+"""Export bundles and their parity check."""

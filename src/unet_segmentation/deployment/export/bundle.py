@@ -1,0 +1,89 @@
+"""The folder that leaves the house: the files, what they are, and a program that predicts without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from unet_segmentation.utils.atomic_io import link_or_copy
+
+FORMAT = 1
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "segmentation-models-pytorch")
+NEEDED = ("numpy", "onnxruntime", "pillow")  # by predict.py
+# The project's own modules that predict.py uses; they import numpy and onnxruntime, nothing else.
+MODULES = (
+    "errors.py",
+    "data/io/bit_depth.py",
+    "predicting/__init__.py",
+    "inference/backends/base.py",
+    "inference/sliding_window.py",
+    "inference/test_time_augmentation.py",
+    "inference/predictor.py",
+    "inference/backends/onnxruntime.py",
+)
+
+
+def fill_folder(target: Path, files: Mapping[str, Path], information: Mapping[str, Any]) -> None:
+    """Fill a new folder with an exported model.
+
+    Args:
+        target: of the folder; it exists and is empty.
+        files: the model's files, by the name that they get.
+        information: what `model.json` says besides the format, the files' hashes and the versions.
+    """
+    for name, file in files.items():
+        link_or_copy(file, target / name)
+    package = Path(__file__).parents[2]
+    shutil.copyfile(Path(__file__).with_name("standalone.py"), target / "predict.py")
+    for name in MODULES:
+        copy = target / package.name / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / name, copy)
+    (target / package.name / "__init__.py").write_text(
+        '"""What predict.py needs of the project."""\n', encoding="utf-8"
+    )
+    pinned = [f"{name}=={metadata.version(name)}" for name in NEEDED]
+    (target / "requirements.txt").write_text("\n".join(pinned) + "\n", encoding="utf-8")
+    described = {
+        "format": FORMAT,
+        **information,
+        "files": {name: describe_file(target / name) for name in files},
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+    }
+    (target / "model.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
+
+
+def describe_file(file: Path) -> dict[str, Any]:
+    """Return a file's size and hash."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def describe_input(specification: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Describe what the ONNX file and the program take and give, for people who write their own client."""
+    multiple, classes = specification["multiple"], len(specification["classes"])
+    return {
+        "images": {
+            "dtype": dtype,
+            "shape": ["batch", "height", "width", specification["in_channels"]],
+            "values": "raw pixels, not normalised; RGB where there are 3 channels",
+            "sides": f"multiples of {multiple}; extend images below and to the right by reflection, and cut the result",
+        },
+        "probabilities": {"dtype": "float32", "shape": ["batch", classes, "height", "width"]},
+        "logits": {"dtype": "float32", "shape": ["batch", classes, "height", "width"]},
+    }
+
+
+def colours_of(classes: Sequence[str]) -> list[list[int]]:
+    """Return the classes' colours, as the report has them."""
+    from unet_segmentation.visualization import class_colours
+
+    return class_colours(len(classes)).tolist()

@@ -1,0 +1,265 @@
+"""The proof before anything is published: exported files give what the network gives, image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from unet_segmentation.errors import ProjectError
+from unet_segmentation.inference.backends.base import Backend, Image, Mask, Probabilities
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.sliding_window import argmax_mask
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix
+from unet_segmentation.metrics.definitions import global_scores
+from unet_segmentation.parameters import ExportParameters, PredictorParameters
+
+LARGEST_WHOLE = 1_048_576  # pixels: odd images that are larger go in tiles here, so that the check stays short
+HEADLINES = ("dice/mean", "iou/mean")
+
+
+class Case(NamedTuple):
+    """An image that the files are tried on.
+
+    Attributes:
+        kind: `split`, or `size` for one of an odd size.
+        name: sample, or what is odd.
+        image: (height, width, channels).
+        truth: (height, width) class ids, 255 = ignored; None where there is none.
+    """
+
+    kind: str
+    name: str
+    image: Image
+    truth: Mask | None
+
+
+class _Computes(Protocol):
+    """A backend that gives logits, too."""
+
+    name: str
+
+    def both(self, images: Image) -> tuple[Probabilities, Probabilities]: ...
+
+
+class _WithLogits(Backend):
+    """Probabilities and logits on top of each other, so that both go through the one way of the predictor."""
+
+    def __init__(self, backend: _Computes) -> None:
+        self.name, self._backend = backend.name, backend
+
+    def __call__(self, images: Image) -> Probabilities:
+        return np.concatenate(self._backend.both(images), axis=1)
+
+
+class Parity(NamedTuple):
+    """What was found.
+
+    Attributes:
+        table: a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
+            logit (the largest differences), row, column and class (where that of the probability is).
+        counts: confusion matrix (classes, classes) int64 of the split by file; the network's own under `network`.
+    """
+
+    table: pd.DataFrame
+    counts: dict[str, NDArray[np.int64]]
+
+
+def hold_against(
+    network: _Computes,
+    files: Mapping[str, _Computes],
+    cases: Callable[[], Iterator[Case]],
+    specification: Mapping[str, Any],
+    inference: PredictorParameters,
+) -> Parity:
+    """Send every case through the network and through every file, by the predictor, and compare.
+
+    Args:
+        network: the reference: eager float32, as in evaluation.
+        files: what is tried, by the name of the file.
+        cases: gives the images, again at each call; only a few are in memory at a time.
+        specification: of the network.
+        inference: tile, overlap and limits.
+    """
+    classes = list(specification["classes"])
+    everything = {"network": network, **files}
+    predictors = {name: _predictor(backend, specification, inference) for name, backend in everything.items()}
+    counts = {name: np.zeros((len(classes), len(classes)), np.int64) for name in everything}
+    rows: list[dict[str, Any]] = []
+    found = [predictor.predict_many(case.image for case in cases()) for predictor in predictors.values()]
+    for case, wanted, *others in zip(cases(), *found, strict=True):
+        for name, result in zip(everything, (wanted, *others), strict=True):
+            if name != "network":
+                rows.append({"file": name, **_compare(case, result, wanted, classes)})
+            if case.truth is not None:
+                mask = argmax_mask(result[: len(classes)])
+                counts[name] += confusion_matrix(case.truth, mask, len(classes))
+    return Parity(pd.DataFrame(rows), counts)
+
+
+def odd_cases(image: Image, multiple: int, inference: PredictorParameters) -> Iterator[Case]:
+    """Make images of sizes that go wrong first: one pixel, primes, below the multiple, long, beyond the largest whole.
+
+    Args:
+        image: whose pixels are taken, mirrored as often as need be.
+        multiple: of the network.
+        inference: says what goes in tiles.
+    """
+    side = math.isqrt(min(inference.max_pixels, LARGEST_WHOLE))
+    sizes = {
+        "one pixel": (1, 1),
+        "a row": (1, 3 * multiple + 1),
+        "below the multiple": (multiple - 1, max(1, multiple // 2)),
+        "above the multiple": (multiple + 1, multiple + 1),
+        "primes": (61, 97),
+        "long": (multiple, 13 * multiple),
+        "larger than max_pixels": (side + 3, side + 11),
+    }
+    for name, (height, width) in sizes.items():
+        below, right = max(0, height - image.shape[0]), max(0, width - image.shape[1])
+        larger = np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
+        yield Case("size", name, np.ascontiguousarray(larger[:height, :width]), None)
+
+
+def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]:
+    """Return the figures of every file: flat, `<file>/<figure>`; None where one is undefined or infinite.
+
+    Returns:
+        For each file `images`, `agreement` (share of all pixels with the network's class), `least_agreement` (of an
+        image of the split), `probability` and `logit` (largest differences), `score_difference` (largest, over all
+        scores), and the headlines of its own and of the network.
+    """
+    plain: dict[str, float | None] = {}
+    reference = global_scores(parity.counts["network"], classes)
+    for name, table in parity.table.groupby("file", sort=False):
+        scores = global_scores(parity.counts[str(name)], classes)
+        split = table[table["kind"] == "split"]
+        figures: dict[str, float] = {
+            "images": len(table),
+            "agreement": table["equal_pixels"].sum() / table["pixels"].sum(),
+            "least_agreement": (split["equal_pixels"] / split["pixels"]).min(),
+            "probability": table["probability"].max(),
+            "logit": table["logit"].max(),
+            "score_difference": _apart(reference, scores),
+            **{key: scores[key] for key in HEADLINES},
+            **{f"{key}_lost": reference[key] - scores[key] for key in HEADLINES},
+        }
+        plain |= {f"{name}/{key}": float(value) for key, value in figures.items()}
+    plain |= {f"network/{key}": reference[key] for key in HEADLINES}
+    return {key: value if value is not None and math.isfinite(value) else None for key, value in plain.items()}
+
+
+def failures(parity: Parity, figures: Mapping[str, float | None], export: ExportParameters) -> list[str]:
+    """Say in a sentence each what does not meet the parameters; nothing where all files may be published."""
+    found: list[str] = []
+    for name in parity.table["file"].unique().tolist():
+        table = parity.table[parity.table["file"] == name]
+        probability = _known(figures[f"{name}/probability"])
+        if math.isinf(probability):
+            found.append(f"{name}: a probability is no number; {_largest(table)}")
+        elif ".int8." in name:
+            found += _failures_of_int8(name, table, figures, export)
+        else:
+            found += _failures_of(name, table, figures, export)
+    return found
+
+
+def _failures_of(
+    name: str, table: pd.DataFrame, figures: Mapping[str, float | None], export: ExportParameters
+) -> Iterator[str]:
+    probability, agreement, score = (
+        _known(figures[f"{name}/{key}"]) for key in ("probability", "agreement", "score_difference")
+    )
+    if probability > export.max_probability_difference:
+        yield (
+            f"{name}: a probability differs by {probability:.3g}, more than {export.max_probability_difference:g} (export.max_probability_difference); "
+            f"{_largest(table)}"
+        )
+    if agreement < export.min_agreement:
+        yield (
+            f"{name}: {agreement:.3%} of the pixels get the network's class, less than {export.min_agreement:.3%} "
+            f"(export.min_agreement); {_least(table)}"
+        )
+    if score > export.max_score_difference:
+        yield f"{name}: a score differs by {score:.3g}, more than {export.max_score_difference:g} (export.max_score_difference)"
+
+
+def _failures_of_int8(
+    name: str, table: pd.DataFrame, figures: Mapping[str, float | None], export: ExportParameters
+) -> Iterator[str]:
+    lost = {key: figures[f"{name}/{key}_lost"] or 0.0 for key in HEADLINES}  # None: neither of the two is defined
+    worst = max(lost, key=lambda key: lost[key])
+    if lost[worst] > export.max_int8_score_drop:
+        yield (
+            f"{name}: {worst} falls by {lost[worst]:.4f} in 8 bits, more than {export.max_int8_score_drop:g} "
+            f"(export.max_int8_score_drop); {_least(table)}"
+        )
+
+
+def _known(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def sample_cases(
+    names: Sequence[str], read: Callable[[str], tuple[Image, Mask]], odd: Iterable[Case]
+) -> Iterator[Case]:
+    """Return the images of the split, then those of odd sizes."""
+    for name in names:
+        image, truth = read(name)
+        yield Case("split", name, image, truth)
+    yield from odd
+
+
+def _predictor(backend: _Computes, specification: Mapping[str, Any], inference: PredictorParameters) -> Predictor:
+    """Make a predictor of twice as many classes: the second half are logits."""
+    classes = list(specification["classes"])
+    both = {**specification, "classes": [*classes, *(f"logit of {name}" for name in classes)]}
+    limited = inference.model_copy(update={"max_pixels": min(inference.max_pixels, LARGEST_WHOLE)})
+    return Predictor.of(both, _WithLogits(backend), limited)
+
+
+def _compare(case: Case, found: Probabilities, wanted: Probabilities, classes: Sequence[str]) -> dict[str, Any]:
+    if found.shape != wanted.shape:
+        raise ProjectError(f"{case.name}: the exported file gives {found.shape}, the network {wanted.shape}.")
+    count = len(classes)
+    apart = np.nan_to_num(np.abs(found - wanted), nan=np.inf)  # what is no number is as far away as can be
+    place = np.unravel_index(int(apart[:count].argmax()), apart[:count].shape)
+    equal = argmax_mask(found[:count]) == argmax_mask(wanted[:count])
+    return {
+        "kind": case.kind,
+        "image": case.name,
+        "height": case.image.shape[0],
+        "width": case.image.shape[1],
+        "pixels": equal.size,
+        "equal_pixels": int(equal.sum()),
+        "probability": float(apart[place]),
+        "logit": float(apart[count:].max()),
+        "row": int(place[1]),
+        "column": int(place[2]),
+        "class": classes[int(place[0])],
+    }
+
+
+def _apart(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """Return the largest difference of a score; infinity where one is defined in one case only."""
+    pairs = [(value, second[name]) for name, value in first.items()]
+    differences = (0.0 if math.isnan(one) and math.isnan(two) else abs(one - two) for one, two in pairs)
+    return max((math.inf if math.isnan(apart) else apart for apart in differences), default=0.0)
+
+
+def _largest(table: pd.DataFrame) -> str:
+    worst = max(table.to_dict("records"), key=lambda row: row["probability"])
+    return (
+        f"most in {worst['image']} ({worst['height']} x {worst['width']} pixels) at row {worst['row']}, column "
+        f"{worst['column']}, class {worst['class']}"
+    )
+
+
+def _least(table: pd.DataFrame) -> str:
+    worst = min(table.to_dict("records"), key=lambda row: row["equal_pixels"] / row["pixels"])
+    different = worst["pixels"] - worst["equal_pixels"]
+    return f"the most pixels differ in {worst['image']}: {different} of {worst['pixels']}"

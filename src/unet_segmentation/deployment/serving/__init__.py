@@ -1,0 +1,1 @@
+"""HTTP server and MLflow pyfunc model."""

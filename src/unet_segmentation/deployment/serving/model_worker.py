@@ -1,0 +1,158 @@
+"""A model in a process of its own, as the server sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from unet_segmentation.errors import TrackingError
+
+START_SECONDS = 300.0  # to load a model, from a slow store
+END_SECONDS = 10.0  # to finish after the pipe was closed
+
+
+class WorkerDiedError(Exception):
+    """The process has ended, or was told to; the request was not answered."""
+
+
+class Answer(NamedTuple):
+    """What a process said: HTTP's status, and the record or the reason."""
+
+    status: int
+    content: Any
+
+
+class Worker:
+    """Starts a model's process and speaks with it; any thread may ask.
+
+    Attributes:
+        description: what the model says of itself: `classes`, `channels`, `max_pixels`, `computes`.
+    """
+
+    def __init__(self, model_uri: str, store: str) -> None:
+        """Start the process and wait until the model is loaded and has computed once.
+
+        Args:
+            model_uri: as MLflow has it, `models:/m-...`, or the folder of a model.
+            store: MLflow's.
+
+        Raises:
+            TrackingError: the model cannot be loaded.
+        """
+        self._waiting: dict[int, Future[Answer]] = {}
+        self._numbers = itertools.count(1)
+        self._lock, self._closed = threading.Lock(), False
+        self._process, self._words = _start(model_uri, store)
+        first = self._expect(0)
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            status, self.description = first.result(START_SECONDS)
+        except (WorkerDiedError, TimeoutError):
+            status, self.description = 500, self._last_words() or "its process ended, or did not answer"
+        if status != 200:
+            self._process.kill()
+            self.close(wait=True)
+            raise TrackingError(f"The model {model_uri} cannot be served: {self.description}.")
+
+    @property
+    def process_id(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def ask(self, data: bytes, deadline: float) -> Future[Answer]:
+        """Send an image.
+
+        Args:
+            data: of an image file.
+            deadline: in seconds since 1970; if its turn has not come by then, it is not computed.
+
+        Returns:
+            The answer, some time; or GoneError.
+
+        Raises:
+            GoneError: the process takes no more requests.
+        """
+        with self._lock:
+            if self._closed:
+                raise WorkerDiedError
+            number = next(self._numbers)
+            answer = self._expect(number)
+            try:
+                pipe = cast("IO[bytes]", self._process.stdin)
+                pickle.dump((number, data, deadline), pipe, protocol=5)
+                pipe.flush()
+            except OSError:
+                self._waiting.pop(number, None)
+                raise WorkerDiedError from None
+        return answer
+
+    def close(self, *, wait: bool = False) -> None:
+        """Take no more requests. Those that are in work are still answered, then the process ends."""
+        with self._lock:
+            self._closed = True
+            with contextlib.suppress(OSError):
+                cast("IO[bytes]", self._process.stdin).close()
+        if wait:
+            try:
+                self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _expect(self, number: int) -> Future[Answer]:
+        answer: Future[Answer] = Future()
+        self._waiting[number] = answer
+        return answer
+
+    def _read(self) -> None:
+        """Hand out answers until the process has ended, in whatever way."""
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), cast("IO[bytes]", self._process.stdout):
+            while True:
+                number, *answer = pickle.load(cast("IO[bytes]", self._process.stdout))
+                if asked := self._waiting.pop(number, None):
+                    _settle(asked, Answer(*answer))
+        with self._lock:
+            self._closed = True
+        self._process.wait()
+        for asked in list(self._waiting.values()):
+            _settle(asked, WorkerDiedError())
+        self._waiting.clear()
+
+    def _last_words(self) -> str:
+        self._words.seek(0)
+        lines = self._words.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def _settle(asked: Future[Answer], answer: Answer | WorkerDiedError) -> None:
+    """Answer, unless the client has left."""
+    if asked.set_running_or_notify_cancel():
+        if isinstance(answer, WorkerDiedError):
+            asked.set_exception(answer)
+        else:
+            asked.set_result(answer)
+
+
+def _start(model_uri: str, store: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """Start the process, without the project on its path; what it says goes into a file without a name."""
+    from unet_segmentation.deployment.serving import model_process
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {
+        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
+    words = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
+    command = [sys.executable, "-P", str(Path(model_process.__file__)), model_uri]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, stderr=words, env=environment), words

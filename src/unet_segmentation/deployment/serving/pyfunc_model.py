@@ -1,0 +1,127 @@
+"""The logged model's own code: MLflow stores this file with the model and runs it when the model is loaded."""
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+
+class AnswerError(MlflowException):
+    """Why there is no mask, in one sentence: 400 where the client can mend it, else 500."""
+
+    def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
+        super().__init__(reason, error_code=error_code)
+        self.reason = reason
+
+    def serialize_as_json(self) -> str:
+        """Return the sentence alone; MLflow's server puts all of the input before it."""
+        return json.dumps({"error_code": self.error_code, "message": self.reason})
+
+
+class SegmentationModel(PythonModel):
+    """Images in, masks out, through the predictor that evaluation used; images are read as those of the training."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the network; `context.model_config` may set `max_pixels` and `read_paths`."""
+        from unet_segmentation.deployment.serving.request_images import Reader
+        from unet_segmentation.inference.backends.pytorch import EagerBackend
+        from unet_segmentation.inference.predictor import Predictor
+        from unet_segmentation.models.factory import load_model
+        from unet_segmentation.parameters.evaluation import PredictorParameters
+
+        network, information = load_model(Path(context.artifacts["weights"]))
+        specification = information["specification"]
+        inference = PredictorParameters.model_validate_json(Path(context.artifacts["inference"]).read_bytes())
+        self._predictor = Predictor.of(specification, EagerBackend(network), inference)
+        self._reader = Reader.of(specification, **context.model_config)
+        # Servers ask from several threads. One image after the other is as fast, and torch keeps threads for one only.
+        self._network = ThreadPoolExecutor(1, "network")
+
+    def predict(
+        self,
+        context: PythonModelContext | None,
+        model_input: np.ndarray,  # or any of the below: MLflow warns of every other hint, and of none
+        params: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Segment images.
+
+        Args:
+            context: of MLflow.
+            model_input: one image or a list of them, of any sizes: the bytes of an image file, base64 of them (with or
+                without the beginning of a data URL), a `pathlib.Path`, or an array (height, width, channels); a batch
+                (n, height, width, channels); a table or dictionary with the column `image`.
+            params: `answer`: `ids`, `png` or `probabilities`; `auto` gives ids for arrays and png for all else.
+
+        Returns:
+            For one image its answer, for several a list of them: (height, width) class ids, uint8 (for a batch in one
+            array (n, height, width)); a record (see `answers.png_record`); (classes, height, width) float32.
+
+        Raises:
+            AnswerError: one sentence says what is wrong.
+        """
+        from unet_segmentation.errors import ProjectError
+
+        try:
+            return self._answer(model_input, (params or {}).get("answer", "auto"))
+        except ProjectError as error:
+            reason = str(error)
+            raise AnswerError(reason[:1].upper() + reason[1:]) from None
+        except Exception as error:
+            raise AnswerError(f"The model failed ({type(error).__name__}: {error})", INTERNAL_ERROR) from error
+
+    def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Segment arrays one after the other, put together to batches as evaluation does."""
+        from unet_segmentation.inference.sliding_window import argmax_mask
+
+        return map(argmax_mask, self._predictor.predict_many(images))
+
+    def describe(self) -> dict[str, Any]:
+        """Describe what the model is: classes, channels, what images may have, and what computes."""
+        return {
+            "classes": self._predictor.classes,
+            "channels": self._predictor.channels,
+            "max_pixels": self._reader.max_pixels,
+            "computes": self._predictor.backend.name,
+        }
+
+    def _answer(self, model_input: Any, form: str) -> Any:  # noqa: ANN401
+        from unet_segmentation.deployment.serving.request_images import as_batch
+        from unet_segmentation.deployment.serving.responses import FORMS
+        from unet_segmentation.errors import ConfigurationError
+
+        if form not in FORMS:
+            raise ConfigurationError(f"answer: {form!r} is none of {', '.join(FORMS)}")
+        batch = as_batch(model_input)
+        if form == "auto":
+            form = "ids" if batch.arrays else "png"
+        images: Iterable[np.ndarray] = self._reader.read(batch)
+        if len(batch.entries) == 1:
+            images = list(images)  # decoded beside the network; many are decoded one by one, to keep memory flat
+        found = self._network.submit(lambda: list(self._computed(images, form))).result()
+        if form == "png":
+            found = [self._record(*each) for each in found]
+        elif isinstance(model_input, np.ndarray) and model_input.ndim == 4:
+            return np.stack(found)
+        return found[0] if batch.single else found
+
+    def _computed(self, images: Iterable[np.ndarray], form: str) -> Iterator[Any]:
+        from unet_segmentation.deployment.serving.responses import mask_of
+        from unet_segmentation.inference.sliding_window import argmax_mask
+
+        make: Any = {"ids": argmax_mask, "png": mask_of, "probabilities": np.asarray}[form]
+        return map(make, self._predictor.predict_many(images))
+
+    def _record(self, mask: np.ndarray, confidence: float) -> dict[str, Any]:
+        from unet_segmentation.deployment.serving.responses import png_record
+
+        return png_record(mask, confidence, self._predictor.classes)
+
+
+mlflow.models.set_model(SegmentationModel())

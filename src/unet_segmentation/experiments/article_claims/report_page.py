@@ -1,0 +1,243 @@
+"""The article's claims as pages that can be cited: verdicts, figures, and the commands that make them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation.experiments.article_claims.claims import Experiment, Tables
+from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS
+from unet_segmentation.metrics.bootstrap import FEWEST
+from unet_segmentation.parameters.article_claims import ArticleClaimsParameters, PresetParameters
+
+TITLES: dict[Experiment, str] = {
+    "encoders": "Encoders",
+    "upsampling": "Ways up",
+    "metrics": "Which metric one may believe",
+}
+LAST_NODES: dict[Experiment, str] = {
+    "encoders": "rank_encoders", "upsampling": "compare_upsampling", "metrics": "plot_metric_trust",
+}  # fmt: skip
+PICTURES: dict[Experiment, dict[str, str]] = {  # file to what it shows
+    "encoders": {"encoders.png": "score of every encoder against its multiply-adds"},
+    "upsampling": {
+        "upsampling.png": "score and checkerboards of every way up",
+        "checkerboards.png": "logits and spectra of every way up, before and after training",
+    },
+    "metrics": {"metric_trust.png": "every metric against the share of foreground"},
+}
+SPLITS = ("train", "validation", "test")
+MILLION, BILLION, MEBIBYTE = 1e6, 1e9, 2**20
+
+Row = Mapping[Any, Any]
+Column = Callable[[Row], str]
+
+
+def claims_page(
+    claims: pd.DataFrame,
+    tables: Tables,
+    article: ArticleClaimsParameters,
+    *,
+    problem: str,
+    images: Mapping[str, int],
+    evaluated: str,
+) -> str:
+    """Write the claims as a page (Markdown); its pictures lie beside it.
+
+    Args:
+        claims: see `claims.judge_claims`.
+        tables: that they were judged by.
+        article: the parameters.
+        problem: that they were tested on.
+        images: so many with a mask each split has.
+        evaluated: the split that the scores are of.
+    """
+    effort = article.chosen_preset
+    counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
+    lines = [
+        f"# The article's claims on `{problem}`",
+        "",
+        f"Written by `{_make(problem, article)}`, figures and pictures included. Images: {counts}. Form "
+        f"`{article.preset}`, from scratch: ways up {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
+        f"{effort.encoder_steps} steps, {_seeds(effort.encoder_seeds)}{_patches(effort)}; metric experiment "
+        f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the "
+        f"{evaluated} split; intervals are over its images, and say nothing of other seeds."
+        f"{_warning(images[evaluated])}",
+        "",
+        "| claim | verdict |",
+        "|---|---|",
+        *(f"| {row['claim']} | **{row['verdict']}** |" for row in claims.to_dict("records")),
+    ]
+    for experiment, title in TITLES.items():
+        lines += ["", f"## {title}", "", f"`{_command(problem, article, LAST_NODES[experiment])}`"]
+        for row in claims[claims["experiment"] == experiment].to_dict("records"):
+            lines += ["", f"### {row['claim']}: {row['verdict']}", "", str(row["evidence"]), ""]
+            lines += [f"What would change the answer: {row['change']}."]
+        for file, words in PICTURES[experiment].items():
+            lines += ["", f"![{words}]({file})"]
+        for table in _TABLES[experiment](tables):
+            lines += ["", *table]
+    return "\n".join(lines) + "\n"
+
+
+def _warning(images: int) -> str:
+    if images >= FEWEST:
+        return ""
+    return f" **{images} images show too little of the spread that there is: these intervals come out too narrow.**"
+
+
+def _make(problem: str, article: ArticleClaimsParameters) -> str:
+    form = "" if article.preset == "short" else f" PRESET={article.preset}"
+    return f"make article-claims ENV={problem}{form}"
+
+
+def _command(problem: str, article: ArticleClaimsParameters, node: str) -> str:
+    form = "" if article.preset == "short" else f" --params article_claims.preset={article.preset}"
+    return f"kedro run --env {problem} --pipelines article_claims --to-nodes article_claims.{node}{form}"
+
+
+def _seeds(values: Sequence[int]) -> str:
+    return f"seed{'s' if len(values) > 1 else ''} {', '.join(map(str, values))}"
+
+
+def _patches(effort: PresetParameters) -> str:
+    batch = f" of {effort.batch_size} patches" if effort.batch_size else ""
+    return f"; steps{batch} of {effort.patch_size} px" if effort.patch_size else ""
+
+
+def _encoder_tables(tables: Tables) -> list[list[str]]:
+    columns: dict[str, Column] = {
+        "encoder": lambda row: str(row["encoder"]),
+        **_score_columns(tables.score),
+        **_difference_columns("to the best"),
+        "parameters": _in("parameters", MILLION, " M"),
+        "multiply-adds": _in("multiply_adds", BILLION, " G"),
+        "on the frontier": lambda row: "yes" if row["frontier"] else "no",
+    }
+    return [_table(tables.encoders, columns)]
+
+
+def _upsampling_tables(tables: Tables) -> list[list[str]]:
+    names: dict[str, Column] = {
+        "network": lambda row: str(row["network"]), "way up": lambda row: str(row["upsampling"]),
+    }  # fmt: skip
+    scored = names | _score_columns(tables.score) | _difference_columns(f"to {tables.reference}")
+    scored |= {"seed by seed": _interval("difference_least", "difference_most", "+")}
+    boards = {
+        f"period {period}, {words}": _share(f"checkerboard/{moment}/{period}")
+        for moment, words in (("initial", "untrained"), ("trained", "trained"))
+        for period in (2, 4, 8)
+    }
+    costs: dict[str, Column] = {
+        "parameters": _in("parameters", MILLION, " M"),
+        "multiply-adds": _in("multiply_adds", BILLION, " G"),
+        "activations": _in("activation_bytes", MEBIBYTE, " MiB"),
+        "a step of one image": _in("training_bytes", MEBIBYTE, " MiB"),
+    }
+    return [
+        _table(tables.upsampling, scored),
+        ["Share of the logits' energy that repeats with a period (pixels), mean over the seeds:"],
+        _table(tables.upsampling, names | boards),
+        ["Counted costs, `..._whole` for the networks before they were made small:"],
+        _table(tables.costs, names | costs),
+    ]
+
+
+def _metric_tables(tables: Tables) -> list[list[str]]:
+    columns: dict[str, Column] = {
+        "metric": lambda row: METRICS[row["metric"]],
+        "looking at nothing": _number("blind"),
+        "the network": _number("network"),
+        "its interval": _interval("network_low", "network_high"),
+        "may be believed": lambda row: str(row["judgement"]),
+    }
+    words = (
+        "Where foreground is rarest (the problems are drawn by the generator of `cells`, whatever the problem here):"
+    )
+    return [[words], _table(tables.judgements, columns)]
+
+
+_TABLES: dict[Experiment, Callable[[Tables], list[list[str]]]] = {
+    "encoders": _encoder_tables,
+    "upsampling": _upsampling_tables,
+    "metrics": _metric_tables,
+}
+
+
+def _score_columns(score: str) -> dict[str, Column]:
+    return {
+        score: _number("value"), "interval": _interval("low", "high"), "spread over seeds": _number("spread"),
+    }  # fmt: skip
+
+
+def _difference_columns(words: str) -> dict[str, Column]:
+    return {
+        words: _number("difference", "+"),
+        "its interval": _interval("difference_low", "difference_high", "+"),
+        "p": _number("p_value"),
+        "verdict": lambda row: str(row["verdict"]),
+    }
+
+
+def _number(name: str, sign: str = "") -> Column:
+    return lambda row: "" if pd.isna(row[name]) else f"{row[name]:{sign}.4f}"
+
+
+def _interval(low: str, high: str, sign: str = "") -> Column:
+    return lambda row: "" if pd.isna(row[low]) else f"[{row[low]:{sign}.4f}, {row[high]:{sign}.4f}]"
+
+
+def _in(name: str, unit: float, words: str) -> Column:
+    return lambda row: f"{row[name] / unit:.3g}{words}"
+
+
+def _share(name: str) -> Column:
+    return lambda row: f"{row[name]:.1e}" if row[name] < 5e-4 else f"{row[name]:.2%}"
+
+
+def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
+    """Write a table in Markdown, a column for each name."""
+    rows = [[column(row) for column in columns.values()] for row in table.to_dict("records")]
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(cells) + " |" for cells in rows),
+    ]
+
+
+def speeds_page(
+    encoders: pd.DataFrame, upsampling: pd.DataFrame, machine: Mapping[str, str], article: ArticleClaimsParameters
+) -> str:
+    """Write what was measured in seconds, which is another machine's next time, as a page of its own (Markdown).
+
+    Args:
+        encoders: column encoder, and what `costs.measure_speed` returns.
+        upsampling: columns network and upsampling, and the same.
+        machine: name to what is known of it.
+        article: the parameters.
+    """
+    names: dict[str, Column] = {
+        "training, images/s": _rate("training_images_per_second"),
+        "prediction, images/s": _rate("prediction_images_per_second"),
+        "peak memory of a step": lambda row: (
+            "" if pd.isna(row.get("peak_training_bytes")) else f"{row['peak_training_bytes'] / MEBIBYTE:.0f} MiB"
+        ),
+    }
+    ways: dict[str, Column] = {
+        "network": lambda row: str(row["network"]), "way up": lambda row: str(row["upsampling"]),
+    }  # fmt: skip
+    facts = "; ".join(
+        f"{name.removeprefix('machine.')}: {value}" for name, value in machine.items() if name != "machine.system"
+    )
+    lines = ["# Speeds", "", f"Float32, noise for images; loading not included. {facts}.", ""]
+    lines += [f"Encoders, images of {article.encoders.size} x {article.encoders.size}:", ""]
+    lines += [*_table(encoders, {"encoder": lambda row: str(row["encoder"])} | names), ""]
+    lines += [f"Ways up, images of {article.upsampling.speed_size} x {article.upsampling.speed_size}:", ""]
+    lines += _table(upsampling, ways | names)
+    return "\n".join(lines) + "\n"
+
+
+def _rate(name: str) -> Column:
+    return lambda row: f"{row[name]:.3g}"

@@ -1,0 +1,1 @@
+"""Reproduce a tracked run and compare it with the original."""

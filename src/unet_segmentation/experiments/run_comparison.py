@@ -1,0 +1,209 @@
+"""Runs side by side: one against another, and all of a problem."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
+from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORE, MARGIN = "dice/mean", 0.015
+BEST, OTHER_SAMPLES, NO_COUNTS = "best", "other samples", "no counts"  # verdicts of a leaderboard beside compare's
+COLUMNS = (
+    "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
+    "verdict", "units", "encoder", "epochs", "seed", "data", "split", "link",
+)  # fmt: skip
+
+
+def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float = MARGIN) -> pd.DataFrame:
+    """Compare two runs image by image.
+
+    Args:
+        reference: of the run that the other is measured against.
+        other: of the other run.
+        margin: a difference within it, both ways, is equivalent.
+
+    Returns:
+        What `scoring.comparison.compare` returns; the reference is the champion.
+
+    Raises:
+        DataError: the two were tested on different classes, splits or samples.
+    """
+    from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+
+    if reference.classes != other.classes:
+        raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
+    if reference.split != other.split:
+        raise DataError(f"one was tested on the {reference.split} split, the other on the {other.split} split")
+    return compare(
+        EvaluationCounts(other.confusion, other.soft),
+        EvaluationCounts(reference.confusion, reference.soft),
+        reference.classes,
+        margin=margin,
+        groups=groups_of(reference.samples),
+    )
+
+
+def count_units(evaluation: Evaluation) -> int:
+    """Count what is resampled: the images, those of a group as one."""
+    from unet_segmentation.metrics.count_tables import groups_of
+
+    groups = groups_of(evaluation.samples)
+    return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
+
+
+def small_sample_warning(units: int) -> str | None:
+    """Say that intervals are not to be trusted where there are too few images; None where there are enough."""
+    from unet_segmentation.metrics.bootstrap import FEWEST
+
+    if units >= FEWEST:
+        return None
+    return (
+        f"Not to be trusted: {units} test images or groups; intervals over fewer than {FEWEST} come out too "
+        "narrow, and verdicts too bold."
+    )
+
+
+def find_score_row(table: pd.DataFrame, score: str) -> dict[str, Any]:
+    """Return the row of one score of a comparison.
+
+    Raises:
+        ConfigurationError: there is no such score; names the nearest.
+    """
+    found = table[table["score"] == score]
+    if found.empty:
+        raise no_such_score(score, table["score"].tolist())
+    return dict(found.iloc[0])
+
+
+def no_such_score(score: str, known: Sequence[str]) -> ConfigurationError:
+    """Say that there is no such score, and name those that it may be."""
+    near = difflib.get_close_matches(score, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return ConfigurationError(f"--score: there is no score {score!r} to compare. {hint}Known: {', '.join(known)}.")
+
+
+def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARGIN) -> pd.DataFrame:
+    """Put all finished runs of a problem in order, each compared with the best, image by image.
+
+    The best is the best of those that were tested on the same samples: the samples of most runs (of the newer ones,
+    where there are as many). Runs tested on other samples, and those that left no counts per image, are listed below
+    and compared with nothing.
+
+    Args:
+        uri: MLflow's store.
+        problem: the segmentation problem.
+        score: decides the order.
+        margin: a difference within it, both ways, is equivalent.
+
+    Returns:
+        A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
+        run has none), the `difference` to the best with its interval, over so many `units` (images or groups), and the
+        `verdict`: `best`, `tie`, `worse`, `undecided`, `better`, `undefined`, `other samples` or `no counts`.
+
+    Raises:
+        TrackingError: the store does not answer, or no run has such a score.
+        ConfigurationError: the score cannot be compared.
+    """
+    import pandas as pd
+
+    tested = [run for run in finished_runs(uri, problem) if f"test/{score}" in run.metrics]
+    if not tested:
+        raise _without_score(uri, problem, score)
+    evaluations = {run.run_id: found for run in tested if (found := _evaluation(uri, run)) is not None}
+    sets = {run_id: test_set_fingerprint(evaluation) for run_id, evaluation in evaluations.items()}
+    common = Counter(sets.values()).most_common(1)[0][0] if sets else None  # of as many, the first: of the newest run
+    tested.sort(key=lambda run: -run.metrics[f"test/{score}"])
+    comparable = [run for run in tested if common is not None and sets.get(run.run_id) == common]
+    rows = []
+    for run in [*comparable, *(run for run in tested if run not in comparable)]:
+        row = _row(uri, run, score)
+        row["units"] = count_units(evaluations[run.run_id]) if run.run_id in evaluations else 0
+        if run not in comparable:
+            row["verdict"] = OTHER_SAMPLES if run.run_id in evaluations else NO_COUNTS
+        elif run is comparable[0]:
+            row["verdict"] = BEST
+        else:
+            pair = evaluations[comparable[0].run_id], evaluations[run.run_id]
+            against = find_score_row(compare_evaluations(*pair, margin), score)
+            row |= {name: against[name] for name in ("difference", "p_value", "verdict")}
+            row |= {"difference_low": against["low"], "difference_high": against["high"]}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_set_fingerprint(evaluation: Evaluation) -> str:
+    """Hash what a run was tested on: the classes, the split, and of each image the counted pixels of each class."""
+    counted = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
+    images = sorted(evaluation.soft["sample_id"].astype(str))
+    return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, counted.to_csv()]).encode()).hexdigest()
+
+
+def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
+    """Return what a run's evaluation left; None where something of it is missing."""
+    try:
+        return evaluation_of(uri, run.run_id, run.above)
+    except TrackingError:
+        return None
+
+
+def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
+    low, high = interval_of(uri, run.run_id, score)
+    parameter = run.parameters.get
+    network = parameter("model.architecture", "")
+    return {
+        "run": run.name,
+        "run_id": run.run_id,
+        "started": run.when,
+        "value": run.metrics[f"test/{score}"],
+        "low": low,
+        "high": high,
+        "encoder": network if network == "unet_original" else parameter("model.encoder", ""),
+        "epochs": _epochs(uri, run),
+        "seed": parameter("training.seed", ""),
+        "data": run.tags.get("data.sha256", "")[:12],
+        "split": parameter("evaluation.split", ""),
+        "link": run.link,
+    }
+
+
+def _epochs(uri: str, run: RunRecord) -> str:
+    """Return the epochs that the plan had come to; those of the parameters where the run logged no plan."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
+    except TrackingError:
+        return run.parameters.get("training.epochs", "")
+    return str(json.loads(plan)["epochs"])
+
+
+def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
+    """Return the interval of a score that a run has logged; NaN where it has none."""
+    import pandas as pd
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            table = pd.read_csv(fetch(uri, run_id, "evaluation/intervals.csv", Path(folder)))
+    except TrackingError:
+        return float("nan"), float("nan")
+    found = table[table["score"] == score]
+    return (float("nan"), float("nan")) if found.empty else (float(found["low"].iloc[0]), float(found["high"].iloc[0]))
+
+
+def _without_score(uri: str, problem: str, score: str) -> Exception:
+    runs = finished_runs(uri, problem)
+    known = sorted({name.removeprefix("test/") for run in runs for name in run.metrics if name.startswith("test/")})
+    if known:
+        return no_such_score(score, known)
+    return TrackingError(f"No finished run of {problem} in {uri} has test scores yet: kedro run --env {problem}")

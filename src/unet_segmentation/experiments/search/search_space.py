@@ -1,0 +1,78 @@
+"""The space of a search: what Optuna draws from, and what a draw means for the parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.experiments.sweep.variants import checked_parameters
+from unet_segmentation.parameters import RangeParameters
+
+EXAMPLE = "search: {space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}"
+
+Space = dict[str, RangeParameters | list[Any]]
+
+
+def read_space(declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> Space:
+    """Check a declared space: every name, both ends of every range and every value of every list.
+
+    Args:
+        declared: dotted name to range or list.
+        parameters: all of the problem, as plain values.
+
+    Raises:
+        ConfigurationError: nothing is declared; a name is not known or may not be varied, or a value is wrong.
+    """
+    space: Space = {
+        name: RangeParameters.model_validate(values) if isinstance(values, Mapping) else list(values)
+        for name, values in _dotted(declared).items()
+    }
+    if not space:
+        raise ConfigurationError(
+            f"search.space: nothing to search: declare a space in the problem's parameters.yml, as in {EXAMPLE}"
+        )
+    for name, values in space.items():
+        for value in values if isinstance(values, list) else (values.low, values.high):
+            checked_parameters(parameters, {name: value}, "search.space")
+    return space
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Let the sampler choose: dotted name to value."""
+    return {name: _drawn(trial, name, values) for name, values in space.items()}
+
+
+def decode_trial_params(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Turn what a study holds of a trial into values of parameters."""
+    found = {}
+    for name, value in drawn.items():
+        values = space[name]
+        found[name] = _choices(values)[value] if isinstance(values, list) else value
+    return found
+
+
+def _dotted(declared: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in declared.items():
+        nested = isinstance(value, Mapping) and "low" not in value
+        flat |= _dotted(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def _drawn(trial: optuna.Trial, name: str, values: RangeParameters | list[Any]) -> Any:  # noqa: ANN401 - a parameter
+    if isinstance(values, list):
+        choices = _choices(values)
+        return choices[trial.suggest_categorical(name, list(choices))]
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(name, values.low, values.high, step=int(values.step or 1), log=values.log)
+    return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+
+
+def _choices(values: list[Any]) -> dict[Any, Any]:
+    """Return what Optuna's store can hold for each value: itself, or a list or mapping as JSON."""
+    plain = (str, int, float, bool, type(None))
+    return {value if isinstance(value, plain) else json.dumps(value): value for value in values}

@@ -1,0 +1,1 @@
+"""Declared variants, trained and evaluated on the same data."""

@@ -1,0 +1,266 @@
+"""What a sweep found: score against cost as a chart, and all of it on one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_costs, pareto_front
+from unet_segmentation.reporting.html import drawn, render
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
+from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
+
+PANELS = {  # what is drawn against the score: button, title, and how it becomes a cost (the smaller, the better)
+    "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
+    "training_seconds": ("training", "seconds of training, mean over the seeds", lambda values: values),
+    "prediction_images_per_second": (
+        "prediction", "milliseconds to predict an image", lambda values: 1000 / values,
+    ),
+    "memory_bytes": (
+        "memory", "memory that a training step keeps, counted (MiB)", lambda values: values / 2**20,
+    ),
+    "peak_memory_mib": ("peak memory", "peak memory of a training, measured (MiB)", lambda values: values),
+}  # fmt: skip
+SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
+COST_TITLES = (
+    "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
+    "Prediction, images/s",
+)  # fmt: skip
+RUN_TITLES = (
+    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
+    "Fingerprint",
+)  # fmt: skip
+WORDS = ("Variant", "Verdict", "Status", "Fingerprint")  # columns that are not numbers
+NAMED = 8  # variants; with more of them, those off the frontier are not named in the chart
+
+
+def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
+    """Draw the mean score of every variant against a cost, and the frontier: those that nothing beats in both.
+
+    Buttons choose the cost: one chart can be read in a small preview, too.
+
+    Args:
+        leaderboard: as `sweeping.table.leaderboard` gives it.
+        costs: as `sweeping.table.costs_table` gives it.
+        score: that was compared.
+    """
+    table = _with_costs(leaderboard, costs).dropna(subset="value")
+    panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
+    figure = go.Figure()
+    for name, (_, _, cost_of) in panels.items():
+        shown = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
+        figure.add_traces(_traces(shown)).update_yaxes(range=_range(table))
+    each = len(figure.data) // max(1, len(panels))
+    figure.for_each_trace(lambda trace: trace.update(visible=trace in figure.data[:each]))
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [
+                {"visible": [number // each == place for number in range(len(figure.data))]},
+                {"xaxis.title.text": title},
+            ],
+        }
+        for place, (label, title, _) in enumerate(panels.values())
+    ]
+    figure.update_xaxes(
+        type="log", title_text=next((title for _, title, _ in panels.values()), ""), nticks=6, tickangle=0
+    )
+    figure.update_yaxes(title_text=score)
+    styled(figure, height=460)
+    if len(buttons) > 1:
+        figure.update_layout(
+            margin_t=96,
+            updatemenus=[
+                {
+                    "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16,
+                    "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)", "bordercolor": GRID,
+                    "font": {"size": 12, "color": TEXT}, "pad": {"l": 0, "b": 4},
+                    "showactive": False,  # it would be white on a dark page; the axis says what is shown
+                }
+            ],
+        )  # fmt: skip
+    return figure
+
+
+def _traces(table: pd.DataFrame) -> list[go.Scatter]:
+    """Draw variants, ordered by their cost, and the frontier."""
+    on = pareto_front(table["cost"].tolist(), table["value"].tolist())
+    middle = np.sqrt(table["cost"].iloc[0] * table["cost"].iloc[-1])
+    table["side"] = np.where(table["cost"] > middle, "top left", "top right")  # names stay within the chart
+    table["name"] = table["variant"].where(on | (len(table) <= NAMED), "")
+    line = {"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}
+    return [
+        _dots(table[on], PALETTE[0], "on the frontier"),
+        _dots(table[~on], TEXT, "beaten in both"),
+        go.Scatter(
+            x=table["cost"][on], y=table["value"][on], mode="lines", line=line, hoverinfo="skip", showlegend=False
+        ),
+    ]
+
+
+def _range(table: pd.DataFrame) -> tuple[float, float]:
+    """Leave room for the names above the dots."""
+    low, high = float(np.nanmin(table[["value", "low"]])), float(np.nanmax(table[["value", "high"]]))
+    room = max(high - low, 1e-3)
+    return low - 0.1 * room, high + 0.15 * room
+
+
+def _dots(table: pd.DataFrame, colour: str, words: str) -> go.Scatter:
+    """Draw variants with their intervals."""
+    value = table["value"]
+    return go.Scatter(
+        name=words,
+        x=table["cost"],
+        y=value,
+        error_y={
+            "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
+            "thickness": 1.5, "width": 0,
+        },
+        mode="markers+text",
+        text=table["name"],
+        textposition=table["side"],
+        textfont={"size": 11},
+        customdata=table["variant"],
+        marker={"color": colour, "size": 9},
+        showlegend=len(table) > 0,
+        hovertemplate="%{customdata}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
+    )  # fmt: skip
+
+
+def _with_costs(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    return leaderboard.join(mean_costs(costs), on="variant")
+
+
+def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write the scores of a leaderboard as the lines of a table, with `SCORE_TITLES`."""
+    return [
+        (
+            str(row["variant"]),
+            number(row["value"]),
+            number(row["spread"]),
+            interval(row["low"], row["high"]),
+            number(row["difference"], "+"),
+            interval(row["difference_low"], row["difference_high"], "+"),
+            p_value(row["p_value"]),
+            str(row["verdict"]),
+            f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        )
+        for row in leaderboard.to_dict("records")
+    ]
+
+
+def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Write what each variant costs as the lines of a table, with `COST_TITLES`."""
+    return [
+        (
+            str(row["variant"]),
+            _count(row["parameters"]),
+            _count(row["multiply_adds"]),
+            _mib(row["memory_bytes"], 2**20),
+            _mib(row["peak_memory_mib"]),
+            _rate(row["epochs"]),
+            _rate(row["training_seconds"]),
+            _rate(row["training_images_per_second"]),
+            _rate(row["prediction_images_per_second"]),
+        )
+        for row in _with_costs(leaderboard, costs).to_dict("records")
+    ]
+
+
+def summary(
+    budget: str,
+    leaderboard: pd.DataFrame,
+    runs: pd.DataFrame,
+    costs: pd.DataFrame,
+    chart: go.Figure,
+    score: str,
+    margin: float,
+    confidence: float,
+    remark: str | None = None,
+    data: str = "",
+) -> dict[str, Any]:
+    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report hold the same.
+
+    Args:
+        budget: in words: the same for all.
+        leaderboard: of the variants.
+        runs: of the variants with every seed.
+        costs: likewise.
+        chart: score against cost.
+        score: that was compared.
+        margin: differences within it are equivalent.
+        confidence: of the intervals.
+        remark: why it should not be trusted, if so.
+        data: see `learning.plan.data_fingerprint`.
+    """
+    failed = runs[runs["status"] == FAILED]
+    return {
+        "data": data,
+        "budget": budget,
+        "score": score,
+        "margin": margin,
+        "confidence": f"{100 * confidence:g} %",
+        "units": int(leaderboard["units"].max()),
+        "remark": remark,
+        "failures": [[f"{row['variant']}, seed {row['seed']}", row["reason"]] for row in failed.to_dict("records")],
+        "words": WORDS,
+        "tones": {**TONES, BEST: "good", FAILED: "bad"},
+        "score_titles": SCORE_TITLES,
+        "score_lines": score_lines(leaderboard),
+        "cost_titles": COST_TITLES,
+        "cost_lines": cost_lines(leaderboard, costs),
+        "chart": json.loads(str(chart.to_json())),
+    }
+
+
+def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
+    """Write a sweep as one page that opens without a network.
+
+    Args:
+        problem: the segmentation problem.
+        sweep: what `summary` gave.
+        runs: of the variants with every seed.
+        costs: likewise.
+    """
+    lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
+    charts = drawn({"variants": go.Figure(sweep["chart"])})
+    return render("sweep.html", problem=problem, sweep=sweep, runs=(RUN_TITLES, lines), **charts)
+
+
+def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
+    cells = [_count(row["epochs"]), _count(row["best_epoch"])]
+    cells += [_rate(row[name]) for name in ("training_seconds", "evaluation_seconds", "seconds")]
+    scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
+    return (
+        row["variant"],
+        str(row["seed"]),
+        str(row["status"]),
+        *scores,
+        *cells,
+        row["fingerprint"] if isinstance(row["fingerprint"], str) and row["fingerprint"] else "-",
+    )
+
+
+def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
+    """Write a count: `14.3 M`; a dash where there is none."""
+    if pd.isna(value):
+        return "-"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"
+
+
+def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or none
+    return "-" if pd.isna(value) else f"{value / of_one:.0f} MiB"
+
+
+def _rate(value: float) -> str:
+    """Write a rate or a duration with three digits; a dash where there is none."""
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"

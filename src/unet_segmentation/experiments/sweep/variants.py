@@ -1,0 +1,229 @@
+"""Declared variants: what each changes, checked before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters import (
+    AugmentationParameters,
+    ModelParameters,
+    PredictorParameters,
+    SweepParameters,
+    TrainingParameters,
+    validate_parameters,
+)
+
+FREE = ("model", "training", "augmentation", "predictor")  # what variants may change
+LONGEST = 40  # characters of a value in a variant's name
+PREPARED = "is settled by the preparation, which all variants share. Prepare a problem of its own for it (conf/<name>)"
+REFUSED = {
+    **dict.fromkeys(("source", "classes", "images", "masks", "inspection", "split"), PREPARED),
+    "problem": "is chosen with --env",
+    "evaluation": "has to be the same for all variants, or their scores could not be compared",
+    "mlflow": "is set in mlflow.yml",
+    "training.resume": "does not change a result",
+    "training.extra_epochs": "would go on with another training",
+    "training.num_workers": "does not change a result",
+    "training.rdzv_endpoint": "does not change a result",
+    "training.num_nodes": "trains one network on several machines, which a sweep does not",
+}
+EXAMPLE = "sweep: {grid: {model.encoder: [resnet18, resnet34]}}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training of a sweep: what a variant changes, with one seed.
+
+    Attributes:
+        name: of the variant; all seeds share it.
+        seed: of the training.
+        overrides: dotted name to value.
+        parameters: the sections that variants may change, whole, as plain values.
+    """
+
+    name: str
+    seed: int
+    overrides: dict[str, Any]
+    parameters: dict[str, Any]
+
+    @property
+    def network(self) -> ModelParameters:
+        """The parameters of the network."""
+        return ModelParameters.model_validate(self.parameters["model"])
+
+    @property
+    def training(self) -> TrainingParameters:
+        """The parameters of the training."""
+        return TrainingParameters.model_validate(self.parameters["training"])
+
+    @property
+    def augmentation(self) -> AugmentationParameters:
+        """The parameters of the augmentation."""
+        return AugmentationParameters.model_validate(self.parameters["augmentation"])
+
+    @property
+    def inference(self) -> PredictorParameters:
+        """The parameters of the predictor."""
+        return PredictorParameters.model_validate(self.parameters["predictor"])
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+
+def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters) -> list[Variant]:
+    """List all trainings of a comparison: for each seed every variant, so that one killed early compares all of them.
+
+    Args:
+        parameters: all of the problem, as plain values.
+        comparison: what is declared.
+
+    Returns:
+        Every variant with every seed.
+
+    Raises:
+        ConfigurationError: nothing is declared; a variant changes what it may not, or to what is not valid, or nothing
+            that another does not; or the budget does not fit. Names the variant and the key.
+    """
+    declared = dict(_declared(comparison))
+    if not declared:
+        raise ConfigurationError(
+            f"comparison: there is nothing to compare: declare variants or a grid in the problem's parameters.yml, as "
+            f"in {EXAMPLE}"
+        )
+    for name, overrides in declared.items():
+        if "training.seed" in overrides:
+            raise ConfigurationError(f"sweep: {name}: training.seed is varied by sweep.seeds, for all alike")
+    variants = [
+        Variant(name, seed, overrides, checked_parameters(parameters, overrides | {"training.seed": seed}, name))
+        for seed in comparison.seeds
+        for name, overrides in declared.items()
+    ]
+    _check_different(variants[: len(declared)])
+    _check_budget(variants, comparison.budget)
+    return variants
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested names; what is dotted already stays so.
+
+    >>> dotted({"network": {"encoder": "vgg16_bn"}, "training.epochs": 3})
+    {'model.encoder': 'vgg16_bn', 'training.epochs': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def checked_parameters(parameters: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the sections that variants may change, with some values put in.
+
+    Args:
+        parameters: all of the problem, as plain values.
+        overrides: dotted name to value.
+        name: of the variant, for messages.
+
+    Raises:
+        ConfigurationError: a key may not be changed, is not known (the message offers the nearest), or its value is
+            wrong.
+    """
+    for key in overrides:
+        _check_free(key, name)
+    merged: Any = copy.deepcopy(dict(parameters))
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        section = merged
+        for part in path:
+            below = section.get(part)
+            section[part] = below if isinstance(below, dict) else {}
+            section = section[part]
+        section[last] = value
+    try:
+        checked = validate_parameters(merged)
+    except ConfigurationError as error:
+        lines = str(error).partition("\n")[2]
+        raise ConfigurationError(f"The variant {name!r} is not valid:\n{lines}") from None
+    return {section: getattr(checked, section).model_dump(mode="json") for section in FREE}
+
+
+def _check_free(key: str, name: str) -> None:
+    section = key.partition(".")[0]
+    for refused in (key, section):
+        if refused in REFUSED:
+            raise ConfigurationError(f"{name}: {key} {REFUSED[refused]}")
+    if section in FREE and section == key:
+        raise ConfigurationError(f"{name}: {key} is a whole section; name what is changed, as in {key}.<name>")
+    if section not in FREE:
+        import difflib
+
+        near = difflib.get_close_matches(section, FREE, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigurationError(f"{name}: {key}: variants change parameters below {', '.join(FREE)}{hint}")
+
+
+def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name the variants: those that are listed, each crossed with the grid."""
+    points = list(_points(dotted(comparison.grid)))
+    listed = {name: dotted(changes) for name, changes in comparison.variants.items()}
+    if not comparison.grid:
+        yield from listed.items()
+        return
+    for name, changes in (listed or {"": {}}).items():
+        for label, point in points:
+            if both := changes.keys() & point.keys():
+                raise ConfigurationError(f"sweep: {name}: {min(both)} is varied by the grid, too; leave out one")
+            yield ", ".join(filter(None, (name, label))), changes | point
+
+
+def _points(grid: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return every combination of the grid's values, with its name: `encoder=resnet18, epochs=10`."""
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigurationError(f"sweep.grid: {key}: give a list of values, as in {EXAMPLE}")
+    ends = [key.rpartition(".")[2] for key in grid]
+    short = {key: end if ends.count(end) == 1 else key for key, end in zip(grid, ends, strict=True)}
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        yield ", ".join(f"{short[key]}={_text(value)}" for key, value in point.items()), point
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a parameter
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _check_different(variants: Sequence[Variant]) -> None:
+    known: dict[str, str] = {}
+    for variant in variants:
+        content = json.dumps(variant.parameters, sort_keys=True)
+        if content in known:
+            raise ConfigurationError(
+                f"sweep: {known[content]!r} and {variant.name!r} are the same training; leave out one"
+            )
+        known[content] = variant.name
+
+
+def _check_budget(variants: Sequence[Variant], budget: str) -> None:
+    for variant in variants:
+        minutes = variant.parameters["training"]["max_time_minutes"]
+        if budget == "epochs" and minutes is not None:
+            raise ConfigurationError(
+                f"sweep.budget: epochs, but {variant.name!r} has training.max_time_minutes {minutes:g}: set that to "
+                "null, or sweep.budget to minutes"
+            )
+        timed = variant.overrides.keys() & {
+            "training.max_time_minutes",
+            "training.epochs",
+            "training.min_steps_per_epoch",
+        }
+        if budget == "minutes" and (minutes is None or timed):
+            way_out = (
+                f"{variant.name!r} must not set {min(timed)}" if timed else "say how many: training.max_time_minutes"
+            )
+            raise ConfigurationError(f"sweep.budget: minutes, the same for every variant; {way_out}")

@@ -1,0 +1,59 @@
+"""ONNX: the network, its normalisation and the softmax in one file that holds no code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.inference.backends.torch_export import quiet
+from unet_segmentation.utils.atomic_io import atomic_write
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+INPUT, OUTPUTS = "images", ("probabilities", "logits")
+
+
+def save_onnx(program: ExportedProgram, specification: Mapping[str, Any], path: Path) -> None:
+    """Write a program as ONNX, with the specification in its metadata.
+
+    Args:
+        program: see `program.export_program`.
+        specification: of the network.
+        path: of the file; it is whole or absent.
+
+    Raises:
+        ConfigurationError: an operator of the network has no counterpart in ONNX.
+    """
+    import onnx
+    import torch
+
+    with quiet():
+        try:
+            made = torch.onnx.export(
+                program, dynamo=True, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False, optimize=True
+            )
+        except Exception as error:
+            raise ConfigurationError(
+                f"model: {specification.get('architecture')} with encoder {specification.get('encoder')} cannot be "
+                f"written as ONNX ({str(error).splitlines()[0][:200]}). docs/export.md says which networks can."
+            ) from error
+        assert made is not None
+        model = made.model_proto
+    _name_sizes(model)
+    onnx.helper.set_model_props(model, {"specification": json.dumps(dict(specification))})
+    with atomic_write(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def _name_sizes(model: Any) -> None:  # noqa: ANN401 - an onnx.ModelProto
+    """Name the free sizes for people; what the exporter noted of the sizes in between would contradict them."""
+    axes = {INPUT: ("batch", "height", "width"), **dict.fromkeys(OUTPUTS, ("batch", None, "height", "width"))}
+    for value in (*model.graph.input, *model.graph.output):
+        for place, name in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=False):
+            if name is not None:
+                place.dim_param = name
+    del model.graph.value_info[:]

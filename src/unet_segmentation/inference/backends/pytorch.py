@@ -1,0 +1,92 @@
+"""The backend that every other is held against: the network as it was trained, in plain torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unet_segmentation.errors import ResourceError
+from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
+
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+SHARE = 0.8  # of a GPU's free memory that a batch may take
+MOST = 64  # images together on a GPU; beyond that nothing is gained
+
+
+class EagerBackend(Backend):
+    """A torch network on a device.
+
+    Attributes:
+        name: for people.
+        device: where the network runs.
+    """
+
+    def __init__(self, network: nn.Module, accelerator: Accelerator = "auto", precision: Precision = "float32") -> None:
+        """Put a network on its device.
+
+        Args:
+            network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
+            accelerator: `auto` takes a GPU where there is one.
+            precision: of what pays off in fewer bits, convolutions above all; the normalisation of the pixels and the
+                softmax stay in float32 (torch's autocast).
+
+        Raises:
+            ResourceError: the accelerator is not there.
+        """
+        self.device = pick_device(accelerator)
+        self.name = f"torch, {precision}, on {self.device}"
+        self._precision = precision
+        self.worthwhile = Backend.worthwhile if self.device.type == "cpu" else 2**26
+        self._room: dict[tuple[int, int, int], int] = {}
+        self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, images: Image) -> Probabilities:
+        """See `Backend`."""
+        return torch.softmax(self._logits(images), dim=1).cpu().numpy()
+
+    @torch.inference_mode()
+    def both(self, images: Image) -> tuple[Probabilities, Probabilities]:
+        """Return probabilities and logits, both (N, classes, height, width)."""
+        logits = self._logits(images)
+        return torch.softmax(logits, dim=1).cpu().numpy(), logits.cpu().numpy()
+
+    def _logits(self, images: Image) -> Tensor:
+        pixels = torch.from_numpy(images if images.dtype == np.uint8 else images.astype(np.int32)).to(self.device)
+        few_bits = self._precision != "float32"
+        with torch.autocast(self.device.type, getattr(torch, self._precision) if few_bits else None, enabled=few_bits):
+            # (N, H, W, C) seen as (N, C, H, W) lies in channels_last order already.
+            return self._network(pixels.permute(0, 3, 1, 2)).float()
+
+    def room(self, shape: tuple[int, int, int]) -> int | None:
+        """See `Backend`; on a GPU one image is tried, and what it takes is measured."""
+        if self.device.type != "cuda":
+            return None
+        if shape not in self._room:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self(np.zeros((1, *shape), np.uint8))
+            taken = torch.cuda.max_memory_allocated(self.device) - before
+            torch.cuda.empty_cache()
+            free, _ = torch.cuda.mem_get_info(self.device)
+            self._room[shape] = max(1, min(MOST, int(SHARE * free / max(1, taken))))
+        return self._room[shape]
+
+
+def pick_device(accelerator: Accelerator) -> torch.device:
+    """Choose where a network runs.
+
+    Raises:
+        ResourceError: the accelerator is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[accelerator]:
+        raise ResourceError(f"accelerator: {accelerator} was asked for, but there is none here. Use auto or cpu.")
+    return torch.device(accelerator)

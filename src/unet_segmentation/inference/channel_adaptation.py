@@ -1,0 +1,51 @@
+"""How the images of a model are read, and what becomes of a grey picture where colours are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.parameters.data import ImageParameters
+
+GREY, RGB = 1, 3  # channels
+
+
+def image_parameters(specification: Mapping[str, Any]) -> ImageParameters:
+    """Return how a network's training images were read; older specifications say less about it.
+
+    Args:
+        specification: see `network.describe_network`.
+    """
+    given = specification.get("images")
+    if given is None:
+        channels, bands = specification["in_channels"], specification.get("bands")
+        keep = bands is None and channels in {2, 4}
+        given = {"bands": bands, "range": specification.get("range"), "alpha": "keep" if keep else "drop"}
+    return ImageParameters.model_validate(given)
+
+
+def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:
+    """Let a grey file stand for a coloured one, and the other way round where its bands are equal.
+
+    Args:
+        pixels: (height, width, channels of the file).
+        channels: what the network takes.
+        images: declared bands are taken at their word.
+
+    Raises:
+        DataError: the file does not fit; says what it is and what is wanted.
+    """
+    found = pixels.shape[2]
+    if images.bands is not None or found == channels:
+        return pixels
+    if found == GREY and channels == RGB:
+        return np.repeat(pixels, RGB, axis=2)
+    if found == RGB and channels == GREY:
+        if (pixels == pixels[:, :, :1]).all():
+            return np.ascontiguousarray(pixels[:, :, :1])
+        raise DataError("is coloured; the network was trained on grey images. Convert it first")
+    raise DataError(f"has {found} channels; the network takes {channels}. Convert it first")

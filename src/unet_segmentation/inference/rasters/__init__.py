@@ -1,0 +1,1 @@
+"""Rasters larger than memory, window by window."""

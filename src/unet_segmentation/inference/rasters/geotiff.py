@@ -1,0 +1,331 @@
+"""Rasters as files: read and written window by window, with their coordinates, by GDAL (rasterio)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window
+
+from unet_segmentation.data.io.image_decoders import Raster, UnreadableError
+from unet_segmentation.data.io.image_reader import from_raster
+from unet_segmentation.errors import DataError
+from unet_segmentation.inference.backends.base import Image
+from unet_segmentation.inference.channel_adaptation import with_channels
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.rasters.tiling import Span
+from unet_segmentation.parameters.data import ImageParameters
+from unet_segmentation.visualization import class_colours
+
+NO_DATA = 255  # in masks and in probabilities
+SCALE = 254  # the value of a probability of 1
+BLOCK = 512  # side of a block of a mask, in pixels
+ROWS = 128  # rows of a block of probabilities, which have many bands
+LEAST_CACHE, MOST_CACHE = 32 << 20, 384 << 20  # bytes of decoded blocks that GDAL keeps
+LARGEST_BLOCK = 256 << 20  # bytes: what is stored in one piece must be decoded in one piece
+SMALLEST_OVERVIEW = 256  # pixels
+
+logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)  # it logs what it also raises
+
+
+class RasterSource:
+    """A raster that is read window by window; one thread at a time.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        cache: bytes of decoded blocks that must be kept so that none is decoded for every row of tiles.
+    """
+
+    def __init__(self, path: Path, predictor: Predictor, images: ImageParameters) -> None:
+        """Open a raster.
+
+        Args:
+            path: of the file.
+            predictor: knows what the network takes.
+            images: which bands are used, what becomes of transparency, and which values become black and white.
+
+        Raises:
+            DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
+        """
+        self._path, self._predictor, self._images = path, predictor, images
+        with _read_errors(path, None):
+            self.file = rasterio.open(path)
+        self.height, self.width = self.file.shape
+        try:
+            self._choose_bands()
+            rows, columns = self.file.block_shapes[0]
+            pixel = self.file.count * np.dtype(self.file.dtypes[0]).itemsize
+            if rows * columns * pixel > LARGEST_BLOCK:
+                raise DataError(
+                    f"{path} is stored in pieces of {columns} x {rows} pixels, too large to be read bit by bit. Tile "
+                    "it first: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+                )
+            height = min(self.height, predictor.inference.tile_size + 2 * rows)
+            self.cache = min(MOST_CACHE, max(LEAST_CACHE, height * (self.width + columns) * pixel))
+        except BaseException:
+            self.file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _choose_bands(self) -> None:
+        """Decide which bands are read, and what tells pixels without data."""
+        file, images = self.file, self._images
+        palette = file.colorinterp[0] == ColorInterp.palette and file.count == 1
+        alpha = file.colorinterp[-1] == ColorInterp.alpha and file.count > 1
+        self._palette = np.array(list(file.colormap(1).values()), np.uint8) if palette else None
+        self._one_bit = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1" and not palette
+        self._white_is_zero = file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        bands = list(range(file.count))
+        if images.bands is not None and not palette:
+            if max(images.bands) >= file.count:
+                raise DataError(
+                    f"{self._path} has {file.count} bands; images.bands wants number {max(images.bands)} (from 0)"
+                )
+            bands = images.bands
+        elif alpha and images.alpha == "drop":
+            bands = bands[:-1]
+        self._bands = [band + 1 for band in bands]
+        if not palette:  # what was chosen needs no choosing again
+            self._images = images.model_copy(update={"bands": None, "alpha": "keep"})
+        flags = {flag for band in file.mask_flag_enums for flag in band}
+        shown = MaskFlags.alpha in flags and file.count in self._bands  # the network sees the transparency
+        self._masked = not shown and flags != {MaskFlags.all_valid}
+
+    def read(self, rows: Span, columns: Span) -> tuple[Image | None, NDArray[np.bool_]]:
+        """Read a tile, extended by reflection where it reaches beyond the raster.
+
+        Returns:
+            (height, width, channels) as the network takes it, None where no pixel holds data; and (height, width) of
+            the part inside the raster, True where a pixel holds data. Pixels that hold none have the mean of the
+            network's training images (or, where a model does not know it, of the tile).
+
+        Raises:
+            DataError: the part of the file is damaged, or its values cannot be pixels; names file and window.
+        """
+        height, width = min(rows.stop, self.height) - rows.start, min(columns.stop, self.width) - columns.start
+        window = Window(columns.start, rows.start, width, height)
+        with _read_errors(self._path, window):
+            raw = np.moveaxis(self.file.read(self._bands, window=window), 0, -1)
+            valid = self._valid(raw, window)
+            if not valid.any():
+                return None, valid
+            pixels = self._pixels(raw, valid)
+        around = ((0, rows.size - height), (0, columns.size - width), (0, 0))
+        return np.pad(pixels, around, mode="reflect"), valid  # type: ignore[return-value]
+
+    def _valid(self, raw: NDArray, window: Window) -> NDArray[np.bool_]:
+        valid = np.ones(raw.shape[:2], bool)
+        if self._masked:
+            valid = self.file.dataset_mask(window=window) != 0
+        if raw.dtype.kind == "f":
+            valid &= np.isfinite(raw).all(axis=-1)
+        return valid
+
+    def _pixels(self, raw: NDArray, valid: NDArray[np.bool_]) -> NDArray:
+        whole = bool(valid.all())
+        if not whole:
+            raw[~valid] = raw[valid][0]  # anything that the range allows; its pixels are filled below
+        if self._one_bit:
+            raw = raw != 0
+        if self._white_is_zero and raw.dtype.kind in "bu":
+            raw = ~raw
+        raster = Raster(raw[..., 0] if raw.shape[2] == 1 else np.ascontiguousarray(raw), "TIFF", self._palette)
+        pixels = with_channels(from_raster(raster, self._images).pixels, self._predictor.channels, self._images)
+        pixels = self._predictor.checked(pixels)
+        if not whole:
+            mean = self._predictor.mean
+            fill = pixels[valid].mean(axis=0) if mean is None else np.asarray(mean)
+            pixels[~valid] = np.rint(fill).astype(pixels.dtype)
+        return pixels
+
+    def coordinates(self) -> dict[str, Any]:
+        """Return what places the raster on the ground, as `rasterio.open` takes it."""
+        file = self.file
+        points, crs = file.gcps
+        if points:
+            return {"gcps": points, "crs": crs, "rpcs": file.rpcs}
+        transform = None if file.transform.is_identity else file.transform
+        return {"crs": file.crs, "transform": transform, "rpcs": file.rpcs}
+
+    def tags(self) -> dict[str, str]:
+        """Return what the file says about itself."""
+        return self.file.tags()
+
+
+class RasterTarget:
+    """A GeoTIFF that is written in rows of blocks, from top to bottom, each block once.
+
+    Args:
+        path: of the file.
+        source: gives size, coordinates and tags.
+        classes: names of the classes.
+        probabilities: of all classes, a band each; else ids in one band.
+        rows: largest number of rows that are added at a time.
+    """
+
+    def __init__(
+        self, path: Path, source: RasterSource, classes: Sequence[str], rows: int, *, probabilities: bool
+    ) -> None:
+        bands = len(classes) if probabilities else 1
+        self._path, self._block = path, ROWS if probabilities else BLOCK
+        self.file = rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=source.height,
+            width=source.width,
+            count=bands,
+            dtype="uint8",
+            nodata=NO_DATA,
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=self._block,
+            interleave="band",
+            compress="deflate",
+            photometric="MINISBLACK" if probabilities else "PALETTE",
+            bigtiff="IF_SAFER",
+            **source.coordinates(),
+        )
+        self.file.update_tags(**source.tags(), classes=json.dumps(list(classes)))
+        if probabilities:
+            self.file.descriptions = tuple(classes)
+            self.file.scales = (1 / SCALE,) * bands
+        else:
+            colours = class_colours(len(classes)).tolist()
+            self.file.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
+            self.file.set_band_description(1, "class")
+        self._rows = np.full((bands, self._block + rows, source.width), NO_DATA, np.uint8)
+        self._first, self._filled = 0, 0  # row of the raster that the buffer begins with; its rows that are finished
+
+    def put(self, values: NDArray[np.uint8], columns: slice) -> None:
+        """Take (bands, rows, columns) of the rows that are being added."""
+        self._rows[:, self._filled : self._filled + values.shape[1], columns] = values
+
+    def keep_rows(self, path: Path, count: int) -> None:
+        """Copy the `count` rows that are being added to a file of their own."""
+        bands, _, width = self._rows.shape
+        shape = {"height": count, "width": width, "count": bands, "dtype": "uint8", "interleave": "band"}
+        with rasterio.open(path, "w", driver="GTiff", compress="zstd", zstd_level=1, **shape) as file:
+            for number, band in enumerate(self._rows, start=1):
+                file.write(band[self._filled : self._filled + count], number)
+
+    def take_rows(self, path: Path) -> None:
+        """Add the rows that `keep_rows` copied.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        with _read_errors(path, None), rasterio.open(path) as file:
+            for number, band in enumerate(self._rows, start=1):
+                file.read(number, out=band[self._filled : self._filled + file.height])
+            count = file.height
+        self.end_rows(count)
+
+    def end_rows(self, count: int) -> None:
+        """Write what became whole blocks, when `count` rows are complete."""
+        self._filled += count
+        last = self._first + self._filled == self.file.height
+        ready = self._filled if last else self._filled // self._block * self._block
+        if ready:
+            window = Window(0, self._first, self.file.width, ready)
+            for number, band in enumerate(self._rows, start=1):  # all at once would be copied
+                self.file.write(band[:ready], number, window=window)
+                band[: self._filled - ready] = band[ready : self._filled].copy()
+            self._first, self._filled = self._first + ready, self._filled - ready
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OSError: not all of it reached the disk.
+        """
+        self.file.close()
+        _check_whole(self._path)
+
+
+def add_overviews(path: Path) -> None:
+    """Add smaller copies to a large mask, so that viewers show it at once."""
+    with rasterio.open(path, "r+") as file:
+        factors: list[int] = []
+        while max(file.shape) // 2 ** (len(factors) + 1) >= SMALLEST_OVERVIEW:
+            factors.append(2 ** (len(factors) + 1))
+        if factors:
+            file.build_overviews(factors, Resampling.nearest)
+    _check_whole(path)
+
+
+def _check_whole(path: Path) -> None:
+    """Look whether all blocks lie inside the file: GDAL does not say so when it closes a file on a full disk.
+
+    Raises:
+        OSError: they do not.
+    """
+    import tifffile
+
+    end = path.stat().st_size
+    try:
+        with tifffile.TiffFile(path) as file:
+            parts = [part for page in file.pages for part in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    except Exception:  # a header that was never written
+        parts = [(0, 0)]
+    if any(not count or offset + count > end for offset, count in parts):
+        raise OSError(errno.ENOSPC, "the file is incomplete", str(path))
+
+
+@contextmanager
+def written(
+    files: Sequence[tuple[Path, bool]], source: RasterSource, classes: Sequence[str], rows: int
+) -> Iterator[list[RasterTarget]]:
+    """Open what is written, and close it; what fails is told as a full disk where the disk is full.
+
+    Args:
+        files: paths, and whether each is of probabilities.
+        source: see `RasterTarget`.
+        classes: see `RasterTarget`.
+        rows: see `RasterTarget`.
+    """
+    targets: list[RasterTarget] = []
+    with ExitStack() as stack:
+        for path, probabilities in files:
+            target = RasterTarget(path, source, classes, rows, probabilities=probabilities)
+            stack.callback(target.file.close)
+            targets.append(target)
+        try:
+            yield targets
+            for target in targets:
+                target.close()
+        except RasterioError as error:
+            raise OSError(errno.ENOSPC, f"GDAL could not write ({error})", str(files[0][0])) from error
+
+
+@contextmanager
+def _read_errors(path: Path, window: Window | None) -> Iterator[None]:
+    place = (
+        ""
+        if window is None
+        else (
+            f", rows {window.row_off} to {window.row_off + window.height}, columns {window.col_off} to "
+            f"{window.col_off + window.width}"
+        )
+    )
+    try:
+        yield
+    except RasterioIOError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise DataError(f"{path}{place}: the file is damaged or no raster ({reason})") from None
+    except (UnreadableError, DataError) as error:
+        raise DataError(f"{path}{place}: {error}") from None

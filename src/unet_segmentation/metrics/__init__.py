@@ -1,0 +1,1 @@
+"""Definitions of metrics, counts per image, intervals and paired comparisons."""

@@ -1,0 +1,72 @@
+"""Recall by object size: how many of the true objects are found, small and large ones apart.
+
+An object is a connected component of a foreground class in the true mask (8-neighbourhood). It is found where more than
+half of its pixels are predicted as its class. Its size is the diameter of the circle of equal area, in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unet_segmentation.metrics.confusion_matrix import IGNORED
+from unet_segmentation.metrics.count_tables import divided, sparse_table, total
+
+EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
+SIZES = ("below_8", "8_to_16", "16_to_32", "32_to_64", "64_to_128", "128_and_more")  # as they stand in metric names
+NEIGHBOURS = np.ones((3, 3), np.uint8)
+FOUND = 0.5  # of an object's pixels, exceeded
+
+
+def count_objects(truth: NDArray, prediction: NDArray, classes: int) -> NDArray[np.int64]:
+    """Count the objects of one image by class and size.
+
+    Args:
+        truth: (height, width) class ids, 255 where a pixel counts nowhere: it belongs to no object.
+        prediction: (height, width) class ids.
+        classes: number of classes.
+
+    Returns:
+        (classes, sizes, 2): objects, and how many of them are found. Of class 0, the background, there are none.
+    """
+    counts = np.zeros((classes, len(SIZES), 2), np.int64)
+    boxes = ndimage.find_objects(np.where(truth == IGNORED, 0, truth).astype(np.intp), max_label=classes - 1)
+    for number, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        mask = truth[box] == number
+        labels, objects = ndimage.label(mask, NEIGHBOURS)
+        inside = labels[mask]
+        area = np.bincount(inside, minlength=objects + 1)[1:]
+        hits = np.bincount(inside[prediction[box][mask] == number], minlength=objects + 1)[1:]
+        size = np.searchsorted(EDGES, np.sqrt(4 * area / np.pi), side="right")
+        np.add.at(counts[number, :, 0], size, 1)
+        np.add.at(counts[number, :, 1], size, hits > FOUND * area)
+    return counts
+
+
+def objects_table(images: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.DataFrame:
+    """Write counts as a table.
+
+    Args:
+        images: sample id and `count_objects` of each image.
+
+    Returns:
+        Columns sample_id, class, size (its place in `SIZES`), objects, found (int64); a row for every class and size
+        that an image has an object of.
+    """
+    return sparse_table(images, ["class", "size"], {"objects": np.int64, "found": np.int64})
+
+
+def total_objects(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
+    """Sum a table over its images: (classes, sizes, 2), as `count_objects`."""
+    return total(table, ["class", "size"], ["objects", "found"], [classes, len(SIZES)])
+
+
+def recall(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide found by all, (..., 2) to (...); NaN where there is no object."""
+    return divided(counts[..., 1], counts[..., 0])

@@ -1,0 +1,73 @@
+"""Predictions as PNG files, one per image: class ids at the image's own size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from unet_segmentation.errors import DataError
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+
+# What some file system cannot hold in a name: separators, wildcards, control characters, a dot or blank at an end.
+_UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
+
+
+def file_name(sample_id: str) -> str:
+    """Name the file of a sample; unsafe characters are percent-encoded, so that `sample_id_of` finds it back."""
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", sample_id) + ".png"
+
+
+def sample_id_of(name: str) -> str:
+    """Return the sample's id from the name of its file."""
+    return unquote(name.removesuffix(".png"))
+
+
+def write_prediction(folder: Path, sample_id: str, prediction: NDArray[np.uint8]) -> None:
+    """Write class ids (height, width) as a grey PNG."""
+    Image.fromarray(prediction).save(folder / file_name(sample_id), compress_level=1)
+
+
+def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:
+    """Read class ids (height, width).
+
+    Raises:
+        DataError: there is no prediction for the sample.
+    """
+    file = folder / file_name(sample_id)
+    try:
+        with Image.open(file) as picture:
+            return np.array(picture)
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no prediction for {sample_id} ({file}): the split has changed since. "
+            "Run the evaluation pipeline again: kedro run --pipelines evaluation"
+        ) from None
+
+
+def count_predictions(
+    folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], classes: int
+) -> pd.DataFrame:
+    """Count the pixels of predicted images by true and predicted class, one image at a time.
+
+    Args:
+        folder: of the predictions.
+        sample_ids: the images.
+        mask: gives the true mask of one, (height, width) class ids, 255 = ignored.
+        classes: how many.
+
+    Returns:
+        Columns sample_id, truth, prediction, count.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    return confusion_table(
+        (name, confusion_matrix(mask(name), read_prediction(folder, name), classes)) for name in sample_ids
+    )

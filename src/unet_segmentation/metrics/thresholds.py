@@ -1,0 +1,107 @@
+"""Problems of two classes: the precision-recall curve, and a threshold in place of the more probable class.
+
+A histogram of the foreground's probability holds all that is needed. A pixel is foreground where its probability is at
+least the threshold; thresholds are the lower edges of the bins, so that the counts at each are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from unet_segmentation.metrics.confusion_matrix import IGNORED, ClassCounts
+from unet_segmentation.metrics.count_tables import sparse_table, total
+
+BINS = 256  # of equal width from 0 to 1
+THRESHOLDS = np.arange(BINS) / BINS
+
+
+def foreground_histogram(truth: NDArray, probability: NDArray) -> NDArray[np.int64]:
+    """Count the pixels of one image by the probability of the foreground.
+
+    Args:
+        truth: (height, width) class ids 0 and 1, 255 where a pixel counts nowhere.
+        probability: (height, width) of class 1.
+
+    Returns:
+        (BINS, 2): true background, true foreground. A bin holds its lower end; the last one both.
+    """
+    bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
+    codes = np.where(truth == IGNORED, 2 * BINS, 2 * bins + (truth == 1))
+    return np.bincount(codes.ravel(), minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
+
+
+def histogram_table(images: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.DataFrame:
+    """Write histograms as a table.
+
+    Args:
+        images: sample id and `foreground_histogram` of each image.
+
+    Returns:
+        Columns sample_id, bin, background, foreground (pixels of each, int64); a row for every bin with a pixel.
+    """
+    return sparse_table(images, ["bin"], {"background": np.int64, "foreground": np.int64})
+
+
+def total_histogram(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Sum a table over its images: (BINS, 2), as `foreground_histogram`."""
+    return total(table, ["bin"], ["background", "foreground"], [BINS])
+
+
+def counts_at_thresholds(histogram: NDArray[Any]) -> ClassCounts:
+    """Count the foreground at every threshold: (..., BINS, 2) to arrays of (..., BINS, 1), as in `THRESHOLDS`."""
+    background, foreground = np.moveaxis(histogram[..., ::-1, :].cumsum(axis=-2)[..., ::-1, :], -1, 0)[..., None]
+    truth = np.broadcast_to(foreground[..., :1, :], foreground.shape)
+    return ClassCounts(hits=foreground, truth=truth, predicted=foreground + background)
+
+
+def counts_at(histogram: NDArray[Any], threshold: float) -> ClassCounts:
+    """Count the foreground at one of the `THRESHOLDS`: (..., BINS, 2) to arrays of (..., 1)."""
+    at = counts_at_thresholds(histogram)
+    place = round(threshold * BINS)
+    return ClassCounts(*(counts[..., place, :] for counts in (at.hits, at.truth, at.predicted)))
+
+
+def precision_recall_curve(histogram: NDArray[np.int64]) -> pd.DataFrame:
+    """Return precision and recall of the foreground at every threshold.
+
+    Returns:
+        Columns threshold, precision (NaN where nothing is predicted), recall (NaN without true foreground).
+    """
+    at = counts_at_thresholds(histogram)
+    with np.errstate(invalid="ignore"):
+        precision, recall = (at.hits / below for below in (at.predicted, at.truth))
+    return pd.DataFrame({"threshold": THRESHOLDS, "precision": precision[:, 0], "recall": recall[:, 0]})
+
+
+def average_precision(histogram: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum precision x (gain of recall) from the highest threshold down: (..., BINS, 2) to (...).
+
+    NaN without true foreground. As scikit-learn's `average_precision_score` of the probabilities rounded down to a
+    multiple of 1/256.
+    """
+    at = counts_at_thresholds(histogram)
+    shape = at.hits.shape
+    precision = np.divide(at.hits, at.predicted, out=np.zeros(shape), where=at.predicted > 0)[..., 0]
+    recall = np.divide(at.hits, at.truth, out=np.full(shape, np.nan), where=at.truth > 0)[..., 0]
+    gains = -np.diff(recall, axis=-1, append=0.0)
+    area: NDArray[np.float64] = (precision * gains).sum(axis=-1)
+    return area
+
+
+def best_threshold(histogram: NDArray[np.int64]) -> float | None:
+    """Choose the threshold of the highest Dice of the foreground; of equal ones, the one nearest to 0.5.
+
+    Returns:
+        One of `THRESHOLDS` above 0, at which everything would be foreground; None without true foreground.
+    """
+    if not histogram[:, 1].any():
+        return None
+    at = counts_at_thresholds(histogram)
+    dice = (2 * at.hits / (at.truth + at.predicted))[1:, 0]
+    best = THRESHOLDS[1:][dice == dice.max()]
+    return float(best[np.abs(best - 0.5).argmin()])

@@ -1,0 +1,5 @@
+"""The article pipeline."""
+
+from unet_segmentation.pipelines.article_claims.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

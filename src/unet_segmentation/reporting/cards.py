@@ -1,0 +1,217 @@
+"""The cards of the report: what the data are, what the model is for and where it ends, and how to make it again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from unet_segmentation.data.audit.findings import KINDS
+from unet_segmentation.parameters.evaluation import PredictorParameters
+from unet_segmentation.parameters.source import SourceParameters
+from unet_segmentation.reporting import html
+
+FEW_IMAGES = 20  # with fewer, a score says little about images that were not looked at
+RARE_SHARE = 0.01  # of the training pixels; the network has seen little of such a class
+NAMED_CLASSES = 30  # in one sentence
+SEVERITIES = ("error", "warning", "note")
+TONES = {"error": "bad", "warning": "warn"}
+
+Rows = list[tuple[str, str]]
+
+
+def data_card(source: SourceParameters, profile: Mapping[str, Any], verdict: Mapping[str, Any]) -> Rows:
+    """Say where the data come from, under which terms, how many they are and of what kind."""
+    rows = html.provenance(source)
+    if source.homepage:
+        rows.append(("Described at", source.homepage))
+    if samples := profile.get("samples"):
+        rows.append(("Samples", ", ".join(f"{count:,} {split}" for split, count in samples.items())))
+    if aside := verdict.get("set_aside"):
+        rows.append(("Set aside", f"{_count(len(aside), 'sample')}, because of errors"))
+    for key in ("width", "height"):
+        if isinstance(sides := profile.get(key), Mapping):
+            rows.append((f"{key.capitalize()} in training", _range(sides)))
+    if "channels" in profile:
+        rows.append(("Values", f"{_count(profile['channels'], 'channel')} of {profile.get('dtype', 'unknown type')}"))
+    for key, name in (("bands", "Bands"), ("range", "Range"), ("mean", "Mean"), ("std", "Standard deviation")):
+        if profile.get(key) is not None:
+            rows.append((f"{name}{' in training' * (key in ('mean', 'std'))}", html.text(profile[key])))
+    if "ignored_share" in profile:
+        rows.append(("Ignored in training", html.percent(profile["ignored_share"])))
+    return rows + _hash("Data (SHA-256)", profile.get("data_sha256"))
+
+
+def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the findings of each kind, the severe ones first: severity, tone, heading, count."""
+    counts = Counter(zip(findings["severity"], findings["kind"], strict=True))
+    found = [
+        {
+            "severity": severity,
+            "tone": TONES.get(severity, ""),
+            "heading": _capital(KINDS[kind].heading if kind in KINDS else str(kind).replace("_", " ")),
+            "count": count,
+        }
+        for (severity, kind), count in counts.items()
+    ]
+    return sorted(found, key=lambda row: (SEVERITIES.index(row["severity"]), -row["count"]))
+
+
+def model_card(
+    network: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    inference: PredictorParameters,
+    model: Mapping[str, Any],
+    classes: Sequence[str],
+) -> Rows:
+    """Describe what the network is, what goes in and out, how it was trained, and where its weights are.
+
+    Args:
+        network: its specification.
+        plan: the plan of the training.
+        inference: the predictor's parameters.
+        model: `epoch`, `file` and `sha256` of the weights.
+        classes: their names.
+    """
+    rows = [("Architecture", network_name(network))]
+    if network.get("encoder"):
+        weights = network.get("encoder_weights")
+        rows.append(("Encoder's weights at the start", str(weights) if weights else "none: trained from scratch"))
+    if network.get("parameters"):
+        rows.append(("Parameters", f"{network['parameters']:,}"))
+    channels = network.get("in_channels")
+    rows.append(
+        (
+            "Input",
+            f"images of {_count(channels, 'channel') if channels else 'as many channels as in training'}, of any size: "
+            f"up to {inference.max_pixels:,} pixels whole, larger ones in tiles of {inference.tile_size} pixels",
+        )
+    )
+    rows.append(("Output", f"a class for every pixel: {_named(classes)}"))
+    if training := _training(plan):
+        rows.append(("Training", training))
+    if model.get("epoch"):
+        score = (plan.get("parameters") or {}).get("score", "the chosen score")
+        rows.append(("Best epoch", f"{model['epoch']}, by {score} on validation"))
+    if model.get("file"):
+        rows.append(("Weights", f"{model['file']}; the run in MLflow holds the same as a model that loads by itself"))
+    return rows + _hash("Weights (SHA-256)", model.get("sha256"))
+
+
+def uses_and_limits(
+    *,
+    problem: str,
+    source: SourceParameters,
+    classes: Sequence[str],
+    split: str,
+    images: int,
+    profile: Mapping[str, Any],
+    network: Mapping[str, Any],
+    per_class: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """Derive from what is known what the model is for, and where nothing is known of it.
+
+    Args:
+        problem: its name.
+        source: where the data came from.
+        classes: their names.
+        split: the split that was scored.
+        images: how many were scored.
+        profile: statistics of the training split.
+        network: the network's specification.
+        per_class: rows with name, iou and pixels.
+    """
+    found = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
+    origin = html.provenance(source)[0][1]
+    found.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
+    sides = [profile[key] for key in ("width", "height") if isinstance(profile.get(key), Mapping)]
+    if len(sides) == 2:
+        sizes = [
+            f"{side['minimum']:g}" + f" to {side['maximum']:g}" * (side["minimum"] != side["maximum"]) for side in sides
+        ]
+        found.append(
+            f"Trained on images {sizes[0]} pixels wide and {sizes[1]} high; another resolution of the same things is "
+            "another problem to the network."
+        )
+    shares = profile.get("class_shares", {})
+    if rare := [f"{name} ({html.percent(share)})" for name, share in shares.items() if 0 < share < RARE_SHARE]:
+        found.append(f"Rare in training: {', '.join(rare[:NAMED_CLASSES])}. Expect most errors there.")
+    if never := [name for name, share in shares.items() if share == 0]:
+        found.append(f"Never seen in training: {', '.join(never[:NAMED_CLASSES])}.")
+    scored = [row for row in per_class if row["iou"] is not None and row["pixels"]]
+    if len(scored) > 1:
+        weakest = min(scored, key=lambda row: row["iou"])
+        found.append(f"Weakest class on {split}: {weakest['name']}, IoU {weakest['iou']:.3f}.")
+    if images < FEW_IMAGES:
+        found.append(f"Scored on {_count(images, 'image')} only: too few for a figure to be relied on.")
+    if network.get("encoder_weights"):
+        found.append(f"Its encoder began with weights made from {network['encoder_weights']}: their terms hold, too.")
+    found.append(
+        f"License of the data: {source.license}. Whether it allows a use of the weights is for their user to see."
+    )
+    return found
+
+
+def reproduction(
+    code: Mapping[str, str], profile: Mapping[str, Any], plan: Mapping[str, Any], model: Mapping[str, Any]
+) -> Rows:
+    """Name everything that has to be the same for the same scores.
+
+    Args:
+        code: of `commit`, `changed`, `lock_sha256`, `versions` what is known.
+        profile: holds the hash of the data.
+        plan: holds seed and accelerator.
+        model: holds the hash of the weights.
+    """
+    rows: Rows = []
+    if "commit" in code:
+        rows.append(("Commit", code["commit"] + code.get("changed", "")))
+    rows += _hash("Data (SHA-256)", profile.get("data_sha256"))
+    rows += _hash("requirements.lock (SHA-256)", code.get("lock_sha256"))
+    rows += [("Seed", str(plan["seed"]))] if "seed" in plan else []
+    rows += [("Trained on", f"{plan['accelerator']}, {plan.get('precision', '')}")] if "accelerator" in plan else []
+    rows += [("Versions", code["versions"])] if code.get("versions") else []
+    return rows + _hash("Weights (SHA-256)", model.get("sha256"))
+
+
+def network_name(network: Mapping[str, Any]) -> str:
+    """Name a network: `unet with resnet18`."""
+    parts = [str(network.get("architecture", "network")), str(network.get("encoder") or "")]
+    return " with ".join(part for part in parts if part)
+
+
+def _training(plan: Mapping[str, Any]) -> str:
+    if not {"epochs", "steps_per_epoch", "batch_size", "patch_size"} <= set(plan):
+        return ""
+    return (
+        f"{_count(plan['epochs'], 'epoch')} of {_count(plan['steps_per_epoch'], 'step')} of "
+        f"{_count(plan['batch_size'], 'patch', 'patches')} of {plan['patch_size']} pixels"
+    )
+
+
+def _range(sides: Mapping[str, Any]) -> str:
+    low, high = _ends(sides)
+    return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {sides['median']:g}"
+
+
+def _ends(sides: Mapping[str, Any]) -> tuple[float, float]:
+    return sides["minimum"], sides["maximum"]
+
+
+def _named(classes: Sequence[str]) -> str:
+    more = len(classes) - NAMED_CLASSES
+    return ", ".join(classes[:NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _hash(name: str, value: Any) -> Rows:  # noqa: ANN401 - a text, or None
+    return [(name, str(value))] if value else []
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,108 @@
+"""What the project's HTML pages share: each is whole by itself, and opens without a network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from unet_segmentation.parameters.source import SourceParameters
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+    """Fill in a template of this folder. Texts are escaped, and a name that is missing is an error.
+
+    Args:
+        template: name of the file.
+        values: what it shows.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template(template).render(**values)
+
+
+def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
+    """Return what `charts.html` draws: Plotly's code and the figures, neither of which can end the script it stands in.
+
+    Args:
+        charts: by the name of their element, without its `chart-`.
+    """
+    from plotly.offline import get_plotlyjs
+
+    return {
+        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
+        "charts": {name: str(figure.to_json()).replace("<", "\\u003c") for name, figure in charts.items()},
+    }
+
+
+def data_uri(data: bytes, media_type: str) -> str:
+    """Write a file as an address that holds the file itself.
+
+    Args:
+        data: the bytes of the file.
+        media_type: `image/png`, say.
+    """
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def provenance(source: SourceParameters) -> list[tuple[str, str]]:
+    """Say in lines for a table where data come from.
+
+    Args:
+        source: of the problem.
+    """
+    if source.generator is not None:
+        origin = f"drawn by the embedded generator {source.generator.name} (seed {source.generator.seed})"
+    elif source.folder is not None:
+        origin = source.folder
+    else:
+        origins = [archive.url or archive.page or "" for archive in source.archives]
+        origin = ", ".join(source.local_archives or origins)
+    return [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
+
+
+def percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
+    """Write a share, or shares by name, in per cent."""
+    if isinstance(shares, Mapping):
+        return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    return f"{100 * shares:.2f} %"
+
+
+def rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, str]]:
+    """Flatten a JSON object to lines for a table.
+
+    Args:
+        values: numbers, texts, lists and further objects by name.
+        skipped: names that are left out.
+    """
+    lines: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if key in skipped or value is None or value in ([], {}):
+            continue
+        name = str(key).replace("_", " ")
+        name = name[:1].upper() + name[1:]
+        if isinstance(value, Mapping):
+            lines += [(f"{name}: {inner.lower()}", words) for inner, words in rows(value, skipped)]
+        else:
+            lines.append((name, text(value)))
+    return lines
+
+
+def text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Write a JSON value for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(text, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text(part)}" for key, part in value.items())
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -1,0 +1,207 @@
+"""The worst, the median and the best predictions side by side, of all classes together and of each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from unet_segmentation.metrics.definitions import class_slugs
+from unet_segmentation.visualization import (
+    INK,
+    PAPER,
+    Picture,
+    colour_mask,
+    contact_sheet,
+    displayable,
+    error_map,
+    fitted,
+    font,
+)
+
+SIDE = 256  # of a tile, in pixels
+SMALL_SIDE = 132  # of a tile of the gallery by class
+EMBEDDED_SIDE = 448  # longest of a picture on the page, in pixels
+SHOWN_CLASSES = 20  # the weakest; more would be a book
+PARTS = ("image", "truth", "prediction", "errors")
+
+
+class Shown(NamedTuple):
+    """A sample of the gallery; arrays as in `error_map`."""
+
+    section: str
+    sample_id: str
+    score: float
+    image: NDArray
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+
+def pick(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, str, float]]:
+    """Choose the samples of the gallery; none comes twice, and images without a score never.
+
+    Args:
+        image_scores: columns sample_id and ``score``.
+        score: what orders the samples.
+        count: samples of each section; fewer where there are less than three times as many.
+
+    Returns:
+        (section, sample id, score): the worst first, then those around the median, then the best, the best last.
+    """
+    table = image_scores.dropna(subset=[score]).sort_values([score, "sample_id"], kind="stable")
+    ranked = list(zip(table["sample_id"].astype(str), table[score].astype(float), strict=True))
+    if len(ranked) < 3:
+        return [("All", *sample) for sample in ranked]
+    count = min(count, len(ranked) // 3)
+    middle = (len(ranked) - count) // 2
+    sections = {"Worst": ranked[:count], "Median": ranked[middle : middle + count], "Best": ranked[-count:]}
+    return [(section, *sample) for section, samples in sections.items() for sample in samples]
+
+
+def pick_by_class(
+    image_scores: pd.DataFrame, confusion: pd.DataFrame, classes: Sequence[str]
+) -> list[tuple[str, str, str, float]]:
+    """Choose the worst, the median and the best image of each class, by the IoU of that class in the image.
+
+    Of images with the same IoU (many a rare class is missed wholly, or found where it is not) the one with more pixels
+    at stake is taken: those that are of the class or were predicted as it.
+
+    Args:
+        image_scores: columns sample_id and `iou/class/...`.
+        confusion: counts per image: sample_id, truth, prediction, count.
+        classes: names of the classes.
+
+    Returns:
+        (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
+        classes. A class without a scored image has no entry, and no image comes twice for a class.
+    """
+    found: list[tuple[float, list[tuple[str, str, str, float]]]] = []
+    for number, (name, slug) in enumerate(zip(classes, class_slugs(classes), strict=True)):
+        column = f"iou/class/{slug}"
+        at_stake = confusion[(confusion["truth"] == number) | (confusion["prediction"] == number)]
+        pixels = at_stake.groupby("sample_id")["count"].sum()
+        table = image_scores[["sample_id", column]].dropna()
+        table = table.assign(pixels=table["sample_id"].map(pixels).fillna(0))
+        table = table.sort_values([column, "pixels", "sample_id"], ascending=[True, False, True], ignore_index=True)
+        ranked = list(zip(table["sample_id"].astype(str), table[column].astype(float), strict=True))
+        if ranked:
+            hits = at_stake.loc[at_stake["truth"] == at_stake["prediction"], "count"].sum()
+            iou = float(hits) / max(1, int(pixels.sum()))
+            found.append((iou, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
+    found.sort(key=lambda entry: entry[0])
+    return [row for _, rows in found[:SHOWN_CLASSES] for row in rows]
+
+
+def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:
+    """Name the places of the worst, the median and the best image; of equally good ones the first is the best."""
+    if len(ranked) == 1:
+        return {0: "only"}
+    best = next(place for place, (_, score) in enumerate(ranked) if score == ranked[-1][1])
+    places = {best: "best", len(ranked) // 2: "median", 0: "worst"} if len(ranked) > 2 else {best: "best", 0: "worst"}
+    return dict(sorted(places.items()))
+
+
+def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:
+    """Draw a row for every sample: image, truth, prediction, errors.
+
+    Args:
+        samples: in their order; a section's name is written above its first sample.
+        classes: names of the classes, for the legend.
+        score: name of the score in the captions, for people.
+    """
+    strips: list[Image.Image] = []
+    for section, members in groupby(samples, key=lambda sample: sample.section):
+        strips.append(_heading(section))
+        for sample in members:
+            captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
+            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in pictures_of(sample)]
+            strips.append(contact_sheet(tiles, 4, captions))
+    width = max((strip.width for strip in strips), default=4 * SIDE)
+    return _stacked([legend(classes, width), *strips], width)
+
+
+def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) -> Image.Image:
+    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image.
+
+    Args:
+        samples: class and sample, those of a class together; the section is worst, median or best.
+        classes: names of the classes, for the legend.
+    """
+    strips: list[Image.Image] = []
+    for name, members in groupby(samples, key=lambda entry: entry[0]):
+        tiles, captions = [], []
+        for _, sample in members:
+            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in pictures_of(sample)]
+            captions += [sample.sample_id, "truth", "prediction", f"{sample.section}: IoU {sample.score:.3f}"]
+        strips += [_heading(name), contact_sheet(tiles, len(tiles), captions)]
+    width = max((strip.width for strip in strips), default=12 * SMALL_SIDE)
+    return _stacked([legend(classes, width), *strips], width)
+
+
+def pictures_of(sample: Shown) -> Iterator[Picture]:
+    """Draw image, truth, prediction and errors (`PARTS`) of a sample; of a large one every few pixels only."""
+    step = max(1, max(sample.truth.shape) // (4 * EMBEDDED_SIDE))
+    image, truth, prediction = (array[::step, ::step] for array in (sample.image, sample.truth, sample.prediction))
+    yield displayable(image)
+    yield colour_mask(truth)
+    yield colour_mask(prediction)
+    yield error_map(image, truth, prediction)
+
+
+def embedded(sample: Shown) -> list[bytes]:
+    """Encode the pictures of a sample for a page: WebP, at most `EMBEDDED_SIDE` pixels; the masks without loss."""
+    encoded = []
+    for part, picture in zip(PARTS, pictures_of(sample), strict=True):
+        small = fitted(picture, EMBEDDED_SIDE) if max(picture.shape[:2]) > EMBEDDED_SIDE else picture
+        stream = io.BytesIO()
+        Image.fromarray(small).save(stream, "WEBP", quality=84, lossless=part in ("truth", "prediction"))
+        encoded.append(stream.getvalue())
+    return encoded
+
+
+def legend(classes: Sequence[str], width: int) -> Image.Image:
+    """Draw the classes' colours and names, in as many lines as a picture of ``width`` pixels needs."""
+    text, entries, left, line = font(14), [], 6, 0
+    names = [*classes, "ignored"]
+    swatches = colour_mask(np.array([[*range(len(classes)), 255]], np.uint8)[:, :, None].repeat(16, 2).reshape(1, -1))
+    for number, name in enumerate(names):
+        length = 30 + int(text.getlength(name))
+        if left + length > width and left > 6:
+            left, line = 6, line + 1
+        entries.append((number, name, left, 6 + 24 * line))
+        left += length + 14
+    sheet = Image.new("RGB", (width, 24 * (line + 1) + 10), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, name, x, y in entries:
+        swatch = swatches[:, 16 * number : 16 * number + 16].repeat(16, axis=0)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(swatch)), (x, y))
+        draw.rectangle((x, y, x + 15, y + 15), outline=(150, 150, 150))
+        draw.text((x + 22, y - 1), name, fill=INK, font=text)
+    return sheet
+
+
+def _framed(picture: Picture, side: int) -> Picture:
+    """Widen a narrow picture with paper, so that the columns of all rows stand below each other."""
+    space = side - picture.shape[1]
+    return np.pad(picture, ((0, 0), (0, space), (0, 0)), constant_values=PAPER[0])
+
+
+def _heading(text: str) -> Image.Image:
+    strip = Image.new("RGB", (4 * SIDE, 34), PAPER)
+    ImageDraw.Draw(strip).text((6, 8), text, fill=INK, font=font(20))
+    return strip
+
+
+def _stacked(strips: Sequence[Image.Image], width: int) -> Image.Image:
+    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), PAPER)
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return sheet

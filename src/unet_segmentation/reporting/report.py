@@ -1,0 +1,368 @@
+"""One HTML page about a run: it opens without a network, on a phone, and prints."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+
+from unet_segmentation.metrics.definitions import class_slugs, describe
+from unet_segmentation.parameters.evaluation import PredictorParameters
+from unet_segmentation.parameters.source import SourceParameters
+from unet_segmentation.reporting import cards, html
+from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS
+from unet_segmentation.reporting.audit_page import class_table
+from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
+from unet_segmentation.reporting.interval_chart import interval_chart
+from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
+from unet_segmentation.visualization import class_colours
+
+TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "soft_dice/smooth1")
+MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
+METHODS = {"bca": "BCa"}
+DRAWN_CLASSES = 30  # with their intervals, the weakest where there are more
+REMARKS = 3  # shown
+OPTIONAL_CHARTS = {  # name: heading, and what is to be seen
+    "reliability": (
+        "Reliability",
+        "How often the network is right, by how sure it is of the class it names. On the diagonal it is as often right "
+        "as it says; below it, it is too sure of itself.",
+    ),
+    "precision_recall": (
+        "Precision against recall",
+        "Each point is a threshold on the probability of the foreground. Which one is used was chosen on validation.",
+    ),
+    "object_recall": ("Recall by the size of objects", "An object is found if more than half of its pixels are."),
+}
+WORST_IMAGES, FINDINGS = 20, 50  # rows shown
+PICTURE_BYTES = 4_500_000  # of the galleries: the page stays below 12 MB, of which Plotly's code is 5
+SHEET_SIDE = 1600  # longest of the picture of the augmentation, in pixels
+
+Interval = dict[str, Any]
+
+
+def render_report(
+    *,
+    problem: str,
+    source: SourceParameters,
+    classes: Sequence[str],
+    split: str,
+    metrics: Mapping[str, float | None],
+    image_scores: pd.DataFrame,
+    pixels: NDArray,
+    charts: Mapping[str, go.Figure],
+    gallery: Iterable[Shown],
+    class_gallery: Iterable[tuple[str, Shown]],
+    gallery_score: str,
+    augmentation: Path,
+    facts: pd.DataFrame,
+    patterns: pd.DataFrame,
+    samples: pd.DataFrame,
+    verdict: Mapping[str, Any],
+    findings: pd.DataFrame,
+    profile: Mapping[str, Any],
+    network: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    inference: PredictorParameters,
+    model: Mapping[str, Any],
+    code: Mapping[str, str],
+    intervals: pd.DataFrame | None = None,
+    variants: Mapping[str, Any] | None = None,
+    data: str = "",
+) -> str:
+    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
+
+    Args:
+        problem: its name.
+        source: where the data came from.
+        classes: names of the classes.
+        split: the split that was scored.
+        metrics: every score by name; None where undefined.
+        image_scores: a row per image, the worst first.
+        pixels: (classes,) counted pixels of each class in the split.
+        charts: Plotly figures named curves, confusion and classes; those of `OPTIONAL_CHARTS` that there are.
+        gallery: the worst, the median and the best samples.
+        class_gallery: class and sample, those of a class together.
+        gallery_score: name of the score of `gallery`, for people.
+        augmentation: picture of the first augmented batches.
+        facts: what `scoring.patterns.image_features` gave.
+        patterns: what `scoring.patterns.find_patterns` gave.
+        samples: columns sample_id, split, class_pixels, ignored_pixels.
+        verdict: what the inspection of the data came to.
+        findings: columns severity, kind, sample_id, file, message.
+        profile: statistics of the training split.
+        network: the network's specification.
+        plan: the plan of the training.
+        inference: the predictor's parameters.
+        model: `epoch`, `file` and `sha256` of the weights, as far as known.
+        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+        intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
+            computed.
+        variants: what `figures.sweep.summary` gave of a sweep of the problem; None where there was none.
+        data: see `learning.plan.data_fingerprint`: a sweep of other data says so.
+
+    Returns:
+        HTML that fetches nothing.
+    """
+    known = _intervals(intervals)
+    per_class = _per_class(classes, metrics, pixels, known)
+    shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
+    album = _Album()
+    iou_by_class = {row["name"]: row["iou"] for row in per_class}
+    drawn = {name: figure for name, figure in charts.items() if figure.data}
+    drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
+    if intervals is not None and known:
+        drawn["intervals"] = interval_chart(intervals, _titles(metrics, classes))
+    if variants is not None:
+        drawn["variants"] = go.Figure(variants["chart"])
+    return html.render(
+        "report.html",
+        problem=problem,
+        split=split,
+        subtitle=_subtitle(classes, image_scores, split, network),
+        verdict=_verdict(per_class, image_scores, metrics, known),
+        audit=_audit(verdict),
+        cautions=_cautions(image_scores, split, per_class, intervals),
+        tiles=[_tile(name, metrics, known) for name in TILES if name in metrics],
+        all_scores=[_score(name, value, known) for name, value in metrics.items() if "/class/" not in name],
+        method=_method(intervals),
+        measures=MEASURES,
+        per_class=per_class,
+        means={measure: metrics.get(f"{measure}/mean") for measure in MEASURES},
+        worst=image_scores.head(WORST_IMAGES).astype(object).where(image_scores.notna(), None).to_dict("records"),
+        parts=PARTS,
+        gallery=[
+            (section, [album.example(sample, f"{gallery_score} {sample.score:.3f}") for sample in members])
+            for section, members in groupby(gallery, key=lambda sample: sample.section)
+        ],
+        class_gallery=[
+            (
+                name,
+                iou_by_class.get(name),
+                [album.example(sample, f"{sample.section}, IoU {sample.score:.3f}") for _, sample in members],
+            )
+            for name, members in groupby(class_gallery, key=lambda entry: entry[0])
+        ],
+        without_picture=album.without_picture,
+        augmentation=_sheet(augmentation),
+        **html.drawn(drawn),
+        optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
+        calibration_error=metrics.get("calibration/ece"),
+        patterns=[
+            (name, TITLES[name], words) for name, words in zip(patterns["pattern"], patterns["sentence"], strict=True)
+        ],
+        variants=variants,
+        data=data,
+        data_card=cards.data_card(source, profile, verdict),
+        class_table=class_table(samples, classes),
+        finding_kinds=cards.findings_by_kind(findings),
+        findings=shown_findings,
+        more_findings=max(0, len(findings) - len(shown_findings)),
+        model_card=cards.model_card(network, plan, inference, model, classes),
+        limits=cards.uses_and_limits(
+            problem=problem,
+            source=source,
+            classes=classes,
+            split=split,
+            images=len(image_scores),
+            profile=profile,
+            network=network,
+            per_class=per_class,
+        ),
+        network=html.rows(network, skipped={"classes", "mean", "std"}),
+        plan=html.rows(plan, skipped={"samples", "parameters", "measured"}),
+        parameters=html.rows(plan.get("parameters", {})),
+        reproduction=cards.reproduction(code, profile, plan, model),
+        commit=code.get("commit"),
+        changed=code.get("changed"),
+    )
+
+
+class _Album:
+    """Samples as pictures on the page, until it is as large as it may be."""
+
+    def __init__(self) -> None:
+        self._left = PICTURE_BYTES
+        self.without_picture = 0
+
+    def example(self, sample: Shown, caption: str) -> dict[str, Any]:
+        """Return a sample's id, its caption and its pictures; none where there is no room left."""
+        pictures: list[bytes] = embedded(sample) if self._left > 0 else []
+        self._left -= sum(map(len, pictures))
+        self.without_picture += not pictures
+        uris = [html.data_uri(picture, "image/webp") for picture in pictures]
+        return {"sample_id": sample.sample_id, "caption": caption, "pictures": list(zip(PARTS, uris, strict=False))}
+
+
+def _subtitle(classes: Sequence[str], image_scores: pd.DataFrame, split: str, network: Mapping[str, Any]) -> str:
+    name = cards.network_name(network)
+    return f"Semantic segmentation into {len(classes)} classes by {name}, scored on {_images(image_scores)} ({split})"
+
+
+def _verdict(
+    per_class: Sequence[Mapping[str, Any]],
+    image_scores: pd.DataFrame,
+    metrics: Mapping[str, float | None],
+    intervals: Mapping[str, Interval],
+) -> dict[str, str]:
+    """Say in two sentences how good the network is."""
+    scored = [row for row in per_class if row["iou"] is not None]
+    sentences = []
+    if scored:
+        weakest = min(scored, key=lambda row: row["iou"])
+        sentences.append(f"Weakest class: {weakest['name']} (IoU {weakest['iou']:.3f}).")
+    if len(image_scores) and pd.notna(image_scores["iou/per_image_mean"].iloc[0]):
+        worst = image_scores.iloc[0]
+        sentences.append(f"Worst image: {worst['sample_id']} (IoU {worst['iou/per_image_mean']:.3f}).")
+    dice, found = metrics["dice/mean"], intervals.get("dice/mean")
+    bounds = f" [{found['low']:.3f}, {found['high']:.3f}]" if found else ""
+    headline = "No score is defined" if dice is None else f"Mean Dice {dice:.3f}{bounds} on {_images(image_scores)}"
+    return {"headline": headline, "sentence": " ".join(sentences)}
+
+
+def _audit(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Describe what the inspection of the data came to: tone, sign, headline and a sentence."""
+    tone, sign, headline = VERDICTS.get(verdict.get("status", ""), ("", "?", "no verdict"))
+    counts = verdict.get("counts", {})
+    found = [f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
+    sentence = f"{' and '.join(found).capitalize() or 'Nothing to object to'}."
+    if aside := len(verdict.get("set_aside", [])):
+        sentence += f" {aside:,} of {verdict['samples']:,} samples were set aside."
+    return {"tone": tone, "sign": sign, "headline": f"Audit of the data: {_lowered(headline)}", "sentence": sentence}
+
+
+def _images(image_scores: pd.DataFrame) -> str:
+    return f"{len(image_scores):,} image{'s' * (len(image_scores) != 1)}"
+
+
+def _cautions(
+    image_scores: pd.DataFrame,
+    split: str,
+    per_class: Sequence[Mapping[str, Any]],
+    intervals: pd.DataFrame | None,
+) -> list[str]:
+    found = []
+    if len(image_scores) < cards.FEW_IMAGES:
+        found.append(
+            f"Only {_images(image_scores)} were scored: another choice of test images could give quite other figures."
+        )
+    if split != "test":
+        found.append(f"These are scores of the {split} split, not of images that training never touched.")
+    missing = [row["name"] for row in per_class if not row["pixels"]]
+    if missing:
+        found.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
+    if intervals is not None:
+        doubtful = intervals[~intervals["trusted"].astype(bool) & intervals["low"].notna()]
+        remarks = [(str(remark), list(scores)) for remark, scores in doubtful.groupby("remark")["score"]]
+        remarks.sort(key=lambda entry: -len(entry[1]))
+        for remark, scores in remarks[:REMARKS]:
+            which = f"{len(scores)} scores" if len(scores) > 3 else ", ".join(scores)
+            found.append(f"Marked with ? ({which}): {remark}.")
+        if more := sum(len(scores) for _, scores in remarks[REMARKS:]):
+            found.append(f"So are {more} further scores, for the like reason: see intervals.csv.")
+    return found
+
+
+def _intervals(intervals: pd.DataFrame | None) -> dict[str, Interval]:
+    """Return low, high, trusted and remark of every score that has an interval."""
+    if intervals is None:
+        return {}
+    defined = intervals.dropna(subset=["low", "high"])
+    return {str(row["score"]): {str(key): value for key, value in row.items()} for row in defined.to_dict("records")}
+
+
+def _method(intervals: pd.DataFrame | None) -> str:
+    """Describe how the intervals were made."""
+    if intervals is None or intervals.empty:
+        return ""
+    first = intervals.iloc[0]
+    method = METHODS.get(str(first["method"]), str(first["method"]))
+    over = f" over {first['unit']}" if "unit" in intervals else ""
+    return f"In brackets: intervals of {100 * float(first['confidence']):g} %, by the {method} bootstrap{over}."
+
+
+def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict[str, str]:
+    """Name the scores whose intervals are drawn: the headlines, then the IoU of the classes."""
+    titles = {name: metric.title for name in TILES if name in metrics and (metric := describe(name)) is not None}
+    by_class = {f"iou/class/{slug}": f"IoU: {name}" for name, slug in zip(classes, class_slugs(classes), strict=True)}
+    values = {name: value for name in by_class if (value := metrics.get(name)) is not None}
+    weakest = sorted(values, key=lambda name: values[name])[:DRAWN_CLASSES]
+    return titles | {name: title for name, title in by_class.items() if name in weakest}
+
+
+def _tile(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    metric = describe(name)
+    assert metric is not None
+    definition = f"{metric.formula}; {metric.aggregation}"
+    return {
+        "title": metric.title,
+        "value": metrics[name],
+        "definition": definition,
+        "interval": intervals.get(name),
+    }
+
+
+def _score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    metric = describe(name)
+    formula, aggregation = (metric.formula, metric.aggregation) if metric else ("", "")
+    return {
+        "name": name,
+        "value": value,
+        "formula": formula,
+        "aggregation": aggregation,
+        "interval": intervals.get(name),
+    }
+
+
+def _per_class(
+    classes: Sequence[str],
+    metrics: Mapping[str, float | None],
+    pixels: NDArray,
+    intervals: Mapping[str, Interval],
+) -> list[dict[str, Any]]:
+    total = max(1, int(pixels.sum()))
+    colours = class_colours(len(classes))
+    return [
+        {
+            "name": name,
+            "colour": "#" + bytes(colour).hex(),
+            "pixels": int(count),
+            "share": int(count) / total,
+            **{measure: metrics.get(f"{measure}/class/{slug}") for measure in MEASURES},
+            "intervals": {measure: intervals.get(f"{measure}/class/{slug}") for measure in MEASURES},
+        }
+        for name, slug, colour, count in zip(classes, class_slugs(classes), colours, pixels, strict=True)
+    ]
+
+
+def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
+    severity = str(row.get("severity", "note"))
+    where = row.get("file") or row.get("sample_id") or ""
+    return {
+        "severity": severity,
+        "tone": cards.TONES.get(severity, ""),
+        "kind": str(row.get("kind", "")).replace("_", " "),
+        "where": str(where),
+        "message": str(row.get("message", "")),
+    }
+
+
+def _sheet(path: Path) -> str:
+    """Make the address of a picture for people, compressed and not larger than a screen."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((SHEET_SIDE, SHEET_SIDE))
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", quality=84)
+    return html.data_uri(stream.getvalue(), "image/webp")
+
+
+def _lowered(words: str) -> str:
+    return words[:1].lower() + words[1:]

@@ -1,0 +1,207 @@
+"""Charts of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from unet_segmentation.metrics.definitions import class_slugs
+from unet_segmentation.metrics.object_recall import SIZES, recall
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
+
+MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
+CURVE_HEIGHT = 380  # pixels
+CELLS_WITH_TEXT = 15  # classes; with more, a number would not fit into its cell
+
+
+def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
+    """Draw a confusion matrix: each row (true class) as shares that sum to 1; the pixel counts on hover.
+
+    Args:
+        matrix: (classes, classes), truth in the rows.
+        classes: names of the classes.
+    """
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
+    few = len(classes) <= CELLS_WITH_TEXT
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[None if np.isnan(share) else share for share in row] for row in shares.tolist()],
+            x=list(classes),
+            y=list(classes),
+            customdata=matrix.tolist(),
+            text=[["" if np.isnan(share) else f"{share:.1%}" for share in row] for row in shares.tolist()],
+            texttemplate="%{text}" if few else None,
+            textfont={"color": "#1c2128"},  # the cells are light on any page
+            colorscale=[[0, "#f1f6fb"], [1, "#4d9de0"]],
+            zmin=0,
+            zmax=1,
+            xgap=2,
+            ygap=2,
+            showscale=not few,
+            colorbar={"tickformat": ".0%", "thickness": 12},
+            hovertemplate="%{y} predicted as %{x}<br>%{z:.2%} of the class, %{customdata:,} pixels<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text="predicted", side="bottom", type="category")
+    figure.update_yaxes(title_text="true", autorange="reversed", type="category")
+    styled(figure, height=150 + max(150, min(46 * len(classes), 640)))
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False)
+    figure.update_layout(margin_t=16)
+    return figure
+
+
+def class_chart(metrics: Mapping[str, float | None], classes: Sequence[str]) -> go.Figure:
+    """Draw Dice, IoU, precision and recall of every class as bars.
+
+    Args:
+        metrics: name to value; None where a score is undefined.
+        classes: names of the classes.
+    """
+    figure = go.Figure()
+    for (measure, title), colour in zip(MEASURES.items(), PALETTE, strict=False):
+        figure.add_trace(
+            go.Bar(
+                name=title,
+                y=list(classes),
+                x=[metrics.get(f"{measure}/class/{slug}") for slug in class_slugs(classes)],
+                orientation="h",
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate="%{y}<br>" + title + " %{x:.4f}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(range=[0, 1.0], dtick=0.2)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_layout(barmode="group", bargap=0.25)
+    return styled(figure, height=120 + max(140, 52 * len(classes)))
+
+
+def reliability_chart(curve: pd.DataFrame) -> go.Figure:
+    """Draw how often the network is right against how sure it is: on the diagonal it is as sure as it may be.
+
+    Args:
+        curve: columns low, high, pixels, confidence, accuracy, as `scoring.calibration.reliability` gives them.
+    """
+    curve = curve[curve["pixels"] > 0]
+    shares = curve["pixels"] / max(1, curve["pixels"].sum())
+    figure = go.Figure()
+    figure.add_trace(
+        go.Bar(
+            name="share of the pixels",
+            x=(curve["low"] + curve["high"]) / 2,
+            y=shares,
+            width=curve["high"] - curve["low"],
+            marker={"color": GRID, "line": {"width": 0}},
+            hovertemplate="%{y:.2%} of the pixels<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            name="share that is right",
+            x=curve["confidence"],
+            y=curve["accuracy"],
+            mode="lines+markers",
+            line={"color": PALETTE[0]},
+            marker={"size": 8},
+            customdata=curve["pixels"],
+            hovertemplate="confidence %{x:.3f}<br>right %{y:.3f}<br>%{customdata:,} pixels<extra></extra>",
+        )
+    )
+    _diagonal(figure)
+    figure.update_xaxes(title_text="confidence: probability of the predicted class", range=[0, 1], dtick=0.2)
+    figure.update_yaxes(title_text="share", range=[0, 1.02], dtick=0.2)
+    return styled(figure, height=CURVE_HEIGHT)
+
+
+def _diagonal(figure: go.Figure) -> None:
+    figure.add_shape(
+        type="line", x0=0, y0=0, x1=1, y1=1, line={"color": TEXT, "width": 1, "dash": "dot"}, layer="below"
+    )
+
+
+def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) -> go.Figure:
+    """Draw precision against recall of the foreground.
+
+    Args:
+        curve: columns threshold, precision, recall, as `scoring.thresholds.precision_recall_curve` gives them; None
+            where there are not two classes: the chart says so.
+        threshold: the chosen one, marked; None where there is none.
+    """
+    figure = go.Figure()
+    if curve is None:
+        figure.add_annotation(
+            text="only for problems of two classes", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
+        )
+        figure.update_xaxes(visible=False)
+        figure.update_yaxes(visible=False)
+        return styled(figure, height=160)
+    hover = "threshold %{customdata:.3f}<br>recall %{x:.4f}<br>precision %{y:.4f}<extra></extra>"
+    figure.add_trace(
+        go.Scatter(
+            name="every threshold",
+            x=curve["recall"],
+            y=curve["precision"],
+            customdata=curve["threshold"],
+            mode="lines",
+            line={"color": PALETTE[0]},
+            hovertemplate=hover,
+        )
+    )
+    marked = [("0.5", 0.5, PALETTE[2])] if threshold is None or threshold != 0.5 else []
+    marked += [] if threshold is None else [(f"chosen on validation: {threshold:.3f}", threshold, PALETTE[1])]
+    for title, value, colour in marked:
+        point = curve.iloc[[int((curve["threshold"] - value).abs().argmin())]]
+        figure.add_trace(
+            go.Scatter(
+                name=title,
+                x=point["recall"],
+                y=point["precision"],
+                customdata=point["threshold"],
+                mode="markers",
+                marker={"color": colour, "size": 11},
+                hovertemplate=hover,
+            )
+        )
+    figure.update_xaxes(title_text="recall", range=[0, 1.02], dtick=0.2)
+    figure.update_yaxes(title_text="precision", range=[0, 1.02], dtick=0.2)
+    return styled(figure, height=CURVE_HEIGHT)
+
+
+def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
+    """Draw the share of the objects that is found, by size: of all classes, and of each.
+
+    Args:
+        counts: (classes, sizes, 2), objects and those that are found, as `scoring.objects` counts them.
+        classes: names of the classes; the first, the background, has no objects.
+    """
+    sizes = [size.replace("_", " ") for size in SIZES]
+    rows = [("all classes", counts.sum(axis=0))]
+    if 2 < len(classes) <= len(PALETTE):
+        rows += list(zip(classes[1:], counts[1:], strict=True))
+    figure = go.Figure()
+    for (name, of_class), colour in zip(rows, PALETTE, strict=False):
+        figure.add_trace(
+            go.Bar(
+                name=name,
+                x=sizes,
+                y=[None if np.isnan(value) else value for value in recall(of_class).tolist()],
+                customdata=of_class,
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate=f"{name}, " + "%{x}<br>%{customdata[1]:,} of %{customdata[0]:,} found<extra></extra>",
+            )
+        )
+    counted = [f"{found} of {objects}" if objects else "none" for objects, found in rows[0][1]]
+    figure.update_xaxes(
+        title_text="diameter in pixels; found, of all classes",
+        type="category",
+        tickvals=sizes,
+        ticktext=[f"{size}<br>{words}" for size, words in zip(sizes, counted, strict=True)],
+    )
+    figure.update_yaxes(title_text="share found", range=[0, 1.08], dtick=0.2)
+    figure.update_layout(barmode="group", bargap=0.25)
+    return styled(figure, height=CURVE_HEIGHT)

@@ -1,0 +1,71 @@
+"""What a search found: its history, and which parameters matter."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, styled
+
+STATES = {"finished": (PALETTE[0], "circle"), "pruned": (TEXT, "circle-open")}
+
+
+def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
+    """Draw the value of every trial, and the best so far.
+
+    Args:
+        trials: as `sweeping.search.trials_table` gives it.
+        score: that is maximised.
+    """
+    figure = go.Figure()
+    fixed = {"trial", "state", "value", "epochs", "seconds", "reason"}
+    for state, (colour, symbol) in STATES.items():
+        rows = trials[trials["state"] == state]
+        if rows.empty:
+            continue
+        words = [
+            "".join(f"<br>{name} {value}" for name, value in row.items() if name not in fixed)
+            for row in rows.to_dict("records")
+        ]
+        figure.add_trace(
+            go.Scatter(
+                name=state,
+                x=rows["trial"],
+                y=rows["value"],
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 9},
+                customdata=words,
+                hovertemplate="trial %{x}: %{y:.4f}%{customdata}<extra></extra>",
+            )
+        )
+    best = trials["value"].where(trials["state"] == "finished").cummax().ffill()
+    if best.notna().any():
+        line = {"color": PALETTE[2], "width": 2, "shape": "hv"}
+        figure.add_trace(go.Scatter(name="best so far", x=trials["trial"], y=best, mode="lines", line=line))
+    figure.update_xaxes(title_text="trial", dtick=max(1, len(trials) // 10))
+    figure.update_yaxes(title_text=score)
+    return styled(figure, height=420)
+
+
+def importance_chart(importance: pd.DataFrame) -> go.Figure:
+    """Draw which share of the spread of the value each parameter explains.
+
+    Args:
+        importance: columns parameter, importance.
+    """
+    table = importance.sort_values("importance")
+    figure = go.Figure(
+        go.Bar(
+            x=table["importance"],
+            y=table["parameter"],
+            orientation="h",
+            marker={"color": PALETTE[0]},
+            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        )
+    )
+    if importance.empty:
+        figure.add_annotation(
+            text="too few finished trials to tell", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
+        )
+    figure.update_xaxes(title_text="share of the spread that it explains (fANOVA)", rangemode="tozero")
+    return styled(figure, height=150 + 40 * max(2, len(table)))

@@ -1,1 +1,0 @@
-"""The samples: reading images and masks, inspecting, judging, splitting and profiling them, and packing them."""

@@ -1,1 +1,0 @@
-"""A model behind an address: what it takes and answers (these modules travel with it), its process, the server."""

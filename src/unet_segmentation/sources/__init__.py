@@ -1,1 +1,0 @@
-"""Where data comes from: download, archives, the layout language, the embedded generator."""

@@ -1,0 +1,102 @@
+"""A logged model in a process of its own, as whoever takes it from MLflow will meet it.
+
+Run as a program, this file is that process. It imports nothing of the project: the code that was logged with the model
+must do. Images go in and masks come out through pipes, one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterator[NDArray[np.uint8]]:
+    """Load a logged model in a fresh process and send images through it. Memory does not grow with their number.
+
+    Args:
+        uri: MLflow's store.
+        model_id: of the logged model.
+        images: (height, width, channels) each; read by a thread.
+
+    Yields:
+        The mask of each image, (height, width) class ids.
+
+    Raises:
+        TrackingError: the model cannot be loaded, or refuses an image.
+    """
+    from unet_segmentation.errors import TrackingError
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"MLFLOW_TRACKING_URI": uri, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-P", __file__, f"models:/{model_id}"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        tempfile.TemporaryFile() as words,
+        subprocess.Popen(command, **pipes, stderr=words, env=environment) as process,
+    ):
+        failures: list[Exception] = []
+        sender = threading.Thread(target=_send, args=(images, process.stdin, failures), daemon=True)
+        sender.start()
+        try:
+            yield from _received(cast("IO[bytes]", process.stdout))
+            sender.join()
+            if failures:
+                raise failures[0]
+            if process.wait():
+                words.seek(0)
+                said = words.read().decode(errors="replace").strip().splitlines()
+                raise TrackingError(
+                    f"The logged model {model_id} does not work afresh: {said[-1] if said else 'killed'}"
+                )
+        finally:
+            process.kill()
+
+
+def _send(images: Iterable[NDArray], pipe: IO[bytes], failures: list[Exception]) -> None:
+    try:
+        with pipe:
+            for image in images:
+                pickle.dump(image, pipe, protocol=5)
+    except BrokenPipeError:  # the process has ended; its last words say why
+        pass
+    except Exception as error:  # of reading the images: it is the caller's
+        failures.append(error)
+
+
+def _received(pipe: IO[bytes]) -> Iterator[Any]:
+    while True:
+        try:
+            yield pickle.load(pipe)
+        except EOFError:
+            return
+
+
+def main(model_uri: str) -> None:
+    """Be the other process: load the model, take images from standard input, give masks to standard output."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints does not mix with the masks
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
+    images = _received(sys.stdin.buffer)
+    if hasattr(model, "predict_many"):
+        masks = model.predict_many(images)
+    else:  # logged by an earlier version
+        masks = (model.predict(None, image) for image in images)
+    for mask in masks:
+        pickle.dump(mask, answers, protocol=5)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

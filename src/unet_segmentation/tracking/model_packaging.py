@@ -1,0 +1,115 @@
+"""What a model needs to leave the project: weights, the predictor's parameters, an example and the code."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_segmentation.errors import ProjectError
+
+if TYPE_CHECKING:
+    from unet_segmentation.parameters import PredictorParameters
+
+EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
+
+
+def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
+    """Fill a folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
+
+    Args:
+        folder: is made.
+        model: safetensors file.
+        inference: tile, overlap and limits.
+        example: an image (height, width, channels) or a batch of them.
+    """
+    import unet_segmentation
+
+    folder.mkdir(parents=True)
+    shutil.copyfile(model, folder / "best.safetensors")
+    (folder / "inference.json").write_text(inference.model_dump_json(indent=2), encoding="utf-8")
+    np.save(folder / "example.npy", _example(example, specification_of(model).get("bands")))
+    package = Path(unet_segmentation.__file__).parent
+    serving = Path(__file__).with_name("serving_model.py")
+    shutil.copyfile(serving, folder / serving.name)
+    for module in needed_modules(serving, package):
+        target = folder / "code" / package.name / module.relative_to(package)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module, target)
+
+
+def specification_of(model: Path) -> dict[str, Any]:
+    """Read from a model's file what its network is (see `network.describe_network`), without torch.
+
+    Raises:
+        ProjectError: the file is no model of this project.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(model, framework="np") as file:
+            return json.loads((file.metadata() or {})["specification"])
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ProjectError(f"{model} is no model of this project ({error}); train one with: kedro run") from error
+
+
+def needed_modules(program: Path, package: Path) -> list[Path]:
+    """Find the modules of a package that a program imports, and those that these import, at whatever place.
+
+    Args:
+        program: a Python file.
+        package: folder of the package.
+
+    Returns:
+        Files, sorted; what only type checkers import is left out.
+    """
+    found: set[Path] = set()
+    waiting = [program]
+    while waiting:
+        for name in _imports(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
+            new = set(_files(name, package)) - found
+            found |= new
+            waiting += new
+    return sorted(found)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yield dotted names: `from a.b import c` may mean the module a.b.c, or c in a.b."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from _imports(node)
+
+
+def _files(name: str, package: Path) -> Iterator[Path]:
+    """Yield the files that the import of a dotted name runs: the packages on the way, and the module."""
+    first, *parts = name.split(".")
+    if first != package.name:
+        return
+    yield package / "__init__.py"
+    place = package
+    for part in parts:
+        place = place / part
+        if (place / "__init__.py").is_file():
+            yield place / "__init__.py"
+        elif place.with_suffix(".py").is_file():
+            yield place.with_suffix(".py")
+
+
+def _example(example: np.ndarray, bands: list[int] | None) -> np.ndarray:
+    """Cut a small image (height, width, channels); chosen bands are put where files have them."""
+    image = (example[0] if example.ndim == 4 else example)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
+    if bands is None:
+        return np.ascontiguousarray(image)
+    file = np.zeros((*image.shape[:2], max(bands) + 1), image.dtype)
+    file[:, :, bands] = image
+    return file

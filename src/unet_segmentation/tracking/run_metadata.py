@@ -1,0 +1,228 @@
+"""What is known of a run besides its results: parameters, code, versions, command."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "unet-segmentation",
+    "torch",
+    "lightning",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "numpy",
+    "kedro",
+    "mlflow",
+)
+NAMED_ALONE = (
+    "release",
+    "leaderboard",
+    "sweep",
+    "search",
+    "article_claims",
+    "data_ingestion",
+    "data_preparation",
+)  # pipelines that train no one network
+MAXIMUM_DIFF = 5_000_000  # bytes
+TOO_LARGE = "what is changed is too large to be kept"
+DIFF = (
+    "diff",
+    "--binary",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "HEAD",
+)
+ASKED_FOR = ("training.resume", "training.extra_epochs")  # about how a run begins; no parameters of its result
+
+
+def to_builtin(values: Any) -> Any:  # noqa: ANN401 - a tree of anything
+    """Turn pydantic models, wherever they stand in a tree of parameters, into dictionaries."""
+    if hasattr(values, "model_dump"):
+        return values.model_dump(mode="json")
+    if isinstance(values, Mapping):
+        return {str(key): to_builtin(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [to_builtin(value) for value in values]
+    return values
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - a tree of anything
+    """Flatten nested parameters to dotted keys; lists become compact JSON.
+
+    >>> flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})
+    {'a.b': '1', 'a.c': '[1,2]', 'd': 'null'}
+    """
+    if isinstance(values, Mapping) and values:
+        parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(values, str):
+        return {prefix: values}
+    return {prefix: json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)}
+
+
+def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
+    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
+    when = time.strftime("%m-%d %H:%M", time.localtime(now))
+    alone = (
+        "article_claims" if "article_claims" in pipelines.split(", ") else pipelines
+    )  # with what it starts from, in one run
+    if alone in NAMED_ALONE:
+        return f"{alone} · {when}"
+    network = parameters.get("model") or {}
+    architecture = network.get("architecture", "unet")
+    detail = (
+        f"width {network.get('base_channels', 64)}"
+        if architecture == "unet_original"
+        else network.get("encoder", "resnet18")
+    )
+    return f"{architecture.replace('_', ' ')} {detail} · {when}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that matter, as tags."""
+    tags = {"version.python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            tags[f"version.{library}"] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return tags
+
+
+def machine() -> dict[str, str]:
+    """Return the system, the processor and the GPUs, as tags."""
+    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(gpus())}
+    return {f"machine.{name}": value for name, value in found.items() if value}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def gpus() -> list[str]:
+    """Name the GPUs of NVIDIA; none where there is no driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [
+            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())
+        ]
+    except pynvml.NVMLError:
+        return []
+
+
+def user() -> str:
+    """Return the name of the user, if there is one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """Return commit, branch and whether anything is uncommitted; nothing where there is no repository."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changed = _git(root, "status", "--porcelain") or ""
+    branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD") or ""
+    tags = {"git.commit": commit, "git.branch": branch, "git.dirty": str(bool(changed)).lower()}
+    tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+def git_diff(root: Path) -> bytes | None:
+    """Return what is changed and not committed, so that `git apply` can make it again; None where there is nothing.
+
+    New files below `src` are in it whole, others by name. Of a difference that is too large only the names are given.
+    """
+    new = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
+    difference = _git_bytes(root, *DIFF)
+    if any(name.startswith("src/") for name in new):
+        difference = _with_new_code(root) or difference
+    if not difference and not new:
+        return None
+    names = "".join(f"# not in the repository: {name}\n" for name in new).encode()
+    if len(difference or b"") > MAXIMUM_DIFF:
+        return names + f"# {TOO_LARGE}\n".encode()
+    return names + (difference or b"")
+
+
+def _with_new_code(root: Path) -> bytes | None:
+    """Return the difference to the last commit as if new files below `src` had been added; git's index stays as it is."""
+    index = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "index")
+    if index is None or not Path(index).is_file():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copyfile(index, Path(folder) / "index")
+        _git(root, "add", "--intent-to-add", "src", index=copy)
+        return _git_bytes(root, *DIFF, index=copy)
+
+
+def lock_file(root: Path) -> bytes | None:
+    """Return the project's lock file; None where there is none."""
+    file = root / "requirements.lock"
+    return file.read_bytes() if file.is_file() else None
+
+
+def weights_sha256(file: Path) -> str:
+    """Hash the weights of a safetensors file: names, types, shapes and values, but not what else its header tells.
+
+    The format: 8 bytes (little endian) say how long the JSON header is, which the values follow.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header.pop("__metadata__", None)
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def dump_parameters_yaml(parameters: Mapping[str, Any]) -> bytes:
+    """Write all parameters as the `parameters.yml` that a problem's folder would hold."""
+    import yaml
+
+    values = json.loads(json.dumps(to_builtin(parameters), default=str))
+    values.pop("problem", None)
+    for group, _, key in (name.partition(".") for name in ASKED_FOR):
+        if isinstance(values.get(group), dict):
+            values[group].pop(key, None)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).encode()
+
+
+def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
+    found = _git_bytes(root, *arguments, index=index)
+    return None if found is None else found.decode(errors="replace").strip()
+
+
+def _git_bytes(root: Path, *arguments: str, index: Path | None = None) -> bytes | None:
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    command = ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

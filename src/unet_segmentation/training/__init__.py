@@ -1,0 +1,1 @@
+"""From data and plan to weights."""

@@ -1,0 +1,56 @@
+"""The first patches that a training will see, made by the very code that makes them for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_segmentation.parameters.training import TrainingParameters
+from unet_segmentation.training.patch_dataset import PatchDataset, SampleStore, training_loader
+from unet_segmentation.training.plan import class_ids, effective_values, steps_per_epoch
+
+
+def first_patches(
+    samples: SampleStore,
+    sample_ids: Sequence[str],
+    recipe: dict[str, Any],
+    training: TrainingParameters,
+    proposal: Mapping[str, Any],
+    classes: Sequence[str],
+    count: int,
+) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
+    """Return the first patches of the first epoch, in the order of the batches.
+
+    Args:
+        samples: packed images and masks.
+        sample_ids: of the training split, as the plan orders them.
+        recipe: of the augmentation.
+        training: the parameters.
+        proposal: values for what they leave open.
+        classes: names of all classes, by id.
+        count: how many patches.
+
+    Returns:
+        Sample id, image (height, width, channels) and mask (height, width) of each.
+    """
+    values = effective_values(training, proposal)
+    foreground = class_ids(values["foreground_classes"], classes)
+    patches = PatchDataset(
+        samples,
+        sample_ids,
+        recipe,
+        values["patch_size"],
+        training.seed,
+        values["oversample_foreground_fraction"],
+        foreground,
+    )
+    steps = steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
+    loader = training_loader(patches, values["batch_size"], steps)
+    ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
+    batches = islice(loader, -(-count // values["batch_size"]))
+    pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]
+    return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]

@@ -1,0 +1,271 @@
+"""Several processes train together: started by torch's elastic launcher, each with its share of every batch.
+
+Lightning would start the whole program again for every process. Here each process runs ``learning.worker`` on a job
+file, and knows nothing of Kedro. The first one writes the working folder; what it tells of its epochs reaches the
+training node through a file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unet_segmentation import errors
+from unet_segmentation.errors import ProjectError
+from unet_segmentation.utils.atomic_io import atomic_write, remove
+
+if TYPE_CHECKING:
+    from unet_segmentation.training.epoch_keeper import ReportEpoch
+    from unet_segmentation.training.run_directory import RunDirectory
+    from unet_segmentation.training.training_inputs import TrainingInputs
+
+logger = logging.getLogger(__name__)
+
+RESTARTS = 3  # of a training one of whose processes died
+JOIN_SECONDS = 3600  # how long other hosts are waited for
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # see _store_for_each_start
+LOOK = 0.2  # seconds between looks at what the first process tells
+JOB, EPOCHS, FAILURE = "job.json", "epochs.jsonl", "failure.json"
+CHATTY = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.distributed.run")
+
+
+def world_size(plan: dict[str, Any]) -> int:
+    """Count the processes of a training, over all hosts."""
+    return plan["devices"] * plan["num_nodes"]
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the number of this process and how many train together: (0, 1) where it trains alone."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launch(
+    plan: dict[str, Any],
+    setup: TrainingInputs,
+    work: RunDirectory,
+    report_epoch: ReportEpoch | None,
+    rendezvous: str | None,
+) -> None:
+    """Train in processes of their own, and wait for them. One that dies is started again with all others.
+
+    Args: as for :func:`trainer.fit`; ``rendezvous`` is ``address:port`` of this host, where others join.
+
+    Raises:
+        ProjectError: what stopped a process, or that one died too often.
+        KeyboardInterrupt: Ctrl-C.
+        SystemExit: the process was told to terminate (status 143).
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    job = _write_job(plan, setup, work)
+    config = LaunchConfig(
+        min_nodes=plan["num_nodes"],
+        max_nodes=plan["num_nodes"],
+        nproc_per_node=plan["devices"],
+        run_id=plan["fingerprint"],
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous or "localhost:0",
+        rdzv_configs={"is_host": True},  # the others meet here, whatever this host's name leads to
+        rdzv_timeout=JOIN_SECONDS,
+        local_addr=rendezvous.partition(":")[0] if rendezvous else None,
+        max_restarts=RESTARTS,
+        monitor_interval=0.2,
+    )
+    if plan["num_nodes"] > 1:
+        more, command = plan["num_nodes"] - 1, join_command(plan, rendezvous, job)
+        logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
+    with _quiet(), _same_handlers(), _store_for_each_start(), _forward_epoch_reports(work, report_epoch):
+        try:
+            elastic_launch(config, sys.executable)("-m", "unet_segmentation.training.ddp_worker", str(job))
+        except ChildFailedError as error:
+            raise _failure(work) or ProjectError(
+                f"A process of the training died {RESTARTS + 1} times; its last words stand above. The next kedro run "
+                "goes on from the last checkpoint."
+            ) from error
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(143) from None
+
+
+def join_command(plan: dict[str, Any], rendezvous: str | None, job: Path) -> str:
+    """Describe how another host joins."""
+    return (
+        f"{OWN_STORE}=1 torchrun --nnodes {plan['num_nodes']} --nproc-per-node {plan['devices']} --rdzv-backend c10d "
+        f"--rdzv-id {plan['fingerprint']} --rdzv-endpoint {rendezvous} --max-restarts {RESTARTS} -m "
+        f"unet_segmentation.training.ddp_worker {job}"
+    )
+
+
+def _write_job(plan: dict[str, Any], setup: TrainingInputs, work: RunDirectory) -> Path:
+    folder = work.folder.resolve()
+    for name in (EPOCHS, FAILURE):
+        remove(folder / name)
+    initial = folder / "initial.safetensors"
+    with atomic_write(initial) as temporary:
+        save_file({name: value.contiguous() for name, value in setup.network.state_dict().items()}, temporary)
+    job = {
+        "plan": plan,
+        "specification": setup.specification,
+        "recipe": setup.recipe,
+        "packed": str(setup.samples.folder.resolve()),
+        "initial_weights": str(initial),
+        "folder": str(folder),
+    }
+    with atomic_write(folder / JOB) as temporary:
+        temporary.write_text(json.dumps(job), encoding="utf-8")
+    return folder / JOB
+
+
+# -- what the first process tells
+
+
+def write_epoch_reports_to(folder: Path) -> ReportEpoch:
+    """Return what a process tells of its epochs with: a line of JSON each."""
+
+    def report(epoch: int, values: dict[str, float], when: float) -> None:
+        with (folder / EPOCHS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps([epoch, values, when]) + "\n")
+
+    return report
+
+
+@contextmanager
+def _forward_epoch_reports(work: RunDirectory, report_epoch: ReportEpoch | None) -> Iterator[None]:
+    """Hand on what the first process tells, each epoch once, while the launcher waits for it."""
+    done = threading.Event()
+    known: set[int] = set()
+
+    def hand_on() -> None:
+        path = work.folder / EPOCHS
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        for line in lines:
+            if line.endswith("\n") and (told := json.loads(line))[0] not in known:
+                known.add(told[0])
+                if report_epoch is not None:
+                    report_epoch(*told)
+
+    def listen() -> None:
+        while not done.wait(LOOK):
+            hand_on()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        done.set()
+        listener.join()
+        hand_on()
+
+
+# -- what stopped a process
+
+
+def write_failure(folder: Path, error: ProjectError) -> None:
+    """Leave an error that starting again cannot mend to the training node."""
+    with atomic_write(folder / FAILURE) as temporary:
+        temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+
+
+def has_failed(folder: Path) -> bool:
+    """Whether such an error is there: then starting again is no use."""
+    return (folder / FAILURE).is_file()
+
+
+def _failure(work: RunDirectory) -> ProjectError | None:
+    if not has_failed(work.folder):
+        return None
+    kind, message = json.loads((work.folder / FAILURE).read_text(encoding="utf-8"))
+    return getattr(errors, kind)(message)
+
+
+# -- sums over processes
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes.
+
+    Every process computes the same loss from it. Gradients of the weights are averaged over processes afterwards, so
+    that what flows back here counts once for each of them.
+    """
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+        return gradient * torch.distributed.get_world_size()
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Sum over all processes that train together; differentiable. The values themselves where there is only one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    return _Sum.apply(values)
+
+
+# -- surroundings
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the launcher's talk off the console; what it would say is said in the error."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(CHATTY)]  # each has its own level
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for chatty in loggers:
+        chatty.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for chatty, level in zip(loggers, levels, strict=True):
+            chatty.setLevel(level)
+
+
+@contextmanager
+def _store_for_each_start() -> Iterator[None]:
+    """Let processes that are started again meet in a new store.
+
+    In the launcher's own, which torch 2.15 uses for all starts alike, a process that is quicker than the others finds
+    the addresses of those that have died, and waits for them.
+    """
+    before = os.environ.get(OWN_STORE)
+    os.environ[OWN_STORE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OWN_STORE]
+        else:
+            os.environ[OWN_STORE] = before
+
+
+@contextmanager
+def _same_handlers() -> Iterator[None]:
+    """Put signal handlers back: the launcher leaves its own behind."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

@@ -1,0 +1,215 @@
+"""What Lightning trains: the network, its loss, its optimizer and its scores."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from unet_segmentation.metrics.definitions import global_scores
+from unet_segmentation.models.components import check_model_supports, get_encoder
+from unet_segmentation.models.deep_supervision import DeepSupervision
+from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
+from unet_segmentation.training.ddp import all_reduce_sum
+from unet_segmentation.training.losses import IGNORED, CompositeLoss
+from unet_segmentation.training.lr_schedule import lr_lambda
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains a segmentation network.
+
+    Sums stay on the device during an epoch and are read once at its end: no step waits for the host.
+
+    Args:
+        network: from raw pixels to logits.
+        plan: of the training.
+        classes: names of the classes.
+
+    Raises:
+        ConfigurationError: the plan asks for an encoder or decoder stages that the network does not have.
+    """
+
+    SUMS = ("loss_sum", "loss_count", "confusion")  # of this process; summed over all where they are read
+
+    loss_sum: Tensor
+    loss_count: Tensor
+    confusion: Tensor
+
+    def __init__(self, network: nn.Module, plan: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.plan = plan
+        self.classes = classes
+        self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
+        self.loss = CompositeLoss(self.training_parameters.loss, plan["class_weights"], all_reduce_sum)
+        decay = self.training_parameters.ema_decay
+        self.average = None if decay is None else ExponentialMovingAverage(network, decay)
+        check_model_supports(network, self.training_parameters)
+        self.supervision = (  # after the average, whose copy of the network is not listened to
+            DeepSupervision(network, len(classes), plan["seed"]) if self.training_parameters.deep_supervision else None
+        )
+        self.freezable: list[nn.Parameter] = []
+        if self.training_parameters.freeze_encoder_epochs:
+            encoder = get_encoder(network, "training.freeze_encoder_epochs")
+            self.freezable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
+        self.register_buffer("loss_count", torch.zeros(()))
+        self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
+
+    @property
+    def ema_network(self) -> nn.Module:
+        """The network that is validated and kept: the moving average, where there is one."""
+        return self.network if self.average is None else self.average.network
+
+    @property
+    def trained(self) -> nn.ModuleList:
+        """Whatever the optimizer trains: the network, and the heads of deep supervision."""
+        return nn.ModuleList([self.network] if self.supervision is None else [self.network, self.supervision])
+
+    def on_train_start(self) -> None:
+        """Freeze or unfreeze the encoder where a training goes on within an epoch: there no epoch starts."""
+        self._freeze_encoder()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or unfreeze the encoder."""
+        self._freeze_encoder()
+
+    def _freeze_encoder(self) -> None:
+        """Let the encoder's weights and batch statistics stay as they are, or not: as the epoch says."""
+        epochs = self.training_parameters.freeze_encoder_epochs
+        if epochs:
+            frozen = self.current_epoch < epochs
+            get_encoder(self.network, "training.freeze_encoder_epochs").train(not frozen)
+            for parameter in self.freezable:
+                parameter.requires_grad_(not frozen)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the loss of one batch of patches."""
+        images, masks = batch
+        logits = self.network(images)
+        loss = self.loss(logits, masks) if self.supervision is None else self.supervision(logits, masks, self.loss)
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        return loss
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - Lightning's
+        """Step, and let the moving average follow."""
+        super().optimizer_step(*arguments, **options)
+        if self.average is not None:
+            self.average.update(self.network)
+
+    def pop_mean_loss(self) -> float:
+        """Return the mean loss since it was last read."""
+        total = all_reduce_sum(torch.stack([self.loss_sum, self.loss_count]))
+        mean = (total[0] / total[1]).item()
+        self.loss_sum.zero_()
+        self.loss_count.zero_()
+        return mean
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Count one batch of tiles."""
+        images, masks = batch
+        logits = self.ema_network(images)
+        pixels = (masks != IGNORED).sum()
+        loss = self.loss(logits, masks)
+        self.loss_sum += loss * pixels
+        self.loss_count += pixels
+        classes = len(self.classes)
+        truth, prediction = masks.long(), logits.argmax(dim=1)
+        cell = torch.where(masks == IGNORED, classes**2, truth * classes + prediction)
+        self.confusion += torch.bincount(cell.flatten(), minlength=classes**2 + 1)
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Return loss and scores of the validation split since they were last read."""
+        classes = len(self.classes)
+        matrix = all_reduce_sum(self.confusion)[:-1].view(classes, classes).cpu().numpy()
+        scores = global_scores(matrix, self.classes)
+        self.confusion.zero_()
+        return {"loss": self.pop_mean_loss()} | scores
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - as Lightning wants it
+        """Set up AdamW, and a learning rate that changes with every step."""
+        parameters = self.training_parameters
+        key = "training.optimizer.encoder_lr_multiplier"
+        encoder = None if parameters.optimizer.encoder_lr_multiplier == 1.0 else get_encoder(self.network, key)
+        fused = self.plan["precision"] != "16-mixed"
+        optimizer = make_optimizer(self.trained, parameters.optimizer, encoder=encoder, fused=fused)
+        per_epoch = self.plan["steps_per_epoch"] // self.plan["accumulate_grad_batches"]
+        cycles = [epochs * per_epoch for epochs in self.plan["cycles"]]
+        factor = partial(lr_lambda, cycles=cycles, schedule=parameters.schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
+        """Keep the gradient's norm below the limit."""
+        limit = self.training_parameters.gradient_clip_val
+        if limit:
+            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
+
+
+class ExponentialMovingAverage(nn.Module):
+    """An exponential moving average of a network's weights and buffers.
+
+    The decay rises with the number of updates n as ``min(decay, (1 + n) / (10 + n))``, so that the first, random
+    weights are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move a little towards ``network``."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1.0 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Store the number of updates with the weights."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Read the number of updates back."""
+        self.updates = state["updates"]
+
+    def train(self, mode: bool = True) -> ExponentialMovingAverage:
+        """Stay in evaluation mode, whatever the module around does."""
+        return super().train(False)
+
+
+def make_optimizer(
+    network: nn.Module, optimizer: OptimizerParameters, *, encoder: nn.Module | None = None, fused: bool = True
+) -> torch.optim.AdamW:
+    """Make AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
+
+    Args:
+        network: what is trained.
+        optimizer: the parameters.
+        encoder: the part of it that learns at ``encoder_lr_multiplier`` of the rate: in two groups, decayed and not,
+            after the two of the rest.
+        fused: one kernel for all parameters.
+    """
+    slow = set() if encoder is None else set(encoder.parameters())
+    groups = _groups([parameter for parameter in network.parameters() if parameter not in slow], optimizer)
+    if encoder is not None:
+        rate = optimizer.learning_rate * optimizer.encoder_lr_multiplier
+        groups += [group | {"lr": rate} for group in _groups(list(encoder.parameters()), optimizer)]
+    return torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, fused=fused)
+
+
+def _groups(parameters: list[nn.Parameter], optimizer: OptimizerParameters) -> list[dict[str, Any]]:
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [{"params": weights, "weight_decay": optimizer.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,127 @@
+"""The learning-rate range test: how the loss answers to a learning rate that rises with every step."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+from torch import Tensor
+
+from unet_segmentation.errors import ProjectError
+from unet_segmentation.training.dry_run import try_training
+from unet_segmentation.training.trainer import make_loaders
+from unet_segmentation.training.training_inputs import TrainingInputs
+
+logger = logging.getLogger(__name__)
+
+LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
+SMOOTHING = 0.9  # of the exponential moving average, corrected at the beginning as in Adam
+FLAT = 1e-6  # a slope, as a share of the first loss, that is none
+DIVERGED = 4.0  # times the best loss: nothing is learnt beyond
+
+
+def find_learning_rate(plan: dict[str, Any], setup: TrainingInputs) -> dict[str, Any]:
+    """Train a copy of the network while the learning rate rises exponentially (Smith 2017, section 3.3).
+
+    Batches, loss, optimizer, precision and clipping are those of the training; groups of parameters keep their
+    relation (`encoder_lr_multiplier`).
+
+    Args:
+        plan: of the training.
+        setup: what is trained, and on what; stays as it is.
+
+    Returns:
+        JSON: ``suggested`` and ``current`` learning rate; ``rates`` and ``losses`` (smoothed) of the steps.
+
+    Raises:
+        ProjectError: the loss never fell.
+    """
+    rates = lr_range(LOWEST, HIGHEST, STEPS)
+    plan = plan | {"steps_per_epoch": STEPS * plan["accumulate_grad_batches"]}
+    train = make_loaders(plan, setup)[0]
+    current = plan["parameters"]["optimizer"]["learning_rate"]
+    rise = _Rise(rates, current, plan["accumulate_grad_batches"])
+    try_training(plan, setup.network, setup.classes, train, None, rise)
+    losses = smoothed(rise.losses)
+    found = {
+        "suggested": suggest_lr(rates, losses),
+        "current": current,
+        "rates": rates[: len(losses)],
+        "losses": losses,
+    }
+    logger.info(
+        "suggested %.1e (now %.1e); use it with --params training.optimizer.learning_rate=%.1e",
+        *(found["suggested"], current, found["suggested"]),
+    )
+    return found
+
+
+def lr_range(lowest: float, highest: float, steps: int) -> list[float]:
+    """Return so many learning rates, each the same factor above the one before."""
+    return np.geomspace(lowest, highest, steps).tolist()
+
+
+def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
+    """Average exponentially over the steps so far; the first ones count no more than the others (Kingma, Ba 2015)."""
+    mean, result = 0.0, []
+    for step, loss in enumerate(losses, start=1):
+        mean = smoothing * mean + (1 - smoothing) * loss
+        result.append(mean / (1 - smoothing**step))
+    return result
+
+
+def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """Return the learning rate where the loss falls most steeply over the logarithm of the learning rate.
+
+    The "steep" rule of fastai (Howard, Gugger 2020); Smith reads the range from the same curve by eye.
+
+    Args:
+        rates: at least as many as losses.
+        losses: smoothed.
+
+    Raises:
+        ProjectError: the loss falls nowhere.
+    """
+    slopes = np.gradient(losses, np.log(rates[: len(losses)])) if len(losses) > 1 else np.zeros(1)
+    steepest = int(slopes.argmin())
+    if slopes[steepest] >= -FLAT * abs(losses[0]):
+        raise ProjectError(
+            "No learning rate made the loss fall: see whether masks and images belong together (the audit shows them), "
+            "or raise training.batch_size, so that the losses of the steps can be compared"
+        )
+    return float(rates[steepest])
+
+
+class _Rise(L.Callback):
+    """Sets the learning rate before each step of the optimizer, notes the loss, and stops where it diverges."""
+
+    def __init__(self, rates: Sequence[float], current: float, accumulate: int) -> None:
+        self.rates, self.current, self.accumulate = rates, current, accumulate
+        self.losses: list[float] = []
+        self.sum = 0.0
+
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, task: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Set the rate; a group of parameters with a rate of its own keeps its relation to the others."""
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rates[batch_idx // self.accumulate] * group["initial_lr"] / self.current
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: dict[str, Tensor], batch: object, batch_idx: int
+    ) -> None:
+        """Note the loss, the mean over the batches of a step: Lightning has divided it by their number."""
+        self.sum += float(outputs["loss"])
+        if (batch_idx + 1) % self.accumulate:
+            return
+        if math.isfinite(self.sum):
+            self.losses.append(self.sum)
+            so_far = smoothed(self.losses)
+            trainer.should_stop = so_far[-1] > DIVERGED * min(so_far)
+        else:
+            trainer.should_stop = True
+        self.sum = 0.0

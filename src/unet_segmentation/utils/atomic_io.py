@@ -1,0 +1,72 @@
+"""Files and folders that are whole or absent: written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unet_segmentation.errors import ResourceError
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Return a temporary path beside ``target`` to write a file or a folder to; rename it if all went well.
+
+    Whatever stood at ``target`` is replaced. Nothing stays behind when the writing fails.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    for left_over in target.parent.glob(f".{glob.escape(target.name)}.*.partial{target.suffix}"):
+        if not _belongs_to_a_live_process(left_over, target):  # a run was killed while it wrote
+            remove(left_over)
+    remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir() and target.is_dir():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+        remove(temporary)  # it is still there where both are links to one file
+    except BaseException as error:
+        remove(temporary)
+        raise disk_full_error(error, target) from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Return a file a second name where the file system can, else copy it."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _belongs_to_a_live_process(partial: Path, target: Path) -> bool:
+    import psutil
+
+    number = partial.name.removeprefix(f".{target.name}.").partition(".")[0]
+    return number.isdigit() and psutil.pid_exists(int(number))
+
+
+def disk_full_error(error: BaseException, target: Path) -> BaseException:
+    """Return the error to raise where a file could not be written: a full disk is said in plain words."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ResourceError(
+            f"The disk is full: {target} could not be written. Nothing half-written was left behind. "
+            "Free some space (or move the project's data folder to a larger disk) and run again."
+        )
+    return error

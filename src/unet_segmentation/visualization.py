@@ -1,0 +1,208 @@
+"""Images and masks as pictures for people."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]  # (height, width, 3)
+
+IGNORED = 255  # the mask value of pixels that count nowhere
+PAPER, INK = (255, 255, 255), (31, 35, 40)
+WRONG = (230, 57, 70)
+CAPTION_SIZE = 12  # pixels
+
+# Class 0 is nearly always the background: dark, so that the others stand out. No white and no grey: those mean ignored.
+_COLOURS = (
+    *("22262e", "e8575a", "4d9de0", "f2c14e", "3bb273", "a06cd5", "f58549", "35c7c0", "e86fb0", "8cb369"),
+    *("7a5c3e", "2456b8", "c9d64f", "9c2f4f", "5b8c85", "ffb5a7", "6f7bf7", "c08a2d", "1f6f4a", "d9a5f5"),
+)
+
+
+def class_colours(count: int) -> NDArray[np.uint8]:
+    """Return every class a colour that is easily told from the others.
+
+    The colour of a class does not depend on how many classes there are.
+
+    Args:
+        count: number of classes.
+
+    Returns:
+        (count, 3) RGB.
+    """
+    colours = [tuple(bytes.fromhex(colour)) for colour in _COLOURS[:count]]
+    for number in range(len(colours), count):  # further colours: steps of the golden angle, three shades
+        hue, shade = (number * 0.618034) % 1.0, number % 3
+        red, green, blue = colorsys.hls_to_rgb(hue, (0.42, 0.56, 0.70)[shade], (0.75, 0.60, 0.85)[shade])
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return np.array(colours, np.uint8).reshape(count, 3)
+
+
+def displayable(image: NDArray) -> Picture:
+    """Make a picture of an image of any depth and any number of channels.
+
+    uint8 stays as it is; other depths are stretched between the 1st and the 99th percentile. One channel becomes
+    grey; of more than three, the first three are shown.
+
+    Args:
+        image: (height, width) or (height, width, channels).
+    """
+    image = np.asarray(image)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
+    elif image.shape[2] == 2:
+        image = np.concatenate([image, np.zeros_like(image[..., :1])], axis=2)
+    image = image[..., :3]
+    return np.ascontiguousarray(image if image.dtype == np.uint8 else _stretched(image))
+
+
+def _stretched(image: NDArray) -> Picture:
+    values = np.nan_to_num(image.astype(np.float64))
+    low, high = np.percentile(values, (1, 99)) if values.size else (0.0, 1.0)
+    if high <= low:  # (nearly) one value only: nothing to stretch between
+        low, high = values.min(initial=0), max(values.max(initial=1), values.min(initial=0) + 1)
+    return np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
+
+
+def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Picture:
+    """Paint class ids in the classes' colours; ignored pixels (255) are hatched in grey.
+
+    Args:
+        mask: (height, width) class ids, 255 = ignored.
+        colours: (classes, 3) RGB; `class_colours` by default.
+    """
+    mask = np.asarray(mask)
+    return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORED)
+
+
+def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return every id a colour: (256, 3)."""
+    table = _usual_table()
+    return table if colours is None else np.concatenate([colours, table[len(colours) :]])
+
+
+@cache
+def _usual_table() -> NDArray[np.uint8]:
+    return class_colours(256)
+
+
+def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
+    """Lay the classes' colours over an image; class 0 and ignored pixels show the image alone.
+
+    Args:
+        image: (height, width, channels), any depth.
+        mask: (height, width) class ids, 255 = ignored.
+        colours: (classes, 3) RGB; `class_colours` by default.
+        opacity: of the colours, 0 to 1.
+    """
+    picture, ids = displayable(image), np.ascontiguousarray(mask, np.uint8)
+    mixed = cv2.addWeighted(picture, 1 - opacity, _colour_table(colours).take(ids, axis=0), opacity, 0)
+    shown = (ids != 0) & (ids != IGNORED)
+    return np.asarray(cv2.copyTo(mixed, shown.view(np.uint8), picture.copy()), np.uint8)
+
+
+def as_jpeg(picture: Picture) -> bytes:
+    """Encode a picture for people: as PNG it would take three times as long."""
+    import imagecodecs
+
+    return bytes(imagecodecs.jpeg8_encode(picture, level=92, subsampling="420"))
+
+
+def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:
+    """Show wrong pixels in red over a dimmed grey image; ignored pixels are hatched.
+
+    Args:
+        image: (height, width, channels), any depth.
+        truth: (height, width) class ids, 255 = ignored.
+        prediction: (height, width) class ids.
+    """
+    grey = displayable(image).mean(axis=2, keepdims=True) * 0.45
+    picture = np.repeat(np.round(grey).astype(np.uint8), 3, axis=2)
+    picture[(truth != prediction) & (truth != IGNORED)] = WRONG
+    return _hatched(picture, truth == IGNORED)
+
+
+def _hatched(picture: Picture, where: NDArray[np.bool_]) -> Picture:
+    diagonal = np.arange(where.shape[0])[:, None] + np.arange(where.shape[1])
+    stripes = np.where((diagonal // 3 % 2)[..., None], np.uint8(176), np.uint8(224))
+    return np.where(where[..., None], stripes, picture)
+
+
+def fitted(picture: Picture, side: int) -> Picture:
+    """Bring a picture to a longer side of about ``side`` pixels: shrunk smoothly, or repeated a whole number of times.
+
+    Nothing is ever enlarged by interpolation, so that pixels stay visible as pixels.
+    """
+    longer = max(picture.shape[:2])
+    if longer * 2 <= side:
+        times = side // longer
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
+    if longer <= side:
+        return picture
+    height, width = picture.shape[0] * side / longer, picture.shape[1] * side / longer
+    size = max(1, round(width)), max(1, round(height))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def contact_sheet(
+    tiles: Sequence[Picture], columns: int = 8, captions: Sequence[str] | None = None, gap: int = 4, side: int = 512
+) -> Image.Image:
+    """Lay pictures of any sizes out in rows.
+
+    Args:
+        tiles: pictures, each (height, width, 3) uint8.
+        columns: pictures in a row.
+        captions: a text under each picture; empty for none.
+        gap: pixels between pictures.
+        side: larger pictures are shrunk to this longer side, in pixels.
+
+    Returns:
+        An RGB image; a row is as high as its highest picture, a column as wide as the widest picture of all.
+    """
+    if not tiles:
+        return Image.new("RGB", (320, 64), PAPER)
+    tiles = [fitted(tile, side) if max(tile.shape[:2]) > side else tile for tile in tiles]
+    columns = max(1, min(columns, len(tiles)))
+    text = font(CAPTION_SIZE)
+    text_height = CAPTION_SIZE + 5 if captions is not None and any(captions) else 0
+    width = max(tile.shape[1] for tile in tiles)
+    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
+    heights = [max(tiles[number].shape[0] for number in row) + text_height for row in rows]
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, sum(heights) + gap * (len(rows) + 1)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, number in enumerate(row):
+            left = gap + column * (width + gap)
+            sheet.paste(Image.fromarray(np.ascontiguousarray(tiles[number])), (left, top))
+            if captions is not None and captions[number]:
+                below = top + tiles[number].shape[0] + 1
+                draw.text((left, below), _shortened(captions[number], width, text), fill=INK, font=text)
+        top += height + gap
+    return sheet
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Load a font that knows most alphabets (Pillow's own knows little beyond English)."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """Cut a text in its middle until it is at most ``width`` pixels wide."""
+    if font.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        shorter = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+        if font.getlength(shorter) <= width:
+            return shorter
+    return ""

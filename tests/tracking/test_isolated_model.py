@@ -1,0 +1,45 @@
+"""A logged model in a process of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tracking.test_pyfunc_builder import weights  # noqa: F401 - a fixture
+from tests.tracking.test_run import begin
+from unet_segmentation.errors import TrackingError
+from unet_segmentation.parameters import PredictorParameters
+from unet_segmentation.tracking.isolated_model import predict_in_subprocess
+
+pytestmark = pytest.mark.slow
+
+
+def test_images_go_through_in_order_and_in_batches_and_what_is_wrong_is_said(root, weights):  # noqa: F811
+    from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.inference.sliding_window import argmax_mask
+
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (height, 40, 3), dtype=np.uint8) for height in (32, 32, 32, 50, 64, 300)]
+    inference = PredictorParameters(max_pixels=4096, tile_size=32, batch_size=2)
+    run = begin(root)
+    answer = run.log_model(weights, inference, {}, step=1, example=images[0])
+    assert run.finish("FINISHED").message is None
+    uri, model_id = f"sqlite:///{root / 'mlflow.db'}", answer["model_id"]
+
+    masks = list(predict_in_subprocess(uri, model_id, iter(images)))
+    expected = list(map(argmax_mask, Predictor.from_file(weights, inference).predict_many(images)))
+    assert [mask.shape for mask in masks] == [image.shape[:2] for image in images]
+    for mask, truth in zip(masks, expected, strict=True):
+        np.testing.assert_array_equal(mask, truth)
+
+    with pytest.raises(TrackingError, match=rf"{model_id} does not work afresh: .*4 channels"):
+        list(predict_in_subprocess(uri, model_id, [np.zeros((32, 32, 4), np.uint8)]))
+    with pytest.raises(TrackingError, match="does not work afresh"):
+        list(predict_in_subprocess(uri, "m-00000000000000000000000000000000", images))
+
+    def broken():
+        yield images[0]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(predict_in_subprocess(uri, model_id, broken()))
