@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save_file
+from unet_segmentation.tracking.sender import note_facts
+from unet_segmentation.tracking.spool import Spool
 
 from unet_segmentation.config_loader import NOT_PROBLEMS, ProblemConfigLoader, problems
 from unet_segmentation.parameters import validate_parameters
 from unet_segmentation.tracking import run_metadata
-from unet_segmentation.tracking.sender import note_facts
-from unet_segmentation.tracking.spool import Spool
 
 ROOT = Path(__file__).parents[2]
 

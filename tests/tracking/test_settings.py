@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+from unet_segmentation.tracking.spool import Spool
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.tracking import current
 from unet_segmentation.tracking.run_metadata import flatten, git_diff, git_tags, run_name
 from unet_segmentation.tracking.settings import TrackingSettings, check_store, read_settings, store_uri
-from unet_segmentation.tracking.spool import Spool
 
 
 def test_the_store_is_at_the_projects_root_or_where_the_environment_says(tmp_path, monkeypatch):

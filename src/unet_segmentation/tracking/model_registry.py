@@ -240,7 +240,7 @@ def find_model(uri: str, run_id: str) -> str:
             return output.model_id
     raise ReleaseError(
         f"The run {run.info.run_name} ({run_id}) has no model in MLflow. Where its server was away, send what is left "
-        "(kedro tracking send); else log it: kedro run --pipelines evaluation"
+        "(kedro mlflow sync); else log it: kedro run --pipelines evaluation"
     )
 
 

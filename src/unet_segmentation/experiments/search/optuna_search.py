@@ -216,7 +216,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         place = search.folder / training_key(variant, prepared)
         place.mkdir(exist_ok=True)
         tags = {"search.study": study.study_name, "search.trial": trial.number}
-        child = run.child(f"trial {trial.number}", place / NOTE, tags)
+        child = run.start_nested_run(f"trial {trial.number}", place / NOTE, tags)
         log_parameters(child, variant, prepared)
         if (known := read_json(place / TRIAL)) is not None:  # the same values were drawn before
             value, pruned = known["value"], False

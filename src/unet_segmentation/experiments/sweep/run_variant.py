@@ -27,7 +27,7 @@ from unet_segmentation.metrics.definitions import scores as all_scores
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
-from unet_segmentation.tracking import Child, Run
+from unet_segmentation.tracking import Run
 from unet_segmentation.tracking.run_metadata import flatten
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.epoch_keeper import ReportEpoch
@@ -168,7 +168,9 @@ def run_variant(variant: Variant, prepared: SweepData, folder: Path, run: Run) -
     place.mkdir(parents=True, exist_ok=True)
     known = read_json(place / RESULT)
     began = time.time()
-    child = run.child(str(variant), place / NOTE, _tags(variant, place), known["started"] if known else began)
+    child = run.start_nested_run(
+        str(variant), place / NOTE, _tags(variant, place), known["started"] if known else began
+    )
     log_parameters(child, variant, prepared)
     if known is not None:
         result = Result(**known)
@@ -252,7 +254,7 @@ def _evaluation_directory(variant: Variant, prepared: SweepData, folder: Path) -
     return folder / training_key(variant, prepared) / f"evaluation-{evaluation[:8]}"
 
 
-def _finished(variant: Variant, prepared: SweepData, place: Path, child: Child, began: float) -> Result:
+def _finished(variant: Variant, prepared: SweepData, place: Path, child: Run, began: float) -> Result:
     """Train, predict, count, score."""
     with PeakMemory() as memory:
         specification, trained = train_variant(
@@ -330,13 +332,13 @@ def _tags(variant: Variant, place: Path) -> dict[str, object]:
     }
 
 
-def log_parameters(child: Child, variant: Variant, prepared: SweepData) -> None:
+def log_parameters(child: Run, variant: Variant, prepared: SweepData) -> None:
     """Log all parameters of a variant to its run."""
     parameters = {**prepared.parameters, **variant.parameters}
     child.log_params(flatten(parameters))
 
 
-def _tell_history(child: Child, place: Path, when: float) -> None:
+def _tell_history(child: Run, place: Path, when: float) -> None:
     """Tell of the epochs of a finished training: where MLflow has them already, nothing changes."""
     known = read_json(place / TRAINED)
     if known is None:

@@ -101,7 +101,7 @@ def train_folds(
             training.monitor,
             found["score"],
         )
-        tracking.current().log_metrics({f"cv/validation/{training.monitor}": found["score"]}, step=fold)
+        tracking.active_run().log_metrics({f"cv/validation/{training.monitor}": found["score"]}, step=fold)
         rows.append({"fold": fold, **sizes, **found})
         histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)

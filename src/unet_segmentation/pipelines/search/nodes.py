@@ -47,8 +47,8 @@ def run_search(
     space = read_space(search.space, known)
     best_folder(_conf(), known["problem"])  # refuse it now, not after hours
     seen = samples[samples["split"] != "test"]
-    run = tracking.current()
-    run.resumes(True)
+    run = tracking.active_run()
+    run.set_resumed(True)
     opened = searching.open_search(folder, space, search, SweepData(known, seen, packed, profile, plan))
     searching.run_trials(opened, run)
     best = searching.best_of(opened)

@@ -68,8 +68,8 @@ def train_variants(
     from unet_segmentation.experiments.sweep.run_variant import SweepData, run_variant
     from unet_segmentation.experiments.sweep.variants import Variant
 
-    run = tracking.current()
-    run.resumes(True)  # other data make other trainings, with runs of their own below this one
+    run = tracking.active_run()
+    run.set_resumed(True)  # other data make other trainings, with runs of their own below this one
     prepared = SweepData(to_builtin(parameters), samples, packed, profile, plan)
     results = []
     for number, values in enumerate(variants, 1):

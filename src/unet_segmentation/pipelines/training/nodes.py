@@ -79,7 +79,7 @@ def preflight(
     parts = network, labelled_ids_by_split(samples), recipe, profile, digest
     request = training_request(training, values, *parts)
     settled = find_resumable_plan(folder, request, training.extra_epochs) if training.resume else None
-    tracking.current().resumes(settled is not None or explain_mismatch(folder, request) is None)
+    tracking.active_run().set_resumed(settled is not None or explain_mismatch(folder, request) is None)
     if settled is None:
         settled = resolve_plan(training, values, network, packed, parts[1], recipe, profile, digest)
         model = build_model(network)
@@ -114,7 +114,7 @@ def train(
 
     model = build_model(network)
     load_weights(model, load_file(initial_weights))
-    run = tracking.current()
+    run = tracking.active_run()
     result = fit(
         plan,
         TrainingInputs(model, network, packed, recipe),
