@@ -42,8 +42,8 @@ class Recorder:
     def log_metrics(self, metrics, step=None, time=None):
         self.metrics.append((step, metrics))
 
-    def resumes(self, yes):
-        self.resumed.append(yes)
+    def set_resumed(self, resumed):
+        self.resumed.append(resumed)
 
 
 @pytest.fixture

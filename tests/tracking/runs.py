@@ -6,13 +6,15 @@ import json
 import os
 import time
 from collections import Counter
+from functools import partial
 
 import mlflow
 
 from tests.conftest import PATIENCE
+from unet_segmentation.tracking.model_packaging import package_model
+from unet_segmentation.tracking.resume import claim_training
 from unet_segmentation.tracking.run import start_run
 from unet_segmentation.tracking.settings import TrackingSettings
-from unet_segmentation.tracking.unfinished import claim_training
 
 PARAMETERS = {"problem": "cells", "training": {"epochs": 12, "seed": 0}, "model": {"encoder": "resnet18"}}
 STARTED = 1_700_000_000  # stored times of the epochs count from here
@@ -41,6 +43,11 @@ def finish(run, claim, status="FINISHED", reason=None):
     result = run.finish(status, reason)
     claim.finish(status)
     return result
+
+
+def log_model(run, weights, inference, metrics, step, example):
+    build = partial(package_model, model=weights, inference=inference, example=example)
+    return run.log_model(build, metrics, step)
 
 
 def wait_until(condition):

@@ -10,7 +10,7 @@ import pandas as pd
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.journal import Operation, RunHeader
-from unet_segmentation.tracking.store import MlflowRunClient
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 
 CLASSES = ["background", "cell"]
 

@@ -23,6 +23,7 @@ from tests.tracking.runs import (
     finish,
     folder_of,
     killed_training,
+    log_model,
     marker,
     runs_of,
     steps_of,
@@ -30,9 +31,9 @@ from tests.tracking.runs import (
     wait_until,
 )
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.tracking import unfinished
+from unet_segmentation.tracking import resume
 from unet_segmentation.tracking.journal import FOLDER, Journal
-from unet_segmentation.tracking.unfinished import Continuation, TrainingMarker, claim_training, decide
+from unet_segmentation.tracking.resume import Continuation, TrainingMarker, claim_training, decide
 from unet_segmentation.tracking.uploader import upload_pending
 
 
@@ -204,7 +205,7 @@ def test_another_store_gets_a_run_of_its_own(root):
 
 def test_a_second_start_is_refused_while_the_first_lives(root):
     code = (
-        "import sys, time; from pathlib import Path; from unet_segmentation.tracking.unfinished import claim_training;"
+        "import sys, time; from pathlib import Path; from unet_segmentation.tracking.resume import claim_training;"
         "claim = claim_training(Path(sys.argv[1]), {}, 'kedro run --env cells'); print('on', flush=True);"
         "time.sleep(60)"
     )
@@ -237,7 +238,7 @@ def test_a_worker_that_outlives_its_run_holds_nothing(root):
 
 def test_of_many_starts_at_once_one_goes_through(root):
     code = (
-        "import sys, time; from pathlib import Path; from unet_segmentation.tracking.unfinished import claim_training\n"
+        "import sys, time; from pathlib import Path; from unet_segmentation.tracking.resume import claim_training\n"
         "from unet_segmentation.errors import ConfigurationError\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
         "try: claim = claim_training(Path(sys.argv[1]), {}, 'kedro run'); print('on', flush=True); time.sleep(60)\n"
@@ -289,7 +290,8 @@ def test_measures_of_the_machine_count_on(root):
         run.set_resumed(True)
         client, run_id = client_of(root), run.run_id
         count = partial(steps_of, client, run_id, "system/cpu_utilization_percentage")
-        wait_until(lambda count=count, more=len(count()) + 2: len(count()) >= more)
+        more = len(count()) + 2
+        wait_until(lambda count=count, more=more: len(count()) >= more)
         finish(run, claimed, status)
     steps = steps_of(client, run_id, "system/cpu_utilization_percentage")
     assert set(steps.values()) == {1}
@@ -329,11 +331,11 @@ def test_the_run_has_one_model_in_the_end(root, tmp_path, first_ready):
     if not first_ready:
         client.create_logged_model(run.experiment_id, name="unet", source_run_id=run.run_id)  # and then killed
     else:
-        run.log_model(weights, PredictorParameters(), {"dice/mean": 0.5}, step=4, example=image)
+        log_model(run, weights, PredictorParameters(), {"dice/mean": 0.5}, step=4, example=image)
     finish(run, claimed, "KILLED")
     run, claimed = begin_training(root)
     run.log_metrics({"test/dice/mean": 0.5})
-    answer = run.log_model(weights, PredictorParameters(), {"dice/mean": 0.5}, step=4, example=image)
+    answer = log_model(run, weights, PredictorParameters(), {"dice/mean": 0.5}, step=4, example=image)
     outcome = finish(run, claimed)
     experiment = run.experiment_id
     assert answer["status"] == "logged"
@@ -394,6 +396,6 @@ def test_an_end_that_cannot_be_noted_stops_nothing(root, monkeypatch):
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(unfinished, "whole", full)
+    monkeypatch.setattr(resume, "atomic_write", full)
     claimed.finish("FAILED")
     assert marker(root)["status"] == "RUNNING"

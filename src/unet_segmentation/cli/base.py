@@ -146,7 +146,7 @@ def _exit_interrupted(number: signal.Signals, hint: str) -> NoReturn:
     resumable = _finish_run("KILLED", f"Interrupted by {name}.")
     from unet_segmentation.hooks.state import command_line
 
-    how = "resumes there" if resumable else "starts again"
+    how = "will resume" if resumable else "starts again"
     hint = hint or f"What was finished is kept; {command_line()} {how}."
     click.echo(f"\nInterrupted by {name}. {hint}", err=True)
     sys.exit(EXIT_STATUS[number])

@@ -26,7 +26,7 @@ SYMMETRIES = ("none", "flip", "d4")
 @click.option("--overlay/--no-overlay", default=None, help="A picture of each image with the classes in colour.")
 @click.option("--probabilities/--no-probabilities", default=None, help="The probability of every class.")
 @click.option("--polygons/--no-polygons", default=None, help="Regions as GeoJSON and COCO.")
-@click.option("--overwrite", is_flag=True, default=None, help="Predict anew what was finished before.")
+@click.option("--overwrite", is_flag=True, default=None, help="Predict again what was finished before.")
 def predict(
     source: str,
     env: str | None,
@@ -37,17 +37,17 @@ def predict(
 ) -> None:
     """Segment SOURCE: a folder of images, a file, a page (volume.tif#3), a glob, or a URL.
 
-    Goes on where it was stopped. Exit status 1 where an image could not be read: the others are done.
+    Resumes where it was stopped. Exit status 1 where an image could not be read: the others are done.
     """
     options = {"source": source, "model": list(model) or None, **options}
-    prediction = {
+    inference = {
         **params.get("inference", {}),
         **{name: value for name, value in options.items() if value is not None},
     }
-    inference = dict(params.get("predictor", {}))
+    predictor = dict(params.get("predictor", {}))
     if test_time_augmentation:
-        inference["test_time_augmentation"] = test_time_augmentation
-    runtime = {**params, "prediction": prediction, **({"predictor": inference} if inference else {})}
+        predictor["test_time_augmentation"] = test_time_augmentation
+    runtime = {**params, "inference": inference, **({"predictor": predictor} if predictor else {})}
     with open_session(env, runtime) as session:
         run_pipeline(session, "inference")
 

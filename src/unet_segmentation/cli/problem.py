@@ -71,8 +71,8 @@ def _numbers(text: str | None) -> list[int] | None:
 
 @problem_group.command("audit", cls=Command)
 @click.argument("name")
-def problem_check(name: str, params: dict[str, object]) -> None:
-    """Look at every file of a problem, without training; an audit page says what was found."""
+def problem_audit(name: str, params: dict[str, object]) -> None:
+    """Audit every file of a problem, without training; a page shows the findings."""
     from unet_segmentation.hooks.state import path_of
 
     untracked = {**params, "mlflow": {"enabled": False}}
@@ -84,13 +84,13 @@ def problem_check(name: str, params: dict[str, object]) -> None:
             session.run(pipeline_names=["data_ingestion", "data_preparation"])
         finally:
             if page.is_file() and page.stat().st_mtime_ns != before:
-                _summarise(catalog, page)
+                _show_summary(catalog, page)
 
 
-problem_check.params += [params_option]
+problem_audit.params += [params_option]
 
 
-def _summarise(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
+def _show_summary(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
     from unet_segmentation.data.onboarding.check_summary import summarise
 
     names = ("inspected_samples", "split_samples", "findings", "audit_result", "params:classes")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unet_segmentation.tracking.run_queries import RunRecord
 
-SCORE = "dice/mean"  # as in tracking.comparing, which is heavy to import
+SCORE = "dice/mean"  # as in experiments.run_comparison, which is heavy to import
 ENDINGS = {".csv", ".html"}
 
 score_option = click.option("--score", default=SCORE, show_default=True, help="The score that decides.")

@@ -14,7 +14,7 @@ from unet_segmentation.cli.session import open_session, run_pipeline
 def search(env: str | None, params: dict[str, object]) -> None:
     """Search the declared space (search in the problem's parameters.yml) for the best validation score.
 
-    Run again it goes on; several may run at once. The best parameters become conf/<problem>_best.
+    Run again it resumes; several may run at once. The best parameters become conf/<problem>_best.
     """
     with open_session(env, params) as session:
         run_pipeline(session, "search")

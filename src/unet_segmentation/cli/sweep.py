@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.command("sweep", cls=Command)
 @env_option
 def sweep(env: str | None, params: dict[str, object]) -> None:
-    """Train the declared variants of a problem (comparison in its parameters.yml), and hold them against each other.
+    """Train the declared variants of a problem (sweep in its parameters.yml), and compare them.
 
-    What was finished before is not trained again; what was killed goes on. Exit status 1 where a variant failed.
+    What was finished before is not trained again; what was killed is resumed. Exit status 1 where a variant failed.
     """
     began = time.time()
     with open_session(env, params) as session:

@@ -15,8 +15,8 @@ from unet_segmentation.errors import ConfigurationError, find_project_error
 from unet_segmentation.hooks.state import RunState, command_line, path_of
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.tracking import active_run
+from unet_segmentation.tracking.resume import claim_training
 from unet_segmentation.tracking.run_metadata import weights_sha256
-from unet_segmentation.tracking.unfinished import claim_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +206,8 @@ class MlflowHooks:
         if metadata.input:
             source = address_of(self._state.parameters.get("source") or {})
             run.log_dataset(cast("pd.DataFrame", data), self._state.problem, source)
-        if isinstance(data, Mapping):
-            run.set_tags({tag: data[key] for tag, key in metadata.tags.items() if key in data})
+        if isinstance(data, Mapping) and (tags := {tag: data[key] for tag, key in metadata.tags.items() if key in data}):
+            run.set_tags(tags)
         if metadata.weights_tag is not None and path is not None:
             run.set_tags({metadata.weights_tag: weights_sha256(path)})
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from kedro.io import AbstractDataset, DataCatalog
     from kedro.pipeline import Pipeline
 
+    from unet_segmentation.tracking.resume import TrainingClaim
     from unet_segmentation.tracking.run import OpenRun, UploadResult
-    from unet_segmentation.tracking.unfinished import TrainingClaim
 
 
 class RunState:

@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from unet_segmentation.parameters import PredictorParameters
-
-    Image = NDArray[np.generic]
 
 DATASET_COLUMNS = ("sample_id", "group", "split", "height", "width", "image_sha256")
 
@@ -35,7 +29,7 @@ class NewFile(NamedTuple):
 class Run(ABC):
     """A run that can be logged to, from any thread.
 
-    Each method appends one operation, named as the method of `store.MlflowRunClient` that sends it.
+    Each method appends one operation, named as the method of `MlflowRunClient` that sends it.
 
     Attributes:
         enabled: whether anything is tracked.
@@ -74,16 +68,14 @@ class Run(ABC):
 
     @abstractmethod
     def log_model(
-        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, object], step: int, example: Image
+        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
-        """Log the trained network as an MLflow model that takes images and returns class ids, and wait for it.
+        """Log a model and wait until it was sent.
 
         Args:
-            model: `best.safetensors`.
-            inference: the predictor's parameters; they travel with the model.
+            build: builds the folder of the MLflow model at a path; is not called where tracking is off.
             metrics: the test scores, linked to the model under `test/...`; None is skipped.
             step: the epoch of the weights.
-            example: one image, uint8 (height, width, channels), or a batch of them.
 
         Returns:
             JSON: `model_uri` (None where nothing was logged, or not yet), `model_id`, `run_id`, `experiment_id`,
@@ -151,7 +143,7 @@ class NullRun(Run):
         return NullRun()
 
     def log_model(
-        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, object], step: int, example: Image
+        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
         """Log no model."""
         ids = dict.fromkeys(("model_uri", "model_id", "run_id", "experiment_id", "tracking_uri"))

@@ -12,7 +12,7 @@ from unet_segmentation.tracking.model_registry import CHAMPION, Registry, Versio
 from unet_segmentation.tracking.run_queries import RunRecord, find_run, finished_runs
 from unet_segmentation.utils.atomic_io import atomic_write
 
-WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package.pack_model` names them
+WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package_model` names them
 
 
 class LoggedModel(NamedTuple):

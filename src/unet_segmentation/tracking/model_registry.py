@@ -23,8 +23,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from unet_segmentation.errors import ReleaseError, TrackingError
+from unet_segmentation.tracking.mlflow_client import LONGEST_VALUE
 from unet_segmentation.tracking.settings import is_local
-from unet_segmentation.tracking.store import LONGEST_VALUE
 
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 REPLACES, RELEASED = "replaces", "released"  # tags of a version

@@ -7,7 +7,7 @@ import math
 import threading
 import time as clock
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -16,6 +16,7 @@ from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking import run_metadata, set_active_run
 from unet_segmentation.tracking.base import NewFile, Run
 from unet_segmentation.tracking.journal import Journal, RunHeader, RunIds, RunReference
+from unet_segmentation.tracking.resume import Continuation, TrainingClaim
 from unet_segmentation.tracking.run_metadata import ASKED_FOR
 from unet_segmentation.tracking.settings import (
     STORE_HELP,
@@ -25,13 +26,10 @@ from unet_segmentation.tracking.settings import (
     is_server,
     store_uri,
 )
-from unet_segmentation.tracking.unfinished import Continuation, TrainingClaim
 from unet_segmentation.tracking.uploader import BackgroundUploader, Uploader
 
 if TYPE_CHECKING:
-    from unet_segmentation.parameters import PredictorParameters
-    from unet_segmentation.tracking.base import Image
-    from unet_segmentation.tracking.store import MlflowRunClient
+    from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `make mlflow` listens
 FIRST_SYSTEM_METRIC = "system/cpu_utilization_percentage"
@@ -70,21 +68,14 @@ class JournalRun(Run):
         super().log_metrics(values, step, time)
 
     def log_model(
-        self, model: Path, inference: PredictorParameters, metrics: Mapping[str, object], step: int, example: Image
+        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
-        """Log the trained network as an MLflow model that takes images and returns class ids."""
-        from unet_segmentation.tracking.model_packaging import pack_model
-
+        """Log a model and wait until it was sent."""
         self.set_resumed(True)
         key = uuid.uuid4().hex[:8]
         scores = {f"test/{name}": float(value) for name, value in metrics.items() if is_number(value)}
-        self._append(
-            "log_model",
-            NewFile("model", lambda path: pack_model(path, model=Path(model), inference=inference, example=example)),
-            key=key,
-            step=step,
-            metrics={name: self._time_of(name, value) for name, value in scores.items()},
-        )
+        points = {name: self._time_of(name, value) for name, value in scores.items()}
+        self._append("log_model", NewFile("model", build), key=key, step=step, metrics=points)
         self._background.wait_for(lambda: key in self._uploader.models)
         reply = self._uploader.models.get(key, {"model_uri": None, "model_id": None, "status": "pending"})
         return {**reply, "run_id": self.run_id, "experiment_id": self.experiment_id, "tracking_uri": self.uri}
@@ -286,12 +277,12 @@ def start_run(
     run._append(
         "log_artifact", _bytes_file("parameters.yml", run_metadata.dump_parameters_yaml(parameters)), folder="code"
     )
-    _log_metadata(run, root)
+    log_metadata(run, root)
     set_active_run(run)
     return run
 
 
-def _log_metadata(run: OpenRun, root: Path) -> None:
+def log_metadata(run: JournalRun, root: Path) -> None:
     """Log code, versions and machine."""
     run.set_tags(run_metadata.versions() | run_metadata.machine() | run_metadata.git_tags(root))
     files = {"uncommitted.diff": run_metadata.git_diff(root), "requirements.lock": run_metadata.lock_file(root)}

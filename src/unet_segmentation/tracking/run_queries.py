@@ -161,7 +161,7 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Raises:
         TrackingError: the run has no such artifact, or the store does not answer.
     """
-    from unet_segmentation.tracking.store import is_transient
+    from unet_segmentation.tracking.mlflow_client import is_transient
 
     client = _client(uri)
     folder.mkdir(parents=True, exist_ok=True)

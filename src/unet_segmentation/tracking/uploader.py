@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from unet_segmentation.tracking.journal import Journal, Operation, RunIds, RunReference
 
 if TYPE_CHECKING:
-    from unet_segmentation.tracking.store import MlflowRunClient
+    from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 
 VALUES = {"log_metrics", "log_params", "set_tags"}  # many go in one request
 MAX_OPERATIONS = 500  # of one request
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def connect(uri: str, ids: RunIds) -> MlflowRunClient:
     """Return the client of a run. MLflow is imported here."""
-    from unet_segmentation.tracking.store import MlflowRunClient
+    from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 
     return MlflowRunClient(uri, ids)
 
@@ -210,7 +210,7 @@ class Uploader:
 
 
 def _is_transient(error: Exception) -> bool:
-    from unet_segmentation.tracking.store import is_transient
+    from unet_segmentation.tracking.mlflow_client import is_transient
 
     return is_transient(error)
 

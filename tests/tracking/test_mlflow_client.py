@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unet_segmentation.tracking import store as stores
+from unet_segmentation.tracking import mlflow_client
 from unet_segmentation.tracking.journal import Operation, RunHeader
 
 
@@ -19,7 +19,7 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", half)
     with pytest.raises(KeyboardInterrupt):
-        stores.create_database(tmp_path / "mlflow.db")
+        mlflow_client.create_database(tmp_path / "mlflow.db")
     assert not list(tmp_path.iterdir())
 
     class Overtaken(whole):
@@ -28,14 +28,14 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
             (tmp_path / "mlflow.db").write_bytes(b"of another run")
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Overtaken)
-    stores.create_database(tmp_path / "mlflow.db")
+    mlflow_client.create_database(tmp_path / "mlflow.db")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     assert (tmp_path / "mlflow.db").read_bytes() == b"of another run"
 
 
 def test_names_that_mlflow_would_refuse_are_written_so_that_it_does_not(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = stores.MlflowRunClient(uri)
+    client = mlflow_client.MlflowRunClient(uri)
     client.create(RunHeader(uri=uri, experiment="toy", started=0.0, run_name="one"))
     values = {"sweep.variants.größer, width=8.network.width": "8", "training.epochs": "3"}
     client.log_values([Operation(name="log_params", time=0.0, arguments={"values": values})])

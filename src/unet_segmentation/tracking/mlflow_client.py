@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import sqlalchemy
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.journal import Operation, RunHeader, RunIds
@@ -251,21 +251,19 @@ class MlflowRunClient:
         return next((model.model_id for model in begun if steps.get(model.model_id, step) == step), None)
 
     def log_model(self, path: Path, model_id: str, step: int, metrics: Mapping[str, tuple[float, float]]) -> None:
-        """Build the model's folder, send it, and link it to the run and to the metrics of its epoch and of the test.
+        """Send a model's folder, and link it to the run and to the metrics of its epoch and of the test.
 
         Args:
-            path: what `package.pack_model` has filled.
+            path: an MLflow model, built before its ids were known.
             model_id: of the model's entry.
             step: the epoch of the weights.
             metrics: of the test: name to value and time (seconds since 1970).
         """
-        from unet_segmentation.tracking.pyfunc_builder import build_model
-
-        folder = path / "mlflow"
-        shutil.rmtree(folder, ignore_errors=True)
-        location = self._client.get_logged_model(model_id).artifact_location
-        build_model(path, folder, model_id=model_id, run_id=self.run_id, location=location)
-        self._client.log_model_artifacts(model_id, str(folder))
+        model = Model.load(str(path / "MLmodel"))
+        model.run_id, model.model_id, model.model_uuid = self.run_id, model_id, model_id
+        model.artifact_path = self._client.get_logged_model(model_id).artifact_location
+        model.save(str(path / "MLmodel"))
+        self._client.log_model_artifacts(model_id, str(path))
         self._client.finalize_logged_model(model_id, "READY")
         if model_id not in _steps_of_models(self._client.get_run(self.run_id)):
             self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=step)])
