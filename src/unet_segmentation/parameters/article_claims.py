@@ -7,12 +7,15 @@ from pydantic import Field, model_validator
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import ModelParameters
 
-WayUp = Literal["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
+UpsamplingMode = Literal["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Side = Annotated[int, Field(ge=32, multiple_of=32)]
 SMALL_PAPER = ModelParameters(architecture="unet_original", base_channels=8, encoder_depth=3)
 SMALL_UNET = ModelParameters(encoder_depth=3, decoder_channels=[32, 16, 16])
 SMALL = {"unet_original": SMALL_PAPER, "unet_resnet18": SMALL_UNET}
-WHOLE = {"unet_original_whole": ModelParameters(architecture="unet_original"), "unet_resnet18_whole": ModelParameters()}
+FULL_SIZE = {
+    "unet_original_whole": ModelParameters(architecture="unet_original"),
+    "unet_resnet18_whole": ModelParameters(),
+}
 
 
 class PresetParameters(StrictModel):
@@ -42,7 +45,7 @@ class UpsamplingBenchmarkParameters(StrictModel):
 
     Attributes:
         models: by a name of your own; each is trained with every mode.
-        cost_only_models: further ones, whose costs are only counted: the networks at their full size.
+        cost_only_models: further ones, whose costs are only counted: the models at their full size.
         modes: what `model.upsampling` is set to.
         reference: the mode that the others are compared with.
         images: number of images of the evaluated split whose logits are measured.
@@ -51,9 +54,11 @@ class UpsamplingBenchmarkParameters(StrictModel):
     """
 
     models: dict[str, ModelParameters] = Field(default=SMALL, min_length=1)
-    cost_only_models: dict[str, ModelParameters] = WHOLE
-    modes: list[WayUp] = Field(default=["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"], min_length=1)
-    reference: WayUp = "bilinear"
+    cost_only_models: dict[str, ModelParameters] = FULL_SIZE
+    modes: list[UpsamplingMode] = Field(
+        default=["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"], min_length=1
+    )
+    reference: UpsamplingMode = "bilinear"
     images: int = Field(default=8, ge=1)
     speed_size: Side = 128
     speed_seconds: float = Field(default=0.5, ge=0)
@@ -65,7 +70,7 @@ class UpsamplingBenchmarkParameters(StrictModel):
         if len(set(self.modes)) < len(self.modes):
             raise ValueError("modes: one is named twice")
         if both := sorted(self.models.keys() & self.cost_only_models.keys()):
-            raise ValueError(f"cost_only_models: {', '.join(both)} stands in models, too")
+            raise ValueError(f"cost_only_models: {', '.join(both)} is in models, too")
         return self
 
 

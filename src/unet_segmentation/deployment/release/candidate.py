@@ -138,7 +138,7 @@ def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationCounts, list[str]
     with tempfile.TemporaryDirectory() as folder:
         confusion, soft_overlap_sums = (
             pd.read_parquet(fetch(uri, run_id, f"evaluation/{name}.parquet", Path(folder)))
-            for name in ("confusion", "soft_overlap_sums")
+            for name in ("confusion_counts", "soft_overlap_sums")
         )
     parameters = parameters_of(uri, run_id)
     return EvaluationCounts(confusion, soft_overlap_sums), parameters["classes"], parameters["evaluation"]["split"]

@@ -151,15 +151,15 @@ def run_trials(search: Search, run: Run) -> None:
 
 def _run_next_trial(search: Search, run: Run) -> bool:
     """Run one trial; return False where there are enough of them."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         with search.lock():
             _retry_stale_trials(search)
             trials = search.study.get_trials(deepcopy=False)
             waiting = any(trial.state == TrialState.WAITING for trial in trials)
-            if not waiting and sum(map(_counts, trials)) >= search.parameters.trials:
+            if not waiting and sum(map(_counts, trials)) >= search.parameters.n_trials:
                 return False
             trial = search.study.ask()
-            held.enter_context(search.trial_lock(trial.number))
+            stack.enter_context(search.trial_lock(trial.number))
             suggest(trial, search.space)
         _run_trial(trial, search, run)
     return True

@@ -70,8 +70,8 @@ def measure_upsampling(
 
     experiment, form = article.upsampling, article.chosen_preset
     data = GridData(samples, packed, profile, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
-    validate_upsampling_modes(experiment.networks, experiment.ways, data)
-    points = upsampling_points(experiment.networks, experiment.ways, form.seeds)
+    validate_upsampling_modes(experiment.models, experiment.modes, data)
+    points = upsampling_points(experiment.models, experiment.modes, form.seeds)
     shared = shared_training_parameters(training, form, form.steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, experiment.speed_size))
     result = train_all(points, shared, data, inference, folder)
@@ -93,8 +93,8 @@ def measure_upsampling_costs(
     lab = article.upsampling
     values = validate_plan_values(plan, classes)
     measurement = CostMeasurement(classes, profile, values, lab.speed_size, TIMED_BATCH, lab.speed_seconds)
-    counts = measurement.count(upsampling_points({**lab.networks, **lab.counted}, lab.ways))
-    return counts, measurement.time(upsampling_points(lab.networks, lab.ways))
+    counts = measurement.count(upsampling_points({**lab.models, **lab.cost_only_models}, lab.modes))
+    return counts, measurement.time(upsampling_points(lab.models, lab.modes))
 
 
 def compare_upsampling(

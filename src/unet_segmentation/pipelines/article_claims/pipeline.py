@@ -10,16 +10,16 @@ from unet_segmentation.pipelines.article_claims import nodes
 TRAINING_INPUTS = {
     "samples": "samples",
     "packed": "packed_dataset",
-    "profile": "profile",
+    "profile": "dataset_statistics",
     "recipe": "augmentation_recipe",
-    "plan": "plan",
+    "plan": "proposed_plan",
     "training": "params:training",
     "inference": "params:predictor",
     "evaluation": "params:evaluation",
     "classes": "params:classes",
     "article": "params:article_claims",
 }
-COST_INPUTS = {name: TRAINING_INPUTS[name] for name in ("profile", "plan", "classes", "article_claims")}
+COST_INPUTS = {name: TRAINING_INPUTS[name] for name in ("profile", "plan", "classes", "article")}
 COMPARISON_INPUTS = {
     "samples": "samples",
     "classes": "params:classes",
