@@ -70,7 +70,7 @@ def registered() -> dict:
 def test_every_node_is_where_it_is_looked_for(registered):
     for name, nodes in NODES.items():
         assert {node.name for node in registered[name].nodes} == {f"{name}.{node}" for node in nodes}
-    assert set(registered) == {"__default__", "planning", *NODES}  # planning: a part of training
+    assert set(registered) == {"__default__", *NODES}
     every = {f"{name}.{node}" for name, nodes in NODES.items() if name not in BY_NAME_ONLY for node in nodes}
     assert {node.name for node in registered["__default__"].nodes} == every
 

@@ -20,7 +20,7 @@ search:
   n_trials: 3
 training: {epochs: 4}
 """
-PREPARATION = "data_ingestion,data_preparation,planning"
+PREPARATION = ("--to-nodes", "training.propose_plan")
 FAILING = "sweep.variants.deep.network.encoder_depth=6,sweep.variants.deep.training.patch_size=32"
 
 
@@ -29,7 +29,7 @@ def project(make_project) -> Project:
     """A project with prepared data, and something to sweep."""
     project = make_project("sweep")
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION))
+    succeeded(project.kedro("run", "--env", "test", *PREPARATION))
     return project
 
 
@@ -63,7 +63,7 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     undisturbed = make_project("undisturbed")
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
     untracked = "mlflow.enabled=false"
-    prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
+    prepare = ("run", "--env", "test", *PREPARATION)
     succeeded(undisturbed.kedro(*prepare, "--params", untracked))
     succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked))
     for name in ("sweep_runs.csv", "sweep_leaderboard.csv"):
