@@ -48,6 +48,9 @@ class Recorder(NullRun):
     def set_tags(self, tags):
         self.said.append(("tags", tags))
 
+    def log_dataset(self, samples, name, source):
+        self.said.append(("dataset", len(samples), name, source))
+
 
 @pytest.fixture
 def recorder():
@@ -55,9 +58,6 @@ def recorder():
     tracking.set_active_run(run)
     yield run
     tracking.set_active_run(None)
-
-    def log_dataset(self, samples, name, source):
-        self.said.append(("dataset", len(samples), name, source))
 
 
 def mlflow_hooks(catalog=None):

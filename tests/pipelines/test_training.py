@@ -65,7 +65,7 @@ def weights_digest(weights):
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(tracking, "current", lambda: recorder)
+    monkeypatch.setattr(tracking, "active_run", lambda: recorder)
     return recorder
 
 

@@ -10,10 +10,10 @@ from unet_segmentation.hooks.state import RunState
 __all__ = ["ConsoleHooks", "InputCheckHooks", "MlflowHooks", "RunState", "find_run_state", "make_hooks"]
 
 
-def make_hooks() -> tuple[ConsoleHooks, MlflowHooks, InputCheckHooks]:
+def make_hooks() -> tuple[MlflowHooks, ConsoleHooks, InputCheckHooks]:
     """Return the project's hooks. Kedro calls the last one first."""
     mlflow = MlflowHooks()
-    return ConsoleHooks(mlflow), mlflow, InputCheckHooks()
+    return mlflow, ConsoleHooks(mlflow), InputCheckHooks()
 
 
 def find_run_state() -> RunState | None:
