@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.metrics.bootstrap import FEWEST
 from unet_segmentation.metrics.definitions import class_slugs
 from unet_segmentation.parameters.release import ReleaseParameters
@@ -36,7 +37,7 @@ class Condition:
 
 
 def evaluate_conditions(
-    verdict: Found,
+    audit: AuditResult,
     reproduction: Found,
     challenger: Found,
     champion: Found,
@@ -46,7 +47,7 @@ def evaluate_conditions(
     """Hold a challenger against all conditions.
 
     Args:
-        verdict: of the audit: `counts` by severity.
+        audit: the result of the audit of the data.
         reproduction: of the scores by the model, loaded afresh: `passed`, `sentence`.
         challenger: `classes`, `split` and `units` (images, or groups, that it was tested on).
         champion: `version`, `classes`, and `reason`: why it cannot be compared, or empty. Empty where there is none;
@@ -57,7 +58,7 @@ def evaluate_conditions(
     Returns:
         A condition each, those that need a comparison last; these are left out where there is none.
     """
-    conditions = [_audit(verdict), _split(challenger), Condition("model", *_of(reproduction, "passed", "sentence"))]
+    conditions = [_audit(audit), _split(challenger), Condition("model", *_of(reproduction, "passed", "sentence"))]
     if not champion:
         return conditions
     classes = _classes(challenger["classes"], champion)
@@ -77,9 +78,9 @@ def _of(found: Found, *names: str) -> tuple[Any, ...]:
     return tuple(found[name] for name in names)
 
 
-def _audit(verdict: Found) -> Condition:
-    errors, warnings = (int(verdict["counts"].get(severity, 0)) for severity in ("error", "warning"))
-    if errors or verdict["status"] == "failed":
+def _audit(audit: AuditResult) -> Condition:
+    errors, warnings = (audit.counts.get(severity, 0) for severity in ("error", "warning"))
+    if errors or audit.status == "failed":
         return Condition("audit", False, f"The audit of the data has {_count(errors, 'error', 'errors')}.")
     more = f", and {_count(warnings, 'warning', 'warnings')}" if warnings else ""
     return Condition("audit", True, f"The audit of the data has no error{more}.")

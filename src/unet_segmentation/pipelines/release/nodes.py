@@ -10,6 +10,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from unet_segmentation import tracking
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError, ReleaseError
 from unet_segmentation.parameters import ReleaseParameters
@@ -190,7 +191,7 @@ def compare_with_champion(
 
 
 def decide(
-    verdict: dict[str, Any],
+    verdict: AuditResult,
     reproduction: dict[str, Any],
     challenger: dict[str, Any],
     champion: dict[str, Any],
