@@ -158,7 +158,7 @@ def test_names_that_do_not_fit_the_values(data, create):
 
 def test_a_value_to_ignore_that_no_mask_holds(data, create):
     with_masks(data, lambda number: blobs(number, (0, 1, 2)))
-    with pytest.raises(ConfigurationError, match="none of the masks that were read holds the value 9"):
+    with pytest.raises(ConfigurationError, match="no mask that was read holds the value 9"):
         create(data.root, ignore=[9])
 
 

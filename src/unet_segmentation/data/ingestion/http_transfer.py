@@ -256,7 +256,7 @@ def _explained(url: str, timeout: float) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
                 f"The disk is full: {shown(url)} could not be stored whole. What has arrived stays, and the next run "
-                "goes on from there. Free some space, or move the project's data folder to a larger disk."
+                "will resume. Free some space, or move the project's data folder to a larger disk."
             ) from error
         raise
 

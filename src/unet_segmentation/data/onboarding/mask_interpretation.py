@@ -77,7 +77,7 @@ def _values(survey: MaskSurvey, classes: Sequence[str] | None, ignore: Sequence[
         raise ConfigurationError("No mask could be read, so that their values are unknown.")
     ignored = set(ignore or ())
     if missing := ignored - set(values) - {IGNORE_INDEX}:
-        note = f"--ignore-values: none of the masks that were read holds the value {min(missing)} (they hold {_listed(survey)})."
+        note = f"--ignore-values: no mask that was read holds the value {min(missing)} (they hold {_listed(survey)})."
         raise ConfigurationError(note)
     if instances := _instances(survey, classes, ignored):
         return instances
