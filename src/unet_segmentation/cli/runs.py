@@ -151,7 +151,7 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
         (
             *(row["run"], row["run_id"][:8], row["started"], number(row["value"]), interval(row["low"], row["high"])),
             *(number(row["difference"], "+"), interval(row["difference_low"], row["difference_high"], "+")),
-            *(row["audit_result"], row["encoder"], row["epochs"], row["seed"], row["data"][:8]),
+            *(row["verdict"], row["encoder"], row["epochs"], row["seed"], row["data"][:8]),
         )
         for row in table.to_dict("records")
     ]

@@ -49,14 +49,13 @@ class Uploader:
         self.models: dict[str, dict[str, str | None]] = {}
         self._journal, self._connect, self._on_open = journal, connect, on_open or (lambda client: None)
         self._header = journal.header
-        self._client: MlflowRunClient | None = None
+        self._client, self._opened = connect(self._header.uri, journal.ids), False
         self._nested: dict[str, MlflowRunClient] = {}
         self._tries = 0
 
     def open(self) -> None:
         """Continue the earlier run, or create a new one and close an earlier one that nobody closes."""
-        ids, header = self._journal.ids, self._header
-        client = self._connect(header.uri, ids)
+        ids, header, client = self._journal.ids, self._header, self._client
         resumed = ids.run_id is not None and (ids.opened or client.reopen(ids.run_id, header.extra_epochs))
         if not resumed:  # nothing to resume, or it was deleted in MLflow
             client.create(header)
@@ -64,7 +63,7 @@ class Uploader:
                 with suppress(Exception):  # it was deleted, say
                     client.mark_killed(header.earlier_run_id)
         self._journal.write("run", client.ids.model_copy(update={"opened": True}).model_dump())
-        self._client = client
+        self._opened = True
         self._on_open(client)
 
     def send_next(self) -> bool | None:
@@ -73,7 +72,7 @@ class Uploader:
         if not batch:
             return None
         try:
-            if self._client is None:
+            if not self._opened:
                 self.open()
             done = self._try(batch)
         except Exception as error:  # of opening
@@ -116,7 +115,7 @@ class Uploader:
             self._send(batch)
         except Exception as error:
             self._tries += 1
-            transient = _is_transient(error) and not (self._tries >= MAX_RETRIES and self._is_reachable())
+            transient = _is_transient(error) and not (self._tries >= MAX_RETRIES and self._client.is_reachable())
             log.debug("%s, try %d", batch[0].name, self._tries, exc_info=True)
             if transient:
                 return False
@@ -126,9 +125,6 @@ class Uploader:
             self._reject(batch[0], error)
         self._tries = 0
         return True
-
-    def _is_reachable(self) -> bool:
-        return self._client is not None and self._client.is_reachable()
 
     def _reject(self, operation: Operation, error: Exception) -> None:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
@@ -164,7 +160,6 @@ class Uploader:
 
     def _client_of(self, operation: Operation) -> MlflowRunClient:
         """Return the client of the run that an operation is for; the first one opens a nested run."""
-        assert self._client is not None
         key = operation.nested
         if key is None:
             return self._client
@@ -311,8 +306,8 @@ def upload_pending(
 
 def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
     """Send what a journal without a process still holds; True if that was all."""
-    uploader = Uploader(journal)
     try:
+        uploader = Uploader(journal)
         while not (uploader.complete or journal.is_complete):
             sent = uploader.send_next()
             if sent is None:
