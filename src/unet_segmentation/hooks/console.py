@@ -12,8 +12,8 @@ from kedro.framework.hooks import hook_impl
 
 from unet_segmentation.errors import DataError, find_project_error
 from unet_segmentation.hooks.state import RunState, path_of
-from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.utils.memory import MemoryWatch
+from unet_segmentation.utils.strict_model import StrictModel
 
 if TYPE_CHECKING:
     import pandas as pd

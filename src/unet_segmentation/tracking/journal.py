@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 from pydantic import Field, JsonValue
 
 from unet_segmentation.errors import ResourceError
-from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.tracking.base import NewFile
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
+from unet_segmentation.utils.strict_model import StrictModel
 
 FOLDER = ".tracking"
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
-from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.utils.strict_model import StrictModel
 
 REQUEST_TIMEOUT = 10.0  # seconds
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
