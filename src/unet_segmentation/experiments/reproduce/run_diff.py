@@ -18,8 +18,10 @@ from unet_segmentation.tracking.run_queries import RunRecord
 SHOWN = 5  # things that a line names
 TEST = "test/"
 OF_THE_PLAN = (  # what may make a difference to the weights
-    "accelerator", "devices", "num_nodes", "precision", "compile", "num_threads", "batch_size", "accumulate_grad_batches", "patch_size",
-    "cycles", "steps_per_epoch", "seed", "oversample_foreground_fraction", "foreground_classes", "class_weights", "samples",
+    "accelerator", "devices", "num_nodes", "precision", "compile", "num_threads", "batch_size",
+    "accumulate_grad_batches", "patch_size",
+    "cycles", "steps_per_epoch", "seed", "oversample_foreground_fraction", "foreground_classes", "class_weights",
+    "samples",
 )  # fmt: skip
 
 
