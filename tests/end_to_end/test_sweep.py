@@ -90,7 +90,7 @@ def test_the_report_of_the_problem_shows_its_sweep(project):
 def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
     answer = project.kedro("sweep", "--env", "test", "--params", FAILING)
     assert answer.returncode == 1
-    assert "2 of 6 trainings failed" in answer.stdout
+    assert "2 of 6 training runs failed" in answer.stdout
     assert answer.stdout.count("finished before") == 4
     assert "Traceback" not in answer.stdout
     runs = pd.read_csv(report(project, "sweep_runs.csv"))
