@@ -24,8 +24,8 @@ from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
+from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import Child, Run
-from unet_segmentation.tracking.run_metadata import flatten
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.epoch_keeper import ReportEpoch
 from unet_segmentation.training.plan import RESULT_NEUTRAL, data_fingerprint, fingerprint, labelled_ids_by_split
