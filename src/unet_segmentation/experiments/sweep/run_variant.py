@@ -27,13 +27,11 @@ from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Child, Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan import fingerprint
-from unet_segmentation.training.progress import duration
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.peak_memory import PeakMemory
 
 logger = logging.getLogger(__name__)
 
-HEADLINE_SCORES = ("dice/mean", "iou/mean")
 BYTES_PER_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
 COUNT_FILES = ("confusion_counts.parquet", "soft_overlap_sums.parquet")
 
@@ -107,7 +105,7 @@ def _train_and_evaluate(
     side, batch_size = trained.plan["patch_size"], trained.plan["batch_size"]
     counts = model_complexity(specification, side, side)
     history = trained.history
-    outcome = Outcome(
+    return Outcome(
         status="finished",
         fingerprint=trained.plan["fingerprint"],
         epochs=len(history),
@@ -127,10 +125,6 @@ def _train_and_evaluate(
         started=started,
         ended=time.time(),
     )
-    headline = [f"{name} {value:.4f}" for name in HEADLINE_SCORES if (value := scores[name]) is not None]
-    elapsed = duration(outcome.ended - started)
-    logger.info("%s: %s, best epoch %d, %s", variant, ", ".join(headline), outcome.best_epoch, elapsed)
-    return outcome
 
 
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:
