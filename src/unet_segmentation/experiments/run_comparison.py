@@ -18,6 +18,7 @@ from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evalua
 if TYPE_CHECKING:
     import pandas as pd
 
+BOOTSTRAP = BootstrapParameters()
 SCORE, MARGIN = "dice/mean", 0.015
 BEST, OTHER_SAMPLES, NO_COUNTS = (
     "best",
@@ -34,7 +35,7 @@ def compare_evaluations(
     reference: Evaluation,
     other: Evaluation,
     margin: float = MARGIN,
-    bootstrap: BootstrapParameters = BootstrapParameters(),
+    bootstrap: BootstrapParameters = BOOTSTRAP,
 ) -> pd.DataFrame:
     """Compare two runs image by image.
 
@@ -113,7 +114,7 @@ def leaderboard(
     problem: str,
     score: str = SCORE,
     margin: float = MARGIN,
-    bootstrap: BootstrapParameters = BootstrapParameters(),
+    bootstrap: BootstrapParameters = BOOTSTRAP,
 ) -> pd.DataFrame:
     """Rank all finished runs of a problem, and compare each with the best, image by image.
 
