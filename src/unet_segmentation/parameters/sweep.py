@@ -11,7 +11,7 @@ class SweepParameters(StrictModel):
     """Which variants are trained, and on what terms. Only the pipeline `comparison` reads this.
 
     Each variant is trained once for each seed, from the same prepared data. What differs is given by dotted names of
-    parameters below `network`, `training`, `augmentation` and `inference`.
+    parameters below `model`, `training`, `augmentation` and `predictor`.
 
     Attributes:
         variants: name of a variant to what it changes (`{deep: {model.encoder_depth: 5}}`); `{}` changes nothing.
