@@ -1,4 +1,4 @@
-"""Nodes of the release over a real MLflow store; the model's own process is tested in tests/tracking/test_isolated_model.py."""
+"""Nodes of the release over a real MLflow store; the process of the model is tested in test_isolated_model.py."""
 
 from __future__ import annotations
 
