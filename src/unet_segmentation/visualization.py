@@ -189,7 +189,6 @@ def contact_sheet(
     return sheet
 
 
-@cache
 def legend(classes: Sequence[str], width: int) -> Image.Image:
     """Draw the colours and names of the classes, in as many lines as a picture of ``width`` pixels needs."""
     text, entries, left, line = font(14), [], 6, 0
@@ -211,6 +210,7 @@ def legend(classes: Sequence[str], width: int) -> Image.Image:
     return sheet
 
 
+@cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Load a font that knows most alphabets (Pillow's own knows little beyond English)."""
     from matplotlib import get_data_path
