@@ -46,7 +46,7 @@ def compare_evaluations(
         bootstrap: how the intervals are computed.
 
     Returns:
-        What `scoring.comparison.compare` returns; the reference is the champion.
+        What `metrics.paired_comparison.compare` returns; the reference is the champion.
 
     Raises:
         DataError: the two were tested on different classes, splits or samples.

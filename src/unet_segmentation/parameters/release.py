@@ -29,7 +29,7 @@ class ReleaseParameters(StrictModel):
         noninferiority_margin: the challenger passes where the interval of the difference does not reach below -margin:
             it is better, or worse by less than what matters. 0: it has to be as good at least.
         class_noninferiority_margin: no class may fall by more than so much, in Dice (in IoU, where `score` is one).
-        tolerance: how far a score may differ when the model is loaded afresh on another device than evaluation's. On
+        tolerance: how far a score may differ when the logged model runs on another device than evaluation's. On
             the same one it must not differ at all.
         force: release whatever the gate says.
         reason: the reason for that; needed with `force`.
