@@ -15,7 +15,7 @@ class SweepParameters(StrictModel):
 
     Attributes:
         variants: name of a variant to what it changes (`{deep: {model.encoder_depth: 5}}`); `{}` changes nothing.
-        grid: dotted name to its values; every combination is a variant. With `variants`, too, each of them is crossed with
+        grid: dotted name to its values; every combination is a variant. With `variants`, too, each is crossed with
             the grid.
         seeds: of the training runs (`training.seed`).
         budget: `epochs`: every variant is trained for `training.epochs`, unless it says another number itself;
