@@ -106,8 +106,11 @@ def run(problem, folds):
     """Train all folds in a folder."""
 
     def train(folder, training=TRAINING):
-        data = folds, problem.samples, problem.inspected, problem.packed, problem.recipe, problem.plan
-        return nodes.train_folds(*data, NETWORK, training, IMAGES, CLASSES, folder)
+        return nodes.train_folds(
+            folds=folds, samples=problem.samples, inspected=problem.inspected, packed=problem.packed,
+            recipe=problem.recipe, plan=problem.plan, network=NETWORK, training=training, images=IMAGES,
+            classes=CLASSES, folder=folder,
+        )  # fmt: skip
 
     return train
 
@@ -232,6 +235,6 @@ def test_trained_anew_after_delivery_or_where_nothing_is_to_be_resumed(run, vali
 def test_the_run_is_told_one_validation_score_for_each_fold(run, tmp_path, monkeypatch):
     told = []
     recorder = SimpleNamespace(log_metrics=lambda values, step: told.append((step, values)))
-    monkeypatch.setattr(tracking, "current", lambda: recorder)
+    monkeypatch.setattr(tracking, "active_run", lambda: recorder)
     trainings, _ = run(tmp_path)
     assert told == [(row.fold, {"cv/validation/dice/mean": row.score}) for row in trainings.itertuples()]

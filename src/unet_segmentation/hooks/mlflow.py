@@ -206,7 +206,9 @@ class MlflowHooks:
         if metadata.input:
             source = address_of(self._state.parameters.get("source") or {})
             run.log_dataset(cast("pd.DataFrame", data), self._state.problem, source)
-        if isinstance(data, Mapping) and (tags := {tag: data[key] for tag, key in metadata.tags.items() if key in data}):
+        if isinstance(data, Mapping) and (
+            tags := {tag: data[key] for tag, key in metadata.tags.items() if key in data}
+        ):
             run.set_tags(tags)
         if metadata.weights_tag is not None and path is not None:
             run.set_tags({metadata.weights_tag: weights_sha256(path)})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_segmentation.tracking.run_metadata import to_builtin
+from unet_segmentation.parameters.serialization import to_builtin
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext

@@ -17,14 +17,14 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
+from unet_segmentation.parameters.serialization import RUN_OPTIONS, flatten
 from unet_segmentation.tracking.journal import RunReference
-from unet_segmentation.tracking.run_metadata import ASKED_FOR, flatten
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.strict_model import StrictModel
 
 MARKER = "run.json"
 WITHOUT_EFFECT = {
-    *ASKED_FOR,
+    *RUN_OPTIONS,
     "training.num_workers",
     "training.rdzv_endpoint",
     "inspection.workers",

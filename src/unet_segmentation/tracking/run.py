@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from unet_segmentation.errors import TrackingError
+from unet_segmentation.parameters.serialization import RUN_OPTIONS, dump_parameters_yaml, flatten
 from unet_segmentation.tracking import run_metadata, set_active_run
 from unet_segmentation.tracking.base import NewFile, Run
 from unet_segmentation.tracking.journal import Journal, RunHeader, RunIds, RunReference
 from unet_segmentation.tracking.resume import Continuation, TrainingClaim
-from unet_segmentation.tracking.run_metadata import ASKED_FOR
 from unet_segmentation.tracking.settings import (
     STORE_HELP,
     TrackingSettings,
@@ -27,6 +27,7 @@ from unet_segmentation.tracking.settings import (
     store_uri,
 )
 from unet_segmentation.tracking.uploader import BackgroundUploader, Uploader
+from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
     from unet_segmentation.tracking.mlflow_client import MlflowRunClient
@@ -273,10 +274,8 @@ def start_run(
     except BaseException:
         journal.remove()
         raise
-    run.log_params({key: value for key, value in run_metadata.flatten(parameters).items() if key not in ASKED_FOR})
-    run._append(
-        "log_artifact", _bytes_file("parameters.yml", run_metadata.dump_parameters_yaml(parameters)), folder="code"
-    )
+    run.log_params({key: value for key, value in flatten(parameters).items() if key not in RUN_OPTIONS})
+    run._append("log_artifact", _bytes_file("parameters.yml", dump_parameters_yaml(parameters)), folder="code")
     log_metadata(run, root)
     set_active_run(run)
     return run
@@ -284,7 +283,7 @@ def start_run(
 
 def log_metadata(run: JournalRun, root: Path) -> None:
     """Log code, versions and machine."""
-    run.set_tags(run_metadata.versions() | run_metadata.machine() | run_metadata.git_tags(root))
+    run.set_tags(machine.versions() | machine.machine() | run_metadata.git_tags(root))
     files = {"uncommitted.diff": run_metadata.git_diff(root), "requirements.lock": run_metadata.lock_file(root)}
     for name, data in files.items():
         if data:

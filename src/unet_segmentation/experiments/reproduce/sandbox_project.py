@@ -20,8 +20,8 @@ import yaml
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.experiments.reproduce.code_checkout import extract_commit
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
-from unet_segmentation.tracking.run_metadata import gpus
 from unet_segmentation.utils.atomic_io import link_or_copy, remove
+from unet_segmentation.utils.machine import gpus
 
 PREFIX = ".reproducing."  # and the number of the process, below data/
 PATHS = ("source.archive", "source.folder", "source.ca_bundle", "source.split_table.file", "model.encoder_weights")
@@ -145,7 +145,7 @@ def _forward_output(process: subprocess.Popen[str], echo: Callable[[str], None])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Let a run end in order; kill it if that takes too long, or on a second interrupt."""
+    """Terminate a run in order; kill it if that takes too long, or on a second interrupt."""
     try:
         process.terminate()
         process.communicate(timeout=STOP_TIMEOUT)

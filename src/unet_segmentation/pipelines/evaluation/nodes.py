@@ -21,8 +21,14 @@ from unet_segmentation import tracking
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
-from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
+from unet_segmentation.parameters import (
+    BootstrapParameters,
+    EvaluationParameters,
+    PredictorParameters,
+    SourceParameters,
+)
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
     from unet_segmentation.reporting.prediction_gallery import Shown
@@ -256,7 +262,7 @@ def estimate_intervals(
     threshold: dict[str, Any],
     samples: pd.DataFrame,
     classes: list[str],
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Return every score an interval, by the bootstrap over images, or over groups where samples have one.
 
@@ -270,12 +276,13 @@ def estimate_intervals(
         threshold: likewise.
         samples: columns sample_id, group.
         classes: names of the classes.
-        evaluation: how intervals are made.
+        bootstrap: how intervals are computed.
 
     Returns:
         See `scoring.intervals.bootstrap`.
     """
-    from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
+    from unet_segmentation.metrics.bootstrap import Resampling
+    from unet_segmentation.metrics.bootstrap import bootstrap as bootstrap_scores
     from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
@@ -290,7 +297,7 @@ def estimate_intervals(
         foreground_histogram=foreground_histogram if len(classes) == 2 else None,
         threshold=threshold["threshold"],
     )
-    table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
+    table = bootstrap_scores(sums, Resampling(**bootstrap.model_dump()))
     first = table.iloc[0]
     logger.info(
         "%s %.4f [%.4f, %.4f], %.0f %% interval over %d %s",
@@ -538,7 +545,7 @@ def _score_title(evaluation: EvaluationParameters) -> str:
 def _code(root: Path) -> dict[str, str]:
     """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
     tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
-    found = {name.removeprefix("version."): version for name, version in run_metadata.versions().items()}
+    found = {name.removeprefix("version."): version for name, version in machine.versions().items()}
     code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
     if "git.commit" in tags:
         code["commit"] = tags["git.commit"]
