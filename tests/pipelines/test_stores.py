@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
+from unet_segmentation.data.label_map import LabelMap
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters, SourceParameters
 from unet_segmentation.pipelines.data_ingestion import nodes as acquisition
 from unet_segmentation.pipelines.data_preparation import nodes as preparation
@@ -33,7 +34,15 @@ def _prepared(source, work):
     extracted = acquisition.extract(verified, source, work / "archives", work / "raw")
     indexed = acquisition.index(extracted, source)
     return preparation.inspect(
-        *(indexed, extracted, source, ["a", "b"], ImageParameters(), MaskParameters(), InspectionParameters()),
+        *(
+            indexed,
+            extracted,
+            source,
+            LabelMap.from_names("ab"),
+            ImageParameters(),
+            MaskParameters(),
+            InspectionParameters(),
+        ),
         work / "packed",
     )
 
