@@ -197,9 +197,8 @@ class Problem:
         parameters = self.parameters.cross_validation.model_copy(update=everywhere)
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
-        self.profile = compute_statistics(self.samples, inspected, self.classes, self.parameters.images).model_dump(
-            mode="json"
-        )
+        statistics = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
+        self.profile = statistics.model_dump(mode="json")
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:

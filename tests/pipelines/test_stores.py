@@ -33,18 +33,9 @@ def _prepared(source, work):
     verified = acquisition.verify(downloads, source, work / "archives")
     extracted = acquisition.extract(verified, source, work / "archives", work / "raw")
     indexed = acquisition.index(extracted, source)
-    return preparation.inspect(
-        *(
-            indexed,
-            extracted,
-            source,
-            LabelMap.from_names("ab"),
-            ImageParameters(),
-            MaskParameters(),
-            InspectionParameters(),
-        ),
-        work / "packed",
-    )
+    label_map = LabelMap.from_names("ab")
+    parameters = ImageParameters(), MaskParameters(), InspectionParameters()
+    return preparation.inspect(indexed, extracted, source, label_map, *parameters, work / "packed")
 
 
 def test_a_store_gives_what_a_folder_gives(folder, s3_endpoint, tmp_path, monkeypatch, caplog):
