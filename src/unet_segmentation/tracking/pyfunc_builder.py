@@ -41,7 +41,7 @@ def build_model(packed: Path, folder: Path) -> None:
     example = pd.DataFrame({"image": [encoded(example.reshape(example.shape[-3:]))]})  # earlier versions packed a batch
     mlflow.pyfunc.save_model(
         path=folder,
-        python_model=str(packed / "serving_model.py"),
+        python_model=str(packed / "pyfunc_model.py"),
         artifacts={"weights": str(packed / "best.safetensors"), "inference": str(packed / "inference.json")},
         code_paths=[str(next((packed / "code").iterdir()))],
         model_config=dict(LIMITS),
