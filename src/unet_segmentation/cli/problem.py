@@ -93,10 +93,10 @@ problem_audit.params += [params_option]
 def _show_summary(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
     from unet_segmentation.data.onboarding.check_summary import summarise
 
-    names = ("inspected_samples", "split_samples", "findings", "audit_result", "params:classes")
-    inspected, samples, findings, verdict, classes = (catalog.load(name) for name in names)
+    names = ("inspected_samples", "split_samples", "findings", "audit_result", "label_map")
+    inspected, samples, findings, audit, label_map = (catalog.load(name) for name in names)
     click.echo()
-    for line in summarise(inspected, samples, findings, verdict, classes):
+    for line in summarise(inspected, samples, findings, audit, label_map.names):
         click.echo(line)
     click.echo(f"Audit     {page}")
 
