@@ -19,6 +19,7 @@ from unet_segmentation.datasets.folders import (
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
+from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
@@ -29,6 +30,7 @@ __all__ = [
     "JSONDataset",
     "MarkdownDataset",
     "MaskFolderDataset",
+    "ModelDataset",
     "OptionalJSONDataset",
     "PackedSamplesDataset",
     "ParquetDataset",

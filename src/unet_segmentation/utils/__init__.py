@@ -1,1 +1,1 @@
-"""Helpers that several packages use."""
+"""Small helpers that several packages share."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,12 @@ from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.definitions import scores
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
-from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
+from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
+from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.utils.atomic_io import remove
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ class Data:
     samples: pd.DataFrame
     packed: PackedSamples
     profile: dict[str, Any]
-    recipe: dict[str, Any]
-    values: Mapping[str, Any]
+    recipe: AugmentationRecipe
+    values: PlanValues
     classes: list[str]
     split: str
 
@@ -132,8 +134,8 @@ def expected_seconds(
         side: of the images that the speeds were measured with; time goes with the number of pixels.
     """
     values = effective_values(parameters, data.values)
-    patches = values["epochs"] * _steps_of_an_epoch(parameters, data) * values["batch_size"]
-    seconds = patches * (values["patch_size"] / side) ** 2 / speeds["training_images_per_second"]
+    patches = values.epochs * _steps_of_an_epoch(parameters, data) * values.batch_size
+    seconds = patches * (values.patch_size / side) ** 2 / speeds["training_images_per_second"]
     keys = pd.DataFrame([training.key for training in trainings])
     shared = [name for name in keys if name in speeds]
     return float(keys.merge(speeds[shared].assign(seconds=seconds), on=shared)["seconds"].sum())
@@ -181,8 +183,8 @@ def _best(training: GridPoint, parameters: TrainingParameters, data: Data, folde
     folder.mkdir(parents=True, exist_ok=True)
     seeded = parameters.model_copy(update={"seed": training.key["seed"]})
     specification, weights = initialize_model(training.network, seeded, data.values, data.classes, data.profile)
-    parts = data.samples, data.profile, data.packed, data.recipe, data.values
-    trained = train_model(specification, weights, *parts, seeded, folder)
+    inputs = TrainingInputs(specification, weights, data.packed, data.recipe, data.samples, data.profile, data.values)
+    trained = train_model(inputs, seeded, folder)
     return trained.best, trained.information["epoch"]
 
 

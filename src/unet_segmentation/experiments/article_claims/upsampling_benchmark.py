@@ -24,8 +24,8 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
+from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.train_model import initialize_model
-from unet_segmentation.training.trainer import load_weights
 from unet_segmentation.utils.atomic_io import atomic_write
 
 Logits = NDArray[np.float32]  # (N, classes, H, W)
@@ -81,7 +81,7 @@ def measure_checkerboard(
     specification, weights = initialize_model(training.network, seeded, data.values, data.classes, data.profile)
     batch = example_batch(data.packed, data.evaluated[:images], specification["multiple"])
     untrained = build_model(specification)
-    load_weights(untrained, weights)
+    untrained.load_state_dict(weights)
     # untrained, a network has no statistics but those of its batch: it is looked at as its first step sees it
     logits = {
         "initial": logits_of(untrained.train(), batch),
@@ -158,7 +158,7 @@ def upsampling_costs(
     ways: Sequence[str],
     classes: list[str],
     profile: dict[str, Any],
-    values: Mapping[str, Any],
+    values: PlanValues,
     *,
     side: int,
     batch_size: int,
@@ -198,14 +198,14 @@ def costs_of(
     network: ModelParameters,
     classes: list[str],
     profile: dict[str, Any],
-    values: Mapping[str, Any],
+    values: PlanValues,
     side: int,
     batch_size: int,
     seconds: float | None,
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Count what a network costs, and measure how fast it is, where seconds are given; see :func:`costs_of_ways`."""
     if network.encoder_depth == "auto":
-        network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
+        network = network.model_copy(update={"encoder_depth": values.encoder_depth})
     specification = resolve_model_spec(network, classes, profile)
     side = -(-side // specification["multiple"]) * specification["multiple"]
     counts = model_complexity(specification, side, side)

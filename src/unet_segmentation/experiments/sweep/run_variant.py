@@ -30,12 +30,19 @@ from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.tracking import Child, Run
 from unet_segmentation.tracking.run_metadata import flatten
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.epoch_keeper import ReportEpoch
-from unet_segmentation.training.plan import RESULT_NEUTRAL, data_fingerprint, fingerprint, labelled_ids_by_split
-from unet_segmentation.training.plan_rules import propose_plan, validate_plan_values
+from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.plan import (
+    RESULT_NEUTRAL,
+    TrainingPlan,
+    data_fingerprint,
+    fingerprint,
+    labelled_ids_by_split,
+)
+from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
 from unet_segmentation.training.progress import duration
 from unet_segmentation.training.run_directory import RunDirectory
-from unet_segmentation.training.train_model import Trained, initialize_model, train_model
+from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
+from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 
 logger = logging.getLogger(__name__)
@@ -89,7 +96,7 @@ class SweepData:
         """A hash of the data and of who is in which split."""
         return data_fingerprint(self.profile, self.samples)
 
-    def values(self, network: ModelParameters, training: TrainingParameters) -> dict[str, Any]:
+    def values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the values of the plan for a variant: the problem's own, but for what the variant makes of them.
 
         Epochs and their steps stay as planned, so that the budget is equal; a variant that says them itself is heard.
@@ -99,7 +106,7 @@ class SweepData:
         planned = propose_plan(self.profile, ours, base, self.classes)["values"]
         wanted = propose_plan(self.profile, network, training, self.classes)["values"]
         changed = {key: value for key, value in wanted.items() if value != planned[key] and key not in PLANNED_BUDGET}
-        return validate_plan_values(self.plan, self.classes) | changed
+        return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
 
 @dataclass
@@ -200,7 +207,7 @@ def run_variant(variant: Variant, prepared: SweepData, folder: Path, run: Run) -
 
 def train_variant(
     variant: Variant, prepared: SweepData, place: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[dict[str, Any], Trained]:
+) -> tuple[dict[str, Any], TrainingResult]:
     """Train a variant, going on where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -215,19 +222,23 @@ def train_variant(
     known = read_json(place / TRAINED)
     if known is not None and (work := RunDirectory(place, known["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
-        return known["specification"], Trained(known["plan"], work.best, work.last, history, known["information"])
+        plan = TrainingPlan.model_validate(known["plan"])
+        return known["specification"], TrainingResult(plan, work.best, work.last, history, known["information"])
     network, training = variant.network, _each_epoch_kept(variant)
     values = prepared.values(network, training)
     recipe = compose_recipe(variant.augmentation, prepared.profile["channels"], prepared.profile["dtype"])
     specification, weights = initialize_model(network, training, values, prepared.classes, prepared.profile)
-    data = prepared.samples, prepared.profile, prepared.packed, recipe, values
-    trained = train_model(specification, weights, *data, training, place, report_epoch)
-    return specification, trained
+    inputs = TrainingInputs(specification, weights, prepared.packed, recipe, prepared.samples, prepared.profile, values)
+    return specification, train_model(inputs, training, place, report_epoch=report_epoch)
 
 
-def save_training_result(place: Path, specification: dict[str, Any], trained: Trained) -> None:
+def save_training_result(place: Path, specification: dict[str, Any], trained: TrainingResult) -> None:
     """Note that a training is finished, and drop the state that it would go on from: it is several times the model."""
-    rest = {"plan": trained.plan, "information": trained.information, "specification": specification}
+    rest = {
+        "plan": trained.plan.model_dump(mode="json"),
+        "information": trained.information,
+        "specification": specification,
+    }
     write_json(place / TRAINED, rest)
     remove(trained.last)
 
@@ -239,7 +250,7 @@ def training_key(variant: Variant, prepared: SweepData) -> str:
         variant.parameters["model"],
         training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
         variant.parameters["augmentation"],
-        prepared.values(variant.network, training),
+        prepared.values(variant.network, training).model_dump(),
         prepared.digest,
         unet_segmentation.__version__,
         torch.__version__,
@@ -262,11 +273,11 @@ def _finished(variant: Variant, prepared: SweepData, place: Path, child: Child, 
     before = time.perf_counter()
     scores = _evaluate(trained.best, variant, prepared, place)
     predicting = time.perf_counter() - before
-    counts = network_costs(specification, trained.plan["patch_size"], trained.plan["batch_size"])
+    counts = network_costs(specification, trained.plan.patch_size, trained.plan.batch_size)
     history = trained.history
     result = Result(
         status="finished",
-        fingerprint=trained.plan["fingerprint"],
+        fingerprint=trained.plan.fingerprint,
         epochs=len(history),
         best_epoch=trained.information["epoch"],
         parameters=counts["parameters"],

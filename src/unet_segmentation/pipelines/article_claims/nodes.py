@@ -9,6 +9,7 @@ import pandas as pd
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
+    AugmentationRecipe,
     EvaluationParameters,
     ModelParameters,
     PredictorParameters,
@@ -25,7 +26,7 @@ def measure_upsampling(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,
@@ -180,7 +181,7 @@ def train_encoders(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,

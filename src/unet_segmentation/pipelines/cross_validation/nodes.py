@@ -12,6 +12,7 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
+    AugmentationRecipe,
     CrossValidationParameters,
     ImageParameters,
     ModelParameters,
@@ -46,7 +47,7 @@ def train_folds(
     samples: pd.DataFrame,
     inspected: pd.DataFrame,
     packed: PackedSamples,
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     network: ModelParameters,
     training: TrainingParameters,
@@ -78,7 +79,9 @@ def train_folds(
     """
     from unet_segmentation.data.split.kfold import samples_of_fold
     from unet_segmentation.data.split.split import count_splits
+    from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.training.train_model import train_model
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
     rows: list[dict[str, Any]] = []
     histories: list[pd.DataFrame] = []
@@ -88,11 +91,13 @@ def train_folds(
         sizes = dict(zip(("train", "validation", "held_out"), count_splits(table["split"]).values(), strict=True))
         logger.info("fold %d/%d: %d train, %d validation, %d held out", fold, count, *sizes.values())
         profile = profile_split(table, inspected, classes, images)
-        parts = *build_model(network, training, plan, classes, profile), table, profile
-        trained = train_model(*parts, packed, recipe, plan["values"], training, folder / str(fold))
+        specification, weights = build_model(network, training, plan, classes, profile)
+        values = validate_plan_values(plan, classes)
+        inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
+        trained = train_model(inputs, training, folder / str(fold))
         best = trained.information
         score = best["scores"].get(f"validation/{training.monitor}", math.nan)
-        found = {"fingerprint": trained.plan["fingerprint"], "epoch": best["epoch"], "score": score}
+        found = {"fingerprint": trained.plan.fingerprint, "epoch": best["epoch"], "score": score}
         logger.info(
             "fold %d/%d: best epoch %d, validation/%s %.4f",
             fold,

@@ -21,6 +21,7 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
     from unet_segmentation.reporting.prediction_gallery import Shown
@@ -398,7 +399,7 @@ def report(
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: dict[str, Any],
-    plan: dict[str, Any],
+    plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
     precision_recall: Any = None,  # noqa: ANN401
@@ -440,7 +441,7 @@ def report(
         findings=findings,
         profile=profile,
         network=network,
-        plan=plan,
+        plan=plan.model_dump(mode="json"),
         inference=inference,
         model={
             "epoch": _epoch(model),
