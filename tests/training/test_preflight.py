@@ -19,7 +19,7 @@ from unet_segmentation.models import factory as networks
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.training import preflight
-from unet_segmentation.training.dry_run import Batches, Clock, Repeated, loaded, try_training
+from unet_segmentation.training.dry_run import Batches, RepeatedBatch, TimingCallback, dry_run, load_in_process
 from unet_segmentation.training.plan import Throughput, resolve_plan
 from unet_segmentation.training.preflight import finalize_plan, fit_batch_size, fit_time_budget, training_seconds
 from unet_segmentation.training.train_model import train_model
@@ -122,15 +122,15 @@ def test_one_of_many_is_timed_only_where_something_hangs_on_it(prepared, monkeyp
 def test_batches_are_those_of_the_training(prepared):
     case = prepared()
     loader = make_loaders(case.plan, case.inputs)[0]
-    pairs = list(zip(loader, loaded(loader), strict=True))
+    pairs = list(zip(loader, load_in_process(loader), strict=True))
     assert len(pairs) == 3
     assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs)
 
 
 def test_a_batch_is_repeated_for_a_while():
-    assert len(list(Repeated("batch", 0.0))) == 3
+    assert len(list(RepeatedBatch("batch", 0.0))) == 3
     begin = time.perf_counter()
-    assert len(list(islice(Repeated("batch", 0.05), 10**7))) > 3
+    assert len(list(islice(RepeatedBatch("batch", 0.05), 10**7))) > 3
     assert 0.05 <= time.perf_counter() - begin < 5
 
 
@@ -224,7 +224,7 @@ def test_a_gpu_is_tried_with_halved_batches(prepared, monkeypatch):
         if len(next(iter(train))[0]) > 8:
             raise ResourceError("full")
 
-    monkeypatch.setattr(preflight, "try_training", attempt)
+    monkeypatch.setattr(preflight, "dry_run", attempt)
     monkeypatch.setattr(preflight.gc, "collect", lambda: 0)  # takes long in a process with many tests
     for name, value in {"mem_get_info": (1000, 2000), "memory_reserved": 0, "max_memory_allocated": 900}.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
@@ -263,4 +263,4 @@ def test_no_compiler_is_a_wrong_parameter(prepared):
         torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
         pytest.raises(ConfigurationError, match=r"training\.compile: .*C\+\+ compiler.* says: \w+: \w+"),
     ):
-        try_training(case.plan, case.inputs, patches, None, Clock())
+        dry_run(case.plan, case.inputs, patches, None, TimingCallback())

@@ -15,13 +15,13 @@ from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.runtime import training_runtime
-from unet_segmentation.training.trainer import PRECISIONS, QUIET
+from unet_segmentation.training.trainer import QUIET
 from unet_segmentation.training.training_inputs import TrainingSetup
 
 WARM_UP = 2  # steps that are not counted
 
 
-def try_training(
+def dry_run(
     plan: TrainingPlan,
     setup: TrainingSetup,
     train: Iterable[Batch],
@@ -46,9 +46,9 @@ def try_training(
         trainer = L.Trainer(
             accelerator=plan.hardware.accelerator,
             devices=1,
-            precision=PRECISIONS[plan.hardware.precision],
+            precision=plan.hardware.precision,
             max_epochs=1,
-            accumulate_grad_batches=plan.parameters.accumulate,
+            accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
             callbacks=[callback],
             **QUIET,
         )
@@ -57,7 +57,7 @@ def try_training(
         trainer.fit(task, train, validation)
 
 
-class Clock(L.Callback):
+class TimingCallback(L.Callback):
     """Measures the seconds of each step and of each validation batch."""
 
     def __init__(self) -> None:
@@ -67,19 +67,19 @@ class Clock(L.Callback):
 
     def on_train_batch_start(self, *_: object, **__: object) -> None:
         """Start."""
-        self.started = now()
+        self.started = synchronized_time()
 
     def on_train_batch_end(self, *_: object, **__: object) -> None:
         """Stop."""
-        self.steps.append(now() - self.started)
+        self.steps.append(synchronized_time() - self.started)
 
     def on_validation_batch_start(self, *_: object, **__: object) -> None:
         """Start."""
-        self.started = now()
+        self.started = synchronized_time()
 
     def on_validation_batch_end(self, *_: object, **__: object) -> None:
         """Stop."""
-        self.validations.append(now() - self.started)
+        self.validations.append(synchronized_time() - self.started)
 
     @property
     def step(self) -> float:
@@ -88,7 +88,7 @@ class Clock(L.Callback):
         return sum(counted) / len(counted)
 
 
-class Repeated:
+class RepeatedBatch:
     """The same batch again and again: for a number of seconds after the first step, three times at least."""
 
     def __init__(self, batch: Batch, seconds: float) -> None:
@@ -98,9 +98,9 @@ class Repeated:
         """Lightning asks for one batch ahead: when it asks for the third, the first step is done."""
         yield self.batch
         yield self.batch
-        end = now() + self.seconds
+        end = synchronized_time() + self.seconds
         yield self.batch
-        while now() < end:
+        while synchronized_time() < end:
             yield self.batch
 
 
@@ -115,7 +115,7 @@ class Batches:
         return iter(self.batches)
 
 
-def loaded(loader: DataLoader[Batch]) -> Iterator[Batch]:
+def load_in_process(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """Yield the batches of a training, loaded in this process whatever the number of workers."""
     dataset: Any = loader.dataset
     keys = iter(loader.sampler)
@@ -123,7 +123,7 @@ def loaded(loader: DataLoader[Batch]) -> Iterator[Batch]:
         yield dataset.__getitems__(chunk)
 
 
-def now() -> float:
+def synchronized_time() -> float:
     """Return the time once the device has finished all its work, in seconds."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

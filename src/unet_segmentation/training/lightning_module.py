@@ -153,7 +153,7 @@ class SegmentationTask(L.LightningModule):
         encoder = None if parameters.optimizer.encoder_lr_multiplier == 1.0 else get_encoder(self.network, key)
         fused = self.plan.hardware.precision != "16-mixed"
         optimizer = make_optimizer(self.trained, parameters.optimizer, encoder=encoder, fused=fused)
-        per_epoch = self.plan.steps_per_epoch // parameters.accumulate
+        per_epoch = self.plan.steps_per_epoch // parameters.accumulate_grad_batches
         cycles = [epochs * per_epoch for epochs in self.plan.cycles]
         factor = partial(lr_lambda, cycles=cycles, schedule=parameters.schedule)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.training.dry_run import try_training
+from unet_segmentation.training.dry_run import dry_run
 from unet_segmentation.training.lr_schedule import LearningRateTest
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.trainer import make_loaders
@@ -39,10 +39,10 @@ def find_learning_rate(plan: TrainingPlan, setup: TrainingSetup) -> LearningRate
         ProjectError: the loss never fell.
     """
     rates = lr_range(LOWEST, HIGHEST, STEPS)
-    accumulate, current = plan.parameters.accumulate, plan.parameters.optimizer.learning_rate
+    accumulate, current = plan.parameters.accumulate_grad_batches, plan.parameters.optimizer.learning_rate
     plan = plan.model_copy(update={"steps_per_epoch": STEPS * accumulate})
     rise = _Rise(rates, current, accumulate)
-    try_training(plan, setup, make_loaders(plan, setup)[0], None, rise)
+    dry_run(plan, setup, make_loaders(plan, setup)[0], None, rise)
     losses = smoothed(rise.losses)
     suggested = suggest_lr(rates, losses)
     logger.info(

@@ -19,7 +19,7 @@ import torch
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.models.complexity import model_complexity
-from unet_segmentation.training.dry_run import Batches, Clock, Repeated, loaded, try_training
+from unet_segmentation.training.dry_run import Batches, RepeatedBatch, TimingCallback, dry_run, load_in_process
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import Throughput, TrainingPlan, effective_values, steps_per_epoch
 from unet_segmentation.training.plan_rules import PlanValues
@@ -66,7 +66,7 @@ def finalize_plan(
     throughput = measure_throughput(plan, inputs, QUICKLY if minutes is None else CAREFULLY)
     if minutes is not None:
         spent = (time.perf_counter() - started) / 60
-        epochs, steps = fit_time_budget(throughput, minutes, parameters.accumulate, spent)
+        epochs, steps = fit_time_budget(throughput, minutes, parameters.accumulate_grad_batches, spent)
         plan = plan.model_copy(update={"cycles": (epochs,), "steps_per_epoch": steps})
     logger.info(
         "about %s: %.0f images/s, network %s, loading %s a batch, validation %s an epoch",
@@ -82,7 +82,7 @@ def _with_batch_size(plan: TrainingPlan, values: PlanValues, batch_size: int) ->
         return plan
     logger.info("batches of %d patches instead of %d, as memory allows", batch_size, plan.batch_size)
     values = values.model_copy(update={"batch_size": batch_size})
-    steps = steps_per_epoch(values, plan.parameters.accumulate, len(plan.samples["train"]))
+    steps = steps_per_epoch(values, plan.parameters.accumulate_grad_batches, len(plan.samples["train"]))
     return plan.model_copy(update={"batch_size": batch_size, "steps_per_epoch": steps})
 
 
@@ -123,7 +123,7 @@ def _fits_on_cuda(plan: TrainingPlan, setup: TrainingSetup) -> bool:
     plan = plan.for_one_device()
     batch = _first_batch(plan, setup)
     try:
-        try_training(plan, setup, Batches(batch, batch), None, Clock())
+        dry_run(plan, setup, Batches(batch, batch), None, TimingCallback())
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
@@ -153,7 +153,7 @@ def _needed(plan: TrainingPlan, setup: TrainingSetup) -> str:
 
 
 def _first_batch(plan: TrainingPlan, setup: TrainingSetup) -> Batch:
-    return next(loaded(make_loaders(plan, setup)[0]))
+    return next(load_in_process(make_loaders(plan, setup)[0]))
 
 
 def available_memory() -> float:
@@ -184,13 +184,13 @@ def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float)
     """
     plan = plan.for_one_device()
     train, validation = make_loaders(plan, setup)
-    batch, loading = _timed_loading(loaded(train), seconds / 2)
+    batch, loading = _timed_loading(load_in_process(train), seconds / 2)
     tiles: Any = validation.dataset
     pixels = [height * width * len(items) for (height, width), items in tiles.batches]
     largest = max(range(len(pixels)), key=pixels.__getitem__)
     tile = tiles[largest]
-    clock = Clock()
-    try_training(plan, setup, Repeated(batch, seconds), Batches(tile, tile), clock)
+    clock = TimingCallback()
+    dry_run(plan, setup, RepeatedBatch(batch, seconds), Batches(tile, tile), clock)
     workers = plan.hardware.num_workers
     return Throughput(
         step=clock.step,

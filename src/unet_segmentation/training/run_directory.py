@@ -48,7 +48,7 @@ class RunDirectory:
         except ValidationError:
             return False
 
-    def begin(self, plan: TrainingPlan) -> None:
+    def initialize(self, plan: TrainingPlan) -> None:
         """Empty the folder, and save the plan."""
         remove(self.folder)
         with atomic_write(self.plan_path) as temporary:
@@ -79,7 +79,7 @@ class RunDirectory:
             ) from error
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Lock the directory, so that no other process works at the training.
 
         Raises:

@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
 
-PRECISIONS: dict[str, Any] = {"32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 QUIET: dict[str, Any] = {  # what the callbacks here do instead of Lightning's
     "logger": False,
     "enable_checkpointing": False,
@@ -96,9 +95,9 @@ def fit(
         SystemExit: the process was told to terminate (status 143).
     """
     work = RunDirectory(folder, plan.fingerprint)
-    with work.alone():
+    with work.lock():
         if not resume or not work.plan_path.is_file():
-            work.begin(plan)
+            work.initialize(plan)
         if plan.hardware.world_size > 1:
             ddp.launch(plan, setup, work, report_epoch, rendezvous)
         else:
@@ -186,9 +185,9 @@ def make_trainer(
         devices=plan.hardware.devices,
         num_nodes=plan.hardware.num_nodes,
         strategy=_strategy(plan, task),
-        precision=PRECISIONS[plan.hardware.precision],
+        precision=plan.hardware.precision,
         max_epochs=plan.epochs,
-        accumulate_grad_batches=plan.parameters.accumulate,
+        accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
         callbacks=list(vars(callbacks).values()),
         plugins=[StreamingCheckpointIO()],
         default_root_dir=work.folder,

@@ -1,1 +1,1 @@
-"""Small helpers that several packages share."""
+"""What at least three packages share."""

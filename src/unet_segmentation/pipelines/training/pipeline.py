@@ -5,13 +5,13 @@ from kedro.pipeline import Node, Pipeline
 from unet_segmentation.pipelines.training import nodes
 
 INPUTS = {  # what a training starts from
-    "network": "network",
+    "network": "model_spec",
     "initial_weights": "initial_weights",
     "samples": "samples",
     "packed": "packed_dataset",
     "recipe": "augmentation_recipe",
-    "profile": "profile",
-    "plan": "plan",
+    "profile": "dataset_statistics",
+    "plan": "proposed_plan",
     "training": "params:training",
     "folder": "training_dir",
 }

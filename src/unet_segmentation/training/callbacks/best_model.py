@@ -47,7 +47,7 @@ class BestModel(L.Callback):
         """Copy the weights where the epoch is the best so far."""
         row = self.history.rows[-1]
         parameters = task.plan.parameters
-        score = row[f"validation/{parameters.score}"]
+        score = row[f"validation/{parameters.monitor}"]
         gain = parameters.early_stopping.min_delta if self.best_epoch else 0.0
         if not (score > self.best_score + gain or not math.isfinite(self.best_score)):
             return

@@ -41,10 +41,10 @@ class CheckpointCallback(L.Callback):
         self, trainer: L.Trainer, task: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Save within an epoch, between two steps of the optimizer: gradients are not saved."""
-        every, batches = self.parameters.steps, batch_idx + 1
+        every, batches = self.parameters.every_n_train_steps, batch_idx + 1
         if every is None or batches == self.plan.steps_per_epoch:
             return
-        accumulate = self.plan.parameters.accumulate
+        accumulate = self.plan.parameters.accumulate_grad_batches
         if batches % (-(-every // accumulate) * accumulate) == 0:
             self.save(trainer)
 
@@ -76,7 +76,7 @@ class CheckpointCallback(L.Callback):
         return share == 1 or time.perf_counter() - self.saved_at >= self.saving_seconds / share
 
     def _rotate(self) -> None:
-        older = self.parameters.keep - 1
+        older = self.parameters.keep_last_n - 1
         if older and self.directory.last.is_file():
             older_path = self.directory.folder / f"before-{len(self.history.rows):06d}.ckpt"
             remove(older_path)
