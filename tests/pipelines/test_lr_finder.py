@@ -19,7 +19,7 @@ def test_from_initial_weights_to_a_suggestion_and_its_curve(problem, tmp_path, m
     save_file(weights, initial)
     before = initial.read_bytes()
     found = nodes.find_learning_rate(specification, initial, samples, packed, recipe, PROFILE, plan, TRAINING)
-    assert json.loads(json.dumps(found)) == found
+    assert LearningRateTest.model_validate_json(found.model_dump_json()) == found
     assert found["suggested"] in found["rates"]
     assert found["current"] == TRAINING.optimizer.learning_rate
     assert initial.read_bytes() == before

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
 
 MAX_CUDA_WORKERS = 8
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class ResolvedHardware(StrictModel):
@@ -27,7 +29,7 @@ class ResolvedHardware(StrictModel):
     accelerator: str
     devices: int
     num_nodes: int
-    precision: str
+    precision: Precision
     num_threads: int
     num_workers: int
 
@@ -92,7 +94,7 @@ def resolve_devices(devices: int | str, accelerator: str) -> int:
     return int(devices)
 
 
-def resolve_precision(precision: str, accelerator: str) -> str:
+def resolve_precision(precision: Precision | Literal["auto"], accelerator: str) -> Precision:
     """Return ``bf16`` where it is ``auto`` and the hardware computes in it, else ``32``.
 
     Raises:

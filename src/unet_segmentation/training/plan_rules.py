@@ -104,9 +104,10 @@ def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
         checked = PlanValues.model_validate(dict(values))
     except ValidationError as error:
         raise _wrong([_explained(one) for one in error.errors(include_url=False)]) from None
-    unknown = [name for name in checked.foreground_classes if name not in classes]
-    if unknown:
-        raise _wrong([f"values.foreground_classes: {unknown[0]!r} is not one of the classes {', '.join(classes)}"])
+    for name in checked.foreground_classes:
+        if name not in classes:
+            known = ", ".join(classes)
+            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {known}"])
     return checked
 
 
