@@ -127,7 +127,7 @@ def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(meas
 def test_run_again_it_gives_the_same_without_training(measured, problem, monkeypatch):
     from unet_segmentation.training import trainer
 
-    monkeypatch.setattr(trainer, "_run_lightning", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trainer, "make_trainer", lambda *_: pytest.fail("trained again"))
     again = measure(problem, measured[-1])
     for before, now in zip(measured[:3], again, strict=True):
         pd.testing.assert_frame_equal(before, now)
