@@ -5,6 +5,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 
 from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters, AugmentationRecipe, TransformParameters
+from unet_segmentation.parameters.bootstrap import BootstrapParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.data import (
     BlockParameters,
@@ -43,6 +44,7 @@ __all__ = [
     "AugmentationParameters",
     "AugmentationRecipe",
     "BlockParameters",
+    "BootstrapParameters",
     "CheckpointParameters",
     "CrossValidationParameters",
     "EarlyStoppingParameters",
