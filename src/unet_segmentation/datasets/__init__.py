@@ -1,4 +1,4 @@
-"""The catalog's dataset types: files that are whole or absent, each with a preview for Kedro-Viz."""
+"""The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
 from unet_segmentation.datasets.files import (
     CSVDataset,
@@ -19,6 +19,7 @@ from unet_segmentation.datasets.folders import (
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
+from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
@@ -29,6 +30,7 @@ __all__ = [
     "JSONDataset",
     "MarkdownDataset",
     "MaskFolderDataset",
+    "ModelDataset",
     "OptionalJSONDataset",
     "PackedSamplesDataset",
     "ParquetDataset",

@@ -17,10 +17,12 @@ from kedro.utils import find_kedro_project
 from numpy.typing import NDArray
 
 from unet_segmentation import tracking
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
     from unet_segmentation.reporting.prediction_gallery import Shown
@@ -394,7 +396,7 @@ def report(
     class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
-    verdict: dict[str, Any],
+    verdict: AuditResult,
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: dict[str, Any],
@@ -533,7 +535,7 @@ def _score_title(evaluation: EvaluationParameters) -> str:
 def _code(root: Path) -> dict[str, str]:
     """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
     tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
-    found = {name.removeprefix("version."): version for name, version in run_metadata.versions().items()}
+    found = {name.removeprefix("version."): version for name, version in machine.versions().items()}
     code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
     if "git.commit" in tags:
         code["commit"] = tags["git.commit"]
