@@ -54,22 +54,22 @@ class Variant:
 
     @property
     def network(self) -> ModelParameters:
-        """The parameters of the network."""
+        """Return the parameters of the model."""
         return ModelParameters.model_validate(self.parameters["model"])
 
     @property
     def training(self) -> TrainingParameters:
-        """The parameters of the training."""
+        """Return the parameters of training."""
         return TrainingParameters.model_validate(self.parameters["training"])
 
     @property
     def augmentation(self) -> AugmentationParameters:
-        """The parameters of the augmentation."""
+        """Return the parameters of the augmentation."""
         return AugmentationParameters.model_validate(self.parameters["augmentation"])
 
     @property
     def inference(self) -> PredictorParameters:
-        """The parameters of the predictor."""
+        """Return the parameters of the predictor."""
         return PredictorParameters.model_validate(self.parameters["predictor"])
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters)
     declared = dict(_declared(comparison))
     if not declared:
         raise ConfigurationError(
-            f"comparison: there is nothing to compare: declare variants or a grid in the problem's parameters.yml, as "
+            f"sweep: there is nothing to compare: declare variants or a grid in the problem's parameters.yml, as "
             f"in {EXAMPLE}"
         )
     for name, overrides in declared.items():

@@ -20,7 +20,12 @@ from unet_segmentation import tracking
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
-from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
+from unet_segmentation.parameters import (
+    BootstrapParameters,
+    EvaluationParameters,
+    PredictorParameters,
+    SourceParameters,
+)
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.utils import machine
 
@@ -256,7 +261,7 @@ def estimate_intervals(
     threshold: dict[str, Any],
     samples: pd.DataFrame,
     classes: list[str],
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Return every score an interval, by the bootstrap over images, or over groups where samples have one.
 
@@ -270,12 +275,13 @@ def estimate_intervals(
         threshold: likewise.
         samples: columns sample_id, group.
         classes: names of the classes.
-        evaluation: how intervals are made.
+        bootstrap: how intervals are computed.
 
     Returns:
         See `scoring.intervals.bootstrap`.
     """
-    from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
+    from unet_segmentation.metrics.bootstrap import Resampling
+    from unet_segmentation.metrics.bootstrap import bootstrap as bootstrap_scores
     from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
@@ -290,7 +296,7 @@ def estimate_intervals(
         foreground_histogram=foreground_histogram if len(classes) == 2 else None,
         threshold=threshold["threshold"],
     )
-    table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
+    table = bootstrap_scores(sums, Resampling(**bootstrap.model_dump()))
     first = table.iloc[0]
     logger.info(
         "%s %.4f [%.4f, %.4f], %.0f %% interval over %d %s",
