@@ -185,7 +185,7 @@ class SourceParameters(StrictModel):
 
     @property
     def local_archives(self) -> list[str]:
-        """The paths that replace the downloads; empty where nothing does."""
+        """Return the paths that replace the downloads; empty where nothing does."""
         if isinstance(self.archive, str):
             return [path.strip() for path in self.archive.split(";") if path.strip()]
         return self.archive or []

@@ -20,14 +20,16 @@ from unet_segmentation.parameters.data import (
     MaskParameters,
     SplitParameters,
 )
-from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.sweep import SweepParameters
-from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
+from unet_segmentation.parameters.training import TrainingParameters
 
 
 class Parameters(StrictModel):
@@ -105,9 +107,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path) or "parameters"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+            names = _field_names(path[:-1])
+            near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(names))}"
             yield f"{key}: there is no such parameter; {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
@@ -115,7 +117,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: {message[0].lower()}{message[1:]}{value}"
 
 
-def _known_keys(path: list[str]) -> list[str]:
+def _field_names(path: list[str]) -> list[str]:
     model: type[BaseModel] = Parameters
     for part in path:
         if part in model.model_fields:
