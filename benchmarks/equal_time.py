@@ -189,7 +189,7 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.data.split.kfold import assign_folds, samples_of_fold
-        from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
+        from unet_segmentation.data.statistics import compute_statistics
 
         folder = options.prepared.parent / "02_intermediate" / self.parameters.problem
         inspected = pd.read_parquet(folder / "inspected_samples.parquet")
@@ -197,7 +197,8 @@ class Problem:
         parameters = self.parameters.cross_validation.model_copy(update=everywhere)
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
-        self.profile = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
+        statistics = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
+        self.profile = statistics.model_dump(mode="json")
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Parameters(StrictModel):
         return self
 
 
-def validate_parameters(parameters: Mapping[str, Any]) -> Parameters:
+def validate_parameters(parameters: Mapping[str, object]) -> Parameters:
     """Check all parameters at once.
 
     Args:
@@ -107,9 +107,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path) or "parameters"
         if problem["type"] == "extra_forbidden":
-            names = _field_names(path[:-1])
-            near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(names))}"
+            keys = _keys_at(path[:-1])
+            near = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
             yield f"{key}: there is no such parameter; {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
@@ -117,7 +117,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: {message[0].lower()}{message[1:]}{value}"
 
 
-def _field_names(path: list[str]) -> list[str]:
+def _keys_at(path: list[str]) -> list[str]:
     model: type[BaseModel] = Parameters
     for part in path:
         if part in model.model_fields:

@@ -231,7 +231,7 @@ def score(
         scores are, one by one.
     """
     from unet_segmentation.metrics import definitions as metrics
-    from unet_segmentation.metrics.docs import definitions
+    from unet_segmentation.metrics.definition_table import definitions
 
     found = metrics.scores(
         confusion,
