@@ -27,6 +27,7 @@ from unet_segmentation.parameters import (
     SourceParameters,
 )
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
@@ -406,7 +407,7 @@ def report(
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: dict[str, Any],
-    plan: dict[str, Any],
+    plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
     precision_recall: Any = None,  # noqa: ANN401
@@ -448,7 +449,7 @@ def report(
         findings=findings,
         profile=profile,
         network=network,
-        plan=plan,
+        plan=plan.model_dump(mode="json"),
         inference=inference,
         model={
             "epoch": _epoch(model),
