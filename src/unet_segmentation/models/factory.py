@@ -17,7 +17,7 @@ from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
 from unet_segmentation.models.unet import UNet
 from unet_segmentation.models.upsampling import LEARNABLE_MODES, replace_upsampling
-from unet_segmentation.parameters.training import ModelParameters
+from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
