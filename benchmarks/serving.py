@@ -37,11 +37,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec, save_model
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient, create_database
-from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
 
 PROBLEM = "cells"

@@ -66,8 +66,8 @@ def plain_errors() -> Iterator[None]:
 
 def explain(error: BaseException) -> str | None:
     """Return what went wrong in words for the user; None where only a programmer can tell."""
-    if known := find_project_error(error):
-        return str(known)
+    if expected := find_project_error(error):
+        return str(expected)
     for cause in iter_causes(error):
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             where = f" {cause.filename} could not be written." if cause.filename else ""

@@ -86,18 +86,18 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
     """
     from unet_segmentation.tracking.run_queries import champion_of, find_run
 
-    found = [find_run(uri, text, problem) for text in texts]
-    if len(found) == 1:
-        champion = champion_of(uri, found[0].problem)
+    records = [find_run(uri, text, problem) for text in texts]
+    if len(records) == 1:
+        champion = champion_of(uri, records[0].problem)
         if champion is None:
             raise ConfigurationError(
-                f"{found[0].problem} has no champion to compare {found[0]} with: nothing was released yet. Give "
+                f"{records[0].problem} has no champion to compare {records[0]} with: nothing was released yet. Give "
                 "a second run: kedro compare REFERENCE RUN (kedro leaderboard lists them)."
             )
-        found.insert(0, champion)
-    if len({run.run_id for run in found}) < len(found):
-        raise ConfigurationError(f"A run cannot be compared with itself: {', '.join(map(str, found))}.")
-    return found
+        records.insert(0, champion)
+    if len({run.run_id for run in records}) < len(records):
+        raise ConfigurationError(f"A run cannot be compared with itself: {', '.join(map(str, records))}.")
+    return records
 
 
 def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: str, margin: float) -> None:

@@ -144,7 +144,7 @@ class MlflowHooks:
                     raise
 
     def _resume_metadata(self, pipeline: Pipeline) -> ResumeMetadata | None:
-        """Return how the run is resumed; of several trainings, the one whose folder holds the others' counts."""
+        """Return how the run is resumed; of several, the one whose folder holds the others' counts."""
         entries = [self._metadata(name).resume for name in pipeline.all_outputs()]
         resumes = sorted(filter(None, entries), key=lambda resume: (len(Path(resume.folder).parts), resume.folder))
         return next(iter(resumes), None)
@@ -225,8 +225,8 @@ class MlflowHooks:
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Close the run with the reason."""
-        known = find_project_error(error)
-        self._state.finish("FAILED", str(known) if known else f"{type(error).__name__}: {error}")
+        expected = find_project_error(error)
+        self._state.finish("FAILED", str(expected) if expected else f"{type(error).__name__}: {error}")
 
 
 def read_tracking_settings(config_loader: AbstractConfigLoader) -> TrackingSettings:

@@ -49,18 +49,18 @@ class RunState:
 
     @property
     def problem(self) -> str:
-        """Name of the segmentation problem."""
+        """Return the name of the segmentation problem."""
         return str(self.context.params.get("problem", ""))
 
     @property
     def parameters(self) -> dict[str, object]:
-        """All parameters, nested, as plain values."""
+        """Return all parameters, nested, as plain values."""
         parameters: dict[str, object] = to_builtin(self.context.params)
         return parameters
 
     @property
     def root(self) -> Path:
-        """The project's root."""
+        """Return the project's root."""
         return Path(self.context.project_path)
 
     def metadata(self, dataset: str, key: str) -> Mapping[str, object]:
@@ -78,7 +78,7 @@ class RunState:
 
     @property
     def summary_lines(self) -> list[str]:
-        """Where the closed run can be seen, and whether anything of it is still to be sent."""
+        """Return where the closed run can be seen, and whether anything of it is still to be sent."""
         if self.result is None:
             return []
         link, message = self.result.link, self.result.message

@@ -58,7 +58,7 @@ class RunIds(StrictModel):
 
     Attributes:
         run_id: None while it is still to be created.
-        experiment_id: likewise.
+        experiment_id: None while it is still to be created.
         resumed: whether it is the run of an earlier process. What that one has logged is then not logged again.
         opened: whether it was created, or reopened, for this journal.
         closed: whether a nested run was closed.
@@ -137,7 +137,7 @@ class Journal:
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[bool]:
-        """Hold the journal; False where its run, or another uploader, does (or did, until it was removed)."""
+        """Lock the journal; yield False where its run or another uploader holds it, or it was removed meanwhile."""
         try:
             self._lock.acquire(timeout=-1 if wait else 0)
         except (Timeout, FileNotFoundError):
@@ -176,17 +176,17 @@ class Journal:
 
     @property
     def header(self) -> RunHeader:
-        """What it takes to open the run."""
+        """Return what it takes to open the run."""
         return RunHeader.model_validate(self.read("header"))
 
     @property
     def ids(self) -> RunIds:
-        """The MLflow run that it is sent to."""
+        """Return the MLflow run that it is sent to."""
         return RunIds.model_validate(self.read("run") or {})
 
     @property
     def position(self) -> int:
-        """How many bytes of the operations were sent."""
+        """Return how many bytes of the operations were sent."""
         if self._position is None:
             bytes_sent = (self.read("position") or {}).get("bytes", 0)
             self._position = bytes_sent if isinstance(bytes_sent, int) else 0
@@ -194,7 +194,7 @@ class Journal:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the end of the run was sent."""
+        """Return whether the end of the run was sent."""
         return bool((self.read("position") or {}).get("complete"))
 
     def advance(self, position: int, *, complete: bool) -> None:

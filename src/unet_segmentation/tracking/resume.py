@@ -120,7 +120,7 @@ class TrainingClaim:
             self._lock.release()
 
     def roll_back(self) -> None:
-        """Put back the earlier marker, and release the folder: the run could not be opened."""
+        """Restore the earlier marker and release the folder: the run could not be opened."""
         if self._before is None:
             (self.folder / MARKER).unlink(missing_ok=True)
         else:

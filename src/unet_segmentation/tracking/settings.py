@@ -31,7 +31,7 @@ class TrackingSettings(StrictModel):
         uri: MLflow's store; null is `mlflow.db` at the project's root. The variable MLFLOW_TRACKING_URI goes before it.
         experiment: null is the problem's name.
         run_name: null is a short one made of the network's name and the time.
-        system_metrics: whether CPU, memory, disk, network and GPU are measured beside the run.
+        system_metrics: whether CPU, memory, disk, network and GPU are measured during the run.
         system_metrics_seconds: how often.
         timeout_seconds: how long a server may take to answer one request.
         upload_timeout_seconds: how long the end of a run waits for a server that does not answer.
@@ -64,13 +64,13 @@ def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]} (given: {problem['input']!r})"
-    known = list(TrackingSettings.model_fields)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"{key}: there is no such setting; " + (f"did you mean {near[0]!r}?" if near else f"known: {known}")
+    names = list(TrackingSettings.model_fields)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"{key}: there is no such setting; " + (f"did you mean {near[0]!r}?" if near else f"known: {names}")
 
 
 def store_uri(settings: TrackingSettings, root: Path) -> str:
-    """Say which MLflow store is meant: the environment's, else the settings', else the project's own.
+    """Return the MLflow store: the environment's, else the settings', else the project's own.
 
     A relative SQLite path is taken from the project's root, whatever the current directory.
     """
@@ -95,12 +95,12 @@ def configure_mlflow(timeout: float) -> None:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the store is a SQLite file of this machine."""
+    """Return whether the store is a SQLite file of this machine."""
     return uri.startswith("sqlite:///")
 
 
 def is_server(uri: str) -> bool:
-    """Whether the store is an MLflow server."""
+    """Return whether the store is an MLflow server."""
     return urlsplit(uri).scheme in {"http", "https"}
 
 
@@ -108,7 +108,7 @@ def check_store(uri: str, timeout: float) -> None:
     """Make sure, within seconds and without MLflow, that the store is there.
 
     Raises:
-        TrackingError: names the address, what is wrong, and the ways out.
+        TrackingError: names the address, what is wrong, and how to fix it.
     """
     if is_local(uri):
         _check_database(Path(uri.removeprefix("sqlite:///")))

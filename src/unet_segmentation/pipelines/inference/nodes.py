@@ -163,12 +163,12 @@ def predict_images(
         ResourceError: the disk is full.
     """
     from unet_segmentation.data.io.filesystem import FileStore
+    from unet_segmentation.deployment.serving.model_packaging import specification_of
     from unet_segmentation.inference.backend_selection import choose_backend
     from unet_segmentation.inference.ensemble import common_specification
     from unet_segmentation.inference.input_discovery import Input
     from unet_segmentation.inference.predict_folder import FolderPredictor, cache_key
     from unet_segmentation.inference.writers import TABLE
-    from unet_segmentation.tracking.model_packaging import specification_of
 
     files = [Path(file) for file in model["files"]]
     specification = common_specification([specification_of(file) for file in files])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PATIENCE
+from tests.tracking.conftest import _no_store_of_the_user, root  # noqa: F401 - fixtures
 from tests.tracking.runs import log_model
 from tests.tracking.test_run import begin, client_of
 from unet_segmentation.parameters import PredictorParameters
@@ -61,7 +62,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path, weights):
+def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path, weights):  # noqa: F811
     from unet_segmentation.inference.predictor import Predictor
 
     images = np.random.default_rng(0).integers(0, 256, (2, 50, 60, 3), dtype=np.uint8)

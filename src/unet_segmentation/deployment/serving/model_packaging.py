@@ -22,7 +22,7 @@ EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
 
 def package_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
     """Build the MLflow model of a trained network; the arguments are those of `pack_model`."""
-    from unet_segmentation.tracking.pyfunc_builder import build_model
+    from unet_segmentation.deployment.serving.pyfunc_builder import build_model
 
     with tempfile.TemporaryDirectory() as temporary:
         packed = Path(temporary) / "packed"
