@@ -12,6 +12,7 @@ from unet_segmentation import commands_runs
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments import run_comparison
 from unet_segmentation.metrics.count_tables import groups_of
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.reporting.leaderboard_chart import leaderboard_chart
 from unet_segmentation.tracking import run_queries
 
@@ -103,7 +104,7 @@ def test_a_variant_of_a_sweep_has_the_data_of_the_run_above_it(told):
     with pytest.raises(TrackingError, match=r"no artifact data/samples\.parquet"):
         run_queries.evaluation_of(uri, variant.run_id)
     found = run_queries.evaluation_of(uri, variant.run_id, variant.above)
-    assert found.confusion.equals(tables(40, 0.2)["confusion_counts"]), "its own counts"
+    assert found.tables.confusion.equals(tables(40, 0.2)["confusion_counts"]), "its own counts"
     table = run_comparison.compare_evaluations(run_queries.evaluation_of(uri, ids["good"]), found).set_index("score")
     assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion_counts"]))
 
@@ -116,9 +117,8 @@ def test_samples_of_a_group_stay_together():
 @pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])
 def test_too_few_images_are_said(images, units):
     found = tables(images, 0.1)
-    evaluation = run_queries.Evaluation(
-        found["confusion_counts"], found["soft_overlap_sums"], found["samples"], ["a", "b"], "test"
-    )
+    counts = EvaluationTables({name: found[name] for name in ("confusion_counts", "soft")})
+    evaluation = run_queries.Evaluation(counts, found["samples"], ["a", "b"], "test")
     assert run_comparison.count_units(evaluation) == units
     assert (run_comparison.small_sample_warning(units) is None) == (units >= 20)
     grouped = evaluation._replace(samples=found["samples"].assign(group="patient"))

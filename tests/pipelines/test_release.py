@@ -21,7 +21,8 @@ from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ReleaseError, TrackingError
 from unet_segmentation.metrics.confusion_matrix import confusion_table
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.parameters import ReleaseParameters
 from unet_segmentation.pipelines.release import nodes
 from unet_segmentation.tracking.model_registry import Registry
@@ -69,10 +70,12 @@ def log_run(uri, folder, share, *, classes=CLASSES, split="test", model=True, co
     experiment = client.get_experiment_by_name("cells").experiment_id
     run = client.create_run(experiment, run_name=name, tags={"problem": "cells", "evaluation.device": "cpu"})
     confusion, soft = counts or tables(share, len(classes))
-    client.log_metric(run.info.run_id, "test/dice/mean", scores(confusion, soft, classes)["dice/mean"])
-    for kind, table in (("confusion_counts", confusion), ("soft_overlap_sums", soft)):
+    both = {"confusion_counts": confusion, "soft": soft}
+    dice = compute_scores(EvaluationTables(both), classes)["dice/mean"]
+    client.log_metric(run.info.run_id, "test/dice/mean", dice)
+    for kind, table in both.items():
         table.to_parquet(folder / f"{kind}.parquet")
-        client.log_artifact(run.info.run_id, str(folder / f"{kind}.parquet"), "evaluation")
+        client.log_artifact(run.info.run_id, str(folder / f"{kind}.parquet"), "evaluation/tables")
     parameters = {"classes": classes, "evaluation": {"split": split}}
     client.log_text(run.info.run_id, yaml.safe_dump(parameters), "code/parameters.yml")
     if model:

@@ -24,7 +24,7 @@ def tables(images: int, error: float, seed: int = 0, names: str = "s") -> dict[s
     soft = [(name, float((t == p).sum()), float(t.size), float(t.size)) for name, t, p in pairs]
     return {
         "confusion_counts": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
-        "soft_overlap_sums": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
+        "soft": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
         "samples": pd.DataFrame({"sample_id": ids, "group": None, "split": "test"}),
     }
 
@@ -65,7 +65,7 @@ def tell(
     store.log_artifact(root / "parameters.yml", "code")
     for table, values in (found or {}).items():
         values.to_parquet(root / f"{table}.parquet")
-        store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation")
+        store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation/tables")
     if found:
         score = {"test/dice/mean": dice_of(found["confusion_counts"])}
         store.log_values([{"op": "metrics", "values": score, "step": 0, "time": time.time()}])

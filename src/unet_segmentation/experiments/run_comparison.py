@@ -40,15 +40,15 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
         DataError: the two were tested on different classes, splits or samples.
     """
     from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+    from unet_segmentation.metrics.paired_comparison import compare
 
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
     if reference.split != other.split:
         raise DataError(f"one was tested on the {reference.split} split, the other on the {other.split} split")
     return compare(
-        EvaluationCounts(other.confusion, other.soft),
-        EvaluationCounts(reference.confusion, reference.soft),
+        other.tables,
+        reference.tables,
         reference.classes,
         margin=margin,
         groups=groups_of(reference.samples),
@@ -60,7 +60,7 @@ def count_units(evaluation: Evaluation) -> int:
     from unet_segmentation.metrics.count_tables import groups_of
 
     groups = groups_of(evaluation.samples)
-    return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
+    return len({groups.get(name, name) for name in evaluation.tables.sample_ids})
 
 
 def small_sample_warning(units: int) -> str | None:
@@ -145,8 +145,8 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
 
 def test_set_fingerprint(evaluation: Evaluation) -> str:
     """Hash what a run was tested on: the classes, the split, and of each image the counted pixels of each class."""
-    counted = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
-    images = sorted(evaluation.soft["sample_id"].astype(str))
+    counted = evaluation.tables.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
+    images = sorted(evaluation.tables.sample_ids)
     return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, counted.to_csv()]).encode()).hexdigest()
 
 

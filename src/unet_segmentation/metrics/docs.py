@@ -15,7 +15,7 @@ PAGE = Path("docs/metrics.md")
 
 
 def markdown() -> str:
-    """Write the definitions of all scores as Markdown."""
+    """Return the definitions of all metrics as Markdown."""
     lines = [
         "# Metric definitions",
         "",
@@ -38,7 +38,7 @@ def markdown() -> str:
 
 
 def definition(metric: Metric) -> dict[str, str]:
-    """Say all that is to be said of a score, under the headings of the page."""
+    """Return what is known of a metric, by the headings of the page."""
     return {
         "meaning": metric.title,
         "formula": metric.formula,
@@ -50,7 +50,7 @@ def definition(metric: Metric) -> dict[str, str]:
 
 
 def definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
-    """Put scores and their definitions side by side, for who meets the figures without this project's pages.
+    """Build a table of scores and their definitions, for readers without this project's pages.
 
     Args:
         scores: name to value; None where undefined.
@@ -67,7 +67,7 @@ def definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
 
 
 def _paragraph(docstring: str) -> list[str]:
-    """Take what follows the summary of a docstring."""
+    """Return what follows the summary of a docstring."""
     return docstring.strip().split("\n")[2:]
 
 

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+
 CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
+TABLES = "evaluation/tables"  # a Parquet file per table of counts
 ANSWER_SECONDS = 10.0  # for one answer of a server
 AT_ONCE = 500  # runs of one request
 SHOWN = 5  # runs that a message names
@@ -73,15 +76,13 @@ class Evaluation(NamedTuple):
     """What a run's evaluation left, per image.
 
     Attributes:
-        confusion: columns sample_id, truth, prediction, count.
-        soft: columns sample_id, intersection, truth, prediction.
+        tables: of confusion and soft overlap.
         samples: all samples of the problem, with the columns sample_id, group and split.
         classes: names of the classes.
         split: the split that was evaluated.
     """
 
-    confusion: pd.DataFrame
-    soft: pd.DataFrame
+    tables: EvaluationTables
     samples: pd.DataFrame
     classes: list[str]
     split: str
@@ -154,7 +155,7 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Args:
         uri: MLflow's store.
         run_id: of the run.
-        artifact: such as `evaluation/confusion_counts.parquet`.
+        artifact: such as `evaluation/intervals.csv`.
         folder: to bring it to; it keeps its path below.
 
     Returns:
@@ -203,17 +204,20 @@ def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation
     """
     import pandas as pd
 
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+
     with tempfile.TemporaryDirectory() as folder:
         confusion, soft, samples = (
             pd.read_parquet(fetch(uri, holder, name, Path(folder)))
             for holder, name in (
-                (run_id, "evaluation/confusion_counts.parquet"),
-                (run_id, "evaluation/soft_overlap_sums.parquet"),
+                (run_id, f"{TABLES}/confusion_counts.parquet"),
+                (run_id, f"{TABLES}/soft.parquet"),
                 (above or run_id, "data/samples.parquet"),
             )
         )
+    tables = EvaluationTables({"confusion": confusion, "soft": soft})
     parameters = parameters_of(uri, above or run_id)
-    return Evaluation(confusion, soft, samples, parameters["classes"], parameters["evaluation"]["split"])
+    return Evaluation(tables, samples, parameters["classes"], parameters["evaluation"]["split"])
 
 
 # -- MLflow

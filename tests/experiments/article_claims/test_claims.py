@@ -9,6 +9,7 @@ from unet_segmentation.experiments.article_claims.encoder_benchmark import rank_
 from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS
 from unet_segmentation.experiments.article_claims.report_page import claims_page, speeds_page
 from unet_segmentation.metrics.bootstrap import Resampling
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import ArticleClaimsParameters
 
@@ -160,7 +161,7 @@ def test_the_page_gives_every_claim_its_figures_and_every_experiment_its_command
         in text
     )
     assert "net transposed_k4 0.0500 [0.0500, 0.0500] beside 0.0010" in text
-    assert "| +0.0010 | [-0.0050, +0.0060] | 0.5000 | tie | [+0.0005, +0.0015] |" in text
+    assert "| +0.0010 | [-0.0050, +0.0060] | 0.5000 | equivalent | [+0.0005, +0.0015] |" in text
     for picture in ("encoders.png", "upsampling.png", "checkerboards.png", "metric_trust.png"):
         assert f"]({picture})" in text
 
@@ -194,7 +195,8 @@ def sums(dice: float, seed: int) -> UnitSums:
         soft.append((str(number), 80.0, 100.0, 100.0))
     confusion = pd.DataFrame(rows, columns=["sample_id", "truth", "prediction", "count"])
     columns = ["sample_id", "intersection", "truth", "prediction"]
-    return UnitSums.of(confusion, pd.DataFrame(soft, columns=columns), ["a", "b"], {})
+    tables = EvaluationTables({"confusion": confusion, "soft": pd.DataFrame(soft, columns=columns)})
+    return UnitSums.of(tables, ["a", "b"], {})
 
 
 def test_encoders_are_ranked_by_their_mean_and_compared_with_the_best():

@@ -16,8 +16,9 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.count_tables import groups_of
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
@@ -162,11 +163,11 @@ def train_all(
         logger.info("training %d/%d: %s", number, len(trainings), _words(training))
         place = training.place(folder)
         model, epoch = _best(training, parameters, data, place)
-        confusion, soft = _counts(model, data, inference, place)
-        found = scores(confusion, soft, data.classes)
-        rows.append({**training.key, "best_epoch": epoch} | {name: found[name] for name in SCORES})
-        confusions.append(confusion.assign(**training.key))
-        softs.append(soft.assign(**training.key))
+        tables = _counts(model, data, inference, place)
+        scores = compute_scores(tables, data.classes)
+        rows.append({**training.key, "best_epoch": epoch} | {name: scores[name] for name in SCORES})
+        confusions.append(tables.confusion.assign(**training.key))
+        softs.append(tables.soft.assign(**training.key))
         models.append(model)
     confusion, soft = (pd.concat(tables, ignore_index=True) for tables in (confusions, softs))
     return Measured(pd.DataFrame(rows), confusion, soft, models)
@@ -186,7 +187,7 @@ def _best(training: GridPoint, parameters: TrainingParameters, data: Data, folde
     return trained.best, trained.information["epoch"]
 
 
-def _counts(model: Path, data: Data, inference: PredictorParameters, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _counts(model: Path, data: Data, inference: PredictorParameters, folder: Path) -> EvaluationTables:
     """Predict the evaluated samples, and count."""
     masks = folder / "predicting"
     remove(masks)
@@ -194,7 +195,7 @@ def _counts(model: Path, data: Data, inference: PredictorParameters, folder: Pat
     soft = predict_split(Predictor.from_file(model, inference), data.packed, data.evaluated, masks).soft
     confusion = count_predictions(masks, data.evaluated, data.packed.mask, len(data.classes))
     remove(masks)
-    return confusion, soft
+    return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
 def sums_of(
@@ -214,6 +215,6 @@ def sums_of(
     """
     groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
     return {
-        values: UnitSums.of(counts.get_group(values), soft, classes, groups)
+        values: UnitSums.of(EvaluationTables({"confusion": counts.get_group(values), "soft": soft}), classes, groups)
         for values, soft in soft_overlap_sums.groupby(key, sort=False)
     }

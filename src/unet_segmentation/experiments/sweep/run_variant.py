@@ -23,8 +23,9 @@ from unet_segmentation.experiments.sweep.costs import PeakMemory, network_costs
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
-from unet_segmentation.metrics.definitions import scores as all_scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.tracking import Child, Run
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 RESULT, TRAINED, NOTE = "result.json", "trained.json", "mlflow_run.json"
 HEADLINES = ("dice/mean", "iou/mean")
-COUNTED = ("confusion_counts.parquet", "soft_overlap_sums.parquet")
+TABLES = "tables"  # folder of the counts per image
 PLANNED_BUDGET = ("epochs", "min_steps_per_epoch")  # the plan's, whatever else a variant changes: the budget is equal
 SHARE = "training.checkpoint.max_time_fraction"
 
@@ -192,8 +193,7 @@ def run_variant(variant: Variant, prepared: SweepData, folder: Path, run: Run) -
         logger.info("%s: %s, best epoch %d, %s", variant, ", ".join(scores), result.best_epoch, took)
     numbers = {f"test/{name}": value for name, value in result.scores.items() if value is not None}
     child.log_metrics(numbers, time=result.ended)
-    for name in COUNTED:
-        child.log_artifact(place / name, "evaluation")
+    child.log_artifact(place / TABLES, "evaluation")
     child.close("FINISHED", time=result.ended)
     return result
 
@@ -296,11 +296,12 @@ def _evaluate(model: Path, variant: Variant, prepared: SweepData, place: Path) -
     soft = predict_split(predictor, prepared.packed, prepared.evaluated, masks).soft
     confusion = count_predictions(masks, prepared.evaluated, prepared.packed.mask, len(prepared.classes))
     remove(masks)
-    for name, table in zip(COUNTED, (confusion, soft), strict=True):
-        with atomic_write(place / name) as temporary:
-            table.to_parquet(temporary, index=False)
-    found = all_scores(confusion, soft, prepared.classes)
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
+    tables = EvaluationTables({"confusion": confusion, "soft": soft})
+    with atomic_write(place / TABLES) as temporary:
+        temporary.mkdir()
+        tables.save(temporary)
+    scores = compute_scores(tables, prepared.classes)
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def _each_epoch_kept(variant: Variant) -> TrainingParameters:

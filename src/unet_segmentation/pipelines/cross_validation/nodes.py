@@ -181,8 +181,9 @@ def score_folds(
         Name to value, None where it is undefined.
     """
     from unet_segmentation.metrics.cross_validation import out_of_fold_scores
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-    found = out_of_fold_scores(confusion, soft_overlap_sums, classes)
+    found = out_of_fold_scores(EvaluationTables({"confusion": confusion, "soft": soft_overlap_sums}), classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()
     for fold, size in sizes.items():
         scores = (found[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))

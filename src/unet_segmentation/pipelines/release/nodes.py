@@ -155,7 +155,8 @@ def compare_with_champion(
         the comparison, a row per score (none where there is nothing to compare).
     """
     from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+    from unet_segmentation.metrics.paired_comparison import compare
     from unet_segmentation.tracking.model_registry import Registry
 
     uri, nothing = _store(), pd.DataFrame(columns=list(COMPARED))
@@ -175,8 +176,8 @@ def compare_with_champion(
         if champion["classes"] != challenger["classes"]:
             return champion, nothing
         comparison = compare(
-            EvaluationCounts(confusion, soft_overlap_sums),
-            EvaluationCounts(theirs_confusion, theirs_soft),
+            EvaluationTables({"confusion_counts": confusion, "soft": soft_overlap_sums}),
+            EvaluationTables({"confusion_counts": theirs_confusion, "soft": theirs_soft}),
             challenger["classes"],
             margin=release.noninferiority_margin,
             groups=groups_of(samples),
@@ -329,8 +330,8 @@ def _evaluation(uri: str, run_id: str) -> tuple[pd.DataFrame, pd.DataFrame, list
 
     with tempfile.TemporaryDirectory() as folder:
         confusion, soft_overlap_sums = (
-            pd.read_parquet(fetch(uri, run_id, f"evaluation/{name}.parquet", Path(folder)))
-            for name in ("confusion_counts", "soft_overlap_sums")
+            pd.read_parquet(fetch(uri, run_id, f"evaluation/tables/{name}.parquet", Path(folder)))
+            for name in ("confusion_counts", "soft")
         )
     parameters = parameters_of(uri, run_id)
     return confusion, soft_overlap_sums, parameters["classes"], parameters["evaluation"]["split"]
