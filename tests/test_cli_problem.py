@@ -79,13 +79,13 @@ def test_data_with_errors_end_with_the_message_and_the_page(project, files):
     [
         (["new", "x", "--images", "/nowhere/at/all"], "There is no folder /nowhere/at/all"),
         (["new", "a b", "--images", "."], "cannot be the name of a problem"),
-        (["new", "test", "--images", "."], "means something to the project itself"),
+        (["new", "test", "--images", "."], "is reserved by the project"),
         (["new", "x", "--images", "FILES", "--classes", "a,,b"], "a name is empty"),
         (["new", "x", "--images", "FILES", "--ignore-values", "a"], "whole numbers"),
         (["new", "x", "--images", "FILES", "--masks", "FILES"], "the same folder"),
         (["new", "x", "--images", "FILES", "--classes", "a,b,c,d,e"], "5 names"),
-        (["check", "wbcc"], "Did you mean 'wbc'?"),
-        (["check", "wbc", "--params", "masks.encodin=index"], "did you mean 'encoding'?"),
+        (["audit", "wbcc"], "Did you mean 'wbc'?"),
+        (["audit", "wbc", "--params", "masks.encodin=index"], "did you mean 'encoding'?"),
     ],
 )
 def test_a_mistake_is_one_message(project, files, arguments, words):
@@ -119,7 +119,8 @@ def test_on_a_terminal_it_asks(project, files):
 
 def test_the_list_imports_nothing_heavy(project):
     code = (
-        "import sys; from pathlib import Path; from unet_segmentation.data.onboarding.list_problems import list_problems;"
+        "import sys; from pathlib import Path; "
+        "from unet_segmentation.data.onboarding.list_problems import list_problems;"
         "list_problems(Path('.'), Path('conf'));"
         "print(sorted({'torch', 'mlflow', 'pandas', 'cv2', 'scipy', 'PIL', 'kedro'} & set(sys.modules)))"
     )

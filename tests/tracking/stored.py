@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
-from unet_segmentation.tracking import run_metadata
+from unet_segmentation.parameters import serialization
 from unet_segmentation.tracking.store import Store
 
 CLASSES = ["background", "cell"]
@@ -23,7 +23,7 @@ def tables(images: int, error: float, seed: int = 0, names: str = "s") -> dict[s
     pairs = list(zip(ids, truths, predictions, strict=True))
     soft = [(name, float((t == p).sum()), float(t.size), float(t.size)) for name, t, p in pairs]
     return {
-        "confusion_counts": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
+        "confusion": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
         "soft": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
         "samples": pd.DataFrame({"sample_id": ids, "group": None, "split": "test"}),
     }
@@ -60,14 +60,14 @@ def tell(
     store.open(
         {"experiment": problem, "started": time.time(), "run_name": name, "tags": {"problem": problem, **tags}},
     )
-    store.log_values([{"op": "params", "values": run_metadata.flatten(parameters)}])
-    (root / "parameters.yml").write_bytes(run_metadata.dump_parameters_yaml(parameters))
+    store.log_values([{"op": "params", "values": serialization.flatten(parameters)}])
+    (root / "parameters.yml").write_bytes(serialization.dump_parameters_yaml(parameters))
     store.log_artifact(root / "parameters.yml", "code")
     for table, values in (found or {}).items():
         values.to_parquet(root / f"{table}.parquet")
         store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation/tables")
     if found:
-        score = {"test/dice/mean": dice_of(found["confusion_counts"])}
+        score = {"test/dice/mean": dice_of(found["confusion"])}
         store.log_values([{"op": "metrics", "values": score, "step": 0, "time": time.time()}])
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")

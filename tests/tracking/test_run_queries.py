@@ -79,7 +79,7 @@ def test_the_counts_come_back_as_they_were(told):
     _, uri, ids = told
     left = run_queries.evaluation_of(uri, ids["first"])
     before = tables(12, 0.1)
-    assert left.tables.confusion.equals(before["confusion_counts"])
+    assert left.tables.confusion.equals(before["confusion"])
     assert left.tables.soft.equals(before["soft"])
     assert left.samples["sample_id"].tolist() == before["samples"]["sample_id"].tolist()
     assert (left.classes, left.split) == (CLASSES, "test")

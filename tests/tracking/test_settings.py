@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
+from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import current
-from unet_segmentation.tracking.run_metadata import flatten, git_diff, git_tags, run_name
+from unet_segmentation.tracking.run_metadata import git_diff, git_tags, run_name
 from unet_segmentation.tracking.settings import TrackingSettings, check_store, read_settings, store_uri
 from unet_segmentation.tracking.spool import Spool
 
@@ -64,7 +65,7 @@ def test_runs_have_short_readable_names():
     assert run_name({"model": {"encoder": "resnet18"}}, now, "release") == "release · 11-22 10:45"
     assert (
         run_name({"model": {"architecture": "unet_original", "base_channels": 16}}, now)
-        == "paper unet width 16 · 11-22 10:45"
+        == "unet original width 16 · 11-22 10:45"
     )
 
 

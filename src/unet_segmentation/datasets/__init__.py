@@ -1,5 +1,6 @@
-"""The catalog's dataset types: files that are whole or absent, each with a preview for Kedro-Viz."""
+"""The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
+from unet_segmentation.datasets.evaluation_tables import EvaluationTablesDataset
 from unet_segmentation.datasets.files import (
     CSVDataset,
     FileDataset,
@@ -19,9 +20,11 @@ from unet_segmentation.datasets.folders import (
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
+from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
+    "EvaluationTablesDataset",
     "FileDataset",
     "FolderDataset",
     "HTMLDataset",
@@ -29,6 +32,7 @@ __all__ = [
     "JSONDataset",
     "MarkdownDataset",
     "MaskFolderDataset",
+    "ModelDataset",
     "OptionalJSONDataset",
     "PackedSamplesDataset",
     "ParquetDataset",

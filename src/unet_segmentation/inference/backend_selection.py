@@ -301,8 +301,8 @@ def _key(ours: _Models, device: str) -> str:
     """Name what a choice depends on."""
     import torch
 
-    from unet_segmentation.tracking.run_metadata import machine
     from unet_segmentation.utils.compute_environment import compute_environment
+    from unet_segmentation.utils.machine import machine
 
     shapes = sorted({(*example.shape, str(example.dtype)) for example in ours.examples})
     parts = [

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import rich
-from numpy.typing import NDArray
 from rich.progress import track
 
 from unet_segmentation.data.store.packed_arrays import Mask, PackedSamples
@@ -17,9 +16,16 @@ from unet_segmentation.inference.backends.base import Probabilities
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
+from unet_segmentation.metrics.definitions import dice_per_class
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, Measurements, build_tables, measure_image
 from unet_segmentation.metrics.prediction_masks import write_prediction
-from unet_segmentation.metrics.thresholds import BINS, foreground_histogram
+from unet_segmentation.metrics.thresholds import (
+    BINS,
+    ThresholdChoice,
+    best_threshold,
+    counts_at,
+    foreground_histogram,
+)
 from unet_segmentation.utils.prefetch import prefetch_map
 
 logger = logging.getLogger(__name__)
@@ -53,18 +59,19 @@ def predict_split(
     return build_tables(((name, measured[name]) for name in sample_ids), settings, "probabilities")
 
 
-def total_foreground_histogram(
+def choose_foreground_threshold(
     predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str]
-) -> NDArray[np.int64]:
-    """Predict samples of a problem of two classes for the histogram of the foreground's probability.
-
-    Returns:
-        (BINS, 2), see `thresholds.foreground_histogram`; the sum over the samples.
-    """
-    total = np.zeros((BINS, 2), np.int64)
+) -> ThresholdChoice:
+    """Predict samples of a problem of two classes, and choose the threshold of the highest Dice of the foreground."""
+    histogram = np.zeros((BINS, 2), np.int64)
     for _, mask, probabilities in _predicted(predictor, packed, sample_ids):
-        total += foreground_histogram(mask, probabilities[1])
-    return total
+        histogram += foreground_histogram(mask, probabilities[1])
+    foreground, threshold = predictor.classes[1], best_threshold(histogram)
+    if threshold is None:
+        return ThresholdChoice(images=len(sample_ids), note=f"{foreground} does not occur in the validation split")
+    dice = float(dice_per_class(counts_at(histogram, threshold))[0])
+    logger.info("Threshold of %s, chosen on validation: %.4g (Dice %.4f there)", foreground, threshold, dice)
+    return ThresholdChoice(threshold, dice, len(sample_ids), "highest Dice on validation")
 
 
 def _predicted(

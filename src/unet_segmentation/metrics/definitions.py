@@ -294,8 +294,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     *_contour_family(
         "surface_dice", "surface Dice",
-        "contour pixels, true and predicted, within the tolerance (`evaluation.surface_dice_tolerance_px`) of the other contour / "
-        "contour pixels", _CONTOURS, _NIKOLOV, _SD_ABSENT,
+        "contour pixels, true and predicted, within `evaluation.surface_dice_tolerance_px` of the other contour / "
+        "contour pixels",
+        _CONTOURS, _NIKOLOV, _SD_ABSENT,
     ),
     *_contour_family(
         "hd95", "Hausdorff distance (95 %)",
@@ -337,7 +338,8 @@ METRICS: tuple[Metric, ...] = (
         thresholds.average_precision, _BINARY_ABSENT,
     ),
     Metric(
-        "optimal_threshold/value", "Threshold", "threshold of the highest Dice of the foreground on the validation split",
+        "optimal_threshold/value", "Threshold",
+        "threshold of the highest Dice of the foreground on the validation split",
         "chosen on validation, never on the split that is scored; of equal ones, the nearest to 0.5", "this project",
         "threshold", None, _BINARY_ABSENT,
     ),
@@ -350,7 +352,8 @@ METRICS: tuple[Metric, ...] = (
         _counts(iou_per_class), _THRESHOLD_ABSENT,
     ),
     Metric(
-        "at_optimal_threshold/precision", "Precision at the threshold", _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
+        "at_optimal_threshold/precision", "Precision at the threshold",
+        _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
         _counts(precision_per_class), _THRESHOLD_ABSENT,
     ),
     Metric(

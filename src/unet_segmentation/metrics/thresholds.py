@@ -7,6 +7,7 @@ least the threshold; thresholds are the lower edges of the bins, so that the cou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,23 @@ from unet_segmentation.metrics.count_tables import total
 
 BINS = 256  # of equal width from 0 to 1
 THRESHOLDS = np.arange(BINS) / BINS
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The threshold of the foreground in a problem of two classes, chosen on the validation split.
+
+    Attributes:
+        threshold: one of `THRESHOLDS`; None where there is none.
+        dice: of the foreground at the threshold, on validation.
+        images: of the validation split.
+        note: why it is this one, or why there is none.
+    """
+
+    threshold: float | None = None
+    dice: float | None = None
+    images: int = 0
+    note: str = ""
 
 
 def foreground_histogram(truth: NDArray[Any], probability: NDArray[Any]) -> NDArray[np.int64]:

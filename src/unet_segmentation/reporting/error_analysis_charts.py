@@ -22,7 +22,7 @@ def pattern_charts(facts: pd.DataFrame) -> dict[str, go.Figure]:
     """Draw a chart for each feature that differs between images, and one for the groups.
 
     Args:
-        facts: what `scoring.patterns.image_facts` gave.
+        facts: what `scoring.patterns.image_features` gave.
 
     Returns:
         Figures by the name of the feature, or `group`.

@@ -65,7 +65,7 @@ def provenance(source: SourceParameters) -> list[tuple[str, str]]:
     else:
         origins = [archive.url or archive.page or "" for archive in source.archives]
         origin = ", ".join(source.local_archives or origins)
-    return [("Origin", origin), ("Licence", source.licence), ("Citation", source.citation or "none stated")]
+    return [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
 
 
 def percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name

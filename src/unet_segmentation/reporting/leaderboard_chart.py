@@ -10,8 +10,8 @@ from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, styled
 VERDICTS = {  # to the colour, and what it means beside the best run
     "best": (PALETTE[0], "best"),
     "better": (PALETTE[0], "better than the best by value"),
-    "tie": (PALETTE[2], "tie"),
-    "undecided": (PALETTE[3], "undecided"),
+    "equivalent": (PALETTE[2], "equivalent"),
+    "inconclusive": (PALETTE[3], "inconclusive"),
     "worse": (PALETTE[1], "worse"),
     "undefined": (TEXT, "not defined"),
     "other samples": (TEXT, "tested on other samples"),

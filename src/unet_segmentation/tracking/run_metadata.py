@@ -1,4 +1,4 @@
-"""What is known of a run besides its results: parameters, code, versions, command."""
+"""Metadata of a run: its name, its user, and the state of its code."""
 
 from __future__ import annotations
 
@@ -6,26 +6,14 @@ import getpass
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    "unet-segmentation",
-    "torch",
-    "lightning",
-    "segmentation-models-pytorch",
-    "albumentations",
-    "numpy",
-    "kedro",
-    "mlflow",
-)
 NAMED_ALONE = (
     "release",
     "leaderboard",
@@ -47,36 +35,10 @@ DIFF = (
     "--dst-prefix=b/",
     "HEAD",
 )
-ASKED_FOR = ("training.resume", "training.extra_epochs")  # about how a run begins; no parameters of its result
-
-
-def to_builtin(values: Any) -> Any:  # noqa: ANN401 - a tree of anything
-    """Turn pydantic models, wherever they stand in a tree of parameters, into dictionaries."""
-    if hasattr(values, "model_dump"):
-        return values.model_dump(mode="json")
-    if isinstance(values, Mapping):
-        return {str(key): to_builtin(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [to_builtin(value) for value in values]
-    return values
-
-
-def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - a tree of anything
-    """Flatten nested parameters to dotted keys; lists become compact JSON.
-
-    >>> flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})
-    {'a.b': '1', 'a.c': '[1,2]', 'd': 'null'}
-    """
-    if isinstance(values, Mapping) and values:
-        parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
-        return {key: value for part in parts for key, value in part.items()}
-    if isinstance(values, str):
-        return {prefix: values}
-    return {prefix: json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)}
 
 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
-    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
+    """Return a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
     when = time.strftime("%m-%d %H:%M", time.localtime(now))
     alone = (
         "article_claims" if "article_claims" in pipelines.split(", ") else pipelines
@@ -91,45 +53,6 @@ def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> 
         else network.get("encoder", "resnet18")
     )
     return f"{architecture.replace('_', ' ')} {detail} · {when}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that matter, as tags."""
-    tags = {"version.python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            tags[f"version.{library}"] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return tags
-
-
-def machine() -> dict[str, str]:
-    """Return the system, the processor and the GPUs, as tags."""
-    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(gpus())}
-    return {f"machine.{name}": value for name, value in found.items() if value}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # no Linux
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
-
-
-def gpus() -> list[str]:
-    """Name the GPUs of NVIDIA; none where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return [
-            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())
-        ]
-    except pynvml.NVMLError:
-        return []
 
 
 def user() -> str:
@@ -201,21 +124,9 @@ def weights_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def dump_parameters_yaml(parameters: Mapping[str, Any]) -> bytes:
-    """Write all parameters as the `parameters.yml` that a problem's folder would hold."""
-    import yaml
-
-    values = json.loads(json.dumps(to_builtin(parameters), default=str))
-    values.pop("problem", None)
-    for group, _, key in (name.partition(".") for name in ASKED_FOR):
-        if isinstance(values.get(group), dict):
-            values[group].pop(key, None)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).encode()
-
-
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
-    found = _git_bytes(root, *arguments, index=index)
-    return None if found is None else found.decode(errors="replace").strip()
+    output = _git_bytes(root, *arguments, index=index)
+    return None if output is None else output.decode(errors="replace").strip()
 
 
 def _git_bytes(root: Path, *arguments: str, index: Path | None = None) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The contact sheet: some images, each beside its mask as it would be read."""
+"""Draw a contact sheet: some images, each next to its mask as it would be read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from unet_segmentation.data.io.image_decoders import UnreadableError
 from unet_segmentation.data.io.image_reader import read_image
-from unet_segmentation.data.io.mask_encodings import EncodingError, decode_masks
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
+from unet_segmentation.data.io.mask_encodings import EncodingError
 from unet_segmentation.data.layout.layout import Layout, Sample
 from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.parameters import Parameters
-from unet_segmentation.reporting.prediction_gallery import legend
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted
+from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted, legend
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
 OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks
@@ -63,16 +63,8 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
 def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Picture]:
     layout = Layout.of(parameters.source)
     image = read_image(survey.storage, sample.image, parameters.images).pixels
-    labels = [layout.label(mask) for mask in sample.masks]
-    mask = decode_masks(
-        survey.storage,
-        sample.masks,
-        labels,
-        parameters.masks,
-        parameters.classes,
-        sample.image,
-        (image.shape[0], image.shape[1]),
-    )
+    decoder = MaskDecoder(survey.storage, parameters.masks, parameters.classes, layout.label)
+    mask = decoder.decode(sample.masks, sample.image, (image.shape[0], image.shape[1]))
     if mask.ids.shape != image.shape[:2]:
         (height, width), (image_height, image_width) = mask.ids.shape, image.shape[:2]
         raise EncodingError(

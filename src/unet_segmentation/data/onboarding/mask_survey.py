@@ -1,4 +1,4 @@
-"""What is in the masks: values and their shares, colours, palettes, labels."""
+"""Survey masks: values and their shares, colours, palettes, labels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.data.io.annotation_formats import read_annotation
+from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS, read_annotation
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, read_raster
 from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.io.mask_encodings import has_interpolation_artifacts
-from unet_segmentation.data.onboarding.annotation_files import coco_categories, yolo_names
 from unet_segmentation.data.onboarding.file_types import spread
-from unet_segmentation.data.onboarding.image_mask_pairing import POLYGONS, Pairing
+from unet_segmentation.data.onboarding.image_mask_pairing import Pairing
 from unet_segmentation.data.onboarding.mask_detection import mask_score, mask_variable
 
 SAMPLE = 200  # masks that are decoded
@@ -24,14 +23,14 @@ DRAWN = 60  # annotations that are drawn
 MOST_VALUES = 2000  # different values that are counted
 NEARLY = 6  # by which the values of one area differ in JPEG files
 PHOTOGRAPH = 0.2  # likeness to a mask, below which a file is none
-BORDER = 0.6  # share of a value's pixels beside another value, from which on it is a border
+BORDER = 0.6  # share of a value's pixels next to another value, from which on it is a border
 
 Colour = tuple[int, int, int]
 
 
 @dataclass
 class MaskSurvey:
-    """What was found in a sample of the masks.
+    """Counts over a sample of the masks.
 
     Attributes:
         kind: `picture`, `grid`, `matlab`, or of annotations.
@@ -50,7 +49,7 @@ class MaskSurvey:
         lossy: masks in files that lose information.
         ghostly: masks with in-between values along borders.
         colourful: masks with colours that are no grey.
-        borders: of a value, the share of its pixels that lie beside another value.
+        borders: of a value, the share of its pixels that lie next to another value.
         inner: pixels of a value that lie among values nearly the same, as those of soft borders do not.
         pieces: of a value above 0, the connected parts it has in a mask, on average.
         counted: masks whose values above 0 are 1, 2, 3, ... without a gap.
@@ -58,7 +57,7 @@ class MaskSurvey:
         most: masks of one sample.
         labels: of ``{class}`` or of annotations: their pixels, or how often they occur.
         boxes: objects of annotations that are boxes and no outlines.
-        names: classes of YOLO by number, where a file says them.
+        names: of the classes, where annotations number them and a file names them.
         variable: of `.mat` files.
         unreadable: files, and why they cannot be read.
     """
@@ -93,7 +92,7 @@ class MaskSurvey:
 
     @property
     def complete(self) -> bool:
-        """Whether all masks were decoded, so that a value that was not found is in none."""
+        """Return whether all masks were decoded, so that a value that did not occur is in none."""
         return self.read >= self.total
 
     def share(self, value: int) -> float:
@@ -109,14 +108,14 @@ def survey_masks(
     Args:
         storage: where the files are.
         pairing: which files are masks.
-        paths: all files; one may say the names of YOLO's classes.
-        progress: is told the share that is done.
+        paths: all files; one may name the classes that annotations number.
+        progress: called with the share that is done.
     """
     pairs = pairing.pairs
     survey = MaskSurvey(pairing.kind)
     survey.several = sum(len(sample.masks) > 1 for sample in pairs)
     survey.most = max((len(sample.masks) for sample in pairs), default=0)
-    if pairing.kind in POLYGONS:
+    if pairing.kind in ANNOTATION_FORMATS:
         _survey_annotations(storage, pairing, paths, survey, progress)
         return survey
     masks = [mask for sample in pairs for mask in sample.masks]
@@ -140,7 +139,7 @@ def survey_masks(
     if survey.labels:  # all of them, though not all masks were decoded
         survey.labels = Counter(label for mask in masks if (label := pairing.layout.label(mask)) is not None)
     survey.borders = {value: edges[value] / count for value, count in survey.values.items()}
-    survey.pieces = {value: sum(found) / len(found) for value, found in parts.items()}
+    survey.pieces = {value: sum(counts) / len(counts) for value, counts in parts.items()}
     survey.total -= len(survey.unreadable)
     return survey
 
@@ -202,12 +201,12 @@ def _describe(
         )
     above = sorted(value for value in counts if value > 0)
     survey.counted += above == list(range(1, len(above) + 1))
-    beside = np.zeros(pixels.shape, bool)
-    beside[:, 1:] |= pixels[:, 1:] != pixels[:, :-1]
-    beside[:, :-1] |= pixels[:, 1:] != pixels[:, :-1]
-    beside[1:] |= pixels[1:] != pixels[:-1]
-    beside[:-1] |= pixels[1:] != pixels[:-1]
-    edges.update(_counted(pixels[beside]))
+    is_edge = np.zeros(pixels.shape, bool)
+    is_edge[:, 1:] |= pixels[:, 1:] != pixels[:, :-1]
+    is_edge[:, :-1] |= pixels[:, 1:] != pixels[:, :-1]
+    is_edge[1:] |= pixels[1:] != pixels[:-1]
+    is_edge[:-1] |= pixels[1:] != pixels[:-1]
+    edges.update(_counted(pixels[is_edge]))
     survey.inner.update(_counted(pixels[_is_inner(pixels)]))
     if len(above) <= 64:
         for value in above:
@@ -240,8 +239,8 @@ def _count_colours(pixels: NDArray, survey: MaskSurvey) -> None:
 
 
 def _counted(pixels: NDArray) -> dict[int, int]:
-    found, counts = np.unique(pixels, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    values, counts = np.unique(pixels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _survey_annotations(
@@ -267,9 +266,10 @@ def _survey_annotations(
             survey.read += 1
             survey.pixels += size[0] * size[1]
         progress((number + 1) / len(chosen))
-    if pairing.kind == "yolo":
-        survey.names = yolo_names(storage, list(paths))
-    if pairing.kind == "coco":
-        for path in {mask for sample in pairs for mask in sample.masks}:
-            for name in coco_categories(storage, path):
-                survey.labels.setdefault(name, 0)
+    annotation_format = ANNOTATION_FORMATS[pairing.kind]
+    annotations = list(dict.fromkeys(mask for sample in pairs for mask in sample.masks))
+    names = annotation_format.class_names(storage, annotations, paths)
+    if annotation_format.numbers_labels:
+        survey.names = names
+    else:
+        survey.labels.update(dict.fromkeys(names, 0))

@@ -37,7 +37,7 @@ EOSIN = np.array([0.16, 0.80, 0.30])
 
 ANGLES = 256  # steps around an outline
 WASH = 22  # pixels, size of the clouds of stain on the glass
-SIDE = 128  # pixels; numbers of things are per field of so many pixels squared
+SIDE = 128  # pixels; numbers of things are per field of this side
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outline:
 
     @cached_property
     def radii(self) -> Array:
-        """The radius at ANGLES equal steps around the centre, in pixels."""
+        """Return the radius at ANGLES equal steps around the centre, in pixels."""
         angle = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False) - self.turn
         ellipse = np.sqrt((np.cos(angle) / self.elongation) ** 2 + (np.sin(angle) * self.elongation) ** 2)
         number, share, phase = np.array(self.waves).T[..., None]
@@ -62,18 +62,18 @@ class Outline:
 
     @property
     def reach(self) -> float:
-        """A radius that holds the whole curve."""
+        """Radius that holds the whole curve."""
         return float(self.radii.max())
 
     def depth(self, rows: Array, columns: Array) -> Array:
-        """How far inside the curve points lie, along the radius, in pixels; negative outside."""
+        """Compute how far inside the curve points lie, along the radius, in pixels; negative outside."""
         y, x = rows - np.float32(self.row), columns - np.float32(self.column)
         step = np.rint(np.arctan2(y, x) * np.float32(ANGLES / (2 * np.pi))).astype(np.intp)
         return self.radii[step % ANGLES] - np.hypot(y, x)
 
 
 class Field:
-    """What is drawn so far: density for each colour, and the class of each pixel."""
+    """A canvas: density for each colour, and the class of each pixel."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -81,7 +81,7 @@ class Field:
         self.mask = np.zeros((size, size), np.uint8)
 
     def window(self, outline: Outline, margin: float = 3.0) -> tuple[tuple[slice, slice], Array, Array] | None:
-        """The part of the field that an outline reaches, and its coordinates; None where it lies outside."""
+        """Return the part of the field that an outline reaches, and its coordinates; None where it lies outside."""
         reach = outline.reach + margin
         top, left = max(0, int(outline.row - reach)), max(0, int(outline.column - reach))
         bottom = min(self.size, int(outline.row + reach) + 1)
@@ -124,7 +124,7 @@ def write_archive(parameters: GeneratorParameters, path: Path) -> None:
 
     Args:
         parameters: how many images, how large, from which seed.
-        path: the file to write. The caller sees to it that it is whole or absent.
+        path: the file to write. The caller writes it atomically.
     """
     digits = max(4, len(str(parameters.images - 1)))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -145,7 +145,7 @@ def _png(pixels: Bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Dyes:
-    """The stain of one picture: density per colour of what nuclei and cytoplasm take up."""
+    """The stain of one picture: density per colour of what nuclei and cytoplasm absorb."""
 
     nucleus: RGB
     cytoplasm: RGB
@@ -167,17 +167,17 @@ def _outline(
     return Outline(row, column, radius, rng.uniform(1.0, longest), rng.uniform(0, 2 * np.pi), waves)
 
 
-def _place_cells(rng: np.random.Generator, size: int, wanted: int | None) -> list[Outline]:
+def _place_cells(rng: np.random.Generator, size: int, count: int | None) -> list[Outline]:
     """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbour, few over one."""
-    if wanted is None:
-        wanted = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
+    if count is None:
+        count = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
     cells: list[Outline] = []
-    for _ in range(4 * wanted):
-        if len(cells) >= wanted:
+    for _ in range(4 * count):
+        if len(cells) >= count:
             break
         radius = rng.uniform(14.5, 21.0)
         row, column = rng.uniform(-0.4 * radius, size + 0.4 * radius, 2)
-        if cells and rng.random() < 0.4:  # beside one that is there
+        if cells and rng.random() < 0.4:  # next to an existing one
             other = cells[rng.integers(len(cells))]
             angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.05) * (radius + other.radius)
             row, column = other.row + distance * np.sin(angle), other.column + distance * np.cos(angle)
@@ -250,7 +250,7 @@ def _photograph(rng: np.random.Generator, density: Array) -> Bytes:
 
 
 def _dye(amount: npt.NDArray[np.floating], colour: RGB) -> Array:
-    """An amount per pixel times a colour: (H, W) and (3,) to (H, W, 3)."""
+    """Multiply an amount per pixel with a colour: (H, W) and (3,) to (H, W, 3)."""
     return amount[..., None].astype(np.float32) * colour.astype(np.float32)
 
 

@@ -1,1 +1,1 @@
-"""Promotion gate and model verification."""
+"""Release: candidates, model verification and the promotion gate."""
