@@ -26,7 +26,7 @@ run: $(DONE)  ## the main job: kedro run (ENV=camvid for another problem, ARGS=.
 	@$(BIN)/kedro run --env $(ENV) $(ARGS)
 
 test: $(DONE)  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
@@ -65,6 +65,7 @@ lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 screenshots: $(DONE)  ## make the pictures of the README anew (needs Chromium)
+	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_screenshots.py
 
 docs-claims: $(DONE)  ## bring the pages of make article-claims (cells, wbc, isbi2012) into docs/

@@ -11,12 +11,13 @@ import torch
 from sklearn import metrics as sklearn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassJaccardIndex
 
+from docs.make_metrics_page import PAGE, markdown
 from tests.metrics.brute_force import brute_force
 from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.boundary import MEASURES
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.metrics.definition_table import definitions
 from unet_segmentation.metrics.definitions import METRICS, class_slugs, describe, global_scores
-from unet_segmentation.metrics.docs import PAGE, definitions, markdown
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
 from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums

@@ -99,7 +99,7 @@ def test_the_kept_model_is_the_plain_network(paper):
 def test_the_heads_learn(paper):
     run = paper(deep_supervision=True)
     trained = torch.load(run.result.last, weights_only=True)["state_dict"]["supervision.heads.0.weight"]
-    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
+    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan.parameters.seed).heads[0].weight
     assert not torch.equal(trained, initial)
 
 

@@ -9,6 +9,8 @@ import pandas as pd
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
+    AugmentationRecipe,
+    BootstrapParameters,
     EvaluationParameters,
     PredictorParameters,
     ReleaseParameters,
@@ -25,7 +27,7 @@ def measure_upsampling(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,
@@ -106,7 +108,7 @@ def compare_upsampling(
     classes: list[str],
     article: ArticleClaimsParameters,
     release: ReleaseParameters,
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compare the upsampling modes of each network, image by image and seed by seed."""
     from unet_segmentation.experiments.article_claims.training_grid import sums_of
@@ -114,7 +116,7 @@ def compare_upsampling(
     from unet_segmentation.metrics.bootstrap import Resampling
 
     sums = sums_of(confusion, soft_overlap_sums, KEY, samples, classes)
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return compare_modes(
         runs, sums, release.score, article.upsampling.reference, release.noninferiority_margin, resampling
     )
@@ -158,7 +160,7 @@ def train_encoders(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,
@@ -199,7 +201,7 @@ def rank_encoders(
     samples: pd.DataFrame,
     classes: list[str],
     release: ReleaseParameters,
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Rank the encoders, and compare each with the best."""
     from unet_segmentation.experiments.article_claims import encoder_benchmark
@@ -207,7 +209,7 @@ def rank_encoders(
     from unet_segmentation.metrics.bootstrap import Resampling
 
     sums = sums_of(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return encoder_benchmark.rank_encoders(runs, sums, costs, release.score, release.noninferiority_margin, resampling)
 
 
@@ -219,13 +221,13 @@ def plot_encoders(scores: pd.DataFrame, article: ArticleClaimsParameters, releas
 
 
 def run_metric_experiment(
-    article: ArticleClaimsParameters, evaluation: EvaluationParameters, folder: Path
+    article: ArticleClaimsParameters, bootstrap: BootstrapParameters, folder: Path
 ) -> pd.DataFrame:
     """Score trained networks and trivial predictions by every metric and share of foreground."""
     from unet_segmentation.experiments.article_claims.metric_benchmark import run_experiment
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return run_experiment(article.metrics, article.chosen_preset.metric_epochs, folder, resampling)
 
 

@@ -21,8 +21,14 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.metrics.basis import EvaluationSettings
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.thresholds import ThresholdChoice
-from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
+from unet_segmentation.parameters import (
+    BootstrapParameters,
+    EvaluationParameters,
+    PredictorParameters,
+    SourceParameters,
+)
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
@@ -107,7 +113,7 @@ def score(
     tables: EvaluationTables, threshold: ThresholdChoice, classes: list[str]
 ) -> tuple[dict[str, float | None], pd.DataFrame, pd.DataFrame]:
     """Compute every score of the split, None where it is undefined, those of every image, and their definitions."""
-    from unet_segmentation.metrics.docs import definitions
+    from unet_segmentation.metrics.definition_table import definitions
     from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 
     values = compute_scores(tables, classes, threshold.threshold)
@@ -124,15 +130,16 @@ def estimate_intervals(
     threshold: ThresholdChoice,
     samples: pd.DataFrame,
     classes: list[str],
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compute the intervals of the scores, by the bootstrap over images, or over groups where samples have one."""
-    from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
+    from unet_segmentation.metrics.bootstrap import Resampling
+    from unet_segmentation.metrics.bootstrap import bootstrap as bootstrap_scores
     from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
     sums = UnitSums.of(tables, classes, groups_of(samples), threshold.threshold)
-    table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
+    table = bootstrap_scores(sums, Resampling(**bootstrap.model_dump()))
     first = table.iloc[0]
     logger.info(
         "%s %.4f [%.4f, %.4f], %.0f %% interval over %d %s",
@@ -206,7 +213,7 @@ def report(
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: dict[str, Any],
-    plan: dict[str, Any],
+    plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
     precision_recall: Any = None,  # noqa: ANN401
@@ -248,7 +255,7 @@ def report(
         findings=findings,
         profile=profile,
         network=network,
-        plan=plan,
+        plan=plan.model_dump(mode="json"),
         inference=inference,
         model={
             "epoch": _epoch(model),

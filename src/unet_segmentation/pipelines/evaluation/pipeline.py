@@ -61,7 +61,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "threshold": "threshold",
                     "samples": "samples",
                     "classes": "params:classes",
-                    "evaluation": "params:evaluation",
+                    "bootstrap": "params:bootstrap",
                 },
                 outputs="intervals",
                 name="estimate_intervals",

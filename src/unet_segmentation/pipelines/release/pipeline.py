@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.release import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Choose the challenger, verify its model, compare it with the champion, decide, register, announce."""
+    """Choose the challenger, verify its model, compare it with the champion, decide, register, fail_if_refused."""
     return Pipeline(
         [
             Node(
@@ -40,6 +40,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "tables": "challenger_tables",
                     "samples": "samples",
                     "release": "params:release",
+                    "bootstrap": "params:bootstrap",
                 },
                 outputs=["champion", "champion_comparison"],
                 name="compare_with_champion",

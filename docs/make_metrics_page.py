@@ -1,14 +1,12 @@
-"""The page of metric definitions, made from the table: ``python -m unet_segmentation.metrics.docs``."""
+"""Write docs/metrics.md from the table of metrics: ``python docs/make_metrics_page.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from unet_segmentation.metrics import definitions as metrics
-from unet_segmentation.metrics.definitions import METRICS, Metric, describe
+from unet_segmentation.metrics.definition_table import definition
+from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.metrics.object_recall import SIZES
 
 PAGE = Path("docs/metrics.md")
@@ -19,8 +17,8 @@ def markdown() -> str:
     lines = [
         "# Metric definitions",
         "",
-        "Made from the table in `src/unet_segmentation/metrics/definitions.py` by",
-        "`python -m unet_segmentation.metrics.docs`; a test holds that it is up to date.",
+        "Generated from the table in `src/unet_segmentation/metrics/definitions.py` by",
+        "`python docs/make_metrics_page.py`; a test checks that it is up to date.",
         "",
         "TP, FP and FN are pixels of a class: right, wrongly given to it, wrongly taken from it. Ignored pixels (255",
         "in a mask) count nowhere. `<class>` stands for a class's name in lower case, other characters turned to `_`,",
@@ -35,35 +33,6 @@ def markdown() -> str:
     for metric in METRICS:
         lines.append(f"| `{metric.name}` | {' | '.join(definition(metric).values())} |")
     return "\n".join(lines) + "\n"
-
-
-def definition(metric: Metric) -> dict[str, str]:
-    """Return what is known of a metric, by the headings of the page."""
-    return {
-        "meaning": metric.title,
-        "formula": metric.formula,
-        "aggregation": metric.aggregation,
-        "range": metric.range + ("; lower is better" if metric.better == "lower" else ""),
-        "absent classes": metric.absent,
-        "source": metric.source,
-    }
-
-
-def definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
-    """Build a table of scores and their definitions, for readers without this project's pages.
-
-    Args:
-        scores: name to value; None where undefined.
-
-    Returns:
-        Columns score, value, and those of `definition`; a row per score.
-    """
-    rows = [
-        {"score": name, "value": value, **definition(metric)}
-        for name, value in scores.items()
-        if (metric := describe(name)) is not None
-    ]
-    return pd.DataFrame(rows)
 
 
 def _paragraph(docstring: str) -> list[str]:
