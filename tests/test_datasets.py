@@ -10,6 +10,7 @@ from kedro.io import DatasetError
 from PIL import Image
 
 from unet_segmentation import datasets
+from unet_segmentation.parameters import OptimizerParameters
 
 
 def picture_of(preview: str) -> Image.Image:
@@ -35,6 +36,21 @@ def test_an_optional_file_that_is_not_there_loads_as_none(tmp_path):
     assert dataset.exists()
     assert dataset.load() == {"a": 1}
     assert json.loads(dataset.preview()) == {"a": 1}
+
+
+def test_a_typed_object_comes_back_as_what_it_was(tmp_path):
+    dataset = datasets.ModelDataset(
+        filepath=str(tmp_path / "x.json"), model="unet_segmentation.parameters.OptimizerParameters", optional=True
+    )
+    assert dataset.load() is None
+    assert dataset.preview() == "null"
+    optimizer = OptimizerParameters(learning_rate=0.1, betas=(0.8, 0.9))
+    dataset.save(optimizer)
+    assert dataset.load() == optimizer
+    assert json.loads(dataset.preview())["betas"] == [0.8, 0.9]
+    (tmp_path / "x.json").write_text('{"learning_rate": -1}')
+    with pytest.raises(DatasetError, match="learning_rate"):
+        dataset.load()
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("ParquetDataset", "parquet"), ("CSVDataset", "csv")])

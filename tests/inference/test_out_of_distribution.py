@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unet_segmentation.inference.out_of_distribution import ood_flags, reference_statistics
+from unet_segmentation.models.spec import ReferenceStatistics
 
 
 def images(count: int, level: float = 120, spread: float = 20, side: int = 40, seed: int = 0) -> list[np.ndarray]:
@@ -15,7 +16,8 @@ def images(count: int, level: float = 120, spread: float = 20, side: int = 40, s
 def described(pictures: list[np.ndarray]) -> dict:
     means = [each.reshape(-1, 3).mean(axis=0) for each in pictures]
     deviations = [each.reshape(-1, 3).std(axis=0) for each in pictures]
-    return reference_statistics(means, deviations, [each.shape[:2] for each in pictures], 255)
+    limits = reference_statistics(means, deviations, [each.shape[:2] for each in pictures], 255)
+    return ReferenceStatistics.from_json(limits)
 
 
 def test_no_training_image_is_strange():

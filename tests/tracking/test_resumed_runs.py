@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.conftest import PATIENCE
+from tests.specs import make_spec
 from tests.tracking.test_run import client_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.tracking import unfinished
@@ -350,7 +351,7 @@ def test_the_run_has_one_model_in_the_end(root, tmp_path, first_ready):
     from unet_segmentation.parameters import PredictorParameters
 
     weights = tmp_path / "best.safetensors"
-    header = {"specification": json.dumps({"classes": ["a", "b"], "in_channels": 3}), "information": "{}"}
+    header = {"specification": json.dumps(make_spec().to_json()), "information": "{}"}
     save_file({"w": np.zeros(1, np.float32)}, weights, header)
     client = client_of(root)
     run, training = begin(root)

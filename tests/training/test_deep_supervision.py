@@ -7,11 +7,12 @@ from tests.training.conftest import CLASSES
 from tests.training.test_trainer import digest
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import factory as networks
+from unet_segmentation.models.architectures.paper_unet import PaperUnet
 from unet_segmentation.models.deep_supervision import DeepSupervision, resized
-from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, load_model, resolve_model_spec
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters
-from unet_segmentation.training.losses import CompositeLoss
+from unet_segmentation.training.composite_loss import SegmentationLoss
 
 PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]}
 
@@ -24,7 +25,7 @@ def built(**parameters):
 @pytest.fixture
 def paper(monkeypatch, training):
     """The training of the fixture, of a small U-Net with three stages."""
-    monkeypatch.setattr(networks, "_build", lambda *_: UNet(3, len(CLASSES), base_channels=2, depth=3))
+    monkeypatch.setattr(networks, "_build", lambda *_: PaperUnet(3, len(CLASSES), base_channels=2, depth=3))
     return training
 
 
@@ -45,7 +46,7 @@ def test_the_loss_by_hand():
     images = torch.rand(2, 3, 64, 64) * 255
     masks = torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)
     masks[:, :20] = 255
-    loss = CompositeLoss()
+    loss = SegmentationLoss()
     value = supervision(network(images), masks, loss)
 
     features = network.network.encoder((images - network.mean) * network.scale)[::-1]
@@ -99,7 +100,7 @@ def test_the_kept_model_is_the_plain_network(paper):
 def test_the_heads_learn(paper):
     run = paper(deep_supervision=True)
     trained = torch.load(run.result.last, weights_only=True)["state_dict"]["supervision.heads.0.weight"]
-    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
+    initial = DeepSupervision(PaperUnet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
     assert not torch.equal(trained, initial)
 
 

@@ -20,14 +20,15 @@ from pathlib import Path
 from unet_segmentation.models.factory import build_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.training.trainer import fit
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 job = json.loads(Path(sys.argv[1]).read_text())
 torch.manual_seed(0)
-network = build_model(job["specification"])
+network = build_model(ModelSpec.from_json(job["specification"]))
 folder = Path(sys.argv[2])
 folder.mkdir()
-setup = TrainingInputs(network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"])
+setup = TrainingInputs(network, ModelSpec.from_json(job["specification"]), PackedSamples(Path(job["packed"])), job["recipe"])
 result = fit(job["plan"], setup, folder,
              lambda epoch, values, when: print("told", epoch, flush=True), rendezvous=sys.argv[3])
 result.history.to_csv(folder / "given.csv", index=False)
@@ -60,7 +61,7 @@ def hosts():
 @pytest.fixture
 def distributed_job(make_plan, packed, recipe):
     plan, specification = make_plan()
-    return {"plan": plan, "specification": specification, "recipe": recipe, "packed": str(packed.folder)}
+    return {"plan": plan, "specification": specification.to_json(), "recipe": recipe, "packed": str(packed.folder)}
 
 
 def start(host, *command, **variables):

@@ -42,11 +42,11 @@ QUICK = SimpleNamespace(step=0.01, steps=[5.0, 0.01, 0.01])
 @pytest.fixture
 def prepared(monkeypatch, packed, recipe, tmp_path):
     """Call it with training parameters: gives the plan before it is settled, and all that settling takes."""
-    monkeypatch.setattr(networks, "_build", lambda specification, _: Tiny(len(specification["classes"])))
+    monkeypatch.setattr(networks, "_build", lambda spec, _: Tiny(len(spec.classes)))
     monkeypatch.setattr(preflight, "QUICKLY", 0.0)
     monkeypatch.setattr(preflight, "CAREFULLY", 0.0)
     specification = networks.resolve_model_spec(ModelParameters(architecture="unet_original"), CLASSES, PROFILE)
-    specification["multiple"] = 16
+    specification = specification.with_multiple(16)
     split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
 
     def prepare(**parameters):

@@ -14,8 +14,8 @@ from filelock import FileLock
 from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
-from unet_segmentation.models.factory import load_model
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.architectures.paper_unet import PaperUnet
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.training.epoch_keeper import EpochKeeper
 from unet_segmentation.training.trainer import fit
 from unet_segmentation.training.training_inputs import TrainingInputs
@@ -79,7 +79,7 @@ def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypat
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name.startswith("supervision."))
 
 
-class EncodedUnet(UNet):
+class EncodedUnet(PaperUnet):
     encoder = property(lambda self: self.down)
 
 
@@ -155,6 +155,7 @@ import torch
 from unet_segmentation.models.factory import build_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.training.trainer import fit
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 job = json.loads(Path(sys.argv[1]).read_text())
 write = L.Trainer.save_checkpoint
@@ -167,8 +168,8 @@ def write_half_and_die(trainer, path):
 
 L.Trainer.save_checkpoint = write_half_and_die
 torch.manual_seed(0)
-network, packed = build_model(job["specification"]), PackedSamples(Path(job["packed"]))
-setup = TrainingInputs(network, job["specification"], packed, job["recipe"])
+network, packed = build_model(ModelSpec.from_json(job["specification"])), PackedSamples(Path(job["packed"]))
+setup = TrainingInputs(network, ModelSpec.from_json(job["specification"]), packed, job["recipe"])
 fit(job["plan"], setup, Path(job["folder"]))
 """
 
@@ -184,7 +185,12 @@ def test_killed_while_it_writes_a_checkpoint(make_plan, packed, recipe, tmp_path
         setup = TrainingInputs(networks.build_model(specification), specification, packed, recipe)
         return SimpleNamespace(result=fit(plan, setup, folder, **options), network=setup.network)
 
-    job = {"plan": plan, "specification": specification, "recipe": recipe, "packed": str(packed.folder.resolve())}
+    job = {
+        "plan": plan,
+        "specification": specification.to_json(),
+        "recipe": recipe,
+        "packed": str(packed.folder.resolve()),
+    }
     (tmp_path / "job.json").write_text(json.dumps(job | {"folder": str(parts)}))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job.json")], check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -7,6 +7,7 @@ from unet_segmentation.datasets.files import (
     ImageDataset,
     JSONDataset,
     MarkdownDataset,
+    OptionalFileDataset,
     OptionalJSONDataset,
     ParquetDataset,
     PlotlyDataset,
@@ -19,6 +20,7 @@ from unet_segmentation.datasets.folders import (
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
+from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
@@ -29,6 +31,8 @@ __all__ = [
     "JSONDataset",
     "MarkdownDataset",
     "MaskFolderDataset",
+    "ModelDataset",
+    "OptionalFileDataset",
     "OptionalJSONDataset",
     "PackedSamplesDataset",
     "ParquetDataset",

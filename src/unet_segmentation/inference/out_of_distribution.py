@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from unet_segmentation.models.spec import Limits, ReferenceStatistics
 
 FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's outer fence (Exploratory Data Analysis, 1977)
 LEAST_RANGE = 0.02  # of the largest pixel value: images that are nearly alike must not make every other one strange
@@ -47,18 +48,18 @@ def _limits(values: NDArray[np.float64], maximum_value: int) -> dict[str, list[f
     return {"low": low.tolist(), "high": high.tolist()}
 
 
-def ood_flags(pixels: NDArray, known: Mapping[str, Any] | None) -> list[str]:
+def ood_flags(pixels: NDArray, reference: ReferenceStatistics | None) -> list[str]:
     """Say in which ways an image is unlike the training images.
 
     Args:
         pixels: (height, width, channels), raw values.
-        known: what `typical` returned; None where the model does not say.
+        reference: of the training images; None where the model does not say.
 
     Returns:
         `darker`, `brighter`, `flatter` (less contrast), `harsher` (more), `smaller`, `larger`; with the channel where
         it is not true of all, such as `darker in channel 2`.
     """
-    if not known:
+    if reference is None:
         return []
     import cv2
 
@@ -66,19 +67,19 @@ def ood_flags(pixels: NDArray, known: Mapping[str, Any] | None) -> list[str]:
     flat = [cv2.meanStdDev(pixels[:, :, number]) for number in range(channels)]
     mean = np.array([found[0][0, 0] for found in flat])
     deviation = np.array([found[1][0, 0] for found in flat])
-    flags = _beyond(mean, known["mean"], "low_brightness", "high_brightness")
-    flags += _beyond(deviation, known["std"], "low_contrast", "high_contrast")
-    if min(pixels.shape[:2]) < known["side"]["low"]:
+    flags = _beyond(mean, reference.mean, "low_brightness", "high_brightness")
+    flags += _beyond(deviation, reference.std, "low_contrast", "high_contrast")
+    if min(pixels.shape[:2]) < reference.side.low:
         flags.append("small")
-    if max(pixels.shape[:2]) > known["side"]["high"]:
+    if max(pixels.shape[:2]) > reference.side.high:
         flags.append("large")
     return flags
 
 
-def _beyond(values: NDArray, limits: Mapping[str, list[float]], below: str, above: str) -> list[str]:
+def _beyond(values: NDArray, limits: Limits, below: str, above: str) -> list[str]:
     """Compare by channel."""
     found = []
-    for word, beyond in ((below, values < np.array(limits["low"])), (above, values > np.array(limits["high"]))):
+    for word, beyond in ((below, values < np.array(limits.low)), (above, values > np.array(limits.high))):
         if beyond.all():
             found.append(word)
         elif beyond.any():

@@ -1,10 +1,15 @@
 """The network and its training."""
 
-from typing import Annotated, Literal, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
+
+if TYPE_CHECKING:
+    from unet_segmentation.training.losses.base import Loss, LossSettings
+    from unet_segmentation.utils.registry import Registry
 
 Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Auto = Literal["auto"]
@@ -31,6 +36,7 @@ class ModelParameters(StrictModel):
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
         input_normalization: mean and standard deviation that pixels are normalised with: `data` (of the training
             split), `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
+        settings: what else an architecture of this project takes, see its file in `models/architectures`.
     """
 
     architecture: str = "unet"
@@ -42,51 +48,72 @@ class ModelParameters(StrictModel):
     norm_layer: Literal["batch", "none"] = "batch"
     decoder_channels: list[int] | None = None
     input_normalization: Literal["auto", "data", "imagenet"] = "auto"
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class LossParameters(StrictModel):
+class _LossSection(StrictModel):
     """A weighted sum of losses, in float32, ignored pixels masked in each; the formulas are in docs/training.md.
 
+    Every file of `learning/losses` that registers a loss adds its weight, under the loss's name, and its settings,
+    under `<loss>_<setting>`.
+
     Attributes:
-        cross_entropy: weight of the cross-entropy.
-        dice: weight of the Dice loss.
-        jaccard: weight of the Jaccard (IoU) loss.
-        tversky: weight of the Tversky loss.
-        focal: weight of the focal loss.
-        lovasz: weight of the Lovasz-softmax loss.
-        ohem: weight of the cross-entropy over the hardest pixels only.
         class_weights: `none`, `auto` (from the shares of the training split) or a list, for the cross-entropy, the
             focal loss and OHEM.
-        focal_gamma: how much less the focal loss cares for pixels that are right already.
-        tversky_alpha: what a false positive costs in the Tversky loss.
-        tversky_beta: what a false negative costs there.
-        ohem_fraction: the hardest pixels of a batch, as a share of the pixels that are not ignored.
     """
 
-    cross_entropy: float = Field(default=1.0, ge=0)
-    dice: float = Field(default=1.0, ge=0)
-    jaccard: float = Field(default=0.0, ge=0)
-    tversky: float = Field(default=0.0, ge=0)
-    focal: float = Field(default=0.0, ge=0)
-    lovasz: float = Field(default=0.0, ge=0)
-    ohem: float = Field(default=0.0, ge=0)
     class_weights: Literal["none", "auto"] | list[float] = "none"
-    focal_gamma: float = Field(default=2.0, ge=0)
-    tversky_alpha: float = Field(default=0.3, ge=0)
-    tversky_beta: float = Field(default=0.7, ge=0)
-    ohem_fraction: float = Field(default=0.25, gt=0, le=1)
 
     @property
     def weights(self) -> dict[str, float]:
-        """The losses that count, by name."""
-        names = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "ohem")
-        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
+        """The losses whose weight is above 0, by name."""
+        return {name: weight for name in _losses().names() if (weight := getattr(self, name)) > 0}
+
+    def build(self) -> "list[tuple[Loss, float]]":
+        """Build the losses whose weight is above 0, each with its weight."""
+        return [(_losses()[name](self._settings(name)), weight) for name, weight in self.weights.items()]
+
+    def _settings(self, name: str) -> "LossSettings":
+        settings = _losses()[name].Settings
+        return settings(**{field: getattr(self, _key(name, field)) for field in settings.model_fields})
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _any_weight(self) -> Self:
         if not self.weights:
             raise ValueError("at least one of the losses (cross_entropy, dice, ...) must be above 0")
         return self
+
+
+def _losses() -> "Registry[type[Loss]]":
+    """Return the registered losses. Their package lies above this one, so it is looked up by name, like a plug-in."""
+    registry: Registry[type[Loss]] = import_module("unet_segmentation.training.losses.base").LOSSES
+    return registry
+
+
+def _key(loss: str, field: str) -> str:
+    return loss if field == "weight" else f"{loss}_{field}"
+
+
+def _loss_fields() -> dict[str, Any]:
+    """Return the fields of the section: type and default of every setting of every registered loss."""
+    return {
+        _key(name, field): (information.annotation, information)
+        for name, loss in _losses()
+        for field, information in loss.Settings.model_fields.items()
+    }
+
+
+if TYPE_CHECKING:
+
+    class LossParameters(_LossSection):
+        """The section `training.loss`; its keys are known at run time."""
+
+        def __init__(self, **values: object) -> None: ...
+
+else:
+    LossParameters = create_model(
+        "LossParameters", __base__=_LossSection, __doc__=_LossSection.__doc__, __module__=__name__, **_loss_fields()
+    )
 
 
 class OptimizerParameters(StrictModel):

@@ -120,7 +120,7 @@ def _write_job(plan: dict[str, Any], setup: TrainingInputs, work: RunDirectory) 
         save_file({name: value.contiguous() for name, value in setup.network.state_dict().items()}, temporary)
     job = {
         "plan": plan,
-        "specification": setup.specification,
+        "specification": setup.specification.to_json(),
         "recipe": setup.recipe,
         "packed": str(setup.samples.folder.resolve()),
         "initial_weights": str(initial),

@@ -47,14 +47,16 @@ def _train(job: dict, folder: Path, first: bool) -> None:
 
     from unet_segmentation.data.store.packed_arrays import PackedSamples
     from unet_segmentation.models.factory import build_model
+    from unet_segmentation.models.spec import ModelSpec
     from unet_segmentation.training.ddp import write_epoch_reports_to
     from unet_segmentation.training.run_directory import RunDirectory
     from unet_segmentation.training.trainer import load_weights, train_in_process
     from unet_segmentation.training.training_inputs import TrainingInputs
 
-    network = build_model(job["specification"])
+    spec = ModelSpec.from_json(job["specification"])
+    network = build_model(spec)
     load_weights(network, load_file(job["initial_weights"]))
-    setup = TrainingInputs(network, job["specification"], PackedSamples(Path(job["packed"])), job["recipe"])
+    setup = TrainingInputs(network, spec, PackedSamples(Path(job["packed"])), job["recipe"])
     train_in_process(
         job["plan"], setup, RunDirectory(folder.parent, folder.name), write_epoch_reports_to(folder) if first else None
     )

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.models.factory import save_weights
+from unet_segmentation.models.model_file import save_weights
+from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import LAYERS, keyed_rng
 from unet_segmentation.training.progress import TrainingBar, duration, epoch_line, seconds_since_start
@@ -45,7 +46,7 @@ class EpochKeeper(L.Callback):
     """
 
     def __init__(
-        self, plan: dict[str, Any], specification: dict[str, Any], work: RunDirectory, report_epoch: ReportEpoch | None
+        self, plan: dict[str, Any], specification: ModelSpec, work: RunDirectory, report_epoch: ReportEpoch | None
     ) -> None:
         self.plan = plan
         self.specification = specification
@@ -232,7 +233,7 @@ class EpochKeeper(L.Callback):
             return
         if self.unsaved_best is not None:
             weights, information = self.unsaved_best
-            save_weights(self.work.best, weights, self.specification, **information)
+            save_weights(self.work.best, weights, ModelInfo(self.specification, **information))
             self.unsaved_best = None
         with atomic_write(self.work.history) as temporary:
             self.history.to_csv(temporary, index=False)

@@ -14,8 +14,8 @@ from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
+from unet_segmentation.training.composite_loss import IGNORED, SegmentationLoss
 from unet_segmentation.training.ddp import all_reduce_sum
-from unet_segmentation.training.losses import IGNORED, CompositeLoss
 from unet_segmentation.training.lr_schedule import lr_lambda
 
 
@@ -45,7 +45,7 @@ class SegmentationTask(L.LightningModule):
         self.plan = plan
         self.classes = classes
         self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
-        self.loss = CompositeLoss(self.training_parameters.loss, plan["class_weights"], all_reduce_sum)
+        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"], all_reduce_sum)
         decay = self.training_parameters.ema_decay
         self.average = None if decay is None else ExponentialMovingAverage(network, decay)
         check_model_supports(network, self.training_parameters)

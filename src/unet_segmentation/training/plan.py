@@ -15,8 +15,9 @@ import torch
 
 import unet_segmentation
 from unet_segmentation.errors import ConfigurationError, DataError
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.training import TrainingParameters
-from unet_segmentation.training.losses import automatic_class_weights
+from unet_segmentation.training.class_weights import automatic_class_weights
 from unet_segmentation.training.patch_dataset import SampleStore
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
@@ -34,7 +35,7 @@ RESULT_NEUTRAL = {
 def resolve_plan(
     training: TrainingParameters,
     proposal: Mapping[str, Any],
-    network: dict[str, Any],
+    spec: ModelSpec,
     samples: SampleStore,
     split: Mapping[str, Sequence[str]],
     recipe: dict[str, Any],
@@ -46,7 +47,7 @@ def resolve_plan(
     Args:
         training: the parameters.
         proposal: ``values`` of :func:`planning.propose_plan`: for whatever the parameters leave open.
-        network: the specification.
+        spec: of the model.
         samples: packed images.
         split: sample ids by split; ``train`` and ``validation`` are used.
         recipe: of the augmentation.
@@ -85,24 +86,24 @@ def resolve_plan(
         "num_workers": _workers(accelerator) if training.num_workers == "auto" else training.num_workers,
         "batch_size": _check_batch(values["batch_size"], devices * training.num_nodes),
         "accumulate_grad_batches": training.accumulate_grad_batches,
-        "patch_size": _check_patch(values["patch_size"], network["multiple"]),
+        "patch_size": _check_patch(values["patch_size"], spec.multiple),
         "cycles": [values["epochs"]],
         "epochs": values["epochs"],
         "steps_per_epoch": steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
         "seed": training.seed,
         "oversample_foreground_fraction": values["oversample_foreground_fraction"],
-        "foreground_classes": class_ids(values["foreground_classes"], network["classes"]),
-        "class_weights": _class_weights(training, network["classes"], profile),
+        "foreground_classes": class_ids(values["foreground_classes"], list(spec.classes)),
+        "class_weights": _class_weights(training, list(spec.classes), profile),
         "samples": {name: list(split[name]) for name in ("train", "validation")},
     }
-    plan |= training_request(training, proposal, network, split, recipe, profile, initial_weights)
+    plan |= training_request(training, proposal, spec, split, recipe, profile, initial_weights)
     return with_fingerprint(plan)
 
 
 def training_request(
     training: TrainingParameters,
     proposal: Mapping[str, Any],
-    network: dict[str, Any],
+    spec: ModelSpec,
     split: Mapping[str, Sequence[str]],
     recipe: dict[str, Any],
     profile: dict[str, Any],
@@ -123,7 +124,7 @@ def training_request(
             "data": profile.get("data_sha256"),
             "split": fingerprint({name: list(split.get(name, [])) for name in ("train", "validation")}),
             "plan": fingerprint(dict(proposal)),
-            "network": fingerprint(network),
+            "network": fingerprint(spec.to_json()),
             "initial weights": initial_weights,
             "augmentation": fingerprint(recipe),
         },

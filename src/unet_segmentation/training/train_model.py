@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
 from unet_segmentation.training import trainer
 from unet_segmentation.training.epoch_keeper import ReportEpoch
@@ -36,14 +36,14 @@ class Trained:
         best: the model of the best epoch.
         last: the state after the last epoch.
         history: a row per epoch.
-        information: of the best epoch: `epoch`, `scores` (`validation/...`), `fingerprint`.
+        information: the header of the best model.
     """
 
     plan: dict[str, Any]
     best: Path
     last: Path
     history: pd.DataFrame
-    information: dict[str, Any]
+    information: ModelInfo
 
 
 def initialize_model(
@@ -52,7 +52,7 @@ def initialize_model(
     values: Mapping[str, Any],
     classes: list[str],
     profile: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Describe a network, and draw its initial weights from the seed.
 
     Args:
@@ -63,7 +63,7 @@ def initialize_model(
         profile: statistics of the training split.
 
     Returns:
-        The specification and the state dict.
+        The spec and the state dict.
 
     Raises:
         ConfigurationError: there is no such network, or it cannot be trained as the parameters say.
@@ -80,7 +80,7 @@ def initialize_model(
 
 
 def train_model(
-    specification: dict[str, Any],
+    specification: ModelSpec,
     weights: dict[str, Tensor],
     samples: pd.DataFrame,
     profile: dict[str, Any],
@@ -118,11 +118,4 @@ def train_model(
         plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
         plan = finalize_plan(plan, training, dict(proposal), setup, folder, started, foretell=False)  # one of many
     result = trainer.fit(plan, setup, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
-    return Trained(plan, result.best, result.last, result.history, _information(result.best))
-
-
-def _information(model: Path) -> dict[str, Any]:
-    """Read from a model's header of which epoch it is, and its validation scores."""
-    with safe_open(model, framework="np") as file:
-        information: dict[str, Any] = json.loads(file.metadata()["information"])
-    return information
+    return Trained(plan, result.best, result.last, result.history, read_header(result.best))

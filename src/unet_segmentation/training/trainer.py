@@ -204,7 +204,7 @@ def make_loaders(plan: dict[str, Any], setup: TrainingInputs) -> Loaders:
     )
     share = ddp.rank_and_world_size()
     pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
-    multiple = setup.specification["multiple"]
+    multiple = setup.specification.multiple
     tiles = TileDataset(setup.samples, plan["samples"]["validation"], multiple, pixels, share)
     workers, pin_memory = plan["num_workers"], plan["accelerator"] == "cuda"
     train = training_loader(patches, plan["batch_size"], plan["steps_per_epoch"], workers, pin_memory, share)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.training.patch_dataset import SampleStore
 
 
@@ -14,18 +15,17 @@ class TrainingInputs(NamedTuple):
 
     Attributes:
         network: with its initial weights; a training changes it in place.
-        specification: of the network, as `network.describe_network` gives it.
+        specification: of the network, see `models.spec`.
         samples: packed images and masks.
         recipe: of the augmentation.
     """
 
     network: nn.Module
-    specification: dict[str, Any]
+    specification: ModelSpec
     samples: SampleStore
     recipe: dict[str, Any]
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
-        names: list[str] = self.specification["classes"]
-        return names
+        return list(self.specification.classes)

@@ -160,7 +160,7 @@ def test_the_page_gives_every_claim_its_figures_and_every_experiment_its_command
         in text
     )
     assert "net transposed_k4 0.0500 [0.0500, 0.0500] beside 0.0010" in text
-    assert "| +0.0010 | [-0.0050, +0.0060] | 0.5000 | tie | [+0.0005, +0.0015] |" in text
+    assert "| +0.0010 | [-0.0050, +0.0060] | 0.5000 | equivalent | [+0.0005, +0.0015] |" in text
     for picture in ("encoders.png", "upsampling.png", "checkerboards.png", "metric_trust.png"):
         assert f"]({picture})" in text
 

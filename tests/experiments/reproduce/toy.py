@@ -15,9 +15,9 @@ FILES = {
         from toy import nodes
 
         def register_pipelines():
-            first = Pipeline([Node(nodes.download, ["params:classes", "archives_dir"], "profile", name="download")])
+            first = Pipeline([Node(nodes.download, ["params:classes", "archives_dir"], "dataset_statistics", name="download")])
             second = Pipeline([
-                Node(nodes.train, ["profile", "params:split"], ["best_model", "training_plan"], name="train"),
+                Node(nodes.train, ["dataset_statistics", "params:split"], ["best_model", "training_plan"], name="train"),
                 Node(nodes.score, "best_model", "metrics", name="score"),
             ])
             return {"acquisition": first, "training": second, "__default__": first + second}
@@ -55,9 +55,9 @@ FILES = {
         archives_dir:
           type: unet_segmentation.datasets.WorkingFolderDataset
           path: data/01_raw/${problem:}/archives
-        profile:
+        dataset_statistics:
           type: unet_segmentation.datasets.JSONDataset
-          filepath: data/${problem:}/profile.json
+          filepath: data/${problem:}/dataset_statistics.json
         best_model:
           type: unet_segmentation.datasets.FileDataset
           filepath: data/${problem:}/best.safetensors

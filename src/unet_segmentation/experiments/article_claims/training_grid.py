@@ -183,7 +183,7 @@ def _best(training: GridPoint, parameters: TrainingParameters, data: Data, folde
     specification, weights = initialize_model(training.network, seeded, data.values, data.classes, data.profile)
     parts = data.samples, data.profile, data.packed, data.recipe, data.values
     trained = train_model(specification, weights, *parts, seeded, folder)
-    return trained.best, trained.information["epoch"]
+    return trained.best, trained.information.epoch
 
 
 def _counts(model: Path, data: Data, inference: PredictorParameters, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

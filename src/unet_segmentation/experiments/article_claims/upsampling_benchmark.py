@@ -22,7 +22,8 @@ from unet_segmentation.metrics.multi_seed import MultiSeedSums
 from unet_segmentation.metrics.paired_comparison import compare_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
-from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.training.train_model import initialize_model
 from unet_segmentation.training.trainer import load_weights
@@ -79,7 +80,7 @@ def measure_checkerboard(
     """
     seeded = parameters.model_copy(update={"seed": training.key["seed"]})
     specification, weights = initialize_model(training.network, seeded, data.values, data.classes, data.profile)
-    batch = example_batch(data.packed, data.evaluated[:images], specification["multiple"])
+    batch = example_batch(data.packed, data.evaluated[:images], specification.multiple)
     untrained = build_model(specification)
     load_weights(untrained, weights)
     # untrained, a network has no statistics but those of its batch: it is looked at as its first step sees it
@@ -207,7 +208,7 @@ def costs_of(
     if network.encoder_depth == "auto":
         network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
     specification = resolve_model_spec(network, classes, profile)
-    side = -(-side // specification["multiple"]) * specification["multiple"]
+    side = -(-side // specification.multiple) * specification.multiple
     counts = model_complexity(specification, side, side)
     if seconds is None:
         return counts, {}

@@ -264,7 +264,7 @@ def _trained(
         return pruned
 
     _, trained = train_variant(variant, search.prepared, place, report)
-    value = trained.information["scores"].get(search.score, math.nan)
+    value = trained.information.scores.get(search.score, math.nan)
     if not pruned and math.isnan(value):
         raise ProjectError(
             f"{search.score} is not defined for any epoch: no class that counts is in the validation split"

@@ -8,23 +8,23 @@ import json
 import sys
 import threading
 from functools import cache
-from typing import Any
 
 import psutil
 import torch
 
 from unet_segmentation.models import complexity
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.utils.memory import trim_memory
 
 BYTES_OF_A_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
 LOOK = 0.05  # seconds between two looks at the memory: they take less than a hundredth of a core
 
 
-def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> dict[str, int]:
+def network_costs(spec: ModelSpec, side: int, batch_size: int) -> dict[str, int]:
     """Count a network's parameters, the multiply-adds of one square image, and the memory that a training step keeps.
 
     Args:
-        specification: of the network.
+        spec: of the network.
         side: of the image, in pixels.
         batch_size: of the training.
 
@@ -32,15 +32,15 @@ def network_costs(specification: dict[str, Any], side: int, batch_size: int) -> 
         `parameters`, `multiply_adds` and `memory_bytes`: what the backward pass needs of a batch, in float32, and the
         weights with what the optimizer keeps of them; counted, not measured.
     """
-    found = _counted(json.dumps(specification, sort_keys=True), side)
+    found = _counted(json.dumps(spec.to_json(), sort_keys=True), side)
     memory = batch_size * found["activation_bytes"] + BYTES_OF_A_WEIGHT * found["parameters"]
     return {"parameters": found["parameters"], "multiply_adds": found["multiply_adds"], "memory_bytes": memory}
 
 
 @cache
-def _counted(specification: str, side: int) -> dict[str, int]:
+def _counted(spec: str, side: int) -> dict[str, int]:
     """Count once for all seeds."""
-    return complexity.model_complexity(json.loads(specification), side, side)
+    return complexity.model_complexity(ModelSpec.from_json(json.loads(spec)), side, side)
 
 
 class PeakMemory:

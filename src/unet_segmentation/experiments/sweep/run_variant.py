@@ -26,6 +26,8 @@ from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.definitions import scores as all_scores
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.models.factory import validate_model_name
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.tracking import Child, Run
 from unet_segmentation.tracking.run_metadata import flatten
@@ -200,7 +202,7 @@ def run_variant(variant: Variant, prepared: SweepData, folder: Path, run: Run) -
 
 def train_variant(
     variant: Variant, prepared: SweepData, place: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[dict[str, Any], Trained]:
+) -> tuple[ModelSpec, Trained]:
     """Train a variant, going on where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -210,12 +212,13 @@ def train_variant(
         report_epoch: is told of each epoch.
 
     Returns:
-        The network's specification, and what the training left.
+        The network's spec, and what the training left.
     """
     known = read_json(place / TRAINED)
     if known is not None and (work := RunDirectory(place, known["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
-        return known["specification"], Trained(known["plan"], work.best, work.last, history, known["information"])
+        info = read_header(work.best)
+        return info.spec, Trained(known["plan"], work.best, work.last, history, info)
     network, training = variant.network, _each_epoch_kept(variant)
     values = prepared.values(network, training)
     recipe = compose_recipe(variant.augmentation, prepared.profile["channels"], prepared.profile["dtype"])
@@ -225,10 +228,9 @@ def train_variant(
     return specification, trained
 
 
-def save_training_result(place: Path, specification: dict[str, Any], trained: Trained) -> None:
+def save_training_result(place: Path, trained: Trained) -> None:
     """Note that a training is finished, and drop the state that it would go on from: it is several times the model."""
-    rest = {"plan": trained.plan, "information": trained.information, "specification": specification}
-    write_json(place / TRAINED, rest)
+    write_json(place / TRAINED, {"plan": trained.plan})
     remove(trained.last)
 
 
@@ -258,7 +260,7 @@ def _finished(variant: Variant, prepared: SweepData, place: Path, child: Child, 
         specification, trained = train_variant(
             variant, prepared, place.parent, lambda epoch, values, when: child.log_metrics(values, epoch, when)
         )
-    save_training_result(place.parent, specification, trained)
+    save_training_result(place.parent, trained)
     before = time.perf_counter()
     scores = _evaluate(trained.best, variant, prepared, place)
     predicting = time.perf_counter() - before
@@ -268,7 +270,7 @@ def _finished(variant: Variant, prepared: SweepData, place: Path, child: Child, 
         status="finished",
         fingerprint=trained.plan["fingerprint"],
         epochs=len(history),
-        best_epoch=trained.information["epoch"],
+        best_epoch=trained.information.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
         memory_bytes=counts["memory_bytes"],

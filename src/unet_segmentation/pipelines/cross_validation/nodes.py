@@ -91,8 +91,8 @@ def train_folds(
         parts = *build_model(network, training, plan, classes, profile), table, profile
         trained = train_model(*parts, packed, recipe, plan["values"], training, folder / str(fold))
         best = trained.information
-        score = best["scores"].get(f"validation/{training.monitor}", math.nan)
-        found = {"fingerprint": trained.plan["fingerprint"], "epoch": best["epoch"], "score": score}
+        score = best.scores.get(f"validation/{training.monitor}", math.nan)
+        found = {"fingerprint": trained.plan["fingerprint"], "epoch": best.epoch, "score": score}
         logger.info(
             "fold %d/%d: best epoch %d, validation/%s %.4f",
             fold,

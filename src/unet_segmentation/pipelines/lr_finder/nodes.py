@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import TrainingParameters
 
 
 def find_learning_rate(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
@@ -33,7 +34,7 @@ def find_learning_rate(
     from unet_segmentation.training.trainer import load_weights
     from unet_segmentation.training.training_inputs import TrainingInputs
 
-    values = validate_plan_values(plan, network["classes"])
+    values = validate_plan_values(plan, list(network.classes))
     settled = resolve_plan(training, values, network, packed, labelled_ids_by_split(samples), recipe, profile)
     model = build_model(network)
     load_weights(model, load_file(initial_weights))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 
 
@@ -30,11 +31,11 @@ def build_model(
     plan: dict[str, Any],
     classes: list[str],
     profile: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[ModelSpec, dict[str, Any]]:
     """Describe the network and draw its initial weights from the seed.
 
     Returns:
-        The specification (JSON) and the state dict.
+        The spec and the state dict.
     """
     from unet_segmentation.training.plan import resolve_accelerator, resolve_precision
     from unet_segmentation.training.plan_rules import validate_plan_values
@@ -45,7 +46,7 @@ def build_model(
 
 
 def preflight(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
@@ -74,7 +75,7 @@ def preflight(
     from unet_segmentation.training.training_inputs import TrainingInputs
 
     started = time.perf_counter()
-    values = validate_plan_values(plan, network["classes"])
+    values = validate_plan_values(plan, list(network.classes))
     digest = hashlib.sha256(initial_weights.read_bytes()).hexdigest()
     parts = network, labelled_ids_by_split(samples), recipe, profile, digest
     request = training_request(training, values, *parts)
@@ -91,7 +92,7 @@ def preflight(
 
 
 def train(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     packed: PackedSamples,
     recipe: dict[str, Any],
