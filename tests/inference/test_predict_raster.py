@@ -31,7 +31,7 @@ from unet_segmentation.inference.rasters import thumbnail
 from unet_segmentation.inference.rasters.predict_raster import RasterFiles, is_raster, preview_work
 from unet_segmentation.inference.rasters.tiling import place_tiles
 from unet_segmentation.inference.sliding_window import blending_weights
-from unet_segmentation.models.architectures.paper_unet import PaperUnet
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.factory import SegmentationModel
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
@@ -162,7 +162,7 @@ def test_tiles_make_no_difference_for_a_network_without_context(tmp_path, batch_
 
 def test_the_more_overlap_the_nearer_to_the_whole_image(tmp_path):
     torch.manual_seed(0)
-    network = SegmentationModel(PaperUnet(3, len(CLASSES), base_channels=4, depth=3), [128.0] * 3, [64.0] * 3)
+    network = SegmentationModel(UNet(3, len(CLASSES), base_channels=4, depth=3), [128.0] * 3, [64.0] * 3)
     image = np.repeat(np.repeat(pixels(40, 40), 8, axis=0), 8, axis=1)
     whole = predictor(network, max_pixels=10**6).probabilities(image)
     source, differences = write(tmp_path / "a.tif", image), []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.models.architectures.paper_unet import PaperUnet
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
 from unet_segmentation.models.model_file import load_model, read_header, save_model
 from unet_segmentation.models.spec import ModelInfo
@@ -21,14 +21,14 @@ def described(**parameters):
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear", "nearest"])
 def test_the_papers_unet_has_the_papers_number_of_parameters(upsampling):
     with torch.device("meta"):
-        network = PaperUnet(1, 2, base_channels=64, upsampling=upsampling, batch_norm=False)
+        network = UNet(1, 2, base_channels=64, upsampling=upsampling, batch_norm=False)
     assert sum(parameter.numel() for parameter in network.parameters()) == 31_030_658
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "transposed_k4", "subpixel", "bilinear", "nearest"])
 @pytest.mark.parametrize("size", [(32, 48), (33, 50), (37, 61)])
 def test_the_papers_unet_keeps_any_size(upsampling, size):
-    network = PaperUnet(3, 2, base_channels=2, depth=3, upsampling=upsampling)
+    network = UNet(3, 2, base_channels=2, depth=3, upsampling=upsampling)
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
 
 

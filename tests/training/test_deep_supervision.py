@@ -7,7 +7,7 @@ from tests.training.conftest import CLASSES
 from tests.training.test_trainer import digest
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import factory as networks
-from unet_segmentation.models.architectures.paper_unet import PaperUnet
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.deep_supervision import DeepSupervision, resized
 from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
 from unet_segmentation.models.model_file import load_model
@@ -25,7 +25,7 @@ def built(**parameters):
 @pytest.fixture
 def paper(monkeypatch, training):
     """The training of the fixture, of a small U-Net with three stages."""
-    monkeypatch.setattr(networks, "_build", lambda *_: PaperUnet(3, len(CLASSES), base_channels=2, depth=3))
+    monkeypatch.setattr(networks, "_build", lambda *_: UNet(3, len(CLASSES), base_channels=2, depth=3))
     return training
 
 
@@ -100,7 +100,7 @@ def test_the_kept_model_is_the_plain_network(paper):
 def test_the_heads_learn(paper):
     run = paper(deep_supervision=True)
     trained = torch.load(run.result.last, weights_only=True)["state_dict"]["supervision.heads.0.weight"]
-    initial = DeepSupervision(PaperUnet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
+    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
     assert not torch.equal(trained, initial)
 
 

@@ -126,7 +126,7 @@ def test_what_never_learned_does_not_learn_after_the_thaw(encoded):
 def test_a_network_without_an_encoder_is_refused(parameters, key):
     network = build_model(described(architecture="unet_original", base_channels=2))
     training = TrainingParameters.model_validate(parameters)
-    with pytest.raises(ConfigurationError, match=rf"{key}: PaperUnet has no encoder of its own"):
+    with pytest.raises(ConfigurationError, match=rf"{key}: UNet has no encoder of its own"):
         check_model_supports(network, training)
     check_model_supports(build_model(described()), training)
     check_model_supports(network, TrainingParameters())

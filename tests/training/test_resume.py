@@ -14,7 +14,7 @@ from filelock import FileLock
 from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
-from unet_segmentation.models.architectures.paper_unet import PaperUnet
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.training.epoch_keeper import EpochKeeper
 from unet_segmentation.training.trainer import fit
@@ -79,7 +79,7 @@ def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypat
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name.startswith("supervision."))
 
 
-class EncodedUnet(PaperUnet):
+class EncodedUnet(UNet):
     encoder = property(lambda self: self.down)
 
 

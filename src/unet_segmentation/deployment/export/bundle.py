@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unet_segmentation.exporting.source import ExportSource
+from unet_segmentation.deployment.export.source import ExportSource
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy

@@ -1,4 +1,4 @@
-"""Nodes of the export pipeline: thin, the work is done in ``unet_segmentation.exporting``."""
+"""Nodes of the export pipeline: thin, the work is done in ``unet_segmentation.deployment.export``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ReleaseError
-from unet_segmentation.exporting.source import ExportSource, Quantisation
+from unet_segmentation.deployment.export.source import ExportSource, Quantisation
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def choose_model(
     Raises:
         ProjectError: the file holds no model of this project, or there is no such model in MLflow.
     """
-    from unet_segmentation.exporting.source import find_model_file
+    from unet_segmentation.deployment.export.source import find_model_file
 
     file, run_id = find_model_file(best, logged_model.get("run_id"), problem, export, cache)
     source = ExportSource.from_file(file, problem=problem, run_id=run_id, dtype=str(packed.dtype))
@@ -71,7 +71,7 @@ def quantise(
     Raises:
         DataError: the training split has no image.
     """
-    from unet_segmentation.exporting.source import calibration_batches
+    from unet_segmentation.deployment.export.source import calibration_batches
     from unet_segmentation.inference.backends.quantization import quantise as quantise_file
 
     if not export.int8:
@@ -101,7 +101,7 @@ def check_parity(
         DataError: the split has no labelled sample.
     """
     from unet_segmentation.deployment.export import parity
-    from unet_segmentation.exporting.source import labelled_ids
+    from unet_segmentation.deployment.export.source import labelled_ids
 
     names = sorted(labelled_ids(samples, export.split), key=packed.shape)  # neighbours of one size share a batch
     files = {PROGRAM: program, ONNX: onnx}

@@ -1,4 +1,4 @@
-"""Nodes of the inference pipeline: thin, the work is done in ``unet_segmentation.predicting``."""
+"""Nodes of the inference pipeline: thin, the work is done in ``unet_segmentation.inference``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
 from unet_segmentation.inference.model_reference import Model, ModelSources
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters, SourceParameters
-from unet_segmentation.predicting.summary import PredictionSummary
+from unet_segmentation.inference.summary import PredictionSummary
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def predict_images(
     from unet_segmentation.inference.predict_folder import FolderJob, alone, cache_key, plan_folder, predict_folder
     from unet_segmentation.inference.writers import TABLE, results_name
     from unet_segmentation.models.model_file import read_header
-    from unet_segmentation.predicting.summary import prediction_table
+    from unet_segmentation.inference.summary import prediction_table
     from unet_segmentation.utils.atomic_io import atomic_write
 
     files = [Path(file) for file in model.files]
@@ -124,7 +124,7 @@ def predict_images(
 
 def draw_contact_sheet(table: pd.DataFrame, summary: PredictionSummary) -> Any:  # noqa: ANN401 - a PIL image
     """Draw the first predictions, flagged ones before the others."""
-    from unet_segmentation.predicting.summary import draw_contact_sheet
+    from unet_segmentation.inference.summary import draw_contact_sheet
 
     return draw_contact_sheet(table, Path(summary.folder))
 
@@ -135,7 +135,7 @@ def fail_if_any_image_failed(table: pd.DataFrame, summary: PredictionSummary, sh
     Raises:
         DataError: an image could not be predicted; the others are done.
     """
-    from unet_segmentation.predicting.summary import failure_message
+    from unet_segmentation.inference.summary import failure_message
 
     logger.info("Predictions  %s", summary.folder)
     logger.info("Sheet        %s", sheet)

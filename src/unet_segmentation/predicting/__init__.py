@@ -1,1 +1,0 @@
-"""From an image to class probabilities, and what is made of them. Only `eager` and the exports import torch."""
