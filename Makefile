@@ -6,7 +6,7 @@ ENV    ?= cells
 PRESET ?= short
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz article-claims mlflow serve lint format bench lock screenshots docs-claims clean
+.PHONY: help install run test viz article-claims mlflow serve lint format bench lock lowest screenshots docs-claims clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,10 +38,11 @@ mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://
 serve: $(DONE)  ## the champion behind an address, with a page to drop images on, at http://127.0.0.1:8000
 	@$(BIN)/kedro serve --env $(ENV) $(ARGS)
 
-lint: $(DONE)  ## style and types
+lint: $(DONE)  ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(DONE)  ## put the code in order
 	$(BIN)/ruff check --fix .
@@ -51,8 +52,14 @@ bench: $(DONE)  ## a measured claim: make bench NAME=training_throughput
 	@test -n "$(NAME)" || { echo "Name one of:"; ls benchmarks/*.py | sed -E 's,benchmarks/(.*)\.py,  make bench NAME=\1,'; exit 1; }
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
+lowest: $(DONE)  ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip compile pyproject.toml --all-extras --resolution lowest-direct --quiet --output-file .venv-lowest/requirements.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/requirements.txt --no-deps --editable .
+	.venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
 lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 screenshots: $(DONE)  ## make the pictures of the README anew (needs Chromium)
