@@ -10,8 +10,8 @@ import torch
 from tests.inference.test_backends import lively
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.datasets import FolderDataset
-from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.deployment.export.source import Quantisation
+from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import save_model

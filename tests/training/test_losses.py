@@ -6,14 +6,14 @@ import pytest
 import torch
 import yaml
 from torch.nn import functional
-from unet_segmentation.training.losses.base import LOSSES
-from unet_segmentation.training.losses.region import region_sums
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.training import LossParameters
 from unet_segmentation.training.class_weights import automatic_class_weights
 from unet_segmentation.training.composite_loss import SegmentationLoss, one_hot
 from unet_segmentation.training.loss_docs import PAGE, update_page
+from unet_segmentation.training.losses.base import LOSSES
+from unet_segmentation.training.losses.region import region_sums
 
 ROOT = Path(__file__).parents[2]
 

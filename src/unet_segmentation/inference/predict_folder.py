@@ -109,7 +109,7 @@ class FolderPlan:
 
 def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
     """Find out what is not finished yet, and read a few images, from which a backend can be chosen."""
-    finished = {} if job.outputs.again else ProgressLog(job.folder, job.key).finished(inputs)
+    finished = {} if job.outputs.overwrite else ProgressLog(job.folder, job.key).finished(inputs)
     if finished:
         logger.info("%d of %d images were finished before", len(finished), len(inputs))
     left = [each for each in inputs if each.path not in finished]
@@ -213,7 +213,7 @@ class FolderPredictor:
             path(image.name, POLYGONS) if job.outputs.polygons else None,
         )
         files.target.parent.mkdir(parents=True, exist_ok=True)
-        if job.outputs.again:
+        if job.outputs.overwrite:
             remove(folder_of(files.target))
         shown = 0.0
 

@@ -88,7 +88,7 @@ class PredictionWriter:
         return {"image": image, "mask": place, "height": size[0], "width": size[1], **shares, **rest}
 
     def path(self, name: str, ending: str) -> Path:
-        """Return where a result lies; folders are kept, characters that a file system may refuse are percent-encoded."""
+        """Return where a result lies; characters that a file system may refuse are percent-encoded."""
         return self.folder / _safe(name + ending)
 
     def _probabilities(self, probabilities: Probabilities, file: Path) -> None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from unet_segmentation.models.spec import ModelSpec
     from unet_segmentation.parameters.training import ModelParameters
 
-SHARED = ("width", "norm_layer")  # settings that stand in `network` itself; all others in `network.settings`
+SHARED = ("base_channels", "norm_layer")  # settings that are keys of `model`; all others are in `model.settings`
 
 
 class Architecture(nn.Module):
     """Base of the networks in `models/architectures`: from images (N, in_channels, H, W) to logits (N, classes, H, W).
 
     Attributes:
-        Settings: `width` and `normalization` where it takes them, and what `network.settings` may say.
+        Settings: `base_channels` and `norm_layer` where it takes them, and the keys of `model.settings`.
         default_depth: how often height and width are halved, where `model.encoder_depth` does not say.
         default_upsampling: where `model.upsampling` is `auto`; None: there is no choice.
     """
@@ -56,14 +56,14 @@ class Architecture(nn.Module):
         """
         names = cls.Settings.model_fields
         if strangers := [name for name in network.settings if name not in names]:
-            raise unknown_name_error("network.settings", strangers[0], [name for name in names if name not in SHARED])
+            raise unknown_name_error("model.settings", strangers[0], [name for name in names if name not in SHARED])
         shared = {name: getattr(network, name) for name in SHARED if name in names}
         try:
             return cls.Settings.model_validate({**shared, **network.settings})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in problem["loc"])
-            raise ConfigurationError(f"network.settings.{key}: {problem['msg']}") from None
+            raise ConfigurationError(f"model.settings.{key}: {problem['msg']}") from None
 
     @classmethod
     def settings_of(cls, spec: ModelSpec) -> StrictModel:

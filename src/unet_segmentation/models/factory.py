@@ -182,7 +182,7 @@ def _describe_smp(network: ModelParameters) -> dict[str, Any]:
     if architecture not in SMP:
         raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
     if network.settings:
-        raise ConfigurationError(f"network.settings: {architecture} takes none; set it to {{}}")
+        raise ConfigurationError(f"model.settings: {architecture} takes none; set it to {{}}")
     _check_encoder(network.encoder)
     arguments = inspect.signature(SMP[architecture]).parameters
     decoder = arguments.get("decoder_channels")

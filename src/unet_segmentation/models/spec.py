@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
+# Names in model files of before 0.1.0 was released.
+RENAMED_KEYS = {"width": "base_channels", "normalization": "norm_layer"}
+RENAMED_VALUES = {"architecture": {"paper_unet": "unet_original"}, "upsampling": {"transposed4": "transposed_k4"}}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -99,6 +103,10 @@ class ModelSpec:
         Raises:
             KeyError: a key without a default is missing.
         """
+        values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
+        for name, renamed in RENAMED_VALUES.items():
+            if name in values:
+                values[name] = renamed.get(values[name], values[name])
         names = {each.name for each in fields(cls)}
         for name in ("architecture", "in_channels", "classes", "mean", "std"):
             values[name]

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.utils.registry import Registry
 
-if TYPE_CHECKING:
-    from unet_segmentation.training.losses.base import Loss, LossSettings
-    from unet_segmentation.utils.registry import Registry
 
 Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Auto = Literal["auto"]
@@ -69,12 +67,9 @@ class _LossSection(StrictModel):
         """The losses whose weight is above 0, by name."""
         return {name: weight for name in _losses().names() if (weight := getattr(self, name)) > 0}
 
-    def build(self) -> "list[tuple[Loss, float]]":
-        """Build the losses whose weight is above 0, each with its weight."""
-        return [(_losses()[name](self._settings(name)), weight) for name, weight in self.weights.items()]
-
-    def _settings(self, name: str) -> "LossSettings":
-        settings = _losses()[name].Settings
+    def settings(self, name: str) -> StrictModel:
+        """Return the settings of a loss, of its class `Settings`."""
+        settings: type[StrictModel] = _losses()[name].Settings
         return settings(**{field: getattr(self, _key(name, field)) for field in settings.model_fields})
 
     @model_validator(mode="after")
@@ -84,9 +79,9 @@ class _LossSection(StrictModel):
         return self
 
 
-def _losses() -> "Registry[type[Loss]]":
+def _losses() -> Registry[Any]:
     """Return the registered losses. Their package lies above this one, so it is looked up by name, like a plug-in."""
-    registry: Registry[type[Loss]] = import_module("unet_segmentation.training.losses.base").LOSSES
+    registry: Registry[Any] = import_module("unet_segmentation.training.losses.base").LOSSES
     return registry
 
 

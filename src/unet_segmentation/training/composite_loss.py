@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_segmentation.parameters.training import LossParameters
-from unet_segmentation.training.losses.base import LossInputs
+from unet_segmentation.training.losses.base import LOSSES, LossInputs
 
 IGNORED = 255
 
@@ -41,7 +41,8 @@ class SegmentationLoss(nn.Module):
         reduce: Reduce = identity,
     ) -> None:
         super().__init__()
-        self.losses = (parameters or LossParameters()).build()
+        parameters = parameters or LossParameters()
+        self.losses = [(LOSSES[name](parameters.settings(name)), weight) for name, weight in parameters.weights.items()]
         self.reduce = reduce
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)

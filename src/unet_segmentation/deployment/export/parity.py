@@ -215,8 +215,8 @@ def _failures_of(
     )
     if probability > export.max_probability_difference:
         yield (
-            f"{name}: a probability differs by {probability:.3g}, more than {export.max_probability_difference:g} (export.max_probability_difference); "
-            f"{_largest(table)}"
+            f"{name}: a probability differs by {probability:.3g}, more than {export.max_probability_difference:g} "
+            f"(export.max_probability_difference); {_largest(table)}"
         )
     if agreement < export.min_agreement:
         yield (
@@ -224,7 +224,10 @@ def _failures_of(
             f"(export.min_agreement); {_least(table)}"
         )
     if score > export.max_score_difference:
-        yield f"{name}: a score differs by {score:.3g}, more than {export.max_score_difference:g} (export.max_score_difference)"
+        yield (
+            f"{name}: a score differs by {score:.3g}, more than {export.max_score_difference:g} "
+            "(export.max_score_difference)"
+        )
 
 
 def _failures_of_int8(

@@ -23,8 +23,9 @@ class UNet(Architecture):
 
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
     large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
-    paper does not have. With ``width`` 64, ``depth`` 4, one input channel, two classes and no batch normalisation there
-    are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and ``nearest``.
+    paper does not have. With ``base_channels`` 64, ``depth`` 4, one input channel, two classes and no batch
+    normalisation there are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and
+    ``nearest``.
 
     The way up is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
@@ -41,10 +42,10 @@ class UNet(Architecture):
     """
 
     class Settings(StrictModel):
-        """`width` and `normalization` of `network`."""
+        """`base_channels` and `norm_layer` of `model`."""
 
         base_channels: int = Field(default=64, ge=1)
-        normalization: Literal["batch", "none"] = "batch"
+        norm_layer: Literal["batch", "none"] = "batch"
 
     default_upsampling = "transposed"
 
@@ -91,10 +92,10 @@ class UNet(Architecture):
         return cls(
             spec.in_channels,
             len(spec.classes),
-            width=settings.width,
+            base_channels=settings.base_channels,
             depth=spec.encoder_depth,
             upsampling=cast("Upsampling", spec.upsampling),
-            batch_norm=settings.normalization == "batch",
+            batch_norm=settings.norm_layer == "batch",
         )
 
     def deep_supervision_stages(self) -> list[nn.Module]:
@@ -103,8 +104,8 @@ class UNet(Architecture):
 
     @classmethod
     def describe_settings(cls, network: Mapping[str, Any]) -> str:
-        """Name the width."""
-        return f"width {network.get('base_channels', 64)}"
+        """Name the channels of the first stage."""
+        return f"base_channels {network.get('base_channels', 64)}"
 
 
 def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequential:

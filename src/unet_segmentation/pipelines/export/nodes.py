@@ -11,8 +11,8 @@ import pandas as pd
 
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
-from unet_segmentation.errors import ReleaseError
 from unet_segmentation.deployment.export.source import ExportSource, Quantisation
+from unet_segmentation.errors import ReleaseError
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
 from unet_segmentation.inference.model_reference import Model, ModelSources
-from unet_segmentation.parameters import InferenceParameters, PredictorParameters, SourceParameters
 from unet_segmentation.inference.summary import PredictionSummary
+from unet_segmentation.parameters import InferenceParameters, PredictorParameters, SourceParameters
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,9 @@ def predict_images(
     from unet_segmentation.inference.ensemble import common_spec
     from unet_segmentation.inference.input_discovery import Input
     from unet_segmentation.inference.predict_folder import FolderJob, alone, cache_key, plan_folder, predict_folder
+    from unet_segmentation.inference.summary import prediction_table
     from unet_segmentation.inference.writers import TABLE, results_name
     from unet_segmentation.models.model_file import read_header
-    from unet_segmentation.inference.summary import prediction_table
     from unet_segmentation.utils.atomic_io import atomic_write
 
     files = [Path(file) for file in model.files]

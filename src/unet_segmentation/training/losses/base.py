@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ class Loss(ABC):
     Settings: ClassVar[type[LossSettings]] = LossSettings
     sums_key: ClassVar[str | None] = None
 
-    def __init__(self, settings: LossSettings) -> None:
+    def __init__(self, settings: Any) -> None:  # noqa: ANN401 - of the class `Settings`
         self.settings = settings
 
     def sums(self, inputs: LossInputs) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import Field
+
 from unet_segmentation.training.losses.base import Loss, LossInputs, LossSettings, register_loss
 from unet_segmentation.training.losses.pixelwise import pixel_nll, tiny, weighted_mean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import Field
+
 from unet_segmentation.training.losses.base import LossSettings, register_loss
 from unet_segmentation.training.losses.region import SMOOTH, RegionLoss
 
