@@ -216,11 +216,10 @@ def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
 def run_ours(problem: Problem) -> dict[str, Any]:
     """Plan and train as `kedro run` does: with the nodes of its pipelines."""
     from safetensors.torch import save_file
-    from unet_segmentation.pipelines.planning.nodes import propose_plan
 
     from unet_segmentation.inference.predictor import Predictor
     from unet_segmentation.pipelines.augmentation.nodes import compose_augmentation
-    from unet_segmentation.pipelines.training.nodes import build_model, preflight, train
+    from unet_segmentation.pipelines.training.nodes import build_model, preflight, propose_plan, train
 
     parameters, profile, packed = problem.parameters, problem.profile, problem.packed
     training = parameters.training

@@ -38,7 +38,7 @@ def main() -> None:
         project = make_project(Path(name) / "project")
         (project / "conf" / "local").mkdir(exist_ok=True)
         (project / "conf" / "local" / "parameters.yml").write_text(options.variants)
-        run(project, "run", "--pipelines", "data_ingestion,data_preparation,planning")
+        run(project, "run", "--to-nodes", "training.propose_plan")
         for epochs in options.epochs:
             run(project, "sweep", "--params", f"training.epochs={epochs}")
             costs = pd.read_csv(project / "data" / "08_reporting" / "cells" / "sweep_costs.csv")

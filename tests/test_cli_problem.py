@@ -84,8 +84,8 @@ def test_data_with_errors_end_with_the_message_and_the_page(project, files):
         (["new", "x", "--images", "FILES", "--ignore-values", "a"], "whole numbers"),
         (["new", "x", "--images", "FILES", "--masks", "FILES"], "the same folder"),
         (["new", "x", "--images", "FILES", "--classes", "a,b,c,d,e"], "5 names"),
-        (["check", "wbcc"], "Did you mean 'wbc'?"),
-        (["check", "wbc", "--params", "masks.encodin=index"], "did you mean 'encoding'?"),
+        (["audit", "wbcc"], "Did you mean 'wbc'?"),
+        (["audit", "wbc", "--params", "masks.encodin=index"], "did you mean 'encoding'?"),
     ],
 )
 def test_a_mistake_is_one_message(project, files, arguments, words):

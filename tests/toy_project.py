@@ -33,7 +33,7 @@ FILES = {
                 Node(nodes.score, "history", "metrics", name="score"),
                 Node(nodes.plot, "history", "curves", name="plot"),
             ])
-            return {"acquisition": first, "training": second, "__default__": first + second}
+            return {"data_ingestion": first, "training": second, "__default__": first + second}
     """,
     "src/toy/nodes.py": """
         import errno, logging, os, signal, time, warnings

@@ -9,6 +9,5 @@ DEFAULT = ("data_ingestion", "data_preparation", "augmentation", "training", "ev
 def register_pipelines() -> dict[str, Pipeline]:
     """Register every pipeline under its name, and the main job as the default one."""
     pipelines = find_pipelines(raise_errors=True)
-    pipelines["planning"] = pipelines["training"].only_nodes("training.propose_plan")  # what others start from
     pipelines["__default__"] = sum((pipelines[name] for name in DEFAULT if name in pipelines), Pipeline([]))
     return pipelines

@@ -20,7 +20,7 @@ search:
   n_trials: 3
 training: {epochs: 4}
 """
-PREPARATION = "data_ingestion,data_preparation,planning"
+PREPARATION = ("--to-nodes", "training.propose_plan")
 FAILING = "sweep.variants.deep.network.encoder_depth=6,sweep.variants.deep.training.patch_size=32"
 
 
@@ -29,7 +29,7 @@ def project(make_project) -> Project:
     """A project with prepared data, and something to sweep."""
     project = make_project("sweep")
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
-    succeeded(project.kedro("run", "--env", "test", "--pipelines", PREPARATION))
+    succeeded(project.kedro("run", "--env", "test", *PREPARATION))
     return project
 
 
@@ -63,7 +63,7 @@ def test_a_sweep_that_was_killed_goes_on_and_comes_to_the_same(project, make_pro
     undisturbed = make_project("undisturbed")
     (undisturbed.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
     untracked = "mlflow.enabled=false"
-    prepare = ("run", "--env", "test", "--pipelines", PREPARATION)
+    prepare = ("run", "--env", "test", *PREPARATION)
     succeeded(undisturbed.kedro(*prepare, "--params", untracked))
     succeeded(undisturbed.kedro("sweep", "--env", "test", "--params", untracked))
     for name in ("sweep_runs.csv", "sweep_leaderboard.csv"):
@@ -90,7 +90,7 @@ def test_the_report_of_the_problem_shows_its_sweep(project):
 def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project):
     answer = project.kedro("sweep", "--env", "test", "--params", FAILING)
     assert answer.returncode == 1
-    assert "2 of 6 trainings failed" in answer.stdout
+    assert "2 of 6 training runs failed" in answer.stdout
     assert answer.stdout.count("finished before") == 4
     assert "Traceback" not in answer.stdout
     runs = pd.read_csv(report(project, "sweep_runs.csv"))

@@ -6,7 +6,7 @@ import pytest
 from tests.pipelines.test_cross_validation import measured
 from unet_segmentation.data.split.split import COLUMNS
 from unet_segmentation.data.store.packed_arrays import pack
-from unet_segmentation.experiments.sweep.run_variant import SweepData
+from unet_segmentation.experiments.child_training import ExperimentData
 from unet_segmentation.parameters import ImageParameters, ModelParameters, TrainingParameters, validate_parameters
 from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
 from unet_segmentation.training.plan_rules import propose_plan
@@ -47,4 +47,4 @@ def prepared(tmp_path_factory):
         }
     ).model_dump(mode="json")
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
-    return SweepData(parameters, samples, packed, found, propose_plan(found, network, training, CLASSES))
+    return ExperimentData(parameters, samples, packed, found, propose_plan(found, network, training, CLASSES))

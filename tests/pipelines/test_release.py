@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from tests.toy_project import empty_store
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import pack
+from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate, lock_release_dir
+from unet_segmentation.deployment.release.model_verification import ModelVerification
+from unet_segmentation.deployment.release.promotion_gate import Decision, GateResult
 from unet_segmentation.errors import ReleaseError, TrackingError
 from unet_segmentation.metrics.confusion_matrix import confusion_table
 from unet_segmentation.metrics.definitions import scores
@@ -29,7 +32,7 @@ from unet_segmentation.tracking.model_registry import Registry
 CLASSES = ["background", "cytoplasm", "nucleus"]
 IMAGES = 30
 CLEAN = {"status": "passed", "counts": {"error": 0, "warning": 0, "note": 0}}
-REPRODUCED = {"passed": True, "sentence": "The same."}
+REPRODUCED = ModelVerification(True, "The same.")
 
 
 @pytest.fixture
@@ -90,85 +93,86 @@ SAMPLES = pd.DataFrame({"sample_id": [f"cell {number}" for number in range(IMAGE
 def examine(run_id: str, verdict=CLEAN, samples=SAMPLES, **release) -> SimpleNamespace:
     """Let a run go through all nodes before the registry."""
     parameters = ReleaseParameters(resamples=1000, **release)
-    challenger, *counted = nodes.choose_challenger("cells", {"run_id": run_id}, samples, parameters, FOLDER)
-    champion, comparison = nodes.compare_with_champion("cells", challenger, *counted, samples, parameters)
+    challenger, *counts, _ = nodes.choose_challenger("cells", {"run_id": run_id}, samples, parameters, FOLDER)
+    champion, comparison = nodes.compare_with_champion("cells", challenger, *counts, samples, parameters)
     conditions = nodes.decide(verdict, REPRODUCED, challenger, champion, comparison, parameters)
-    for made in (challenger, champion, conditions):
-        assert json.loads(json.dumps(made, allow_nan=False)) == made
+    for kind, made in ((ReleaseCandidate, challenger), (Champion, champion), (GateResult, conditions)):
+        adapter = TypeAdapter(kind)
+        assert adapter.validate_json(adapter.dump_json(made)) == made
     return SimpleNamespace(
         challenger=challenger, champion=champion, comparison=comparison, conditions=conditions, parameters=parameters
     )
 
 
-def register(found: SimpleNamespace) -> dict:
+def register(found: SimpleNamespace) -> Decision:
     arguments = (found.conditions, found.challenger, found.champion, found.parameters)
     decision, page = nodes.register("cells", *arguments)
-    assert page.startswith(decision["sentence"])
+    assert page.startswith(decision.sentence)
     return decision
 
 
-def release(run_id: str, **more) -> dict:
+def release(run_id: str, **more) -> Decision:
     return register(examine(run_id, **more))
 
 
 def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     client = mlflow.MlflowClient(store)
     first = release(log_run(store, tmp_path, 0.80))
-    assert first["outcome"] == "released"
-    assert first["sentence"].startswith("Released: version 1 of cells, the first. dice/mean 0.")
+    assert first.outcome == "released"
+    assert first.sentence.startswith("Released: version 1 of cells, the first. dice/mean 0.")
     better_run = log_run(store, tmp_path, 0.85)
     better = release(better_run)
-    assert (better["outcome"], better["version"], better["before"]) == ("released", 2, 1)
-    assert ": better." in better["sentence"]
+    assert (better.outcome, better.version, better.before) == ("released", 2, 1)
+    assert ": better." in better.sentence
     tags = client.get_model_version("cells", "2").tags
-    assert tags["dice/mean"] == f"{better['value']:.4f}"
+    assert tags["dice/mean"] == f"{better.value:.4f}"
     assert tags["released_by"]
     assert "forced_by" not in tags
-    assert client.get_model_version("cells", "2").description.startswith(better["sentence"])
+    assert client.get_model_version("cells", "2").description.startswith(better.sentence)
     by_margin = release(log_run(store, tmp_path, 0.849), noninferiority_margin=0.02)
-    assert "not worse by more than the margin of 0.02" in by_margin["sentence"]
-    assert by_margin["version"] == 3
+    assert "not worse by more than the margin of 0.02" in by_margin.sentence
+    assert by_margin.version == 3
 
     worse = log_run(store, tmp_path, 0.6)
     refused = release(worse)
-    assert (refused["outcome"], refused["version"]) == ("refused", None)
-    assert "version 3 stays the champion" in refused["sentence"]
-    assert "3 classes fall" in refused["sentence"] or "2 classes fall" in refused["sentence"]
+    assert (refused.outcome, refused.version) == ("refused", None)
+    assert "version 3 stays the champion" in refused.sentence
+    assert "3 classes fall" in refused.sentence or "2 classes fall" in refused.sentence
     with pytest.raises(ReleaseError, match=r"^Refused: unet is not released"):
-        nodes.fail_if_refused(refused, FOLDER)
+        nodes.fail_if_refused(refused, lock_release_dir(FOLDER))
     forced = release(worse, force=True, reason="the camera was changed")
-    assert (forced["outcome"], forced["version"]) == ("forced", 4)
+    assert (forced.outcome, forced.version) == ("forced", 4)
     tags = client.get_model_version("cells", "4").tags
-    assert (tags["forced_by"], tags["why"]) == (forced["user"], "the camera was changed")
-    nodes.fail_if_refused(forced, FOLDER)
+    assert (tags["forced_by"], tags["why"]) == (forced.user, "the camera was changed")
+    assert nodes.fail_if_refused(forced, lock_release_dir(FOLDER)) == 4
     assert tracking.current().said == {"release.outcome": "forced", "release.version": 4}
 
     again = release(worse)
-    assert again["sentence"] == "Unchanged: version 4 of cells, of this run, is the champion already."
+    assert again.sentence == "Unchanged: version 4 of cells, of this run, is the champion already."
     assert len(client.search_model_versions("name = 'cells'")) == 4
-    nodes.fail_if_refused(again, FOLDER)
+    nodes.fail_if_refused(again, lock_release_dir(FOLDER))
 
 
 def test_a_run_without_one_of_the_classes_is_refused(store, tmp_path):
     release(log_run(store, tmp_path, 0.8))
     decision = release(log_run(store, tmp_path, 0.95, classes=CLASSES[:2]))
-    assert decision["outcome"] == "refused"
-    assert "The run lacks nucleus, which the champion, version 1, has." in decision["sentence"]
+    assert decision.outcome == "refused"
+    assert "The run lacks nucleus, which the champion, version 1, has." in decision.sentence
 
 
 def test_a_run_on_other_test_samples_is_refused(store, tmp_path):
     release(log_run(store, tmp_path, 0.8))
     decision = release(log_run(store, tmp_path, 0.95, counts=tables(0.95, ids=range(1, IMAGES + 1))))
-    assert decision["outcome"] == "refused"
-    assert "cell 0" in decision["sentence"]
-    assert f"cell {IMAGES}" in decision["sentence"]
+    assert decision.outcome == "refused"
+    assert "cell 0" in decision.sentence
+    assert f"cell {IMAGES}" in decision.sentence
 
 
 def test_errors_of_the_audit_and_the_validation_split_are_refused(store, tmp_path):
     failed = {"status": "failed", "counts": {"error": 2, "warning": 0, "note": 0}}
-    assert "has 2 errors" in release(log_run(store, tmp_path, 0.8), verdict=failed)["sentence"]
+    assert "has 2 errors" in release(log_run(store, tmp_path, 0.8), verdict=failed).sentence
     decision = release(log_run(store, tmp_path, 0.8, split="validation"))
-    assert "evaluated on the validation split" in decision["sentence"]
+    assert "evaluated on the validation split" in decision.sentence
     assert Registry(store, "cells").champion() is None
 
 
@@ -179,26 +183,26 @@ def test_a_champion_whose_tables_are_gone_can_only_be_replaced_by_force(store, t
     client.finalize_logged_model(model.model_id, "READY")
     Registry(store, "cells").promote(model.model_id, run.info.run_id, expected=0, tags={})
     new = log_run(store, tmp_path, 0.8)
-    assert "No comparison with the champion: The run" in release(new)["sentence"]
-    assert release(new, force=True, reason="the old files are lost")["version"] == 2
+    assert "No comparison with the champion: The run" in release(new).sentence
+    assert release(new, force=True, reason="the old files are lost").version == 2
 
 
 def test_of_two_that_were_compared_with_the_same_champion_the_second_is_refused(store, tmp_path):
     release(log_run(store, tmp_path, 0.8))
     one, other = (examine(log_run(store, tmp_path, share)) for share in (0.9, 0.95))
-    assert register(one)["version"] == 2
+    assert register(one).version == 2
     decision = register(other)
-    assert decision["outcome"] == "refused"
-    assert "Another release came first: version 2 of cells is the champion since" in decision["sentence"]
+    assert decision.outcome == "refused"
+    assert "Another release came first: version 2 of cells is the champion since" in decision.sentence
     assert Registry(store, "cells").champion().number == 2
-    assert register(examine(other.challenger["run_id"]))["version"] == 3
+    assert register(examine(other.challenger.run_id)).version == 3
 
 
 HOLDER = """
 import sys
 from pathlib import Path
-from unet_segmentation.pipelines.release.nodes import _begin
-_begin(Path(sys.argv[1]))
+from unet_segmentation.deployment.release.candidate import lock_release_dir
+lock = lock_release_dir(Path(sys.argv[1]))
 print("at work", flush=True)
 sys.stdin.readline()
 """
@@ -212,19 +216,20 @@ def test_one_release_at_a_time_works_in_a_folder(tmp_path):
     )  # fmt: skip
     assert holder.stdout.readline() == "at work\n"
     with pytest.raises(ReleaseError, match="Another release is at work in"):
-        nodes._begin(tmp_path)
+        lock_release_dir(tmp_path)
     holder.kill()  # whatever becomes of it, the next one may
     holder.communicate()
-    nodes._begin(tmp_path)
-    nodes._begin(tmp_path)  # in the same process, after an error, say
-    nodes.fail_if_refused({"outcome": "released", "sentence": "Released."}, tmp_path)
+    first = lock_release_dir(tmp_path)
+    second = lock_release_dir(tmp_path)  # in the same process, after an error, say
+    second.release(force=True)
+    assert not first.is_locked
 
 
 def test_groups_are_what_is_counted_on(store, tmp_path):
     run = log_run(store, tmp_path, 0.8)
-    assert examine(run).challenger["units"] == IMAGES
+    assert examine(run).challenger.units == IMAGES
     grouped = SAMPLES.assign(group=[f"slide {number // 10}" if number < 20 else None for number in range(IMAGES)])
-    assert examine(run, samples=grouped).challenger["units"] == 2 + 10
+    assert examine(run, samples=grouped).challenger.units == 2 + 10
     release(run)
     table = examine(log_run(store, tmp_path, 0.81), samples=grouped).comparison
     assert set(nodes.COMPARED) <= set(table)
@@ -232,8 +237,8 @@ def test_groups_are_what_is_counted_on(store, tmp_path):
 
 def test_another_run_is_chosen_by_name_or_the_beginning_of_its_id(store, tmp_path):
     named, here = (log_run(store, tmp_path, 0.8, name=name) for name in ("the good one", "unet"))
-    assert examine(here, run="the good one").challenger["run_id"] == named
-    assert examine(here, run=named[:12]).challenger["run_id"] == named
+    assert examine(here, run="the good one").challenger.run_id == named
+    assert examine(here, run=named[:12]).challenger.run_id == named
     with pytest.raises(TrackingError, match="There is no run of cells called 'the god one'"):
         examine(here, run="the god one")
 
@@ -267,20 +272,20 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
     monkeypatch.setattr("unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts(masks))
     perfect = confusion_table((name, np.diag(np.bincount(masks[name].ravel(), minlength=2))) for name in images)
     soft = pd.DataFrame({"sample_id": list(images)})
-    challenger = {"model_id": "m-1", "classes": ["background", "cell"], "arithmetic": {}}
+    challenger = ReleaseCandidate("0" * 32, "m-1", ["background", "cell"])
     arguments = (packed, ReleaseParameters())
-    assert nodes.verify_model(challenger, perfect, soft, *arguments)["passed"]
+    assert nodes.verify_model(challenger, perfect, soft, *arguments).passed
     assert [image.shape for image in seen] == [(8, 8, 3), (8, 12, 3)], "by size, as evaluation does"
 
     monkeypatch.setattr(
         "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "a": 1 - masks["a"]})
     )
     found = nodes.verify_model(challenger, perfect, soft, *arguments)
-    assert not found["passed"]
-    assert found["images_different"] == 1
+    assert not found.passed
+    assert found.images_different == 1
     missing = nodes.verify_model(challenger, perfect, pd.DataFrame({"sample_id": ["a", "c"]}), *arguments)
-    assert missing["sentence"] == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")
+    assert missing.sentence == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")
     monkeypatch.setattr(
         "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "b": masks["b"][:4]})
     )
-    assert "could not be reproduced" in nodes.verify_model(challenger, perfect, soft, *arguments)["sentence"]
+    assert "could not be reproduced" in nodes.verify_model(challenger, perfect, soft, *arguments).sentence

@@ -32,9 +32,9 @@ def test_images_go_through_in_order_and_in_batches_and_what_is_wrong_is_said(roo
     for mask, truth in zip(masks, expected, strict=True):
         np.testing.assert_array_equal(mask, truth)
 
-    with pytest.raises(TrackingError, match=rf"{model_id} does not work afresh: .*4 channels"):
+    with pytest.raises(TrackingError, match=rf"{model_id} does not work in a clean process: .*4 channels"):
         list(predict_in_subprocess(uri, model_id, [np.zeros((32, 32, 4), np.uint8)]))
-    with pytest.raises(TrackingError, match="does not work afresh"):
+    with pytest.raises(TrackingError, match="does not work in a clean process"):
         list(predict_in_subprocess(uri, "m-00000000000000000000000000000000", images))
 
     def broken():

@@ -126,5 +126,7 @@ def test_the_machine_has_a_name():
 def test_a_run_is_named_after_its_network_or_after_what_it_does():
     network = {"model": {"architecture": "unet", "encoder": "resnet34"}}
     assert run_metadata.run_name(network, 0.0, "__default__").startswith("unet resnet34 · ")
-    assert run_metadata.run_name(network, 0.0, "sweep").startswith("comparison · ")
-    assert run_metadata.run_name(network, 0.0, "acquisition, article, planning").startswith("article · ")
+    assert run_metadata.run_name(network, 0.0, "sweep").startswith("sweep · ")
+    assert run_metadata.run_name(network, 0.0, "article_claims, data_ingestion, training").startswith(
+        "article_claims · "
+    )

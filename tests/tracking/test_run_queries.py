@@ -87,7 +87,7 @@ def test_the_counts_come_back_as_they_were(told):
 
 def test_an_artifact_that_is_not_there_is_named(told):
     _, uri, ids = told
-    with pytest.raises(TrackingError, match=r"has no artifact evaluation/confusion\.parquet"):
+    with pytest.raises(TrackingError, match=r"has no artifact evaluation/confusion_counts\.parquet"):
         run_queries.evaluation_of(uri, ids["namesake"])
 
 

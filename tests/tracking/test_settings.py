@@ -64,7 +64,7 @@ def test_runs_have_short_readable_names():
     assert run_name({"model": {"encoder": "resnet18"}}, now, "release") == "release · 11-22 10:45"
     assert (
         run_name({"model": {"architecture": "unet_original", "base_channels": 16}}, now)
-        == "unet original base_channels 16 · 11-22 10:45"
+        == "unet original width 16 · 11-22 10:45"
     )
 
 

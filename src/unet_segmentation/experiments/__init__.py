@@ -1,1 +1,1 @@
-"""Many runs on the same data."""
+"""Many training runs on the same data: sweeps, search, run comparison, reproduction, an article's claims."""

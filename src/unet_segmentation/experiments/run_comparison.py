@@ -1,4 +1,4 @@
-"""Runs side by side: one against another, and all of a problem."""
+"""Compare runs on the same test samples: two of them, or all of a problem as a leaderboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORE, MARGIN = "dice/mean", 0.015
-BEST, OTHER_SAMPLES, NO_COUNTS = "best", "other samples", "no counts"  # verdicts of a leaderboard beside compare's
+BEST, OTHER_SAMPLES, NO_COUNTS = (
+    "best",
+    "other samples",
+    "no counts",
+)  # verdicts of a leaderboard in addition to compare's
 COLUMNS = (
     "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
     "verdict", "units", "encoder", "epochs", "seed", "data", "split", "link",
@@ -30,7 +34,7 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
     """Compare two runs image by image.
 
     Args:
-        reference: of the run that the other is measured against.
+        reference: of the run that the other is compared with.
         other: of the other run.
         margin: a difference within it, both ways, is equivalent.
 
@@ -57,7 +61,7 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
 
 
 def count_units(evaluation: Evaluation) -> int:
-    """Count what is resampled: the images, those of a group as one."""
+    """Count the units of the bootstrap: the images, those of a group as one."""
     from unet_segmentation.metrics.count_tables import groups_of
 
     groups = groups_of(evaluation.samples)
@@ -65,7 +69,7 @@ def count_units(evaluation: Evaluation) -> int:
 
 
 def small_sample_warning(units: int) -> str | None:
-    """Say that intervals are not to be trusted where there are too few images; None where there are enough."""
+    """Return a warning that intervals over few images are unreliable; None where there are enough."""
     from unet_segmentation.metrics.bootstrap import FEWEST
 
     if units >= FEWEST:
@@ -82,35 +86,34 @@ def find_score_row(table: pd.DataFrame, score: str) -> dict[str, Any]:
     Raises:
         ConfigurationError: there is no such score; names the nearest.
     """
-    found = table[table["score"] == score]
-    if found.empty:
-        raise no_such_score(score, table["score"].tolist())
-    return dict(found.iloc[0])
+    rows = table[table["score"] == score]
+    if rows.empty:
+        raise unknown_score_error(score, table["score"].tolist())
+    return dict(rows.iloc[0])
 
 
-def no_such_score(score: str, known: Sequence[str]) -> ConfigurationError:
-    """Say that there is no such score, and name those that it may be."""
-    near = difflib.get_close_matches(score, known, n=1, cutoff=0.5)
+def unknown_score_error(score: str, names: Sequence[str]) -> ConfigurationError:
+    """Return the error for a score that does not exist; it names the nearest one."""
+    near = difflib.get_close_matches(score, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return ConfigurationError(f"--score: there is no score {score!r} to compare. {hint}Known: {', '.join(known)}.")
+    return ConfigurationError(f"--score: there is no score {score!r} to compare. {hint}Known: {', '.join(names)}.")
 
 
 def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARGIN) -> pd.DataFrame:
-    """Put all finished runs of a problem in order, each compared with the best, image by image.
+    """Rank all finished runs of a problem, and compare each with the best, image by image.
 
-    The best is the best of those that were tested on the same samples: the samples of most runs (of the newer ones,
-    where there are as many). Runs tested on other samples, and those that left no counts per image, are listed below
-    and compared with nothing.
+    The best is the best of those that were tested on the same samples: those of most runs (of the newer ones in a tie).
+    Runs tested on other samples, and those without counts per image, are listed below and not compared.
 
     Args:
-        uri: MLflow's store.
+        uri: of the MLflow store.
         problem: the segmentation problem.
-        score: decides the order.
+        score: runs are ranked by it.
         margin: a difference within it, both ways, is equivalent.
 
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
-        run has none), the `difference` to the best with its interval, over so many `units` (images or groups), and the
+        run has none), the `difference` to the best with its interval, the number of `units` (images or groups), and the
         `verdict`: `best`, `tie`, `worse`, `undecided`, `better`, `undefined`, `other samples` or `no counts`.
 
     Raises:
@@ -122,9 +125,9 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
     tested = [run for run in finished_runs(uri, problem) if f"test/{score}" in run.metrics]
     if not tested:
         raise _without_score(uri, problem, score)
-    evaluations = {run.run_id: found for run in tested if (found := _evaluation(uri, run)) is not None}
+    evaluations = {run.run_id: each for run in tested if (each := _evaluation(uri, run)) is not None}
     sets = {run_id: test_set_fingerprint(evaluation) for run_id, evaluation in evaluations.items()}
-    common = Counter(sets.values()).most_common(1)[0][0] if sets else None  # of as many, the first: of the newest run
+    common = Counter(sets.values()).most_common(1)[0][0] if sets else None  # in a tie the first, of the newest run
     tested.sort(key=lambda run: -run.metrics[f"test/{score}"])
     comparable = [run for run in tested if common is not None and sets.get(run.run_id) == common]
     rows = []
@@ -136,23 +139,27 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
         elif run is comparable[0]:
             row["verdict"] = BEST
         else:
-            pair = evaluations[comparable[0].run_id], evaluations[run.run_id]
-            against = find_score_row(compare_evaluations(*pair, margin), score)
-            row |= {name: against[name] for name in ("difference", "p_value", "verdict")}
-            row |= {"difference_low": against["low"], "difference_high": against["high"]}
+            row |= _comparison(evaluations[comparable[0].run_id], evaluations[run.run_id], score, margin)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _comparison(best: Evaluation, other: Evaluation, score: str, margin: float) -> dict[str, object]:
+    """Return the columns that compare a run with the best one."""
+    comparison = find_score_row(compare_evaluations(best, other, margin), score)
+    columns = {name: comparison[name] for name in ("difference", "p_value", "verdict")}
+    return columns | {"difference_low": comparison["low"], "difference_high": comparison["high"]}
+
+
 def test_set_fingerprint(evaluation: Evaluation) -> str:
-    """Hash what a run was tested on: the classes, the split, and of each image the counted pixels of each class."""
-    counted = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
+    """Hash the test set of a run: the classes, the split, and the pixels of each class in each image."""
+    pixels = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
     images = sorted(evaluation.soft["sample_id"].astype(str))
-    return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, counted.to_csv()]).encode()).hexdigest()
+    return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, pixels.to_csv()]).encode()).hexdigest()
 
 
 def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
-    """Return what a run's evaluation left; None where something of it is missing."""
+    """Load the counts per image of a run; None where a table is missing."""
     try:
         return evaluation_of(uri, run.run_id, run.above)
     except TrackingError:
@@ -180,7 +187,7 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
 
 
 def _epochs(uri: str, run: RunRecord) -> str:
-    """Return the epochs that the plan had come to; those of the parameters where the run logged no plan."""
+    """Return the epochs of the plan; those of the parameters where the run logged no plan."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
@@ -190,7 +197,7 @@ def _epochs(uri: str, run: RunRecord) -> str:
 
 
 def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
-    """Return the interval of a score that a run has logged; NaN where it has none."""
+    """Load the interval of a score that a run has logged; NaN where it has none."""
     import pandas as pd
 
     try:
@@ -198,13 +205,13 @@ def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
             table = pd.read_csv(fetch(uri, run_id, "evaluation/intervals.csv", Path(folder)))
     except TrackingError:
         return float("nan"), float("nan")
-    found = table[table["score"] == score]
-    return (float("nan"), float("nan")) if found.empty else (float(found["low"].iloc[0]), float(found["high"].iloc[0]))
+    rows = table[table["score"] == score]
+    return (float("nan"), float("nan")) if rows.empty else (float(rows["low"].iloc[0]), float(rows["high"].iloc[0]))
 
 
 def _without_score(uri: str, problem: str, score: str) -> Exception:
     runs = finished_runs(uri, problem)
-    known = sorted({name.removeprefix("test/") for run in runs for name in run.metrics if name.startswith("test/")})
-    if known:
-        return no_such_score(score, known)
+    names = sorted({name.removeprefix("test/") for run in runs for name in run.metrics if name.startswith("test/")})
+    if names:
+        return unknown_score_error(score, names)
     return TrackingError(f"No finished run of {problem} in {uri} has test scores yet: kedro run --env {problem}")

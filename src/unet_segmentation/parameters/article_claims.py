@@ -1,4 +1,4 @@
-"""The article's claims, measured: what is compared, and how small the networks and the data are."""
+"""Tests of an article's claims: what is compared, and how small the networks and the data are."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,25 +7,28 @@ from pydantic import Field, model_validator
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import ModelParameters
 
-WayUp = Literal["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
+UpsamplingMode = Literal["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Side = Annotated[int, Field(ge=32, multiple_of=32)]
 SMALL_PAPER = ModelParameters(architecture="unet_original", base_channels=8, encoder_depth=3)
 SMALL_UNET = ModelParameters(encoder_depth=3, decoder_channels=[32, 16, 16])
 SMALL = {"unet_original": SMALL_PAPER, "unet_resnet18": SMALL_UNET}
-WHOLE = {"unet_original_whole": ModelParameters(architecture="unet_original"), "unet_resnet18_whole": ModelParameters()}
+FULL_SIZE = {
+    "unet_original_whole": ModelParameters(architecture="unet_original"),
+    "unet_resnet18_whole": ModelParameters(),
+}
 
 
 class PresetParameters(StrictModel):
     """How long everything is trained, and how often.
 
     Attributes:
-        seeds: of the trainings of the laboratory.
-        steps: of each of them, made up to whole epochs.
-        encoder_seeds: of the trainings of encoders.
-        encoder_steps: likewise.
-        metric_epochs: of the trainings of the metric experiment.
-        patch_size: of the trainings on the problem's data, all else as `training:` says; null: that, too.
-        batch_size: likewise.
+        seeds: of the upsampling experiment.
+        steps: of each of its training runs, rounded up to whole epochs.
+        encoder_seeds: of the encoder experiment.
+        encoder_steps: of each of its training runs, rounded up to whole epochs.
+        metric_epochs: of each training run of the metric experiment.
+        patch_size: of training on the problem's data, all else as in `training:`; null: that, too.
+        batch_size: of training on the problem's data; null: as in `training:`.
     """
 
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1], min_length=1)
@@ -38,23 +41,24 @@ class PresetParameters(StrictModel):
 
 
 class UpsamplingBenchmarkParameters(StrictModel):
-    """The ways up of a decoder, on the problem's own data.
+    """The upsampling modes of a decoder, on the problem's own data.
 
     Attributes:
-        models: by a name of your own; each is trained with every way up.
-        cost_only_models: further ones, whose costs are counted only: the networks as they are, before they were made
-            small.
+        models: by a name of your own; each is trained with every mode.
+        cost_only_models: further ones, whose costs are only counted: the models at their full size.
         modes: what `model.upsampling` is set to.
-        reference: the way that the others are compared with.
-        images: of the evaluated split, so many first ones, whose logits are looked at.
+        reference: the mode that the others are compared with.
+        images: number of images of the evaluated split whose logits are measured.
         speed_size: side of the images that speeds and costs are measured with, in pixels.
         speed_seconds: of each measurement of speed.
     """
 
     models: dict[str, ModelParameters] = Field(default=SMALL, min_length=1)
-    cost_only_models: dict[str, ModelParameters] = WHOLE
-    modes: list[WayUp] = Field(default=["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"], min_length=1)
-    reference: WayUp = "bilinear"
+    cost_only_models: dict[str, ModelParameters] = FULL_SIZE
+    modes: list[UpsamplingMode] = Field(
+        default=["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"], min_length=1
+    )
+    reference: UpsamplingMode = "bilinear"
     images: int = Field(default=8, ge=1)
     speed_size: Side = 128
     speed_seconds: float = Field(default=0.5, ge=0)
@@ -66,17 +70,17 @@ class UpsamplingBenchmarkParameters(StrictModel):
         if len(set(self.modes)) < len(self.modes):
             raise ValueError("modes: one is named twice")
         if both := sorted(self.models.keys() & self.cost_only_models.keys()):
-            raise ValueError(f"cost_only_models: {', '.join(both)} stands in models, too")
+            raise ValueError(f"cost_only_models: {', '.join(both)} is in models, too")
         return self
 
 
 class EncoderBenchmarkParameters(StrictModel):
-    """What encoders cost and what they reach, all in one U-Net of smp with its own decoder.
+    """Costs and scores of encoders, all in smp's U-Net with its own decoder.
 
     Attributes:
         names: as `model.encoder` takes them.
         size: side of the images, in pixels.
-        batch_size: images of a step whose speed is measured.
+        batch_size: images of a step that is timed.
         seconds: of each measurement of speed.
     """
 
@@ -93,17 +97,17 @@ class EncoderBenchmarkParameters(StrictModel):
 
 
 class MetricBenchmarkParameters(StrictModel):
-    """Problems of falling foreground share, drawn by the generator of `cells`.
+    """Problems of decreasing foreground share, drawn by the generator of `cells`.
 
     Attributes:
         shares: of the pixels that are foreground.
         size: side of the images, in pixels.
         training_images: of each problem.
-        validation_images: likewise.
-        test_images: likewise; on these all scores are taken.
-        batch_size: of each training.
+        validation_images: of each problem.
+        test_images: of each problem; they are scored.
+        batch_size: of each training run.
         model: that is trained.
-        seed: of the drawing, of the training and of the random prediction.
+        seed: of the images, of the training and of the random prediction.
     """
 
     shares: list[Annotated[float, Field(gt=0, le=0.5)]] = Field(default=[0.5, 0.2, 0.05, 0.02, 0.005], min_length=1)
@@ -131,9 +135,9 @@ class ArticleClaimsParameters(StrictModel):
     Attributes:
         preset: name of one of the presets.
         presets: how long everything is trained, and how often.
-        upsampling: the laboratory.
-        encoders: the table.
-        metrics: the experiment.
+        upsampling: the upsampling experiment.
+        encoders: the encoder experiment.
+        metrics: the metric experiment.
     """
 
     preset: str = "short"

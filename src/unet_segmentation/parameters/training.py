@@ -8,7 +8,6 @@ from pydantic import Field, create_model, model_validator
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.utils.registry import Registry
 
-
 Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]

@@ -1,4 +1,4 @@
-"""What a search found: its history, and which parameters matter."""
+"""Charts of a hyperparameter search: its history, and the importance of the parameters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
     """Draw the value of every trial, and the best so far.
 
     Args:
-        trials: as `sweeping.search.trials_table` gives it.
-        score: that is maximised.
+        trials: see `sweeping.search.trials_table`.
+        score: the objective, which is maximized.
     """
     figure = go.Figure()
     fixed = {"trial", "state", "value", "epochs", "seconds", "reason"}
@@ -23,7 +23,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
         rows = trials[trials["state"] == state]
         if rows.empty:
             continue
-        words = [
+        details = [
             "".join(f"<br>{name} {value}" for name, value in row.items() if name not in fixed)
             for row in rows.to_dict("records")
         ]
@@ -34,7 +34,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
                 y=rows["value"],
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 9},
-                customdata=words,
+                customdata=details,
                 hovertemplate="trial %{x}: %{y:.4f}%{customdata}<extra></extra>",
             )
         )
@@ -48,7 +48,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
 
 
 def importance_chart(importance: pd.DataFrame) -> go.Figure:
-    """Draw which share of the spread of the value each parameter explains.
+    """Draw which share of the objective's variance each parameter explains.
 
     Args:
         importance: columns parameter, importance.
@@ -64,8 +64,6 @@ def importance_chart(importance: pd.DataFrame) -> go.Figure:
         )
     )
     if importance.empty:
-        figure.add_annotation(
-            text="too few finished trials to tell", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
-        )
-    figure.update_xaxes(title_text="share of the spread that it explains (fANOVA)", rangemode="tozero")
+        figure.add_annotation(text="too few finished trials", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(title_text="explained share of the variance (fANOVA)", rangemode="tozero")
     return styled(figure, height=150 + 40 * max(2, len(table)))

@@ -1,7 +1,7 @@
-"""A logged model in a process of its own, as whoever takes it from MLflow will meet it.
+"""Predict with a logged model in a clean process, as anybody would who loads it from MLflow.
 
 Run as a program, this file is that process. It imports nothing of the project: the code that was logged with the model
-must do. Images go in and masks come out through pipes, one after the other.
+has to suffice. Images go in and masks come out through pipes, one after the other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterator[NDArray[np.uint8]]:
-    """Load a logged model in a fresh process and send images through it. Memory does not grow with their number.
+    """Load a logged model in a clean process and predict images. Memory does not grow with their number.
 
     Args:
-        uri: MLflow's store.
+        uri: of the MLflow store.
         model_id: of the logged model.
         images: (height, width, channels) each; read by a thread.
 
@@ -41,8 +41,8 @@ def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) ->
     command = [sys.executable, "-P", __file__, f"models:/{model_id}"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
-        tempfile.TemporaryFile() as words,
-        subprocess.Popen(command, **pipes, stderr=words, env=environment) as process,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, **pipes, stderr=errors, env=environment) as process,
     ):
         failures: list[Exception] = []
         sender = threading.Thread(target=_send, args=(images, process.stdin, failures), daemon=True)
@@ -53,10 +53,10 @@ def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) ->
             if failures:
                 raise failures[0]
             if process.wait():
-                words.seek(0)
-                said = words.read().decode(errors="replace").strip().splitlines()
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").strip().splitlines()
                 raise TrackingError(
-                    f"The logged model {model_id} does not work afresh: {said[-1] if said else 'killed'}"
+                    f"The logged model {model_id} does not work in a clean process: {lines[-1] if lines else 'killed'}"
                 )
         finally:
             process.kill()
@@ -67,9 +67,9 @@ def _send(images: Iterable[NDArray], pipe: IO[bytes], failures: list[Exception])
         with pipe:
             for image in images:
                 pickle.dump(image, pipe, protocol=5)
-    except BrokenPipeError:  # the process has ended; its last words say why
+    except BrokenPipeError:  # the process has ended; its standard error tells why
         pass
-    except Exception as error:  # of reading the images: it is the caller's
+    except Exception as error:  # of reading the images: raised by the caller
         failures.append(error)
 
 
@@ -82,9 +82,9 @@ def _received(pipe: IO[bytes]) -> Iterator[Any]:
 
 
 def main(model_uri: str) -> None:
-    """Be the other process: load the model, take images from standard input, give masks to standard output."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints does not mix with the masks
+    """Run the clean process: load the model, read images from standard input, write masks to standard output."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # so that what a library prints does not mix with the masks
     import mlflow
 
     model = mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
@@ -94,8 +94,8 @@ def main(model_uri: str) -> None:
     else:  # logged by an earlier version
         masks = (model.predict(None, image) for image in images)
     for mask in masks:
-        pickle.dump(mask, answers, protocol=5)
-        answers.flush()
+        pickle.dump(mask, output, protocol=5)
+        output.flush()
 
 
 if __name__ == "__main__":

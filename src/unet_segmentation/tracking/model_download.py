@@ -1,4 +1,4 @@
-"""Models that were logged in MLflow, brought back as files."""
+"""Download models that were logged in MLflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingError
 from unet_segmentation.tracking import readable_store
-from unet_segmentation.tracking.model_registry import CHAMPION, Registry, Version, find_model
+from unet_segmentation.tracking.model_registry import CHAMPION, Registry, find_model
 from unet_segmentation.tracking.run_queries import RunRecord, find_run, finished_runs
 from unet_segmentation.utils.atomic_io import atomic_write
 
@@ -21,7 +21,7 @@ class LoggedModel(NamedTuple):
     Attributes:
         file: safetensors.
         inference: the predictor's parameters that it was evaluated with.
-        title: for people.
+        title: in messages.
         run_id: the run that made it.
     """
 
@@ -31,69 +31,66 @@ class LoggedModel(NamedTuple):
     run_id: str
 
 
-def named_model(wanted: str, problem: str, cache: Path, *, asked_by: str) -> LoggedModel:
-    """Bring a model by what people call it, from the store of the open run.
+def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> LoggedModel:
+    """Download a model by its name, from the MLflow store of the active run.
 
     Args:
-        wanted: `champion`, or a run: its id, the beginning of one, or its name.
+        name: `champion`, or a run: its id, a prefix of it, or its name.
         problem: the segmentation problem.
-        cache: gets a folder for each model, and keeps it.
-        asked_by: the parameter that says so.
+        cache: gets a directory for each model.
+        asked_by: the parameter that holds the name.
 
     Raises:
         ConfigurationError: tracking is off.
         ReleaseError: there is no champion yet, or the run has logged no model.
-        TrackingError: there is no such run, or its files cannot be brought.
+        TrackingError: there is no such run, or its files cannot be downloaded.
     """
     uri = readable_store()
     if uri is None:
         raise ConfigurationError(
-            f"{asked_by}: {wanted} would be looked for in MLflow, and tracking is off. Name a model file "
+            f"{asked_by}: {name} would be looked for in MLflow, and tracking is off. Name a model file "
             "(.safetensors), or set enabled: true in mlflow.yml."
         )
-    if wanted != CHAMPION:
-        run = find_run(uri, wanted, problem)
-        return _of_run(uri, run, f"the model of run {run}", cache)
-    if (found := champion_model(uri, problem, cache)) is None:
+    if name != CHAMPION:
+        run = find_run(uri, name, problem)
+        return _model_of_run(uri, run, f"the model of run {run}", cache)
+    if (champion := champion_model(uri, problem, cache)) is None:
         raise ReleaseError(
             f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or name a run, or a "
             "model file."
         )
-    return found
+    return champion
 
 
 def champion_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
-    """Bring the released model of a problem; None where there is none.
+    """Download the released model of a problem; None where there is none.
 
     Raises:
-        TrackingError: its files cannot be brought.
+        TrackingError: its files cannot be downloaded.
     """
     version = Registry(uri, problem).champion()
     if version is None:
         return None
     title = f"the champion, {version} (run {version.run_id[:8]})"
-    return _brought(uri, _model_of(uri, version), title, version.run_id, cache)
+    model_id = version.model_id or find_model(uri, version.run_id)
+    return _download(uri, model_id, title, version.run_id, cache)
 
 
 def newest_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
-    """Bring the model of the newest finished run that has one; None where none has."""
+    """Download the model of the newest finished run that has one; None where none has."""
     for run in finished_runs(uri, problem):
         try:
-            return _of_run(uri, run, f"the model of the newest finished run, {run}", cache)
+            return _model_of_run(uri, run, f"the model of the newest finished run, {run}", cache)
         except ReleaseError:  # a run without a model: of preparation, or of another prediction
             continue
     return None
 
 
-def _of_run(uri: str, run: RunRecord, title: str, cache: Path) -> LoggedModel:
-    return _brought(uri, find_model(uri, run.run_id), title, run.run_id, cache)
+def _model_of_run(uri: str, run: RunRecord, title: str, cache: Path) -> LoggedModel:
+    return _download(uri, find_model(uri, run.run_id), title, run.run_id, cache)
 
 
-def _model_of(uri: str, version: Version) -> str:
-    return version.model_id or find_model(uri, version.run_id)
-
-
-def _brought(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> LoggedModel:
+def _download(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> LoggedModel:
     folder = cache / model_id
     if not folder.is_dir():
         import mlflow
@@ -107,10 +104,10 @@ def _brought(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> L
             except Exception as error:  # each kind of store has its own
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise TrackingError(
-                    f"The files of {title} ({model_id}) cannot be brought from {uri}: {reason}"
+                    f"The files of {title} ({model_id}) cannot be downloaded from {uri}: {reason}"
                 ) from error
-    found = {file.name: file for file in folder.rglob("*") if file.is_file()}
-    if WEIGHTS not in found:
+    files = {file.name: file for file in folder.rglob("*") if file.is_file()}
+    if WEIGHTS not in files:
         raise TrackingError(f"{title} ({model_id}) holds no {WEIGHTS}: it was not logged by this project.")
-    inference = json.loads(found[INFERENCE].read_text(encoding="utf-8")) if INFERENCE in found else {}
-    return LoggedModel(found[WEIGHTS], inference, title, run_id)
+    inference = json.loads(files[INFERENCE].read_text(encoding="utf-8")) if INFERENCE in files else {}
+    return LoggedModel(files[WEIGHTS], inference, title, run_id)

@@ -1,4 +1,4 @@
-"""What a model needs to leave the project: weights, the predictor's parameters, an example and the code."""
+"""Pack a model for MLflow: weights, the predictor's parameters, an example and the code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
     """Fill a folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
 
     Args:
-        folder: is made.
+        folder: is created.
         model: safetensors file.
         inference: tile, overlap and limits.
         example: an image (height, width, channels) or a batch of them.
@@ -45,23 +45,23 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
 
 
 def needed_modules(program: Path, package: Path) -> list[Path]:
-    """Find the modules of a package that a program imports, and those that these import, at whatever place.
+    """Find the modules of a package that a program imports, directly or indirectly, at the top or within functions.
 
     Args:
         program: a Python file.
         package: folder of the package.
 
     Returns:
-        Files, sorted; what only type checkers import is left out.
+        Files, sorted, without imports for type checkers.
     """
-    found: set[Path] = set()
-    waiting = [program]
-    while waiting:
-        for name in _imports(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
-            new = set(_files(name, package)) - found
-            found |= new
-            waiting += new
-    return sorted(found)
+    modules: set[Path] = set()
+    queue = [program]
+    while queue:
+        for name in _imports(ast.parse(queue.pop().read_text(encoding="utf-8"))):
+            new = set(_files(name, package)) - modules
+            modules |= new
+            queue += new
+    return sorted(modules)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
@@ -79,24 +79,24 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _files(name: str, package: Path) -> Iterator[Path]:
-    """Yield the files that the import of a dotted name runs: the packages on the way, and the module."""
+    """Yield the files that the import of a dotted name runs: its packages and the module."""
     first, *parts = name.split(".")
     if first != package.name:
         return
     yield package / "__init__.py"
-    place = package
+    path = package
     for part in parts:
         if part == "*":
-            yield from place.glob("*.py")
-        place = place / part
-        if (place / "__init__.py").is_file():
-            yield place / "__init__.py"
-        elif place.with_suffix(".py").is_file():
-            yield place.with_suffix(".py")
+            yield from path.glob("*.py")
+        path = path / part
+        if (path / "__init__.py").is_file():
+            yield path / "__init__.py"
+        elif path.with_suffix(".py").is_file():
+            yield path.with_suffix(".py")
 
 
 def _example(example: np.ndarray, bands: Sequence[int] | None) -> np.ndarray:
-    """Cut a small image (height, width, channels); chosen bands are put where files have them."""
+    """Crop a small image (height, width, channels); selected bands are put where files have them."""
     image = (example[0] if example.ndim == 4 else example)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
     if bands is None:
         return np.ascontiguousarray(image)

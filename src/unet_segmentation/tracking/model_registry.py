@@ -1,12 +1,12 @@
 """The released models of a problem: MLflow's registered model of its name, with two aliases.
 
-`champion` is the released version, `previous` the one before it. Each version says in the tag `replaces` which version
-was the champion when it became it (0: none). That tag is set before the alias `champion` moves, and the alias moves in
-one step, so that whoever is killed leaves a champion, and the next release or rollback can finish what was begun.
+`champion` is the released version, `previous` the one before it. The tag `replaces` of a version names the version that
+was the champion before it (0: none). It is set before the alias `champion` moves, which is one step, so that a process
+that is killed leaves a champion, and the next release or rollback can finish its work.
 
 Two releases at once: on a local store one waits for the other's lock and then finds another champion than the one it
 was compared with. A server has no lock for its clients. There the number of the new version decides, which the server
-gives out one by one: of those that would replace the same champion the lowest wins.
+assigns one by one: of those that would replace the same champion the lowest wins.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from unet_segmentation.tracking.store import LONGEST_VALUE
 
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 REPLACES, RELEASED = "replaces", "released"  # tags of a version
-WAIT = 60.0  # seconds for another release of this machine; it takes one or two
-ABANDONED = 60.0  # seconds after which a version that was begun on a server is taken for one whose process is gone
+LOCK_TIMEOUT = 60.0  # seconds for another release of this machine; it takes one or two
+ABANDONED_AFTER = 60.0  # seconds after which an unreleased version on a server counts as one whose process is gone
 
 
 class ConcurrentReleaseError(ReleaseError):
@@ -64,7 +64,7 @@ class Registry:
     """The released models of one problem in one MLflow store."""
 
     def __init__(self, uri: str, problem: str) -> None:
-        """Open the store; nothing is asked yet."""
+        """Create the client; it does not connect yet."""
         mlflow.set_tracking_uri(uri)  # the SQL store looks logged models up in the global one
         self.problem = problem
         self._uri, self._client = uri, mlflow.MlflowClient(uri, registry_uri=uri)
@@ -84,19 +84,19 @@ class Registry:
             model_id: of the logged model.
             run_id: the run it is from.
             expected: number of the version that it was compared with; 0 for none.
-            tags: kept with the version.
+            tags: of the version.
 
         Raises:
-            OvertakenError: the champion is another one by now, or another release is about to replace it.
+            OvertakenError: there is another champion by now, or another release is about to replace it.
         """
-        with self._alone():
-            self._make_model()
-            self._settle()
-            self._expect(expected)
+        with self._lock():
+            self._ensure_model()
+            self._finish_interrupted()
+            self._check_champion(expected)
             version = self._create(model_id, run_id, {**tags, REPLACES: str(expected)})
             try:
-                self._expect_first(version, expected)
-                self._expect(expected)
+                self._check_first(version, expected)
+                self._check_champion(expected)
             except ConcurrentReleaseError:
                 self._client.delete_model_version(self.problem, str(version.number))
                 raise
@@ -112,25 +112,25 @@ class Registry:
         """Make the previous version the champion again, and the champion the previous one.
 
         Args:
-            user: who asks for it; kept with the version that is taken back.
-            why: the reason, likewise.
+            user: who asks for it; logged with the version that is rolled back.
+            why: the reason; logged, too.
 
         Returns:
             The champion and the previous version, as they are now.
 
         Raises:
-            ReleaseError: there is nothing to go back to.
+            ReleaseError: there is no previous version.
             OvertakenError: a release came in between.
         """
-        with self._alone():
-            self._settle()
+        with self._lock():
+            self._finish_interrupted()
             champion, previous = self.champion(), self.previous()
             if champion is None:
-                raise ReleaseError(f"No model of {self.problem} was released yet: there is nothing to take back.")
+                raise ReleaseError(f"No model of {self.problem} was released yet: there is nothing to roll back.")
             if previous is None or previous.number == champion.number:
                 raise ReleaseError(f"{champion}, the champion, is the first: there is no version to go back to.")
             self._client.set_model_version_tag(self.problem, str(previous.number), REPLACES, str(champion.number))
-            self._expect(champion.number)
+            self._check_champion(champion.number)
             self._move(previous, champion.number)
             note = f"{_now()} by {user}" + (f": {why}" if why else "")
             self._client.set_model_version_tag(self.problem, str(champion.number), "rolled_back", note[:LONGEST_VALUE])
@@ -140,33 +140,33 @@ class Registry:
 
     def _aliased(self, alias: str) -> Version | None:
         try:
-            found = self._client.get_model_version_by_alias(self.problem, alias)
+            version = self._client.get_model_version_by_alias(self.problem, alias)
         except MlflowException as error:
             # RESOURCE_DOES_NOT_EXIST: no such model. INVALID_PARAMETER_VALUE: it has no such alias.
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 return None
             raise
-        return _version(found)
+        return _version(version)
 
-    def _make_model(self) -> None:
+    def _ensure_model(self) -> None:
         try:
             self._client.create_registered_model(self.problem, tags={"problem": self.problem})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _settle(self) -> None:
-        """Finish a release or rollback that was killed after the champion had moved."""
+    def _finish_interrupted(self) -> None:
+        """Finish a release or rollback that was killed after the alias `champion` had moved."""
         champion, previous = self.champion(), self.previous()
         replaced = int(champion.tags.get(REPLACES, 0)) if champion else 0
-        if replaced and (previous is None or previous.number != replaced) and self._is_there(replaced):
+        if replaced and (previous is None or previous.number != replaced) and self._exists(replaced):
             self._client.set_registered_model_alias(self.problem, PREVIOUS, str(replaced))
 
-    def _is_there(self, number: int) -> bool:
+    def _exists(self, number: int) -> bool:
         return any(version.number == number for version in self._versions())
 
     def _versions(self) -> list[Version]:
-        return [_version(found) for found in self._client.search_model_versions(f"name = '{self.problem}'")]
+        return [_version(version) for version in self._client.search_model_versions(f"name = '{self.problem}'")]
 
     def _create(self, model_id: str, run_id: str, tags: dict[str, str]) -> Version:
         tags = {name: value[:LONGEST_VALUE] for name, value in tags.items()}
@@ -175,30 +175,30 @@ class Registry:
             self._client.create_model_version(self.problem, source, run_id=run_id, tags=tags, model_id=model_id)
         )
 
-    def _expect(self, expected: int) -> None:
+    def _check_champion(self, expected: int) -> None:
         champion = self.champion()
         if (champion.number if champion else 0) != expected:
-            there = f"{champion} is the champion" if champion else f"{self.problem} has no champion any more"
+            now = f"{champion} is the champion" if champion else f"{self.problem} has no champion any more"
             compared = f"version {expected}" if expected else "no champion at all"
             raise ConcurrentReleaseError(
-                f"another release came first: {there} since, and this run was compared with {compared}. Release it "
+                f"another release came first: {now} since, and this run was compared with {compared}. Release it "
                 "again: it is then compared with the new champion"
             )
 
-    def _expect_first(self, version: Version, expected: int) -> None:
-        """Make sure, where no lock does, that nobody with a lower number is about to replace the same champion."""
+    def _check_first(self, version: Version, expected: int) -> None:
+        """Check on a server that no version with a lower number is about to replace the same champion."""
         if is_local(self._uri):
             return
         for other in self._versions():
-            begun = other.tags.get(REPLACES) == str(expected) and RELEASED not in other.tags
-            if begun and other.number < version.number and version.created - other.created < ABANDONED:
+            unreleased = other.tags.get(REPLACES) == str(expected) and RELEASED not in other.tags
+            if unreleased and other.number < version.number and version.created - other.created < ABANDONED_AFTER:
                 raise ConcurrentReleaseError(
                     f"another release came first: {other} is about to become the champion. Release this run again: it "
                     "is then compared with the new champion"
                 )
 
     def _move(self, version: Version, replaced: int) -> None:
-        """Move the aliases: that of the champion first, in one step."""
+        """Move the aliases, that of the champion first."""
         self._client.set_registered_model_alias(self.problem, CHAMPION, str(version.number))
         if replaced:
             self._client.set_registered_model_alias(self.problem, PREVIOUS, str(replaced))
@@ -210,18 +210,19 @@ class Registry:
             )
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes of this machine from releasing into a local store at the same moment."""
+    def _lock(self) -> Iterator[None]:
+        """Exclude other processes of this machine from a local store during a release."""
         if not is_local(self._uri):
             yield
             return
         database = Path(self._uri.removeprefix("sqlite:///"))
         try:
-            with FileLock(database.with_name(f"{database.name}.release.lock"), timeout=WAIT):
+            with FileLock(database.with_name(f"{database.name}.release.lock"), timeout=LOCK_TIMEOUT):
                 yield
         except Timeout:
             raise TrackingError(
-                f"Another release has been at work in {database} for {WAIT:.0f} s. Wait for it, and release again."
+                f"Another release has been at work in {database} for {LOCK_TIMEOUT:.0f} s. Wait for it, and release "
+                "again."
             ) from None
 
 
@@ -229,7 +230,7 @@ def find_model(uri: str, run_id: str) -> str:
     """Return the id of the model that a run has logged; of several, that of the latest epoch.
 
     Raises:
-        ReleaseError: it has logged none, or none that was finished.
+        ReleaseError: it has logged no complete model.
     """
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
@@ -244,23 +245,17 @@ def find_model(uri: str, run_id: str) -> str:
     )
 
 
-def tags_of(uri: str, run_id: str) -> tuple[str, dict[str, str]]:
-    """Return a run's name and tags."""
-    run = mlflow.MlflowClient(uri).get_run(run_id)
-    return str(run.info.run_name), dict(run.data.tags)
-
-
-def _version(found: ModelVersion) -> Version:
-    model_id = getattr(found, "model_id", None) or ""
-    if not model_id and str(found.source).startswith("models:/m-"):
-        model_id = str(found.source).removeprefix("models:/")
+def _version(version: ModelVersion) -> Version:
+    model_id = getattr(version, "model_id", None) or ""
+    if not model_id and str(version.source).startswith("models:/m-"):
+        model_id = str(version.source).removeprefix("models:/")
     return Version(
-        problem=found.name,
-        number=int(found.version),
-        run_id=found.run_id or "",
+        problem=version.name,
+        number=int(version.version),
+        run_id=version.run_id or "",
         model_id=model_id,
-        created=found.creation_timestamp / 1000,
-        tags=dict(found.tags),
+        created=version.creation_timestamp / 1000,
+        tags=dict(version.tags),
     )
 
 

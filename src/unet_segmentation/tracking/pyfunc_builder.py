@@ -1,4 +1,4 @@
-"""The MLflow model: a folder that loads in a fresh process, without the project and without Kedro."""
+"""The MLflow model: it loads in a clean process, without the project and without Kedro."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ REQUIREMENTS = (
     "tifffile",
     "torch",
 )
-LIMITS = {"max_pixels": 32_000_000, "read_paths": False}  # whoever loads the model may set others (model_config)
+LIMITS = {"max_pixels": 32_000_000, "read_paths": False}  # overridden by model_config when the model is loaded
 
 
 def build_model(packed: Path, folder: Path, *, model_id: str, run_id: str, location: str) -> None:
-    """Turn a packed model (see `package.pack_model`) into an MLflow model.
+    """Build an MLflow model from a packed one (see `package.pack_model`).
 
     Args:
-        packed: what `pack_model` filled.
-        folder: where the MLflow model is built.
+        packed: folder of the packed model.
+        folder: of the MLflow model.
         model_id: of its entry in MLflow.
         run_id: of the run that made it.
-        location: where MLflow will keep it.
+        location: where MLflow will store it.
     """
     import pandas as pd
 
@@ -56,10 +56,10 @@ def build_model(packed: Path, folder: Path, *, model_id: str, run_id: str, locat
 
 
 def signature() -> ModelSignature:
-    """Describe what comes out of the model, and that `answer` chooses the form.
+    """Return the schema of the output, and of the parameter `answer`, which chooses its form.
 
-    What goes in is left open: files' bytes, base64 and arrays of any size fit no schema of MLflow together, which would
-    refuse all but one of them. The model checks its input itself.
+    The input has no schema: bytes of files, base64 and arrays of any size do not fit one schema of MLflow together. The
+    model validates its input itself.
     """
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "mask"),
@@ -73,7 +73,7 @@ def signature() -> ModelSignature:
 
 
 def encoded(image: np.ndarray) -> str:
-    """Write an image (height, width, channels) of 8 or 16 bits as an image file, in base64.
+    """Encode an image (height, width, channels) of 8 or 16 bits as an image file in base64.
 
     PNG for grey and RGB of 8 bits, numpy's format for all else.
     """
@@ -89,5 +89,5 @@ def encoded(image: np.ndarray) -> str:
 
 
 def requirements() -> list[str]:
-    """Pin what the model needs to the versions that made it (a local build's `+cu132` is no version to install)."""
+    """Pin the model's requirements to the installed versions, without the suffix of a local build (`+cu132`)."""
     return [f"{name}=={metadata.version(name).split('+')[0]}" for name in REQUIREMENTS]

@@ -1,4 +1,4 @@
-"""Reading back what runs have told MLflow."""
+"""Queries: read runs and their artifacts from MLflow."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
-ANSWER_SECONDS = 10.0  # for one answer of a server
-AT_ONCE = 500  # runs of one request
-SHOWN = 5  # runs that a message names
-SHORT = 8  # digits of an id that people are shown
+REQUEST_TIMEOUT = 10.0  # seconds for one request to a server
+PAGE_SIZE = 500  # runs of one request
+MAX_SHOWN = 5  # runs that a message names
+SHORT_ID = 8  # digits of an id in messages
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class RunRecord:
 
     Attributes:
         run_id: MLflow's id, 32 hexadecimal digits.
-        name: for people; several runs may have the same.
+        name: several runs may have the same.
         problem: the segmentation problem.
         status: `FINISHED`, `FAILED`, `KILLED` or `RUNNING`.
         started: seconds since 1970.
-        parameters: flat (`training.epochs`), as text; a long list may be cut off (see `Evaluation` for exact ones).
+        parameters: flat (`training.epochs`), as text; long lists may be truncated (exact: `parameters_of`).
         metrics: the last value of each, such as `test/dice/mean`.
         tags: such as `git.commit`, `data.sha256` and `weights.sha256`.
         link: address of its page in MLflow's UI.
@@ -56,21 +56,21 @@ class RunRecord:
     link: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.run_id[:SHORT]})"
+        return f"{self.name} ({self.run_id[:SHORT_ID]})"
 
     @property
     def when(self) -> str:
-        """When it began: `2026-11-24 13:30`."""
+        """When it started: `2026-11-24 13:30`."""
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
 
     @property
     def above(self) -> str | None:
-        """Id of the run that this one lies within: that of the sweep, for a variant."""
+        """Id of the run that this one is nested in: that of the sweep, for a variant."""
         return self.tags.get("mlflow.parentRunId")
 
 
 class Evaluation(NamedTuple):
-    """What a run's evaluation left, per image.
+    """The counts per image of a run's evaluation.
 
     Attributes:
         confusion: columns sample_id, truth, prediction, count.
@@ -88,38 +88,38 @@ class Evaluation(NamedTuple):
 
 
 def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
-    """Find one run by its id, by the beginning of its id that no other run shares, or by its name.
+    """Find one run by its id, a unique prefix of its id, or its name.
 
     Args:
-        uri: MLflow's store.
-        text: id, beginning of an id, or name.
-        problem: looks only among the runs of this problem; None: among all.
+        uri: of the MLflow store.
+        text: id, prefix of an id, or name.
+        problem: searches only the runs of this problem; None: all.
 
     Raises:
-        TrackingError: there is no such run, or there are several; names those that it may be.
+        TrackingError: no run matches, or several do; names the candidates.
     """
     runs = sorted(_runs(uri, problem), key=lambda run: -run.started)
-    for found in (
+    for matches in (
         [run for run in runs if run.run_id == text],
         [run for run in runs if run.name == text],
         [run for run in runs if text and run.run_id.startswith(text.lower())],
     ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise TrackingError(f"{text!r} may be {len(found)} runs. Give more of the id:\n{_listed(found)}")
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise TrackingError(f"{text!r} may be {len(matches)} runs. Give more of the id:\n{_format(matches)}")
     of = f" of {problem}" if problem else ""
     if not runs:
         raise TrackingError(f"There is no run{of} in {uri} yet. Make one with: kedro run")
-    names = {run.name for run in runs} | {run.run_id[:SHORT] for run in runs}
-    near = difflib.get_close_matches(text, names, n=SHOWN, cutoff=0.6)
-    likely = [run for run in runs if run.name in near or run.run_id[:SHORT] in near]
-    hint = f"Near it:\n{_listed(likely)}" if likely else f"The newest:\n{_listed(runs)}"
+    names = {run.name for run in runs} | {run.run_id[:SHORT_ID] for run in runs}
+    near = difflib.get_close_matches(text, names, n=MAX_SHOWN, cutoff=0.6)
+    similar = [run for run in runs if run.name in near or run.run_id[:SHORT_ID] in near]
+    hint = f"Near it:\n{_format(similar)}" if similar else f"The newest:\n{_format(runs)}"
     raise TrackingError(f"There is no run{of} called {text!r}. {hint}")
 
 
 def finished_runs(uri: str, problem: str) -> list[RunRecord]:
-    """Return all runs of a problem that came to their end, the newest first.
+    """Return all finished runs of a problem, the newest first.
 
     Raises:
         TrackingError: the store does not answer.
@@ -141,7 +141,7 @@ def champion_of(uri: str, problem: str) -> RunRecord | None:
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
-        raise _unanswered(uri, error) from error
+        raise _unreadable(uri, error) from error
     run_id = version.run_id or (client.get_logged_model(version.model_id).source_run_id if version.model_id else None)
     if not run_id:
         raise TrackingError(f"The champion of {problem}, version {version.version}, does not say which run made it.")
@@ -149,16 +149,16 @@ def champion_of(uri: str, problem: str) -> RunRecord | None:
 
 
 def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
-    """Bring an artifact of a run into a folder.
+    """Download an artifact of a run.
 
     Args:
-        uri: MLflow's store.
+        uri: of the MLflow store.
         run_id: of the run.
         artifact: such as `evaluation/confusion_counts.parquet`.
-        folder: to bring it to; it keeps its path below.
+        folder: where to; it keeps its path below.
 
     Returns:
-        Where it lies now.
+        The downloaded file.
 
     Raises:
         TrackingError: the run has no such artifact, or the store does not answer.
@@ -171,15 +171,15 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
         return Path(client.download_artifacts(run_id, artifact, str(folder)))
     except Exception as error:  # each kind of store has its own
         if is_passing(error):
-            raise _unanswered(uri, error) from error
+            raise _unreadable(uri, error) from error
         raise TrackingError(
-            f"The run {run_id[:SHORT]} has no artifact {artifact}: it was made by other pipelines, by an earlier "
+            f"The run {run_id[:SHORT_ID]} has no artifact {artifact}: it was made by other pipelines, by an earlier "
             "version of the project, or its files were moved or deleted."
         ) from error
 
 
 def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
-    """Return all parameters of a run, nested and exact.
+    """Load all parameters of a run, nested and exact.
 
     Raises:
         TrackingError: the run has none.
@@ -191,12 +191,12 @@ def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
 
 
 def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
-    """Return the counts per image of a run.
+    """Load the counts per image of a run.
 
     Args:
-        uri: of the store.
+        uri: of the MLflow store.
         run_id: of the run that was evaluated.
-        above: of the run that it lies within, which says once for all what data and classes are.
+        above: of the run that it is nested in, which has logged samples and classes for all.
 
     Raises:
         TrackingError: the run lacks one of the tables.
@@ -205,8 +205,8 @@ def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation
 
     with tempfile.TemporaryDirectory() as folder:
         confusion, soft, samples = (
-            pd.read_parquet(fetch(uri, holder, name, Path(folder)))
-            for holder, name in (
+            pd.read_parquet(fetch(uri, holder_id, name, Path(folder)))
+            for holder_id, name in (
                 (run_id, "evaluation/confusion_counts.parquet"),
                 (run_id, "evaluation/soft_overlap_sums.parquet"),
                 (above or run_id, "data/samples.parquet"),
@@ -223,32 +223,32 @@ def _client(uri: str) -> MlflowClient:
     """Open a store.
 
     Raises:
-        TrackingError: it is a database that is not there.
+        TrackingError: it is a database that does not exist.
     """
-    prepare_environment(ANSWER_SECONDS)
+    prepare_environment(REQUEST_TIMEOUT)
     import mlflow
 
     database = Path(uri.removeprefix("sqlite:///"))
     if is_local(uri) and not (database.is_file() and database.stat().st_size):
-        raise TrackingError(f"There are no runs yet: {database} is not there. Make one with: kedro run")
+        raise TrackingError(f"There are no runs yet: {database} does not exist. Make one with: kedro run")
     mlflow.set_tracking_uri(uri)  # artifacts of http stores still ask for the global one
     return mlflow.MlflowClient(uri)
 
 
 def _runs(uri: str, problem: str | None, status: str | None = None) -> Iterator[RunRecord]:
-    wanted = [f"tags.problem = {json.dumps(problem)}"] if problem else []
-    wanted += [f"attributes.status = '{status}'"] if status else []
+    conditions = [f"tags.problem = {json.dumps(problem)}"] if problem else []
+    conditions += [f"attributes.status = '{status}'"] if status else []
     client = _client(uri)
     try:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         token = None
         while experiments:
-            page = client.search_runs(experiments, " and ".join(wanted), max_results=AT_ONCE, page_token=token)
+            page = client.search_runs(experiments, " and ".join(conditions), max_results=PAGE_SIZE, page_token=token)
             yield from (_record(uri, run) for run in page)
             if not (token := page.token):
                 break
     except Exception as error:
-        raise _unanswered(uri, error) from error
+        raise _unreadable(uri, error) from error
 
 
 def _record(uri: str, run: Run) -> RunRecord:
@@ -266,12 +266,12 @@ def _record(uri: str, run: Run) -> RunRecord:
     )
 
 
-def _unanswered(uri: str, error: Exception) -> TrackingError:
+def _unreadable(uri: str, error: Exception) -> TrackingError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return TrackingError(f"The MLflow store {uri} cannot be read: {reason}")
 
 
-def _listed(runs: Iterable[RunRecord]) -> str:
+def _format(runs: Iterable[RunRecord]) -> str:
     runs = list(runs)
-    lines = [f"  {run.run_id[:12]}  {run.when}  {run.status:8}  {run.name}" for run in runs[:SHOWN]]
-    return "\n".join(lines + ([f"  and {len(runs) - SHOWN} more"] if len(runs) > SHOWN else []))
+    lines = [f"  {run.run_id[:12]}  {run.when}  {run.status:8}  {run.name}" for run in runs[:MAX_SHOWN]]
+    return "\n".join(lines + ([f"  and {len(runs) - MAX_SHOWN} more"] if len(runs) > MAX_SHOWN else []))

@@ -46,7 +46,7 @@ def resolve_plan(
 
     Args:
         training: the parameters.
-        proposal: ``values`` of :func:`planning.propose_plan`: for whatever the parameters leave open.
+        proposal: ``values`` of :func:`plan_rules.propose_plan`: for whatever the parameters leave open.
         spec: of the model.
         samples: packed images.
         split: sample ids by split; ``train`` and ``validation`` are used.

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
+from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
+from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.deployment.release.promotion_gate import evaluate_conditions, format_decision, page
 from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.parameters import ReleaseParameters
 
 CLASSES = ["background", "cell", "White nucleus"]
 CLEAN = {"status": "passed with warnings", "counts": {"error": 0, "warning": 2, "note": 1}}
-REPRODUCED = {"passed": True, "sentence": "The logged model gives the same."}
-CHALLENGER = {
-    "run_id": "abc", "name": "unet", "classes": CLASSES, "split": "test", "units": 60, "score": "dice/mean",
-    "value": 0.966,
-}  # fmt: skip
-CHAMPION = {"version": 2, "classes": CLASSES, "reason": ""}
+REPRODUCED = ModelVerification(True, "The logged model gives the same.")
+CHALLENGER = ReleaseCandidate("abc", "m-1", CLASSES, "test", "unet", units=60, score="dice/mean", value=0.966)
+RELEASED = ReleaseCandidate("def", "m-0", CLASSES, "test", version=2)
+CHAMPION = Champion(RELEASED)
 
 
 def table(low: float, difference: float, high: float, **of_class: float) -> pd.DataFrame:
@@ -30,18 +32,18 @@ def table(low: float, difference: float, high: float, **of_class: float) -> pd.D
 NOTHING = table(0, 0, 0).iloc[:0]
 
 
-def held(comparison=NOTHING, *, verdict=CLEAN, reproduced=REPRODUCED, challenger=None, champion=None, **release):
+def held(comparison=NOTHING, *, verdict=CLEAN, reproduced=REPRODUCED, challenger=None, champion=CHAMPION, **release):
     """Names of the conditions that are met, and of those that are not, with their sentences."""
-    found = evaluate_conditions(
-        verdict, reproduced, CHALLENGER | (challenger or {}), CHAMPION if champion is None else champion, comparison,
-        ReleaseParameters(**release),
-    )  # fmt: skip
-    met = [condition.name for condition in found if condition.passed]
-    return met, {condition.name: condition.sentence for condition in found if not condition.passed}
+    candidate = replace(CHALLENGER, **(challenger or {}))
+    conditions = evaluate_conditions(
+        verdict, reproduced, candidate, champion, comparison, ReleaseParameters(**release)
+    ).conditions
+    met = [condition.name for condition in conditions if condition.passed]
+    return met, {condition.name: condition.sentence for condition in conditions if not condition.passed}
 
 
 def test_without_a_champion_the_other_conditions_decide():
-    assert held(champion={}) == (["audit", "test split", "model"], {})
+    assert held(champion=Champion()) == (["audit", "test split", "model"], {})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_the_score_is_better_or_not_worse_than_the_margin(low, high, margin, pas
                 CHAMPION,
                 comparison,
                 ReleaseParameters(noninferiority_margin=margin, score=name),
-            )
+            ).conditions
             if condition.name == "score"
         ]
         assert says in sentence
@@ -81,17 +83,17 @@ def test_the_score_is_better_or_not_worse_than_the_margin(low, high, margin, pas
 
 
 def test_the_figures_stand_in_the_sentence():
+    comparison = table(0.0021, 0.005, 0.0079)
     *_, score, _ = evaluate_conditions(
-        CLEAN, REPRODUCED, CHALLENGER, CHAMPION, table(0.0021, 0.005, 0.0079), ReleaseParameters()
-    )
+        CLEAN, REPRODUCED, CHALLENGER, CHAMPION, comparison, ReleaseParameters()
+    ).conditions
     assert score.sentence == "dice/mean 0.9660 against 0.9610 of version 2, +0.0050 [+0.0021, +0.0079]: better."
 
 
 def test_few_images_are_a_reason_for_doubt_and_no_reason_to_refuse():
-    found = evaluate_conditions(
-        CLEAN, REPRODUCED, CHALLENGER | {"units": 19}, CHAMPION, table(0.002, 0.005, 0.008), ReleaseParameters()
-    )
-    (score,) = [condition for condition in found if condition.name == "score"]
+    few, comparison = replace(CHALLENGER, units=19), table(0.002, 0.005, 0.008)
+    result = evaluate_conditions(CLEAN, REPRODUCED, few, CHAMPION, comparison, ReleaseParameters())
+    (score,) = [condition for condition in result.conditions if condition.name == "score"]
     assert score.passed
     assert "19 to test on: fewer than 20, so the interval is not to be trusted" in score.sentence
 
@@ -128,46 +130,46 @@ def test_other_classes_are_refused(own, says):
 
 
 def test_other_test_samples_are_refused_with_the_reason():
-    _, failed = held(champion=CHAMPION | {"reason": "3 samples are in one of them alone, such as a7"})
+    _, failed = held(champion=Champion(RELEASED, "3 samples are in one of them alone, such as a7"))
     assert failed == {"test samples": "No comparison with the champion: 3 samples are in one of them alone, such as a7"}
 
 
 def test_audit_split_and_model():
     verdict = {"status": "failed", "counts": {"error": 1, "warning": 0, "note": 0}}
-    _, failed = held(verdict=verdict, champion={})
+    _, failed = held(verdict=verdict, champion=Champion())
     assert failed == {"audit": "The audit of the data has 1 error."}
-    _, failed = held(challenger={"split": "validation"}, champion={})
+    _, failed = held(challenger={"split": "validation"}, champion=Champion())
     assert failed == {"test split": "The run was evaluated on the validation split."}
-    _, failed = held(reproduced={"passed": False, "sentence": "It differs."}, champion={})
+    _, failed = held(reproduced=ModelVerification(False, "It differs."), champion=Champion())
     assert failed == {"model": "It differs."}
 
 
 def decided(outcome, comparison, champion=CHAMPION, **more):
-    conditions = evaluate_conditions(CLEAN, REPRODUCED, CHALLENGER, champion, comparison, ReleaseParameters())
-    given = {"problem": "wbc", "challenger": CHALLENGER, "champion": champion, "version": 3, "user": "ann", "why": None}
-    return format_decision(outcome, conditions, **(given | more))
+    result = evaluate_conditions(CLEAN, REPRODUCED, CHALLENGER, champion, comparison, ReleaseParameters())
+    given = {"problem": "wbc", "challenger": CHALLENGER, "version": 3, "user": "ann", "why": None}
+    return format_decision(outcome, result, champion=champion.candidate, **(given | more))
 
 
 def test_decisions_read_like_sentences():
     better, worse = table(0.0021, 0.005, 0.0079), table(-0.3, -0.2, -0.1)
-    assert decided("released", better)["sentence"].startswith(
+    assert decided("released", better).sentence.startswith(
         "Released: version 3 of wbc. dice/mean 0.9660 against 0.9610 of version 2, +0.0050 [+0.0021, +0.0079]: better. "
         "No class falls by more than 0.05 in Dice; the lowest is background, +0.0000"
     )
-    assert decided("released", NOTHING, champion={}, version=1)["sentence"] == (
+    assert decided("released", NOTHING, champion=Champion(), version=1).sentence == (
         "Released: version 1 of wbc, the first. dice/mean 0.9660, compared with no champion."
     )
     refused = decided("refused", worse, version=None)
-    assert refused["sentence"].startswith(
+    assert refused.sentence.startswith(
         "Refused: unet is not released; version 2 stays the champion. dice/mean 0.7610 against 0.9610"
     )
     forced = decided("forced", worse, why="the customer needs it")
-    assert forced["sentence"].startswith("Released by force, by ann (the customer needs it): version 3 of wbc.")
-    assert "The gate had refused it: dice/mean 0.7610" in forced["sentence"]
-    assert forced["why"] == "the customer needs it"
+    assert forced.sentence.startswith("Released by force, by ann (the customer needs it): version 3 of wbc.")
+    assert "The gate had refused it: dice/mean 0.7610" in forced.sentence
+    assert forced.why == "the customer needs it"
     overtaken = decided("refused", better, version=None, overtaken="Another release came first: version 3.")
-    assert overtaken["sentence"].endswith("version 2 stays the champion. Another release came first: version 3.")
-    assert decided("unchanged", better)["sentence"] == (
+    assert overtaken.sentence.endswith("version 2 stays the champion. Another release came first: version 3.")
+    assert decided("unchanged", better).sentence == (
         "Unchanged: version 3 of wbc, of this run, is the champion already."
     )
 

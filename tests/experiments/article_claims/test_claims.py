@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unet_segmentation.experiments.article_claims.claims import Tables, judge_claims
+from unet_segmentation.experiments.article_claims.claims import ClaimTables, judge_claims
 from unet_segmentation.experiments.article_claims.encoder_benchmark import rank_encoders
 from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS
 from unet_segmentation.experiments.article_claims.report_page import claims_page, speeds_page
@@ -17,7 +17,7 @@ BELIEVED = {
 }  # as they come out for rare foreground
 
 
-def tables(**changes) -> Tables:
+def tables(**changes) -> ClaimTables:
     """Everything as the article says, but for what is changed."""
     boards = {
         "checkerboard/initial/2": [0.001, 0.1, 0.05],
@@ -55,18 +55,18 @@ def tables(**changes) -> Tables:
     )  # fmt: skip
     judgements = pd.DataFrame({"metric": list(METRICS), "network": 0.5, "network_low": 0.4, "network_high": 0.6})
     yes = judgements["metric"].map(lambda name: name.startswith(("dice/", "iou/")))
-    judgements = judgements.assign(blind=np.where(yes, 0.01, 0.99), judgement=np.where(yes, "yes", "no"))
+    judgements = judgements.assign(trivial=np.where(yes, 0.01, 0.99), judgement=np.where(yes, "yes", "no"))
     given = {"upsampling": ways, "costs": costs, "encoders": encoders, "judgements": judgements}
-    return Tables(**given | changes, reference="bilinear", score="dice/mean", margin=0.02)
+    return ClaimTables(**given | changes, reference="bilinear", score="dice/mean", margin=0.02)
 
 
-def verdicts(given: Tables) -> list[str]:
-    return judge_claims(given)["verdict"].tolist()
+def verdicts(given: ClaimTables) -> list[str]:
+    return [claim.verdict for claim in judge_claims(given)]
 
 
 def test_everything_as_the_article_says():
     assert verdicts(tables()) == ["held"] * 8 + ["not held"]
-    assert judge_claims(tables())["experiment"].tolist() == ["encoders"] + ["upsampling"] * 5 + ["metrics"] * 3
+    assert [claim.experiment for claim in judge_claims(tables())] == ["encoders"] + ["upsampling"] * 5 + ["metrics"] * 3
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_page_gives_every_claim_its_figures_and_every_experiment_its_command
         "VGG16 0.8900 [0.8000, 0.9500] (vgg16_bn, equivalent); ResNet 0.8900 [0.8000, 0.9500] (resnet50, equivalent)"
         in text
     )
-    assert "net transposed_k4 0.0500 [0.0500, 0.0500] beside 0.0010" in text
+    assert "net transposed_k4 0.0500 [0.0500, 0.0500] against 0.0010" in text
     assert "| +0.0010 | [-0.0050, +0.0060] | 0.5000 | equivalent | [+0.0005, +0.0015] |" in text
     for picture in ("encoders.png", "upsampling.png", "checkerboards.png", "metric_trust.png"):
         assert f"]({picture})" in text

@@ -15,7 +15,7 @@ from unet_segmentation.experiments.article_claims.metric_benchmark import (
     run_experiment,
     score,
     smooth_foreground,
-    trivial_predictions,
+    trivial_prediction,
 )
 from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 from unet_segmentation.metrics.bootstrap import Resampling
@@ -46,7 +46,7 @@ def masks():
 def scored(kind):
     generator = np.random.default_rng(1)
     found = score(
-        (str(number), mask, trivial_predictions(kind, mask.shape, generator)) for number, mask in enumerate(masks())
+        (str(number), mask, trivial_prediction(kind, mask.shape, generator)) for number, mask in enumerate(masks())
     )
     return found["value"]
 

@@ -14,7 +14,7 @@ from unet_segmentation.experiments.article_claims.checkerboard_figures import (
 )
 from unet_segmentation.experiments.article_claims.training_grid import (
     SCORES,
-    Data,
+    GridData,
     expected_seconds,
     shared_training_parameters,
 )
@@ -22,11 +22,11 @@ from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
     KEY,
     STRIDES,
     checkerboards,
+    compare_modes,
+    compute_logits,
     example_batch,
-    logits_of,
     read_logits,
-    summarise,
-    trainings_of,
+    upsampling_points,
 )
 from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
 from unet_segmentation.metrics.bootstrap import Resampling
@@ -99,8 +99,11 @@ def measure(problem, folder, article=ARTICLE):
     recipe = compose_recipe(AugmentationParameters(), channels=1)
     ways = article.upsampling.modes
     speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
-    parts = TRAINING, PredictorParameters(), EvaluationParameters(), CLASSES, speeds, article, folder
-    return nodes.measure_upsampling(samples, packed, profile, recipe, plan, *parts)
+    return nodes.measure_upsampling(
+        samples=samples, packed=packed, profile=profile, recipe=recipe, plan=plan, training=TRAINING,
+        inference=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
+        article=article, folder=folder,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +144,9 @@ def test_a_network_that_cannot_go_up_so_is_refused_before_anything_is_trained(pr
 def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measured, problem):
     runs, confusion, soft, _ = measured
     table = nodes.compare_upsampling(
-        runs, confusion, soft, problem[0], CLASSES, ARTICLE, ReleaseParameters(), EvaluationParameters()
-    )
+        runs=runs, confusion=confusion, soft_overlap_sums=soft, samples=problem[0], classes=CLASSES, article=ARTICLE,
+        release=ReleaseParameters(), evaluation=EvaluationParameters(),
+    )  # fmt: skip
     assert table["verdict"][0] == "reference"
     assert np.isnan(table["difference"][0])
     means = runs.groupby("upsampling")["dice/mean"].mean()
@@ -172,7 +176,7 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
 )
 def test_steps_become_whole_epochs(problem, steps, form, epochs):
     samples, packed, profile, plan = problem
-    data = Data(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    data = GridData(samples, packed, profile, {}, plan["values"], CLASSES, "test")
     given = {"patch_size": None, "batch_size": None, **form}
     equal = shared_training_parameters(TRAINING, PresetParameters.model_validate(given), steps, data)
     assert equal.epochs == epochs
@@ -181,11 +185,11 @@ def test_steps_become_whole_epochs(problem, steps, form, epochs):
 
 def test_the_expected_time_goes_with_steps_pixels_and_speed(problem):
     samples, packed, profile, plan = problem
-    data = Data(samples, packed, profile, {}, plan["values"], CLASSES, "test")
-    trainings = trainings_of({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
+    data = GridData(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    points = upsampling_points({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
     speeds = pd.DataFrame({"network": ["b", "a"], "upsampling": "bilinear", "training_images_per_second": [5.0, 20.0]})
     parameters = TRAINING.model_copy(update={"epochs": 2})  # of 3 steps of 2 patches of 32 px
-    found = expected_seconds(trainings, parameters, data, speeds, side=64)
+    found = expected_seconds(points, parameters, data, speeds, side=64)
     assert found == pytest.approx(2 * 12 / 4 * (1 / 5 + 1 / 20))
 
 
@@ -208,7 +212,7 @@ def test_a_known_difference_is_found():
             sums["tiny", way, seed] = UnitSums.of(confusion, soft, CLASSES, {})
             rows.append({"network": "tiny", "upsampling": way, "seed": seed, "accuracy/pixel": hits / 100})
     resampling = Resampling("percentile", resamples=50)
-    table = summarise(pd.DataFrame(rows), sums, "accuracy/pixel", "bilinear", 0.02, resampling)
+    table = compare_modes(pd.DataFrame(rows), sums, "accuracy/pixel", "bilinear", 0.02, resampling)
     assert table.loc[1, ["value", "difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
         [0.9, 0.1, 0.1, 0.1]
     )
@@ -239,10 +243,10 @@ def test_a_transposed_convolution_that_treats_pixels_differently_is_seen():
     layer = torch.nn.ConvTranspose2d(1, 2, 2, stride=2, bias=False)
     layer.weight.copy_(torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2).expand(1, 2, 2, 2))
     smooth = np.fromfunction(lambda n, y, x, c: 100 + 20 * np.cos(2 * np.pi * x / 32), (2, 32, 32, 1))
-    uneven = checkerboards(logits_of(torch.nn.Sequential(_Float(), layer), smooth))
+    uneven = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
     assert uneven[2] > 0.9
     layer.weight.fill_(2.0)
-    even = checkerboards(logits_of(torch.nn.Sequential(_Float(), layer), smooth))
+    even = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
     assert max(even.values()) < 0.01
 
 

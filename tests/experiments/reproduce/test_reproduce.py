@@ -102,7 +102,7 @@ def test_a_run_that_fails_the_second_time_leaves_nothing(ran):
     answer = kedro(toy, "reproduce", run_id, TOY="fail")
     assert answer.returncode == 1
     assert "RuntimeError: a bug" in answer.stdout
-    assert "could not be made again: kedro run ended with exit status 1" in answer.stderr
+    assert "could not be reproduced: kedro run ended with exit status 1" in answer.stderr
     assert nothing_is_left(toy)
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_made_again_is_refused_with_the_reason(ran, name, value, 
 def test_runs_that_were_not_finished_or_trained_nothing_are_refused(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(empty_store())
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    for status, reason in (("FAILED", r"did not come to its end \(FAILED\)"), ("FINISHED", "trained no network")):
+    for status, reason in (("FAILED", r"did not finish \(FAILED\)"), ("FINISHED", "trained no model")):
         run = find_run(uri, tell(tmp_path, "unet", status=status, **{"git.commit": "ab"}))
         with pytest.raises(TrackingError, match=reason):
             reproduce(uri, run, tmp_path, lambda line: None)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.experiments.reproduce.toy import git
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.reproduce.code_checkout import check_out
-from unet_segmentation.experiments.reproduce.run_diff import judge, pins
+from unet_segmentation.experiments.reproduce.code_checkout import extract_commit
+from unet_segmentation.experiments.reproduce.run_diff import diff_runs, pins
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
 from unet_segmentation.experiments.reproduce.sandbox_project import (
     configure,
@@ -114,16 +114,16 @@ def test_an_old_commit_is_laid_out_beside_the_new_one(repository):
     git(repository, "commit", "--quiet", "-am", "two")
     target = repository / "data" / "x"  # within the repository, and ignored by it
     target.mkdir(parents=True)
-    found = check_out(repository, old, b"# not in the repository: b\n" + difference, target)
+    found = extract_commit(repository, old, b"# not in the repository: b\n" + difference, target)
     assert found == target / "sub"
     assert (found / "a.txt").read_text() == "changed\n"
     git(repository, "status")
     with pytest.raises(ConfigurationError, match="does not fit its commit"):
-        check_out(repository, git(repository, "rev-parse", "HEAD").strip(), difference, target)
+        extract_commit(repository, git(repository, "rev-parse", "HEAD").strip(), difference, target)
     with pytest.raises(ConfigurationError, match="is not in the repository"):
-        check_out(repository, "0" * 40, None, target)
+        extract_commit(repository, "0" * 40, None, target)
     with pytest.raises(ConfigurationError, match="no git repository any more"):
-        check_out(repository.parents[1], old, None, target)
+        extract_commit(repository.parents[1], old, None, target)
 
 
 def test_what_a_killed_one_left_is_removed_by_the_next(repository):
@@ -143,13 +143,15 @@ def test_what_a_killed_one_left_is_removed_by_the_next(repository):
 def test_scores_that_only_one_has_are_a_difference():
     first = recipe(metrics={"test/a": 0.5, "test/b": 1 / 3, "train/loss": 1.0}, tags={"weights.sha256": "w"})
     again = record(metrics={"test/a": 0.5, "test/c": 0.1, "train/loss": 2.0}, tags={"weights.sha256": "w"})
-    verdict = judge(first, again, {})
+    verdict = diff_runs(first, again, {})
     words = dict(verdict.lines)
     assert not verdict.same
     assert words["Scores"].startswith("Not the same: 2 of 2 test scores differ: ")
     assert "test/b 0.3333333333 -> none" in words["Scores"]
     assert "test/c none -> 0.1" in words["Scores"]
     assert words["Weights"] == "The same (sha256 w)."
-    assert words["Data"] == "Not known: the run logged no data.sha256."
-    assert judge(recipe(metrics={"test/a": 0.5}), record(metrics={"test/a": 0.5}), {}).same is False, "weights unknown"
-    assert judge(first, first.run, {}).same
+    assert words["Data"] == "Unknown: the run logged no data.sha256."
+    assert diff_runs(recipe(metrics={"test/a": 0.5}), record(metrics={"test/a": 0.5}), {}).same is False, (
+        "weights unknown"
+    )
+    assert diff_runs(first, first.run, {}).same

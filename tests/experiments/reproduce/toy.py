@@ -20,7 +20,7 @@ FILES = {
                 Node(nodes.train, ["dataset_statistics", "params:split"], ["best_model", "training_plan"], name="train"),
                 Node(nodes.score, "best_model", "metrics", name="score"),
             ])
-            return {"acquisition": first, "training": second, "__default__": first + second}
+            return {"data_ingestion": first, "training": second, "__default__": first + second}
     """,
     "src/toy/nodes.py": """
         import os, time

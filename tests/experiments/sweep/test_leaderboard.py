@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.metrics.test_multi_seed import CLASSES, RESAMPLING, tables_of
 from unet_segmentation.datasets import CSVDataset
+from unet_segmentation.experiments.child_training import Outcome
 from unet_segmentation.experiments.sweep.leaderboard import costs_table, leaderboard, pareto_front, runs_table
 from unet_segmentation.experiments.sweep.report_page import cost_lines, frontier_chart, score_lines, summary, sweep_page
-from unet_segmentation.experiments.sweep.run_variant import Result
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.metrics.definitions import scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
@@ -33,19 +33,22 @@ def swept():
                 "training_seconds": 3.0 + place,
                 "prediction_images_per_second": 10.0 * (place + 1),
             }
-            result = Result(
-                "finished", fingerprint="f", epochs=2, best_epoch=1, scores=found, costs=costs, parameters=7
-            )
-            result.multiply_adds = 1000 * (place + 1)
+            result = Outcome(
+                "finished", fingerprint="f", epochs=2, best_epoch=1, scores=found, costs=costs, parameters=7,
+                multiply_adds=1000 * (place + 1),
+            )  # fmt: skip
             results.append((Variant(name, seed, {}, {}), result))
             sums[name, seed] = UnitSums.of(*tables, CLASSES)
-        results.append((Variant("broken", seed, {}, {}), Result("failed", "no such thing <b>")))
+        results.append((Variant("broken", seed, {}, {}), Outcome("failed", "no such thing <b>")))
     return results, sums
 
 
 def summary_of(runs, costs, table, confidence=0.95, data=""):
     chart = frontier_chart(table, costs, "dice/mean")
-    found = summary("Equal epochs.", table, runs, costs, chart, "dice/mean", 0.05, confidence, data=data)
+    found = summary(
+        table, runs, costs, chart, budget="Equal epochs.", score="dice/mean", margin=0.05, confidence=confidence,
+        data=data,
+    )  # fmt: skip
     return json.loads(json.dumps(found, allow_nan=False))  # as the file has it
 
 
@@ -76,7 +79,7 @@ def test_means_spread_and_verdicts():
 def test_seeds_that_failed_are_left_out_of_the_pairs():
     results, sums = swept()
     results = [
-        (variant, Result("failed", "lost") if (variant.name, variant.seed) == ("weak", 0) else result)
+        (variant, Outcome("failed", "lost") if (variant.name, variant.seed) == ("weak", 0) else result)
         for variant, result in results
     ]
     del sums["weak", 0]
@@ -89,7 +92,7 @@ def test_seeds_that_failed_are_left_out_of_the_pairs():
 
 
 def test_where_everything_failed_there_is_still_a_table_and_a_page():
-    results = [(Variant("a", 0, {}, {}), Result("failed", "no"))]
+    results = [(Variant("a", 0, {}, {}), Outcome("failed", "no"))]
     runs, costs = runs_table(results), costs_table(results)
     table = leaderboard(runs, {}, "dice/mean", 0.05, RESAMPLING)
     assert table["verdict"].tolist() == ["failed"]

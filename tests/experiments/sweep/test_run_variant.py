@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.experiments.child_training import train_model, training_key
 from unet_segmentation.experiments.sweep import run_variant as running
 from unet_segmentation.experiments.sweep.costs import PeakMemory
-from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant, training_key
+from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant
 from unet_segmentation.experiments.sweep.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
@@ -91,7 +92,7 @@ def test_what_was_killed_goes_on_from_its_last_epoch(prepared, tmp_path, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         run_variant(variant, prepared, tmp_path / "killed", Killed())
-    steps, training_step = [], running.train_one.__globals__["trainer"].SegmentationTask.training_step
+    steps, training_step = [], train_model.__globals__["trainer"].SegmentationTask.training_step
     monkeypatch.setattr(
         trainer.SegmentationTask, "training_step", lambda *given: steps.append(1) or training_step(*given)
     )
@@ -131,7 +132,7 @@ def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared)
     }
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
-    assert open_ones.values(wide.network, wide.training)["epochs"] == prepared.plan["values"]["epochs"]
+    assert open_ones.plan_values(wide.network, wide.training)["epochs"] == prepared.plan["values"]["epochs"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing is known of the memory elsewhere")

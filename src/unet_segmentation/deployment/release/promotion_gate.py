@@ -1,33 +1,35 @@
-"""The gate: which conditions a challenger has to meet, and the decision in words.
+"""The promotion gate: which conditions a challenger has to meet, and the decision in words.
 
 Everything here is a pure function of what was measured before, so that a decision can be read, and made, again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
+from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
+from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.metrics.bootstrap import FEWEST
 from unet_segmentation.metrics.definitions import class_slugs
 from unet_segmentation.parameters.release import ReleaseParameters
 
 KINDS = {"iou": "IoU", "dice": "Dice"}  # of the scores of a class
 Outcome = Literal["released", "forced", "refused", "unchanged"]
-Found = Mapping[str, Any]
+Row = Mapping[Hashable, Any]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that is asked of the challenger.
+    """One condition of the gate.
 
     Attributes:
         name: in one or two words.
         passed: whether it is met.
-        sentence: what was found, with the figures.
+        sentence: the result, with the figures.
     """
 
     name: str
@@ -35,49 +37,92 @@ class Condition:
     sentence: str
 
 
+@dataclass(frozen=True)
+class GateResult:
+    """All conditions of a release."""
+
+    conditions: list[Condition]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every condition is met."""
+        return all(condition.passed for condition in self.conditions)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a challenger.
+
+    Attributes:
+        outcome: in a word.
+        sentence: in a sentence or two.
+        problem: the segmentation problem.
+        version: of the registered model that the challenger is; None for none.
+        before: version of the champion before; None for none.
+        run_id: of the challenger.
+        run: its name.
+        score: name of the score that is compared.
+        value: of that score; None where it is undefined.
+        user: who asked for the release.
+        why: the reason, where it was forced.
+        conditions: all of them.
+    """
+
+    outcome: Outcome
+    sentence: str
+    problem: str
+    version: int | None
+    before: int | None
+    run_id: str
+    run: str
+    score: str
+    value: float | None
+    user: str
+    why: str | None
+    conditions: list[Condition]
+
+
 def evaluate_conditions(
-    verdict: Found,
-    reproduction: Found,
-    challenger: Found,
-    champion: Found,
+    verdict: Mapping[str, Any],
+    verification: ModelVerification,
+    challenger: ReleaseCandidate,
+    champion: Champion,
     comparison: pd.DataFrame,
     release: ReleaseParameters,
-) -> list[Condition]:
-    """Hold a challenger against all conditions.
+) -> GateResult:
+    """Check all conditions of a release.
 
     Args:
-        verdict: of the audit: `counts` by severity.
-        reproduction: of the scores by the model, loaded afresh: `passed`, `sentence`.
-        challenger: `classes`, `split` and `units` (images, or groups, that it was tested on).
-        champion: `version`, `classes`, and `reason`: why it cannot be compared, or empty. Empty where there is none;
-            then the conditions that need none decide.
-        comparison: of `scoring.comparison.compare`.
-        release: what is asked.
+        verdict: of the audit: `status`, and `counts` by severity.
+        verification: of the challenger's logged model.
+        challenger: the run that may be released.
+        champion: what is released now; without one the conditions that need none decide.
+        comparison: see `scoring.comparison.compare`.
+        release: the margins and the score.
 
     Returns:
-        A condition each, those that need a comparison last; these are left out where there is none.
+        The conditions; those that need a comparison come last, and only where there is one.
     """
-    conditions = [_audit(verdict), _split(challenger), Condition("model", *_of(reproduction, "passed", "sentence"))]
-    if not champion:
-        return conditions
-    classes = _classes(challenger["classes"], champion)
+    conditions = [
+        _audit(verdict),
+        Condition("test split", challenger.split == "test", f"The run was evaluated on the {challenger.split} split."),
+        Condition("model", verification.passed, verification.sentence),
+    ]
+    if champion.candidate is None:
+        return GateResult(conditions)
+    classes = _classes(challenger, champion.candidate)
     conditions.append(classes)
     if not classes.passed:
-        return conditions
-    if champion["reason"]:
-        return [*conditions, Condition("test samples", False, f"No comparison with the champion: {champion['reason']}")]
-    return [
-        *conditions,
-        _score(comparison, champion, challenger["units"], release),
-        _each_class(comparison, challenger["classes"], release),
-    ]
+        return GateResult(conditions)
+    if champion.incomparable:
+        sentence = f"No comparison with the champion: {champion.incomparable}"
+        return GateResult([*conditions, Condition("test samples", False, sentence)])
+    conditions.append(_score(comparison, champion.candidate, challenger.units, release))
+    conditions.append(_each_class(comparison, challenger.classes, release))
+    return GateResult(conditions)
 
 
-def _of(found: Found, *names: str) -> tuple[Any, ...]:
-    return tuple(found[name] for name in names)
-
-
-def _audit(verdict: Found) -> Condition:
+def _audit(verdict: Mapping[str, Any]) -> Condition:
     errors, warnings = (int(verdict["counts"].get(severity, 0)) for severity in ("error", "warning"))
     if errors or verdict["status"] == "failed":
         return Condition("audit", False, f"The audit of the data has {_count(errors, 'error', 'errors')}.")
@@ -85,44 +130,40 @@ def _audit(verdict: Found) -> Condition:
     return Condition("audit", True, f"The audit of the data has no error{more}.")
 
 
-def _split(challenger: Found) -> Condition:
-    split = challenger["split"]
-    return Condition("test split", split == "test", f"The run was evaluated on the {split} split.")
+def _classes(challenger: ReleaseCandidate, champion: ReleaseCandidate) -> Condition:
+    name = f"version {champion.version}"
+    missing = [each for each in champion.classes if each not in challenger.classes]
+    new = [each for each in challenger.classes if each not in champion.classes]
+    if missing:
+        sentence = f"The run lacks {_join(missing)}, which the champion, {name}, has."
+    elif new:
+        sentence = f"The run has {_join(new)}, which the champion, {name}, lacks: they do not compare."
+    elif challenger.classes != champion.classes:
+        sentence = f"The classes are in another order than those of the champion, {name}."
+    else:
+        return Condition("classes", True, f"The run has the {len(challenger.classes)} classes of the champion.")
+    return Condition("classes", False, sentence)
 
 
-def _classes(own: Sequence[str], champion: Found) -> Condition:
-    theirs, name = champion["classes"], f"version {champion['version']}"
-    lacking, new = ([each for each in one if each not in other] for one, other in ((theirs, own), (own, theirs)))
-    if lacking:
-        return Condition("classes", False, f"The run lacks {_listed(lacking)}, which the champion, {name}, has.")
-    if new:
-        return Condition(
-            "classes", False, f"The run has {_listed(new)}, which the champion, {name}, lacks: they do not compare."
-        )
-    if list(own) != list(theirs):
-        return Condition("classes", False, f"The classes are in another order than those of the champion, {name}.")
-    return Condition("classes", True, f"The run has the {len(own)} classes of the champion.")
-
-
-def _score(comparison: pd.DataFrame, champion: Found, units: int, release: ReleaseParameters) -> Condition:
+def _score(comparison: pd.DataFrame, champion: ReleaseCandidate, units: int, release: ReleaseParameters) -> Condition:
     row = _row(comparison, release.score)
     passed = row["low"] >= -release.noninferiority_margin  # False where it is undefined
     if pd.isna(row["low"]):
-        judged = "undefined"
+        judgement = "undefined"
     elif row["low"] > 0:
-        judged = "better"
+        judgement = "better"
     elif passed:
-        judged = f"not worse by more than the margin of {release.noninferiority_margin:g}"
+        judgement = f"not worse by more than the margin of {release.noninferiority_margin:g}"
     elif row["high"] < 0:
-        judged = f"worse, and perhaps by more than the margin of {release.noninferiority_margin:g}"
+        judgement = f"worse, and perhaps by more than the margin of {release.noninferiority_margin:g}"
     else:
-        judged = f"perhaps worse by more than the margin of {release.noninferiority_margin:g}"
+        judgement = f"perhaps worse by more than the margin of {release.noninferiority_margin:g}"
     doubt = (
         f" ({units} to test on: fewer than {FEWEST}, so the interval is not to be trusted)" if units < FEWEST else ""
     )
     sentence = (
-        f"{release.score} {row['challenger']:.4f} against {row['champion']:.4f} of version {champion['version']}, "
-        f"{_difference(row)}: {judged}{doubt}."
+        f"{release.score} {row['challenger']:.4f} against {row['champion']:.4f} of version {champion.version}, "
+        f"{_difference(row)}: {judgement}{doubt}."
     )
     return Condition("score", bool(passed), sentence)
 
@@ -148,95 +189,88 @@ def _each_class(comparison: pd.DataFrame, classes: Sequence[str], release: Relea
     return Condition("each class", True, f"No class falls by {limit}{least}.")
 
 
-def _fall(entry: tuple[str, Found]) -> float:
+def _fall(entry: tuple[str, Row]) -> float:
     return float(entry[1]["difference"])
 
 
-def _row(comparison: pd.DataFrame, score: str) -> dict[str, Any]:
+def _row(comparison: pd.DataFrame, score: str) -> Row:
     return dict(comparison[comparison["score"] == score].iloc[0])
 
 
-def _difference(row: Found) -> str:
+def _difference(row: Row) -> str:
     return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-
-
-# -- the decision
 
 
 def format_decision(
     outcome: Outcome,
-    conditions: Sequence[Condition],
+    result: GateResult,
     *,
     problem: str,
-    challenger: Found,
-    champion: Found,
+    challenger: ReleaseCandidate,
+    champion: ReleaseCandidate | None,
     version: int | None,
     user: str,
     why: str | None,
     overtaken: str = "",
-) -> dict[str, Any]:
-    """Put a decision into words.
+) -> Decision:
+    """Put a decision into words; see `Decision` for the arguments.
 
     Args:
         outcome: what became of the challenger.
-        conditions: that it was held against.
+        result: of the gate.
         problem: the segmentation problem.
-        challenger: `run_id`, `name`, `score` and `value`.
-        champion: as it was before: `version`; empty for none.
-        version: of the registered model that the challenger is; None where it is none.
+        challenger: the run that may be released.
+        champion: as it was before.
+        version: of the registered model that the challenger is.
         user: who asked.
-        why: the reason, where it was forced.
+        why: the reason, if it was forced.
         overtaken: why it was not registered although it met the conditions.
-
-    Returns:
-        What fits into JSON: `outcome`, `sentence`, `problem`, `version`, `before` (version of the champion before),
-        `run_id`, `run`, `score`, `value`, `user`, `why` and the `conditions`.
     """
-    failed = " ".join(condition.sentence for condition in conditions if not condition.passed)
-    figures = _figures(conditions, challenger)
-    stays = f"version {champion['version']} stays the champion" if champion else "there is no champion yet"
+    failed = " ".join(condition.sentence for condition in result.conditions if not condition.passed)
+    figures = _figures(result, challenger)
+    stays = f"version {champion.version} stays the champion" if champion else "there is no champion yet"
     name = f"version {version} of {problem}"
     sentence = {
         "released": f"Released: {name}{'' if champion else ', the first'}. {figures}",
         "forced": f"Released by force, by {user} ({why}): {name}. {figures} The gate had refused it: {failed}",
-        "refused": f"Refused: {challenger['name']} is not released; {stays}. {failed or overtaken}",
+        "refused": f"Refused: {challenger.name} is not released; {stays}. {failed or overtaken}",
         "unchanged": f"Unchanged: {name}, of this run, is the champion already.",
     }[outcome]
-    return {
-        "outcome": outcome,
-        "sentence": sentence.strip(),
-        "problem": problem,
-        "version": version,
-        "before": champion.get("version"),
-        "run_id": challenger["run_id"],
-        "run": challenger["name"],
-        "score": challenger["score"],
-        "value": challenger["value"],
-        "user": user,
-        "why": why if outcome == "forced" else None,
-        "conditions": [asdict(condition) for condition in conditions],
-    }
+    return Decision(
+        outcome=outcome,
+        sentence=sentence.strip(),
+        problem=problem,
+        version=version,
+        before=champion.version if champion else None,
+        run_id=challenger.run_id,
+        run=challenger.name,
+        score=challenger.score,
+        value=challenger.value,
+        user=user,
+        why=why if outcome == "forced" else None,
+        conditions=result.conditions,
+    )
 
 
-def _figures(conditions: Sequence[Condition], challenger: Found) -> str:
-    """Say the figures that matter: against the champion where there was a comparison, else the score alone."""
-    compared = [condition.sentence for condition in conditions if condition.name in {"score", "each class"}]
+def _figures(result: GateResult, challenger: ReleaseCandidate) -> str:
+    """Return the figures that matter: against the champion where there was a comparison, else the score alone."""
+    compared = [condition.sentence for condition in result.conditions if condition.name in {"score", "each class"}]
     if compared:
-        return " ".join(compared) if all(condition.passed for condition in conditions) else compared[0]
-    value = "undefined" if challenger["value"] is None else f"{challenger['value']:.4f}"
-    return f"{challenger['score']} {value}, compared with no champion."
+        return " ".join(compared) if result.passed else compared[0]
+    value = "undefined" if challenger.value is None else f"{challenger.value:.4f}"
+    return f"{challenger.score} {value}, compared with no champion."
 
 
-def page(decision: Found) -> str:
-    """Write a decision as Markdown."""
+def page(decision: Decision) -> str:
+    """Render a decision as Markdown."""
     rows = [
-        f"| {'met' if condition['passed'] else '**not met**'} | {condition['name']} | {_cell(condition['sentence'])} |"
-        for condition in decision["conditions"]
+        f"| {'met' if condition.passed else '**not met**'} | {condition.name} | {_cell(condition.sentence)} |"
+        for condition in decision.conditions
     ]
-    lines = [f"{decision['sentence']}", "", "| | condition | what was found |", "|---|---|---|", *rows, ""]
-    lines.append(f"Run {decision['run']} ({decision['run_id']}), asked for by {decision['user']}.")
-    if decision["outcome"] in {"released", "forced"} and decision["before"]:
-        lines.append(f"\nBack to version {decision['before']}: `kedro rollback --env {decision['problem']}`")
+    lines = [decision.sentence, "", "| | condition | result |", "|---|---|---|", *rows, ""]
+    lines.append(f"Run {decision.run} ({decision.run_id}), asked for by {decision.user}.")
+    if decision.outcome in {"released", "forced"} and decision.before:
+        lines.append(f"\nBack to version {decision.before}: `kedro rollback --env {decision.problem}`")
     return "\n".join(lines) + "\n"
 
 
@@ -248,5 +282,5 @@ def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

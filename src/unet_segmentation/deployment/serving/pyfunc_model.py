@@ -14,7 +14,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class AnswerError(MlflowException):
-    """Why there is no mask, in one sentence: 400 where the client can mend it, else 500."""
+    """Why there is no mask, in one sentence: 400 where the client can fix it, else 500."""
 
     def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
         super().__init__(reason, error_code=error_code)
@@ -26,7 +26,7 @@ class AnswerError(MlflowException):
 
 
 class SegmentationModel(PythonModel):
-    """Images in, masks out, through the predictor that evaluation used; images are read as those of the training."""
+    """Segments images with the predictor that evaluation used; images are read as for training."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the network; `context.model_config` may set `max_pixels` and `read_paths`."""
@@ -40,7 +40,7 @@ class SegmentationModel(PythonModel):
         inference = PredictorParameters.model_validate_json(Path(context.artifacts["inference"]).read_bytes())
         self._predictor = Predictor.of(info.spec, EagerBackend(network), inference)
         self._reader = Reader.of(info.spec, **context.model_config)
-        # Servers ask from several threads. One image after the other is as fast, and torch keeps threads for one only.
+        # Servers call from several threads. One image after the other is as fast, and torch keeps one thread pool.
         self._network = ThreadPoolExecutor(1, "network")
 
     def predict(
@@ -54,16 +54,16 @@ class SegmentationModel(PythonModel):
         Args:
             context: of MLflow.
             model_input: one image or a list of them, of any sizes: the bytes of an image file, base64 of them (with or
-                without the beginning of a data URL), a `pathlib.Path`, or an array (height, width, channels); a batch
+                without the prefix of a data URL), a `pathlib.Path`, or an array (height, width, channels); a batch
                 (n, height, width, channels); a table or dictionary with the column `image`.
             params: `answer`: `ids`, `png` or `probabilities`; `auto` gives ids for arrays and png for all else.
 
         Returns:
-            For one image its answer, for several a list of them: (height, width) class ids, uint8 (for a batch in one
+            For one image its result, for several a list of them: (height, width) class ids, uint8 (for a batch in one
             array (n, height, width)); a record (see `answers.png_record`); (classes, height, width) float32.
 
         Raises:
-            AnswerError: one sentence says what is wrong.
+            AnswerError: says in one sentence what is wrong.
         """
         from unet_segmentation.errors import ProjectError
 
@@ -76,13 +76,13 @@ class SegmentationModel(PythonModel):
             raise AnswerError(f"The model failed ({type(error).__name__}: {error})", INTERNAL_ERROR) from error
 
     def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Segment arrays one after the other, put together to batches as evaluation does."""
+        """Segment arrays one after the other, in batches as in evaluation."""
         from unet_segmentation.inference.sliding_window import argmax_mask
 
         return map(argmax_mask, self._predictor.predict_many(images))
 
     def describe(self) -> dict[str, Any]:
-        """Describe what the model is: classes, channels, what images may have, and what computes."""
+        """Return classes, channels, the largest image and the backend."""
         return {
             "classes": self._predictor.classes,
             "channels": self._predictor.channels,
@@ -102,20 +102,20 @@ class SegmentationModel(PythonModel):
             form = "ids" if batch.arrays else "png"
         images: Iterable[np.ndarray] = self._reader.read(batch)
         if len(batch.entries) == 1:
-            images = list(images)  # decoded beside the network; many are decoded one by one, to keep memory flat
-        found = self._network.submit(lambda: list(self._computed(images, form))).result()
+            images = list(images)  # decoded in the calling thread; many are decoded one by one to bound the memory
+        results = self._network.submit(lambda: list(self._compute(images, form))).result()
         if form == "png":
-            found = [self._record(*each) for each in found]
+            results = [self._record(*each) for each in results]
         elif isinstance(model_input, np.ndarray) and model_input.ndim == 4:
-            return np.stack(found)
-        return found[0] if batch.single else found
+            return np.stack(results)
+        return results[0] if batch.single else results
 
-    def _computed(self, images: Iterable[np.ndarray], form: str) -> Iterator[Any]:
+    def _compute(self, images: Iterable[np.ndarray], form: str) -> Iterator[Any]:
         from unet_segmentation.deployment.serving.responses import mask_of
         from unet_segmentation.inference.sliding_window import argmax_mask
 
-        make: Any = {"ids": argmax_mask, "png": mask_of, "probabilities": np.asarray}[form]
-        return map(make, self._predictor.predict_many(images))
+        convert: Any = {"ids": argmax_mask, "png": mask_of, "probabilities": np.asarray}[form]
+        return map(convert, self._predictor.predict_many(images))
 
     def _record(self, mask: np.ndarray, confidence: float) -> dict[str, Any]:
         from unet_segmentation.deployment.serving.responses import png_record

@@ -1,4 +1,4 @@
-"""Pictures in which one sees checkerboards: logits strongly enlarged, and their spectrum."""
+"""Images that show checkerboards: enlarged logits, and their spectrum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from unet_segmentation.experiments.article_claims.checkerboard import checkerboard_energies, power_spectrum
 from unet_segmentation.visualization import INK, PAPER, Picture, contact_sheet, font
 
-SIDE, TIMES = 32, 6  # pixels that are shown, each as so many
+SIDE, TIMES = 32, 6  # pixels of the crop, and its enlargement
 DECADES = 8  # of energy, from white to black
 BINS = 64  # of frequency a side, at most; more would be noise to the eye, and a file of a megabyte
 STRIDE_COLOURS = {2: (230, 57, 70), 4: (31, 119, 200), 8: (46, 150, 90)}
@@ -27,19 +27,19 @@ class Pair(NamedTuple):
 
 
 def checkerboard_sheet(networks: Mapping[str, Mapping[str, Pair]]) -> Image.Image:
-    """Lay out, for each network and way up, logits and spectrum before and after training.
+    """Lay out, for each network and upsampling mode, logits and spectrum before and after training.
 
     Args:
-        networks: name of the network to way up to its logits; the same image everywhere.
+        networks: name of the network to upsampling mode to its logits; all of the same image.
     """
-    strips = [_key()]
-    for name, ways in networks.items():
-        for when, words in (("initial", "untrained"), ("trained", "trained")):
-            strips.append(_heading(f"{name}, {words}"))
-            logits = [getattr(pair, when) for pair in ways.values()]
+    strips = [_legend()]
+    for name, modes in networks.items():
+        for moment, title in (("initial", "untrained"), ("trained", "trained")):
+            strips.append(_heading(f"{name}, {title}"))
+            logits = [getattr(pair, moment) for pair in modes.values()]
             tiles = [logits_picture(values) for values in logits] + [spectrum_picture(values) for values in logits]
-            captions = [*ways, *(_shares(values) for values in logits)]
-            strips.append(contact_sheet(tiles, len(ways), captions))
+            captions = [*modes, *(_shares(values) for values in logits)]
+            strips.append(contact_sheet(tiles, len(modes), captions))
     sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER)
     top = 0
     for strip in strips:
@@ -49,7 +49,7 @@ def checkerboard_sheet(networks: Mapping[str, Mapping[str, Pair]]) -> Image.Imag
 
 
 def logits_picture(logits: NDArray[np.floating]) -> Picture:
-    """Enlarge the middle of the logits of class 1, each pixel as `TIMES` x `TIMES`, stretched from black to white.
+    """Enlarge the center of the logits of class 1, each pixel as `TIMES` x `TIMES`, stretched from black to white.
 
     Args:
         logits: (classes, H, W), at least `SIDE` pixels a side.
@@ -65,7 +65,7 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
     """Draw the logarithm of the power spectrum, frequency 0 in the middle; rings mark the frequencies of the strides.
 
     White is the largest value, black a share of 10^-8 of it. The highest frequency lies on the left and the upper edge.
-    Of an image with more than `BINS` frequencies a side, neighbouring ones are averaged.
+    Of an image with more than `BINS` frequencies a side, neighboring ones are averaged.
 
     Args:
         logits: (classes, H, W).
@@ -92,16 +92,16 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
 
 
 def _shares(logits: NDArray[np.floating]) -> str:
-    found = checkerboard_energies([logits], list(STRIDE_COLOURS))
-    return "  ".join(f"{stride}: {_brief(share)}" for stride, share in found.items())
+    shares = checkerboard_energies([logits], list(STRIDE_COLOURS))
+    return "  ".join(f"{stride}: {_brief(share)}" for stride, share in shares.items())
 
 
 def _brief(share: float) -> str:
     return f"{share:.1%}" if share >= 0.0005 else f"{share:.0e}".replace("e-0", "e-")
 
 
-def _key() -> Image.Image:
-    """Describe what the sheet shows."""
+def _legend() -> Image.Image:
+    """Draw the legend of the sheet."""
     lines: Sequence[str] = (
         f"logits of class 1, {SIDE} x {SIDE} pixels from the middle, and below them the log spectrum of all classes",
         "rings, and numbers: energy that repeats with a period of",

@@ -1,4 +1,4 @@
-"""Encoders on equal terms: what each scores over the same images and seeds, beside the best, and what it costs."""
+"""Encoders on equal terms: what each scores over the same images and seeds compared with the best, and its costs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import ModelParameters
 
 KEY = ["encoder", "seed"]
-COST = "multiply_adds"  # that a score is held against
+COST = "multiply_adds"  # the score is plotted against it
+COLUMNS = [
+    "variant", "seeds", "value", "spread", "low", "high", "difference", "difference_low", "difference_high", "p_value",
+    "verdict", "parameters", "multiply_adds", "memory_bytes",
+]  # fmt: skip
 
 
-def trainings_of(names: Sequence[str], seeds: Sequence[int]) -> list[GridPoint]:
-    """List smp's U-Net with every encoder and every seed."""
-    return [
-        GridPoint({"encoder": name, "seed": seed}, ModelParameters(encoder=name)) for name in names for seed in seeds
-    ]
+def encoder_points(names: Sequence[str], seeds: Sequence[int] | None = None) -> list[GridPoint]:
+    """List smp's U-Net with every encoder, and with every seed where it is trained."""
+    keys = [{"seed": seed} for seed in seeds] if seeds is not None else [{}]
+    return [GridPoint({"encoder": name, **key}, ModelParameters(encoder=name)) for name in names for key in keys]
 
 
 def rank_encoders(
@@ -31,27 +34,23 @@ def rank_encoders(
     margin: float,
     resampling: Resampling,
 ) -> pd.DataFrame:
-    """Put encoders in order of their mean over the seeds, each compared with the best.
+    """Rank encoders by their mean over the seeds, and compare each with the best.
 
     Args:
         runs: a row per encoder and seed, with the scores.
         sums: of each of them, over the same images.
         costs: a row per encoder: what `costs.network_costs` counts.
-        score: that decides.
-        margin: the difference that does not matter.
+        score: encoders are ranked by it.
+        margin: a difference within it is equivalent.
         resampling: of the intervals and of the test.
 
     Returns:
-        A row per encoder, the best first: encoder, seeds (how many), value (mean over the seeds), spread (their sample
-        standard deviation), low and high (interval over the images), difference to the best with its interval
-        (difference_low, difference_high), p_value and verdict (`best` for itself), the counts, and frontier: whether no
-        other scores as much for fewer multiply-adds.
+        A row per encoder, the best first: `COLUMNS` of `sweeping.table.leaderboard` (variant as encoder, memory_bytes
+        as training_bytes), and frontier: whether no other scores as much for fewer multiply-adds.
     """
     names = {"encoder": "variant", "training_bytes": "memory_bytes"}
     table = runs.assign(status="finished", epochs=runs["best_epoch"]).merge(costs, on="encoder").rename(columns=names)
-    given = {(str(name), int(str(seed))): part for (name, seed), part in sums.items()}
-    ranked = leaderboard(table, given, score, margin, resampling)
-    kept = ["variant", "seeds", "value", "spread", "low", "high", "difference", "difference_low", "difference_high"]
-    kept += ["p_value", "verdict", "parameters", "multiply_adds", "memory_bytes"]
-    found = ranked[kept].rename(columns={new: old for old, new in names.items()})
-    return found.assign(frontier=pareto_front(found[COST].tolist(), found["value"].tolist()))
+    by_variant = {(str(name), int(str(seed))): run_sums for (name, seed), run_sums in sums.items()}
+    ranked = leaderboard(table, by_variant, score, margin, resampling)[COLUMNS]
+    ranked = ranked.rename(columns={new: old for old, new in names.items()})
+    return ranked.assign(frontier=pareto_front(ranked[COST].tolist(), ranked["value"].tolist()))

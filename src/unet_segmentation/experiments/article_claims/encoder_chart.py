@@ -1,4 +1,4 @@
-"""Encoders beside each other: score against cost."""
+"""Encoders compared: score against cost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from unet_segmentation.reporting.static_charts import INK, dots, panels, picture
 
 
 def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
-    """Draw the score of every encoder against its multiply-adds, and the frontier: those that nothing beats in both.
+    """Draw the score of every encoder against its multiply-adds, and the Pareto front.
 
     Args:
-        table: what `article_claims.encoders.rank_encoders` returned.
-        score: name of the score, for people.
+        table: see `article_claims.encoders.rank_encoders`.
+        score: name of the score.
         side: of the image that the multiply-adds are counted for, in pixels.
     """
     figure, axes = panels(1, 1, 9.0, 5.0)

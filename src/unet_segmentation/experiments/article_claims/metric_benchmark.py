@@ -1,8 +1,8 @@
-"""Which metric may one believe? Problems of falling foreground share, and predictions that look at nothing.
+"""Reliability of metrics under class imbalance: problems of decreasing foreground share, and trivial predictions.
 
-A metric that gives a good value to a prediction that never looks at the image cannot be believed where foreground is
-rare. Two such predictions stand beside a trained network: `background`, which is background everywhere, and `random`,
-which tosses a coin for every pixel.
+A metric that gives a good value to a prediction that ignores the image is not reliable where foreground is rare. Two
+such predictions are compared with a trained model: `background`, which is background everywhere, and `random`, which
+tosses a coin for every pixel.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ logger = logging.getLogger(__name__)
 
 CLASSES = ["background", "cell"]
 RESAMPLING = Resampling()
-BLIND = ("background", "random")  # predictions that look at nothing
-PREDICTIONS = ("network", *BLIND)
-BELIEVED, DOUBTED = 0.05, 0.3  # what a prediction that looks at nothing may get at most, where foreground is rarest
+TRIVIAL = ("background", "random")  # predictions that ignore the image
+PREDICTIONS = ("network", *TRIVIAL)
+MAX_RELIABLE, MAX_PARTLY = 0.05, 0.3  # of a trivial prediction's value, where foreground is rarest
 
-CELL = 0.048  # of what is still free of a field of 128 x 128 pixels, a further cell covers such a share: measured
+CELL = 0.048  # share of the free pixels of a field of 128 x 128 that one more cell covers: measured
 
-METRICS = {  # to what it is called in a figure, the ones that many report first
+METRICS = {  # name to title, those that are reported most often first
     "accuracy/pixel": "pixel accuracy",
     "soft_dice/smooth1": "Dice, smooth = 1, all classes (the article's)",
     "soft_iou/smooth1": "IoU, smooth = 1, all classes (the article's)",
@@ -71,7 +71,7 @@ class ForegroundSums(NamedTuple):
     """Sums over the pixels of one image, of the foreground alone.
 
     Attributes:
-        intersection: of p t, with its probability p and the truth t.
+        intersection: of p t, with the probability p and the target t.
         truth: of t.
         prediction: of p.
     """
@@ -84,16 +84,16 @@ class ForegroundSums(NamedTuple):
 def run_experiment(
     parameters: MetricBenchmarkParameters, epochs: int, folder: Path, resampling: Resampling = RESAMPLING
 ) -> pd.DataFrame:
-    """Draw a problem of each share, train a network on it, and score it beside predictions that look at nothing.
+    """Draw a problem of each share, train a model on it, and score it and the trivial predictions.
 
     Args:
         parameters: shares, sizes and the network.
-        epochs: of each training.
-        folder: gets a folder for each share. A finished training in it is not trained again.
+        epochs: of each training run.
+        folder: gets a directory for each share. A finished training run in it is not trained again.
         resampling: of the intervals.
 
     Returns:
-        Columns share (as asked for), foreground (share of the test pixels), empty (share of the test images without
+        Columns share (as declared), foreground (share of the test pixels), empty (share of the test images without
         foreground), prediction, metric, value (NaN where undefined), low and high (interval over the test images).
     """
     rows = []
@@ -104,40 +104,45 @@ def run_experiment(
         masks = {name: packed.mask(name) for name in test}
         predictor = _trained(packed, samples, parameters, epochs, folder / f"{share:g}" / "training")
         foreground = [float(mask.mean()) for mask in masks.values()]
-        known = {"share": share, "foreground": np.mean(foreground), "empty": np.mean([not part for part in foreground])}
+        columns = {
+            "share": share,
+            "foreground": np.mean(foreground),
+            "empty": np.mean([not part for part in foreground]),
+        }
         for prediction in PREDICTIONS:
-            found = score(_predictions(prediction, predictor, packed, masks, parameters.seed), resampling)
-            rows += [known | {"prediction": prediction, "metric": name} | found.loc[name].to_dict() for name in METRICS]
+            table = score(_predictions(prediction, predictor, packed, masks, parameters.seed), resampling)
+            columns["prediction"] = prediction
+            rows += [columns | {"metric": name} | table.loc[name].to_dict() for name in METRICS]
     return pd.DataFrame(rows)
 
 
 def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Say of each metric what a prediction that looks at nothing gets where foreground is rarest.
+    """Judge each metric by the value of a trivial prediction where foreground is rarest.
 
     Args:
         table: columns share, prediction, metric, value, low, high.
 
     Returns:
-        A row per metric, in the table's order: metric, blind (the most that one of them gets), network with its
-        interval (network_low, network_high), gap (network - blind), judgement: `yes` (blind at most 0.05), `partly` (at
-        most 0.3), `no`.
+        A row per metric, in the table's order: metric, trivial (the highest value of a trivial prediction), network
+        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most 0.05),
+        `partly` (at most 0.3), `no`.
     """
     rarest = table[table["share"] == table["share"].min()]
     names = list(dict.fromkeys(table["metric"]))
     values, low, high = (
         rarest.pivot(index="metric", columns="prediction", values=name).loc[names] for name in ("value", "low", "high")
     )
-    blind = values[[name for name in BLIND if name in values]].max(axis=1)
-    judged = ["yes" if value <= BELIEVED else "partly" if value <= DOUBTED else "no" for value in blind]
+    trivial = values[[name for name in TRIVIAL if name in values]].max(axis=1)
+    judgement = ["yes" if value <= MAX_RELIABLE else "partly" if value <= MAX_PARTLY else "no" for value in trivial]
     network = {"network": values["network"], "network_low": low["network"], "network_high": high["network"]}
-    found = pd.DataFrame({"blind": blind, **network, "gap": values["network"] - blind})
-    return found.assign(judgement=judged).reset_index()
+    columns = {"trivial": trivial, **network, "gap": values["network"] - trivial, "judgement": judgement}
+    return pd.DataFrame(columns).reset_index()
 
 
 def cells_of(share: float, images: int, size: int) -> list[int]:
-    """Describe how many cells each of some images gets, so that a share of all pixels is foreground.
+    """Distribute cells over images so that a share of all pixels is foreground.
 
-    As many images as possible get the same number: of rare foreground, some have one cell and the others none.
+    Images differ by one cell at most: of rare foreground, some have one cell and the others none.
 
     >>> cells_of(0.0125, 8, 128), cells_of(0.1, 4, 128)
     ([0, 0, 0, 1, 0, 0, 0, 1], [2, 2, 2, 2])
@@ -150,10 +155,10 @@ def cells_of(share: float, images: int, size: int) -> list[int]:
 def draw_problem(
     share: float, parameters: MetricBenchmarkParameters, folder: Path
 ) -> tuple[PackedSamples, pd.DataFrame]:
-    """Draw a problem of two classes, the cells against the rest.
+    """Draw a problem of two classes, cells and background.
 
     Args:
-        share: of the pixels that are foreground, about.
+        share: of the pixels that are foreground, approximately.
         parameters: sizes and the seed.
         folder: gets the packed arrays.
 
@@ -176,7 +181,7 @@ def draw_problem(
 
 
 def _facts(image: NDArray[np.uint8], mask: Mask) -> dict[str, object]:
-    """Say of one image what inspection would."""
+    """Return the columns that inspection would give for an image."""
     return {
         "masks": ["drawn"],
         "height": image.shape[0],
@@ -195,7 +200,7 @@ def _facts(image: NDArray[np.uint8], mask: Mask) -> dict[str, object]:
 def _trained(
     packed: PackedSamples, samples: pd.DataFrame, parameters: MetricBenchmarkParameters, epochs: int, folder: Path
 ) -> Predictor:
-    """Train a network on a drawn problem."""
+    """Train a model on a drawn problem."""
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.drop(columns=facts[1:])
     profile = dataset_statistics(table, samples[facts], CLASSES)
@@ -213,21 +218,21 @@ def _predictions(
     kind: str, predictor: Predictor, packed: PackedSamples, masks: Mapping[str, Mask], seed: int
 ) -> Iterator[Predicted]:
     if kind == "network":
-        found = predictor.predict_many(packed.image(name) for name in masks)
-        yield from ((name, mask, each) for (name, mask), each in zip(masks.items(), found, strict=True))
+        probabilities = predictor.predict_many(packed.image(name) for name in masks)
+        yield from ((name, mask, each) for (name, mask), each in zip(masks.items(), probabilities, strict=True))
     else:
         generator = np.random.default_rng(seed)
-        yield from ((name, mask, trivial_predictions(kind, mask.shape, generator)) for name, mask in masks.items())
+        yield from ((name, mask, trivial_prediction(kind, mask.shape, generator)) for name, mask in masks.items())
 
 
-def trivial_predictions(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> Probabilities:
-    """Predict without looking: `background` everywhere, or `random`, a coin for every pixel; 0 or 1, never between."""
+def trivial_prediction(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> Probabilities:
+    """Predict `background` everywhere, or `random`, a coin for every pixel; probabilities are 0 or 1."""
     foreground = generator.random(shape) < 0.5 if kind == "random" else np.zeros(shape, bool)
     return np.stack([~foreground, foreground]).astype(np.float32)
 
 
 def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
-    """Return every metric of `METRICS`, with its interval over the images.
+    """Compute every metric of `METRICS`, with its interval over the images.
 
     Args:
         predicted: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
@@ -243,12 +248,11 @@ def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -
         foreground.append(foreground_sums(mask, probabilities[1]))
     sums = pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"])
     common = bootstrap(UnitSums.of(confusion_table(matrices), sums, CLASSES), resampling).set_index("score")
-    found = pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)])
-    return found.loc[list(METRICS)]
+    return pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)]).loc[list(METRICS)]
 
 
 def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> ForegroundSums:
-    """Sum up one image, (H, W) each."""
+    """Compute the sums of one image, (H, W) each."""
     truth = mask == 1
     return ForegroundSums(
         float(probability[truth].sum(dtype=np.float64)), float(truth.sum()), float(probability.sum(dtype=np.float64))
@@ -256,7 +260,7 @@ def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> Foreground
 
 
 def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
-    """Return the smooth = 1 forms of the foreground alone, as most code has them, with their intervals.
+    """Compute the smooth = 1 forms of the foreground alone, as most code has them, with their intervals.
 
     Of an image without foreground they are 1 / (1 + sum of p): 1 for a prediction of nothing, and a half for a single
     pixel. A prediction of nothing has 1 / (1 + sum of t) where there is foreground, and should have 0.
@@ -272,14 +276,14 @@ def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = R
     table = np.array(list(sums), np.float64)
     each = np.column_stack([_smooth_dice(table), _smooth_iou(table), np.ones(len(table)), table])
 
-    def of(added: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):  # of a single image that is left out, nothing remains
-            means = added[..., :2] / added[..., 2:3]
-        return np.concatenate([means, _smooth_dice(added[..., 3:])[..., None]], axis=-1)
+    def metrics(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):  # without its only image, nothing remains
+            means = totals[..., :2] / totals[..., 2:3]
+        return np.concatenate([means, _smooth_dice(totals[..., 3:])[..., None]], axis=-1)
 
-    value = of(each.sum(axis=0))
-    resampled = np.concatenate([of(drawn) for drawn in resampled_sums(each, resampling)])
-    low, high = confidence_limits(value, resampled, of(left_out(each)), resampling)
+    value = metrics(each.sum(axis=0))
+    resampled = np.concatenate([metrics(totals) for totals in resampled_sums(each, resampling)])
+    low, high = confidence_limits(value, resampled, metrics(left_out(each)), resampling)
     names = ["dice_image_mean", "iou_image_mean", "dice_global"]
     index = pd.Index([f"foreground_smooth1/{name}" for name in names], name="score")
     return pd.DataFrame({"value": value, "low": low, "high": high}, index=index)
@@ -287,11 +291,11 @@ def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = R
 
 def _smooth_dice(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     intersection, truth, prediction = np.moveaxis(sums, -1, 0)
-    found: NDArray[np.float64] = (2 * intersection + 1) / (truth + prediction + 1)
-    return found
+    dice: NDArray[np.float64] = (2 * intersection + 1) / (truth + prediction + 1)
+    return dice
 
 
 def _smooth_iou(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     intersection, truth, prediction = np.moveaxis(sums, -1, 0)
-    found: NDArray[np.float64] = (intersection + 1) / (truth + prediction - intersection + 1)
-    return found
+    iou: NDArray[np.float64] = (intersection + 1) / (truth + prediction - intersection + 1)
+    return iou

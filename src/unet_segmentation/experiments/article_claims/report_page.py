@@ -1,21 +1,21 @@
-"""The article's claims as pages that can be cited: verdicts, figures, and the commands that make them again."""
+"""The article's claims as pages that can be cited: verdicts, figures, and the commands that reproduce them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from unet_segmentation.experiments.article_claims.claims import Experiment, Tables
+from unet_segmentation.experiments.article_claims.claims import Claim, ClaimTables, Experiment
 from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS
 from unet_segmentation.metrics.bootstrap import FEWEST
 from unet_segmentation.parameters.article_claims import ArticleClaimsParameters, PresetParameters
 
 TITLES: dict[Experiment, str] = {
     "encoders": "Encoders",
-    "upsampling": "Ways up",
-    "metrics": "Which metric one may believe",
+    "upsampling": "Upsampling modes",
+    "metrics": "Metric reliability under class imbalance",
 }
 LAST_NODES: dict[Experiment, str] = {
     "encoders": "rank_encoders", "upsampling": "compare_upsampling", "metrics": "plot_metric_trust",
@@ -23,44 +23,47 @@ LAST_NODES: dict[Experiment, str] = {
 PICTURES: dict[Experiment, dict[str, str]] = {  # file to what it shows
     "encoders": {"encoders.png": "score of every encoder against its multiply-adds"},
     "upsampling": {
-        "upsampling.png": "score and checkerboards of every way up",
-        "checkerboards.png": "logits and spectra of every way up, before and after training",
+        "upsampling.png": "score and checkerboards of every upsampling mode",
+        "checkerboards.png": "logits and spectra of every upsampling mode, before and after training",
     },
     "metrics": {"metric_trust.png": "every metric against the share of foreground"},
 }
+ARTICLE = 'Syed Nauyan Rashid, "Semantic Segmentation: U-Net", Red Buffer on Medium, 5 November 2021'
 SPLITS = ("train", "validation", "test")
 MILLION, BILLION, MEBIBYTE = 1e6, 1e9, 2**20
 
-Row = Mapping[Any, Any]
+Row = Mapping[Hashable, Any]
 Column = Callable[[Row], str]
 
 
 def claims_page(
-    claims: pd.DataFrame,
-    tables: Tables,
+    claims: Sequence[Claim],
+    tables: ClaimTables,
     article: ArticleClaimsParameters,
     *,
     problem: str,
     images: Mapping[str, int],
     evaluated: str,
 ) -> str:
-    """Write the claims as a page (Markdown); its pictures lie beside it.
+    """Render the claims as a page (Markdown); its pictures lie in the same folder.
 
     Args:
         claims: see `claims.judge_claims`.
-        tables: that they were judged by.
+        tables: the results of the experiments.
         article: the parameters.
         problem: that they were tested on.
-        images: so many with a mask each split has.
+        images: number of images with a mask, by split.
         evaluated: the split that the scores are of.
     """
     effort = article.chosen_preset
     counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
     lines = [
-        f"# The article's claims on `{problem}`",
+        f"# Claims of an article on U-Net, tested on `{problem}`",
+        "",
+        f"The article: {ARTICLE}.",
         "",
         f"Written by `{_make(problem, article)}`, figures and pictures included. Images: {counts}. Form "
-        f"`{article.preset}`, from scratch: ways up {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
+        f"`{article.preset}`, from scratch: upsampling modes {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
         f"{effort.encoder_steps} steps, {_seeds(effort.encoder_seeds)}{_patches(effort)}; metric experiment "
         f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the "
         f"{evaluated} split; intervals are over its images, and say nothing of other seeds."
@@ -68,13 +71,13 @@ def claims_page(
         "",
         "| claim | verdict |",
         "|---|---|",
-        *(f"| {row['claim']} | **{row['verdict']}** |" for row in claims.to_dict("records")),
+        *(f"| {claim.claim} | **{claim.verdict}** |" for claim in claims),
     ]
     for experiment, title in TITLES.items():
         lines += ["", f"## {title}", "", f"`{_command(problem, article, LAST_NODES[experiment])}`"]
-        for row in claims[claims["experiment"] == experiment].to_dict("records"):
-            lines += ["", f"### {row['claim']}: {row['verdict']}", "", str(row["evidence"]), ""]
-            lines += [f"What would change the answer: {row['change']}."]
+        for claim in (claim for claim in claims if claim.experiment == experiment):
+            lines += ["", f"### {claim.claim}: {claim.verdict}", "", claim.evidence, ""]
+            lines += [f"What would change the answer: {claim.change}."]
         for file, words in PICTURES[experiment].items():
             lines += ["", f"![{words}]({file})"]
         for table in _TABLES[experiment](tables):
@@ -107,7 +110,7 @@ def _patches(effort: PresetParameters) -> str:
     return f"; steps{batch} of {effort.patch_size} px" if effort.patch_size else ""
 
 
-def _encoder_tables(tables: Tables) -> list[list[str]]:
+def _encoder_tables(tables: ClaimTables) -> list[list[str]]:
     columns: dict[str, Column] = {
         "encoder": lambda row: str(row["encoder"]),
         **_score_columns(tables.score),
@@ -119,9 +122,9 @@ def _encoder_tables(tables: Tables) -> list[list[str]]:
     return [_table(tables.encoders, columns)]
 
 
-def _upsampling_tables(tables: Tables) -> list[list[str]]:
+def _upsampling_tables(tables: ClaimTables) -> list[list[str]]:
     names: dict[str, Column] = {
-        "network": lambda row: str(row["network"]), "way up": lambda row: str(row["upsampling"]),
+        "network": lambda row: str(row["network"]), "upsampling": lambda row: str(row["upsampling"]),
     }  # fmt: skip
     scored = names | _score_columns(tables.score) | _difference_columns(f"to {tables.reference}")
     scored |= {"seed by seed": _interval("difference_least", "difference_most", "+")}
@@ -140,18 +143,18 @@ def _upsampling_tables(tables: Tables) -> list[list[str]]:
         _table(tables.upsampling, scored),
         ["Share of the logits' energy that repeats with a period (pixels), mean over the seeds:"],
         _table(tables.upsampling, names | boards),
-        ["Counted costs, `..._whole` for the networks before they were made small:"],
+        ["Counted costs, `..._whole` for the networks at their full size:"],
         _table(tables.costs, names | costs),
     ]
 
 
-def _metric_tables(tables: Tables) -> list[list[str]]:
+def _metric_tables(tables: ClaimTables) -> list[list[str]]:
     columns: dict[str, Column] = {
         "metric": lambda row: METRICS[row["metric"]],
-        "looking at nothing": _number("blind"),
+        "trivial prediction": _number("trivial"),
         "the network": _number("network"),
         "its interval": _interval("network_low", "network_high"),
-        "may be believed": lambda row: str(row["judgement"]),
+        "reliable": lambda row: str(row["judgement"]),
     }
     words = (
         "Where foreground is rarest (the problems are drawn by the generator of `cells`, whatever the problem here):"
@@ -159,7 +162,7 @@ def _metric_tables(tables: Tables) -> list[list[str]]:
     return [[words], _table(tables.judgements, columns)]
 
 
-_TABLES: dict[Experiment, Callable[[Tables], list[list[str]]]] = {
+_TABLES: dict[Experiment, Callable[[ClaimTables], list[list[str]]]] = {
     "encoders": _encoder_tables,
     "upsampling": _upsampling_tables,
     "metrics": _metric_tables,
@@ -198,7 +201,7 @@ def _share(name: str) -> Column:
 
 
 def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
-    """Write a table in Markdown, a column for each name."""
+    """Render a table in Markdown, a column for each name."""
     rows = [[column(row) for column in columns.values()] for row in table.to_dict("records")]
     return [
         "| " + " | ".join(columns) + " |",
@@ -210,12 +213,12 @@ def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
 def speeds_page(
     encoders: pd.DataFrame, upsampling: pd.DataFrame, machine: Mapping[str, str], article: ArticleClaimsParameters
 ) -> str:
-    """Write what was measured in seconds, which is another machine's next time, as a page of its own (Markdown).
+    """Render what was measured in seconds on this machine as a page of its own (Markdown).
 
     Args:
-        encoders: column encoder, and what `costs.measure_speed` returns.
-        upsampling: columns network and upsampling, and the same.
-        machine: name to what is known of it.
+        encoders: column encoder, and those of `costs.measure_speed`.
+        upsampling: columns network and upsampling, and those of `costs.measure_speed`.
+        machine: tags of the machine.
         article: the parameters.
     """
     names: dict[str, Column] = {
@@ -225,8 +228,8 @@ def speeds_page(
             "" if pd.isna(row.get("peak_training_bytes")) else f"{row['peak_training_bytes'] / MEBIBYTE:.0f} MiB"
         ),
     }
-    ways: dict[str, Column] = {
-        "network": lambda row: str(row["network"]), "way up": lambda row: str(row["upsampling"]),
+    modes: dict[str, Column] = {
+        "network": lambda row: str(row["network"]), "upsampling": lambda row: str(row["upsampling"]),
     }  # fmt: skip
     facts = "; ".join(
         f"{name.removeprefix('machine.')}: {value}" for name, value in machine.items() if name != "machine.system"
@@ -234,8 +237,8 @@ def speeds_page(
     lines = ["# Speeds", "", f"Float32, noise for images; loading not included. {facts}.", ""]
     lines += [f"Encoders, images of {article.encoders.size} x {article.encoders.size}:", ""]
     lines += [*_table(encoders, {"encoder": lambda row: str(row["encoder"])} | names), ""]
-    lines += [f"Ways up, images of {article.upsampling.speed_size} x {article.upsampling.speed_size}:", ""]
-    lines += _table(upsampling, ways | names)
+    lines += [f"Upsampling modes, images of {article.upsampling.speed_size} x {article.upsampling.speed_size}:", ""]
+    lines += _table(upsampling, modes | names)
     return "\n".join(lines) + "\n"
 
 

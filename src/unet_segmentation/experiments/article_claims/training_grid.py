@@ -1,4 +1,4 @@
-"""Trainings of several networks on equal terms: each on the same data, with the same recipe, for as many epochs."""
+"""A grid of models trained on equal terms: on the same data, with the same parameters, for as many epochs."""
 
 from __future__ import annotations
 
@@ -6,33 +6,55 @@ import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
-from unet_segmentation.inference.predict_split import predict_split
-from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.experiments.child_training import predict_and_count
 from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.definitions import scores
-from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
+from unet_segmentation.models.complexity import measure_speed, model_complexity
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
 from unet_segmentation.training.train_model import initialize_model, train_model
-from unet_segmentation.utils.atomic_io import remove
 
 logger = logging.getLogger(__name__)
 
 SCORES = ("dice/mean", "iou/mean", "dice/foreground_mean", "iou/foreground_mean", "accuracy/pixel")
 
 
+class GridPoint(NamedTuple):
+    """One model of a grid.
+
+    Attributes:
+        key: what distinguishes it from the others, by column; where it is trained, the seed is one of them.
+        network: its parameters.
+    """
+
+    key: Mapping[str, Any]
+    network: ModelParameters
+
+    def directory(self, root: Path) -> Path:
+        """Return its own directory below one for all."""
+        return root / "-".join(map(str, self.key.values()))
+
+    def __str__(self) -> str:
+        return ", ".join(f"seed {value}" if name == "seed" else str(value) for name, value in self.key.items())
+
+
 @dataclass(frozen=True)
-class Data:
-    """What all trainings share.
+class GridData:
+    """What all training runs of a grid share.
 
     Attributes:
         samples: columns sample_id, split, masks, group.
@@ -52,43 +74,34 @@ class Data:
     classes: list[str]
     split: str
 
-    @property
-    def evaluated(self) -> list[str]:
+    @cached_property
+    def evaluated_ids(self) -> list[str]:
         """The samples that are scored.
 
         Raises:
-            DataError: there is none.
+            DataError: the split has no sample with a mask.
         """
-        found = labelled_ids_by_split(self.samples).get(self.split)
-        if not found:
+        sample_ids = labelled_ids_by_split(self.samples).get(self.split)
+        if not sample_ids:
             raise DataError(f"The {self.split} split has no sample with a mask: name another in evaluation.split")
-        return found
+        return sample_ids
+
+    def initialize(
+        self, point: GridPoint, training: TrainingParameters
+    ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
+        """Return the specification and initial weights of a model, and the training parameters with its seed."""
+        seeded = training.model_copy(update={"seed": point.key["seed"]})
+        return *initialize_model(point.network, seeded, self.values, self.classes, self.profile), seeded
 
 
-class GridPoint(NamedTuple):
-    """One of several trainings.
-
-    Attributes:
-        key: what tells it from the others, column by column; the seed is one of them.
-        network: that is trained.
-    """
-
-    key: dict[str, Any]
-    network: ModelParameters
-
-    def place(self, folder: Path) -> Path:
-        """Its own folder below one for all."""
-        return folder / "-".join(map(str, self.key.values()))
-
-
-class Measured(NamedTuple):
-    """What trainings have shown, each row under the key of its training.
+class GridResult(NamedTuple):
+    """What the training runs of a grid gave, each row under the key of its grid point.
 
     Attributes:
-        runs: a row per training: `SCORES`, and the best epoch.
+        runs: a row per training run: `SCORES`, and the best epoch.
         confusion: sparse counts per image: sample_id, truth, prediction, count.
-        soft_overlap_sums: the article's sums per image.
-        models: file of the best epoch of each training.
+        soft_overlap_sums: the soft overlap sums per image.
+        models: file of the best epoch of each training run.
     """
 
     runs: pd.DataFrame
@@ -98,119 +111,146 @@ class Measured(NamedTuple):
 
 
 def shared_training_parameters(
-    parameters: TrainingParameters, form: PresetParameters, steps: int, data: Data
+    training: TrainingParameters, form: PresetParameters, steps: int, data: GridData
 ) -> TrainingParameters:
-    """Describe how all networks of an experiment are trained.
+    """Return the parameters that all models of a grid are trained with.
 
     Args:
-        parameters: the problem's.
-        form: may replace patch and batch.
-        steps: of each training, made up to whole epochs.
-        data: that they are trained on.
+        training: the problem's.
+        form: may replace patch and batch size.
+        steps: of each training run, rounded up to whole epochs.
+        data: what they are trained on.
     """
-    own = {"patch_size": form.patch_size, "batch_size": form.batch_size}
-    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    equal = parameters.model_copy(update=given | {"max_time_minutes": None, "extra_epochs": None})
-    return equal.model_copy(update={"epochs": math.ceil(steps / _steps_of_an_epoch(equal, data))})
+    sizes = {"patch_size": form.patch_size, "batch_size": form.batch_size}
+    update: dict[str, object] = {name: size for name, size in sizes.items() if size is not None}
+    shared = training.model_copy(update=update | {"max_time_minutes": None, "extra_epochs": None})
+    return shared.model_copy(update={"epochs": math.ceil(steps / _steps_per_epoch(shared, data))})
 
 
-def _steps_of_an_epoch(parameters: TrainingParameters, data: Data) -> int:
+def _steps_per_epoch(training: TrainingParameters, data: GridData) -> int:
     images = len(labelled_ids_by_split(data.samples)["train"])
-    return steps_per_epoch(effective_values(parameters, data.values), parameters.accumulate_grad_batches, images)
+    return steps_per_epoch(effective_values(training, data.values), training.accumulate_grad_batches, images)
 
 
 def expected_seconds(
-    trainings: Sequence[GridPoint], parameters: TrainingParameters, data: Data, speeds: pd.DataFrame, side: int
+    points: Sequence[GridPoint], training: TrainingParameters, data: GridData, speeds: pd.DataFrame, side: int
 ) -> float:
-    """Expect how long trainings take, all together, without validation and prediction.
+    """Estimate how long all training runs take together, without validation and prediction.
 
     Args:
-        trainings: that are to be done.
-        parameters: see :func:`equal_terms`.
-        data: that they are trained on.
-        speeds: ``training_images_per_second`` of each network, under the columns of the keys but for the seed.
-        side: of the images that the speeds were measured with; time goes with the number of pixels.
+        points: what is trained.
+        training: see `shared_training_parameters`.
+        data: what they are trained on.
+        speeds: ``training_images_per_second`` of each model, under the columns of the keys but the seed.
+        side: of the images that the speeds were measured with; time is proportional to the number of pixels.
     """
-    values = effective_values(parameters, data.values)
-    patches = values["epochs"] * _steps_of_an_epoch(parameters, data) * values["batch_size"]
+    values = effective_values(training, data.values)
+    patches = values["epochs"] * _steps_per_epoch(training, data) * values["batch_size"]
     seconds = patches * (values["patch_size"] / side) ** 2 / speeds["training_images_per_second"]
-    keys = pd.DataFrame([training.key for training in trainings])
+    keys = pd.DataFrame([point.key for point in points])
     shared = [name for name in keys if name in speeds]
     return float(keys.merge(speeds[shared].assign(seconds=seconds), on=shared)["seconds"].sum())
 
 
 def train_all(
-    trainings: Sequence[GridPoint],
-    parameters: TrainingParameters,
-    data: Data,
+    points: Sequence[GridPoint],
+    training: TrainingParameters,
+    data: GridData,
     inference: PredictorParameters,
     folder: Path,
-) -> Measured:
-    """Train networks one after the other, and score each on the evaluated split.
+) -> GridResult:
+    """Train models one after the other, and score each on the evaluated split.
 
-    An unfinished training goes on; a finished one is not trained again.
+    An unfinished training run resumes; a finished one is not trained again.
 
     Args:
-        trainings: with the seed of each in its key.
-        parameters: of training, see :func:`equal_terms`; the seed is given.
-        data: that they are trained and scored on.
-        inference: the predictor's parameters.
-        folder: gets a folder for each training.
+        points: with the seed of each in its key.
+        training: see `shared_training_parameters`.
+        data: what they are trained and scored on.
+        inference: parameters of the predictor.
+        folder: gets a directory for each training run.
     """
     rows, confusions, softs, models = [], [], [], []
-    for number, training in enumerate(trainings, 1):
-        logger.info("training %d/%d: %s", number, len(trainings), _words(training))
-        place = training.place(folder)
-        model, epoch = _best(training, parameters, data, place)
-        confusion, soft = _counts(model, data, inference, place)
-        found = scores(confusion, soft, data.classes)
-        rows.append({**training.key, "best_epoch": epoch} | {name: found[name] for name in SCORES})
-        confusions.append(confusion.assign(**training.key))
-        softs.append(soft.assign(**training.key))
-        models.append(model)
+    for number, point in enumerate(points, 1):
+        logger.info("training %d/%d: %s", number, len(points), point)
+        directory = point.directory(folder)
+        directory.mkdir(parents=True, exist_ok=True)
+        specification, weights, seeded = data.initialize(point, training)
+        inputs = data.samples, data.profile, data.packed, data.recipe, data.values
+        trained = train_model(specification, weights, *inputs, seeded, directory)
+        confusion, soft = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
+        all_scores = scores(confusion, soft, data.classes)
+        rows.append(
+            {**point.key, "best_epoch": trained.information.epoch} | {name: all_scores[name] for name in SCORES}
+        )
+        confusions.append(confusion.assign(**point.key))
+        softs.append(soft.assign(**point.key))
+        models.append(trained.best)
     confusion, soft = (pd.concat(tables, ignore_index=True) for tables in (confusions, softs))
-    return Measured(pd.DataFrame(rows), confusion, soft, models)
+    return GridResult(pd.DataFrame(rows), confusion, soft, models)
 
 
-def _words(training: GridPoint) -> str:
-    return ", ".join(f"seed {value}" if name == "seed" else str(value) for name, value in training.key.items())
+@dataclass(frozen=True)
+class CostMeasurement:
+    """Counts and times models for the problem at hand.
 
+    Attributes:
+        classes: names of the classes.
+        profile: statistics of the training split.
+        values: of the plan.
+        side: of the images, in pixels; rounded up to what a model takes.
+        batch_size: of the steps that are timed.
+        seconds: of each measurement.
+    """
 
-def _best(training: GridPoint, parameters: TrainingParameters, data: Data, folder: Path) -> tuple[Path, int]:
-    """Train; give the model of the best epoch, and which that is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    seeded = parameters.model_copy(update={"seed": training.key["seed"]})
-    specification, weights = initialize_model(training.network, seeded, data.values, data.classes, data.profile)
-    parts = data.samples, data.profile, data.packed, data.recipe, data.values
-    trained = train_model(specification, weights, *parts, seeded, folder)
-    return trained.best, trained.information.epoch
+    classes: list[str]
+    profile: dict[str, Any]
+    values: Mapping[str, Any]
+    side: int
+    batch_size: int
+    seconds: float
 
+    def count(self, points: Sequence[GridPoint]) -> pd.DataFrame:
+        """Count the costs of each model: the same at any time; see `costs.network_costs`."""
+        rows = []
+        for point in points:
+            specification, side = self._specification(point)
+            rows.append({**point.key, **model_complexity(specification, side, side)})
+            logger.info("%s: %.1f million parameters", point, rows[-1]["parameters"] / 1e6)
+        return pd.DataFrame(rows)
 
-def _counts(model: Path, data: Data, inference: PredictorParameters, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict the evaluated samples, and count."""
-    masks = folder / "predicting"
-    remove(masks)
-    masks.mkdir()
-    soft = predict_split(Predictor.from_file(model, inference), data.packed, data.evaluated, masks).soft
-    confusion = count_predictions(masks, data.evaluated, data.packed.mask, len(data.classes))
-    remove(masks)
-    return confusion, soft
+    def time(self, points: Sequence[GridPoint]) -> pd.DataFrame:
+        """Measure the speed of each model: another one each time; see `costs.measure_speed`."""
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        rows = []
+        for point in points:
+            specification, side = self._specification(point)
+            network = build_model(specification)
+            speed = measure_speed(
+                network, side, side, batch_size=self.batch_size, seconds=self.seconds, accelerator=accelerator
+            )
+            rows.append({**point.key, **speed})
+        return pd.DataFrame(rows)
+
+    def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
+        network = point.network
+        if network.encoder_depth == "auto":
+            network = network.model_copy(update={"encoder_depth": self.values["encoder_depth"]})
+        specification = resolve_model_spec(network, self.classes, self.profile)
+        return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
 def sums_of(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, key: list[str], samples: pd.DataFrame, classes: list[str]
 ) -> dict[tuple[Hashable, ...], UnitSums]:
-    """Take counts of several trainings apart.
+    """Split the counts of several training runs by their key.
 
     Args:
-        confusion: of all, see `Measured`.
-        soft_overlap_sums: likewise.
-        key: columns that tell the trainings from each other.
+        confusion: of all, see `GridResult`.
+        soft_overlap_sums: of all.
+        key: columns that distinguish the training runs.
         samples: with their groups.
         classes: names of the classes.
-
-    Returns:
-        The sums of each, by the values of its key.
     """
     groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
     return {

@@ -1,4 +1,4 @@
-"""The code of a run, in a folder of its own. The repository is only read."""
+"""Check out the code of a run into a folder of its own. The repository is only read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from unet_segmentation.errors import ConfigurationError
 
 
-def check_out(root: Path, commit: str, difference: bytes | None, target: Path) -> Path:
-    """Lay the code of a commit into a folder, and make the changes that were not committed.
+def extract_commit(root: Path, commit: str, difference: bytes | None, target: Path) -> Path:
+    """Extract the code of a commit into a folder, and apply the changes that were not committed.
 
     Args:
         root: a folder of the repository: the project's root.
         commit: its full hash.
-        difference: for `git apply`; lines that it does not know, at the beginning, are passed over.
+        difference: for `git apply`; leading comment lines are ignored.
         target: an empty folder.
 
     Returns:
@@ -42,19 +42,19 @@ def check_out(root: Path, commit: str, difference: bytes | None, target: Path) -
 
 def _apply(difference: bytes, target: Path) -> None:
     """Apply a difference in a folder that belongs to no repository (git would leave out what another one ignores)."""
-    alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.resolve().parent)}
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.resolve().parent)}
     command = ["git", "apply", "--whitespace=nowarn", "-"]
-    done = subprocess.run(command, cwd=target, input=difference, capture_output=True, check=False, env=alone)
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip()
-        raise ConfigurationError(f"What was not committed when the run began does not fit its commit: {words}")
+    result = subprocess.run(command, cwd=target, input=difference, capture_output=True, check=False, env=environment)
+    if result.returncode:
+        reason = result.stderr.decode(errors="replace").strip()
+        raise ConfigurationError(f"What was not committed when the run began does not fit its commit: {reason}")
 
 
 def _git(folder: Path, *arguments: str, problem: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
     except OSError as error:
         raise ConfigurationError(f"git cannot be called: {error}") from error
-    if done.returncode:
-        raise ConfigurationError(f"{problem} ({done.stderr.decode(errors='replace').strip()}).")
-    return done.stdout
+    if result.returncode:
+        raise ConfigurationError(f"{problem} ({result.stderr.decode(errors='replace').strip()}).")
+    return result.stdout

@@ -1,4 +1,4 @@
-"""From a run's id to a verdict."""
+"""Reproduce a run, and compare the two."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from unet_segmentation.experiments.reproduce.run_diff import Verdict, judge
+from unet_segmentation.experiments.reproduce.run_diff import RunDiff, diff_runs
 from unet_segmentation.experiments.reproduce.run_snapshot import load_snapshot
 from unet_segmentation.experiments.reproduce.sandbox_project import run_kedro, temporary_project
 from unet_segmentation.tracking.run_queries import RunRecord, fetch, finished_runs
 
 
-def reproduce(uri: str, run: RunRecord, root: Path, say: Callable[[str], None]) -> Verdict:
-    """Make a run again, with its code, its parameters and its data, and compare the two.
+def reproduce(uri: str, run: RunRecord, root: Path, echo: Callable[[str], None]) -> RunDiff:
+    """Reproduce a run with its code, its parameters and its data, and compare the two.
 
-    Nothing of this project changes, and nothing of the second run is left.
+    Nothing of this project changes, and nothing of the second run remains.
 
     Args:
-        uri: MLflow's store.
+        uri: of the MLflow store.
         run: the run.
         root: of this project; its repository holds the run's code.
-        say: is given what happens, line by line.
+        echo: prints a line of progress.
 
     Raises:
-        TrackingError: MLflow does not hold what it takes.
-        ConfigurationError: the code cannot be had.
+        TrackingError: MLflow does not hold all that is needed.
+        ConfigurationError: the code is not available.
         ProjectError: the run failed.
     """
-    recipe = load_snapshot(uri, run)
-    say(f"Making {run} of {run.when} again: commit {recipe.commit[:12]}")
-    with temporary_project(root, recipe) as project:
-        run_kedro(project, run.problem, lambda line: say(f"  {line}"))
+    snapshot = load_snapshot(uri, run)
+    echo(f"Reproducing {run} of {run.when}: commit {snapshot.commit[:12]}")
+    with temporary_project(root, snapshot) as project:
+        run_kedro(project, run.problem, lambda line: echo(f"  {line}"))
         store = f"sqlite:///{(project / 'mlflow.db').as_posix()}"
-        again = finished_runs(store, run.problem)[0]
-        plan = json.loads(fetch(store, again.run_id, "training/plan.json", project / "fetched").read_text("utf-8"))
-    return judge(recipe, again, plan)
+        second = finished_runs(store, run.problem)[0]
+        plan = json.loads(fetch(store, second.run_id, "training/plan.json", project / "fetched").read_text("utf-8"))
+    return diff_runs(snapshot, second, plan)

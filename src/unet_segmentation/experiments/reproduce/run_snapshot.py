@@ -1,4 +1,4 @@
-"""What MLflow holds of a run that it takes to make it again."""
+"""What is needed to reproduce a run, as MLflow holds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.run_metadata import TOO_LARGE
 from unet_segmentation.tracking.run_queries import RunRecord, fetch, parameters_of
 
-NOT_KEPT = "# not in the repository: "  # a line of the difference that names a new file
+NEW_FILE = "# not in the repository: "  # starts a line of the difference that names a new file
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class RunSnapshot:
 
     Attributes:
         run: the run.
-        parameters: all of them, nested, as they were given.
+        parameters: all of them, nested.
         commit: of the code.
         difference: what was not committed, for `git apply`; None where everything was.
         lock: the lock file; None where the run logged none.
-        plan: of its training: what `auto` had been resolved to.
+        plan: of its training, as the run's version of the code wrote it: what `auto` was resolved to.
     """
 
     run: RunRecord
@@ -36,41 +36,41 @@ class RunSnapshot:
     plan: dict[str, Any]
 
     @property
-    def not_kept(self) -> list[str]:
-        """New files that were not committed and are not in the difference either, but by name."""
+    def lost_files(self) -> list[str]:
+        """New files that were not committed, and of which the difference has only the names."""
         lines = (self.difference or b"").decode(errors="replace").splitlines()
-        names = [line.removeprefix(NOT_KEPT) for line in lines if line.startswith(NOT_KEPT)]
+        names = [line.removeprefix(NEW_FILE) for line in lines if line.startswith(NEW_FILE)]
         return [name for name in names if not name.startswith(("src/", f"conf/{self.run.problem}/"))]
 
 
 def load_snapshot(uri: str, run: RunRecord) -> RunSnapshot:
-    """Read what it takes to make a run again.
+    """Load what is needed to reproduce a run.
 
     Args:
-        uri: MLflow's store.
+        uri: of the MLflow store.
         run: the run.
 
     Raises:
-        TrackingError: it cannot be made again; says why.
+        TrackingError: it cannot be reproduced, and why.
     """
     if run.status != "FINISHED":
-        raise _refused(run, f"it did not come to its end ({run.status})")
+        raise _refused(run, f"it did not finish ({run.status})")
     if added := run.tags.get("training.extra_epochs"):
-        raise _refused(run, f"its training was gone on with after its end ({added} more epochs)")
+        raise _refused(run, f"its training was extended after its end ({added} more epochs)")
     commit = run.tags.get("git.commit")
     if not commit:
-        raise _refused(run, "it was not made from a git repository, so that its code is not known")
+        raise _refused(run, "it was not made in a git repository, so that its code is unknown")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        difference = _bytes_of(uri, run, "code/uncommitted.diff", folder)
+        difference = _read_artifact(uri, run, "code/uncommitted.diff", folder)
         if run.tags.get("git.dirty") == "true" and difference is None:
             raise _refused(run, "its code was not committed, and the difference was not logged")
         if difference is not None and f"# {TOO_LARGE}".encode() in difference:
             raise _refused(run, f"its code was not committed, and {TOO_LARGE}")
-        plan = _bytes_of(uri, run, "training/plan.json", folder)
+        plan = _read_artifact(uri, run, "training/plan.json", folder)
         if plan is None:
-            raise _refused(run, f"it trained no network (pipelines: {run.tags.get('pipelines', 'not known')})")
-        lock = _bytes_of(uri, run, "code/requirements.lock", folder)
+            raise _refused(run, f"it trained no model (pipelines: {run.tags.get('pipelines', 'unknown')})")
+        lock = _read_artifact(uri, run, "code/requirements.lock", folder)
     return RunSnapshot(
         run=run,
         parameters=parameters_of(uri, run.run_id),
@@ -81,7 +81,7 @@ def load_snapshot(uri: str, run: RunRecord) -> RunSnapshot:
     )
 
 
-def _bytes_of(uri: str, run: RunRecord, artifact: str, folder: Path) -> bytes | None:
+def _read_artifact(uri: str, run: RunRecord, artifact: str, folder: Path) -> bytes | None:
     try:
         return fetch(uri, run.run_id, artifact, folder).read_bytes()
     except TrackingError:
@@ -89,4 +89,4 @@ def _bytes_of(uri: str, run: RunRecord, artifact: str, folder: Path) -> bytes | 
 
 
 def _refused(run: RunRecord, reason: str) -> TrackingError:
-    return TrackingError(f"The run {run} cannot be made again: {reason}.")
+    return TrackingError(f"The run {run} cannot be reproduced: {reason}.")

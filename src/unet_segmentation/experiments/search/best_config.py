@@ -1,4 +1,4 @@
-"""The best parameters of a search as a folder of `conf/` that can be run."""
+"""The best parameters of a search, as a folder of `conf/` that can be run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.experiments.search.optuna_search import BestTrial
 from unet_segmentation.experiments.sweep.variants import checked_parameters
 from unet_segmentation.tracking.run_metadata import dump_parameters_yaml
 from unet_segmentation.utils.atomic_io import atomic_write
 
-MARK = "# Written by kedro search"
+HEADER = "# Written by kedro search"
 DIGEST = "# Content "
 
 
@@ -20,40 +21,39 @@ def best_folder(conf: Path, problem: str) -> Path:
     """Return the folder for the best parameters of a problem.
 
     Raises:
-        ConfigurationError: it is somebody's: made by hand, or changed since a search wrote it.
+        ConfigurationError: it was created by hand, or changed since a search wrote it.
     """
     folder = conf / f"{problem}_best"
     file = folder / "parameters.yml"
-    if folder.exists() and not (file.is_file() and _is_ours(file.read_text(encoding="utf-8"))):
+    if folder.exists() and not (file.is_file() and _is_unchanged(file.read_text(encoding="utf-8"))):
         raise ConfigurationError(
-            f"{folder} is there, and it is not as a search has left it: it will not be overwritten. Rename it, or "
+            f"{folder} exists, and it is not as a search has written it: it will not be overwritten. Rename it, or "
             "remove it"
         )
     return folder
 
 
-def write_best(conf: Path, best: Mapping[str, Any], parameters: Mapping[str, Any]) -> Path:
-    """Write the problem's parameters with the best values put in.
+def write_best(conf: Path, best: BestTrial, parameters: Mapping[str, Any]) -> Path:
+    """Write the problem's parameters with the best values.
 
     Args:
         conf: the project's `conf/`.
-        best: what `search.best_of` returned.
+        best: the best trial.
         parameters: all of the problem, as plain values.
 
     Returns:
         The folder; its name is what `--env` takes.
 
     Raises:
-        ConfigurationError: the folder is somebody's.
+        ConfigurationError: the folder was not written by a search.
     """
     problem = str(parameters["problem"])
     folder = best_folder(conf, problem)
-    merged = {**parameters, **checked_parameters(parameters, best["parameters"], "search")}
-    body = dump_parameters_yaml(merged).decode()
-    changes = "".join(f"#   {name}: {value}\n" for name, value in best["parameters"].items())
+    body = dump_parameters_yaml({**parameters, **checked_parameters(parameters, best.parameters, "search")}).decode()
+    changes = "".join(f"#   {name}: {value}\n" for name, value in best.parameters.items())
     text = (
-        f"{MARK} --env {problem}: study {best['study']}, trial {best['trial']}, the best of {best['trials']} by\n"
-        f"# {best['score']}: {best['value']:.4f}. Everything else is as {problem} had it; what the search chose:\n"
+        f"{HEADER} --env {problem}: study {best.study}, trial {best.trial}, the best of {best.trials} by\n"
+        f"# {best.score}: {best.value:.4f}. Everything else is as in {problem}; what the search chose:\n"
         f"{changes}{DIGEST}{_digest(body)} (a file that was changed by hand is not overwritten)\n\n{body}"
     )
     with atomic_write(folder / "parameters.yml") as temporary:
@@ -61,9 +61,9 @@ def write_best(conf: Path, best: Mapping[str, Any], parameters: Mapping[str, Any
     return folder
 
 
-def _is_ours(text: str) -> bool:
+def _is_unchanged(text: str) -> bool:
     head, _, body = text.partition("\n\n")
-    return head.startswith(MARK) and f"{DIGEST}{_digest(body)} " in head
+    return head.startswith(HEADER) and f"{DIGEST}{_digest(body)} " in head
 
 
 def _digest(body: str) -> str:

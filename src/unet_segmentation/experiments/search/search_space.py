@@ -1,4 +1,4 @@
-"""The space of a search: what Optuna draws from, and what a draw means for the parameters."""
+"""The search space: which values Optuna suggests, and which parameters they stand for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_space(declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> Sp
         parameters: all of the problem, as plain values.
 
     Raises:
-        ConfigurationError: nothing is declared; a name is not known or may not be varied, or a value is wrong.
+        ConfigurationError: nothing is declared, a name is unknown or may not be varied, or a value is wrong.
     """
     space: Space = {
         name: RangeParameters.model_validate(values) if isinstance(values, Mapping) else list(values)
@@ -42,17 +42,16 @@ def read_space(declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> Sp
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
-    """Let the sampler choose: dotted name to value."""
-    return {name: _drawn(trial, name, values) for name, values in space.items()}
+    """Suggest a value for every parameter: dotted name to value."""
+    return {name: _suggest(trial, name, values) for name, values in space.items()}
 
 
-def decode_trial_params(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Turn what a study holds of a trial into values of parameters."""
-    found = {}
-    for name, value in drawn.items():
-        values = space[name]
-        found[name] = _choices(values)[value] if isinstance(values, list) else value
-    return found
+def decode_trial_params(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Decode the parameters of a trial, as the study stores them, into values of parameters."""
+    return {
+        name: _choices(values)[value] if isinstance(values := space[name], list) else value
+        for name, value in params.items()
+    }
 
 
 def _dotted(declared: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -63,7 +62,7 @@ def _dotted(declared: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _drawn(trial: optuna.Trial, name: str, values: RangeParameters | list[Any]) -> Any:  # noqa: ANN401 - a parameter
+def _suggest(trial: optuna.Trial, name: str, values: RangeParameters | list[Any]) -> Any:  # noqa: ANN401 - a parameter
     if isinstance(values, list):
         choices = _choices(values)
         return choices[trial.suggest_categorical(name, list(choices))]
@@ -73,6 +72,6 @@ def _drawn(trial: optuna.Trial, name: str, values: RangeParameters | list[Any]) 
 
 
 def _choices(values: list[Any]) -> dict[Any, Any]:
-    """Return what Optuna's store can hold for each value: itself, or a list or mapping as JSON."""
+    """Map what Optuna's storage can hold to each value: the value itself, or a list or mapping as JSON."""
     plain = (str, int, float, bool, type(None))
     return {value if isinstance(value, plain) else json.dumps(value): value for value in values}

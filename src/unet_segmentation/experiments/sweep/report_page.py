@@ -1,4 +1,4 @@
-"""What a sweep found: score against cost as a chart, and all of it on one page."""
+"""The page of a sweep: score against cost as a chart, and all results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unet_segmentation.reporting.html import drawn, render
 from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
 from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
 
-PANELS = {  # what is drawn against the score: button, title, and how it becomes a cost (the smaller, the better)
+PANELS = {  # the x axes to choose from: button, title, and how the column becomes a cost (the smaller, the better)
     "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
     "training_seconds": ("training", "seconds of training, mean over the seeds", lambda values: values),
     "prediction_images_per_second": (
@@ -35,38 +35,38 @@ RUN_TITLES = (
     "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
     "Fingerprint",
 )  # fmt: skip
-WORDS = ("Variant", "Verdict", "Status", "Fingerprint")  # columns that are not numbers
-NAMED = 8  # variants; with more of them, those off the frontier are not named in the chart
+TEXT_COLUMNS = ("Variant", "Verdict", "Status", "Fingerprint")
+MAX_LABELS = 8  # variants; with more of them, only those on the Pareto front have labels in the chart
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the mean score of every variant against a cost, and the frontier: those that nothing beats in both.
+    """Draw the mean score of every variant against a cost, and the Pareto front.
 
-    Buttons choose the cost: one chart can be read in a small preview, too.
+    Buttons choose the cost: one chart is readable in a small preview, too.
 
     Args:
-        leaderboard: as `sweeping.table.leaderboard` gives it.
-        costs: as `sweeping.table.costs_table` gives it.
+        leaderboard: see `sweeping.table.leaderboard`.
+        costs: see `sweeping.table.costs_table`.
         score: that was compared.
     """
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
     figure = go.Figure()
     for name, (_, _, cost_of) in panels.items():
-        shown = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
-        figure.add_traces(_traces(shown)).update_yaxes(range=_range(table))
-    each = len(figure.data) // max(1, len(panels))
-    figure.for_each_trace(lambda trace: trace.update(visible=trace in figure.data[:each]))
+        points = table.assign(cost=cost_of(table[name].astype(float))).dropna(subset="cost").sort_values("cost")
+        figure.add_traces(_traces(points)).update_yaxes(range=_range(table))
+    per_panel = len(figure.data) // max(1, len(panels))
+    figure.for_each_trace(lambda trace: trace.update(visible=trace in figure.data[:per_panel]))
     buttons = [
         {
             "label": label,
             "method": "update",
             "args": [
-                {"visible": [number // each == place for number in range(len(figure.data))]},
+                {"visible": [number // per_panel == panel for number in range(len(figure.data))]},
                 {"xaxis.title.text": title},
             ],
         }
-        for place, (label, title, _) in enumerate(panels.values())
+        for panel, (label, title, _) in enumerate(panels.values())
     ]
     figure.update_xaxes(
         type="log", title_text=next((title for _, title, _ in panels.values()), ""), nticks=6, tickangle=0
@@ -89,15 +89,15 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
 
 
 def _traces(table: pd.DataFrame) -> list[go.Scatter]:
-    """Draw variants, ordered by their cost, and the frontier."""
+    """Draw variants, ordered by their cost, and the Pareto front."""
     on = pareto_front(table["cost"].tolist(), table["value"].tolist())
     middle = np.sqrt(table["cost"].iloc[0] * table["cost"].iloc[-1])
     table["side"] = np.where(table["cost"] > middle, "top left", "top right")  # names stay within the chart
-    table["name"] = table["variant"].where(on | (len(table) <= NAMED), "")
+    table["name"] = table["variant"].where(on | (len(table) <= MAX_LABELS), "")
     line = {"color": PALETTE[0], "width": 1, "dash": "dot", "shape": "hv"}
     return [
-        _dots(table[on], PALETTE[0], "on the frontier"),
-        _dots(table[~on], TEXT, "beaten in both"),
+        _markers(table[on], PALETTE[0], "on the frontier"),
+        _markers(table[~on], TEXT, "dominated"),
         go.Scatter(
             x=table["cost"][on], y=table["value"][on], mode="lines", line=line, hoverinfo="skip", showlegend=False
         ),
@@ -105,17 +105,17 @@ def _traces(table: pd.DataFrame) -> list[go.Scatter]:
 
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:
-    """Leave room for the names above the dots."""
+    """Return the range of the y axis, with space for labels above the markers."""
     low, high = float(np.nanmin(table[["value", "low"]])), float(np.nanmax(table[["value", "high"]]))
-    room = max(high - low, 1e-3)
-    return low - 0.1 * room, high + 0.15 * room
+    height = max(high - low, 1e-3)
+    return low - 0.1 * height, high + 0.15 * height
 
 
-def _dots(table: pd.DataFrame, colour: str, words: str) -> go.Scatter:
+def _markers(table: pd.DataFrame, colour: str, name: str) -> go.Scatter:
     """Draw variants with their intervals."""
     value = table["value"]
     return go.Scatter(
-        name=words,
+        name=name,
         x=table["cost"],
         y=value,
         error_y={
@@ -138,7 +138,7 @@ def _with_costs(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Write the scores of a leaderboard as the lines of a table, with `SCORE_TITLES`."""
+    """Format the scores of a leaderboard as lines of a table, with `SCORE_TITLES`."""
     return [
         (
             str(row["variant"]),
@@ -156,7 +156,7 @@ def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Write what each variant costs as the lines of a table, with `COST_TITLES`."""
+    """Format the costs of each variant as lines of a table, with `COST_TITLES`."""
     return [
         (
             str(row["variant"]),
@@ -174,29 +174,30 @@ def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str
 
 
 def summary(
-    budget: str,
     leaderboard: pd.DataFrame,
     runs: pd.DataFrame,
     costs: pd.DataFrame,
     chart: go.Figure,
+    *,
+    budget: str,
     score: str,
     margin: float,
     confidence: float,
     remark: str | None = None,
     data: str = "",
 ) -> dict[str, Any]:
-    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report hold the same.
+    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report show the same.
 
     Args:
-        budget: in words: the same for all.
-        leaderboard: of the variants.
-        runs: of the variants with every seed.
-        costs: likewise.
+        leaderboard: a row per variant.
+        runs: a row per variant and seed.
+        costs: a row per variant and seed.
         chart: score against cost.
+        budget: of all variants, in words.
         score: that was compared.
         margin: differences within it are equivalent.
         confidence: of the intervals.
-        remark: why it should not be trusted, if so.
+        remark: why the intervals are unreliable, if they are.
         data: see `learning.plan.data_fingerprint`.
     """
     failed = runs[runs["status"] == FAILED]
@@ -209,7 +210,7 @@ def summary(
         "units": int(leaderboard["units"].max()),
         "remark": remark,
         "failures": [[f"{row['variant']}, seed {row['seed']}", row["reason"]] for row in failed.to_dict("records")],
-        "words": WORDS,
+        "words": TEXT_COLUMNS,
         "tones": {**TONES, BEST: "good", FAILED: "bad"},
         "score_titles": SCORE_TITLES,
         "score_lines": score_lines(leaderboard),
@@ -220,13 +221,13 @@ def summary(
 
 
 def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """Write a sweep as one page that opens without a network.
+    """Render a sweep as one page that opens offline.
 
     Args:
         problem: the segmentation problem.
-        sweep: what `summary` gave.
-        runs: of the variants with every seed.
-        costs: likewise.
+        sweep: see `summary`.
+        runs: a row per variant and seed.
+        costs: a row per variant and seed.
     """
     lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
     charts = drawn({"variants": go.Figure(sweep["chart"])})
@@ -248,7 +249,7 @@ def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
 
 
 def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
-    """Write a count: `14.3 M`; a dash where there is none."""
+    """Format a count: `14.3 M`; a dash for a missing one."""
     if pd.isna(value):
         return "-"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -262,5 +263,5 @@ def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or non
 
 
 def _rate(value: float) -> str:
-    """Write a rate or a duration with three digits; a dash where there is none."""
+    """Format a rate or a duration with three digits; a dash for a missing one."""
     return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"

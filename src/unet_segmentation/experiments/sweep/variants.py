@@ -1,4 +1,4 @@
-"""Declared variants: what each changes, checked before anything is trained."""
+"""The variants of a sweep: what each changes, validated before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from unet_segmentation.parameters import (
     validate_parameters,
 )
 
-FREE = ("model", "training", "augmentation", "predictor")  # what variants may change
-LONGEST = 40  # characters of a value in a variant's name
-PREPARED = "is settled by the preparation, which all variants share. Prepare a problem of its own for it (conf/<name>)"
+FREE = ("model", "training", "augmentation", "predictor")  # sections that variants may change
+MAX_LENGTH = 40  # characters of a value in a variant's name
+PREPARED = "belongs to the data preparation, which all variants share. Add a problem of its own for it (conf/<name>)"
 REFUSED = {
     **dict.fromkeys(("source", "classes", "images", "masks", "inspection", "split"), PREPARED),
     "problem": "is chosen with --env",
     "evaluation": "has to be the same for all variants, or their scores could not be compared",
     "mlflow": "is set in mlflow.yml",
     "training.resume": "does not change a result",
-    "training.extra_epochs": "would go on with another training",
+    "training.extra_epochs": "would extend another training run",
     "training.num_workers": "does not change a result",
     "training.rdzv_endpoint": "does not change a result",
     "training.num_nodes": "trains one network on several machines, which a sweep does not",
@@ -38,13 +38,13 @@ EXAMPLE = "sweep: {grid: {model.encoder: [resnet18, resnet34]}}"
 
 @dataclass(frozen=True)
 class Variant:
-    """One training of a sweep: what a variant changes, with one seed.
+    """One training run of a sweep: what a variant changes, with one seed.
 
     Attributes:
-        name: of the variant; all seeds share it.
+        name: of the variant; the same for all seeds.
         seed: of the training.
         overrides: dotted name to value.
-        parameters: the sections that variants may change, whole, as plain values.
+        parameters: the complete sections that variants may change, as plain values.
     """
 
     name: str
@@ -77,11 +77,11 @@ class Variant:
 
 
 def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters) -> list[Variant]:
-    """List all trainings of a comparison: for each seed every variant, so that one killed early compares all of them.
+    """List all training runs of a sweep: for each seed every variant, so that one stopped early compares all of them.
 
     Args:
         parameters: all of the problem, as plain values.
-        comparison: what is declared.
+        comparison: the variants, the grid, the seeds and the budget.
 
     Returns:
         Every variant with every seed.
@@ -122,7 +122,7 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def checked_parameters(parameters: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the sections that variants may change, with some values put in.
+    """Return the sections that variants may change, with some values replaced.
 
     Args:
         parameters: all of the problem, as plain values.
@@ -130,7 +130,7 @@ def checked_parameters(parameters: Mapping[str, Any], overrides: Mapping[str, An
         name: of the variant, for messages.
 
     Raises:
-        ConfigurationError: a key may not be changed, is not known (the message offers the nearest), or its value is
+        ConfigurationError: a key may not be changed or is unknown (the message offers the nearest), or its value is
             wrong.
     """
     for key in overrides:
@@ -168,7 +168,7 @@ def _check_free(key: str, name: str) -> None:
 
 
 def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name the variants: those that are listed, each crossed with the grid."""
+    """Yield name and overrides of each variant: those that are listed, each crossed with the grid."""
     points = list(_points(dotted(comparison.grid)))
     listed = {name: dotted(changes) for name, changes in comparison.variants.items()}
     if not comparison.grid:
@@ -177,12 +177,12 @@ def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, Any]
     for name, changes in (listed or {"": {}}).items():
         for label, point in points:
             if both := changes.keys() & point.keys():
-                raise ConfigurationError(f"sweep: {name}: {min(both)} is varied by the grid, too; leave out one")
+                raise ConfigurationError(f"sweep: {name}: {min(both)} is varied by the grid, too; remove one")
             yield ", ".join(filter(None, (name, label))), changes | point
 
 
 def _points(grid: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return every combination of the grid's values, with its name: `encoder=resnet18, epochs=10`."""
+    """Yield every combination of the grid's values, with its name: `encoder=resnet18, epochs=10`."""
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ConfigurationError(f"sweep.grid: {key}: give a list of values, as in {EXAMPLE}")
@@ -195,18 +195,18 @@ def _points(grid: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a parameter
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
 
 
 def _check_different(variants: Sequence[Variant]) -> None:
-    known: dict[str, str] = {}
+    names: dict[str, str] = {}
     for variant in variants:
         content = json.dumps(variant.parameters, sort_keys=True)
-        if content in known:
+        if content in names:
             raise ConfigurationError(
-                f"sweep: {known[content]!r} and {variant.name!r} are the same training; leave out one"
+                f"sweep: {names[content]!r} and {variant.name!r} are the same training run; remove one"
             )
-        known[content] = variant.name
+        names[content] = variant.name
 
 
 def _check_budget(variants: Sequence[Variant], budget: str) -> None:
@@ -223,7 +223,5 @@ def _check_budget(variants: Sequence[Variant], budget: str) -> None:
             "training.min_steps_per_epoch",
         }
         if budget == "minutes" and (minutes is None or timed):
-            way_out = (
-                f"{variant.name!r} must not set {min(timed)}" if timed else "say how many: training.max_time_minutes"
-            )
-            raise ConfigurationError(f"sweep.budget: minutes, the same for every variant; {way_out}")
+            fix = f"{variant.name!r} must not set {min(timed)}" if timed else "set training.max_time_minutes"
+            raise ConfigurationError(f"sweep.budget: minutes, the same for every variant; {fix}")

@@ -104,8 +104,8 @@ class UNet(Architecture):
 
     @classmethod
     def describe_settings(cls, network: Mapping[str, Any]) -> str:
-        """Name the channels of the first stage."""
-        return f"base_channels {network.get('base_channels', 64)}"
+        """Name the width, as the channels of the first stage are also called."""
+        return f"width {network.get('base_channels', 64)}"
 
 
 def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequential:

@@ -1,6 +1,7 @@
-"""Nodes of the search: thin, the work is done in ``unet_segmentation.sweeping``."""
+"""Nodes of the hyperparameter search: thin, the work is done in ``unet_segmentation.sweeping``."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_search(
+    *,
     parameters: dict[str, Any],
     search: SearchParameters,
     samples: pd.DataFrame,
@@ -24,36 +26,42 @@ def run_search(
     plan: dict[str, Any],
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Train trial after trial, going on with what earlier runs of this search have left; the test split is left out.
+    """Run trials, resuming where earlier runs of this search ended, without the test split.
 
     Args:
         parameters: all of the problem.
-        search: the space, and how it is searched.
+        search: the space, and how to search it.
         samples: columns sample_id, split, masks.
         packed: images and masks.
         profile: statistics of the training split.
-        plan: of the problem.
-        folder: of the study, and of the trainings.
+        plan: the problem's proposed plan.
+        folder: of the study, and of the training runs.
 
     Returns:
         A row per trial; the importance of the parameters; the best trial.
     """
-    from unet_segmentation.experiments.search import optuna_search as searching
+    from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.search.best_config import best_folder
+    from unet_segmentation.experiments.search.optuna_search import (
+        best_of,
+        importance_table,
+        open_search,
+        run_trials,
+        trials_table,
+    )
     from unet_segmentation.experiments.search.search_space import read_space
-    from unet_segmentation.experiments.sweep.run_variant import SweepData
 
-    known = to_builtin(parameters)
-    space = read_space(search.space, known)
-    best_folder(_conf(), known["problem"])  # refuse it now, not after hours
-    seen = samples[samples["split"] != "test"]
+    values = to_builtin(parameters)
+    space = read_space(search.space, values)
+    best_folder(_conf(), values["problem"])  # refuse it now, not after hours
+    without_test = samples[samples["split"] != "test"]
     run = tracking.current()
     run.resumes(True)
-    opened = searching.open_search(folder, space, search, SweepData(known, seen, packed, profile, plan))
-    searching.run_trials(opened, run)
-    best = searching.best_of(opened)
-    logger.info("best of %d: trial %d, %s %.4f", best["trials"], best["trial"], best["score"], best["value"])
-    return searching.trials_table(opened), searching.importance_table(opened), best
+    opened = open_search(folder, space, search, ExperimentData(values, without_test, packed, profile, plan))
+    run_trials(opened, run)
+    best = best_of(opened)
+    logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)
+    return trials_table(opened), importance_table(opened), asdict(best)
 
 
 def plot_history(trials: pd.DataFrame, training: TrainingParameters) -> Any:  # noqa: ANN401 - a Plotly figure
@@ -64,18 +72,24 @@ def plot_history(trials: pd.DataFrame, training: TrainingParameters) -> Any:  # 
 
 
 def plot_importance(importance: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure
-    """Draw which parameters matter."""
+    """Draw the importance of the parameters."""
     from unet_segmentation.reporting.search_charts import importance_chart
 
     return importance_chart(importance)
 
 
-def write_best(best: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """Write the best parameters as a folder of `conf/` that can be run."""
-    from unet_segmentation.experiments.search.best_config import write_best as write
+def write_best(best: dict[str, Any], parameters: dict[str, Any]) -> dict[str, str]:
+    """Write the best parameters as a folder of `conf/` that can be run.
 
-    folder = write(_conf(), best, to_builtin(parameters))
+    Returns:
+        The folder, and what `--env` takes.
+    """
+    from unet_segmentation.experiments.search.best_config import write_best as write
+    from unet_segmentation.experiments.search.optuna_search import BestTrial
+
+    folder = write(_conf(), BestTrial(**best), to_builtin(parameters))
     logger.info("the best parameters: %s; train and test them: kedro run --env %s", folder, folder.name)
+    return {"env": folder.name, "folder": str(folder)}
 
 
 def _conf() -> Path:

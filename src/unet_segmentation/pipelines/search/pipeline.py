@@ -1,4 +1,4 @@
-"""A search for the best parameters, by the validation score."""
+"""A hyperparameter search by the validation score."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -11,21 +11,36 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.run_search,
-                [
-                    "parameters",
-                    "params:search",
-                    "samples",
-                    "packed_dataset",
-                    "dataset_statistics",
-                    "proposed_plan",
-                    "search_dir",
-                ],
-                ["search_trials", "search_importance", "search_best"],
+                inputs={
+                    "parameters": "parameters",
+                    "search": "params:search",
+                    "samples": "samples",
+                    "packed": "packed_dataset",
+                    "profile": "dataset_statistics",
+                    "plan": "proposed_plan",
+                    "folder": "search_dir",
+                },
+                outputs=["search_trials", "search_importance", "search_best"],
                 name="run_search",
             ),
-            Node(nodes.plot_history, ["search_trials", "params:training"], "search_history_chart", name="plot_history"),
-            Node(nodes.plot_importance, "search_importance", "search_importance_chart", name="plot_importance"),
-            Node(nodes.write_best, ["search_best", "parameters"], None, name="write_best"),
+            Node(
+                nodes.plot_history,
+                inputs={"trials": "search_trials", "training": "params:training"},
+                outputs="search_history_chart",
+                name="plot_history",
+            ),
+            Node(
+                nodes.plot_importance,
+                inputs={"importance": "search_importance"},
+                outputs="search_importance_chart",
+                name="plot_importance",
+            ),
+            Node(
+                nodes.write_best,
+                inputs={"best": "search_best", "parameters": "parameters"},
+                outputs="search_best_config",
+                name="write_best",
+            ),
         ],
         namespace="search",
         prefix_datasets_with_namespace=False,

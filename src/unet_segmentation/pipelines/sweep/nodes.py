@@ -1,6 +1,7 @@
-"""Nodes of the comparison: thin, the work is done in ``unet_segmentation.sweeping``."""
+"""Nodes of the sweep: thin, the work is done in ``unet_segmentation.sweeping``."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,29 @@ from unet_segmentation.tracking.run_metadata import to_builtin
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 5  # failures that a message names
+MAX_SHOWN = 5  # failures that a message names
 
 
 def declare_variants(
     parameters: dict[str, Any], comparison: SweepParameters, profile: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """List every variant with every seed, all of them checked before anything is trained.
+    """List every variant with every seed, all of them validated before anything is trained.
 
     Returns:
-        name, seed, overrides, parameters (of the sections that variants may change).
+        The fields of `sweeping.variants.Variant`.
     """
-    from dataclasses import asdict
-
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
     from unet_segmentation.experiments.sweep.variants import declare_variants as declare
 
     variants = declare(to_builtin(parameters), comparison)
     check_buildable([variant for variant in variants if variant.seed == variants[0].seed], profile)
-    logger.info(
-        "%d trainings: %d variants, %d seeds",
-        len(variants),
-        len(variants) // len(comparison.seeds),
-        len(comparison.seeds),
-    )
+    seeds = len(comparison.seeds)
+    logger.info("%d training runs: %d variants, %d seeds", len(variants), len(variants) // seeds, seeds)
     return [asdict(variant) for variant in variants]
 
 
 def train_variants(
+    *,
     variants: list[dict[str, Any]],
     parameters: dict[str, Any],
     samples: pd.DataFrame,
@@ -50,33 +46,34 @@ def train_variants(
     plan: dict[str, Any],
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train and evaluate every variant with every seed, each as an MLflow run below this one.
+    """Train and evaluate every variant with every seed, each as a nested MLflow run.
 
     Args:
-        variants: what `declare_variants` returned.
+        variants: see `declare_variants`.
         parameters: all of the problem.
         samples: columns sample_id, split, masks.
         packed: images and masks.
         profile: statistics of the training split.
-        plan: of the problem.
-        folder: gets a folder for each training.
+        plan: the problem's proposed plan.
+        folder: gets a directory for each training run.
 
     Returns:
-        A row per variant and seed: what does not differ from one time to the next; and what does.
+        A row per variant and seed: what does not differ from one time to the next; and the costs, which do.
     """
+    from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.sweep.leaderboard import costs_table, runs_table
-    from unet_segmentation.experiments.sweep.run_variant import SweepData, run_variant
+    from unet_segmentation.experiments.sweep.run_variant import run_variant
     from unet_segmentation.experiments.sweep.variants import Variant
 
     run = tracking.current()
-    run.resumes(True)  # other data make other trainings, with runs of their own below this one
-    prepared = SweepData(to_builtin(parameters), samples, packed, profile, plan)
-    results = []
-    for number, values in enumerate(variants, 1):
-        variant = Variant(**values)
+    run.resumes(True)  # other data make other training runs, nested below this one
+    data = ExperimentData(to_builtin(parameters), samples, packed, profile, plan)
+    outcomes = []
+    for number, fields in enumerate(variants, 1):
+        variant = Variant(**fields)
         logger.info("variant %d/%d: %s", number, len(variants), variant)
-        results.append((variant, run_variant(variant, prepared, folder, run)))
-    return runs_table(results), costs_table(results)
+        outcomes.append((variant, run_variant(variant, data, folder, run)))
+    return runs_table(outcomes), costs_table(outcomes)
 
 
 def rank_variants(
@@ -87,12 +84,18 @@ def rank_variants(
     evaluation: EvaluationParameters,
     folder: Path,
 ) -> pd.DataFrame:
-    """Put the variants in order, each compared with the best, image by image and seed by seed.
+    """Rank the variants, and compare each with the best, image by image and over the seeds.
 
-    Returns:
-        See `sweeping.table.leaderboard`.
+    Args:
+        runs: a row per variant and seed.
+        samples: with their groups.
+        classes: names of the classes.
+        release: its score and margin decide.
+        evaluation: how intervals are computed.
+        folder: of the sweep.
     """
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
+    from unet_segmentation.experiments.sweep.run_variant import COUNT_FILES
     from unet_segmentation.metrics.bootstrap import Resampling
     from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
@@ -100,10 +103,7 @@ def rank_variants(
     groups = groups_of(samples)
     sums = {}
     for row in runs[runs["status"] == "finished"].to_dict("records"):
-        place = folder / row["folder"]
-        confusion, soft = (
-            pd.read_parquet(place / f"{name}.parquet") for name in ("confusion_counts", "soft_overlap_sums")
-        )
+        confusion, soft = (pd.read_parquet(folder / row["folder"] / name) for name in COUNT_FILES)
         sums[row["variant"], row["seed"]] = UnitSums.of(confusion, soft, classes, groups)
     return leaderboard(
         runs, sums, release.score, release.noninferiority_margin, Resampling(**evaluation.intervals.model_dump())
@@ -118,6 +118,7 @@ def plot_pareto_front(leaderboard: pd.DataFrame, costs: pd.DataFrame, release: R
 
 
 def build_summary(
+    *,
     comparison: SweepParameters,
     parameters: dict[str, Any],
     leaderboard: pd.DataFrame,
@@ -128,45 +129,57 @@ def build_summary(
     samples: pd.DataFrame,
     profile: dict[str, Any],
 ) -> dict[str, Any]:
-    """Put together what the page of the comparison and the report show of it."""
+    """Build what the page of the sweep and the report show of it."""
     from unet_segmentation.experiments.run_comparison import small_sample_warning
     from unet_segmentation.experiments.sweep.report_page import summary
     from unet_segmentation.training.plan import data_fingerprint
 
-    known = to_builtin(parameters)
-    minutes = known["training"]["max_time_minutes"] if comparison.budget == "minutes" else None
-    budget = "Equal epochs." if minutes is None else f"Equal wall-clock: {minutes:g} minutes of training each."
+    values = to_builtin(parameters)
+    minutes = values["training"]["max_time_minutes"] if comparison.budget == "minutes" else None
     units = int(leaderboard["units"].iloc[0])
-    parts = leaderboard, runs, costs, chart
-    confidence = known["evaluation"]["intervals"]["confidence"]
-    remark = small_sample_warning(units) if units else None
-    data = data_fingerprint(profile, samples)
-    return summary(budget, *parts, release.score, release.noninferiority_margin, confidence, remark, data)
+    return summary(
+        leaderboard,
+        runs,
+        costs,
+        chart,
+        budget="Equal epochs." if minutes is None else f"Equal wall-clock: {minutes:g} minutes of training each.",
+        score=release.score,
+        margin=release.noninferiority_margin,
+        confidence=values["evaluation"]["intervals"]["confidence"],
+        remark=small_sample_warning(units) if units else None,
+        data=data_fingerprint(profile, samples),
+    )
 
 
 def write_page(problem: str, summary: dict[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """Put all that was found on one page."""
+    """Render all results on one page."""
     from unet_segmentation.experiments.sweep.report_page import sweep_page
 
     return sweep_page(problem, summary, runs, costs)
 
 
-def fail_if_any_variant_failed(runs: pd.DataFrame, page: str) -> None:
-    """Let the run end as failed where a variant did; all is written by now.
+def fail_if_any_variant_failed(runs: pd.DataFrame, leaderboard: pd.DataFrame, page: str) -> dict[str, object]:
+    """Return the best variant; let the run fail where a variant failed, now that everything is written.
+
+    Args:
+        runs: a row per variant and seed.
+        leaderboard: a row per variant, the best first.
+        page: written before.
 
     Raises:
         ProjectError: names the variants that failed, and why.
     """
     failed = runs[runs["status"] == "failed"]
     if failed.empty:
-        return
+        best = leaderboard.iloc[0]
+        return {"variant": best["variant"], "value": float(best["value"])}
     lines = [
         f"  {row['variant']}, seed {row['seed']}: {str(row['reason']).splitlines()[0]}"
-        for row in failed.head(SHOWN).to_dict("records")
+        for row in failed.head(MAX_SHOWN).to_dict("records")
     ]
-    more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
+    more = [f"  and {len(failed) - MAX_SHOWN} more"] if len(failed) > MAX_SHOWN else []
     raise ProjectError(
-        f"{len(failed)} of {len(runs)} trainings failed; the others are finished, and compared:\n"
+        f"{len(failed)} of {len(runs)} training runs failed; the others are finished, and compared:\n"
         + "\n".join(lines + more)
-        + "\nRun it again to try these once more; what is finished is not trained again."
+        + "\nRun it again to retry these; what is finished is not trained again."
     )

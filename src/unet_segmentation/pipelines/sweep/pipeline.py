@@ -1,4 +1,4 @@
-"""Declared variants, trained and evaluated on the same prepared data and held against each other."""
+"""A sweep: declared variants, trained and evaluated on the same prepared data and compared with each other."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,72 +6,88 @@ from unet_segmentation.pipelines.sweep import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Declare, train and evaluate, rank, plot, sum up, write; say at the end whether some failed."""
+    """Declare, train and evaluate, rank, plot, summarize, render; fail at the end if a variant failed."""
     return Pipeline(
         [
             Node(
                 nodes.declare_variants,
-                ["parameters", "params:sweep", "dataset_statistics"],
-                "sweep_variants",
+                inputs={"parameters": "parameters", "comparison": "params:sweep", "profile": "dataset_statistics"},
+                outputs="sweep_variants",
                 name="declare_variants",
             ),
             Node(
                 nodes.train_variants,
-                [
-                    "sweep_variants",
-                    "parameters",
-                    "samples",
-                    "packed_dataset",
-                    "dataset_statistics",
-                    "proposed_plan",
-                    "sweep_dir",
-                ],
-                ["sweep_runs", "sweep_costs"],
+                inputs={
+                    "variants": "sweep_variants",
+                    "parameters": "parameters",
+                    "samples": "samples",
+                    "packed": "packed_dataset",
+                    "profile": "dataset_statistics",
+                    "plan": "proposed_plan",
+                    "folder": "sweep_dir",
+                },
+                outputs=["sweep_runs", "sweep_costs"],
                 name="train_variants",
             ),
             Node(
                 nodes.rank_variants,
-                [
-                    "sweep_runs",
-                    "samples",
-                    "params:classes",
-                    "params:release",
-                    "params:evaluation",
-                    "sweep_dir",
-                ],
-                "sweep_leaderboard",
+                inputs={
+                    "runs": "sweep_runs",
+                    "samples": "samples",
+                    "classes": "params:classes",
+                    "release": "params:release",
+                    "evaluation": "params:evaluation",
+                    "folder": "sweep_dir",
+                },
+                outputs="sweep_leaderboard",
                 name="rank_variants",
             ),
             Node(
                 nodes.plot_pareto_front,
-                ["sweep_leaderboard", "sweep_costs", "params:release"],
-                "sweep_pareto_front",
+                inputs={
+                    "leaderboard": "sweep_leaderboard",
+                    "costs": "sweep_costs",
+                    "release": "params:release",
+                },
+                outputs="sweep_pareto_front",
                 name="plot_pareto_front",
             ),
             Node(
                 nodes.build_summary,
-                [
-                    "params:sweep",
-                    "parameters",
-                    "sweep_leaderboard",
-                    "sweep_runs",
-                    "sweep_costs",
-                    "sweep_pareto_front",
-                    "params:release",
-                    "samples",
-                    "dataset_statistics",
-                ],
-                "sweep_summary",
+                inputs={
+                    "comparison": "params:sweep",
+                    "parameters": "parameters",
+                    "leaderboard": "sweep_leaderboard",
+                    "runs": "sweep_runs",
+                    "costs": "sweep_costs",
+                    "chart": "sweep_pareto_front",
+                    "release": "params:release",
+                    "samples": "samples",
+                    "profile": "dataset_statistics",
+                },
+                outputs="sweep_summary",
                 name="build_summary",
             ),
             Node(
                 nodes.write_page,
-                ["params:problem", "sweep_summary", "sweep_runs", "sweep_costs"],
-                "sweep_page",
+                inputs={
+                    "problem": "params:problem",
+                    "summary": "sweep_summary",
+                    "runs": "sweep_runs",
+                    "costs": "sweep_costs",
+                },
+                outputs="sweep_page",
                 name="write_page",
             ),
             Node(
-                nodes.fail_if_any_variant_failed, ["sweep_runs", "sweep_page"], None, name="fail_if_any_variant_failed"
+                nodes.fail_if_any_variant_failed,
+                inputs={
+                    "runs": "sweep_runs",
+                    "leaderboard": "sweep_leaderboard",
+                    "page": "sweep_page",
+                },
+                outputs="comparison_best",
+                name="fail_if_any_variant_failed",
             ),
         ],
         namespace="sweep",

@@ -1,0 +1,144 @@
+"""What the promotion gate knows of a run whose model is released, or may be: the challenger and the champion alike."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from unet_segmentation.errors import ProjectError, ReleaseError
+from unet_segmentation.metrics.paired_comparison import EvaluationCounts
+from unet_segmentation.tracking.run_queries import RunRecord, fetch, parameters_of
+
+ENVIRONMENT = "evaluation."  # prefix of the tags that hold what evaluation computed with
+
+
+@dataclass(frozen=True)
+class ReleaseCandidate:
+    """A run and its logged model.
+
+    Attributes:
+        run_id: of the MLflow run.
+        model_id: of its logged model.
+        classes: names of the classes.
+        split: that was evaluated.
+        name: of the run.
+        units: number of test images, those of a group as one.
+        score: name of the score that is compared.
+        value: of that score; None where it is undefined.
+        environment: what evaluation computed with, see `learning.arithmetic`.
+        version: of the registered model; None for a challenger.
+    """
+
+    run_id: str
+    model_id: str
+    classes: list[str]
+    split: str = ""
+    name: str = ""
+    units: int = 0
+    score: str = ""
+    value: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The released model at the time of the comparison.
+
+    Attributes:
+        candidate: None where nothing was released yet.
+        incomparable: why no comparison with it is possible; empty where it is.
+    """
+
+    candidate: ReleaseCandidate | None = None
+    incomparable: str = ""
+
+
+def load_challenger(
+    uri: str, run: RunRecord, score: str, groups: Mapping[str, str]
+) -> tuple[ReleaseCandidate, EvaluationCounts]:
+    """Load a run's facts and its counts per image from MLflow.
+
+    Args:
+        uri: of the MLflow store.
+        run: whose model may be released.
+        score: that is compared.
+        groups: sample id to group, for samples that belong together.
+
+    Raises:
+        ReleaseError: the run has no model.
+        TrackingError: it has no evaluation.
+    """
+    from unet_segmentation.tracking.model_registry import find_model  # importing MLflow takes seconds
+
+    counts, classes, split = _load_evaluation(uri, run.run_id)
+    sample_ids = counts.soft["sample_id"].astype(str)
+    candidate = ReleaseCandidate(
+        run_id=run.run_id,
+        model_id=find_model(uri, run.run_id),
+        classes=classes,
+        split=split,
+        name=run.name,
+        units=int(sample_ids.map(lambda name: groups.get(name, name)).nunique()),
+        score=score,
+        value=run.metrics.get(f"test/{score}"),
+        environment={
+            key.removeprefix(ENVIRONMENT): value for key, value in run.tags.items() if key.startswith(ENVIRONMENT)
+        },
+    )
+    return candidate, counts
+
+
+def load_champion(uri: str, problem: str, challenger: ReleaseCandidate) -> tuple[Champion, EvaluationCounts | None]:
+    """Load the released model's facts, and its counts where they can be compared with the challenger's."""
+    from unet_segmentation.tracking.model_registry import Registry  # importing MLflow takes seconds
+
+    version = Registry(uri, problem).champion()
+    if version is None:
+        return Champion(), None
+    unknown = ReleaseCandidate(version.run_id, version.model_id, challenger.classes, version=version.number)
+    try:
+        counts, classes, split = _load_evaluation(uri, version.run_id)
+    except ProjectError as error:
+        return Champion(unknown, incomparable=str(error)), None
+    champion = Champion(replace(unknown, classes=classes, split=split))
+    return champion, counts if classes == challenger.classes else None
+
+
+def lock_release_dir(directory: Path) -> FileLock:
+    """Keep other processes from releasing out of a directory for as long as the returned lock is referenced.
+
+    Two releases at once would read each other's files between their nodes. Releases out of other directories, or of
+    other machines, meet in the registry.
+
+    Raises:
+        ReleaseError: another process releases.
+    """
+    lock = FileLock(directory / ".lock", timeout=0, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ReleaseError(
+            f"Another release is at work in {directory}. Wait for it, and release again: the run is then compared with "
+            "the champion that there is by then."
+        ) from None
+    return lock
+
+
+def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationCounts, list[str], str]:
+    """Load a run's counts per image, its classes and the split that was evaluated.
+
+    The samples table is not loaded: a run of `training` and `evaluation` alone has none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        confusion, soft_overlap_sums = (
+            pd.read_parquet(fetch(uri, run_id, f"evaluation/{name}.parquet", Path(folder)))
+            for name in ("confusion_counts", "soft_overlap_sums")
+        )
+    parameters = parameters_of(uri, run_id)
+    return EvaluationCounts(confusion, soft_overlap_sums), parameters["classes"], parameters["evaluation"]["split"]

@@ -1,0 +1,304 @@
+"""One training run nested in an MLflow run: the body that a sweep and a hyperparameter search share."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+import unet_segmentation
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
+from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.inference.predict_split import predict_split
+from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.metrics.prediction_masks import count_predictions
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
+from unet_segmentation.tracking import Child, Run
+from unet_segmentation.tracking.run_metadata import flatten
+from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.epoch_keeper import ReportEpoch
+from unet_segmentation.training.plan import RESULT_NEUTRAL, data_fingerprint, fingerprint, labelled_ids_by_split
+from unet_segmentation.training.plan_rules import propose_plan, validate_plan_values
+from unet_segmentation.training.run_directory import RunDirectory
+from unet_segmentation.training.train_model import Trained, initialize_model, train_model
+from unet_segmentation.utils.atomic_io import atomic_write, remove
+
+logger = logging.getLogger(__name__)
+
+OUTCOME_FILE, TRAINED_FILE, RUN_FILE = "outcome.json", "trained.json", "mlflow_run.json"
+PLANNED_BUDGET = ("epochs", "min_steps_per_epoch")  # always from the plan, so that every variant has the same budget
+CHECKPOINT_SHARE = "training.checkpoint.max_time_fraction"
+
+
+@dataclass(frozen=True)
+class ExperimentData:
+    """The prepared data and the parameters that all training runs of an experiment share.
+
+    Attributes:
+        parameters: all parameters of the problem, as plain values.
+        samples: columns sample_id, split, masks.
+        packed: images and masks, opened once.
+        profile: statistics of the training split.
+        plan: the problem's proposed plan.
+    """
+
+    parameters: dict[str, Any]
+    samples: pd.DataFrame
+    packed: PackedSamples
+    profile: dict[str, Any]
+    plan: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        names: list[str] = self.parameters["classes"]
+        return names
+
+    @cached_property
+    def evaluated_ids(self) -> list[str]:
+        """The samples of the split that is scored.
+
+        Raises:
+            ConfigurationError: the split has no sample with a mask.
+        """
+        split = self.parameters["evaluation"]["split"]
+        sample_ids = labelled_ids_by_split(self.samples).get(split)
+        if not sample_ids:
+            raise ConfigurationError(f"evaluation.split: the {split} split has no sample with a mask; name another")
+        return sample_ids
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the data and of its split."""
+        return data_fingerprint(self.profile, self.samples)
+
+    def plan_values(self, network: ModelParameters, training: TrainingParameters) -> dict[str, Any]:
+        """Return the plan's values for a variant: the problem's own, except those that the variant changes.
+
+        Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
+        """
+        own_network = ModelParameters.model_validate(self.parameters["model"])
+        own_training = TrainingParameters.model_validate(self.parameters["training"])
+        planned = propose_plan(self.profile, own_network, own_training, self.classes)["values"]
+        proposed = propose_plan(self.profile, network, training, self.classes)["values"]
+        changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
+        return validate_plan_values(self.plan, self.classes) | changed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a nested training run; all but `status` and `reason` is known only where it did not fail.
+
+    Attributes:
+        status: `pruned` only in a search.
+        reason: why it failed.
+        folder: the outcome's directory, relative to that of the experiment.
+        fingerprint: of the training plan.
+        epochs: number of trained epochs.
+        best_epoch: the one with the best validation score.
+        parameters: number of parameters of the model.
+        multiply_adds: for one training patch.
+        memory_bytes: that a training step keeps, counted.
+        scores: name to score; None where it is undefined.
+        costs: seconds, images per second and MiB, which differ from one time to the next.
+        started: seconds since 1970.
+        ended: seconds since 1970.
+    """
+
+    status: Literal["finished", "pruned", "failed"]
+    reason: str = ""
+    folder: str = ""
+    fingerprint: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    memory_bytes: int | None = None
+    scores: dict[str, float | None] = field(default_factory=dict)
+    costs: dict[str, float | None] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+
+
+def run_child_training(
+    name: str,
+    variant: Variant,
+    data: ExperimentData,
+    run: Run,
+    directory: Path,
+    *,
+    tags: Mapping[str, object],
+    train: Callable[[Child, float], Outcome],
+    log: Callable[[Child, Outcome], None],
+) -> Outcome:
+    """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it.
+
+    Args:
+        name: of the nested run.
+        variant: what is trained; its parameters are logged.
+        data: the shared data.
+        run: the parent.
+        directory: where a finished outcome is saved.
+        tags: of the nested run.
+        train: trains and scores, given the nested run and when it started.
+        log: logs what the outcome holds besides the epochs; also for an outcome that was loaded.
+
+    Returns:
+        The outcome. An error of this variant alone is an outcome, too; only one that every other variant would meet
+        (a full disk) is raised.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    stored = read_json(directory / OUTCOME_FILE)
+    outcome = None if stored is None else Outcome(**stored)
+    started = outcome.started if outcome else time.time()
+    child = run.child(name, directory / RUN_FILE, tags, started)
+    child.log_params(flatten({**data.parameters, **variant.parameters}))
+    if outcome is not None:
+        logger.info("%s: finished before", name)
+        _log_history(child, directory.parent, outcome.ended)
+    else:
+        try:
+            outcome = train(child, started)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            reason = str(find_project_error(error) or f"{type(error).__name__}: {error}")
+            logger.debug("%s failed", name, exc_info=True)
+            logger.info("%s: failed: %s", name, reason.splitlines()[0])
+            child.close("FAILED", reason)
+            return Outcome("failed", reason, started=started, ended=time.time())
+        if outcome.status == "finished":
+            write_json(directory / OUTCOME_FILE, asdict(outcome))
+    log(child, outcome)
+    child.close("FINISHED", time=outcome.ended)
+    return outcome
+
+
+def train_variant(
+    variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
+) -> tuple[ModelSpec, Trained]:
+    """Train a variant, resuming where it was stopped; one that was finished is not trained again.
+
+    Args:
+        variant: what is trained.
+        data: the shared data.
+        directory: of the training run.
+        report_epoch: called after each epoch.
+
+    Returns:
+        The model's spec, and what the training produced.
+    """
+    stored = read_json(directory / TRAINED_FILE)
+    if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
+        history = pd.read_csv(work.history, float_precision="round_trip")
+        info = read_header(work.best)
+        return info.spec, Trained(stored["plan"], work.best, work.last, history, info)
+    network, training = variant.network, _with_every_epoch_saved(variant)
+    values = data.plan_values(network, training)
+    recipe = compose_recipe(variant.augmentation, data.profile["channels"], data.profile["dtype"])
+    specification, weights = initialize_model(network, training, values, data.classes, data.profile)
+    inputs = data.samples, data.profile, data.packed, recipe, values
+    return specification, train_model(specification, weights, *inputs, training, directory, report_epoch)
+
+
+def save_training_result(directory: Path, trained: Trained) -> None:
+    """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
+    result = {"plan": trained.plan}
+    write_json(directory / TRAINED_FILE, result)
+    remove(trained.last)
+
+
+def training_key(variant: Variant, data: ExperimentData) -> str:
+    """Return a hash of all that determines the result of a training run, computed before a model is built."""
+    training = variant.training
+    return fingerprint(
+        variant.parameters["model"],
+        training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
+        variant.parameters["augmentation"],
+        data.plan_values(variant.network, training),
+        data.fingerprint,
+        unet_segmentation.__version__,
+        torch.__version__,
+    )
+
+
+def predict_and_count(
+    model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict samples with a model file and count.
+
+    Args:
+        model: safetensors file.
+        inference: parameters of the predictor.
+        packed: images and masks.
+        sample_ids: which samples.
+        workdir: holds the predicted masks until they are counted.
+
+    Returns:
+        The sparse confusion counts and the soft overlap sums of every image.
+    """
+    masks = workdir / "predicting"
+    remove(masks)
+    masks.mkdir()
+    predictor = Predictor.from_file(model, inference)
+    soft = predict_split(predictor, packed, sample_ids, masks).soft
+    confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.classes))
+    remove(masks)
+    return confusion, soft
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Return whether the next variant would fail in the same way: the disk is full."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(
+        (isinstance(cause, OSError) and cause.errno in full)
+        or (isinstance(cause, ResourceError) and "disk" in str(cause))
+        for cause in iter_causes(error)
+    )
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a small file; None where there is none."""
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return values
+
+
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Write a small file atomically."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def _with_every_epoch_saved(variant: Variant) -> TrainingParameters:
+    """Save a checkpoint after every epoch unless the variant says otherwise, so that a kill costs at most one epoch."""
+    training = variant.training
+    if CHECKPOINT_SHARE in variant.overrides:
+        return training
+    return training.model_copy(update={"checkpoint": training.checkpoint.model_copy(update={"max_time_fraction": 1.0})})
+
+
+def _log_history(child: Child, directory: Path, when: float) -> None:
+    """Log the epochs of a finished training run; where MLflow has them already, nothing changes."""
+    stored = read_json(directory / TRAINED_FILE)
+    if stored is None:
+        return
+    history = pd.read_csv(RunDirectory(directory, stored["plan"]["fingerprint"]).history, float_precision="round_trip")
+    for row in history.to_dict("records"):
+        values = {str(name): value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
+        child.log_metrics(values, step=int(row["epoch"]), time=when)
