@@ -108,14 +108,14 @@ class ExportedBackend(Backend):
         return probabilities.numpy(), logits.numpy()
 
 
-@register_backend("exported")
+@register_backend("torch-export")
 def build_exported(request: BackendRequest) -> Backend:
     """Build the backend of the network's program.
 
     Raises:
         ResourceError: the accelerator is no CPU.
     """
-    require_cpu("exported", request.accelerator)
+    require_cpu("torch-export", request.accelerator)
     return ExportedBackend(export_program(request.network, request.spec, "int32"))
 
 

@@ -18,19 +18,19 @@ class OhemLoss(Loss):
     """The weighted mean of -log p[target] over the hardest pixels of the batch.
 
     Shrivastava et al. 2016, for pixels as in Wu et al. 2016 (https://arxiv.org/abs/1604.04339): the pixels with the
-    largest w[target] * -log p[target], as many as the share, rounded up, of those that are not ignored. With share 1 it
+    largest w[target] * -log p[target], as many as the fraction, rounded up, of those that are not ignored. With 1 it
     is the cross-entropy.
 
     It is no ratio of sums: several processes compute it each of their own share of the batch.
     """
 
-    formula = "cross-entropy of the hardest share of the pixels"
+    formula = "cross-entropy of the hardest fraction of the pixels"
     source = "Shrivastava et al. 2016, Wu et al. 2016"
 
     class Settings(LossSettings):
-        """`share`: the hardest pixels of a batch, as a share of the pixels that are not ignored."""
+        """`fraction`: the hardest pixels of a batch, as a fraction of the pixels that are not ignored."""
 
-        share: float = Field(default=0.25, gt=0, le=1)
+        fraction: float = Field(default=0.25, gt=0, le=1)
 
     settings: Settings
 
@@ -43,5 +43,5 @@ class OhemLoss(Loss):
         # sorted, not topk: how many is known to the device only, and to wait for it would cost time
         order = torch.where(valid, nll.detach(), -1.0).argsort(descending=True, stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        hardest = rank < (self.settings.share * valid.sum()).ceil()
+        hardest = rank < (self.settings.fraction * valid.sum()).ceil()
         return weighted_mean(torch.stack([(nll * hardest).sum(), (weight * hardest).sum()]))
