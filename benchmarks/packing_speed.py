@@ -27,11 +27,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from unet_segmentation.data.data_source import DataSource
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.layout.layout import Layout, index_samples
 from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
-from unet_segmentation.data.preparation.sample_inspection import DataSpec
-from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
+from unet_segmentation.parameters import InspectionParameters
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 SIZE = (360, 480)
@@ -93,11 +93,11 @@ def measure(folder: Path, ending: str) -> tuple[float, float, float]:
     packing.mkdir()
     storage, layout = FileStore(data), Layout(f"images/{{id}}.{ending}", "masks/{id}.png")
     indexed = index_samples(storage.walk(), layout, where=str(data))
-    declaration = DataSpec(CLASSES, ImageParameters(), MaskParameters(), layout)
+    source = DataSource(storage, layout, CLASSES)
 
     def inspect() -> float:
         begin = time.perf_counter()
-        _, findings, packed = inspect_samples(indexed, storage, declaration, InspectionParameters(), packing)
+        _, findings, packed = inspect_samples(indexed, source, InspectionParameters(), packing)
         assert len(packed) == len(indexed), findings[findings["severity"] == "error"]
         return time.perf_counter() - begin
 

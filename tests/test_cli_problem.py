@@ -79,7 +79,7 @@ def test_data_with_errors_end_with_the_message_and_the_page(project, files):
     [
         (["new", "x", "--images", "/nowhere/at/all"], "There is no folder /nowhere/at/all"),
         (["new", "a b", "--images", "."], "cannot be the name of a problem"),
-        (["new", "test", "--images", "."], "means something to the project itself"),
+        (["new", "test", "--images", "."], "is reserved by the project"),
         (["new", "x", "--images", "FILES", "--classes", "a,,b"], "a name is empty"),
         (["new", "x", "--images", "FILES", "--ignore-values", "a"], "whole numbers"),
         (["new", "x", "--images", "FILES", "--masks", "FILES"], "the same folder"),

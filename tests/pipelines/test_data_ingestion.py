@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import fsspec
 import numpy as np
@@ -20,15 +19,24 @@ import yaml
 
 from tests.data.ingestion.conftest import PAIRS, Site, put, site, tarred, zipped
 from unet_segmentation.data.ingestion.content_hash import content_sha256
+from unet_segmentation.data.ingestion.extract import MARKER
+from unet_segmentation.data.ingestion.records import DownloadedArchive, Downloads, ExtractedFiles
 from unet_segmentation.errors import DataError, ProjectError, SourceError
 from unet_segmentation.parameters import GeneratorParameters, SourceParameters
 from unet_segmentation.pipelines.data_ingestion import nodes
+from unet_segmentation.utils.strict_model import StrictModel
 
 __all__ = ["put", "site"]  # the fixtures
 
+Record = TypeVar("Record", bound=StrictModel)
 LAYOUT = {"images": "top/images/{id}.png", "masks": "top/masks/{id}.png", "timeout_seconds": 0.3, "retries": 0}
 CONTENT = content_sha256({path: hashlib.sha256(body).hexdigest() for path, body in PAIRS.items()})
 BODY = zipped(PAIRS)
+
+
+def stored(record: Record) -> Record:
+    """The record as the catalog would load it again."""
+    return type(record).model_validate_json(record.model_dump_json())
 
 
 class Work:
@@ -36,16 +44,15 @@ class Work:
 
     def __init__(self, root: Path) -> None:
         self.archives, self.files = root / "data/archives", root / "data/files"
-        self.extracted: dict[str, Any] = {}
+        self.extracted: ExtractedFiles
 
     def run(self, **source: object) -> pd.DataFrame:
         parameters = SourceParameters.model_validate({**LAYOUT, **source})
         for folder in (self.archives, self.files):
             folder.mkdir(parents=True, exist_ok=True)  # as the catalog does
-        downloads = json.loads(json.dumps(nodes.download(parameters, self.archives)))
-        verified = json.loads(json.dumps(nodes.verify(downloads, parameters, self.archives)))
-        extracted = nodes.extract(verified, parameters, self.archives, self.files)
-        self.extracted = json.loads(json.dumps(extracted))
+        downloads = stored(nodes.download(parameters, self.archives))
+        verified = stored(nodes.verify(downloads, parameters, self.archives))
+        self.extracted = stored(nodes.extract(verified, parameters, self.archives, self.files))
         return nodes.index(self.extracted, parameters)
 
     def refused(self, **source: object) -> str:
@@ -79,7 +86,7 @@ def test_from_an_address_to_an_index(site: Site, work: Work) -> None:
     site.files["a.zip"] = BODY
     archive = {"url": f"{site.url}/a.zip", "content_sha256": CONTENT, "sha256": hashlib.sha256(BODY).hexdigest()}
     check_table(work.run(archives=[archive]))
-    assert work.extracted == {"root": str(work.files), "files": 6, "content_sha256": CONTENT}
+    assert work.extracted == ExtractedFiles(root=str(work.files), files=6, content_sha256=CONTENT)
     assert (work.files / "top/images/a.png").read_bytes() == PAIRS["top/images/a.png"]
     assert site.requests == ["/a.zip"]
     before = {path: path.stat().st_mtime_ns for path in work.files.rglob("*")}
@@ -93,7 +100,7 @@ def test_a_project_that_moved_downloads_nothing_again(site: Site, work: Work, tm
     source = SourceParameters.model_validate({**LAYOUT, "archives": [{"url": f"{site.url}/a.zip"}]})
     downloads = nodes.download(source, work.archives)
     shutil.move(tmp_path / "data", tmp_path / "elsewhere")
-    assert nodes.verify(downloads, source, tmp_path / "elsewhere/archives")["content_sha256"] == CONTENT
+    assert nodes.verify(downloads, source, tmp_path / "elsewhere/archives").content_sha256 == CONTENT
 
 
 def test_what_was_extracted_is_repaired(site: Site, work: Work) -> None:
@@ -102,8 +109,8 @@ def test_what_was_extracted_is_repaired(site: Site, work: Work) -> None:
     for harm in (
         lambda file: file.unlink(),
         lambda file: file.write_bytes(b"cut"),
-        lambda _: (work.files / nodes.MARKER).unlink(),
-        lambda _: (work.files / nodes.MARKER).write_text("{"),
+        lambda _: (work.files / MARKER).unlink(),
+        lambda _: (work.files / MARKER).write_text("{"),
     ):
         harm(work.files / "top/images/a.png")
         check_table(work.run(archives=[{"url": f"{site.url}/a.zip"}]))
@@ -121,7 +128,7 @@ def test_several_archives(site: Site, work: Work) -> None:
     site.files["i.zip"] = zipped({name: body for name, body in PAIRS.items() if "images" in name})
     site.files["m.tar.gz"] = tarred({name: body for name, body in PAIRS.items() if "masks" in name}, "w:gz")
     check_table(work.run(archives=[{"url": f"{site.url}/{name}"} for name in ("i.zip", "m.tar.gz")]))
-    assert re.fullmatch("[0-9a-f]{64}", work.extracted["content_sha256"])
+    assert re.fullmatch("[0-9a-f]{64}", work.extracted.content_sha256)
 
 
 @pytest.mark.parametrize(
@@ -299,14 +306,14 @@ def test_archives_and_plain_files_go_where_they_are_to(site: Site, work: Work) -
     check_table(work.run(archives=archives))
     assert (work.files / "lists/names.txt").read_bytes() == b"a\nb\n"
     assert (work.files / "train.txt").read_bytes() == b"a\nb\n"
-    assert work.extracted["files"] == 8
-    before = work.extracted["content_sha256"]
+    assert work.extracted.files == 8
+    before = work.extracted.content_sha256
     check_table(work.run(archives=archives))
     assert len(site.requests) == 4
     archives[2]["into"] = "other"
     work.run(archives=archives)
     assert not (work.files / "lists").exists()
-    assert work.extracted["content_sha256"] != before
+    assert work.extracted.content_sha256 != before
 
 
 def test_a_plain_file_of_ones_own_gets_the_declared_name(work: Work, tmp_path: Path) -> None:
@@ -348,7 +355,7 @@ def test_archives_in_an_archive(site: Site, work: Work) -> None:
     site.files["a.zip"] = zipped({"set.zip": BODY, "README": b"hello"})
     table = work.run(archives=[{"url": f"{site.url}/a.zip"}], **layout)
     assert list(table["image"]) == [f"set/top/images/{name}.png" for name in "abc"]
-    assert work.extracted["files"] == 7
+    assert work.extracted.files == 7
 
 
 def test_a_folder_on_a_url_is_read_where_it_lies(work: Work) -> None:
@@ -361,7 +368,7 @@ def test_a_folder_on_a_url_is_read_where_it_lies(work: Work) -> None:
     downloads = nodes.download(source, work.archives)
     verified = nodes.verify(downloads, source, work.archives)
     extracted = nodes.extract(verified, source, work.archives, work.files)
-    assert extracted == {"root": "memory://bucket", "files": 6, "content_sha256": None}
+    assert extracted == ExtractedFiles(root="memory://bucket", files=6, content_sha256=None)
     assert not work.files.exists()
     nowhere = SourceParameters.model_validate({**LAYOUT, "folder": "nosuch://bucket"})
     with pytest.raises(DataError, match="nosuch"):
@@ -412,14 +419,14 @@ def test_a_folder_of_ones_own_is_read_where_it_lies(work: Work, tmp_path: Path) 
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_bytes(body)
     check_table(work.run(folder="own"))
-    assert work.extracted == {"root": str(tmp_path / "own"), "files": 6, "content_sha256": None}
+    assert work.extracted == ExtractedFiles(root=str(tmp_path / "own"), files=6, content_sha256=None)
     assert not list(work.files.iterdir())
     assert "There is no folder" in work.refused(folder="missing")
     shutil.rmtree(tmp_path / "own")
     (tmp_path / "own").mkdir()
     assert "There is no file at all" in work.refused(folder="own")
     with pytest.raises(DataError, match="not there any more"):
-        nodes.index({"root": str(tmp_path / "gone")}, SourceParameters(folder="own", **LAYOUT))  # type: ignore[arg-type]
+        nodes.index(ExtractedFiles(root=str(tmp_path / "gone"), files=0), SourceParameters(folder="own", **LAYOUT))  # type: ignore[arg-type]
 
 
 def test_a_relative_path_holds_from_the_projects_root_too(
@@ -434,8 +441,9 @@ def test_a_relative_path_holds_from_the_projects_root_too(
 
 def test_a_lost_archive_is_told(work: Work, tmp_path: Path) -> None:
     source = SourceParameters.model_validate({**LAYOUT, "archives": [{"url": "https://example.org/a.zip"}]})
+    lost = DownloadedArchive(name="a.zip", path="a.zip", bytes=1, url="x")
     with pytest.raises(SourceError, match="run the node download again"):
-        nodes.verify({"archives": [{"name": "a.zip", "path": "a.zip", "bytes": 1, "url": "x"}]}, source, tmp_path)
+        nodes.verify(Downloads(archives=(lost,)), source, tmp_path)
 
 
 def test_the_embedded_problem_goes_the_same_way(work: Work) -> None:
@@ -447,12 +455,12 @@ def test_the_embedded_problem_goes_the_same_way(work: Work) -> None:
     assert (table["masks"].str.len() == 1).all()
     (archive,) = work.stored()
     drawn = (work.archives / archive).stat().st_mtime_ns
-    content = work.extracted["content_sha256"]
+    content = work.extracted.content_sha256
     work.run(generator=few, **layout)
     assert (work.archives / archive).stat().st_mtime_ns == drawn
     work.run(generator=GeneratorParameters(images=3, size=32, seed=1), **layout)
     assert len(work.stored()) == 2
-    assert work.extracted["content_sha256"] != content
+    assert work.extracted.content_sha256 != content
 
 
 BUILT_IN = {
@@ -502,7 +510,7 @@ def test_the_layouts_of_the_built_in_problems(problem: str, root: Path, site: Si
 
 def indexed(folder: object, **source: object) -> pd.DataFrame:
     parameters = SourceParameters.model_validate({**LAYOUT, "folder": str(folder), **source})
-    return nodes.index({"root": str(folder)}, parameters)
+    return nodes.index(ExtractedFiles(root=str(folder), files=0), parameters)
 
 
 def index_refused(folder: object, **source: object) -> str:

@@ -10,6 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from PIL import Image
 
+from unet_segmentation.data.ingestion.records import ExtractedFiles
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import (
     ImageParameters,
@@ -33,7 +34,7 @@ def _catalog(tmp_path, count=12, values=(0, 1), inspection=None):
         (tmp_path / name).mkdir()
     inputs = {
         "sample_index": pd.DataFrame(rows, columns=["sample_id", "image", "masks", "roi", "group", "split"]),
-        "extracted_files": {"root": str(root)},
+        "extracted_files": ExtractedFiles(root=str(root), files=2 * count),
         "params:problem": "fabricated",
         "params:source": SourceParameters(folder=str(root), images="{id}.png", masks="{id}_mask.png"),
         "params:classes": ["a", "b"],
@@ -63,7 +64,7 @@ def _run(catalog):
 
 def test_from_index_to_profile(tmp_path):
     outputs = _run(_catalog(tmp_path))
-    assert outputs["audit_result"]["status"] != "failed"
+    assert outputs["audit_result"].status != "failed"
     assert "<html" in outputs["audit"]
     samples = outputs["samples"]
     assert set(samples["sample_id"]) == set(outputs["packed_dataset"].sample_ids)
@@ -76,7 +77,7 @@ def test_bad_masks_stop_the_run_but_not_the_audit(tmp_path):
     catalog = _catalog(tmp_path, values=(0, 255))
     with pytest.raises(DataError, match=re.escape("masks: {encoding: index, values: {0: a, 255: b}}")):
         _run(catalog)
-    assert catalog["audit_result"].load()["status"] == "failed"
+    assert catalog["audit_result"].load().status == "failed"
     assert "values: {0: a, 255: b}" in catalog["audit"].load()
     assert "samples" in catalog
     assert not catalog.exists("samples")
@@ -89,7 +90,7 @@ def test_a_damaged_sample_stops_the_run_or_is_set_aside(tmp_path):
         _run(catalog)
     catalog["params:inspection"] = MemoryDataset(InspectionParameters(on_error="quarantine"))
     outputs = _run(catalog)
-    assert outputs["audit_result"]["set_aside"] == ["3"]
+    assert outputs["audit_result"].set_aside == ("3",)
     assert set(outputs["samples"]["sample_id"]) == {str(n) for n in range(12)} - {"3"}
     assert sum(outputs["dataset_statistics"]["samples"].values()) == 11
 

@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from tests.metrics.brute_force import brute_force
 from tests.pipelines.evaluated import CLASSES, problem
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
@@ -294,7 +295,17 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         class_scores=charts["classes"],
         training_curves=charts["curves"],
         augmentation_preview=tmp_path / "gallery.png",
-        verdict={"status": "passed", "counts": {"error": 0, "warning": 0, "note": 0}, "messages": []},
+        verdict=AuditResult(
+            status="passed",
+            samples=10,
+            set_aside=(),
+            allowed=(),
+            counts={"error": 0, "warning": 0, "note": 0},
+            kinds={},
+            messages=(),
+            values={},
+            proposals=(),
+        ),
         findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
         profile={"samples": {"train": 1, "validation": 1, "test": 8}},
         network=case.network,

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from tests.toy_project import empty_store
 from unet_segmentation import tracking
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate, lock_release_dir
 from unet_segmentation.deployment.release.model_verification import ModelVerification
@@ -31,7 +32,10 @@ from unet_segmentation.tracking.model_registry import Registry
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 IMAGES = 30
-CLEAN = {"status": "passed", "counts": {"error": 0, "warning": 0, "note": 0}}
+CLEAN = AuditResult(
+    status="passed", samples=40, set_aside=(), allowed=(), counts={"error": 0, "warning": 0, "note": 0}, kinds={},
+    messages=(), values={}, proposals=(),
+)  # fmt: skip
 REPRODUCED = ModelVerification(True, "The same.")
 
 
@@ -169,7 +173,7 @@ def test_a_run_on_other_test_samples_is_refused(store, tmp_path):
 
 
 def test_errors_of_the_audit_and_the_validation_split_are_refused(store, tmp_path):
-    failed = {"status": "failed", "counts": {"error": 2, "warning": 0, "note": 0}}
+    failed = CLEAN.model_copy(update={"status": "failed", "counts": {"error": 2, "warning": 0, "note": 0}})
     assert "has 2 errors" in release(log_run(store, tmp_path, 0.8), verdict=failed).sentence
     decision = release(log_run(store, tmp_path, 0.8, split="validation"))
     assert "evaluated on the validation split" in decision.sentence

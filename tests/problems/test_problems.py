@@ -22,9 +22,11 @@ from PIL import Image
 from tests.data.ingestion.conftest import Site, site
 from tests.problems import fabrication
 from tests.problems.fabrication import IGNORED, PROBLEMS, Fabricated
+from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.ingestion.records import ExtractedFiles
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_reader import read_image, read_roi
-from unet_segmentation.data.io.mask_encodings import decode_masks
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import SourceError
 from unet_segmentation.parameters import Parameters, SourceParameters, validate_parameters
@@ -98,11 +100,11 @@ def test_from_the_publishers_archives_to_a_verdict(
     assert sum(map(int, left_out)) == fabricated.left_out
     assert "fit no sample" not in caplog.text
 
-    storage = FileStore(extracted["root"])
+    storage = FileStore(extracted.root)
+    decoder = MaskDecoder(storage, parameters.masks, parameters.classes)
     for row in table.itertuples():
         image = read_image(storage, row.image, parameters.images).pixels
-        labels, size = [None] * len(row.masks), image.shape[:2]
-        mask = decode_masks(storage, row.masks, labels, parameters.masks, parameters.classes, row.image, size)
+        mask = decoder.decode(row.masks, row.image, image.shape[:2])
         assert mask.undeclared == {}
         np.testing.assert_array_equal(mask.ids, fabricated.truth[row.sample_id])
         assert bool(row.roi) == bool(fabricated.inside)
@@ -112,7 +114,7 @@ def test_from_the_publishers_archives_to_a_verdict(
     prepared = prepare(table, extracted, source, parameters, tmp_path)
     errors = prepared.findings.loc[prepared.findings["severity"] == "error"]
     assert errors.to_dict("records") == []
-    assert prepared.verdict["status"].startswith("passed")
+    assert prepared.verdict.status.startswith("passed")
     remarks = prepared.findings["kind"].value_counts().to_dict()
     assert {kind: count for kind, count in remarks.items() if kind not in OF_FEW_PIXELS} == fabricated.remarks
     assert f"<title>{problem}: audit" in prepared.page
@@ -130,13 +132,13 @@ class Prepared:
     samples: pd.DataFrame
     findings: pd.DataFrame
     packed: PackedSamples
-    verdict: dict[str, Any]
+    verdict: AuditResult
     page: str
     profile: dict[str, Any]
 
 
 def prepare(
-    table: pd.DataFrame, extracted: dict[str, Any], source: SourceParameters, parameters: Parameters, folder: Path
+    table: pd.DataFrame, extracted: ExtractedFiles, source: SourceParameters, parameters: Parameters, folder: Path
 ) -> Prepared:
     """Run the nodes of the preparation pipeline, as `kedro run` does."""
     packing, splitting = folder / "packing", folder / "splitting"

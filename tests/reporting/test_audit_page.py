@@ -1,6 +1,5 @@
 """The audit page: whole by itself, right about the findings, and bounded."""
 
-import json
 import re
 import subprocess
 
@@ -12,6 +11,8 @@ from PIL import Image
 from tests.conftest import PATIENCE
 from tests.reporting.test_report import Links
 from unet_segmentation.data.audit.findings import KINDS, finding, findings_table
+from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.audit.settle import settle
 from unet_segmentation.data.audit.verdict import audit_result
 from unet_segmentation.parameters.data import InspectionParameters, MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
@@ -57,11 +58,13 @@ def _page(found=FOUND, samples=None, masks=None, thumbnail=_thumbnail, inspectio
     samples = _samples() if samples is None else samples
     table = found if isinstance(found, pd.DataFrame) else findings_table(found)
     masks = masks or MaskParameters(values={0: CLASSES[0], 100: CLASSES[1]})
-    verdict = audit_result(samples, table, CLASSES, masks, InspectionParameters(**(inspection or {})))
+    inspection = InspectionParameters(**(inspection or {}))
+    settled = settle(table, samples, inspection)
+    result = audit_result(settled, samples, CLASSES, masks, inspection)
     return render_audit(
         problem="cells & <co>",
-        verdict=json.loads(json.dumps(verdict)),  # as it comes from its file
-        findings=table,
+        result=AuditResult.model_validate_json(result.model_dump_json()),  # as it comes from its file
+        settled=settled,
         samples=samples,
         source=SourceParameters(folder="/data", images="{id}.png", license="CC BY 4.0", citation="A & B <1999>"),
         classes=CLASSES,
@@ -114,12 +117,12 @@ def test_the_verdict_stands_on_top_in_words(found, headline, sentence):
     assert sentence in box
 
 
-def test_every_finding_has_its_section_with_the_way_out():
+def test_every_finding_has_its_section_with_the_fix():
     page = _page()
     for kind in {entry.kind for entry in FOUND}:
         text = _text(_section(page, kind).replace("&#39;", "'"))
         assert KINDS[kind].heading[1:] in text
-        assert KINDS[kind].way_out in text
+        assert KINDS[kind].fix in text
         assert f"{KINDS[kind].severity} " in text
     assert 'href="#undeclared_values"' in page
 

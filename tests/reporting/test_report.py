@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.conftest import PATIENCE
 from tests.experiments.sweep.test_leaderboard import ranked, summary_of
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.metrics.confusion_matrix import confusion_table
 from unet_segmentation.metrics.definitions import image_scores, scores
 from unet_segmentation.metrics.error_analysis import find_patterns, image_features
@@ -94,12 +95,17 @@ def render(folder: Path, **changes) -> str:
         "facts": facts,
         "patterns": find_patterns(facts),
         "samples": samples,
-        "verdict": {
-            "status": "passed with warnings",
-            "samples": 40,
-            "set_aside": [],
-            "counts": {"error": 0, "warning": 2, "note": 1},
-        },
+        "verdict": AuditResult(
+            status="passed with warnings",
+            samples=40,
+            set_aside=(),
+            allowed=(),
+            counts={"error": 0, "warning": 2, "note": 1},
+            kinds={},
+            messages=(),
+            values={},
+            proposals=(),
+        ),
         "findings": pd.DataFrame([["warning", "rare_class", "a", "masks/<a>.png", "too rare"]] * 60).set_axis(
             ["severity", "kind", "sample_id", "file", "message"], axis=1
         ),
@@ -251,7 +257,7 @@ def test_report_escapes_what_comes_from_outside(tmp_path):
 
 def test_report_of_a_run_without_findings_and_without_defined_scores(tmp_path):
     findings = pd.DataFrame({name: [] for name in ("severity", "kind", "sample_id", "file", "message")})
-    page = render(tmp_path, findings=findings, verdict={}, profile={}, plan={}, network={}, model={}, code={})
+    page = render(tmp_path, findings=findings, verdict=None, profile={}, plan={}, network={}, model={}, code={})
     assert "None: every file was read" in page
     empty = dict.fromkeys(scores(confusion_table([]), pd.DataFrame(
         {"sample_id": [], "intersection": [], "truth": [], "prediction": []}), CLASSES))  # fmt: skip

@@ -1,1 +1,1 @@
-"""From files to packed samples: ingestion, layouts, readers, preparation, audit, split, store."""
+"""From bytes to packed samples, in the order in which data flows."""

@@ -1,32 +1,114 @@
-"""The profile: what training must know of its split, by arithmetic on the table; no pixel is read."""
+"""Statistics of the training split, by arithmetic on the tables of the samples; no pixel is read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from unet_segmentation.data.split.split import count_splits
-from unet_segmentation.inference.out_of_distribution import reference_statistics
+from unet_segmentation.parameters.data import ImageParameters
+from unet_segmentation.utils.strict_model import StrictModel
+
+FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's outer fence (Exploratory Data Analysis, 1977)
+MIN_RANGE = 0.02  # of the largest pixel value: where training images are nearly alike, others need not be
+SIDE_FACTOR = 2.0  # how much smaller or larger than any training image is out of distribution
 
 
-def dataset_statistics(samples: pd.DataFrame, inspected: pd.DataFrame, classes: list[str]) -> dict[str, Any]:
-    """Describe the training split, and identify the data.
+class SideLengths(StrictModel):
+    """Heights, or widths, of images in pixels."""
+
+    minimum: int
+    median: float
+    maximum: int
+
+    @classmethod
+    def from_column(cls, sides: pd.Series[int]) -> SideLengths:
+        """Compute them from the sides of all images."""
+        return cls(minimum=int(sides.min()), median=float(sides.median()), maximum=int(sides.max()))
+
+
+class ChannelLimits(StrictModel):
+    """By channel, the values between which images are like those of the training split."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+class SideLimits(StrictModel):
+    """The lengths in pixels between which images are like those of the training split."""
+
+    low: float
+    high: float
+
+
+class ReferenceStatistics(StrictModel):
+    """What training images are like: what lies beyond is out of distribution.
+
+    Attributes:
+        images: how many there are.
+        mean: limits of an image's mean by channel, in raw units.
+        std: limits of its standard deviation.
+        side: limits of its sides.
+    """
+
+    images: int
+    mean: ChannelLimits
+    std: ChannelLimits
+    side: SideLimits
+
+
+class DatasetStatistics(StrictModel):
+    """What training must know of the data.
+
+    Attributes:
+        samples: number of samples by split.
+        channels: of the images.
+        dtype: of the pixels.
+        maximum_value: 255 or 65535.
+        mean: of each channel over all pixels of the training split, in raw units.
+        std: standard deviation of each channel.
+        class_shares: of the labelled pixels of the training split; 0 for a class that it lacks, where that is allowed.
+        ignored_share: of its pixels.
+        height: of its images.
+        width: of its images.
+        data_sha256: hash of the sorted (sample_id, split, image_sha256, mask_sha256) of all samples.
+        typical: what its images are like.
+        images: how image values were read; prediction reads them the same way.
+    """
+
+    samples: Mapping[str, int]
+    channels: int
+    dtype: str
+    maximum_value: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_shares: Mapping[str, float]
+    ignored_share: float
+    height: SideLengths
+    width: SideLengths
+    data_sha256: str
+    typical: ReferenceStatistics
+    images: ImageParameters = ImageParameters()
+
+
+def compute_statistics(
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    classes: Sequence[str],
+    images: ImageParameters = ImageParameters(),  # noqa: B008 - frozen
+) -> DatasetStatistics:
+    """Compute the statistics of the training split, and hash the data.
 
     Args:
         samples: the samples with their split.
         inspected: what inspection measured of them.
         classes: names, in the order of their ids.
-
-    Returns:
-        `samples` by split; `channels`, `dtype`, `maximum_value` (255 or 65535); `mean` and `std` by channel over all
-        pixels of the training split, in raw units; `class_shares` of its labelled pixels (0 for a class
-        that it lacks, where that is allowed); `ignored_share` of its pixels; `height` and `width` (minimum, median,
-        maximum) of its images; `data_sha256` over the sorted (sample_id, split, image_sha256, mask_sha256) of all
-        samples; `typical` of its images (see `familiarity.typical`).
+        images: how image values were read.
     """
     columns = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.merge(inspected[columns], on="sample_id", validate="one_to_one").sort_values("sample_id")
@@ -37,26 +119,27 @@ def dataset_statistics(samples: pd.DataFrame, inspected: pd.DataFrame, classes: 
     ignored = int(training["ignored_pixels"].sum())
     dtype = str(training["dtype"].iloc[0])
     maximum = int(np.iinfo(dtype).max)
-    return {
-        "samples": count_splits(table["split"]),
-        "channels": int(training["channels"].iloc[0]),
-        "dtype": dtype,
-        "maximum_value": maximum,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-        "class_shares": {name: int(n) / max(1, labelled) for name, n in zip(classes, pixels, strict=True)},
-        "ignored_share": ignored / max(1, ignored + labelled),
-        "height": _range(training["height"]),
-        "width": _range(training["width"]),
-        "data_sha256": data_sha256(samples),
-        "typical": reference_statistics(
+    return DatasetStatistics(
+        samples=count_splits(table["split"]),
+        channels=int(training["channels"].iloc[0]),
+        dtype=dtype,
+        maximum_value=maximum,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        class_shares={name: int(n) / max(1, labelled) for name, n in zip(classes, pixels, strict=True)},
+        ignored_share=ignored / max(1, ignored + labelled),
+        height=SideLengths.from_column(training["height"]),
+        width=SideLengths.from_column(training["width"]),
+        data_sha256=data_sha256(samples),
+        typical=reference_statistics(
             training["channel_mean"].tolist(), training["channel_std"].tolist(), training[["height", "width"]], maximum
         ),
-    }
+        images=images,
+    )
 
 
-def pooled_moments(samples: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation over the pixels of all images, from those of each image.
+def pooled_moments(samples: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute mean and population standard deviation over the pixels of all images, from those of each image.
 
     The variance of a union is the mean of the variances plus the variance of the means, each weighted by pixels.
 
@@ -75,11 +158,42 @@ def pooled_moments(samples: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def data_sha256(samples: pd.DataFrame) -> str:
-    """Identify the data and its split, whatever the order of the rows."""
+    """Compute a hash of the data and its split, whatever the order of the rows."""
     columns = ["sample_id", "split", "image_sha256", "mask_sha256"]
     rows = sorted(samples[columns].astype(str).itertuples(index=False, name=None))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _range(sizes: pd.Series) -> dict[str, float]:
-    return {"minimum": int(sizes.min()), "median": float(sizes.median()), "maximum": int(sizes.max())}
+def reference_statistics(
+    channel_mean: ArrayLike, channel_std: ArrayLike, sides: ArrayLike, maximum_value: int
+) -> ReferenceStatistics:
+    """Compute what the training images are like.
+
+    Args:
+        channel_mean: (images, channels), raw pixel units.
+        channel_std: (images, channels), raw pixel units.
+        sides: (images, 2), height and width in pixels.
+        maximum_value: 255 or 65535.
+    """
+    sides = np.asarray(sides)
+    return ReferenceStatistics(
+        images=len(sides),
+        mean=_outer_fences(np.asarray(channel_mean, np.float64), maximum_value),
+        std=_outer_fences(np.asarray(channel_std, np.float64), maximum_value),
+        side=SideLimits(low=float(sides.min()) / SIDE_FACTOR, high=float(sides.max()) * SIDE_FACTOR),
+    )
+
+
+def _outer_fences(values: NDArray[np.float64], maximum_value: int) -> ChannelLimits:
+    """Compute the outer fences by channel, wide enough to hold every training image."""
+    first, third = np.quantile(values, (0.25, 0.75), axis=0)
+    reach = FENCE * np.maximum(third - first, MIN_RANGE * maximum_value)
+    rounding = 1e-6 * maximum_value  # the same mean, computed in another order, is not the same to the last digit
+    low = np.minimum(first - reach, values.min(axis=0) - rounding)
+    high = np.maximum(third + reach, values.max(axis=0) + rounding)
+    return ChannelLimits(low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+
+def dataset_statistics(samples: pd.DataFrame, inspected: pd.DataFrame, classes: Sequence[str]) -> dict[str, object]:
+    """Compute the statistics of the training split as JSON."""
+    return compute_statistics(samples, inspected, classes).model_dump(mode="json", exclude={"images"})

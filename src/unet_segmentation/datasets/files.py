@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview, TablePreview
 from kedro_datasets.json import JSONDataset as _JSONDataset
 from kedro_datasets.pandas import CSVDataset as _CSVDataset
@@ -26,15 +27,15 @@ class _Atomic:
 
     _filepath: PurePosixPath
 
-    def save(self, data: Any) -> None:  # noqa: ANN401
+    def save(self, data: object) -> None:
         """Write to a temporary name, then rename."""
-        final = self._filepath
-        try:
-            with atomic_write(Path(final)) as temporary:
-                self._filepath = PurePosixPath(temporary.as_posix())
-                super().save.__wrapped__(self, data)  # type: ignore[misc]
-        finally:
-            self._filepath = final
+        with atomic_write(Path(self._filepath)) as temporary:
+            writer = copy.copy(self)
+            writer._filepath = PurePosixPath(temporary.as_posix())
+            try:
+                super(_Atomic, writer).save(data)  # type: ignore[misc]
+            except DatasetError as error:  # Kedro's around what happened, by which `whole` knows a full disk
+                raise error.__cause__ or error from None
 
 
 class JSONDataset(_Atomic, _JSONDataset):
@@ -44,17 +45,17 @@ class JSONDataset(_Atomic, _JSONDataset):
 
 
 class OptionalJSONDataset(JSONDataset):
-    """A JSON file that need not be there, and loads as None then: what another pipeline may have left, for a node."""
+    """A JSON file that may be missing, and loads as None then: an output of another pipeline."""
 
     optional = True  # a run that starts from it does without (hooks.check_inputs)
 
     def load(self) -> Any:  # noqa: ANN401 - any JSON value
         """Read the file; None where there is none."""
-        return super().load.__wrapped__(self) if self._exists() else None  # type: ignore[attr-defined]
+        return super().load() if self._exists() else None
 
 
 class YAMLDataset(_Atomic, _YAMLDataset):
-    """A YAML file, written whole, in the order given, for people to edit."""
+    """A YAML file, written whole, keys in their order, for people to edit."""
 
     DEFAULT_SAVE_ARGS: ClassVar = {"sort_keys": False, "allow_unicode": True, "width": 1000}
 
@@ -63,7 +64,7 @@ class ParquetDataset(_Atomic, _ParquetDataset):
     """A table as a Parquet file, written whole."""
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Return the first rows to Kedro-Viz."""
+        """Return the first rows for Kedro-Viz."""
         return _table_preview(self.load(), nrows)
 
 
@@ -73,7 +74,7 @@ class CSVDataset(_Atomic, _CSVDataset):
     DEFAULT_SAVE_ARGS: ClassVar = {"index": False}
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Return the first rows to Kedro-Viz."""
+        """Return the first rows for Kedro-Viz."""
         return _table_preview(self.load(), nrows)
 
 
@@ -82,7 +83,7 @@ class PlotlyDataset(_Atomic, _PlotlyDataset):
 
 
 class _File(AbstractDataset[Any, Any]):
-    """A local file; subclasses say what is written and read."""
+    """A local file."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -96,7 +97,7 @@ class _File(AbstractDataset[Any, Any]):
 
 
 class FileDataset(_File):
-    """Any file, handed on as a path: what is saved is linked or copied, what is loaded is where it lies."""
+    """Any file, as a path: saving links or copies the file, loading returns its path."""
 
     def load(self) -> Path:
         """Return the path of the file."""
@@ -136,7 +137,7 @@ class WeightsDataset(_File):
 
 
 class _Text(_File):
-    """A text."""
+    """A text file."""
 
     def load(self) -> str:
         """Read the text."""
@@ -160,7 +161,7 @@ class HTMLDataset(_Text):
     """A self-contained HTML page."""
 
     def preview(self) -> HTMLPreview:
-        """Say where the page lies: Kedro-Viz runs no scripts inside a preview."""
+        """Link to the page: Kedro-Viz runs no scripts inside a preview."""
         if not self._filepath.is_file():
             return HTMLPreview("<p>not made yet</p>")
         size = self._filepath.stat().st_size / 1e6
@@ -189,7 +190,7 @@ class ImageDataset(_File):
 
 
 def image_preview(picture: Any) -> ImagePreview:  # noqa: ANN401 - a PIL image
-    """Encode a PIL image as Kedro-Viz wants it."""
+    """Encode a PIL image for Kedro-Viz."""
     picture = picture.convert("RGB")
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     stream = io.BytesIO()
@@ -198,7 +199,7 @@ def image_preview(picture: Any) -> ImagePreview:  # noqa: ANN401 - a PIL image
 
 
 def _table_preview(table: Any, rows: int) -> TablePreview:  # noqa: ANN401 - a data frame
-    """Kedro-Viz wants plain values: lists and arrays become text, missing values empty."""
+    """Build a preview of plain values: lists and arrays become text, missing values empty."""
 
     def plain(value: Any) -> Any:  # noqa: ANN401
         if hasattr(value, "tolist"):

@@ -17,14 +17,14 @@ from unet_segmentation.utils.atomic_io import atomic_write
 
 
 class WorkingFolderDataset(AbstractDataset[Any, Path]):
-    """A folder that nodes work in: loading makes it and gives its path. It cannot be saved."""
+    """A folder that nodes work in: loading creates it and returns its path. It cannot be saved."""
 
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(path)
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Make the folder, if need be, and give its path."""
+        """Create the folder, if it is missing, and return its path."""
         self._path.mkdir(parents=True, exist_ok=True)
         return self._path
 
@@ -33,14 +33,14 @@ class WorkingFolderDataset(AbstractDataset[Any, Path]):
         raise NotImplementedError("a working folder is filled by the nodes that work in it, not by the catalog")
 
     def _exists(self) -> bool:
-        return True  # loading makes it, so it is never missing
+        return True  # loading creates it, so it is never missing
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
-    """A folder that is whole or absent: saves a writer, which streams the files into it; loads its path."""
+    """A folder that is written whole: saves a writer, which streams the files into it; loads its path."""
 
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(path)
@@ -53,7 +53,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         return self._path
 
     def save(self, data: Callable[[Path], None]) -> None:
-        """Let the writer fill a new folder, which then replaces the old one."""
+        """Let the writer fill a new folder, which then replaces the former one."""
         with atomic_write(self._path) as temporary:
             temporary.mkdir()
             data(temporary)
@@ -69,7 +69,7 @@ class MaskFolderDataset(FolderDataset):
     """A folder of masks."""
 
     def preview(self, masks: int = 16) -> ImagePreview:
-        """Show the first masks in the classes' colours."""
+        """Show the first masks in the colours of their classes."""
         import numpy as np
         from PIL import Image
 
@@ -92,7 +92,7 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
         return PackedSamples(self._filepath.parent / folder)
 
     def save(self, data: PackedSamples) -> None:
-        """Note where the arrays lie, relative to this file."""
+        """Write the path of the arrays, relative to this file."""
         with atomic_write(self._filepath) as temporary:
             folder = os.path.relpath(data.folder, self._filepath.parent)
             temporary.write_text(
@@ -106,7 +106,7 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
         return {"filepath": str(self._filepath)}
 
     def preview(self, samples: int = 16) -> ImagePreview:
-        """Show the first samples, each beside its mask."""
+        """Show the first samples, each next to its mask."""
         from unet_segmentation.visualization import colour_mask, contact_sheet, displayable
 
         packed = self.load()

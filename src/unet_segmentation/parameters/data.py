@@ -1,9 +1,11 @@
-"""How images and masks are read, what inspection does, and how samples are split."""
+"""How images and masks are read, what inspection checks, and how samples are split."""
 
+import difflib
 import re
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
 
@@ -11,15 +13,15 @@ RGB = tuple[int, int, int]
 
 
 class ImageParameters(StrictModel):
-    """How the values of an image file become what the network sees.
+    """How the values of an image file become the input of the model.
 
-    8 and 16 bit images are taken as they are; the network subtracts the mean of the training split and divides by its
+    8 and 16 bit images stay as they are; the model subtracts the mean of the training split and divides by its
     standard deviation. Everything else (floating point, signed, 32 bit) needs `range`.
 
     Attributes:
-        bands: numbers (from 0) of the bands that are used, in this order; null takes all. For RGB files, colours.
+        bands: numbers (from 0) of the bands that are used, in this order; null uses all. For RGB files, colours.
         range: values that are mapped to 0 and to 65535, linearly and clipped: `[0, 1]`, `[-1000, 3000]`, ...
-        alpha: what becomes of transparency: `drop`, or `keep` as one more channel.
+        alpha: `drop` transparency, or `keep` it as one more channel.
     """
 
     bands: list[int] | None = Field(default=None, min_length=1)
@@ -35,8 +37,16 @@ class ImageParameters(StrictModel):
         return self
 
 
-Encoding = Literal["index", "threshold", "palette", "colors", "instances", "coco", "yolo", "labelme", "pascal"]
-POLYGONS = ("coco", "yolo", "labelme", "pascal")
+PIXEL_ENCODINGS = ("index", "threshold", "palette", "colors", "instances")
+ANNOTATION_FORMATS = Path(__file__).parents[1] / "data" / "io" / "annotations"
+
+
+def mask_encodings() -> tuple[str, ...]:
+    """Return the names of all mask encodings: those of pixels, and annotation formats, of which each is a module.
+
+    The modules are listed, not imported: parameters are checked at every command.
+    """
+    return (*PIXEL_ENCODINGS, *sorted(file.stem for file in ANNOTATION_FORMATS.glob("[a-z]*.py")))
 
 
 class MaskParameters(StrictModel):
@@ -45,26 +55,26 @@ class MaskParameters(StrictModel):
     Attributes:
         encoding: `index` (values are class ids, or what `values` maps to them), `threshold` (two classes: values
             above `threshold` are class 1), `palette` (indices of a palette image), `colors` (RGB by class),
-            `instances` (every value but 0 is an instance of `instance_class`; one file for all or a file for each),
-            `coco`, `yolo`, `labelme`, `pascal` (polygons in annotation files of these kinds).
+            `instances` (every value but 0 is an instance of `instance_class`; one file for all or a file for each), or
+            an annotation format: a module of `data/io/annotations` (`coco`, `yolo`, `labelme`, `pascal`).
         values: mask value to class name, where ids are not 0..n-1. Several values may name one class.
-        offset: the value of class 0, where ids are shifted: 1 where masks hold 1..n. Not beside `values`.
+        offset: the value of class 0, where ids are shifted: 1 where masks hold 1..n. Not together with `values`.
         colors: class name to RGB, or to a list of them where several colours are one class.
         threshold: see above.
-        ignore: mask values whose pixels count nowhere, negative ones included. 255 is always ignored in `index` and
-            `palette` masks unless `values` says otherwise.
-        ignore_colors: RGB colours whose pixels count nowhere.
+        ignore: mask values of pixels that belong to no class, negative ones included. 255 is always ignored in `index`
+            and `palette` masks unless `values` says otherwise.
+        ignore_colors: RGB colours of pixels that belong to no class.
         merge: several masks of one image are laid over each other in the order of their paths; class 0 covers nothing.
             Without it they are an error (but for `instances` and `{class}`, which mean several).
-        instance_class: what instances are; null takes the only class beside class 0.
+        instance_class: class of the instances; null takes the only class but class 0.
         labels: for polygons, and for `{class}` in `source.masks`: the label in the file (or path) to the class name.
             A label that is a class name itself needs no entry.
-        ignore_labels: labels whose pixels count nowhere.
+        ignore_labels: labels of pixels that belong to no class.
         variable: of a `.mat` file, the variable that holds the mask, with dots into structures
             (`GTcls.Segmentation`); null takes the only one that fits.
     """
 
-    encoding: Encoding = "index"
+    encoding: str = "index"
     values: dict[int, str] = Field(default_factory=dict)
     offset: int = 0
     colors: dict[str, RGB | list[RGB]] = Field(default_factory=dict)
@@ -77,16 +87,28 @@ class MaskParameters(StrictModel):
     ignore_labels: list[str] = Field(default_factory=list)
     variable: str | None = None
 
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding: str) -> str:
+        names = mask_encodings()
+        if encoding not in names:
+            near = difflib.get_close_matches(encoding, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise ValueError(f"there is no mask encoding {encoding!r}; {hint}")
+        return encoding
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.encoding == "colors") != bool(self.colors):
-            raise ValueError("encoding colors and the table colors go together: give both or neither")
+            raise ValueError("encoding colors and the table colors go together: declare both or neither")
         of_class: dict[RGB, str] = {}
         for name, color in self.named_colors:
             if of_class.setdefault(color, name) != name:
-                raise ValueError(f"colors: {list(color)} is {of_class[color]!r} and {name!r}: give it to one of them")
+                raise ValueError(
+                    f"colors: {list(color)} is {of_class[color]!r} and {name!r}: declare it for one of them"
+                )
         if self.values and self.offset:
-            raise ValueError("offset and values both say which class a value is: give one of them")
+            raise ValueError("offset and values both say which class a value is: declare one of them")
         return self
 
     @property
@@ -94,22 +116,22 @@ class MaskParameters(StrictModel):
         """Every colour of `colors`, with the name of its class."""
         return [
             (name, color)
-            for name, given in self.colors.items()
-            for color in (given if isinstance(given, list) else [given])
+            for name, colors in self.colors.items()
+            for color in (colors if isinstance(colors, list) else [colors])
         ]
 
 
 class InspectionParameters(StrictModel):
-    """How files are inspected, and what becomes of what is found.
+    """How files are inspected, and what follows from findings.
 
     Attributes:
         workers: threads that decode files; 0 means one per core.
         rare_class_fraction: a class below this share of the pixels is reported as rare (a warning).
-        on_error: `stop` the run, or `quarantine`: set the samples with an error aside, and say which.
-        allow: kinds of errors that are known and accepted, and so become warnings: `identical_across_splits`, or, for
+        on_error: `stop` the run, or `quarantine`: set the samples with an error aside, and list them.
+        allow: kinds of errors that are accepted, and so become warnings: `identical_across_splits`, or, for
             one sample alone, `identical_across_splits:SAMPLE_ID`.
         near_duplicate_threshold: images are reported as near-identical where the details of their thumbnails, once
-            aligned, correlate at least so much.
+            aligned, correlate at least that much.
     """
 
     workers: int = Field(default=0, ge=0)
@@ -149,8 +171,9 @@ class SplitParameters(StrictModel):
         seed: same seed and samples, same split.
         validation: share of the samples for validation.
         test: share of the samples for testing. With `folds`, 1/folds.
-        folds: number of folds for cross-validation: the samples are cut into so many parts, each as like the whole as
-            can be; part number `fold` is the test split (the validation split, where there is an official test).
+        folds: number of folds for cross-validation: the samples are cut into as many parts, each as similar to the
+            whole as possible; part number `fold` is the test split (the validation split, where there is an
+            official test).
         fold: from 0.
         blocks: keep neighbouring tiles of one raster together.
     """

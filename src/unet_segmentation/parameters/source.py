@@ -1,4 +1,4 @@
-"""Where a problem's files come from, and how images and masks are found among them."""
+"""Where a problem's files come from, and which of them are images and masks."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ class ArchiveParameters(StrictModel):
         url: http(s) address, or the file:// URL of a file on this machine. Absent where a login is needed: then `page`
             says where a person gets it, and `file` under which name it is looked for in the archives folder.
         mirrors: other addresses of the same bytes, tried in their order when the one before fails.
-        file: name in the archives folder; made from the URL where it is not given.
+        file: name in the archives folder; by default derived from the URL.
         page: where a person gets an archive that needs a login.
         sha256: hash of the archive file, where it is stable.
         sha1: the same, where the publisher gives only this.
         md5: the same, where the publisher gives only this.
         content_sha256: hash over the sorted (path, sha256) of the files that the layout uses, where the archive's own
-            hash is not stable (GitHub makes its zips anew).
-        unpack: false for a file that is no archive (a list of names, a table): it is taken as it is.
+            hash is not stable (GitHub generates its zips).
+        unpack: false for a file that is no archive (a list of names, a table): it is not unpacked.
         into: folder, relative to the raw folder, that its files go to; for archives without a folder of their own.
     """
 
@@ -55,7 +55,7 @@ class ArchiveParameters(StrictModel):
         if self.url is None and (self.page is None or self.file is None):
             raise ValueError("give a url; or, where a login is needed, page (where to get it) and file (its name)")
         if self.url is None and self.mirrors:
-            raise ValueError("mirrors stand beside a url")
+            raise ValueError("mirrors need a url")
         return self
 
 
@@ -98,8 +98,8 @@ class GeneratorParameters(StrictModel):
     seed: int = Field(default=0, ge=0)
 
 
-def refuse_secrets(options: Mapping[str, Any]) -> None:
-    """Keep secrets out of what a store is reached with.
+def refuse_secrets(options: Mapping[str, object]) -> None:
+    """Raise where the options of a storage hold a secret.
 
     Raises:
         ValueError: there is one; names it, and where it belongs.
@@ -128,11 +128,11 @@ class SourceParameters(StrictModel):
         masks: the same for the masks. Absent where nothing is labelled.
         roi: the same for masks of the region of interest (a field of view): pixels outside, where it is 0, are ignored.
         splits: the values `{split}` takes in the paths, by the project's name for the split.
-        split_lists: an official split given as lists, by the project's name for the split: the path (a glob) of a text
-            file with a sample on each line, or the ids themselves. Of a line, the first word counts, without its
-            folders and its ending.
+        split_lists: a predefined split as lists, by the project's name for the split: the path (a glob) of a text file
+            with a sample on each line, or the ids themselves. Of a line, the first word counts, without its folders and
+            its ending.
         unlisted: what becomes of samples that no list names.
-        split_table: an official split, or groups, given as a table.
+        split_table: a predefined split, or groups, as a table.
         group: a pattern with one group `(...)`, searched in the sample's id; what it captures names the group of
             samples that must not be split apart (a patient, a video, a slide). It must find something in every id.
         license: under which terms the data may be used.
@@ -141,7 +141,7 @@ class SourceParameters(StrictModel):
         timeout_seconds: how long a server may stay silent before the download gives up.
         retries: how often a download that failed for a passing reason is tried again.
         parallel: archives that are downloaded at a time.
-        ca_bundle: file with certificates to trust beside the usual ones, for servers behind a proxy of one's own or
+        ca_bundle: file with further certificates to trust, for servers behind a proxy of one's own or
             with an incomplete chain. The environment's REQUESTS_CA_BUNDLE works as well.
     """
 
@@ -233,16 +233,16 @@ PLACEHOLDERS["masks"] = PLACEHOLDERS["images"] | {"class"}
 
 def _check_glob(key: str, glob: str) -> None:
     """Refuse a glob that the layout language does not know."""
-    known = PLACEHOLDERS[key]
-    unknown = [name for name in re.findall(r"\{([^/]*?)\}", glob) if name not in known]
+    allowed = PLACEHOLDERS[key]
+    unknown = [name for name in re.findall(r"\{([^/]*?)\}", glob) if name not in allowed]
     if unknown:
-        names = ", ".join(f"{{{name}}}" for name in sorted(known))
+        names = ", ".join(f"{{{name}}}" for name in sorted(allowed))
         raise ValueError(f"{key} has {{{unknown[0]}}}, but only {names} have a meaning there")
     if key != "masks" and "{id}" not in glob and "{page}" not in glob:
         raise ValueError(f"{key} needs {{id}} where the sample's name stands, as in {key}/{{id}}.png")
     for name in ("folder", "class"):
         if f"{{{name}}}" in glob and "{id}" not in glob and "{page}" not in glob:
-            raise ValueError(f"{key} has {{{name}}}, which needs {{id}} (or #{{page}}) beside it")
+            raise ValueError(f"{key} has {{{name}}}, which needs {{id}} (or #{{page}}) too")
     if "{page}" in glob and not glob.endswith("#{page}"):
         raise ValueError(f"{key}: {{page}} stands at the end, after #, as in volume.tif#{{page}}")
     if glob.startswith("/") or "\\" in glob or ".." in glob.split("/"):

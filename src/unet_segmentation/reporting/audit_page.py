@@ -11,8 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from unet_segmentation.data.audit.error_message import VALUE_KINDS, value_name
 from unet_segmentation.data.audit.findings import KINDS
-from unet_segmentation.data.audit.verdict import VALUE_KINDS, apply_allow_list, by_kind, value_name
+from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.audit.settle import SettledFindings, by_kind
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
@@ -52,8 +54,8 @@ Thumbnail = Callable[[str], Image.Image | None]
 def render_audit(
     *,
     problem: str,
-    verdict: Mapping[str, Any],
-    findings: pd.DataFrame,
+    result: AuditResult,
+    settled: SettledFindings,
     samples: pd.DataFrame,
     source: SourceParameters,
     classes: Sequence[str],
@@ -67,8 +69,8 @@ def render_audit(
 
     Args:
         problem: its name.
-        verdict: what `samples.judging.audit_verdict` gave.
-        findings: as found (leave and quarantine are taken from the verdict).
+        result: of the audit.
+        settled: the findings, and what was allowed or set aside.
         samples: a row per sample: `sample_id`, `split`, and of `height`, `width`, `channels`, `dtype`,
             `class_pixels`, `ignored_pixels` what is known. A sample that could not be read has a height of 0.
         source: where the data came from.
@@ -82,20 +84,20 @@ def render_audit(
     Returns:
         HTML that fetches nothing, below 10 MB however many findings there are.
     """
-    sections = _sections(findings, verdict, _Album(thumbnail), per_kind)
-    tone, sign, headline = HEADLINES[verdict["status"]]
+    sections = _sections(settled, result, _Album(thumbnail), per_kind)
+    tone, sign, headline = HEADLINES[result.status]
     return html.render(
         "audit.html",
         problem=problem,
         subtitle=f"Audit of the data: {_count(len(samples), 'sample')}, {len(classes)} classes",
-        verdict={"tone": tone, "sign": sign, "headline": headline, "sentence": _sentence(verdict, sections)},
-        message=verdict["message"],
+        verdict={"tone": tone, "sign": sign, "headline": headline, "sentence": _sentence(result, sections)},
+        message=result.message,
         sections=sections,
         tiles=_tiles(samples, classes),
         data_card=_data_card(samples, source, facts or {}),
         class_table=class_table(samples, classes),
-        values=_values(verdict, classes, masks),
-        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if _silent(kind, verdict, unchecked)],
+        values=_values(result, classes, masks),
+        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if _silent(kind, result, unchecked)],
         unchecked=[(kind, KINDS[kind].heading) for kind in KINDS if kind in unchecked],
         states=STATES,
     )
@@ -181,20 +183,16 @@ class _Album:
         return html.data_uri(stream.getvalue(), "image/jpeg")
 
 
-def _sections(findings: pd.DataFrame, verdict: Mapping[str, Any], album: _Album, per_kind: int) -> list[dict[str, Any]]:
-    """Describe every kind that was found, the worst first."""
-    settled = apply_allow_list(findings, verdict)
-    settled["state"] = settled["severity"]
-    before = findings["severity"].reset_index(drop=True).reindex(settled.index)  # what was added had none
-    settled.loc[(before == "error") & (settled["severity"] == "warning"), "state"] = "allowed"
-    settled.loc[(before == "error") & (settled["severity"] == "note"), "state"] = "set aside"
-    settled["rank"] = settled["state"].map({state: place for place, state in enumerate(STATES)})
-    groups = [(kind, rows.sort_values("rank", kind="stable")) for kind, rows in by_kind(settled)]
+def _sections(settled: SettledFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
+    """Describe every kind of finding, the worst first."""
+    table = settled.table.assign(state=settled.states)
+    table["rank"] = table["state"].map({state: place for place, state in enumerate(STATES)})
+    groups = [(kind, rows.sort_values("rank", kind="stable")) for kind, rows in by_kind(table)]
     groups.sort(key=lambda group: -1 if group[0] == "set_aside" else group[1]["rank"].iloc[0])
     shown: set[str] = set()  # a proposal that is for several kinds stands in the first of them
     sections = []
     for kind, rows in groups:
-        section = _section(kind, rows, verdict, album, per_kind)
+        section = _section(kind, rows, result, album, per_kind)
         section["elsewhere"] = next((other for other in section["settled_by"] if other in shown), None)
         section["proposals"] = [] if section["elsewhere"] else section["proposals"]
         shown.add(kind)
@@ -202,15 +200,15 @@ def _sections(findings: pd.DataFrame, verdict: Mapping[str, Any], album: _Album,
     return sections
 
 
-def _section(kind: str, rows: pd.DataFrame, verdict: Mapping[str, Any], album: _Album, per_kind: int) -> dict[str, Any]:
+def _section(kind: str, rows: pd.DataFrame, result: AuditResult, album: _Album, per_kind: int) -> dict[str, Any]:
     entry = KINDS.get(kind)
     states = rows["state"].value_counts()
-    proposals = [proposal for proposal in verdict["proposals"] if kind in proposal["kinds"]]
+    proposals = [proposal for proposal in result.proposals if kind in proposal.kinds]
     files = [_row(row) for row in rows.head(FILES).to_dict("records")]
     return {
         "kind": kind,
         "heading": _capital(entry.heading if entry else kind.replace("_", " ")),
-        "way_out": (entry.way_out if entry else "") or ("Declare the values." if kind in VALUE_KINDS else ""),
+        "fix": (entry.fix if entry else "") or ("Declare the values." if kind in VALUE_KINDS else ""),
         "count": len(rows),
         "states": [(state, int(states[state])) for state in STATES if state in states],
         "rows": files,
@@ -218,7 +216,7 @@ def _section(kind: str, rows: pd.DataFrame, verdict: Mapping[str, Any], album: _
         "about_two": any(row["other"] for row in files),
         "pictures": list(_figures(rows, album, per_kind)),
         "proposals": proposals,
-        "settled_by": [other for proposal in proposals for other in proposal["kinds"]],
+        "settled_by": [other for proposal in proposals for other in proposal.kinds],
     }
 
 
@@ -240,23 +238,23 @@ def _figures(rows: pd.DataFrame, album: _Album, count: int) -> Iterator[dict[str
             yield {"pictures": shown, "message": _cut(row["message"], LONGEST_MESSAGE // 2)}
 
 
-def _sentence(verdict: Mapping[str, Any], sections: Sequence[Mapping[str, Any]]) -> str:
+def _sentence(result: AuditResult, sections: Sequence[Mapping[str, Any]]) -> str:
     worst = [section["states"][0][0] for section in sections if section["kind"] != "set_aside"]
     errors, warnings = worst.count("error"), worst.count("warning") + worst.count("allowed")
-    aside = len(verdict["set_aside"])
+    aside = len(result.set_aside)
     parts = []
     if errors:
         parts.append(f"{_count(errors, 'kind')} of errors {'stops' if errors == 1 else 'stop'} the run.")
     if aside:
         verb = "would be" if errors else "was" if aside == 1 else "were"
-        parts.append(f"{aside:,} of {_count(verdict['samples'], 'sample')} {verb} set aside because of errors.")
+        parts.append(f"{aside:,} of {_count(result.samples, 'sample')} {verb} set aside because of errors.")
     if warnings:
         parts.append(f"{_count(warnings, 'kind')} of warnings: have a look.")
     return " ".join(parts) or "Every check came to nothing that would stop or mislead a training."
 
 
-def _silent(kind: str, verdict: Mapping[str, Any], unchecked: Collection[str]) -> bool:
-    return kind not in verdict["kinds"] and kind not in unchecked and kind not in ("mask_values", "set_aside")
+def _silent(kind: str, result: AuditResult, unchecked: Collection[str]) -> bool:
+    return kind not in result.kinds and kind not in unchecked and kind not in ("mask_values", "set_aside")
 
 
 def _tiles(samples: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, str]]:
@@ -311,9 +309,9 @@ def class_table(samples: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
     return {"splits": list(shares), "rows": rows}
 
 
-def _values(verdict: Mapping[str, Any], classes: Sequence[str], masks: MaskParameters) -> list[dict[str, Any]]:
+def _values(result: AuditResult, classes: Sequence[str], masks: MaskParameters) -> list[dict[str, Any]]:
     """Describe what the masks hold: each value, its share, and what it means as declared."""
-    widest = max(verdict["values"].values(), default=1)
+    widest = max(result.values.values(), default=1)
     return [
         {
             "name": value_name(value),
@@ -322,7 +320,7 @@ def _values(verdict: Mapping[str, Any], classes: Sequence[str], masks: MaskParam
             "width": 100 * share / widest,
             "meaning": _meaning(value, classes, masks),
         }
-        for value, share in verdict["values"].items()
+        for value, share in result.values.items()
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation.data.audit.findings import KINDS
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.parameters.evaluation import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
@@ -22,15 +23,15 @@ TONES = {"error": "bad", "warning": "warn"}
 Rows = list[tuple[str, str]]
 
 
-def data_card(source: SourceParameters, profile: Mapping[str, Any], verdict: Mapping[str, Any]) -> Rows:
+def data_card(source: SourceParameters, profile: Mapping[str, Any], audit: AuditResult | None) -> Rows:
     """Say where the data come from, under which terms, how many they are and of what kind."""
     rows = html.provenance(source)
     if source.homepage:
         rows.append(("Described at", source.homepage))
     if samples := profile.get("samples"):
         rows.append(("Samples", ", ".join(f"{count:,} {split}" for split, count in samples.items())))
-    if aside := verdict.get("set_aside"):
-        rows.append(("Set aside", f"{_count(len(aside), 'sample')}, because of errors"))
+    if audit is not None and audit.set_aside:
+        rows.append(("Set aside", f"{_count(len(audit.set_aside), 'sample')}, because of errors"))
     for key in ("width", "height"):
         if isinstance(sides := profile.get(key), Mapping):
             rows.append((f"{key.capitalize()} in training", _range(sides)))

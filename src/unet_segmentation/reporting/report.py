@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
 
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.metrics.definitions import class_slugs, describe
 from unet_segmentation.parameters.evaluation import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
@@ -65,7 +66,7 @@ def render_report(
     facts: pd.DataFrame,
     patterns: pd.DataFrame,
     samples: pd.DataFrame,
-    verdict: Mapping[str, Any],
+    verdict: AuditResult | None,
     findings: pd.DataFrame,
     profile: Mapping[str, Any],
     network: Mapping[str, Any],
@@ -95,7 +96,7 @@ def render_report(
         facts: what `scoring.patterns.image_features` gave.
         patterns: what `scoring.patterns.find_patterns` gave.
         samples: columns sample_id, split, class_pixels, ignored_pixels.
-        verdict: what the inspection of the data came to.
+        verdict: result of the audit of the data; None where there is none.
         findings: columns severity, kind, sample_id, file, message.
         profile: statistics of the training split.
         network: the network's specification.
@@ -227,14 +228,14 @@ def _verdict(
     return {"headline": headline, "sentence": " ".join(sentences)}
 
 
-def _audit(verdict: Mapping[str, Any]) -> dict[str, str]:
-    """Describe what the inspection of the data came to: tone, sign, headline and a sentence."""
-    tone, sign, headline = VERDICTS.get(verdict.get("status", ""), ("", "?", "no verdict"))
-    counts = verdict.get("counts", {})
-    found = [f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
-    sentence = f"{' and '.join(found).capitalize() or 'Nothing to object to'}."
-    if aside := len(verdict.get("set_aside", [])):
-        sentence += f" {aside:,} of {verdict['samples']:,} samples were set aside."
+def _audit(result: AuditResult | None) -> dict[str, str]:
+    """Describe the audit of the data: tone, sign, headline and a sentence."""
+    tone, sign, headline = ("", "?", "no result") if result is None else VERDICTS[result.status]
+    counts = {} if result is None else result.counts
+    parts = [f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "note"]
+    sentence = f"{' and '.join(parts).capitalize() or 'Nothing to object to'}."
+    if result is not None and result.set_aside:
+        sentence += f" {len(result.set_aside):,} of {result.samples:,} samples were set aside."
     return {"tone": tone, "sign": sign, "headline": f"Audit of the data: {_lowered(headline)}", "sentence": sentence}
 
 

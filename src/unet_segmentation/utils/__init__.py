@@ -1,1 +1,1 @@
-"""Helpers that several packages use."""
+"""What at least three packages share."""

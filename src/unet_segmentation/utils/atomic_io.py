@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written under a temporary name, then renamed."""
+"""Atomic writes: files and folders are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from unet_segmentation.errors import ResourceError
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Return a temporary path beside ``target`` to write a file or a folder to; rename it if all went well.
+    """Yield a temporary path next to ``target`` to write a file or a folder to; rename it if nothing was raised.
 
-    Whatever stood at ``target`` is replaced. Nothing stays behind when the writing fails.
+    What was at ``target`` is replaced. Nothing stays behind where writing fails.
 
     Raises:
         ResourceError: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
-    for left_over in target.parent.glob(f".{glob.escape(target.name)}.*.partial{target.suffix}"):
-        if not _belongs_to_a_live_process(left_over, target):  # a run was killed while it wrote
-            remove(left_over)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial{target.suffix}"):
+        if not _belongs_to_live_process(leftover, target):  # a run was killed while it wrote
+            remove(leftover)
     remove(temporary)
     try:
         yield temporary
@@ -40,7 +40,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Return a file a second name where the file system can, else copy it."""
+    """Link a file under a second name where the file system can, else copy it."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -55,7 +55,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _belongs_to_a_live_process(partial: Path, target: Path) -> bool:
+def _belongs_to_live_process(partial: Path, target: Path) -> bool:
     import psutil
 
     number = partial.name.removeprefix(f".{target.name}.").partition(".")[0]
@@ -63,7 +63,7 @@ def _belongs_to_a_live_process(partial: Path, target: Path) -> bool:
 
 
 def disk_full_error(error: BaseException, target: Path) -> BaseException:
-    """Return the error to raise where a file could not be written: a full disk is said in plain words."""
+    """Return the error to raise where a file could not be written: plain words for a full disk."""
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceError(
             f"The disk is full: {target} could not be written. Nothing half-written was left behind. "

@@ -1,4 +1,4 @@
-"""How the process keeps memory between images."""
+"""How the process holds memory between images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import gc
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
-KEPT = 64 << 20  # bytes
+HELD_BYTES = 64 << 20  # that are not returned to the system
 
 
 def tune_malloc() -> None:
-    """Let freed arrays be used again instead of being given back to the system and asked for anew.
+    """Let freed arrays be used again instead of being returned to the system and requested again.
 
     By default glibc maps arrays of the size of an image page by page for each one, in every thread: decoding many
     images with threads spent as long on page faults as on decoding (measured: 1.7 times as many images a second
@@ -23,12 +23,12 @@ def tune_malloc() -> None:
     with contextlib.suppress(OSError, AttributeError):  # no glibc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, KEPT // 2)
-        mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_MMAP_THRESHOLD, HELD_BYTES // 2)
+        mallopt(M_TRIM_THRESHOLD, HELD_BYTES)
 
 
 def trim_memory() -> None:
-    """Return what was freed back to the system, so that the tables of one node do not add to those of the next."""
+    """Return freed memory to the system, so that the tables of one node do not add to those of the next."""
     gc.collect()
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
@@ -38,10 +38,10 @@ def trim_memory() -> None:
 
 
 class MemoryWatch:
-    """Gives memory back where a worthwhile amount came together: to look through all objects takes a third of a second.
+    """Trims memory once enough has come together: to search all objects takes a third of a second.
 
     Attributes:
-        held: bytes that the process held at its least since memory was last given back.
+        held: the fewest bytes that the process has held since memory was last trimmed.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class MemoryWatch:
         self.held = self._resident()
 
     def look(self) -> bool:
-        """Return memory back if the process has grown by more than may be kept; tell whether it was done."""
+        """Trim memory if the process has grown by more than `HELD_BYTES`; return whether it was trimmed."""
         self.held = min(self.held, self._resident())
-        if self._resident() - self.held <= KEPT:
+        if self._resident() - self.held <= HELD_BYTES:
             return False
         trim_memory()
         self.held = self._resident()

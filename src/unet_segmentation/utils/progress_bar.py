@@ -36,10 +36,10 @@ def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
 
     Args:
         what: what is done, to which file.
-        total: bytes in all; None where they are not known.
+        total: bytes in all; None where that is unknown.
 
     Yields:
-        A function to be told the bytes as they pass.
+        A function to call with the number of bytes as they pass.
     """
     with byte_bars() as bars:
         task = bars.add_task(what, total=total)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-GRACE = 2.0  # seconds that threads have to end by themselves once they are told to stop
+GRACE = 2.0  # seconds that threads have to end by themselves once they are stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
-    """This thread was told to stop, because another failed or the user interrupted."""
+    """This thread was stopped, because another failed or the user interrupted."""
 
 
 def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
@@ -24,7 +24,7 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
     end with the process, which the threads of an executor do not.
 
     Args:
-        work: is given an item, and an event to look at whenever it can: once that is set, it is to end.
+        work: takes an item, and an event to check whenever it can: once that is set, it must end.
         items: what to work on.
         threads: how many items at a time.
 

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unet_segmentation.data.io import annotation_formats
-from unet_segmentation.data.io.annotation_formats import CocoFile, rasterize_polygon, run_lengths_decoded
+from unet_segmentation.data.io.annotations import coco as coco_format
+from unet_segmentation.data.io.annotations.coco import MAX_OPEN_FILES, CocoFile, decode_run_lengths
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import UnreadableError
-from unet_segmentation.data.io.mask_encodings import EncodingError, decode_masks
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
+from unet_segmentation.data.io.mask_encodings import EncodingError
+from unet_segmentation.data.io.shapes import rasterize_polygons
 from unet_segmentation.parameters.data import MaskParameters
 
 CLASSES = ["background", "cat", "dog"]
@@ -28,7 +30,7 @@ TRIANGLE = [[20.2, 2.3], [28.9, 15.1], [12.4, 17.7]]
 
 def _decode(folder, *names, image="images/a.jpg", size=SIZE, classes=CLASSES, **masks):
     parameters = MaskParameters(**masks)
-    return decode_masks(FileStore(folder), names, [None] * len(names), parameters, classes, image, size)
+    return MaskDecoder(FileStore(folder), parameters, classes).decode(names, image, size)
 
 
 def _written(file, content):
@@ -51,7 +53,7 @@ def oracle(polygon, size=SIZE):
 
 
 def _filled(rings, size=SIZE):
-    rows, columns, inside = rasterize_polygon([np.array(ring, float) for ring in rings], size)
+    rows, columns, inside = rasterize_polygons([np.array(ring, float) for ring in rings], size)
     whole = np.zeros(size, bool)
     whole[rows, columns] = inside
     return whole
@@ -136,18 +138,18 @@ def test_coco_run_lengths_of_both_kinds():
     """The compressed texts were made by pycocotools 2.0.11."""
     mask = np.zeros((6, 5), bool)
     mask[1:4, 1:3] = True
-    assert run_lengths_decoded({"size": [6, 5], "counts": "7330;"}, (6, 5)).tolist() == mask.tolist()
-    assert run_lengths_decoded(uncompressed(mask), (6, 5)).tolist() == mask.tolist()
+    assert decode_run_lengths({"size": [6, 5], "counts": "7330;"}, (6, 5)).tolist() == mask.tolist()
+    assert decode_run_lengths(uncompressed(mask), (6, 5)).tolist() == mask.tolist()
     mask = np.random.default_rng(5).random((60, 50)) < 0.004
     text = ";1X70W60nC0kk00gTO0Y20l80[C0Q30Z<0hB"
-    np.testing.assert_array_equal(run_lengths_decoded({"size": [60, 50], "counts": text}, (60, 50)), mask)
+    np.testing.assert_array_equal(decode_run_lengths({"size": [60, 50], "counts": text}, (60, 50)), mask)
     mask = np.random.default_rng(0).random(SIZE) < 0.3
-    np.testing.assert_array_equal(run_lengths_decoded(uncompressed(mask), SIZE), mask)
+    np.testing.assert_array_equal(decode_run_lengths(uncompressed(mask), SIZE), mask)
     for counts in ([5, 3], [-1, 601], "zzz", [[1]], None):
         with pytest.raises((UnreadableError, TypeError, ValueError)):
-            run_lengths_decoded({"size": list(SIZE), "counts": counts}, SIZE)
+            decode_run_lengths({"size": list(SIZE), "counts": counts}, SIZE)
     with pytest.raises(UnreadableError, match="of size"):
-        run_lengths_decoded({"size": [10**6, 10**6], "counts": [10**12]}, SIZE)
+        decode_run_lengths({"size": [10**6, 10**6], "counts": [10**12]}, SIZE)
 
 
 def test_compressed_run_lengths_agree_with_pycocotools():
@@ -158,7 +160,7 @@ def test_compressed_run_lengths_agree_with_pycocotools():
             mask = np.asfortranarray(generator.random(size) < share)
             encoded = masks.encode(mask.astype(np.uint8, order="F"))
             encoded["counts"] = encoded["counts"].decode()
-            np.testing.assert_array_equal(run_lengths_decoded(encoded, size), mask)
+            np.testing.assert_array_equal(decode_run_lengths(encoded, size), mask)
 
 
 def test_coco_crowds_are_ignored_and_lie_below(tmp_path):
@@ -198,7 +200,7 @@ def test_coco_images_are_found_by_name_and_folders(tmp_path):
     with pytest.raises(UnreadableError, match=r"2 images that could be a\.jpg"):
         _decode(tmp_path, name, encoding="coco", image="a.jpg")
     for image in ("d.jpg", "test/c.jpg"):
-        with pytest.raises(UnreadableError, match=f"does not know the image {image} .it lists 4, such as") as caught:
+        with pytest.raises(UnreadableError, match=f"does not list the image {image} .it lists 4, such as") as caught:
             _decode(tmp_path, name, encoding="coco", image=image)
         assert caught.value.kind == "missing_mask"
 
@@ -258,7 +260,7 @@ def test_large_files_are_parsed_once_by_many_threads(tmp_path, monkeypatch):
     assert (wrong, len(parsed)) == ([], 1)
     for number in range(10):
         _decode(tmp_path, _written(tmp_path / f"{number}.json", coco([])), encoding="coco")
-    assert len(annotation_formats._COCO_FILES._files) <= annotation_formats._COCO_FILES.MOST
+    assert len(coco_format._OPEN_FILES) <= MAX_OPEN_FILES
 
 
 # --- one file for each image ---

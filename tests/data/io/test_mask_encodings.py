@@ -11,7 +11,8 @@ from PIL import Image
 
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError
-from unet_segmentation.data.io.mask_encodings import EncodingError, count_values, decode_masks, decode_raster
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
+from unet_segmentation.data.io.mask_encodings import EncodingError, count_values, decode_raster
 from unet_segmentation.parameters.data import MaskParameters
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
@@ -29,8 +30,8 @@ def _decode(raw, classes=CLASSES, **masks):
 
 def _read(folder, *names, classes=CLASSES, labels=None, **masks):
     """Decode files that lie in a folder."""
-    labels = labels or [None] * len(names)
-    return decode_masks(FileStore(folder), names, labels, MaskParameters(**masks), list(classes), "a.png", IDS.shape)
+    label_of = dict(zip(names, labels or (), strict=False)).get
+    return MaskDecoder(FileStore(folder), MaskParameters(**masks), classes, label_of).decode(names, "a.png", IDS.shape)
 
 
 def _saved(file, pixels, **options):
@@ -268,8 +269,8 @@ def test_one_mask_for_each_class(tmp_path):
 
     def read(**more):
         declared = MaskParameters(**(masks | more))
-        labels = [name.removesuffix(".png") for name in names]
-        return decode_masks(FileStore(tmp_path), names, labels, declared, CLASSES, "a.png", IDS.shape)
+        decoder = MaskDecoder(FileStore(tmp_path), declared, CLASSES, lambda name: name.removesuffix(".png"))
+        return decoder.decode(names, "a.png", IDS.shape)
 
     decoded = read()
     np.testing.assert_array_equal(decoded.ids, IDS)

@@ -38,7 +38,7 @@ class Created:
 
 def commented_readings(text: str) -> list[dict]:
     """Parse the readings that are commented out: they must be YAML, too."""
-    blocks = re.findall(r"^# Another reading.*\n((?:#.*\n)+)", text, re.MULTILINE)
+    blocks = re.findall(r"^# Another interpretation.*\n((?:#.*\n)+)", text, re.MULTILINE)
     return [yaml.safe_load(re.sub(r"^# ?", "", block, flags=re.MULTILINE)) for block in blocks]
 
 

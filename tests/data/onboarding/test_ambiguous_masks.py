@@ -13,7 +13,8 @@ from tests.data.onboarding.fabrication import SIZE, DataSet, blobs, picture, sav
 from unet_segmentation.data.onboarding.create_problem import Request, create_problem
 from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import locate, survey_folder
-from unet_segmentation.data.onboarding.mask_interpretation import Interpretation, propose_interpretations
+from unet_segmentation.data.onboarding.interpretation import MaskInterpretations
+from unet_segmentation.data.onboarding.mask_interpretation import propose_interpretations
 from unet_segmentation.data.onboarding.mask_survey import survey_masks
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import Parameters, validate_parameters
@@ -22,17 +23,17 @@ ROOT = Path(__file__).parents[3]
 NAMES = ["a", "b", "c", "d", "e", "f"]
 
 
-def read(root: Path, classes: list[str] | None = None, ignore: list[int] | None = None) -> Interpretation:
+def read(root: Path, classes: list[str] | None = None, ignore: list[int] | None = None) -> MaskInterpretations:
     survey = survey_folder(locate(str(root)))
     return propose_interpretations(survey_masks(survey.storage, survey.pairing, survey.paths), classes, ignore)
 
 
-def valid(found: Interpretation) -> list[Parameters]:
+def valid(found: MaskInterpretations) -> list[Parameters]:
     """Check every reading, also those that are only offered."""
     source = {"folder": "x", "images": "images/{id}.png", "masks": "masks/{id}.png"}
     return [
         validate_parameters({"problem": "p", "source": source, "classes": one.classes, "masks": one.masks})
-        for one in found.readings
+        for one in found.options
     ]
 
 
@@ -97,13 +98,13 @@ def test_a_255_border_is_void(tmp_path):
 
     found = read(pairs(tmp_path, bordered))
     assert valid(found)[0].masks.values == {0: "class_0", 1: "class_1", 9: "class_2", 15: "class_3"}
-    assert found.void == ["255"]
+    assert found.ignored == ["255"]
     assert any("along borders" in check for check in found.checks)
 
 
 def test_two_values_in_jpeg_masks_are_told_by_a_threshold(tmp_path):
     found = read(pairs(tmp_path, lambda number: blobs(number, (0, 255)), ending="jpg"))
-    assert found.readings[0].masks["encoding"] == "threshold"
+    assert found.options[0].masks["encoding"] == "threshold"
     assert any("JPEG" in check for check in found.checks)
 
 
@@ -120,7 +121,7 @@ def test_soft_edges_are_no_third_class(tmp_path):
         small = Image.fromarray(blobs(number, (0, 255), (20, 24)))
         return np.asarray(small.resize(SIZE[::-1], Image.Resampling.BILINEAR))
 
-    assert read(pairs(tmp_path, smoothed)).readings[0].masks["encoding"] == "threshold"
+    assert read(pairs(tmp_path, smoothed)).options[0].masks["encoding"] == "threshold"
 
 
 def test_empty_masks_are_background(tmp_path):
@@ -139,7 +140,7 @@ def test_one_bit_is_not_said_to_hold_255(tmp_path):
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(blobs(number, (0, 255)) > 0).save(tmp_path / f"masks/{number}.png")
     found = read(tmp_path)
-    assert found.readings[0].masks == {"encoding": "index"}
+    assert found.options[0].masks == {"encoding": "index"}
     assert not any("0 and 255" in check for check in found.checks)
 
 

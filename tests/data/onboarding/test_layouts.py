@@ -9,6 +9,7 @@ import yaml
 
 from tests.data.onboarding.conftest import commented_readings
 from tests.data.onboarding.fabrication import LAYOUTS, DataSet, blobs, picture, save, write
+from unet_segmentation.data.ingestion.records import ExtractedFiles
 from unet_segmentation.parameters import validate_parameters
 from unet_segmentation.pipelines.data_ingestion.nodes import index
 
@@ -33,7 +34,7 @@ CLASSES = {
 
 def indexed(created, root: Path):
     """Return masks, split and region of interest by labelled image, as a run finds them."""
-    table = index({"root": str(root)}, created.parameters.source)
+    table = index(ExtractedFiles(root=str(root), files=0), created.parameters.source)
     labelled = [row for row in table.itertuples() if row.image and len(row.masks)]
     pairs = {row.image: (sorted(row.masks), row.split) for row in labelled}
     return pairs, {row.image: row.roi for row in labelled if row.roi}
@@ -102,7 +103,7 @@ def test_folders_of_patients_stay_together(data: DataSet, create):
             data.pair(f"images/p{patient}/{number}.png", f"masks/p{patient}/{number}.png")
     created = create(data.root)
     assert created.parameters.source.group == "^(.+)/"
-    groups = index({"root": str(data.root)}, created.parameters.source)["group"]
+    groups = index(ExtractedFiles(root=str(data.root), files=0), created.parameters.source)["group"]
     assert groups.nunique() == 9
     assert "CHECK: remove it" in created.text
 
@@ -115,7 +116,7 @@ def test_a_table_says_the_split(data: DataSet, create):
         rows.append(f"{number}.png,x,{split}")
     data.text("meta.csv", "\n".join(rows))
     created = create(data.root)
-    table = index({"root": str(data.root)}, created.parameters.source)
+    table = index(ExtractedFiles(root=str(data.root), files=0), created.parameters.source)
     assert table["split"].value_counts().to_dict() == {"train": 4, "validation": 4, "test": 2}
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.data.onboarding.conftest import commented_readings
 from tests.data.onboarding.fabrication import SIZE, DataSet, blobs, picture, save
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.mask_encodings import decode_masks
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
 from unet_segmentation.errors import ConfigurationError
 
 
@@ -31,7 +31,7 @@ def decoded(data: DataSet, created, number=0, ending="png"):
     """Return the class ids of a mask as a run would read it."""
     parameters = created.parameters
     masks, classes = parameters.masks, parameters.classes
-    mask = decode_masks(FileStore(data.root), [f"masks/{number}.{ending}"], [None], masks, classes, "", SIZE)
+    mask = MaskDecoder(FileStore(data.root), masks, classes).decode([f"masks/{number}.{ending}"], "", SIZE)
     assert not mask.undeclared
     return mask.ids
 
@@ -146,7 +146,7 @@ def test_masks_that_were_saved_as_jpeg(data, create):
 
 def test_many_classes_in_jpeg_cannot_be_told_apart(data, create):
     with_masks(data, lambda number: Image.fromarray(blobs(number, (0, 90, 170, 250))), ending="jpg")
-    with pytest.raises(ConfigurationError, match="Export them anew as PNG"):
+    with pytest.raises(ConfigurationError, match="Export them again as PNG"):
         create(data.root)
 
 
@@ -158,7 +158,7 @@ def test_names_that_do_not_fit_the_values(data, create):
 
 def test_a_value_to_ignore_that_no_mask_holds(data, create):
     with_masks(data, lambda number: blobs(number, (0, 1, 2)))
-    with pytest.raises(ConfigurationError, match="no mask that was looked at holds the value 9"):
+    with pytest.raises(ConfigurationError, match="no mask that was read holds the value 9"):
         create(data.root, ignore=[9])
 
 

@@ -33,20 +33,20 @@ def asked(data):
 
 def test_names_void_and_reading(asked):
     found, shown = asked((0, 1, 2, 3), ["3", "sky", "road", "tree", "1"])
-    assert found.readings[0].classes == ["sky", "road", "tree"]
-    assert found.readings[0].masks == {"encoding": "index", "ignore": [3]}
+    assert found.options[0].classes == ["sky", "road", "tree"]
+    assert found.options[0].masks == {"encoding": "index", "ignore": [3]}
     assert "0 (" in shown
     assert "%" in shown
 
 
 def test_enter_takes_what_is_offered(asked):
     found, _ = asked((0, 255), ["", "", ""])
-    assert found.readings[0].classes == ["background", "object"]
+    assert found.options[0].classes == ["background", "object"]
 
 
 def test_wrong_answers_are_asked_again(asked):
     found, shown = asked((0, 1, 2), ["seven", "7", "none", "a", "a", "b", "c", "9", "1"])
-    assert found.readings[0].classes == ["a", "b", "c"]
+    assert found.options[0].classes == ["a", "b", "c"]
     assert "Whole numbers" in shown
     assert "No mask holds 7" in shown
     assert "taken already" in shown
@@ -54,14 +54,14 @@ def test_wrong_answers_are_asked_again(asked):
 
 def test_another_reading_can_be_chosen(asked):
     found, shown = asked((0, 255), ["", "cell", "2"])
-    assert found.readings[0].masks["encoding"] == "threshold"
-    assert found.readings[0].classes == ["background", "cell"]
-    assert [reading.masks["encoding"] for reading in found.readings[1:]] == ["index"]
+    assert found.options[0].masks["encoding"] == "threshold"
+    assert found.options[0].classes == ["background", "cell"]
+    assert [reading.masks["encoding"] for reading in found.options[1:]] == ["index"]
     assert "several ways" in shown
 
 
 def test_what_was_said_is_not_asked(asked):
     found, shown = asked((0, 1, 2, 3), ["1"], classes=["a", "b", "c"], ignore=[3])
-    assert found.readings[0].classes == ["a", "b", "c"]
+    assert found.options[0].classes == ["a", "b", "c"]
     assert "called?" not in shown
     assert "Values that mean" not in shown

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from unet_segmentation.data.data_source import DataSource
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.layout.layout import Layout
 from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
-from unet_segmentation.data.preparation.sample_inspection import INDEX_COLUMNS, DataSpec
+from unet_segmentation.data.preparation.sample_inspection import INDEX_COLUMNS
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters
 
 
@@ -43,8 +44,9 @@ class Fabricated:
         self.packing.mkdir(exist_ok=True)
         inspection = InspectionParameters(workers=threads, rare_class_fraction=rare_class_fraction)
         layout = Layout("images/{id}.png", "masks/{id}.png", roi=roi)
-        declaration = DataSpec(list(classes), ImageParameters(**(images or {})), MaskParameters(**masks), layout)
-        return inspect_samples(self.indexed, FileStore(self.root), declaration, inspection, self.packing)
+        parameters = ImageParameters(**(images or {})), MaskParameters(**masks)
+        source = DataSource(FileStore(self.root), layout, list(classes), *parameters)
+        return inspect_samples(self.indexed, source, inspection, self.packing)
 
 
 def kinds(findings, severity="error"):

@@ -275,5 +275,5 @@ def test_says_in_one_line_what_was_done(fabricated, caplog):
         fabricated.inspect()
     assert [record.getMessage().split(" in ")[0] for record in caplog.records] == [
         "Inspected and packed 1 samples",
-        "Samples are as they were inspected and packed before: nothing is decoded again",
+        "The samples have not changed since they were packed: nothing is decoded again",
     ]

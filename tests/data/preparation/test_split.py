@@ -484,7 +484,7 @@ def test_a_side_that_has_lost_all_samples_is_told(tmp_path):
     left = table[table["sample_id"].map(before) != "test"]
     _, (entry,) = _split_and_findings(left, tmp_path)
     assert entry.kind == "too_few_samples"
-    assert "delete the file to split anew" in entry.message
+    assert "delete the file to split from scratch" in entry.message
 
 
 def test_another_seed_share_or_block_is_another_memory_and_another_fold_is_not(tmp_path):
@@ -528,5 +528,5 @@ def test_a_damaged_memory_is_refused(tmp_path, damage):
     _split(_table(20), tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_text(damage(file.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(DataError, match=re.escape(str(file)) + r"[\s\S]*delete it to split anew"):
+    with pytest.raises(DataError, match=re.escape(str(file)) + r"[\s\S]*delete it to split from scratch"):
         _split(_table(20), tmp_path)

@@ -11,16 +11,20 @@ from PIL import Image
 
 from tests.data.preparation.fabrication import mask, picture
 from unet_segmentation.data.audit.findings import KINDS, finding, findings_table
-from unet_segmentation.data.audit.verdict import ALLOWED_KINDS, apply_allow_list, audit_result, raise_if_failed
+from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.audit.settle import ALLOWED_KINDS, settle
+from unet_segmentation.data.audit.verdict import audit_result
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters.data import InspectionParameters, MaskParameters
 
 
 def _judge(fabricated, classes=("a", "b"), **masks):
     inspected, findings, _ = fabricated.inspect(classes, **masks)
-    verdict = audit_result(inspected, findings, list(classes), MaskParameters(**masks), InspectionParameters())
-    raise_if_failed(verdict)
-    return verdict
+    inspection = InspectionParameters()
+    settled = settle(findings, inspected, inspection)
+    result = audit_result(settled, inspected, list(classes), MaskParameters(**masks), inspection)
+    result.raise_if_failed()
+    return result
 
 
 def _proposed(fabricated, classes, **masks):
@@ -35,16 +39,16 @@ def _proposed(fabricated, classes, **masks):
 def test_good_data_pass(fabricated):
     fabricated.add("s", picture(), [mask()])
     verdict = _judge(fabricated)
-    assert verdict["status"] == "passed"
-    assert verdict["counts"] == {"error": 0, "warning": 0, "note": 1}
-    assert verdict["kinds"] == {"mask_values": 1}
+    assert verdict.status == "passed"
+    assert verdict.counts == {"error": 0, "warning": 0, "note": 1}
+    assert verdict.kinds == {"mask_values": 1}
 
 
 def test_warnings_pass_and_are_told(fabricated):
     fabricated.add("s", np.full((8, 10, 3), 7, np.uint8), [mask()])
     verdict = _judge(fabricated)
-    assert verdict["status"] == "passed with warnings"
-    assert verdict["messages"][0] == "warning: images of one constant value: images/s.png: every value is 7"
+    assert verdict.status == "passed with warnings"
+    assert verdict.messages[0] == "warning: images of one constant value: images/s.png: every value is 7"
 
 
 def test_proposes_three_grey_values_for_three_classes(fabricated):
@@ -56,7 +60,7 @@ def test_proposes_three_grey_values_for_three_classes(fabricated):
     assert "masks/s0_0.png: 128" in message
     assert "masks/s5_0.png" not in message
     assert "and 4 more" in message
-    assert verdict["counts"]["error"] == 0
+    assert verdict.counts["error"] == 0
 
 
 def test_black_and_white_masks_of_two_classes(fabricated):
@@ -77,7 +81,7 @@ def test_one_value_too_many_is_proposed_as_ignored(fabricated):
     fabricated.add("s", picture(), [mask(options=(0, 1, 11))])
     message, declaration, _ = _proposed(fabricated, ["a", "b"])
     assert declaration == {"encoding": "index", "ignore": [11]}
-    assert "count nowhere" in message
+    assert "would be ignored" in message
 
 
 def test_what_is_declared_stays_in_the_proposal(fabricated):
@@ -150,9 +154,10 @@ def _samples(count=10, **splits):
 
 def _verdict(samples, *findings, classes=("a", "b"), masks=None, **inspection):
     parameters = InspectionParameters(**inspection)
-    verdict = audit_result(samples, findings_table(findings), list(classes), masks or MaskParameters(), parameters)
-    assert json.loads(json.dumps(verdict)) == verdict  # a JSON file of it is the same
-    return verdict
+    settled = settle(findings_table(findings), samples, parameters)
+    result = audit_result(settled, samples, list(classes), masks or MaskParameters(), parameters)
+    assert AuditResult.model_validate_json(result.model_dump_json()) == result
+    return result
 
 
 def _broken(sample_id, kind="unreadable_image"):
@@ -166,99 +171,97 @@ def _identical(first, second):
 
 def test_a_verdict_without_errors_stops_nothing():
     verdict = _verdict(_samples())
-    assert (verdict["status"], verdict["message"], verdict["set_aside"]) == ("passed", "", [])
-    raise_if_failed(verdict)
+    assert (verdict.status, verdict.message, verdict.set_aside) == ("passed", "", ())
+    verdict.raise_if_failed()
 
 
 def test_errors_fail_and_judge_raises_the_whole_message():
     verdict = _verdict(_samples(), _broken("3"), finding("rare_class", "b: 0.1%"))
-    assert verdict["status"] == "failed"
-    assert verdict["counts"] == {"error": 1, "warning": 1, "note": 0}
+    assert verdict.status == "failed"
+    assert verdict.counts == {"error": 1, "warning": 1, "note": 0}
     with pytest.raises(DataError) as caught:
-        raise_if_failed(verdict)
-    assert str(caught.value) == verdict["message"]
-    assert "images that cannot be read: 1\n  images/3.png: is damaged\n  Replace or remove" in verdict["message"]
+        verdict.raise_if_failed()
+    assert str(caught.value) == verdict.message
+    assert "images that cannot be read: 1\n  images/3.png: is damaged\n  Replace or remove" in verdict.message
 
 
 def test_quarantine_sets_bad_samples_aside_and_says_which():
     found = [_broken("7"), _broken("3"), _broken("3", "missing_mask"), finding("alpha_dropped", "note", sample_id="1")]
     verdict = _verdict(_samples(), *found, on_error="quarantine")
-    assert verdict["status"] == "passed with warnings"
-    assert verdict["set_aside"] == ["3", "7"]
-    assert verdict["kinds"]["set_aside"] == 2
-    assert verdict["counts"] == {"error": 0, "warning": 2, "note": 4}
-    assert verdict["messages"][0].startswith("warning: samples that were set aside because of errors: images/7.png: ")
-    assert "is damaged (unreadable_image) (and 1 more)" in verdict["messages"][0]
-    raise_if_failed(verdict)
+    assert verdict.status == "passed with warnings"
+    assert verdict.set_aside == ("3", "7")
+    assert verdict.kinds["set_aside"] == 2
+    assert verdict.counts == {"error": 0, "warning": 2, "note": 4}
+    assert verdict.messages[0].startswith("warning: samples that were set aside because of errors: images/7.png: ")
+    assert "is damaged (unreadable_image) (and 1 more)" in verdict.messages[0]
+    verdict.raise_if_failed()
 
 
 @pytest.mark.parametrize("kind", ["absent_class", "mixed_depths", "mixed_channels", "too_few_samples", "no_samples"])
 def test_quarantine_does_not_help_where_no_sample_is_to_blame(kind):
     verdict = _verdict(_samples(), _broken("3"), finding(kind, "of the data set"), on_error="quarantine")
-    assert verdict["status"] == "failed"
-    assert "1 sample could be set aside, but these errors would stay" in verdict["message"]
-    assert KINDS[kind].heading in verdict["message"]
-    assert "images/3.png" not in verdict["message"]
+    assert verdict.status == "failed"
+    assert "1 sample could be set aside, but these errors would stay" in verdict.message
+    assert KINDS[kind].heading in verdict.message
+    assert "images/3.png" not in verdict.message
 
 
 @pytest.mark.parametrize(("bad", "status"), [(5, "passed with warnings"), (6, "failed"), (10, "failed")])
 def test_quarantine_of_more_than_half_is_a_wrong_declaration(bad, status):
     verdict = _verdict(_samples(), *(_broken(str(number)) for number in range(bad)), on_error="quarantine")
-    assert verdict["status"] == status
+    assert verdict.status == status
     if status == "failed":
-        assert f"Errors in {bad} of 10 samples" in verdict["message"]
-        assert "wrong declaration" in verdict["message"]
-        assert verdict["set_aside"] == []
-        assert verdict["counts"]["error"] == bad
+        assert f"Errors in {bad} of 10 samples" in verdict.message
+        assert "wrong declaration" in verdict.message
+        assert verdict.set_aside == ()
+        assert verdict.counts["error"] == bad
 
 
 def test_quarantine_leaves_no_official_split_empty():
     samples = _samples(test=["8", "9"])
     verdict = _verdict(samples, _broken("8"), on_error="quarantine")
-    assert verdict["set_aside"] == ["8"]
-    assert (
-        "warning: 1 of the samples set aside are officially for testing: scores leave them out" in verdict["messages"]
-    )
+    assert verdict.set_aside == ("8",)
+    assert "warning: 1 of the samples set aside are officially for testing: scores leave them out" in verdict.messages
     verdict = _verdict(samples, _broken("8"), _broken("9"), on_error="quarantine")
-    assert verdict["status"] == "failed"
-    assert "official test split" in verdict["message"]
+    assert verdict.status == "failed"
+    assert "official test split" in verdict.message
 
 
 def test_of_identical_images_the_one_for_testing_stays():
     samples = _samples(validation=["5", "6"], test=["8", "9"])
     found = [_identical("0", "8"), _identical("9", "1"), _identical("2", "5")]
     verdict = _verdict(samples, *found, on_error="quarantine")
-    assert verdict["set_aside"] == ["0", "1", "2"]
+    assert verdict.set_aside == ("0", "1", "2")
     # a train, a validation and a test image that are all the same, told as pairs with the first
     verdict = _verdict(samples, _identical("0", "6"), _identical("0", "9"), on_error="quarantine")
-    assert verdict["set_aside"] == ["0", "6"]
-    assert verdict["kinds"] == {"identical_across_splits": 2, "set_aside": 2}
+    assert verdict.set_aside == ("0", "6")
+    assert verdict.kinds == {"identical_across_splits": 2, "set_aside": 2}
 
 
 def test_what_is_allowed_becomes_a_warning():
     samples, found = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
-    assert _verdict(samples, *found)["status"] == "failed"
+    assert _verdict(samples, *found).status == "failed"
     verdict = _verdict(samples, *found, allow=["identical_across_splits"])
-    assert verdict["status"] == "passed with warnings"
-    assert verdict["counts"]["warning"] == 2
-    assert verdict["allowed"] == ["identical_across_splits"]
+    assert verdict.status == "passed with warnings"
+    assert verdict.counts["warning"] == 2
+    assert verdict.allowed == ("identical_across_splits",)
 
 
 def test_leave_for_one_sample_is_leave_for_no_other():
     samples, found = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
     verdict = _verdict(samples, *found, allow=["identical_across_splits:8"])
-    assert verdict["counts"] == {"error": 1, "warning": 1, "note": 0}
-    assert "images/0.png" not in verdict["message"]
+    assert verdict.counts == {"error": 1, "warning": 1, "note": 0}
+    assert "images/0.png" not in verdict.message
     verdict = _verdict(samples, *found, allow=["identical_across_splits:8"], on_error="quarantine")
-    assert verdict["set_aside"] == ["1"]
+    assert verdict.set_aside == ("1",)
 
 
 def test_leave_that_nothing_needs_is_told():
     verdict = _verdict(_samples(), allow=["absent_class", "identical_across_splits:nobody"])
-    assert verdict["status"] == "passed"
-    assert verdict["messages"] == [
-        "note: inspection.allow: nothing was found that needs absent_class",
-        "note: inspection.allow: nothing was found that needs identical_across_splits:nobody",
+    assert verdict.status == "passed"
+    assert list(verdict.messages) == [
+        "note: inspection.allow: no finding needs absent_class",
+        "note: inspection.allow: no finding needs identical_across_splits:nobody",
     ]
 
 
@@ -283,7 +286,11 @@ def test_settled_findings_tell_who_was_set_aside_and_why():
     table = findings_table(
         [_broken("3"), _broken("3", "missing_mask"), _identical("0", "8"), finding("rare_class", "b")]
     )
-    settled = apply_allow_list(table, {"set_aside": ["3"], "allowed": ["identical_across_splits"]})
+    inspection = InspectionParameters(on_error="quarantine", allow=["identical_across_splits"])
+    result = settle(table, _samples(test=["8"]), inspection)
+    assert (result.set_aside, result.allowed) == (("3",), ("identical_across_splits",))
+    assert result.states.tolist() == ["set aside", "set aside", "allowed", "warning", "warning"]
+    settled = result.table
     assert settled["severity"].tolist() == ["note", "note", "warning", "warning", "warning"]
     assert settled.iloc[-1][["kind", "sample_id", "file"]].tolist() == ["set_aside", "3", "images/3.png"]
     assert table["severity"].tolist() == ["error", "error", "error", "warning"]  # what was given is left alone
@@ -297,7 +304,7 @@ def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
         finding("no_range", "holds float32 from 0.0 to 7e-1", sample_id="4", file="4.tif"),
     ]
     verdict = _verdict(_samples(), *found, classes=["other", "cat"], masks=MaskParameters(encoding="labelme"))
-    texts = [(proposal["kinds"], proposal["text"]) for proposal in verdict["proposals"]]
+    texts = [(list(proposal.kinds), proposal.text) for proposal in verdict.proposals]
     assert texts == [
         (["undeclared_labels"], "masks: {encoding: labelme, labels: {Cats: cat}, ignore_labels: [rubbish]}"),
         (["several_masks"], "masks: {encoding: labelme, merge: true}"),
@@ -305,14 +312,14 @@ def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
         (["no_range"], "images: {range: [-1.0, 1.0]}"),
     ]
     for _, text in texts:
-        assert f"    {text}" in verdict["message"].splitlines()
+        assert f"    {text}" in verdict.message.splitlines()
 
 
 def test_files_without_a_palette_are_not_proposed_as_palettes():
     found = finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
     verdict = _verdict(_samples(), found, masks=MaskParameters(encoding="palette"))
-    assert verdict["proposals"][0]["text"] == "masks: {encoding: index, values: {0: a, 255: b}}"
-    assert verdict["values"] == {"0": 0.5, "255": 0.5}
+    assert verdict.proposals[0].text == "masks: {encoding: index, values: {0: a, 255: b}}"
+    assert verdict.values == {"0": 0.5, "255": 0.5}
 
 
 def test_a_hundred_thousand_findings_are_quick_and_the_message_is_short():
@@ -327,6 +334,6 @@ def test_a_hundred_thousand_findings_are_quick_and_the_message_is_short():
         parameters = InspectionParameters(
             on_error=on_error, allow=[f"identical_across_splits:s{n:06}" for n in range(9)]
         )
-        verdict = audit_result(samples, table, ["a", "b"], MaskParameters(), parameters)
+        verdict = audit_result(settle(table, samples, parameters), samples, ["a", "b"], MaskParameters(), parameters)
         assert time.process_time() - start < 20  # about 1.5 s on an idle core
-        assert len(verdict["message"]) < 10_000
+        assert len(verdict.message) < 10_000

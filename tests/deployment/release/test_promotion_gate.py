@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
 from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.deployment.release.promotion_gate import evaluate_conditions, format_decision, page
@@ -12,7 +13,10 @@ from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.parameters import ReleaseParameters
 
 CLASSES = ["background", "cell", "White nucleus"]
-CLEAN = {"status": "passed with warnings", "counts": {"error": 0, "warning": 2, "note": 1}}
+CLEAN = AuditResult(
+    status="passed with warnings", samples=40, set_aside=(), allowed=(), counts={"error": 0, "warning": 2, "note": 1},
+    kinds={}, messages=(), values={}, proposals=(),
+)  # fmt: skip
 REPRODUCED = ModelVerification(True, "The logged model gives the same.")
 CHALLENGER = ReleaseCandidate("abc", "m-1", CLASSES, "test", "unet", units=60, score="dice/mean", value=0.966)
 RELEASED = ReleaseCandidate("def", "m-0", CLASSES, "test", version=2)
@@ -135,7 +139,7 @@ def test_other_test_samples_are_refused_with_the_reason():
 
 
 def test_audit_split_and_model():
-    verdict = {"status": "failed", "counts": {"error": 1, "warning": 0, "note": 0}}
+    verdict = CLEAN.model_copy(update={"status": "failed", "counts": {"error": 1, "warning": 0, "note": 0}})
     _, failed = held(verdict=verdict, champion=Champion())
     assert failed == {"audit": "The audit of the data has 1 error."}
     _, failed = held(challenger={"split": "validation"}, champion=Champion())

@@ -1,1 +1,1 @@
-"""Dataset audit: checks, near-duplicates, leakage and the result."""
+"""Checks of a data set before training, and what follows from them."""

@@ -1,10 +1,10 @@
-"""What only the whole data set shows: depths and channels that differ, copies, look-alikes, rare classes."""
+"""Checks of the whole data set: depths and channels that differ, copies, near-duplicates, rare classes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ IMAGE_FIELDS = ("grey", "colour", "height", "width")  # of a signature: what han
 
 
 def dataset_findings(
-    inspected: pd.DataFrame, classes: list[str], inspection: InspectionParameters, tally: Counter[str]
+    inspected: pd.DataFrame, classes: Sequence[str], inspection: InspectionParameters, tally: Counter[str]
 ) -> list[Finding]:
     """Find what only the whole data set shows; grey images among colour images become colour images (in the table).
 
@@ -72,7 +72,7 @@ def _same_pixels(usable: pd.DataFrame) -> Iterator[Finding]:
     copies = usable[usable["pixel_key"].duplicated(keep=False)]
     if copies.empty:
         return
-    yield finding("same_pixels", f"{len(copies)} images occur more than once: kept in one group each")
+    yield finding("same_pixels", f"{len(copies)} images occur more than once: each in one group")
     for _, same in copies.groupby("pixel_key"):
         first = same.iloc[0]
         for _, other in same[same["mask_sha256"] != first["mask_sha256"]].iterrows():
@@ -86,7 +86,7 @@ def _same_pixels(usable: pd.DataFrame) -> Iterator[Finding]:
 
 
 def pixel_keys(packed: PackedSamples, signatures: NDArray) -> dict[str, str]:
-    """Name the pixels of every image: the same name where they are the same.
+    """Return a key for the pixels of every image: equal where they are equal.
 
     The same pixels have the same signature. So only images that share theirs with another one are read (from where
     they are packed, not decoded) and hashed; hashing all of them would take half as long as decoding them.

@@ -1,4 +1,4 @@
-"""What inspection and split can find: every kind once, with its severity, its heading and the way to mend it."""
+"""What inspection and split can find: every kind once, with its severity, its heading and how to fix it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Kind:
     Attributes:
         severity: `error` stops the run (or sets the sample aside), `warning` is shown, `note` is kept.
         heading: for a list of such findings.
-        way_out: what to do about it; empty where nothing needs to be done.
+        fix: what to do about it; empty where nothing needs to be done.
     """
 
     severity: Severity
     heading: str
-    way_out: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def finding(
     values: Mapping[str, int] | None = None,
     other: str = "",
 ) -> Finding:
-    """Make a finding with the severity of its kind.
+    """Build a finding with the severity of its kind.
 
     Args:
         kind: a key of `KINDS`.
@@ -75,17 +75,17 @@ def finding(
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Lay findings out as a table, with all columns also where there is none."""
+    """Build a table of findings, with all columns even where it is empty."""
     return pd.DataFrame([asdict(entry) for entry in findings], columns=[field.name for field in fields(Finding)])
 
 
 def most_frequent(values: Mapping[str, int], number: int) -> dict[str, int]:
-    """Keep so many values, those with most pixels, in that order."""
+    """Return the `number` values with most pixels, in descending order."""
     return dict(sorted(values.items(), key=lambda item: -item[1])[:number])
 
 
 def listing(values: Mapping[str, int]) -> str:
-    """Write pixels by value for people, most frequent first."""
+    """Format pixels by value, most frequent first."""
     parts = [f"{value} ({count} pixels)" for value, count in most_frequent(values, 8).items()]
     return ", ".join(parts) + (f" and {len(values) - 8} other values" if len(values) > 8 else "")
 
@@ -93,7 +93,7 @@ def listing(values: Mapping[str, int]) -> str:
 _REPLACE = "Replace or remove these files (a truncated one: fetch it again)."
 _NEAREST = "a resized mask needs nearest-neighbour sampling."
 
-KINDS: dict[str, Kind] = {  # in the order in which they are told: what causes others comes first
+KINDS: dict[str, Kind] = {  # in the order in which they are reported: what causes others comes first
     "no_samples": Kind("error", "no samples", "Check source.images and source.masks against the names of the files."),
     "unreadable_image": Kind("error", "images that cannot be read", _REPLACE),
     "unreadable_mask": Kind("error", "masks that cannot be read", _REPLACE),
@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {  # in the order in which they are told: what causes o
     "ghost_values": Kind(
         "error",
         "masks with ghost values (in-between values at the borders of classes)",
-        f"Such a mask was saved as JPEG or resized with interpolation. Export it anew as PNG; {_NEAREST} "
+        f"Such a mask was saved as JPEG or resized with interpolation. Export it again as PNG; {_NEAREST} "
         "Two classes far apart can be read with masks: {encoding: threshold}.",
     ),
     "undeclared_values": Kind("error", "masks with undeclared values"),

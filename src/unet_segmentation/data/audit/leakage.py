@@ -1,4 +1,4 @@
-"""What is wrong with a split: what lies on two sides of it, and classes that a side lacks."""
+"""Leakage between splits, and classes that a split lacks."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ def find_split_leakage(samples: pd.DataFrame, official: pd.Series, block: pd.Ser
     """
     ranks = np.array([_RANKS.get(name, -1) for name in official], dtype=np.int64)
     ids, files = samples["sample_id"].to_numpy(), samples["image"].to_numpy()
-    found: dict[int, Finding] = {}
+    by_sample: dict[int, Finding] = {}
     for keys in image_keys(samples):
-        for place, other in _crossing(keys, ranks):
+        for position, other in _crossing(keys, ranks):
             message = f"shows the same as {files[other]}, which is officially for {official[other]}"
             entry = finding(
-                "identical_across_splits", message, sample_id=ids[place], file=files[place], other=ids[other]
+                "identical_across_splits", message, sample_id=ids[position], file=files[position], other=ids[other]
             )
-            found.setdefault(place, entry)
-    findings = [found[place] for place in sorted(found)]
+            by_sample.setdefault(position, entry)
+    findings = [by_sample[position] for position in sorted(by_sample)]
     for names in (samples["group"], block):
-        pairs = {} if names is None else {names[place]: (place, other) for place, other in _crossing(names, ranks)}
-        for name, (place, other) in pairs.items():
-            message = f"{name} lies in {official[place]} and {official[other]}"
+        pairs = (
+            {} if names is None else {names[position]: (position, other) for position, other in _crossing(names, ranks)}
+        )
+        for name, (position, other) in pairs.items():
+            message = f"{name} lies in {official[position]} and {official[other]}"
             findings.append(
-                finding("group_across_splits", message, sample_id=ids[place], file=files[place], other=ids[other])
+                finding("group_across_splits", message, sample_id=ids[position], file=files[position], other=ids[other])
             )
     return findings
 
@@ -54,10 +56,10 @@ def image_keys(samples: pd.DataFrame) -> list[pd.Series]:
 
 
 def _crossing(names: pd.Series, ranks: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Return every sample that shares its name with one of a higher rank, and the first of the highest."""
+    """Yield every sample that shares its name with one of a higher rank, and the first of the highest."""
     codes = pd.factorize(names)[0]
-    places = np.flatnonzero((codes >= 0) & (ranks >= 0))
-    by_rank = places[np.argsort(-ranks[places], kind="stable")]
+    positions = np.flatnonzero((codes >= 0) & (ranks >= 0))
+    by_rank = positions[np.argsort(-ranks[positions], kind="stable")]
     _, first, inverse = np.unique(codes[by_rank], return_index=True, return_inverse=True)
     highest = by_rank[first[inverse]]
     crosses = ranks[by_rank] < ranks[highest]

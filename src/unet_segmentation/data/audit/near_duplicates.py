@@ -1,11 +1,12 @@
-"""Resemblance: images that are near-identical, and masks that fit another image better than their own.
+"""Near-duplicate images, and masks that fit another image better than their own.
 
-Both look at signatures alone and compare each sample with a bounded number of others, so that the cost per sample does
-not grow with their number, nor with how many of them are alike.
+Both need signatures only and compare each sample with a bounded number of others, so that the cost per sample does not
+grow with their number, nor with how many of them are alike.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -14,29 +15,42 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from unet_segmentation.data.audit.thumbnails import COARSE, SIDE
-from unet_segmentation.data.store.packed_arrays import IGNORED
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 CHUNK = 128  # samples, or pairs, at a time
 
-# Near-identical images
+# Near-duplicate images
 FREQUENCIES = 8  # lowest of the cosine transform, by axis
 SORTINGS = 16  # of the hashes, each by another order of their bits
 NEAREST = 4  # samples compared with, in each sorting
-PARTNERS = 3  # a pair is told where it is among so many most alike of one of its two images
-COARSE_SIMILARITY = 0.9  # of the low frequencies; pairs below are not looked at closer
+PARTNERS = 3  # a pair is reported where it is among that many most similar ones of one of its images
+COARSE_SIMILARITY = 0.9  # of the low frequencies; pairs below are not compared further
 SCENE = 3.0  # thumbnail pixels; what is smoother than that (light, layout) is no evidence
 
 # Masks that fit another image better
 REACH = 5  # samples before and after, in order of path
 LIGHT = 6.0  # thumbnail pixels; what is smoother than that is uneven light
 NOISE = 2.0  # grey levels of a stretched thumbnail
-TELLING = 0.01  # nats; a mask that says less of every image is no evidence
-FEWEST = 8  # telling masks below which nothing is said
-CONSISTENT = 0.5  # share of the masks whose best image lies as far off as that of the mask before
-CLEAR = 0.25  # of the usual lead of the best pairing over the second best
+
+
+@dataclass(frozen=True)
+class MismatchThresholds:
+    """From when on masks are reported to fit another image better.
+
+    Attributes:
+        information: in nats; a mask that says less of every image is no evidence.
+        masks: number of masks that are evidence below which nothing is reported.
+        consistency: share of the masks whose best image is as many files away as that of the mask before.
+        lead: of the best pairing over the second best, as a share of the median lead.
+    """
+
+    information: float = 0.01
+    masks: int = 8
+    consistency: float = 0.5
+    lead: float = 0.25
 
 
 def find_near_duplicates(
@@ -49,13 +63,13 @@ def find_near_duplicates(
 
     Args:
         signatures: records of `SIGNATURE`; may be a memory map.
-        rows: which of them to look at, in order of their path (neighbouring frames are compared in any case).
+        rows: which of them to compare, in order of their path (neighbouring frames are compared in any case).
         threshold: least similarity, as `similarity` has it.
-        same: a label per record; of records with one label only the first is looked at, because copies are known.
+        same: a label per record; of records with one label only the first is compared: copies are reported elsewhere.
 
     Returns:
         Pairs `(i, j, similarity)` of indices into `signatures`, i before j in `rows`, the most similar first. A pair is
-        told where it is among the PARTNERS most similar of one of its images. Constant images have no pair.
+        reported where it is among the PARTNERS most similar of one of its images. Constant images have no pair.
     """
     if same is not None:
         rows = rows[np.sort(np.unique(np.asarray(same)[rows], return_index=True)[1])]
@@ -66,23 +80,23 @@ def find_near_duplicates(
     for start in range(0, len(pairs.first), CHUNK):
         part = slice(start, start + CHUNK)
         one = signatures["grey"][rows[pairs.first[part]]]
-        other = _posed(signatures["grey"][rows[pairs.second[part]]], pairs.pose[part])
-        pairs.alike[part] = similarity(one, other)
-    pairs = pairs.taken(pairs.alike >= threshold).best_of_each(PARTNERS)
-    pairs = pairs.taken(np.argsort(-pairs.alike, kind="stable"))
-    return list(zip(rows[pairs.first].tolist(), rows[pairs.second].tolist(), pairs.alike.tolist(), strict=True))
+        other = _apply_pose(signatures["grey"][rows[pairs.second[part]]], pairs.pose[part])
+        pairs.similarity[part] = similarity(one, other)
+    pairs = pairs.take(pairs.similarity >= threshold).best_of_each(PARTNERS)
+    pairs = pairs.take(np.argsort(-pairs.similarity, kind="stable"))
+    return list(zip(rows[pairs.first].tolist(), rows[pairs.second].tolist(), pairs.similarity.tolist(), strict=True))
 
 
 def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     """Correlate the details of thumbnails, after the shift and zoom (up to a thumbnail pixel) that align them best.
 
     Alignment is linear: the other thumbnail is fitted by the one and its derivatives by shift and zoom (the tangent
-    distance of Simard et al. 1993). What is smoother than SCENE pixels is taken away before, because light and layout
+    distance of Simard et al. 1993). What is smoother than SCENE pixels is subtracted before, because light and layout
     are common to images of one kind.
 
     Args:
         one: grey thumbnails, (pairs, SIDE, SIDE).
-        other: likewise.
+        other: grey thumbnails of the same shape.
 
     Returns:
         Correlations, (pairs,), 0 to 1 (what is negative counts as 0).
@@ -104,7 +118,7 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
 
 
 def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indices]:
-    """Cosine transforms, (n, FREQUENCIES, FREQUENCIES) of norm 1 without the mean, of the images not constant."""
+    """Return cosine transforms, (n, FREQUENCIES, FREQUENCIES), without mean and of norm 1, of images not constant."""
     cosines = fft.dct(np.eye(SIDE, dtype=np.float32), axis=0, norm="ortho")[:FREQUENCIES]
     coefficients = np.empty((len(rows), FREQUENCIES, FREQUENCIES), np.float32)
     for start in range(0, len(rows), CHUNK):
@@ -117,40 +131,39 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
 
 
 class _Pairs(NamedTuple):
-    """Pairs of images: positions of the first and the second, the pose of the second, how much alike they are."""
+    """Pairs of images: positions of the first and the second, the pose of the second, their similarity."""
 
     first: Indices
     second: Indices
     pose: NDArray[np.uint8]
-    alike: Floats
+    similarity: Floats
 
-    def taken(self, which: NDArray) -> _Pairs:
+    def take(self, which: NDArray) -> _Pairs:
         return _Pairs(*(values[which] for values in self))
 
-    def joined(self, other: _Pairs) -> _Pairs:
-        """Both, each pair once."""
-        pairs = _concatenated([self, other])
+    def union(self, other: _Pairs) -> _Pairs:
+        """Return the pairs of both, each once."""
+        pairs = _concatenate([self, other])
         keys = pairs.first * (pairs.second.max(initial=0) + 1) + pairs.second
-        return pairs.taken(np.unique(keys, return_index=True)[1])
+        return pairs.take(np.unique(keys, return_index=True)[1])
 
     def best_of_each(self, most: int) -> _Pairs:
-        """Keep pairs that are among the `most` most alike of one of their images: no more than `most` times images."""
+        """Return the pairs that are among the `most` most similar ones of one of their images."""
         member = np.concatenate([self.first, self.second])
-        ranked = np.lexsort((-np.tile(self.alike, 2), member))
+        ranked = np.lexsort((-np.tile(self.similarity, 2), member))
         ordered = member[ranked]
         rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-        kept = np.zeros(len(self.first), bool)
-        kept[ranked[rank < most] % max(1, len(kept))] = True
-        return self.taken(kept)
+        is_best = np.zeros(len(self.first), bool)
+        is_best[ranked[rank < most] % max(1, len(is_best))] = True
+        return self.take(is_best)
 
 
-def _concatenated(pairs: list[_Pairs]) -> _Pairs:
-    first, second, pose, alike = (np.concatenate(values) for values in zip(*pairs, strict=True))
-    return _Pairs(first, second, pose, alike)
+def _concatenate(pairs: list[_Pairs]) -> _Pairs:
+    return _Pairs(*(np.concatenate(values) for values in zip(*pairs, strict=True)))
 
 
 def _candidates(coefficients: Floats) -> _Pairs:
-    """Pairs worth a closer look; `alike` is the correlation of their low frequencies."""
+    """Return pairs worth comparing; `similarity` is the correlation of their low frequencies."""
     bits = _hash_bits(coefficients)
     count = len(bits)
     random = np.random.default_rng(0)
@@ -159,26 +172,26 @@ def _candidates(coefficients: Floats) -> _Pairs:
         packed = np.packbits(bits[:, random.permutation(bits.shape[1])], axis=1)
         sorting = np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable")
         # cut back at once, so that memory stays flat where thousands are alike
-        pairs = pairs.joined(_neighbours(coefficients, sorting)).best_of_each(2 * PARTNERS)
+        pairs = pairs.union(_neighbours(coefficients, sorting)).best_of_each(2 * PARTNERS)
     return pairs
 
 
 def _neighbours(coefficients: Floats, sorting: Indices) -> _Pairs:
     """Compare each image with the NEAREST next ones of a sorting."""
-    found = []
+    pairs = []
     for start in range(0, len(sorting), CHUNK):
         for step in range(1, NEAREST + 1):
             second = sorting[start + step : start + step + CHUNK]
             first, second = np.sort([sorting[start : start + len(second)], second], axis=0)
-            pose, alike = _best_pose(coefficients[first], coefficients[second])
-            found.append(_Pairs(first, second, pose, alike).taken(alike >= COARSE_SIMILARITY))
-    return _concatenated(found)
+            pose, correlation = _best_pose(coefficients[first], coefficients[second])
+            pairs.append(_Pairs(first, second, pose, correlation).take(correlation >= COARSE_SIMILARITY))
+    return _concatenate(pairs)
 
 
 def _hash_bits(coefficients: Floats) -> NDArray[np.bool_]:
-    """64 bits an image, the same for its mirror images and turns, each by comparison with the median of the data set.
+    """Compute 64 bits an image, the same for its mirror images and turns.
 
-    So each bit says most, and what all images have in common says nothing.
+    Each bit compares with the median of the data set, so that what all images have in common does not count.
     """
     medians = np.median(_magnitudes(coefficients[:: max(1, len(coefficients) // 10_000)]), axis=0)
     chunks = range(0, len(coefficients), CHUNK)
@@ -186,7 +199,7 @@ def _hash_bits(coefficients: Floats) -> NDArray[np.bool_]:
 
 
 def _magnitudes(coefficients: Floats) -> Floats:
-    """64 values an image that do not change with mirrors, which change signs, and turns, which also transpose."""
+    """Compute 64 values an image that mirrors (which change signs) and turns (which also transpose) do not change."""
     size = np.abs(coefficients)
     turned = size.transpose(0, 2, 1)
     upper, strict = np.triu_indices(FREQUENCIES), np.triu_indices(FREQUENCIES, 1)
@@ -194,7 +207,7 @@ def _magnitudes(coefficients: Floats) -> Floats:
 
 
 def _best_pose(one: Floats, other: Floats) -> tuple[NDArray[np.uint8], Floats]:
-    """The pose of the other, of eight, that is most like the one, and the correlation then.
+    """Return the pose of the other, of eight, that is most similar to the one, and the correlation then.
 
     A pose is three bits: transposed (4), then upside down (2), left and right exchanged (1).
     """
@@ -208,46 +221,51 @@ def _best_pose(one: Floats, other: Floats) -> tuple[NDArray[np.uint8], Floats]:
     return pose.astype(np.uint8), correlations[np.arange(len(pose)), pose]
 
 
-def _posed(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bring thumbnails, (n, SIDE, SIDE), into their poses."""
+def _apply_pose(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mirror and turn thumbnails, (n, SIDE, SIDE), into their poses."""
     for bit, change in ((4, lambda x: x.transpose(0, 2, 1)), (2, lambda x: x[:, ::-1]), (1, lambda x: x[:, :, ::-1])):
         thumbnails = np.where((pose & bit > 0)[:, None, None], change(thumbnails), thumbnails)
     return thumbnails
 
 
-def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
+def find_mismatched_masks(
+    signatures: NDArray, rows: Indices, thresholds: MismatchThresholds | None = None
+) -> list[tuple[int, int, float, float]]:
     """Find masks that fit the image of another sample better than their own: swapped, or shifted along the files.
 
     The fit of a mask to an image is the information, in nats, that classes give on grey and colour
-    (`information`). A mask is told where another image within reach fits it best and no other mask fits that image as
-    well, with a clear lead over the second best. The lead is measured in the data set's own: where masks say little of
-    their images, or images are all alike, leads are small or follow no order, and nothing is told.
+    (`information`). A mask is reported where another image within reach fits it best and no other mask fits that image
+    as well, with a clear lead over the second best. The lead is relative to those of the data set: where masks say
+    little of their images, or images are all alike, leads are small or follow no order, and nothing is reported.
 
     Args:
         signatures: records of `SIGNATURE`; may be a memory map.
-        rows: which of them to look at, in order of their path. Samples of one size are compared, REACH to either side.
+        rows: which of them to compare, in order of their path. Samples of one size are compared, REACH to either side.
+        thresholds: from when on masks are reported.
 
     Returns:
         Tuples `(i, j, own, other)`: the mask of `i` fits the image of `j` better; the fits to both, in nats. Indices
         into `signatures`, in the order of `rows`.
     """
+    thresholds = thresholds or MismatchThresholds()
     by_size = np.lexsort((signatures["height"][rows], signatures["width"][rows]))  # those of one size stay in order
     ordered = rows[by_size]
     fits = _fits(signatures, ordered)
     own = fits[:, REACH]
     best, lead = _leads(fits)
-    telling = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > TELLING)
-    offsets = best[telling]
-    if len(offsets) < FEWEST or np.mean(offsets[1:] == offsets[:-1]) < CONSISTENT:
+    is_evidence = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > thresholds.information)
+    offsets = best[is_evidence]
+    if len(offsets) < thresholds.masks or np.mean(offsets[1:] == offsets[:-1]) < thresholds.consistency:
         return []
-    usual = np.median(lead[telling & (lead > 0)])
-    told = np.flatnonzero(telling & (best != 0) & (lead > max(TELLING, CLEAR * usual)))
-    told = told[np.argsort(by_size[told])]
-    return [(int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in told]
+    median_lead = np.median(lead[is_evidence & (lead > 0)])
+    is_clear = lead > max(thresholds.information, thresholds.lead * median_lead)
+    masks = np.flatnonzero(is_evidence & (best != 0) & is_clear)
+    masks = masks[np.argsort(by_size[masks])]
+    return [(int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in masks]
 
 
 def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
-    """Information that classes give on the values of pixels, were those normal in each class (Wilks' lambda).
+    """Compute the information of classes on the values of pixels, were those normal in each class (Wilks' lambda).
 
     It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W), both
     with the variance of rounding and noise (NOISE squared) added.
@@ -259,8 +277,8 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     Returns:
         (n,) in nats, 0 or more.
     """
-    present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORED + 1)[:IGNORED])
-    labelled = (classes != IGNORED).astype(np.float32)
+    present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX])
+    labelled = (classes != IGNORE_INDEX).astype(np.float32)
     members = (classes[:, None] == present[:, None]).astype(np.float32)
     pixels = np.maximum(labelled.sum(axis=1), 1)[:, None, None]
     centred = (planes - labelled[:, None] @ planes / pixels) * labelled[:, :, None]
@@ -272,7 +290,7 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
 
 
 def _fits(signatures: NDArray, ordered: Indices) -> Floats:
-    """Fit of each mask to the images within reach: (n, 2 REACH + 1), -inf where there is none of its size."""
+    """Compute the fit of each mask to the images within reach: (n, 2 REACH + 1), -inf where none has its size."""
     count = len(ordered)
     fits = np.full((count, 2 * REACH + 1), -np.inf, np.float32)
     for start in range(0, count, CHUNK):
@@ -290,14 +308,14 @@ def _fits(signatures: NDArray, ordered: Indices) -> Floats:
 
 
 def _planes(records: NDArray) -> Floats:
-    """Grey and colour without uneven light: (n, pixels, 3)."""
+    """Return grey and colour without uneven light: (n, pixels, 3)."""
     colour = records["colour"].repeat(SIDE // COARSE, axis=2).repeat(SIDE // COARSE, axis=3)
     planes = np.concatenate([records["grey"][:, None], colour], axis=1)
     return _detail(planes, LIGHT).reshape(len(records), 3, -1).transpose(0, 2, 1)
 
 
 def _leads(fits: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Where each mask's best image lies, from -REACH to REACH, and by how much no other pairing of the two is as good.
+    """Return the offset of each mask's best image, from -REACH to REACH, and its lead over other pairings of the two.
 
     The lead is over the second-best image of the mask and the second-best mask of the image; negative where the image
     has a better mask.
@@ -318,18 +336,18 @@ def _leads(fits: Floats) -> tuple[NDArray[np.intp], Floats]:
 
 @cache
 def _smooth(sigma: float) -> Floats:
-    """The matrix that smooths a column of SIDE pixels."""
+    """Return the matrix that smooths a column of SIDE pixels."""
     return np.asarray(ndimage.gaussian_filter1d(np.eye(SIDE), sigma, axis=0), np.float32)
 
 
 def _detail(planes: NDArray[np.uint8], sigma: float) -> Floats:
-    """Take away what a Gaussian of that many pixels leaves: (..., SIDE, SIDE)."""
+    """Subtract what a Gaussian of that many pixels leaves: (..., SIDE, SIDE)."""
     values = planes.astype(np.float32)
     smooth = _smooth(sigma)
     return np.subtract(values, smooth @ values @ smooth.T, dtype=np.float32)
 
 
 def _flat(planes: Floats) -> Floats:
-    """(n, SIDE, SIDE) to (n, pixels) of mean 0."""
+    """Reshape (n, SIDE, SIDE) to (n, pixels) of mean 0."""
     flat = planes.reshape(len(planes), -1)
     return flat - flat.mean(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Proposals: from what is in the files to the lines of `parameters.yml` that would declare it.
 
-A guess that could be wrong says so, and comes with the other reading. What a proposal declares is everything that was
-found.
+A guess that could be wrong says so, and comes with the alternative. A proposal declares everything that is in the
+files.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
-from unet_segmentation.parameters.data import POLYGONS, MaskParameters
+from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
+from unet_segmentation.parameters.data import MaskParameters
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-VOID = 255  # always ignored in index and palette masks, unless masks.values names it
 LISTED_VALUES = 16  # values or colours beyond the classes that are still written out
-MOST_EXTRA = 3  # values beyond the declared ones that are taken for a rest that counts nowhere
+MAX_EXTRA = 3  # values beyond the declared ones that are taken for a rest of no class
 STRAY = 0.001  # share of the pixels; a value below it is hardly a class, if there are enough others
 ENDS = 0.9  # share of the pixels near the two ends of the values, where a mask of two classes has soft borders
 ORDER = "the order is a guess, check it"
 
-Reading = tuple[dict[str, Any], str]  # what stands under masks, and a remark
+Declaration = dict[str, object]  # what is declared under `masks` or `images`
+Suggestion = tuple[Declaration, str]  # and a remark
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Proposal:
 
     Attributes:
         key: `masks` or `images`.
-        declaration: what stands under it.
+        declaration: the value of the key.
         remark: what the proposal rests on, or what else is possible.
     """
 
     key: str
-    declaration: dict[str, Any]
+    declaration: Declaration
     remark: str
 
     @property
@@ -49,67 +50,67 @@ class Proposal:
         return text.strip()[1:-1]
 
 
-def propose_values(found: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
-    """Guess how masks should be declared, from the values in them.
+def propose_values(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
+    """Propose how masks could be declared, from the values in them.
 
     Args:
-        found: pixels by value, over all masks; `"128"`, or `"64,0,128"` for a colour.
+        pixels: by value, over all masks; `"128"`, or `"64,0,128"` for a colour.
         classes: names, in the order of their ids.
         masks: what is declared now.
 
     Returns:
         The likeliest first; empty where nothing can be guessed, or where everything is declared already.
     """
-    colours = {name: count for name, count in found.items() if "," in name}
+    colours = {name: count for name, count in pixels.items() if "," in name}
     try:
-        values = {int(value): count for value, count in found.items() if value not in colours}
+        values = {int(value): count for value, count in pixels.items() if value not in colours}
     except ValueError:  # fractions, or names: no pixel values that an encoding could map
         return []
-    readings = _read_colours(colours, classes, masks) if colours else _read_values(values, classes, masks)
-    return [Proposal("masks", declaration, remark) for declaration, remark in readings]
+    suggestions = _suggest_colours(colours, classes, masks) if colours else _suggest_values(values, classes, masks)
+    return [Proposal("masks", declaration, remark) for declaration, remark in suggestions]
 
 
-def propose_labels(found: Iterable[str], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
-    """Guess what the undeclared labels of annotation files mean: the class of the most similar name, or nothing.
+def propose_labels(undeclared: Iterable[str], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
+    """Propose what the undeclared labels of annotation files mean: the class of the most similar name, or nothing.
 
     Args:
-        found: the labels that are not declared.
+        undeclared: labels.
         classes: names, in the order of their ids.
         masks: what is declared now.
     """
     plain = {_plain(name): name for name in classes}
     labels, ignored = dict(masks.labels), list(masks.ignore_labels)
-    for label in found:
+    for label in undeclared:
         close = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.8)
         if close:
             labels[label] = plain[close[0]]
         elif label not in ignored:
             ignored.append(label)
     declaration = (
-        _kept(masks) | ({"labels": labels} if labels else {}) | ({"ignore_labels": ignored} if ignored else {})
+        _explicit(masks) | ({"labels": labels} if labels else {}) | ({"ignore_labels": ignored} if ignored else {})
     )
     if ignored == masks.ignore_labels:
-        return [Proposal("masks", declaration, "by the likeness of the names, check it")]
-    remark = "what resembles no class is ignored here; give it to a class under labels, or add it to classes"
+        return [Proposal("masks", declaration, "by the similarity of names, check it")]
+    remark = "what resembles no class is ignored here; name its class under labels, or add it to classes"
     return [Proposal("masks", declaration, remark)]
 
 
 def propose_joining(classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
-    """Offer the two meanings that several masks of one image can have.
+    """Propose the two meanings that several masks of one image can have.
 
     Args:
         classes: names, in the order of their ids.
         masks: what is declared now.
     """
-    which = {} if len(classes) == 2 else {"instance_class": masks.instance_class or classes[-1]}
+    which: Declaration = {} if len(classes) == 2 else {"instance_class": masks.instance_class or classes[-1]}
     return [
-        Proposal("masks", _kept(masks) | {"merge": True}, "if they are laid over each other, the later above"),
-        Proposal("masks", {"encoding": "instances"} | which, "if each file shows one instance of the same class"),
+        Proposal("masks", _explicit(masks) | {"merge": True}, "if they are laid over each other, the later above"),
+        Proposal("masks", {"encoding": "instances", **which}, "if each file shows one instance of the same class"),
     ]
 
 
 def propose_range(low: float, high: float) -> Proposal:
-    """Propose `images.range` from the least and the greatest value found.
+    """Propose `images.range` from the least and the greatest value.
 
     Args:
         low: least value of all images.
@@ -117,18 +118,18 @@ def propose_range(low: float, high: float) -> Proposal:
     """
     for least, greatest in ((0.0, 1.0), (-1.0, 1.0)):
         if least <= low < high <= greatest and high - low > (greatest - least) / 4:
-            return Proposal("images", {"range": [least, greatest]}, "the values found lie within")
+            return Proposal("images", {"range": [least, greatest]}, "all values lie within")
     span = high - low if high > low else 1.0
     step = 10.0 ** (math.floor(math.log10(span)) - 1)
     digits = max(0, -math.floor(math.log10(step)))
     least = 0.0 if 0 <= low < span / 2 else round(math.floor(low / step) * step, digits)
     greatest = round(math.ceil(max(high, low + span) / step) * step, digits)
-    remark = "the values found, rounded; a few outliers may make a narrower range the better one"
+    remark = "the range of all values, rounded; a few outliers may make a narrower range the better one"
     return Proposal("images", {"range": [least, greatest]}, remark)
 
 
 def colour_name(colour: Sequence[int]) -> str:
-    """Name a colour for people: the nearest of the common names.
+    """Return the nearest of the common names of colours.
 
     Args:
         colour: RGB, 0 to 255.
@@ -145,108 +146,114 @@ _COLOURS = {
 }
 
 
-def _read_values(  # noqa: PLR0911 - a list of cases, the most certain first
-    found: Mapping[int, int], classes: Sequence[str], masks: MaskParameters
-) -> list[Reading]:
-    """Read grey values and indices."""
+def _suggest_values(  # noqa: PLR0911 - a list of cases, the most certain first
+    pixels: Mapping[int, int], classes: Sequence[str], masks: MaskParameters
+) -> list[Suggestion]:
+    """Suggest declarations of grey values and indices."""
     indexed = masks.encoding in ("index", "palette")
     declared = _declared(classes, masks) if indexed else {}
-    void = sorted({*masks.ignore, *(value for value in found if value < 0 and value not in declared)})
-    values = sorted(set(found) - set(void))
-    plain = [value for value in values if value != VOID]
+    ignored_values = sorted({*masks.ignore, *(value for value in pixels if value < 0 and value not in declared)})
+    values = sorted(set(pixels) - set(ignored_values))
+    plain = [value for value in values if value != IGNORE_INDEX]
     extra = [value for value in plain if value not in declared]
-    negative = set(void) > set(masks.ignore)
+    negative = set(ignored_values) > set(masks.ignore)
     free = [name for name in classes if name not in {declared.get(value) for value in plain}]
-    hidden = VOID in values and VOID not in declared and bool(plain and free)  # 255 may be the class that seems absent
-    if masks.encoding in ("instances", *POLYGONS) or (not indexed and len(values) < 2):
+    hidden = (
+        IGNORE_INDEX in values and IGNORE_INDEX not in declared and bool(plain and free)
+    )  # 255 may be the class that seems absent
+    if masks.encoding == "instances" or masks.encoding in ANNOTATION_FORMATS or (not indexed and len(values) < 2):
         return []  # no table of values would help
     if not values or (indexed and not (extra or negative or hidden)):
         return []  # everything is declared
-    two_of_two = len(classes) == 2 and len(values) == 2 and VOID in values
+    two_of_two = len(classes) == 2 and len(values) == 2 and IGNORE_INDEX in values
     if (
         len(classes) == 2
-        and len(values) > MOST_EXTRA + 2
-        and (readings := _soft_or_counted(found, values, classes, void))
+        and len(values) > MAX_EXTRA + 2
+        and (suggestions := _suggest_threshold_or_instances(pixels, values, classes, ignored_values))
     ):
-        return readings
-    if indexed and not two_of_two and set(declared) - {VOID} <= set(plain) and len(extra) <= MOST_EXTRA:
-        remark = "or add the missing classes" if len(extra) > 1 else "pixels of these values would count nowhere"
-        readings = [(_kept(masks) | {"ignore": [*void, *extra]}, remark)]
+        return suggestions
+    if indexed and not two_of_two and set(declared) - {IGNORE_INDEX} <= set(plain) and len(extra) <= MAX_EXTRA:
+        remark = "or add the missing classes" if len(extra) > 1 else "pixels of these values would be ignored"
+        suggestions = [(_explicit(masks) | {"ignore": [*ignored_values, *extra]}, remark)]
         if plain == list(range(len(classes) + 1)) and not masks.values and not masks.offset:
-            readings.append((_base(masks) | {"offset": 1, "ignore": [*void, 0]}, "if 0 is what was not labelled"))
-        return readings
+            suggestions.append(
+                (_base(masks) | {"offset": 1, "ignore": [*ignored_values, 0]}, "if 0 is what was not labelled")
+            )
+        return suggestions
     if indexed and not two_of_two and not extra and hidden:
-        table = {value: declared[value] for value in plain} | {VOID: free[0]}
+        table = {value: declared[value] for value in plain} | {IGNORE_INDEX: free[0]}
         remark = f"if 255 is {free[0]}; if it is what was not labelled, remove {free[0]} from classes"
-        return [(_base(masks) | {"values": table} | _ignoring(void), remark)]
-    few = [value for value in extra if found[value] < STRAY * sum(found.values())]
+        return [(_base(masks) | {"values": table} | _ignoring(ignored_values), remark)]
+    few = [value for value in extra if pixels[value] < STRAY * sum(pixels.values())]
     if few and len(values) - len(few) >= len(classes):  # single pixels, and enough values without them
-        kept = [value for value in values if value not in few]
-        readings = _read_in_order(kept, classes, _base(masks), [*void, *few])
-        return [(declaration, f"rare values are ignored; {remark}") for declaration, remark in readings]
-    return _read_in_order(values, classes, _base(masks), void)
+        common = [value for value in values if value not in few]
+        suggestions = _suggest_in_order(common, classes, _base(masks), [*ignored_values, *few])
+        return [(declaration, f"rare values are ignored; {remark}") for declaration, remark in suggestions]
+    return _suggest_in_order(values, classes, _base(masks), ignored_values)
 
 
-def _read_in_order(  # noqa: PLR0911 - a list of cases, the most certain first
-    values: Sequence[int], classes: Sequence[str], base: dict[str, Any], void: Sequence[int]
-) -> list[Reading]:
-    """Return values to classes in their order."""
-    plain = [value for value in values if value != VOID]
+def _suggest_in_order(  # noqa: PLR0911 - a list of cases, the most certain first
+    values: Sequence[int], classes: Sequence[str], base: Declaration, ignored_values: Sequence[int]
+) -> list[Suggestion]:
+    """Suggest values for classes in their order."""
+    plain = [value for value in values if value != IGNORE_INDEX]
 
-    def named(order: Sequence[int], *ignored: int) -> dict[str, Any]:
-        return base | {"values": dict(sorted(zip(order, classes, strict=False)))} | _ignoring([*void, *ignored])
+    def named(order: Sequence[int], *ignored: int) -> Declaration:
+        return (
+            base | {"values": dict(sorted(zip(order, classes, strict=False)))} | _ignoring([*ignored_values, *ignored])
+        )
 
-    if len(classes) == 2 and len(values) == 2 and VOID in values:
+    if len(classes) == 2 and len(values) == 2 and IGNORE_INDEX in values:
         remark = f"or {{encoding: threshold}}, which takes every value above 127 for {classes[1]}; {ORDER}"
         return [(named(values), remark), (named(values[::-1]), "the other way round")]
     if plain and plain == list(range(plain[0], plain[0] + len(classes))):
         shift = {"offset": plain[0]} if plain[0] else {}
-        return [(base | shift | _ignoring(void), f"ids that begin with {plain[0]}: {_pairs(plain, classes)}")]
+        return [(base | shift | _ignoring(ignored_values), f"ids that begin with {plain[0]}: {_pairs(plain, classes)}")]
     if len(values) == len(classes):
         return [(named(values), ORDER)]
     if len(plain) == len(classes):
-        return [(named(plain, VOID), f"255 is taken for what was not labelled; {ORDER}")]
+        return [(named(plain, IGNORE_INDEX), f"255 is taken for what was not labelled; {ORDER}")]
     if len(values) == len(classes) + 1:
         return [
             (named(values[:-1], values[-1]), f"one value more than classes, taken for an unlabelled rest; {ORDER}"),
             (named(values[1:], values[0]), f"if {values[0]} is what was not labelled"),
         ]
     if len(values) < len(classes):
-        return [(named(values), f"nothing is left for {', '.join(classes[len(values) :])}; {ORDER}")]
+        return [(named(values), f"no value remains for {', '.join(classes[len(values) :])}; {ORDER}")]
     if len(values) > len(classes) + LISTED_VALUES:
         return []
     remark = "values beyond the classes are ignored here; several values may name one class"
     return [(named(values[: len(classes)], *values[len(classes) :]), remark)]
 
 
-def _soft_or_counted(
-    found: Mapping[int, int], values: Sequence[int], classes: Sequence[str], void: Sequence[int]
-) -> list[Reading]:
-    """Read many values of two classes: numbers of instances, or two grey values with soft borders."""
+def _suggest_threshold_or_instances(
+    pixels: Mapping[int, int], values: Sequence[int], classes: Sequence[str], ignored_values: Sequence[int]
+) -> list[Suggestion]:
+    """Suggest declarations of many values for two classes: numbers of instances, or two values with soft borders."""
     low, high = values[0], values[-1]
-    readings: list[Reading] = []
-    if low == 0 and high != VOID and len(values) > 0.8 * (high + 1):
-        readings.append(
-            ({"encoding": "instances"} | _ignoring(void), f"values are counted through: each a {classes[1]}?")
+    suggestions: list[Suggestion] = []
+    if low == 0 and high != IGNORE_INDEX and len(values) > 0.8 * (high + 1):
+        suggestions.append(
+            ({"encoding": "instances"} | _ignoring(ignored_values), f"values are counted through: each a {classes[1]}?")
         )
     quarter = (high - low) / 4
-    near = sum(found[value] for value in values if not low + quarter < value < high - quarter)
-    if near > ENDS * sum(found[value] for value in values):
+    near = sum(pixels[value] for value in values if not low + quarter < value < high - quarter)
+    if near > ENDS * sum(pixels[value] for value in values):
         middle = (low + high) // 2
         remark = f"values near {low} and {high} only: masks saved as JPEG, or with soft edges"
         remark += f"; above {middle} is {classes[1]}, so if that is {classes[0]}, swap the two in classes"
-        readings.append(({"encoding": "threshold", "threshold": middle} | _ignoring(void), remark))
-    return readings
+        suggestions.append(({"encoding": "threshold", "threshold": middle} | _ignoring(ignored_values), remark))
+    return suggestions
 
 
-def _read_colours(found: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Reading]:
-    by_share = sorted(found, key=lambda name: -found[name])
+def _suggest_colours(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Suggestion]:
+    by_share = sorted(pixels, key=lambda name: -pixels[name])
     colours = [tuple(int(part) for part in name.split(",")) for name in by_share]
     if all(red == green == blue for red, green, blue in colours) and masks.encoding != "colors":
-        greys = {int(name.split(",")[0]): count for name, count in found.items()}
-        return _read_values(greys, classes, masks)
-    known = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
-    extra = [colour for colour in colours if colour not in known]
+        greys = {int(name.split(",")[0]): count for name, count in pixels.items()}
+        return _suggest_values(greys, classes, masks)
+    declared = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
+    extra = [colour for colour in colours if colour not in declared]
     if masks.colors:
         if not 0 < len(extra) <= LISTED_VALUES:
             return []
@@ -255,24 +262,24 @@ def _read_colours(found: Mapping[str, int], classes: Sequence[str], masks: MaskP
         table |= {name: list(colour) for name, colour in zip(free, extra, strict=False)}
         ignored = [list(colour) for colour in [*masks.ignore_colors, *extra[len(free) :]]]
         rest = {"ignore_colors": ignored} if ignored else {}
-        remark = f"{ORDER}: {', '.join(free)}" if free else "pixels of these colours would count nowhere"
+        remark = f"{ORDER}: {', '.join(free)}" if free else "pixels of these colours would be ignored"
         return [({"encoding": "colors", "colors": table} | rest, remark)]
     if len(colours) > LISTED_VALUES + len(classes):
         return []
     black = (0, 0, 0)
     ordered = sorted(colours, key=lambda colour: colour != black)  # background is usually black; the rest by share
 
-    def named(order: Sequence[tuple[int, ...]], *ignored: tuple[int, ...]) -> dict[str, Any]:
+    def named(order: Sequence[tuple[int, ...]], *ignored: tuple[int, ...]) -> Declaration:
         table = {name: list(colour) for name, colour in zip(classes, order, strict=False)}
         rest = [list(colour) for colour in [*order[len(classes) :], *ignored]]
         return {"encoding": "colors", "colors": table} | ({"ignore_colors": rest} if rest else {})
 
     pairs = ", ".join(f"{name} {colour_name(colour)}" for name, colour in zip(classes, ordered, strict=False))
-    missing = f"; nothing is left for {', '.join(classes[len(ordered) :])}" if len(ordered) < len(classes) else ""
-    readings = [(named(ordered), f"{pairs}{missing}; {ORDER}")]
+    missing = f"; no value remains for {', '.join(classes[len(ordered) :])}" if len(ordered) < len(classes) else ""
+    suggestions = [(named(ordered), f"{pairs}{missing}; {ORDER}")]
     if len(ordered) == len(classes) + 1 and ordered[0] == black:
-        readings.append((named(ordered[1:], black), "if black is what was not labelled"))
-    return readings
+        suggestions.append((named(ordered[1:], black), "if black is what was not labelled"))
+    return suggestions
 
 
 def _declared(classes: Sequence[str], masks: MaskParameters) -> dict[int, str]:
@@ -280,16 +287,16 @@ def _declared(classes: Sequence[str], masks: MaskParameters) -> dict[int, str]:
     return dict(masks.values) or {number + masks.offset: name for number, name in enumerate(classes)}
 
 
-def _base(masks: MaskParameters) -> dict[str, Any]:
+def _base(masks: MaskParameters) -> Declaration:
     return {"encoding": "palette" if masks.encoding == "palette" else "index"}
 
 
-def _ignoring(values: Sequence[int]) -> dict[str, Any]:
+def _ignoring(values: Sequence[int]) -> Declaration:
     return {"ignore": sorted(set(values))} if values else {}
 
 
-def _kept(masks: MaskParameters) -> dict[str, Any]:
-    """Return what is declared now and is not the default."""
+def _explicit(masks: MaskParameters) -> Declaration:
+    """Return what is declared and is not the default."""
     values = {"values": dict(masks.values)} if masks.values else {}  # JSON would make the keys texts
     return {"encoding": masks.encoding} | masks.model_dump(mode="json", exclude_defaults=True) | values
 

@@ -1,4 +1,4 @@
-"""Signatures: what is remembered of each sample at inspection, so that samples can be compared without decoding again.
+"""Thumbnails that inspection stores of each sample, so that samples can be compared without decoding them again.
 
 A signature is one record of fixed size (2.5 kB), so those of a data set are one flat file behind a memory map.
 """
@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.data.store.packed_arrays import IGNORED
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 SIDE = 32  # pixels of a thumbnail
 COARSE = SIDE // 2  # pixels of its colour, which the eye (and JPEG) resolves less finely, too
-PIXELS_AT_LEAST = 2 * SIDE  # halving stops above so many pixels of the shorter side
+MIN_PIXELS = 2 * SIDE  # of the shorter side, above which halving stops
 FLAT = 0.01  # grey levels; less than that is rounding, not contrast
 
 SIGNATURE = np.dtype(
@@ -52,7 +52,7 @@ def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
         for number, channel in enumerate((0, -1)):
             coarse = cv2.resize(small[:, :, channel] - grey, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
             record["colour"][number] = _stretched(coarse)
-    record["classes"] = IGNORED if ids is None else ids[np.ix_(_middles(ids.shape[0]), _middles(ids.shape[1]))]
+    record["classes"] = IGNORE_INDEX if ids is None else ids[np.ix_(_middles(ids.shape[0]), _middles(ids.shape[1]))]
     record["height"], record["width"] = height, width
     return record
 
@@ -62,7 +62,7 @@ def _averaged(pixels: NDArray) -> NDArray[np.float32]:
 
     Halving first is five times as fast as one step, because 2 x 2 areas hold whole pixels.
     """
-    while min(pixels.shape[:2]) >= 2 * PIXELS_AT_LEAST:
+    while min(pixels.shape[:2]) >= 2 * MIN_PIXELS:
         height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
         halved = cv2.resize(pixels[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
         pixels = halved.reshape(height, width, -1)  # OpenCV drops a single channel's axis

@@ -39,7 +39,7 @@ MAGIC = {
     b"PK\x03\x04": "a truncated zip archive",
     b"\x1f\x8b": "gzip of something that is no tar, or cut",
 }
-JUNK = ("__MACOSX", "._")  # what macOS adds: resource forks, one "AppleDouble" file beside every real one
+JUNK = ("__MACOSX", "._")  # what macOS adds: resource forks, one "AppleDouble" file for every real one
 NESTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 DEPTH = 4  # archives in archives in archives; data sets have one level, an archive that holds itself has no end
 # No data set grows a thousandfold when it is unpacked, not even one of empty masks; a bomb does. Small ones may.
@@ -53,7 +53,7 @@ class ArchiveEntry:
     Attributes:
         path: the file.
         into: a folder in the target; empty for the target itself.
-        plain_name: the name of a file that is taken as it is; None for an archive.
+        plain_name: the name of a file that is no archive; None for an archive.
     """
 
     path: Path
@@ -99,7 +99,7 @@ class Contents:
 
 
 def check_archive(path: Path) -> None:
-    """See whether a file is a zip or tar archive at all.
+    """Check that a file is a zip or tar archive.
 
     Raises:
         SourceError: it is something else, or a zip whose end is missing.
@@ -118,7 +118,7 @@ def opened(path: Path, limit: int, into: str = "", scratch: Path | None = None) 
         path: a zip, or a tar with or without gzip, bzip2 or xz.
         limit: bytes that the files may have together, unpacked.
         into: folder that stands before all paths.
-        scratch: folder for archives in the archive while they are read; the system's own where it is not given.
+        scratch: folder for archives in the archive while they are read; by default that of the system.
 
     Raises:
         SourceError: it is damaged, or holds what it must not: a path out of the target, a link, a device, an
@@ -130,51 +130,51 @@ def opened(path: Path, limit: int, into: str = "", scratch: Path | None = None) 
         yield Contents(lambda: _members(str(path), stream, _prefix(into), 0, budget.restarted(), scratch))
 
 
-def digests(members: Contents, wanted: Callable[[str], bool], advance: Advance) -> dict[str, str]:
-    """Hash the wanted files of an opened archive.
+def digests(members: Contents, selects: Callable[[str], bool], advance: Advance) -> dict[str, str]:
+    """Hash files of an opened archive.
 
     Args:
         members: of the archive.
-        wanted: says by its path whether a file is wanted.
-        advance: told the bytes as they are read.
+        selects: returns whether a path is hashed.
+        advance: called with the number of bytes as they are read.
 
     Returns:
         SHA-256 in hexadecimal, by path.
     """
-    found = {}
+    hashes = {}
     for member in members:
-        if wanted(member.path):
+        if selects(member.path):
             digest = hashlib.sha256()
             for chunk in _chunks(member, advance):
                 digest.update(chunk)
-            found[member.path] = digest.hexdigest()
-    return found
+            hashes[member.path] = digest.hexdigest()
+    return hashes
 
 
-def unpack_all(parcels: Sequence[ArchiveEntry], target: Path, wanted: Callable[[str], bool]) -> None:
+def unpack_all(parcels: Sequence[ArchiveEntry], target: Path, selects: Callable[[str], bool]) -> None:
     """Unpack archives into one folder, and copy plain files into it.
 
     Args:
         parcels: in the order in which they were declared.
         target: an existing, empty folder.
-        wanted: says by its path whether a file matters. Where two archives hold a file of the same name that does
+        selects: returns whether a path matters. Where two archives hold a file of the same name that does
             not (a README), the first one's stays.
 
     Raises:
         ResourceError: the disk has not enough room.
-        SourceError: an archive is damaged or holds what it must not, or two hold a wanted file of the same name.
+        SourceError: an archive is damaged or holds what it must not, or two hold a file of the same name that matters.
     """
     for parcel in parcels:
         if parcel.plain_name is None:
-            _unpack(parcel, target, wanted)
+            _unpack(parcel, target, selects)
         else:
             _copy(parcel, target)
 
 
-def _unpack(parcel: ArchiveEntry, target: Path, wanted: Callable[[str], bool]) -> None:
+def _unpack(parcel: ArchiveEntry, target: Path, selects: Callable[[str], bool]) -> None:
     limit = shutil.disk_usage(target).total
     with opened(parcel.path, limit, parcel.into, scratch=target) as contents:
-        new = {path for path in contents.sizes if wanted(path) or not os.path.exists(target / path)}
+        new = {path for path in contents.sizes if selects(path) or not os.path.exists(target / path)}
         total = sum(contents.sizes[path] for path in new)
         _check_room(parcel.path, total, target)
         with byte_progress("Unpacking", total) as advance:
@@ -242,18 +242,18 @@ def file_digests(path: Path, algorithms: Sequence[str], advance: Advance = lambd
     Args:
         path: the file.
         algorithms: names that ``hashlib`` knows.
-        advance: told the bytes as they are read.
+        advance: called with the number of bytes as they are read.
 
     Returns:
         The hashes in hexadecimal, by algorithm.
     """
-    found = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
-            for digest in found.values():
+            for digest in digests.values():
                 digest.update(chunk)
             advance(len(chunk))
-    return {name: digest.hexdigest() for name, digest in found.items()}
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def gigabytes(count: int) -> str:
@@ -262,7 +262,7 @@ def gigabytes(count: int) -> str:
 
 
 class _Budget:
-    """How much an archive may unpack to. Counts as the files are listed: a bomb's list may itself be endless."""
+    """The size that an archive may unpack to. Counts as the files are listed: a bomb's list may itself be endless."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path, self._limit, self._packed = path, limit, path.stat().st_size
@@ -295,7 +295,7 @@ def _members(
         stream: its bytes, seekable.
         prefix: stands before its paths.
         depth: how many archives it lies in.
-        budget: told what comes out.
+        budget: counts what is unpacked.
         scratch: folder for those in it.
     """
     for member in _entries(where, stream):
@@ -310,7 +310,7 @@ def _members(
             for chunk in _chunks(member, lambda _: None):
                 inner.write(chunk)
             if _kind(inner) is None:
-                logger.warning("%s in %s is no whole archive; it is kept as it is", member.path, where)
+                logger.warning("%s in %s is no whole archive; it stays as it is", member.path, where)
                 yield Member(path, member.size, member.open)
             else:
                 yield from _members(f"{where}/{member.path}", inner, f"{_stem(path)}/", depth + 1, budget, scratch)
@@ -345,7 +345,7 @@ def _stem(path: str) -> str | None:
 
 
 def _entries(where: str, stream: IO[bytes]) -> Iterator[Member]:
-    """Return the regular files of one archive, in the order they are stored."""
+    """Yield the regular files of one archive, in the order they are stored."""
     if _kind(stream) == "tar":
         with tarfile.open(fileobj=stream) as tar:
             yield from _tar_members(where, tar)
@@ -413,7 +413,7 @@ def _prefix(folder: str) -> str:
 
 
 def _kind(stream: IO[bytes]) -> str | None:
-    """Tell a tar (with or without compression) from a zip. A tar may hold a zip, and then looks like one too."""
+    """Return whether a file is a tar (with or without compression) or a zip. A tar that holds a zip looks like both."""
     stream.seek(0)
     try:
         with tarfile.open(fileobj=stream):
@@ -426,7 +426,7 @@ def _kind(stream: IO[bytes]) -> str | None:
 
 
 def _what(start: bytes) -> str:
-    """Say by its first bytes what a file is."""
+    """Describe a file by its first bytes."""
     named = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     return named or (f"something that begins with {start[:40]!r}" if start else "empty")
 

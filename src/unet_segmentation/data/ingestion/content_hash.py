@@ -1,4 +1,4 @@
-"""The hash of what an archive holds, for archives whose own hash is not stable (GitHub makes its zips anew).
+"""The hash of what an archive holds, for archives whose own hash is not stable (GitHub generates its zips).
 
 ``python -m unet_segmentation.data.ingestion.content_hash ARCHIVE PROBLEM`` prints it for the layout in
 ``conf/PROBLEM/parameters.yml``.
@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from unet_segmentation.data.ingestion.archives import digests, opened
 from unet_segmentation.data.ingestion.urls import archive_name, file_name
@@ -32,13 +31,13 @@ def content_sha256(hashes: Mapping[str, str]) -> str:
 
 
 def archive_content_sha256(
-    archive: Path, wanted: Callable[[str], bool], into: str = "", scratch: Path | None = None
+    archive: Path, uses: Callable[[str], bool], into: str = "", scratch: Path | None = None
 ) -> str:
     """Hash the files of an archive that a layout uses.
 
     Args:
         archive: zip or tar.
-        wanted: says by its path whether a file counts: ``Layout.uses``.
+        uses: returns whether a path counts: ``Layout.uses``.
         into: folder that stands before all paths.
         scratch: folder for archives in the archive while they are read.
 
@@ -47,9 +46,9 @@ def archive_content_sha256(
     """
     limit = shutil.disk_usage(archive.parent).total
     with opened(archive, limit, into, scratch) as contents:
-        total = sum(size for path, size in contents.sizes.items() if wanted(path))
+        total = sum(size for path, size in contents.sizes.items() if uses(path))
         with byte_progress("Verifying", total) as advance:
-            return content_sha256(digests(contents, wanted, advance))
+            return content_sha256(digests(contents, uses, advance))
 
 
 def combined(hashes: Sequence[str]) -> str | None:
@@ -78,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _source(problem: str) -> SourceParameters:
-    """Read a problem's layout. Its source may lack an origin yet, which is what the hash is wanted for."""
+    """Read a problem's layout. Its source may still lack an origin, for which the hash is needed."""
     import yaml
     from pydantic import ValidationError
 
@@ -86,7 +85,7 @@ def _source(problem: str) -> SourceParameters:
     if not path.is_file():
         raise ConfigurationError(f"There is no {path}. Run this in the project's root.")
     try:
-        source: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["source"]
+        source: dict[str, object] = yaml.safe_load(path.read_text(encoding="utf-8"))["source"]
         has_origin = any(source.get(key) for key in ("generator", "archives", "archive", "folder"))
         return SourceParameters.model_validate(source if has_origin else {**source, "folder": "."})
     except (yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
@@ -94,7 +93,7 @@ def _source(problem: str) -> SourceParameters:
 
 
 def _into(archive: Path, declared: Sequence[ArchiveParameters]) -> str:
-    """Find the folder that an archive's files go to: it is told by its name where archives go to different ones."""
+    """Return the folder that an archive's files go to: by its name where archives go to different ones."""
     folders = {one.into for one in declared}
     named = {one.into for one in declared if archive.name in _names(one)}
     if len(named or folders) > 1:

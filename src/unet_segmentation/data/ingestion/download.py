@@ -55,12 +55,12 @@ class Download:
 
 @dataclass(frozen=True)
 class Network:
-    """How to deal with servers: the parameters of a source."""
+    """Timeouts, retries, parallel requests and certificates."""
 
     timeout: float = 30.0  # seconds that a server may stay silent
     retries: int = 3  # attempts after the first, for failures that may pass
     parallel: int = 4  # files at a time
-    ca_bundle: Path | None = None  # authorities to trust beside the usual ones
+    ca_bundle: Path | None = None  # further authorities to trust
 
 
 def fetch_all(downloads: Sequence[Download], network: Network) -> None:
@@ -168,7 +168,7 @@ def _copy(own: Path, target: Path) -> None:
 
 
 def _check_content(kind: str, partial: Partial, download: Download) -> None:
-    """See that what came is what was to come, and not the page of a login or a portal."""
+    """Check that a download is no page of a login or a portal."""
     what = None
     if download.is_archive:
         try:
@@ -188,7 +188,7 @@ def _check_content(kind: str, partial: Partial, download: Download) -> None:
 
 @contextmanager
 def _alone(target: Path, stop: threading.Event) -> Iterator[None]:
-    """Keep other runs away from a file while the body runs. The lock of a run that was killed is none."""
+    """Lock a file against other runs. The lock of a run that was killed is free."""
     path = target.with_name(f".{target.name}.lock")
     lock = FileLock(path)
     waited = False

@@ -1,4 +1,4 @@
-"""The archives of a source on this disk: drawn, downloaded, fetched by hand, or the user's own."""
+"""Fetch the archives of a source: drawn, downloaded, fetched by hand, or the user's own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from unet_segmentation.data.ingestion.archives import ArchiveEntry, check_archive
 from unet_segmentation.data.ingestion.download import Download, Network, fetch_all
+from unet_segmentation.data.ingestion.records import DownloadedArchive
 from unet_segmentation.data.ingestion.urls import archive_name, file_name, local_path, shown
 from unet_segmentation.errors import ConfigurationError, SourceError
 from unet_segmentation.parameters.source import ArchiveParameters, GeneratorParameters, SourceParameters
@@ -21,23 +21,20 @@ logger = logging.getLogger(__name__)
 
 FILE_HASHES = ("sha256", "sha1", "md5")  # of the archive as a file
 
-Record = dict[str, Any]  # an archive: name, path (relative to the archives folder, or absolute), bytes, url
-
 
 def fetch_archives(
     source: SourceParameters, folder: Path, network: Network, resolve: Callable[[Path], Path]
-) -> list[Record]:
-    """Have all archives of a source on the disk.
+) -> list[DownloadedArchive]:
+    """Bring all archives of a source onto the disk.
 
     Args:
         source: with archives, or paths that replace them.
         folder: the archives folder, for what is downloaded or was fetched by hand.
-        network: how to deal with servers.
+        network: timeouts, retries and certificates.
         resolve: makes a path of the user's absolute.
 
     Returns:
-        Of each its ``name``, ``path`` (relative to the folder; absolute for a file of the user's own), ``bytes`` and
-        ``url``, in the order in which they are declared.
+        The archives, in the order in which they are declared.
 
     Raises:
         SourceError: one cannot be had.
@@ -55,42 +52,44 @@ def fetch_archives(
     records = []
     for archive, download in zip(source.archives, downloads, strict=True):
         if archive.url is None:
-            records.append(_record(folder / str(archive.file), str(archive.file), url=str(archive.page)))
+            file = folder / str(archive.file)
+            records.append(DownloadedArchive.from_file(file, file.name, url=str(archive.page)))
         elif download is None:
             records.append(_own_archive(archive.url, archive, resolve))
         else:
-            records.append(_record(download.target, download.target.name, url=shown(archive.url)))
+            target = download.target
+            records.append(DownloadedArchive.from_file(target, target.name, url=shown(archive.url)))
     return records
 
 
-def draw_archive(generator: GeneratorParameters, folder: Path) -> Record:
+def draw_archive(generator: GeneratorParameters, folder: Path) -> DownloadedArchive:
     """Draw the embedded problem's archive. Its name changes with the parameters and with the generator itself."""
     from unet_segmentation.data.synthetic import cells
 
-    recipe = generator.model_dump_json().encode() + Path(cells.__file__).read_bytes()
-    token = hashlib.sha256(recipe).hexdigest()[:8]
+    content = generator.model_dump_json().encode() + Path(cells.__file__).read_bytes()
+    token = hashlib.sha256(content).hexdigest()[:8]
     path = folder / f"{generator.name}-{generator.images}-of-{generator.size}px-seed-{generator.seed}-{token}.zip"
     if not path.is_file():
         logger.info("Drawing %d images of %s", generator.images, generator.name)
         with atomic_write(path) as temporary:
             cells.write_archive(generator, temporary)
-    return _record(path, path.name, url=f"generator:{generator.name}")
+    return DownloadedArchive.from_file(path, path.name, url=f"generator:{generator.name}")
 
 
-def declarations(source: SourceParameters, records: Sequence[Record]) -> Sequence[ArchiveParameters | None]:
+def declarations(source: SourceParameters, records: Sequence[DownloadedArchive]) -> Sequence[ArchiveParameters | None]:
     """Return what is declared of each archive; None for one that was only named, or drawn."""
     return source.archives or [None] * len(records)
 
 
-def archive_entry(record: Record, declared: ArchiveParameters | None, folder: Path) -> ArchiveEntry:
-    """Say where the files of an archive go.
+def archive_entry(record: DownloadedArchive, declared: ArchiveParameters | None, folder: Path) -> ArchiveEntry:
+    """Return where the files of an archive go.
 
     Args:
-        record: of ``obtain_archives``.
+        record: of the archive.
         declared: what is declared of it.
         folder: the archives folder.
     """
-    path = folder / record["path"]
+    path = folder / record.path
     if declared is None:
         return ArchiveEntry(path)
     plain_name = None if declared.unpack else declared.file or file_name(declared.url or "") or path.name
@@ -98,7 +97,7 @@ def archive_entry(record: Record, declared: ArchiveParameters | None, folder: Pa
 
 
 def _planned(archive: ArchiveParameters, folder: Path, resolve: Callable[[Path], Path]) -> Download | None:
-    """Plan a download; None where the archive lies on this machine, or has to be fetched by hand."""
+    """Plan a download; None where the archive is on this machine, or has to be fetched by hand."""
     if archive.url is None:
         return None
     local = local_path(archive.url)
@@ -117,12 +116,12 @@ def _check_named_apart(archives: Sequence[ArchiveParameters]) -> None:
     name, count = names.most_common(1)[0]
     if count > 1:
         raise ConfigurationError(
-            f"source.archives: {count} of them would be stored as {name!r}. Give each a url, or a file, of its own."
+            f"source.archives: {count} of them would be stored as {name!r}. Declare another url, or another file."
         )
 
 
 def _check_fetched_by_hand(archives: Sequence[ArchiveParameters], folder: Path) -> None:
-    """See that the archives that need a login are here, before others are downloaded for nothing."""
+    """Raise where archives that need a login are missing, before others are downloaded for nothing."""
     missing = [one for one in archives if one.url is None and not (folder / str(one.file)).is_file()]
     if not missing:
         return
@@ -130,26 +129,24 @@ def _check_fetched_by_hand(archives: Sequence[ArchiveParameters], folder: Path) 
     paths = ";".join(f"/path/to/{archive.file or 'archive.zip'}" for archive in archives)
     raise SourceError(
         f"What needs a login cannot be downloaded by a program. Get by hand:\n{lines}\nPut it into {folder.absolute()} "
-        f'and run again; or say where it lies: --params "source.archive={paths}"'
+        f'and run again; or name the files: --params "source.archive={paths}"'
     )
 
 
-def _own_archive(address: str, declared: ArchiveParameters | None, resolve: Callable[[Path], Path]) -> Record:
-    """Take a file of the user's own where it lies."""
+def _own_archive(
+    address: str, declared: ArchiveParameters | None, resolve: Callable[[Path], Path]
+) -> DownloadedArchive:
+    """Check a file of the user's own, which stays where it is."""
     local = local_path(address)
     if local is None:
-        raise SourceError(f"source.archive takes files on this machine, not {address}: give it as source.archives.")
+        raise SourceError(f"source.archive takes files on this machine, not {address}: declare it as source.archives.")
     path = resolve(local)
     if path.is_dir():
-        raise SourceError(f"{path} is a folder, not an archive: give a folder as source.folder.")
+        raise SourceError(f"{path} is a folder, not an archive: declare a folder as source.folder.")
     if not path.is_file():
-        raise SourceError(f"There is no archive {path}: check the path (given: {address}).")
+        raise SourceError(f"There is no archive {path}: check the path ({address}).")
     if not os.access(path, os.R_OK):
-        raise SourceError(f"{path} cannot be read: see to its permissions.")
+        raise SourceError(f"{path} cannot be read: check its permissions.")
     if declared is None or declared.unpack:
         check_archive(path)
-    return _record(path, str(path), url=path.as_uri())
-
-
-def _record(path: Path, stored_path: str, url: str) -> Record:
-    return {"name": path.name, "path": stored_path, "bytes": path.stat().st_size, "url": url}
+    return DownloadedArchive.from_file(path, str(path), url=path.as_uri())

@@ -24,7 +24,7 @@ from unet_segmentation.data.ingestion.urls import shown
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.utils.threads import StoppedError
 
-CHUNK = 1 << 18  # bytes that are asked for at a time; what has arrived is taken at once
+CHUNK = 1 << 18  # bytes that are requested at a time; what has arrived is written at once
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses of servers that may answer better soon
 REASONS = {
     401: "wants a login",
@@ -55,7 +55,7 @@ class Bar:
         self._task = progress.add_task(name, total=None)
 
     def start(self, done: int, total: int | None) -> None:
-        """Begin an attempt, with so many bytes here already. They count as done, but not for the speed."""
+        """Begin an attempt. Bytes that are here already count as done, but not for the speed."""
         self._progress.reset(self._task, completed=done, total=total)
 
     def advance(self, count: int) -> None:
@@ -64,7 +64,7 @@ class Bar:
 
 
 def make_session(ca_bundle: Path | None) -> requests.Session:
-    """Open a session: proxies, certificates and ``.netrc`` are taken from the environment, as ``requests`` does.
+    """Open a session: proxies, certificates and ``.netrc`` come from the environment, as ``requests`` does.
 
     Args:
         ca_bundle: PEM file of authorities to trust as well.
@@ -79,7 +79,7 @@ def make_session(ca_bundle: Path | None) -> requests.Session:
 
 
 class _TrustingAdapter(HTTPAdapter):
-    """Trusts some authorities beside the usual ones, which ``requests`` adds to the same context."""
+    """Trusts further authorities than the usual ones, which ``requests`` adds to the same context."""
 
     def __init__(self, ca_bundle: Path) -> None:
         self._context = create_urllib3_context()
@@ -125,7 +125,7 @@ def transfer(
 
     Args:
         url: http(s) address.
-        partial: what is here; grows, and is whole at the end. It is begun anew where its rest cannot be had: the server
+        partial: what is here; grows, and is whole at the end. It is restarted where its rest cannot be had: the server
             knows no ranges, or the file has changed.
         session: of ``make_session``.
         timeout: seconds that the server may stay silent.
@@ -168,23 +168,23 @@ def _headers(url: str, partial: Partial, hashed: bool) -> dict[str, str]:
 
 
 def _is_of_no_use(response: requests.Response, url: str, partial: Partial) -> bool:
-    """Return whether the answer to a range is no continuation of what is here."""
+    """Return whether the response to a range is no continuation of what is here."""
     if response.status_code == requests.codes.requested_range_not_satisfiable:
         return True
     if response.status_code != requests.codes.partial_content:
         return False
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     origin = partial.origin
-    if found is None or origin is None or int(found[1]) != partial.size:
+    if match is None or origin is None or int(match[1]) != partial.size:
         return True
-    if origin.total is not None and found[2] not in {"*", str(origin.total)}:
+    if origin.total is not None and match[2] not in {"*", str(origin.total)}:
         return True
     if origin.url != shown(url):  # a mirror names the same file differently; the declared hash is what tells
         return False
     # Some servers do not know If-Range, and send the range of whatever they have now.
     return any(
-        ours is not None and theirs is not None and ours != theirs
-        for ours, theirs in ((origin.etag, _strong_tag(response)), (origin.modified, _modified(response)))
+        stored is not None and current is not None and stored != current
+        for stored, current in ((origin.etag, _strong_tag(response)), (origin.modified, _modified(response)))
     )
 
 
@@ -255,8 +255,8 @@ def _explained(url: str, timeout: float) -> Iterator[None]:
             raise PermanentDownloadError(_root(error)) from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
-                f"The disk is full: {shown(url)} could not be stored whole. What has come is kept, and the next run "
-                "goes on from there. Free some space, or move the project's data folder to a larger disk."
+                f"The disk is full: {shown(url)} could not be stored whole. What has arrived stays, and the next run "
+                "will resume. Free some space, or move the project's data folder to a larger disk."
             ) from error
         raise
 

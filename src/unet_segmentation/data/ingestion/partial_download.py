@@ -1,4 +1,4 @@
-"""A download that is not whole yet: its bytes under a stable name, and what is known of the file they belong to."""
+"""A download that is not complete: its bytes under a stable name, and the origin of the file they belong to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unet_segmentation.data.ingestion.urls import shown
 
 @dataclass(frozen=True)
 class Origin:
-    """The file that a server began to send, as far as the server told.
+    """The file that a server began to send, as far as it described it.
 
     Attributes:
         url: its address, without a password.
@@ -28,14 +28,14 @@ class Origin:
 
     @property
     def validator(self) -> str | None:
-        """What a server can tell by whether it still has the same file."""
+        """By what a server can decide whether it still has the same file."""
         return self.etag or self.modified
 
 
 class Partial:
-    """The first bytes of a file, in ``.NAME.part`` beside it, and their origin in ``.NAME.part.json``.
+    """The first bytes of a file, in ``.NAME.part`` next to it, and their origin in ``.NAME.part.json``.
 
-    Both stay when a run is interrupted or killed, for the next one to go on from. Neither is ever taken for the file.
+    Both stay when a run is interrupted or killed, for the next one to resume from. Neither is ever taken for the file.
     """
 
     def __init__(self, target: Path) -> None:
@@ -50,7 +50,7 @@ class Partial:
 
     @property
     def origin(self) -> Origin | None:
-        """Where the bytes are from; None where that is not known, so that they are of no use."""
+        """The origin of the bytes; None where it is unknown, so that they are of no use."""
         try:
             return Origin(**json.loads(self._record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -77,7 +77,7 @@ class Partial:
         self._record.write_text(json.dumps(asdict(origin)), encoding="utf-8")
 
     def finish(self) -> None:
-        """Return the file its name."""
+        """Rename the file to its final name."""
         os.replace(self.path, self.target)
         self._record.unlink(missing_ok=True)
 

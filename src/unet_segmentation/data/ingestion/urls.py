@@ -1,4 +1,4 @@
-"""What an address says: whether it is a file on this machine, and how its download is called."""
+"""URLs: whether one is a file on this machine, and the name of its download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def local_path(address: str) -> Path | None:
 
 
 def file_name(url: str) -> str:
-    """Return the last part of a URL's path, or of what its query asks for where that alone has an ending.
+    """Return the last part of a URL's path, or of a value of its query where that alone has an extension.
 
     Empty where neither says anything.
 
@@ -32,7 +32,7 @@ def file_name(url: str) -> str:
 
 
 def queried_name(query: str) -> str:
-    """Return the file that the query of a URL names: the last part of the first value with an ending; or nothing.
+    """Return the file that the query of a URL names: the last part of the first value with an extension; or nothing.
 
     >>> queried_name("id=7&path=%2Fa%2Fb.png"), queried_name("download=1"), queried_name("v=1.5&file=a/b.png")
     ('b.png', '', 'b.png')
@@ -43,7 +43,7 @@ def queried_name(query: str) -> str:
 
 
 def archive_name(url: str) -> str:
-    """Name the file for a URL: as the URL ends, with a few digits of its hash, as many URLs end in ``master.zip``."""
+    """Return a file name for a URL: its end, with a few digits of its hash, as many URLs end in ``master.zip``."""
     stem, dot, ending = (file_name(url) or "archive").partition(".")
     return f"{stem[:80]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{dot}{ending[-20:]}"
 

@@ -1,4 +1,4 @@
-"""Files under one root: a folder on the disk, or a URL that fsspec knows (s3://, gs://, http://, ...)."""
+"""Files under one root: a folder on the disk, or a URL that fsspec can read (s3://, gs://, http://, ...)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from unet_segmentation.errors import DataError
 
 WEB = ("http://", "https://")
 REQUESTS = 16  # to a web server at a time
-TAGS = ("ETag", "etag", "md5", "mtime", "Content-MD5", "Last-Modified")  # what stores call what changes with a file
+TAGS = ("ETag", "etag", "md5", "mtime", "Content-MD5", "Last-Modified")  # in stores, what changes with a file
 NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 class FileStore:
     """Read access to the files of a data set. Paths are relative to the root, with forward slashes.
 
-    Holds its address and options; the connection is made in each process when it is first needed.
+    Holds its address and options; each process connects when it first needs to.
 
     Args:
-        root: a folder, or a URL; what stands behind the `?` of a web address (a key, say) is asked with every file.
-        options: for a URL, what fsspec wants to know (an endpoint, say).
+        root: a folder, or a URL; the query of a web address (a key, say) is sent with every request.
+        options: for a URL, those of fsspec (an endpoint, say).
     """
 
     def __init__(self, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
@@ -37,10 +37,10 @@ class FileStore:
         self.is_web = self.root.startswith(WEB)
         self._remote: tuple[Any, str] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Pickle address and options only: a connection belongs to one process."""
-        kept = {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
-        return {**kept, "_remote": None}
+        state = {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
+        return {**state, "_remote": None}
 
     def __str__(self) -> str:
         return self.root
@@ -56,10 +56,10 @@ class FileStore:
             return
         with self._explained():
             system, prefix = self._connection()
-            found = system.find(prefix)
-            if not found:
-                system.ls(prefix)  # says why, which `find` keeps to itself
-        paths = sorted(path[len(prefix) :].lstrip("/") for path in found)
+            files = system.find(prefix)
+            if not files:
+                system.ls(prefix)  # raises the reason, which `find` suppresses
+        paths = sorted(path[len(prefix) :].lstrip("/") for path in files)
         yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
 
     def read(self, path: str) -> bytes:
@@ -91,9 +91,9 @@ class FileStore:
                 yield stream
 
     def stamp(self, path: str) -> str:
-        """Return what changes when the file changes (size and time, or the store's own tag); empty if it is not there."""
+        """Return what changes with the file (size and time, or the tag of the store); empty where it is not there."""
         if self.is_web:
-            return self._asked(path)
+            return self._request_stamp(path)
         if not self.is_local:
             return self._remote_stamps.get(path, "")
         try:
@@ -109,8 +109,8 @@ class FileStore:
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(self.stamp, paths))
 
-    def _asked(self, path: str) -> str:
-        """Ask a web server for one file: its listings are pages of links, without sizes and times."""
+    def _request_stamp(self, path: str) -> str:
+        """Request the stamp of one file: the listings of web servers are pages of links, without sizes and times."""
         system, prefix = self._connection()
         try:
             return _stamp(system.info(f"{prefix}/{path}"))
@@ -119,14 +119,14 @@ class FileStore:
 
     @cached_property
     def _remote_stamps(self) -> dict[str, str]:
-        """List the store once: to ask for every file would take a request each."""
+        """List the store once: a request for each file would be slow."""
         with self._explained():
             system, prefix = self._connection()
-            found = system.find(prefix, detail=True)
-        return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in found.items()}
+            files = system.find(prefix, detail=True)
+        return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in files.items()}
 
     def size(self, path: str) -> int:
-        """Return the number of bytes of a file; 0 if it is not there."""
+        """Return the number of bytes of a file; 0 where it is not there."""
         return int(self.stamp(path).partition(" ")[0] or 0)
 
     def _connection(self) -> tuple[Any, str]:
@@ -158,7 +158,7 @@ class FileStore:
 
 
 def _queried(root: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Take the query off a web address, slashes and all, so that paths can be added to it: requests ask it instead."""
+    """Move the query of a web address into the options of requests, so that paths can be added to the address."""
     address, _, query = root.partition("?")
     return (address, {**options, "params": parse_qsl(query, keep_blank_values=True)}) if query else (root, options)
 
@@ -170,25 +170,25 @@ def _stamp(information: Mapping[str, Any]) -> str:
 
 
 def count_files_and_bytes(storage: FileStore) -> dict[str, int]:
-    """Count the ``files`` under a root, and their ``bytes``: enough to see that none was lost or cut."""
+    """Return the number of ``files`` under a root, and of their ``bytes``: enough to see that none was lost or cut."""
     sizes = [storage.size(path) for path in storage.walk()]
     return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def split_page(path: str) -> tuple[str, int | None]:
-    """Take the number of a page off a path of the index: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
+    """Split a path of the index from the number of a page: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
 
     The text alone decides: a file whose own name ends like this (``a#3``) is refused by the layout.
 
     Returns:
         The path of the file, and the page; None for a path without one.
     """
-    found = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
-    return (path, None) if found is None else (found[1], int(found[2]))
+    match = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
+    return (path, None) if match is None else (match[1], int(match[2]))
 
 
 def is_data(name: str) -> bool:
-    """Leave out what file managers leave behind: hidden files, AppleDouble twins (``._x``), ``__MACOSX``."""
+    """Return whether a name is none of those of file managers: hidden files, AppleDouble (``._x``), ``__MACOSX``."""
     return not name.startswith(".") and name not in NOT_DATA
 
 

@@ -88,7 +88,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Raster:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         pixels: (height, width) or (height, width, bands), numbers of any type; bool where the file has one bit.
@@ -149,7 +149,7 @@ def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
 
 
 def read_bytes(storage: FileStore, path: str, *, may_be_empty: bool = False) -> bytes:
-    """Return the bytes of a file that is there, holds something and is no pointer.
+    """Return the bytes of a file that exists, is not empty and is no pointer.
 
     Args:
         storage: where the file is.
@@ -228,7 +228,7 @@ def _decode_page(storage: FileStore, path: str, page: int) -> Raster:
 
 @contextlib.contextmanager
 def _file_errors() -> Iterator[None]:
-    """Describe what is wrong with a file that cannot be opened; decoders raise OSError, too, but without a number."""
+    """Return why a file cannot be opened; decoders raise OSError, too, but without a number."""
     try:
         yield
     except FileNotFoundError:
@@ -246,7 +246,7 @@ def _picture(data: bytes, page: int | None, largest: int) -> Raster:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # said by _check_size, as an error
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size raises it as an error
         picture = Image.open(io.BytesIO(data), formats=PICTURES)
     if page is not None:
         _seek(picture, page)
@@ -292,8 +292,8 @@ def _with_transparency(palette: NDArray[np.uint8], transparency: bytes | int | N
         return palette
     alpha = np.full((len(palette), 1), 255, np.uint8)
     if isinstance(transparency, bytes):
-        given = np.frombuffer(transparency, np.uint8)[: len(palette)]
-        alpha[: len(given), 0] = given
+        values = np.frombuffer(transparency, np.uint8)[: len(palette)]
+        alpha[: len(values), 0] = values
     else:
         alpha[transparency : transparency + 1] = 0
     return np.hstack([palette, alpha])
@@ -328,7 +328,7 @@ def _deep_png(data: bytes, largest: int) -> Raster:
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Tell grey and RGB files of 8 bits with nothing else to them, which are most."""
+    """Return whether a file is plain grey or RGB of 8 bits, as most are."""
     if not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < PNG_HEADER:
         return False
     return data[24] == 8 and data[25] in {0, 2} and not any(mark in data for mark in PNG_EXTRAS)
@@ -396,7 +396,7 @@ def _tiff(stream: IO[bytes], page: int | None, largest: int) -> Raster:
 
 
 def _has_second_page(file: TiffFile) -> bool:
-    """Tell stacks from single images with overviews (smaller copies of the first page)."""
+    """Return whether pages are a stack, and no overviews (smaller copies of the first page)."""
     try:
         second = file.pages[1]
     except IndexError:
@@ -422,10 +422,10 @@ def _check_whole(frame: TiffPage, stream: IO[bytes], largest: int) -> None:
         )  # a tile may be larger than the image
     else:
         rows, columns = max(1, min(frame.rowsperstrip, frame.imagelength)), max(1, frame.imagewidth)
-    wanted = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
-    wanted *= frame.samplesperpixel if frame.planarconfig == 2 and frame.samplesperpixel > 1 else 1
-    if len(frame.dataoffsets) < wanted:
-        raise UnreadableError(f"is damaged: {wanted} parts are declared, {len(frame.dataoffsets)} are there")
+    declared = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
+    declared *= frame.samplesperpixel if frame.planarconfig == 2 and frame.samplesperpixel > 1 else 1
+    if len(frame.dataoffsets) < declared:
+        raise UnreadableError(f"is damaged: {declared} parts are declared, {len(frame.dataoffsets)} are there")
     if frame.compression == 1 and not frame.is_tiled and len(parts) == len(frame.dataoffsets):
         bits = frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample
         if sum(count for _, count in parts) < bits // 8:
@@ -462,13 +462,13 @@ def _matlab(data: bytes, variable: str | None) -> Raster:
         raise UnreadableError(
             "is a MATLAB file of version 7.3 (HDF5). Save it again in MATLAB: save('name.mat', 'variable', '-v7')"
         )
-    found = read_matrices(data)
-    listed = ", ".join(f"{name} ({' x '.join(map(str, array.shape))})" for name, array in found.items()) or "none"
+    matrices = read_matrices(data)
+    listed = ", ".join(f"{name} ({' x '.join(map(str, array.shape))})" for name, array in matrices.items()) or "none"
     if variable is not None:
-        if variable not in found:
+        if variable not in matrices:
             raise UnreadableError(f"has no variable {variable} (masks.variable) that is a matrix of numbers: {listed}")
-        return Raster(found[variable], "MAT")
-    grids = [array for array in found.values() if min(array.shape) > 1]
+        return Raster(matrices[variable], "MAT")
+    grids = [array for array in matrices.values() if min(array.shape) > 1]
     if len(grids) != 1:
         raise UnreadableError(f"holds {len(grids)} matrices of numbers; name one in masks.variable: {listed}")
     return Raster(grids[0], "MAT")

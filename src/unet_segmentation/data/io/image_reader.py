@@ -34,7 +34,7 @@ __all__ = [
     "read_roi",
 ]
 
-CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is told
+CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is reported
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: in
 
 
 def from_raster(raster: Raster, images: ImageParameters) -> DecodedImage:
-    """Return what the network sees of what a file, or a window of it, holds.
+    """Convert what a file, or a window of it, holds to the input of the model.
 
     Raises:
         UnreadableError: see `read_image`.
@@ -124,11 +124,11 @@ def read_roi(storage: FileStore, path: str) -> NDArray[np.bool_]:
 
 
 def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
-    """Return what a viewer shows: palettes looked up, one bit as black and white.
+    """Convert pixels to what a viewer shows: palettes looked up, one bit as black and white.
 
     Args:
         raster: what a file holds.
-        alpha: keep transparency as the last band; else it is dropped.
+        alpha: keep transparency as the last band; else drop it.
 
     Returns:
         (height, width) or (height, width, bands).

@@ -1,4 +1,4 @@
-"""How many pages a file has, without decoding one."""
+"""Count the pages of a file without decoding one."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def count_pages(storage: FileStore, path: str) -> int:
 
 
 def _belongs_to_the_first(page: Any) -> bool:  # noqa: ANN401 - tifffile's pages and frames
-    """Tell the overviews of a raster (smaller copies) and its mask of pixels that hold data from pages of a stack."""
+    """Return whether a page is an overview of a raster (a smaller copy) or its mask of valid pixels, and no page."""
     return bool(getattr(page, "subfiletype", 0) & (REDUCED | MASK))

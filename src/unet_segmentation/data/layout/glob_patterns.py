@@ -35,7 +35,7 @@ def compile_glob(glob: str, splits: Collection[str] = ()) -> re.Pattern[str]:
 
 
 def literal_text(glob: str) -> str:
-    """Return what is neither placeholder nor wildcard in a glob: the more of it, the more definite the glob."""
+    """Return what is neither placeholder nor wildcard in a glob: the more of it, the more specific the glob."""
     return re.sub(f"{_PLACEHOLDER}|[*?]", "", glob.removesuffix(PAGE))
 
 

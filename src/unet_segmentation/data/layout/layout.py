@@ -12,8 +12,8 @@ A glob is a path relative to the root, in which
 * ``*`` is any text within a component, ``?`` one character, ``**`` any number of folders. All else is literal.
 
 A name that stands twice in one glob means the same text twice: ``{id}/images/{id}.png``.
-A file that several globs match belongs to the one whose id is shorter, as that one says more about its name: beside
-``{id}_mask.png``, ``{id}.png`` does not take masks for images. Where the ids are the same, the one with more literal
+A file that several globs match belongs to the one whose id is shorter, as that one says more about its name: next
+to ``{id}_mask.png``, ``{id}.png`` does not take masks for images. Where the ids are the same, the one with more literal
 text has it. A glob for masks with neither ``{id}`` nor ``#{page}`` finds annotation files, which hold many images.
 """
 
@@ -45,7 +45,7 @@ Key = tuple[str | None, str]  # a sample's split and id
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a path is.
+    """The role of a path.
 
     Attributes:
         role: image, mask or region of interest.
@@ -73,12 +73,12 @@ class Sample:
     """An image with what belongs to it; or, with an empty ``image``, masks that have none.
 
     Attributes:
-        id: as the globs found it, with ``/``.
+        id: as the globs matched it, with ``/``.
         split: the project's name for it; None where there is no official one.
         image: path, relative to the root; ``#3`` at its end is a page.
         masks: paths.
         roi: path of the region of interest; empty where there is none.
-        group: of samples that must not be split apart; None where it is not said.
+        group: of samples that must not be split apart; None where there is none.
     """
 
     id: str
@@ -127,24 +127,24 @@ class Layout:
 
     @classmethod
     def of(cls, source: SourceParameters) -> Layout:
-        """Take the layout out of a source's parameters."""
+        """Build the layout of a source."""
         tables = [names for names in source.split_lists.values() if isinstance(names, str)]
         if source.split_table is not None:
             tables.append(source.split_table.file)
         return cls(source.images, source.masks, source.splits, source.group, source.roi, tables)  # type: ignore[arg-type]
 
     def match(self, path: str) -> Match | None:
-        """Describe what a path is; None for a file that is no image, mask or region of interest.
+        """Return the role of a path; None for a file that is no image, mask or region of interest.
 
         Args:
             path: relative to the root, with forward slashes, without a page.
         """
         best, rank = None, (0, 0)
         for role, pattern, literals, paged in self._globs:
-            found = pattern.fullmatch(path)
-            if found is None:
+            matched = pattern.fullmatch(path)
+            if matched is None:
                 continue
-            parts = found.groupdict()
+            parts = matched.groupdict()
             name = "/".join(parts[part] for part in ("folder", "id") if part in parts)
             # Of two globs that find the same id, the one with more literal text is the more definite.
             if best is None or (len(name), -literals) < rank:
@@ -161,7 +161,7 @@ class Layout:
         return any(pattern.fullmatch(path) for pattern in self._tables) and _is_data(path)
 
     def label(self, mask: str) -> str | None:
-        """Say which class a mask shows: the text of ``{class}``; None where the layout has none.
+        """Return which class a mask shows: the text of ``{class}``; None where the layout has none.
 
         Args:
             mask: a path of the index, with its page if it has one.
@@ -197,7 +197,7 @@ def find_samples(
         DataError: a glob matches nothing, no image has a mask, two images claim the same id, or a name cannot be used.
     """
     paths = list(paths)
-    found: dict[Role, dict[Key, list[str]]] = {"image": {}, "mask": {}, "roi": {}}
+    matched: dict[Role, dict[Key, list[str]]] = {"image": {}, "mask": {}, "roi": {}}
     annotations: dict[str | None, list[str]] = {}
     for path in paths:
         match = layout.match(path)
@@ -208,11 +208,11 @@ def find_samples(
             annotations.setdefault(match.split, []).append(path)
             continue
         for name, file in _files(path, match, pages):
-            files = found[match.role].setdefault((match.split, name), [])
+            files = matched[match.role].setdefault((match.split, name), [])
             if files and match.role != "mask":
                 raise DataError(_claimed_twice(match.role, name, files[0], file, layout, where))
             files.append(file)
-    images, masks, rois = found["image"], found["mask"], found["roi"]
+    images, masks, rois = matched["image"], matched["mask"], matched["roi"]
     _check_matches(paths, images, layout, where)
     if layout.masks is not None and not annotations:
         _check_partners("mask", paths, images, masks, layout, where)
@@ -222,11 +222,11 @@ def find_samples(
 
 
 def samples_table(samples: Iterable[Sample], group: str | None, where: str) -> pd.DataFrame:
-    """Name the samples and lay them out as a table.
+    """Build a table of samples, with unique names.
 
     Args:
-        samples: what `find_samples` found.
-        group: pattern with one group, searched in the ids of samples whose group is not said.
+        samples: of `find_samples`.
+        group: pattern with one group, searched in the ids of samples without a group.
         where: what to call the root in a message.
 
     Returns:
@@ -255,7 +255,7 @@ def samples_table(samples: Iterable[Sample], group: str | None, where: str) -> p
 
 
 def some(texts: list[str], shown: int = SHOWN) -> str:
-    """Name a few of many, spread over all of them, so that every folder has a chance to be seen."""
+    """List a few of many, spread over all of them, so that every folder may be among them."""
     step = max(1, len(texts) // shown)
     return ", ".join(texts[::step][:shown]) + (", ..." if len(texts) > shown else "")
 
@@ -281,16 +281,18 @@ def _paired(
 ) -> list[Sample]:
     """Join by split and id, or by id alone where a glob does not tell the split."""
     masks_split, roi_split = _tells_split(layout.masks), _tells_split(layout.roi)
-    shared = {split: sorted(found) for split, found in annotations.items()}
+    shared = {split: sorted(paths) for split, paths in annotations.items()}
     samples = []
     for (split, name), (image,) in sorted(images.items(), key=lambda item: _order(item[1][0])):
         masks_key = split if masks_split else None
         own = sorted(masks.get((masks_key, name), [])) or shared.get(masks_key, [])
         roi = rois.get((split if roi_split else None, name), [""])
         samples.append(Sample(name, split, image, own, roi[0]))
-    known = {(sample.split if masks_split else None, sample.id) for sample in samples}
+    with_image = {(sample.split if masks_split else None, sample.id) for sample in samples}
     orphans = [
-        Sample(name, split, "", sorted(found)) for (split, name), found in masks.items() if (split, name) not in known
+        Sample(name, split, "", sorted(paths))
+        for (split, name), paths in masks.items()
+        if (split, name) not in with_image
     ]
     return samples + sorted(orphans, key=lambda sample: _order(sample.path))
 
@@ -312,7 +314,7 @@ def _group(pattern: str, name: str) -> str:
     match = re.search(pattern, name)
     if match is None or match.group(1) is None:
         raise DataError(
-            f"source.group {pattern!r} finds nothing in the id {name!r}. Every sample needs a group: widen the pattern."
+            f"source.group {pattern!r} finds nothing in the id {name!r}. Every sample needs a group: widen it."
         )
     return match.group(1)
 
@@ -345,7 +347,7 @@ def _claimed_twice(role: Role, name: str, first: str, second: str, layout: Layou
 
 
 def _check_matches(paths: list[str], images: Mapping[Key, list[str]], layout: Layout, where: str) -> None:
-    """Make sure that there are images, and of every declared split."""
+    """Check that there are images, and of every declared split."""
     if not images:
         raise DataError(f"No image in {where} matches source.images {layout.images!r}. {_there(paths)}")
     splits = {split for split, _ in images}
@@ -365,7 +367,7 @@ def _check_partners(
     layout: Layout,
     where: str,
 ) -> None:
-    """Make sure that images and masks (or regions of interest) have to do with each other."""
+    """Check that images and masks (or regions of interest) have common ids."""
     key, glob = ("masks", layout.masks) if role == "mask" else ("roi", layout.roi)
     noun = "mask" if role == "mask" else "region of interest"
     if not partners:

@@ -296,7 +296,8 @@ def _meaning(values: Iterable[str], table: TableParameters) -> dict[str, str]:
     if unknown:
         raise DataError(
             f"The column {table.split!r} of {table.file} holds {unknown[0]!r}, which names no split. Values there: "
-            f"{some(found, 10)}. Say what they mean: source.split_table.splits: {{train: ..., validation: ..., test: ...}}."
+            f"{some(found, 10)}. Declare their meaning: "
+            "source.split_table.splits: {train: ..., validation: ..., test: ...}."
         )
     return meaning
 

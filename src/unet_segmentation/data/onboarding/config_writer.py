@@ -1,18 +1,17 @@
-"""From what was found to `conf/NAME/parameters.yml`, with comments that say what is known and what is not."""
+"""Write `conf/NAME/parameters.yml` from a survey, with comments that say what is certain and what is not."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from unet_segmentation.data.audit.suggested_config import propose_range
 from unet_segmentation.data.layout.layout import samples_table
 from unet_segmentation.data.onboarding.folder_survey import Survey
-from unet_segmentation.data.onboarding.mask_interpretation import Interpretation, MaskInterpretation
+from unet_segmentation.data.onboarding.interpretation import MaskInterpretation, MaskInterpretations
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import Parameters, validate_parameters
 from unet_segmentation.utils.atomic_io import atomic_write
@@ -26,17 +25,17 @@ WIDTH = 116  # of a line of comment
 
 
 def check_name(name: str, conf: Path, *, force: bool) -> None:
-    """Refuse names that cannot be used, or are in use.
+    """Check the name of a new problem.
 
     Raises:
-        ConfigurationError: it is so.
+        ConfigurationError: it cannot be used, or is in use.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ConfigurationError(
             f"{name!r} cannot be the name of a problem: use letters, digits, _ and -, and begin with a letter or digit."
         )
     if name in RESERVED:
-        raise ConfigurationError(f"{name!r} means something to the project itself: choose another name.")
+        raise ConfigurationError(f"{name!r} is reserved by the project: choose another name.")
     file = conf / name / "parameters.yml"
     if (conf / name).is_dir() and any((conf / name).iterdir()) and not force:
         raise ConfigurationError(
@@ -45,40 +44,40 @@ def check_name(name: str, conf: Path, *, force: bool) -> None:
 
 
 def root_text(root: str, project: Path) -> str:
-    """Write the root as `source.folder`: relative where it lies in the project, so that the project can be moved."""
+    """Return the root as `source.folder`: relative within the project, so that the project can be moved."""
     if "://" in root:
         return root
     path = Path(root)
     return path.relative_to(project).as_posix() if path.is_relative_to(project) and path != project else str(path)
 
 
-def problem_text(name: str, survey: Survey, found: Interpretation, folder: str) -> str:
-    """Write the parameters of a problem, with comments.
+def problem_text(name: str, survey: Survey, proposal: MaskInterpretations, folder: str) -> str:
+    """Format the parameters of a problem, with comments.
 
     Args:
         name: of the problem.
-        survey: what was found.
-        found: what the masks may mean; the first reading is taken.
-        folder: what stands as `source.folder`.
+        survey: of the files.
+        proposal: interpretations of the masks; the first is declared, the others are comments.
+        folder: value of `source.folder`.
     """
-    reading = found.readings[0]
+    option = proposal.options[0]
     blocks = [
-        _head(name, survey, reading, found),
+        _head(name, survey, option, proposal),
         _source(survey, folder),
         _images(survey),
-        _classes(survey, reading, found),
-        *(_other(other) for other in found.readings[1:]),
-        _training(survey, found),
+        _classes(survey, option, proposal),
+        *(_other(other) for other in proposal.options[1:]),
+        _training(survey, proposal),
     ]
     return "\n".join(block for block in blocks if block)
 
 
 def validated(text: str, conf: Path, name: str, survey: Survey) -> Parameters:
-    """Load what was written as a run would, and make sure that it gives samples.
+    """Load the parameters as a run would, and check that they select samples.
 
     Args:
         text: YAML.
-        conf: folder of the configuration; `base` in it is what problems stand on.
+        conf: folder of the configuration, with the defaults in `base`.
         name: of the problem.
         survey: the samples.
 
@@ -96,7 +95,7 @@ def validated(text: str, conf: Path, name: str, survey: Survey) -> Parameters:
 
 
 def write_problem(text: str, conf: Path, name: str) -> Path:
-    """Write `conf/NAME/parameters.yml`, whole or not at all."""
+    """Write `conf/NAME/parameters.yml`."""
     file = conf / name / "parameters.yml"
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as temporary:
@@ -107,18 +106,18 @@ def write_problem(text: str, conf: Path, name: str) -> Path:
 # --- blocks ---
 
 
-def _head(name: str, survey: Survey, reading: MaskInterpretation, found: Interpretation) -> str:
+def _head(name: str, survey: Survey, option: MaskInterpretation, proposal: MaskInterpretations) -> str:
     pairs = len(survey.pairing.pairs)
     lines = [
-        f"{name}: {pairs} images of {sizes_text(survey)}, {len(reading.classes)} classes.",
+        f"{name}: {pairs} images of {sizes_text(survey)}, {len(option.classes)} classes.",
         "",
-        "Written by kedro problem new from what is in the files. Change what you know better; whatever is not here",
+        "Written by kedro problem new from what is in the files. Correct what is wrong; whatever is not here",
         "keeps its default (conf/base). Then:",
         "",
-        f"    kedro problem audit {name}     looks at every file, without training",
+        f"    kedro problem audit {name}     checks every file, without training",
         f"    kedro run --env {name}         trains and evaluates",
     ]
-    checks = unsure(survey, found)
+    checks = unsure(survey, proposal)
     if checks:
         lines += ["", "CHECK, because pixels cannot tell:"]
         lines += [line for check in checks for line in _wrapped(f"  * {check}", 4)]
@@ -169,7 +168,7 @@ def _group(survey: Survey) -> list[str]:
 
 
 def group_pattern(survey: Survey) -> str | None:
-    """Return the pattern that takes the folder out of the ids; None where folders are no groups."""
+    """Return the pattern that picks the folder out of the ids; None where folders are no groups."""
     ids = [sample.id for sample in survey.samples if sample.image]
     folders = {name.rpartition("/")[0] for name in ids}
     together = len(folders) >= PATIENTS and "" not in folders and len(ids) >= 2 * len(folders)
@@ -177,7 +176,7 @@ def group_pattern(survey: Survey) -> str | None:
 
 
 def has_split(survey: Survey) -> bool:
-    """Whether the data come with an official split."""
+    """Return whether the data come with a predefined split."""
     return bool(survey.pairing.splits) or survey.official is not None
 
 
@@ -194,7 +193,7 @@ def _images(survey: Survey) -> str:
             narrow.text,
         ]
         if wide.declaration != narrow.declaration:
-            lines.append(f"# {wide.text}      # everything that was found")
+            lines.append(f"# {wide.text}      # all values")
     channels = max(images.channels, default=3)
     if channels not in {1, 3}:
         lines += [
@@ -206,39 +205,43 @@ def _images(survey: Survey) -> str:
     return "\n".join([*lines, ""]) if lines else ""
 
 
-def _classes(survey: Survey, reading: MaskInterpretation, found: Interpretation) -> str:
-    read = f"{survey.masks.read} of {survey.masks.total} masks were looked at"
-    said = [f"In the masks: {found.summary}. {read[0].upper()}{read[1:]}.", f"Read so: {reading.why}."]
+def _classes(survey: Survey, option: MaskInterpretation, proposal: MaskInterpretations) -> str:
+    read = f"{survey.masks.read} of {survey.masks.total} masks were read"
+    remarks = [f"In the masks: {proposal.summary}. {read[0].upper()}{read[1:]}.", f"Interpretation: {option.why}."]
     check = (
-        ["CHECK the names, in the order of the values."] if any("names of the" in line for line in found.checks) else []
+        ["CHECK the names, in the order of the values."]
+        if any("names of the" in line for line in proposal.checks)
+        else []
     )
-    said += [*check, "Class 0 is the background, if there is one."]
-    lines = _commented([line for text in said for line in _wrapped(text, 0)]).splitlines()
+    remarks += [*check, "Class 0 is the background, if there is one."]
+    lines = _commented([line for text in remarks for line in _wrapped(text, 0)]).splitlines()
     lines.append("classes:")
-    for name in reading.classes:
-        what = reading.found.get(name, "")
-        lines.append(f"  - {_flow(name)}" + (f"      # {_line(what)}" if what else ""))
-    lines.append(_masks(reading.masks))
+    for name in option.classes:
+        content = option.contents.get(name, "")
+        lines.append(f"  - {_flow(name)}" + (f"      # {_line(content)}" if content else ""))
+    lines.append(_masks(option.masks))
     return "\n".join([*lines, ""])
 
 
-def _masks(masks: Mapping[str, Any]) -> str:
+def _masks(masks: Mapping[str, object]) -> str:
     plain = _escaped(dict(masks))
     return yaml.safe_dump(
         {"masks": plain}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True
     ).rstrip()
 
 
-def _other(reading: MaskInterpretation) -> str:
+def _other(option: MaskInterpretation) -> str:
     lines = (
-        [f"Another reading, {reading.why}:"] if reading.why.startswith("if ") else [f"Another reading: {reading.why}:"]
+        [f"Another interpretation, {option.why}:"]
+        if option.why.startswith("if ")
+        else [f"Another interpretation: {option.why}:"]
     )
-    lines += [f"classes: {_flow(reading.classes)}", *_masks(reading.masks).splitlines(), ""]
+    lines += [f"classes: {_flow(option.classes)}", *_masks(option.masks).splitlines(), ""]
     return _commented(lines[:-1])
 
 
-def _training(survey: Survey, found: Interpretation) -> str:
-    """Choose defaults by the number of images and their size: a few minutes on two cores for small data."""
+def _training(survey: Survey, proposal: MaskInterpretations) -> str:
+    """Format training parameters by number and size of the images: a few minutes on two cores for small data."""
     count, side = len(survey.pairing.pairs), survey.images.median_side
     lines = []
     if not has_split(survey):
@@ -263,21 +266,21 @@ def _training(survey: Survey, found: Interpretation) -> str:
     lines += [f"  {key}: {value}" for key, value in settings.items()]
     if side > CPU_PATCH and count < MANY:
         lines.append(f"  patch_size: {CPU_PATCH}")
-    shares = [share for value, share in found.values if value not in found.void]
+    shares = [share for value, share in proposal.values if value not in proposal.ignored]
     if len(shares) > 2 and 0 < min(shares) < RARE:
         lines.append(f"  loss: {{class_weights: auto}}      # the rarest class has {min(shares):.1%} of the pixels")
     return "\n".join([*lines, ""])
 
 
-# --- what is said ---
+# --- remarks ---
 
 
-def unsure(survey: Survey, found: Interpretation) -> list[str]:
-    """List what a person has to check: of the masks, of the images and of the pairing."""
-    checks = list(found.checks)
+def unsure(survey: Survey, proposal: MaskInterpretations) -> list[str]:
+    """Return what a person has to check: of the masks, of the images and of the pairing."""
+    checks = list(proposal.checks)
     masks, images, pairing = survey.masks, survey.images, survey.pairing
     if not masks.complete:
-        checks.append(f"only {masks.read} of {masks.total} masks were looked at; kedro problem audit looks at all")
+        checks.append(f"only {masks.read} of {masks.total} masks were read; kedro problem audit reads all")
     if pairing.others:
         checks.append(
             f"other masks fit the same images: {', '.join(pairing.others)}; those of {pairing.masks} are used"
@@ -298,7 +301,7 @@ def unsure(survey: Survey, found: Interpretation) -> list[str]:
 
 
 def sizes_text(survey: Survey) -> str:
-    """Describe how large the images are."""
+    """Format the range of image sizes."""
     sizes = survey.images.sizes
     if not sizes:
         return "unknown size"
@@ -308,7 +311,7 @@ def sizes_text(survey: Survey) -> str:
 
 
 def split_counts(survey: Survey) -> dict[str, int]:
-    """Count the labelled samples of each official split."""
+    """Return the number of labelled samples of each predefined split."""
     counts = dict.fromkeys(("train", "validation", "test"), 0)
     for sample in survey.samples:
         if sample.image and sample.masks and sample.split in counts:
@@ -338,7 +341,7 @@ def _line(text: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
-def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML can hold
+def _flow(value: object) -> str:
     text = yaml.safe_dump(_escaped(value), default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
     return text.strip().removesuffix("...").strip()
 
@@ -348,7 +351,7 @@ def _quoted(glob: str) -> str:
     return text.strip()
 
 
-def _escaped(value: Any) -> Any:  # noqa: ANN401
+def _escaped(value: object) -> object:
     """Take the meaning from ``${``, which would refer to another parameter."""
     if isinstance(value, str):
         return value.replace("${", "\\${")

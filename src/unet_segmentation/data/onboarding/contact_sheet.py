@@ -8,7 +8,8 @@ import numpy as np
 
 from unet_segmentation.data.io.image_decoders import UnreadableError
 from unet_segmentation.data.io.image_reader import read_image
-from unet_segmentation.data.io.mask_encodings import EncodingError, decode_masks
+from unet_segmentation.data.io.mask_decoder import MaskDecoder
+from unet_segmentation.data.io.mask_encodings import EncodingError
 from unet_segmentation.data.layout.layout import Layout, Sample
 from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
@@ -63,16 +64,8 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
 def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Picture]:
     layout = Layout.of(parameters.source)
     image = read_image(survey.storage, sample.image, parameters.images).pixels
-    labels = [layout.label(mask) for mask in sample.masks]
-    mask = decode_masks(
-        survey.storage,
-        sample.masks,
-        labels,
-        parameters.masks,
-        parameters.classes,
-        sample.image,
-        (image.shape[0], image.shape[1]),
-    )
+    decoder = MaskDecoder(survey.storage, parameters.masks, parameters.classes, layout.label)
+    mask = decoder.decode(sample.masks, sample.image, (image.shape[0], image.shape[1]))
     if mask.ids.shape != image.shape[:2]:
         (height, width), (image_height, image_width) = mask.ids.shape, image.shape[:2]
         raise EncodingError(

@@ -6,35 +6,35 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
+from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import ENDINGS, UnreadableError, read_bytes
 
 PICTURES = set(ENDINGS)
 NUMBERS = {"mat", "txt", "csv"}  # may hold a mask as numbers
-ANNOTATIONS = {"json", "txt", "xml"}
 LISTS = {"txt", "lst", "csv", "tsv"}
 AT_MOST = 64 * 2**20  # bytes of an annotation file that are looked at
 
-_YOLO_LINE = re.compile(r"\d+(?:\s+[-+0-9.eE]+){4,}\s*")
 _GRID = re.compile(r"[-+0-9.eE\s,;]+")
 
 
 def ending(path: str) -> str:
-    """Return the ending of a file's name in small letters, without the dot; empty where there is none."""
+    """Return the extension of a file's name in lower case, without the dot; empty where there is none."""
     return PurePosixPath(path).suffix[1:].lower()
 
 
 def may_be_data(path: str) -> bool:
     """Return whether a path may be an image, a mask or an annotation file, judging by its name alone."""
-    return ending(path) in PICTURES | NUMBERS | ANNOTATIONS
+    annotations = frozenset().union(*(entry.extensions for _, entry in ANNOTATION_FORMATS))
+    return ending(path) in PICTURES | NUMBERS | annotations
 
 
 def kind_of(storage: FileStore, path: str) -> str:  # noqa: PLR0911 - a list of kinds
-    """Describe what a file is.
+    """Return the kind of a file.
 
     Returns:
-        ``picture`` (pixels), ``grid`` (numbers as text), ``matlab``; ``coco``, ``yolo``, ``labelme``, ``pascal``
-        (annotations); ``empty``; ``text`` (may be a list); ``none``.
+        ``picture`` (pixels), ``grid`` (numbers as text), ``matlab``; the name of an annotation format; ``empty``;
+        ``text`` (may be a list); ``none``.
     """
     name = ending(path)
     if name in PICTURES:
@@ -47,57 +47,35 @@ def kind_of(storage: FileStore, path: str) -> str:  # noqa: PLR0911 - a list of 
         return "empty"
     if name == "mat":
         return "matlab"
-    if name == "xml":
-        return "pascal" if b"<object" in data or b"<annotation" in data else "none"
     text = data.decode("utf-8-sig", errors="replace")
-    if name == "json":
-        return _json_kind(text)
-    if name in {"txt", "csv"}:
-        return _text_kind(text)
-    return "none"
+    for kind, annotation_format in ANNOTATION_FORMATS:
+        if name in annotation_format.extensions and annotation_format.detect(text):
+            return kind
+    if name not in {"txt", "csv"}:
+        return "none"
+    return "grid" if _is_grid(text) else "text"
 
 
 def spread(items: Sequence[str], count: int) -> list[str]:
-    """Take a few of many, spread evenly over all of them."""
+    """Return a few of many, spread evenly over all of them."""
     if len(items) <= count:
         return list(items)
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
 def kind_of_most(storage: FileStore, paths: Sequence[str]) -> str:
-    """Describe what files of one kind are, from a few of them: an empty one among others says nothing."""
+    """Return the kind of files of one family, from a few of them: an empty one among others says nothing."""
     kinds = [kind_of(storage, path) for path in spread(paths, 5)]
-    telling = [kind for kind in kinds if kind != "empty"]
-    return max(telling, key=telling.count) if telling else "none"
+    kinds = [kind for kind in kinds if kind != "empty"]
+    return max(kinds, key=kinds.count) if kinds else "none"
 
 
 def texts(paths: Iterable[str]) -> list[str]:
-    """Name the files that may be lists or tables of an official split."""
+    """Return the files that may be lists or tables of a predefined split."""
     return [path for path in paths if ending(path) in LISTS]
 
 
-def _json_kind(text: str) -> str:
-    if '"shapes"' in text:
-        return "labelme"
-    if '"images"' in text and ('"annotations"' in text or '"categories"' in text):
-        return "coco"
-    return "none"
-
-
-def _text_kind(text: str) -> str:
-    head = "\n".join(text.splitlines()[:50])
-    if all(_YOLO_LINE.fullmatch(line) for line in head.splitlines() if line.strip()) and _are_shares(head):
-        return "yolo"
-    rows = [len(re.split(r"[\s,;]+", line.strip())) for line in head.splitlines() if line.strip()]
-    if _GRID.fullmatch(head) and len(rows) > 1 and len(set(rows)) == 1 and rows[0] > 1:
-        return "grid"
-    return "text"
-
-
-def _are_shares(head: str) -> bool:
-    """Tell shares of width and height from other numbers."""
-    try:
-        numbers = [float(word) for line in head.splitlines() for word in line.split()[1:]]
-    except ValueError:
-        return False
-    return all(-0.01 <= number <= 1.01 for number in numbers) and any(number % 1 for number in numbers)
+def _is_grid(text: str) -> bool:
+    lines = [line.strip() for line in text.splitlines()[:50] if line.strip()]
+    columns = {len(re.split(r"[\s,;]+", line)) for line in lines}
+    return bool(_GRID.fullmatch("\n".join(lines))) and len(lines) > 1 and len(columns) == 1 and 1 not in columns

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.data.io.annotation_formats import read_annotation
+from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS, read_annotation
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, read_raster
 from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.io.mask_encodings import has_interpolation_artifacts
-from unet_segmentation.data.onboarding.annotation_files import coco_categories, yolo_names
 from unet_segmentation.data.onboarding.file_types import spread
-from unet_segmentation.data.onboarding.image_mask_pairing import POLYGONS, Pairing
+from unet_segmentation.data.onboarding.image_mask_pairing import Pairing
 from unet_segmentation.data.onboarding.mask_detection import mask_score, mask_variable
 
 SAMPLE = 200  # masks that are decoded
@@ -58,7 +57,7 @@ class MaskSurvey:
         most: masks of one sample.
         labels: of ``{class}`` or of annotations: their pixels, or how often they occur.
         boxes: objects of annotations that are boxes and no outlines.
-        names: classes of YOLO by number, where a file says them.
+        names: of the classes, where annotations number them and a file names them.
         variable: of `.mat` files.
         unreadable: files, and why they cannot be read.
     """
@@ -109,14 +108,14 @@ def survey_masks(
     Args:
         storage: where the files are.
         pairing: which files are masks.
-        paths: all files; one may say the names of YOLO's classes.
+        paths: all files; one may name the classes that annotations number.
         progress: is told the share that is done.
     """
     pairs = pairing.pairs
     survey = MaskSurvey(pairing.kind)
     survey.several = sum(len(sample.masks) > 1 for sample in pairs)
     survey.most = max((len(sample.masks) for sample in pairs), default=0)
-    if pairing.kind in POLYGONS:
+    if pairing.kind in ANNOTATION_FORMATS:
         _survey_annotations(storage, pairing, paths, survey, progress)
         return survey
     masks = [mask for sample in pairs for mask in sample.masks]
@@ -267,9 +266,10 @@ def _survey_annotations(
             survey.read += 1
             survey.pixels += size[0] * size[1]
         progress((number + 1) / len(chosen))
-    if pairing.kind == "yolo":
-        survey.names = yolo_names(storage, list(paths))
-    if pairing.kind == "coco":
-        for path in {mask for sample in pairs for mask in sample.masks}:
-            for name in coco_categories(storage, path):
-                survey.labels.setdefault(name, 0)
+    annotation_format = ANNOTATION_FORMATS[pairing.kind]
+    annotations = list(dict.fromkeys(mask for sample in pairs for mask in sample.masks))
+    names = annotation_format.class_names(storage, annotations, paths)
+    if annotation_format.numbers_labels:
+        survey.names = names
+    else:
+        survey.labels.update(dict.fromkeys(names, 0))

@@ -1,4 +1,4 @@
-"""Questions about what pixels cannot tell: which value is void, what the classes are called, which reading is right."""
+"""Ask what pixels cannot tell: values of no class, the names of the classes, which interpretation is right."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import click
 
 from unet_segmentation.data.onboarding.create_problem import Request, describe
 from unet_segmentation.data.onboarding.folder_survey import Survey
-from unet_segmentation.data.onboarding.mask_interpretation import Interpretation, propose_interpretations
+from unet_segmentation.data.onboarding.interpretation import MaskInterpretations
+from unet_segmentation.data.onboarding.mask_interpretation import propose_interpretations
 from unet_segmentation.errors import ConfigurationError
 
-MOST_QUESTIONS = 24  # classes that are asked for one by one
+MAX_QUESTIONS = 24  # classes that are asked for one by one
 BY_VALUE = {"index", "palette"}
 
 
@@ -20,76 +21,78 @@ class Questions:
     """Asks on a terminal.
 
     Args:
-        request: what the user said already is not asked again.
+        request: what its arguments answer is not asked again.
     """
 
     def __init__(self, request: Request) -> None:
         self._classes, self._ignore = request.classes, request.ignore
 
-    def __call__(self, survey: Survey, found: Interpretation) -> Interpretation:
-        """Show what was found, ask, and read the masks anew with the answers."""
-        for line in describe(survey, found):
+    def __call__(self, survey: Survey, proposal: MaskInterpretations) -> MaskInterpretations:
+        """Describe the survey, ask, and interpret the masks again with the answers."""
+        for line in describe(survey, proposal):
             click.echo(line)
-        click.echo("\nA few questions; Enter takes what stands in brackets.")
+        click.echo("\nA few questions; Enter accepts the value in brackets.")
         ignore = self._ignore
-        if ignore is None and found.readings[0].masks["encoding"] in BY_VALUE and len(found.values) > 2:
-            ignore = self._ask_void(found)
-        found = propose_interpretations(survey.masks, self._classes, ignore)
+        if ignore is None and proposal.options[0].masks["encoding"] in BY_VALUE and len(proposal.values) > 2:
+            ignore = self._ask_ignored(proposal)
+        proposal = propose_interpretations(survey.masks, self._classes, ignore)
         if self._classes is None:
-            found = self._ask_names(survey, found, ignore)
-        return _ask_reading(found)
+            proposal = self._ask_names(survey, proposal, ignore)
+        return _ask_interpretation(proposal)
 
-    def _ask_void(self, found: Interpretation) -> list[int]:
-        shown = ", ".join(f"{value} ({share:.1%})" for value, share in found.values)
+    def _ask_ignored(self, proposal: MaskInterpretations) -> list[int]:
+        shown = ", ".join(f"{value} ({share:.1%})" for value, share in proposal.values)
         click.echo(f"\nThe masks hold {shown}.")
         while True:
-            given = click.prompt(
+            answer = click.prompt(
                 "Values that mean nothing was labelled, or a border (none, or with commas)",
-                default=",".join(found.void) or "none",
+                default=",".join(proposal.ignored) or "none",
             )
             try:
-                values = [] if given.strip() == "none" else [int(part) for part in given.split(",") if part.strip()]
+                values = [] if answer.strip() == "none" else [int(part) for part in answer.split(",") if part.strip()]
             except ValueError:
                 click.echo("Whole numbers with commas between them, please.")
                 continue
-            if unknown := [value for value in values if str(value) not in {name for name, _ in found.values}]:
-                click.echo(f"No mask holds {unknown[0]}.")
+            if absent := [value for value in values if str(value) not in {name for name, _ in proposal.values}]:
+                click.echo(f"No mask holds {absent[0]}.")
                 continue
             return values
 
-    def _ask_names(self, survey: Survey, found: Interpretation, ignore: list[int] | None) -> Interpretation:
-        names = found.readings[0].classes
-        if len(names) > MOST_QUESTIONS:
+    def _ask_names(
+        self, survey: Survey, proposal: MaskInterpretations, ignore: list[int] | None
+    ) -> MaskInterpretations:
+        names = proposal.options[0].classes
+        if len(names) > MAX_QUESTIONS:
             click.echo(f"\n{len(names)} classes: name them in the YAML.")
-            return found
+            return proposal
         click.echo("\nWhat are the classes called?")
         while True:
-            given: list[str] = []
+            answers: list[str] = []
             for name in names:
-                what = found.readings[0].found.get(name, "around the others")
-                given.append(_ask_name(what, name, given))
+                content = proposal.options[0].contents.get(name, "around the others")
+                answers.append(_ask_name(content, name, answers))
             try:
-                return found if given == names else propose_interpretations(survey.masks, given, ignore)
+                return proposal if answers == names else propose_interpretations(survey.masks, answers, ignore)
             except ConfigurationError as error:
                 click.echo(str(error))
 
 
-def _ask_name(what: str, default: str, taken: Sequence[str]) -> str:
+def _ask_name(content: str, default: str, taken: Sequence[str]) -> str:
     while True:
-        name = click.prompt(f"  {what}", default=default).strip()
+        name = click.prompt(f"  {content}", default=default).strip()
         if name and name not in taken:
             return name
         click.echo("  That name is taken already.")
 
 
-def _ask_reading(found: Interpretation) -> Interpretation:
-    """Let the user choose where the masks can be read in several ways."""
-    if len(found.readings) < 2:
-        return found
-    click.echo("\nThe masks can be read in several ways:")
-    for number, reading in enumerate(found.readings, start=1):
-        click.echo(f"  {number}  {reading.why} (classes: {', '.join(reading.classes)})")
-    chosen = click.prompt("Which is right?", type=click.IntRange(1, len(found.readings)), default=1)
-    first = found.readings[chosen - 1]
-    others = [reading for reading in found.readings if reading is not first]
-    return replace(found, readings=[first, *others])
+def _ask_interpretation(proposal: MaskInterpretations) -> MaskInterpretations:
+    """Let the user choose where there are several interpretations."""
+    if len(proposal.options) < 2:
+        return proposal
+    click.echo("\nThe masks can be interpreted in several ways:")
+    for number, option in enumerate(proposal.options, start=1):
+        click.echo(f"  {number}  {option.why} (classes: {', '.join(option.classes)})")
+    number = click.prompt("Which is right?", type=click.IntRange(1, len(proposal.options)), default=1)
+    first = proposal.options[number - 1]
+    others = [option for option in proposal.options if option is not first]
+    return replace(proposal, options=[first, *others])

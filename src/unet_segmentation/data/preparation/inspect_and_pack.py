@@ -1,9 +1,9 @@
 """Inspection: every file is decoded once, on all cores, into findings, statistics per image and packed arrays.
 
-The samples are worked off in parts of some hundreds. A part is named by a hash over its samples' files and the
-declarations that decide what is made of them, and is whole or absent: a run that was killed goes on with the next part,
-and files that are added later leave most parts as they are. What is done with one sample is in `sample`, what only the
-whole data set shows in `data_set`.
+The samples are inspected in parts of some hundreds. A part is named by a hash over its samples' files and the
+declarations that decide what they become, and is whole or absent: a run that was killed continues with the next part,
+and files that are added later leave most parts as they are. The checks of one sample are in `sample`, those of the
+whole data set in `data_set`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,21 +29,19 @@ from numpy.typing import NDArray
 from unet_segmentation.data.audit.dataset_checks import add_values, dataset_findings, duplicate_findings, pixel_keys
 from unet_segmentation.data.audit.findings import findings_table
 from unet_segmentation.data.audit.thumbnails import SIGNATURE
-from unet_segmentation.data.io.filesystem import FileStore
+from unet_segmentation.data.data_source import FORMAT, DataSource
 from unet_segmentation.data.preparation.sample_inspection import (
-    FORMAT,
     INDEX_COLUMNS,
-    DataSpec,
-    Inspected,
+    IndexedSample,
+    InspectedSample,
     inspect_sample,
-    plain_row,
 )
 from unet_segmentation.data.store.packed_arrays import PackedSamples, PackedWriter, join_parts
 from unet_segmentation.parameters import InspectionParameters
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 from unet_segmentation.utils.memory import tune_malloc
 
-LARGEST_PART = 256  # samples in a part, on average; smaller data sets have smaller ones, for all cores to have some
+MAX_PART_SIZE = 256  # samples in a part, on average; smaller data sets have smaller ones, for all cores to have some
 PART_BYTES = 1 << 28  # of files, at most, in a part (but for a single larger file)
 PARTS = "parts"
 
@@ -62,19 +59,17 @@ class Part:
 
 def inspect_samples(
     indexed: pd.DataFrame,
-    storage: FileStore,
-    declaration: DataSpec,
+    source: DataSource,
     inspection: InspectionParameters,
     packing_dir: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, PackedSamples]:
-    """Decode, check, measure and pack every sample that was not yet, as it is now.
+    """Decode, check, measure and pack every sample that has not been packed as it is now.
 
     Args:
         indexed: a row per sample: `sample_id`, `image`, `masks` (list), `roi`, `group`, `split`.
-        storage: where the files lie.
-        declaration: what is to be made of them.
+        source: where the files are, and how they are read.
         inspection: threads, and what is worth a finding.
-        packing_dir: gets `parts/<hash>` and one folder that joins them, named by a hash; older ones are removed.
+        packing_dir: for `parts/<hash>` and one folder that joins them, named by a hash; older ones are removed.
 
     Returns:
         The index with what was measured of each sample (`COLUMNS`); the findings; the packed samples (without those
@@ -83,7 +78,7 @@ def inspect_samples(
     Raises:
         ResourceError: the disk is full. Nothing half-written stays; whole parts do.
     """
-    parts = plan_parts(indexed, storage, declaration)
+    parts = plan_parts(indexed, source)
     folders = [packing_dir / PARTS / part.key for part in parts]
     target = packing_dir / _sha256(
         json.dumps(
@@ -92,56 +87,55 @@ def inspect_samples(
         + str(pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum())
     )
     if PackedSamples(target).is_whole():
-        logger.info("Samples are as they were inspected and packed before: nothing is decoded again")
+        logger.info("The samples have not changed since they were packed: nothing is decoded again")
     else:
         missing = [part for part, folder in zip(parts, folders, strict=True) if not PackedSamples(folder).is_whole()]
-        _pack_parts(missing, indexed, storage, declaration, inspection, packing_dir / PARTS)
+        _pack_parts(missing, indexed, source, inspection, packing_dir / PARTS)
         with atomic_write(target) as temporary:
             temporary.mkdir()
-            _join(temporary, target, folders, indexed, declaration, inspection)
-    _forget(packing_dir, keep={target, packing_dir / PARTS})
-    _forget(packing_dir / PARTS, keep=set(folders))
+            _join(temporary, folders, indexed, source.classes, inspection)
+    _remove_others(packing_dir, {target, packing_dir / PARTS})
+    _remove_others(packing_dir / PARTS, set(folders))
     return _table(target / "inspected.parquet"), _table(target / "findings.parquet"), PackedSamples(target)
 
 
-def plan_parts(indexed: pd.DataFrame, storage: FileStore, declaration: DataSpec) -> list[Part]:
-    """Cut the index into parts, and name each by what it is made of.
+def plan_parts(indexed: pd.DataFrame, source: DataSource) -> list[Part]:
+    """Cut the index into parts, and name each by a hash of its files and of how they are read.
 
-    Where a part ends hangs on the sample itself (on its name, as in content-defined chunking), so that a sample that
+    Where a part ends depends on the sample itself (on its name, as in content-defined chunking), so that a sample that
     is added or removed changes the part it lies in and no other.
     """
     parts: list[Part] = []
     mean = part_size(len(indexed))
-    digest, start, size = hashlib.sha256(declaration.digest().encode()), 0, 0
-    for place, sample in enumerate(_samples(indexed)):
-        stamps = [storage.stamp(file) for file in _files(sample)]
-        digest.update(json.dumps([sample["sample_id"], *_files(sample), *stamps]).encode())
+    digest, start, size = hashlib.sha256(source.digest().encode()), 0, 0
+    for stop, sample in enumerate(_samples(indexed), start=1):
+        stamps = [source.storage.stamp(file) for file in sample.files]
+        digest.update(json.dumps([sample.sample_id, *sample.files, *stamps]).encode())
         size += sum(int(stamp.partition(" ")[0]) for stamp in stamps if stamp[:1].isdigit())
-        named = hashlib.sha256(sample["sample_id"].encode("utf-8", "surrogateescape")).digest()
-        ends = int.from_bytes(named[:4]) % mean == 0
-        if ends or place + 1 - start >= 4 * mean or size >= PART_BYTES or place + 1 == len(indexed):
-            parts.append(Part(digest.hexdigest()[:16], start, place + 1))
-            digest, start, size = hashlib.sha256(declaration.digest().encode()), place + 1, 0
+        id_hash = hashlib.sha256(sample.sample_id.encode("utf-8", "surrogateescape")).digest()
+        ends = int.from_bytes(id_hash[:4]) % mean == 0
+        if ends or stop - start >= 4 * mean or size >= PART_BYTES or stop == len(indexed):
+            parts.append(Part(digest.hexdigest()[:16], start, stop))
+            digest, start, size = hashlib.sha256(source.digest().encode()), stop, 0
     return parts
 
 
 def part_size(samples: int) -> int:
-    """Choose the mean number of samples in a part: a power of two, about sixteen parts or more."""
-    return min(LARGEST_PART, max(4, 1 << (samples // 16).bit_length() >> 1))
+    """Return the mean number of samples in a part: a power of two, for about sixteen parts or more."""
+    return min(MAX_PART_SIZE, max(4, 1 << (samples // 16).bit_length() >> 1))
 
 
 def _pack_parts(
     parts: Sequence[Part],
     indexed: pd.DataFrame,
-    storage: FileStore,
-    declaration: DataSpec,
+    source: DataSource,
     inspection: InspectionParameters,
     folder: Path,
 ) -> None:
     """Inspect and pack these parts, each in one thread from its first file to its rename.
 
     Threads, not processes: decoding, hashing and writing release the interpreter's lock, and nothing is copied or
-    started. A thread for a part, not for a sample: handing samples around cost a third of the speed.
+    started. A thread for a part, not for a sample: handing samples from thread to thread cost a third of the speed.
     """
     begin = time.perf_counter()
     total = sum(part.stop - part.start for part in parts)
@@ -151,11 +145,11 @@ def _pack_parts(
     stopped = threading.Event()
 
     def pack(part: Part) -> None:
-        def results() -> Iterator[Inspected]:
+        def results() -> Iterator[InspectedSample]:
             for sample in _samples(indexed.iloc[part.start : part.stop]):
                 if stopped.is_set():
                     raise CancelledError
-                yield inspect_sample(sample, storage, declaration)
+                yield inspect_sample(sample, source)
                 advance()
 
         with atomic_write(folder / part.key) as temporary:
@@ -164,10 +158,10 @@ def _pack_parts(
     with warnings.catch_warnings(), _progress(total) as advance:
         warnings.simplefilter("ignore")  # the decoders', on large pictures and odd metadata
         with ThreadPoolExecutor(inspection.workers or _cores()) as pool:
-            waiting = [pool.submit(pack, part) for part in parts]
+            futures = [pool.submit(pack, part) for part in parts]
             try:
-                for done in as_completed(waiting):
-                    done.result()
+                for future in as_completed(futures):
+                    future.result()
             except BaseException:  # an error, or Ctrl-C: the others end with the sample they are at
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
@@ -176,7 +170,7 @@ def _pack_parts(
         logger.info("Inspected and packed %d samples in %.1f s", total, time.perf_counter() - begin)
 
 
-def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
+def _write_part(folder: Path, results: Iterator[InspectedSample]) -> None:
     rows, findings, signatures = [], [], []
     tally: Counter[str] = Counter()
     with PackedWriter(folder) as packed:
@@ -185,7 +179,7 @@ def _write_part(folder: Path, results: Iterator[Inspected]) -> None:
             findings += result.findings
             add_values(tally, result.values)
             if result.image is not None and result.ids is not None:
-                packed.add(result.row["sample_id"], result.image, result.ids)
+                packed.add(str(result.row["sample_id"]), result.image, result.ids)
                 signatures.append(result.signature)
         np.save(folder / "signatures.npy", np.array(signatures, SIGNATURE))
         (folder / "values.json").write_text(json.dumps(tally), encoding="utf-8")
@@ -221,7 +215,7 @@ for a sample that has an error.
 """
 
 
-def _write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+def _write_rows(file: Path, rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -236,60 +230,54 @@ def _write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def _join(
     folder: Path,
-    target: Path,
     parts: Sequence[Path],
     indexed: pd.DataFrame,
-    declaration: DataSpec,
+    classes: Sequence[str],
     inspection: InspectionParameters,
 ) -> None:
-    """Join the parts into one folder (which will lie at `target`), and look at the data set as a whole."""
+    """Join the parts in one folder, and check the data set as a whole."""
     inspected = pd.concat([_table(part / "rows.parquet") for part in parts] or [pd.DataFrame(columns=list(COLUMNS))])
     inspected = inspected.reset_index(drop=True)
-    for column in ("group", "split"):  # no part hangs on them: another split packs nothing again
+    for column in ("group", "split"):  # no part depends on them: another split packs nothing again
         inspected[column] = indexed[column].to_numpy()
     tally: Counter[str] = Counter()
     for part in parts:
         add_values(tally, json.loads((part / "values.json").read_text(encoding="utf-8")))
     packed = join_parts(folder, parts)
-    found = [_table(file) for part in parts if (file := part / "findings.parquet").is_file()]
+    findings = [_table(file) for part in parts if (file := part / "findings.parquet").is_file()]
     with _joined_signatures(folder / "signatures.npy", parts, len(packed)) as signatures:
         inspected["pixel_key"] = inspected["sample_id"].map(pixel_keys(packed, signatures)).fillna("")
-        more = dataset_findings(inspected, declaration.classes, inspection, tally)
+        more = dataset_findings(inspected, classes, inspection, tally)
         more += duplicate_findings(packed, inspected, signatures, inspection)
     inspected.to_parquet(folder / "inspected.parquet")
-    pd.concat([*found, findings_table(more)]).to_parquet(folder / "findings.parquet")
+    pd.concat([*findings, findings_table(more)]).to_parquet(folder / "findings.parquet")
 
 
 @contextmanager
 def _joined_signatures(file: Path, parts: Sequence[Path], count: int) -> Iterator[NDArray]:
-    """Lay the signatures of all samples one after the other, in a file: they would be much for the memory."""
+    """Yield the signatures of all samples as one memory-mapped array: they may be too many for the memory."""
     if not count:
         yield np.zeros(0, SIGNATURE)
         return
     joined = np.lib.format.open_memmap(file, mode="w+", dtype=SIGNATURE, shape=(count,))
-    place = 0
+    start = 0
     for part in parts:
         signatures = np.load(part / "signatures.npy")
-        joined[place : place + len(signatures)] = signatures
-        place += len(signatures)
+        joined[start : start + len(signatures)] = signatures
+        start += len(signatures)
     yield joined
     del joined
     file.unlink()
 
 
-def _samples(indexed: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Return the index row by row, with plain values."""
+def _samples(indexed: pd.DataFrame) -> Iterator[IndexedSample]:
     for values in indexed[INDEX_COLUMNS].itertuples(index=False, name=None):
-        yield plain_row(dict(zip(INDEX_COLUMNS, values, strict=True)))
-
-
-def _files(sample: dict[str, Any]) -> list[str]:
-    return [file for file in (sample["image"], *sample["masks"], sample["roi"]) if file]
+        yield IndexedSample.from_row(dict(zip(INDEX_COLUMNS, values, strict=True)))
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar, on a terminal only; gives what is called after each sample."""
+    """Show a progress bar, on a terminal only; yields the function to call after each sample."""
     import rich
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -304,7 +292,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    """Read a table and give back at once the memory that Arrow needed for it: half of what ``read_parquet`` keeps."""
+    """Read a table and release at once the memory that Arrow needed for it: half of what ``read_parquet`` holds."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -314,11 +302,11 @@ def _table(file: Path) -> pd.DataFrame:
     return table
 
 
-def _forget(folder: Path, keep: set[Path]) -> None:
-    """Remove what earlier data or declarations left."""
-    for other in folder.iterdir() if folder.is_dir() else ():
-        if other not in keep:
-            remove(other)
+def _remove_others(folder: Path, current: set[Path]) -> None:
+    """Remove the results of earlier data or declarations."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path not in current:
+            remove(path)
 
 
 def _sha256(text: str) -> str:
@@ -326,5 +314,5 @@ def _sha256(text: str) -> str:
 
 
 def _cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -16,229 +13,113 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.audit.findings import Finding, finding, listing, most_frequent
 from unet_segmentation.data.audit.thumbnails import signature
-from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_reader import UnreadableError, read_image, read_roi
-from unet_segmentation.data.io.mask_encodings import DecodedMask, EncodingError, count_values, decode_masks
-from unet_segmentation.data.layout.layout import Layout
-from unet_segmentation.data.store.packed_arrays import IGNORED
-from unet_segmentation.parameters import ImageParameters, MaskParameters
+from unet_segmentation.data.data_source import DataSource
+from unet_segmentation.data.io.image_decoders import UnreadableError
+from unet_segmentation.data.io.image_reader import read_image, read_roi
+from unet_segmentation.data.io.mask_encodings import DecodedMask, EncodingError, count_values
+from unet_segmentation.data.store.packed_arrays import Image
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-FORMAT = 5  # raise it when the same files and parameters would give other tables or arrays
 LISTED_VALUES = 32  # of one file, in a finding
-MOSTLY_VOID = 0.5  # share of ignored pixels that is worth a warning
+MOSTLY_IGNORED = 0.5  # share of ignored pixels that is worth a warning
 INDEX_COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 
 cv2.setNumThreads(0)  # one image is too little work to share; the threads of inspection have the cores
 
 
+class IndexedSample(NamedTuple):
+    """A row of the index, with plain values: paths relative to the root, empty where there is no file."""
+
+    sample_id: str
+    image: str
+    masks: list[str]
+    roi: str = ""
+    group: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> IndexedSample:
+        """Build it from a row of a table, whatever the table made of lists and missing values."""
+        masks = row["masks"]
+        return cls(
+            str(row["sample_id"]),
+            str(row["image"] or ""),
+            [] if masks is None else [str(mask) for mask in masks],  # type: ignore[attr-defined]
+            str(row["roi"] or ""),
+            None if pd.isna(row["group"]) else str(row["group"]),  # type: ignore[call-overload]
+            None if pd.isna(row["split"]) else str(row["split"]),  # type: ignore[call-overload]
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """All files of the sample."""
+        return [file for file in (self.image, *self.masks, self.roi) if file]
+
+
+class Measurements(TypedDict):
+    """What is measured of a sample: columns of the inspected table. Of what could not be read 0, "" or []."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    image_sha256: str
+    mask_sha256: str
+    channel_mean: list[float]
+    channel_std: list[float]
+    minimum: int
+    maximum: int
+    class_pixels: list[int]
+    ignored_pixels: int
+
+
+class ImageMeasurements(TypedDict):
+    """What is measured of an image alone."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    channel_mean: list[float]
+    channel_std: list[float]
+    minimum: int
+    maximum: int
+
+
 @dataclass(frozen=True)
-class DataSpec:
-    """All that decides what is made of a file.
+class InspectedSample:
+    """The result of inspecting one sample; image and ids are None where the sample cannot be trained on."""
 
-    Attributes:
-        classes: names, in the order of their ids.
-        images: how image values are taken.
-        masks: how masks are encoded.
-        layout: tells which class a mask shows, where there is one mask per class.
-    """
-
-    classes: list[str]
-    images: ImageParameters
-    masks: MaskParameters
-    layout: Layout
-
-    def digest(self) -> str:
-        """Hash it, with the version of this module's format."""
-        text = [self.classes, self.images.model_dump(mode="json"), self.masks.model_dump(mode="json")]
-        return hashlib.sha256(json.dumps([FORMAT, *text, self.layout.masks]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What came of one sample; image and ids are None where they could not be used."""
-
-    row: dict[str, Any]
+    row: dict[str, object]
     findings: list[Finding]
     values: dict[str, int]
-    image: NDArray | None = None
+    image: Image | None = None
     ids: NDArray[np.uint8] | None = None
     signature: np.void | None = None
 
 
-def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a row of the index out of whatever a table made of it."""
-    masks = row["masks"]
-    return {
-        "sample_id": str(row["sample_id"]),
-        "image": row["image"] or "",
-        "masks": [] if masks is None else [str(mask) for mask in masks],
-        "roi": row["roi"] or "",
-        "group": None if pd.isna(row["group"]) else str(row["group"]),
-        "split": None if pd.isna(row["split"]) else str(row["split"]),
-    }
+def inspect_sample(sample: IndexedSample, source: DataSource) -> InspectedSample:
+    """Read, check and measure one sample."""
+    return _Inspection(sample, source).run()
 
 
-def inspect_sample(sample: dict[str, Any], storage: FileStore, declaration: DataSpec) -> Inspected:
-    """Read and measure one sample.
-
-    Args:
-        sample: a row of the index.
-        storage: where its files lie.
-        declaration: what is to be made of them.
-    """
-    findings: list[Finding] = []
-    found = partial(_note, findings, sample["sample_id"])
-    row = sample | _nothing(len(declaration.classes))
-    image = _inspect_image(sample, storage, declaration.images, row, found)
-    mask = _inspect_mask(sample, storage, declaration, row, found)
-    if image is None or mask is None:
-        return Inspected(row, findings, mask.values if mask else {})
-    _compare_sizes(sample, image.shape[:2], mask.ids.shape, found)
-    ids = mask.ids
-    if declaration.layout.roi is not None:
-        ids = _inside(sample, storage, ids, image.shape[:2], found)
-    _measure_mask(sample, mask, ids, row, found)
-    if any(entry.severity == "error" for entry in findings):
-        return Inspected(row, findings, mask.values)
-    return Inspected(row, findings, mask.values, image, ids, signature(image, ids))
-
-
-def decode_for_display(
-    sample: dict[str, Any], storage: FileStore, declaration: DataSpec
-) -> tuple[NDArray | None, NDArray[np.uint8] | None]:
-    """Read what can be read of a sample that was not packed, to show it: its image and the class ids of its mask.
-
-    Args:
-        sample: a row of the index.
-        storage: where its files lie.
-        declaration: what is to be made of them.
-    """
-    row = dict(sample) | _nothing(len(declaration.classes))
-
-    def ignore(*_: object) -> None:  # it was said before
-        pass
-
-    image = _inspect_image(sample, storage, declaration.images, row, ignore)
-    mask = _inspect_mask(sample, storage, declaration, row, ignore)
+def decode_for_display(sample: IndexedSample, source: DataSource) -> tuple[Image | None, NDArray[np.uint8] | None]:
+    """Read what can be read of a sample that was not packed: its image and the class ids of its mask."""
+    inspection = _Inspection(sample, source)
+    image = inspection.read_image()
+    mask = inspection.read_mask()
     return image, None if mask is None else mask.ids
 
 
-def _inspect_image(
-    sample: dict[str, Any], storage: FileStore, images: ImageParameters, row: dict[str, Any], found: Callable[..., None]
-) -> NDArray | None:
-    """Decode and measure the image; fill in the row, note what is found."""
-    file = sample["image"]
-    if not file:
-        found("missing_image", sample["masks"][0] if sample["masks"] else "", "has no image")
-        return None
-    try:
-        image = read_image(storage, file, images)
-    except UnreadableError as error:
-        found(error.kind, file, str(error))
-        return None
-    row.update(measure_image(image.pixels), image_sha256=image.sha256)
-    for kind, message in image.notes:
-        found(kind, file, message)
-    if row["minimum"] == row["maximum"]:
-        found("constant_image", file, f"every value is {row['minimum']}")
-    return image.pixels
-
-
-def _inspect_mask(
-    sample: dict[str, Any],
-    storage: FileStore,
-    declaration: DataSpec,
-    row: dict[str, Any],
-    found: Callable[..., None],
-) -> DecodedMask | None:
-    """Decode the mask, or the masks; note what is found."""
-    files = sample["masks"]
-    if not files:
-        found("missing_mask", sample["image"], "has no mask")
-        return None
-    labels = [declaration.layout.label(file) for file in files]
-    size = (row["height"], row["width"])
-    try:
-        mask = decode_masks(storage, files, labels, declaration.masks, declaration.classes, sample["image"], size)
-    except UnreadableError as error:
-        found(error.kind, files[0], str(error))
-        return None
-    except EncodingError as error:
-        values = f": {listing(error.values)}" if error.values else ""
-        found(error.kind, files[0], f"{error}{values}", error.values)
-        return None
-    for kind, message in mask.notes:
-        if kind != "lossy_mask" or declaration.masks.encoding != "threshold":  # which is declared for such files
-            found(kind, files[0], message)
-    if mask.undeclared:
-        found(mask.undeclared_kind, files[0], listing(mask.undeclared), mask.undeclared)
-    return mask
-
-
-def _compare_sizes(
-    sample: dict[str, Any], image: tuple[int, ...], mask: tuple[int, ...], found: Callable[..., None]
-) -> None:
-    if image != mask:
-        kind = "turned_mask" if image == mask[::-1] else "size_mismatch"
-        sizes = f"is {image[1]} x {image[0]}, its mask {sample['masks'][0]} {mask[1]} x {mask[0]}"
-        found(kind, sample["image"], sizes)
-
-
-def _inside(
-    sample: dict[str, Any],
-    storage: FileStore,
-    ids: NDArray[np.uint8],
-    size: tuple[int, ...],
-    found: Callable[..., None],
-) -> NDArray[np.uint8]:
-    """Ignore what lies outside of the region of interest."""
-    if not sample["roi"]:
-        found("missing_roi", sample["image"], "has no region of interest")
-        return ids
-    try:
-        region = read_roi(storage, sample["roi"])
-    except UnreadableError as error:
-        found("unreadable_roi", sample["roi"], str(error))
-        return ids
-    if region.shape != size or region.shape != ids.shape:
-        sizes = f"is {region.shape[1]} x {region.shape[0]}, its image {size[1]} x {size[0]}"
-        found("size_mismatch", sample["roi"], sizes)
-        return ids
-    return np.where(region, ids, np.uint8(IGNORED))
-
-
-def _measure_mask(
-    sample: dict[str, Any],
-    mask: DecodedMask,
-    ids: NDArray[np.uint8],
-    row: dict[str, Any],
-    found: Callable[..., None],
-) -> None:
-    classes = len(row["class_pixels"])
-    counts = mask.counts if mask.counts is not None and ids is mask.ids else count_values(ids)
-    ignored = int(counts[IGNORED])
-    row.update(mask_sha256=mask.sha256, class_pixels=counts[:classes].tolist(), ignored_pixels=ignored)
-    file = sample["masks"][0]
-    if mask.undeclared:
-        return
-    if ignored == ids.size:
-        found("ignored_mask", file, "every pixel is ignored")
-    elif counts[0] + ignored == ids.size:
-        found("empty_mask", file, "holds class 0 alone")
-    if MOSTLY_VOID < ignored / ids.size < 1:
-        found("void_share", file, f"{ignored / ids.size:.0%} of the pixels are ignored")
-
-
-def measure_image(pixels: NDArray) -> dict[str, Any]:
+def measure_image(pixels: NDArray[np.integer]) -> ImageMeasurements:
     """Measure an image: size, depth, and by channel mean and (population) standard deviation in raw units.
 
     Args:
         pixels: (height, width, channels) uint8 or uint16.
     """
     height, width, channels = pixels.shape
-    planes = pixels if channels <= 4 else pixels.reshape(height, width * channels)  # OpenCV's limit
-    if channels <= 4:
-        mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(planes))
+    if channels <= 4:  # OpenCV's limit
+        mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(pixels))
     else:
         mean = pixels.mean(axis=(0, 1), dtype=np.float64).tolist()
         deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
@@ -255,20 +136,131 @@ def measure_image(pixels: NDArray) -> dict[str, Any]:
     }
 
 
-def _note(
-    findings: list[Finding],
-    sample_id: str,
-    kind: str,
-    file: str,
-    message: str,
-    values: dict[str, int] | None = None,
-) -> None:
-    most = most_frequent(values or {}, LISTED_VALUES)
-    findings.append(finding(kind, message, sample_id=sample_id, file=file, values=most))
+class _Inspection:
+    """Collects findings and measurements while the files of one sample are read."""
 
+    def __init__(self, sample: IndexedSample, source: DataSource) -> None:
+        self.sample, self.source = sample, source
+        self.findings: list[Finding] = []
+        self.measurements: Measurements = {
+            "height": 0,
+            "width": 0,
+            "channels": 0,
+            "dtype": "",
+            "image_sha256": "",
+            "mask_sha256": "",
+            "channel_mean": [],
+            "channel_std": [],
+            "minimum": 0,
+            "maximum": 0,
+            "class_pixels": [0] * len(source.classes),
+            "ignored_pixels": 0,
+        }
 
-def _nothing(classes: int) -> dict[str, Any]:
-    """Return the columns of a sample that could not be read."""
-    numbers = dict.fromkeys(["height", "width", "channels", "minimum", "maximum", "ignored_pixels"], 0)
-    texts = dict.fromkeys(["dtype", "image_sha256", "mask_sha256"], "")
-    return numbers | texts | {"channel_mean": [], "channel_std": [], "class_pixels": [0] * classes}
+    def run(self) -> InspectedSample:
+        image, mask = self.read_image(), self.read_mask()
+        if image is None or mask is None:
+            return self._result(mask)
+        self._compare_sizes(image.shape[:2], mask.ids.shape)
+        ids = mask.ids if self.source.layout.roi is None else self._apply_roi(mask.ids, image.shape[:2])
+        self._measure_mask(mask, ids)
+        if any(entry.severity == "error" for entry in self.findings):
+            return self._result(mask)
+        return self._result(mask, image, ids)
+
+    def _result(
+        self,
+        mask: DecodedMask | None,
+        image: Image | None = None,
+        ids: NDArray[np.uint8] | None = None,
+    ) -> InspectedSample:
+        row = self.sample._asdict() | dict(self.measurements)
+        values = {} if mask is None else mask.values
+        thumbnail = None if image is None else signature(image, ids)
+        return InspectedSample(row, self.findings, values, image, ids, thumbnail)
+
+    def _report(self, kind: str, file: str, message: str, values: Mapping[str, int] | None = None) -> None:
+        values = most_frequent(values or {}, LISTED_VALUES)
+        self.findings.append(finding(kind, message, sample_id=self.sample.sample_id, file=file, values=values))
+
+    def read_image(self) -> Image | None:
+        """Decode and measure the image."""
+        file = self.sample.image
+        if not file:
+            self._report("missing_image", self.sample.masks[0] if self.sample.masks else "", "has no image")
+            return None
+        try:
+            image = read_image(self.source.storage, file, self.source.images)
+        except UnreadableError as error:
+            self._report(error.kind, file, str(error))
+            return None
+        measurements = measure_image(image.pixels)
+        self.measurements.update(measurements)  # type: ignore[typeddict-item]
+        self.measurements["image_sha256"] = image.sha256
+        for kind, message in image.notes:
+            self._report(kind, file, message)
+        if measurements["minimum"] == measurements["maximum"]:
+            self._report("constant_image", file, f"every value is {measurements['minimum']}")
+        return image.pixels
+
+    def read_mask(self) -> DecodedMask | None:
+        """Decode the mask, or the masks; the image must have been read before."""
+        files, masks = self.sample.masks, self.source.masks
+        if not files:
+            self._report("missing_mask", self.sample.image, "has no mask")
+            return None
+        size = (self.measurements["height"], self.measurements["width"])
+        try:
+            mask = self.source.mask_decoder.decode(files, self.sample.image, size)
+        except UnreadableError as error:
+            self._report(error.kind, files[0], str(error))
+            return None
+        except EncodingError as error:
+            values = f": {listing(error.values)}" if error.values else ""
+            self._report(error.kind, files[0], f"{error}{values}", error.values)
+            return None
+        for kind, message in mask.notes:
+            if kind != "lossy_mask" or masks.encoding != "threshold":  # which is declared for such files
+                self._report(kind, files[0], message)
+        if mask.undeclared:
+            self._report(mask.undeclared_kind, files[0], listing(mask.undeclared), mask.undeclared)
+        return mask
+
+    def _compare_sizes(self, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+        if image != mask:
+            kind = "turned_mask" if image == mask[::-1] else "size_mismatch"
+            sizes = f"is {image[1]} x {image[0]}, its mask {self.sample.masks[0]} {mask[1]} x {mask[0]}"
+            self._report(kind, self.sample.image, sizes)
+
+    def _apply_roi(self, ids: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Ignore what lies outside of the region of interest."""
+        file = self.sample.roi
+        if not file:
+            self._report("missing_roi", self.sample.image, "has no region of interest")
+            return ids
+        try:
+            region = read_roi(self.source.storage, file)
+        except UnreadableError as error:
+            self._report("unreadable_roi", file, str(error))
+            return ids
+        if region.shape != size or region.shape != ids.shape:
+            sizes = f"is {region.shape[1]} x {region.shape[0]}, its image {size[1]} x {size[0]}"
+            self._report("size_mismatch", file, sizes)
+            return ids
+        return np.where(region, ids, np.uint8(IGNORE_INDEX))
+
+    def _measure_mask(self, mask: DecodedMask, ids: NDArray[np.uint8]) -> None:
+        counts = mask.counts if mask.counts is not None and ids is mask.ids else count_values(ids)
+        ignored = int(counts[IGNORE_INDEX])
+        self.measurements["mask_sha256"] = mask.sha256
+        self.measurements["class_pixels"] = counts[: len(self.source.classes)].tolist()
+        self.measurements["ignored_pixels"] = ignored
+        if mask.undeclared:
+            return
+        file = self.sample.masks[0]
+        if ignored == ids.size:
+            self._report("ignored_mask", file, "every pixel is ignored")
+        elif counts[0] + ignored == ids.size:
+            self._report("empty_mask", file, "holds class 0 alone")
+        if MOSTLY_IGNORED < ignored / ids.size < 1:
+            self._report("void_share", file, f"{ignored / ids.size:.0%} of the pixels are ignored")

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation, by the rules of the split: stratified by class, groups kept together."""
+"""Folds of a cross-validation, by the rules of the split: stratified by class, with groups in one fold."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def assign_folds(
 ) -> pd.DataFrame:
     """Cut the labelled samples of the chosen splits into folds, each held out once.
 
-    Beside each fold the others are split for training and validation. The result depends on nothing but the samples,
-    the parameters and the seed.
+    For each fold, the other samples are split for training and validation. The result depends only on the samples, the
+    parameters and the seed.
 
     Args:
         samples: the samples with their split; groups as the split has joined them.
@@ -32,7 +32,7 @@ def assign_folds(
         sample, sorted.
 
     Raises:
-        ConfigurationError: there are too few groups for so many folds, or no sample at all.
+        ConfigurationError: there are fewer groups than folds, or no sample at all.
     """
     taking_part = samples["split"].isin(cross_validation.splits) & (samples["masks"].map(len) > 0)
     groups = samples.loc[taking_part, ["sample_id", "group"]]
@@ -47,16 +47,16 @@ def assign_folds(
     parts = []
     for fold in range(cross_validation.folds):
         changes = {"seed": cross_validation.seed, "folds": cross_validation.folds, "fold": fold, "blocks": None}
-        cut, found = split_samples(table, everything, split.model_copy(update=changes))
-        for entry in found:
+        split_table, findings = split_samples(table, everything, split.model_copy(update=changes))
+        for entry in findings:
             if entry.kind == "too_few_samples":
                 raise ConfigurationError(f"cross_validation.folds: {entry.message}, or take fewer folds")
-        parts.append(cut[["sample_id", "split"]].assign(fold=fold + 1))
+        parts.append(split_table[["sample_id", "split"]].assign(fold=fold + 1))
     return pd.concat(parts, ignore_index=True)[["fold", "sample_id", "split"]]
 
 
 def samples_of_fold(samples: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Return the samples that take part, with the split that they have beside one fold.
+    """Return the samples that take part, with their split for one fold.
 
     Args:
         samples: a row per sample.
@@ -68,5 +68,5 @@ def samples_of_fold(samples: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd
 
 
 def held_out(folds: pd.DataFrame, fold: int) -> list[str]:
-    """Name the samples that are held out of a fold's training, sorted."""
+    """Return the ids of the samples that are held out of a fold's training, sorted."""
     return sorted(folds.loc[(folds["fold"] == fold) & (folds["split"] == "test"), "sample_id"])

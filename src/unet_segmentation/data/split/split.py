@@ -1,4 +1,4 @@
-"""The split: official where there is one, else seeded, stratified by class, with groups kept together.
+"""The split: predefined where there is one, else seeded, stratified by class, with groups kept together.
 
 Samples that were split before stay where they are: a file remembers them. See the chapter in ``docs/preparation.md``.
 """
@@ -53,7 +53,7 @@ def split_samples(
     pairs: pd.DataFrame | None = None,
     classes: Sequence[str] | None = None,
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return every usable sample a split. The order of the rows is nothing.
+    """Split the usable samples. The order of the rows does not matter.
 
     Samples of one group or spatial block, and byte- or pixel-identical images, stay together. An official test or
     validation split is kept; one that is missing is cut from the samples that are officially for training or have no
@@ -61,17 +61,17 @@ def split_samples(
     an official test), and validation is cut from the rest. What was split before stays where it is.
 
     Args:
-        inspected: a row per sample, as inspection gives them.
+        inspected: a row per sample, with what inspection measured.
         usable: by row of `inspected`, whether the sample can be used (bool).
         parameters: seed, shares, folds and blocks. A share is one of the samples that are split here; with folds,
             `validation` is one of the samples outside of the fold.
-        folder: gets one small file that remembers which sample is on which side. Without it the result depends on
-            nothing but the samples and the seed, and samples move when others are added.
+        folder: for one small file that remembers which sample is on which side. Without it the result depends only
+            on the samples and the seed, and samples move when others are added.
         pairs: `sample_id`, `other`: near-identical images.
         classes: names, in the order of their ids, for messages.
 
     Returns:
-        The usable samples, sorted by id, with the columns `COLUMNS`, and what was found. Where there are too few
+        The usable samples, sorted by id, with the columns `COLUMNS`, and the findings. Where there are too few
         samples, or groups, that is a finding (`too_few_samples`), and `split` is None.
 
     Raises:
@@ -80,29 +80,29 @@ def split_samples(
     samples = inspected[usable.to_numpy(dtype=bool)].sort_values("sample_id", ignore_index=True)
     block = _blocks(samples["sample_id"], parameters.blocks)
     official = _official(samples, parameters)
-    found = find_split_leakage(samples, official, block)
+    findings = find_split_leakage(samples, official, block)
     samples["group"] = merge_groups(samples, block)
     try:
         samples["split"] = _assign(samples, official, parameters, folder)
     except _TooFewSamplesError as error:
-        left_out = len(inspected) - len(samples)
-        more = f" ({left_out} more have errors and do not count)" if left_out else ""
+        excluded = len(inspected) - len(samples)
+        more = f" ({excluded} more have errors and do not count)" if excluded else ""
         samples["split"] = pd.Series([None] * len(samples), dtype=object)
-        return samples[COLUMNS], [*found, finding("too_few_samples", f"{error}{more}")]
-    found += class_findings(samples, inspected["class_pixels"], classes)
-    found += near_identical_pairs(samples, pairs)
-    return samples[COLUMNS], found
+        return samples[COLUMNS], [*findings, finding("too_few_samples", f"{error}{more}")]
+    findings += class_findings(samples, inspected["class_pixels"], classes)
+    findings += near_identical_pairs(samples, pairs)
+    return samples[COLUMNS], findings
 
 
 def merge_groups(samples: pd.DataFrame, block: pd.Series | None = None) -> list[str]:
-    """Join samples of one group, one block, and with identical images, transitively.
+    """Merge the groups of samples of one group, one block, and with identical images, transitively.
 
     Args:
         samples: `sample_id`, `group` (or None: a group of its own), `image_sha256`, `pixel_key` (or "": unknown).
         block: by sample, the name of its spatial block.
 
     Returns:
-        The name of each sample's joined group: the first, in sorted order, of the names that were joined.
+        The name of each sample's merged group: the first, in sorted order, of the names that were merged.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -115,29 +115,29 @@ def merge_groups(samples: pd.DataFrame, block: pd.Series | None = None) -> list[
     links = [_link_alike(column) for column in (labels, block, *image_keys(samples)) if column is not None]
     edges = np.concatenate(links, axis=1)
     graph = coo_array((np.ones(edges.shape[1], dtype=bool), edges), shape=(len(samples), len(samples)))
-    _, joined = connected_components(graph, directed=False)
-    places, in_order = pd.factorize(labels.astype(str), sort=True)
-    first = np.full(joined.max() + 1, len(in_order))
-    np.minimum.at(first, joined, places)
-    return list(in_order[first[joined]])
+    _, merged = connected_components(graph, directed=False)
+    positions, in_order = pd.factorize(labels.astype(str), sort=True)
+    first = np.full(merged.max() + 1, len(in_order))
+    np.minimum.at(first, merged, positions)
+    return list(in_order[first[merged]])
 
 
 def _link_alike(names: pd.Series) -> NDArray[np.int64]:
-    """Link every sample to the first one that bears the same name: (2, links) places."""
+    """Link every sample to the first one of the same name: (2, links) positions."""
     codes = pd.factorize(names)[0]
-    places = np.flatnonzero(codes >= 0)
-    _, first, inverse = np.unique(codes[places], return_index=True, return_inverse=True)
-    return np.stack([places, places[first[inverse]]])
+    positions = np.flatnonzero(codes >= 0)
+    _, first, inverse = np.unique(codes[positions], return_index=True, return_inverse=True)
+    return np.stack([positions, positions[first[inverse]]])
 
 
 def count_splits(splits: Iterable[str]) -> dict[str, int]:
-    """Count samples by split, in the order train, validation, test."""
+    """Return the number of samples by split, in the order train, validation, test."""
     names = list(splits)
     return {name: names.count(name) for name in SPLITS}
 
 
-def _blocks(sample_ids: pd.Series, blocks: BlockParameters | None) -> pd.Series | None:
-    """Name the spatial block of each sample: its raster, row // side and column // side."""
+def _blocks(sample_ids: pd.Series[str], blocks: BlockParameters | None) -> pd.Series | None:
+    """Return the name of the spatial block of each sample: its raster, row // side and column // side."""
     if blocks is None:
         return None
     pattern = re.compile(blocks.pattern)
@@ -158,7 +158,7 @@ def _blocks(sample_ids: pd.Series, blocks: BlockParameters | None) -> pd.Series 
 
 
 def _official(samples: pd.DataFrame, parameters: SplitParameters) -> pd.Series:
-    """Return the official split of each sample, or None. Folds beside an official test take in official validation."""
+    """Return the predefined split of each sample, or None. With folds and a test split, validation is split again."""
     official = samples["split"].astype(object).where(samples["split"].notna(), None)
     if parameters.folds and (official == "test").any():
         return official.replace("validation", "train")
@@ -166,33 +166,32 @@ def _official(samples: pd.DataFrame, parameters: SplitParameters) -> pd.Series:
 
 
 def _assign(samples: pd.DataFrame, official: pd.Series, parameters: SplitParameters, folder: Path | None) -> pd.Series:
-    """Keep what is officially held out, and cut what is missing from the rest."""
+    """Return the split of each sample: predefined where it is held out; what is missing is cut from the rest."""
     held_out = [name for name in ("validation", "test") if (official == name).any()]
     fixed = official.isin(held_out)
     # What belongs to a group that is officially held out follows it, unless it is officially for training.
     follows = samples["group"].map(official[fixed].groupby(samples["group"][fixed]).first())
     split = official.where(fixed | (official == "train"), follows)
     pool = (split.isna() | (split == "train")).to_numpy()
-    cutting = _Splitter(samples[pool], parameters, folder)
+    splitter = _Splitter(samples[pool], parameters, folder)
     missing = [name for name in ("validation", "test") if name not in held_out]
     if parameters.folds and missing:
-        chosen = cutting.folds() == parameters.fold
-        sides = np.where(chosen, missing[-1], "train").astype(object)
+        is_held_out = splitter.folds() == parameters.fold
+        sides = np.where(is_held_out, missing[-1], "train").astype(object)
         if len(missing) == 2:
-            sides[~chosen] = cutting.sides({"validation": parameters.validation}, ~chosen)
+            sides[~is_held_out] = splitter.sides({"validation": parameters.validation}, ~is_held_out)
     else:
-        sides = cutting.sides({name: getattr(parameters, name) for name in missing})
+        sides = splitter.sides({name: getattr(parameters, name) for name in missing})
     split[pool] = sides
     return split
 
 
 class _Splitter:
-    """Cuts samples into sides, whole groups at a time, and remembers what is where."""
+    """Cuts samples into sides, whole groups at a time."""
 
     def __init__(self, samples: pd.DataFrame, parameters: SplitParameters, folder: Path | None) -> None:
         self.ids = samples["sample_id"]
-        self.members, groups = pd.factorize(samples["group"], sort=True)
-        self.groups = len(groups)
+        self.members = pd.factorize(samples["group"], sort=True)[0]
         self.pixels = np.array(samples["class_pixels"].tolist(), dtype=np.float32)
         self.parameters = parameters
         self.folder = folder
@@ -201,58 +200,68 @@ class _Splitter:
         """Return the fold of each sample; the same whatever `parameters.fold` is."""
         folds = self.parameters.folds or 1
         shares = {str(number): 1 / folds for number in range(folds)}
-        return self._cut(shares, np.ones(len(self.ids), dtype=bool), [folds])
+        return self._cut(shares, np.ones(len(self.ids), dtype=bool), self._memory(shares, [folds]))
 
     def sides(self, shares: dict[str, float], rows: NDArray[np.bool_] | None = None) -> NDArray[np.object_]:
-        """Return the split of each of these samples: those of `shares`, and what is left for training."""
+        """Return the split of each of these samples: those of `shares`, and training for the rest."""
         rows = np.ones(len(self.ids), dtype=bool) if rows is None else rows
         shares = {"train": 1 - sum(shares.values())} | shares
         folding = [self.parameters.folds, self.parameters.fold] if self.parameters.folds else []
-        return np.array(list(shares), dtype=object)[self._cut(shares, rows, folding)]
+        return np.array(list(shares), dtype=object)[self._cut(shares, rows, self._memory(shares, folding))]
 
-    def _cut(
-        self, shares: dict[str, float], rows: NDArray[np.bool_], cut_of: Sequence[int | None]
-    ) -> NDArray[np.int64]:
-        """Return the number of the side of each of these samples."""
+    def _cut(self, shares: dict[str, float], rows: NDArray[np.bool_], memory: SplitMemory) -> NDArray[np.int64]:
+        """Return the number of the side of each of these samples; those that are remembered stay where they are."""
         present, members = np.unique(self.members[rows], return_inverse=True)
         groups = len(present)
         if groups < max(1, len(shares)):
             smaller = "" if groups == len(members) else ", or make the groups (source.group) smaller"
             raise _TooFewSamplesError(
-                f"{len(members)} samples in {groups} groups, and each of {', '.join(_told(shares))} needs at least one "
-                f"group, so at least {max(1, len(shares))} groups: add samples{smaller}"
+                f"{len(members)} samples in {groups} groups, and each of {', '.join(_side_names(shares))} needs at "
+                f"least one group, so at least {max(1, len(shares))} groups: add samples{smaller}"
             )
         if len(shares) == 1:
             return np.zeros(len(members), dtype=np.int64)
-        memory = None if self.folder is None else _SplitFile(self.folder / f"{self._key(shares, cut_of)}.csv", shares)
         ids = self.ids[rows]
-        known = np.full(groups, -1) if memory is None else _known_sides(memory.look_up(ids), members, groups, shares)
-        missing = len(shares) - len(np.unique(known[known >= 0]))
-        if memory is not None and missing > np.count_nonzero(known < 0):
+        fixed = _group_sides(memory.look_up(ids), members, groups, len(shares))
+        lost = len(shares) - len(np.unique(fixed[fixed >= 0]))
+        if lost > np.count_nonzero(fixed < 0):
             raise _TooFewSamplesError(
-                f"of {', '.join(_told(shares))}, {missing} have lost all samples that {memory.file} remembers, and "
-                "there are no new groups for them: add samples, or delete the file to split anew"
+                f"of {', '.join(_side_names(shares))}, {lost} have lost all samples that {memory} remembers, and there "
+                "are no new groups for them: add samples, or delete the file to split from scratch"
             )
-        sizes = np.bincount(members)
         pixels = np.zeros((groups, self.pixels.shape[1]), dtype=np.float32)
         np.add.at(pixels, members, self.pixels[rows])
-        wanted = np.array(list(shares.values()))
-        sides = stratify(sizes, pixels, wanted, known, np.random.default_rng(self.parameters.seed))[members]
-        if memory is not None:
-            memory.remember(ids, sides)
+        random = np.random.default_rng(self.parameters.seed)
+        sides = stratify(np.bincount(members), pixels, np.array(list(shares.values())), fixed, random)[members]
+        memory.remember(ids, sides)
         return sides
 
-    def _key(self, shares: dict[str, float], cut_of: Sequence[int | None]) -> str:
+    def _memory(self, shares: dict[str, float], folding: Sequence[int | None]) -> SplitMemory:
+        """Open the memory of this decision: named by all that decides it but the samples."""
+        if self.folder is None:
+            return SplitMemory()
         blocks = self.parameters.blocks
-        text = [self.parameters.seed, shares, cut_of, blocks and blocks.model_dump(mode="json")]
-        return hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
+        decision = [self.parameters.seed, shares, folding, blocks and blocks.model_dump(mode="json")]
+        name = hashlib.sha256(json.dumps(decision).encode()).hexdigest()[:16]
+        return SplitFile(self.folder / f"{name}.csv", shares)
 
 
-def _told(shares: dict[str, float]) -> list[str]:
+def _side_names(shares: dict[str, float]) -> list[str]:
     return [f"{len(shares)} folds"] if "0" in shares else list(shares)
 
 
-class _SplitFile:
+class SplitMemory:
+    """Which sample is on which side. This one remembers nothing."""
+
+    def look_up(self, ids: pd.Series[str]) -> NDArray[np.int64]:
+        """Return the number of the side of each sample, -1 where it is new."""
+        return np.full(len(ids), -1)
+
+    def remember(self, ids: pd.Series[str], sides: NDArray[np.int64]) -> None:
+        """Add samples, or change their side."""
+
+
+class SplitFile(SplitMemory):
     """A file that remembers which sample is on which side.
 
     Args:
@@ -270,10 +279,13 @@ class _SplitFile:
         if file.is_file():
             self.sides = self._read()
 
-    def _read(self) -> pd.Series:
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def _read(self) -> pd.Series[int]:
         try:
             table = pd.read_csv(self.file, dtype=str, keep_default_na=False, lineterminator="\n")
-        except ValueError as error:  # pandas' own errors are such, too
+        except ValueError as error:  # the base of pandas' own errors
             raise self._damaged(str(error)) from None
         if list(table.columns) != ["sample_id", "side"]:
             raise self._damaged("it does not have the columns sample_id and side")
@@ -287,16 +299,16 @@ class _SplitFile:
 
     def _damaged(self, reason: str) -> DataError:
         return DataError(
-            f"{self.file}, which remembers the split, is damaged: {reason}. Restore it, or delete it to split anew "
-            "(samples may then change sides)."
+            f"{self.file}, which remembers the split, is damaged: {reason}. Restore it, or delete it to split from "
+            "scratch (samples may then change sides)."
         )
 
-    def look_up(self, ids: pd.Series) -> NDArray[np.int64]:
+    def look_up(self, ids: pd.Series[str]) -> NDArray[np.int64]:
         """Return the number of the side of each sample, -1 where it is new."""
-        place = self.sides.index.get_indexer(pd.Index(ids, dtype=object))
-        return np.where(place >= 0, self.sides.to_numpy()[place], -1) if len(self.sides) else np.full(len(ids), -1)
+        position = self.sides.index.get_indexer(pd.Index(ids, dtype=object))
+        return np.where(position >= 0, self.sides.to_numpy()[position], -1) if len(self.sides) else super().look_up(ids)
 
-    def remember(self, ids: pd.Series, sides: NDArray[np.int64]) -> None:
+    def remember(self, ids: pd.Series[str], sides: NDArray[np.int64]) -> None:
         """Add samples, or change their side; those that are gone stay."""
         now = pd.Series(sides, index=pd.Index(ids, dtype=object))
         gone = self.sides[~self.sides.index.isin(now.index)]
@@ -308,13 +320,13 @@ class _SplitFile:
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _known_sides(
-    known: NDArray[np.int64], members: NDArray[np.int64], groups: int, sides: dict[str, float]
+def _group_sides(
+    remembered: NDArray[np.int64], members: NDArray[np.int64], groups: int, sides: int
 ) -> NDArray[np.int64]:
-    """Return each group the side that is remembered of most of its samples (of two, the one more for training), or -1."""
-    seen = known >= 0
-    counts = np.bincount(members[seen] * len(sides) + known[seen], minlength=groups * len(sides))
-    counts = counts.reshape(groups, len(sides))
+    """Return the side that is remembered of most samples of each group (of two, the one more for training), or -1."""
+    is_known = remembered >= 0
+    counts = np.bincount(members[is_known] * sides + remembered[is_known], minlength=groups * sides)
+    counts = counts.reshape(groups, sides)
     torn = np.count_nonzero((counts > 0).sum(axis=1) > 1)
     if torn:
         moved = int(counts.sum() - counts.max(axis=1).sum())
@@ -331,21 +343,21 @@ def stratify(
     sizes: NDArray[np.int64],
     pixels: NDArray[np.floating],
     shares: NDArray[np.float64],
-    known: NDArray[np.int64],
+    fixed: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Allot groups greedily, those that weigh most first, each to the side that it brings closest to its share.
 
     A group is described by its share of all samples and of each class's pixels; the distance is the sum over sides
-    and these features of (allotted - wanted)^2 / wanted, as in Sechidis et al. 2011, "On the stratification of
+    and these features of (allotted - target)^2 / target, as in Sechidis et al. 2011, "On the stratification of
     multi-label data", but for amounts instead of labels. The seed decides the order among groups of like weight.
 
     Args:
         sizes: (groups,) number of samples.
         pixels: (groups, classes) labelled pixels.
-        shares: (sides,) wanted shares, sum 1.
-        known: (groups,) number of the side, where it is settled, else -1.
-        random: where the order comes from.
+        shares: (sides,) target shares, sum 1.
+        fixed: (groups,) number of the side, where it is fixed, else -1.
+        random: generator of the order.
 
     Returns:
         (groups,) number of the side.
@@ -356,12 +368,12 @@ def stratify(
     squares = np.einsum("gf,gf->g", features, features)
     order = random.permutation(len(sizes))
     order = order[np.argsort(-np.round(np.log2(squares[order])), kind="stable")]
-    order = order[known[order] < 0]
+    order = order[fixed[order] < 0]
     sides = range(len(shares))
-    gaps = np.stack([features[known == side].sum(axis=0, dtype=np.float64) for side in sides]) - shares[:, None]
-    counts = [int(sizes[known == side].sum()) for side in sides]
+    gaps = np.stack([features[fixed == side].sum(axis=0, dtype=np.float64) for side in sides]) - shares[:, None]
+    counts = [int(sizes[fixed == side].sum()) for side in sides]
     limits = _whole_counts(int(sizes.sum()), shares)
-    result = known.copy()
+    result = fixed.copy()
     empty = [side for side in sides if not counts[side]]
     for left, group in zip(range(len(order), 0, -1), order.tolist(), strict=True):
         added = features[group]
@@ -369,12 +381,12 @@ def stratify(
         # What the distance grows by, were the group allotted to each of the sides.
         costs = ((2 * (gaps @ added) + squares[group]) / shares).tolist()
         candidates = empty if left <= len(empty) else [s for s in sides if counts[s] + size <= limits[s]] or sides
-        chosen = min(candidates, key=costs.__getitem__)
-        result[group] = chosen
-        counts[chosen] += size
-        gaps[chosen] += added
-        if chosen in empty:
-            empty.remove(chosen)
+        side = min(candidates, key=costs.__getitem__)
+        result[group] = side
+        counts[side] += size
+        gaps[side] += added
+        if side in empty:
+            empty.remove(side)
     return result
 
 

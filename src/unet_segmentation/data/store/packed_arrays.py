@@ -9,7 +9,7 @@ Samples are packed in parts of some hundreds. A part is a folder that holds
 * ``packed.json``: format version, dtype, channels and the samples' ids in the table's order. Written last.
 
 A packed folder is such a part, or it joins several: its ``packed.json`` names their folders, its ``table.npy`` holds
-the rows of all. A part is whole or absent, so that a run that was killed goes on with the next part.
+the rows of all. A part is whole or absent, so that a run that was killed continues with the next part.
 
 Why this and not zarr or blosc2: ``docs/preparation.md`` and ``benchmarks/packed_storage.py``.
 """
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,18 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.utils.atomic_io import atomic_write
 
 FORMAT = 2
-IGNORED = 255
 DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("uint8"), 2: np.dtype("uint16")}  # by bytes per value
 OPEN_MAPS = 256  # each keeps a file open, and systems limit how many a process may have
 EVERYTHING = slice(None)
+
+
+class _Header(TypedDict):
+    format: int
+    dtype: str
+    channels: int
+    parts: list[str]
+    sample_ids: list[str]
+
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.uint8]
@@ -137,9 +145,9 @@ class PackedSamples:
         return self._table[self._positions[sample_id]].tolist()
 
     @cached_property
-    def _header(self) -> dict[str, Any]:
+    def _header(self) -> _Header:
         try:
-            header: dict[str, Any] = json.loads((self.folder / "packed.json").read_text(encoding="utf-8"))
+            header: _Header = json.loads((self.folder / "packed.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{self.folder} holds no packed samples. Run the preparation pipeline first.") from None
         if header["format"] != FORMAT:
@@ -159,26 +167,26 @@ class PackedSamples:
         return OrderedDict()
 
     def _map(self, part: int, name: str) -> mmap.mmap:
-        """Return the memory map of one file; the ones used longest ago are let go."""
-        found = self._maps.pop((part, name), None)
-        if found is None:
+        """Return the memory map of one file; the least recently used ones are closed."""
+        mapped = self._maps.pop((part, name), None)
+        if mapped is None:
             with (self.parts[part] / name).open("rb") as stream:
-                found = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self._maps[part, name] = found
+                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._maps[part, name] = mapped
         if len(self._maps) > OPEN_MAPS:
             self._maps.popitem(last=False)
-        return found
+        return mapped
 
 
 class PackedWriter:
     """Writes the samples of one part one by one; memory does not grow with their number (but for the table).
 
     Use it as a context manager on a new folder, inside ``atomic.whole``: the header is written on a clean exit only,
-    so that a folder without one is known to be unfinished.
+    so that a folder without one is unfinished.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder and open its files."""
+        """Create the folder and open its files."""
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sample_ids: list[str] = []
@@ -221,16 +229,16 @@ class PackedWriter:
 
 
 def join_parts(folder: Path, parts: Sequence[Path]) -> PackedSamples:
-    """Make a packed folder of parts that are there already; no pixel is read or written.
+    """Create a packed folder of existing parts; no pixel is read or written.
 
     Args:
         folder: exists; gets header and table.
         parts: folders that `PackedWriter` made, in the order of their samples.
     """
-    found = [PackedSamples(part) for part in parts]
-    tables = [np.column_stack([np.full(len(part), number), part.table[:, 1:]]) for number, part in enumerate(found)]
+    packed = [PackedSamples(part) for part in parts]
+    tables = [np.column_stack([np.full(len(part), number), part.table[:, 1:]]) for number, part in enumerate(packed)]
     table = np.concatenate(tables) if tables else np.zeros((0, 7), np.int64)
-    sample_ids = [sample_id for part in found for sample_id in part.sample_ids]
+    sample_ids = [sample_id for part in packed for sample_id in part.sample_ids]
     _write_header(folder, [os.path.relpath(part, folder) for part in parts], sample_ids, table)
     return PackedSamples(folder)
 
@@ -250,7 +258,7 @@ def pack(folder: Path, samples: Mapping[str, tuple[Image, Mask]]) -> PackedSampl
 
 def _write_header(folder: Path, parts: list[str], sample_ids: list[str], table: NDArray[np.int64]) -> None:
     np.save(folder / "table.npy", table)
-    header = {
+    header: _Header = {
         "format": FORMAT,
         "dtype": str(DTYPES[int(table[:, 6].max(initial=1))]),
         "channels": int(table[:, 5].max(initial=1)),

@@ -37,7 +37,7 @@ EOSIN = np.array([0.16, 0.80, 0.30])
 
 ANGLES = 256  # steps around an outline
 WASH = 22  # pixels, size of the clouds of stain on the glass
-SIDE = 128  # pixels; numbers of things are per field of so many pixels squared
+SIDE = 128  # pixels; numbers of things are per field of this side
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Outline:
         return float(self.radii.max())
 
     def depth(self, rows: Array, columns: Array) -> Array:
-        """How far inside the curve points lie, along the radius, in pixels; negative outside."""
+        """Compute how far inside the curve points lie, along the radius, in pixels; negative outside."""
         y, x = rows - np.float32(self.row), columns - np.float32(self.column)
         step = np.rint(np.arctan2(y, x) * np.float32(ANGLES / (2 * np.pi))).astype(np.intp)
         return self.radii[step % ANGLES] - np.hypot(y, x)
 
 
 class Field:
-    """What is drawn so far: density for each colour, and the class of each pixel."""
+    """A canvas: density for each colour, and the class of each pixel."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -167,17 +167,17 @@ def _outline(
     return Outline(row, column, radius, rng.uniform(1.0, longest), rng.uniform(0, 2 * np.pi), waves)
 
 
-def _place_cells(rng: np.random.Generator, size: int, wanted: int | None) -> list[Outline]:
+def _place_cells(rng: np.random.Generator, size: int, count: int | None) -> list[Outline]:
     """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbour, few over one."""
-    if wanted is None:
-        wanted = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
+    if count is None:
+        count = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
     cells: list[Outline] = []
-    for _ in range(4 * wanted):
-        if len(cells) >= wanted:
+    for _ in range(4 * count):
+        if len(cells) >= count:
             break
         radius = rng.uniform(14.5, 21.0)
         row, column = rng.uniform(-0.4 * radius, size + 0.4 * radius, 2)
-        if cells and rng.random() < 0.4:  # beside one that is there
+        if cells and rng.random() < 0.4:  # next to an existing one
             other = cells[rng.integers(len(cells))]
             angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.05) * (radius + other.radius)
             row, column = other.row + distance * np.sin(angle), other.column + distance * np.cos(angle)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
 from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.metrics.bootstrap import FEWEST
@@ -83,7 +84,7 @@ class Decision:
 
 
 def evaluate_conditions(
-    verdict: Mapping[str, Any],
+    audit: AuditResult,
     verification: ModelVerification,
     challenger: ReleaseCandidate,
     champion: Champion,
@@ -93,7 +94,7 @@ def evaluate_conditions(
     """Check all conditions of a release.
 
     Args:
-        verdict: of the audit: `status`, and `counts` by severity.
+        audit: result of the audit of the data.
         verification: of the challenger's logged model.
         challenger: the run that may be released.
         champion: what is released now; without one the conditions that need none decide.
@@ -104,7 +105,7 @@ def evaluate_conditions(
         The conditions; those that need a comparison come last, and only where there is one.
     """
     conditions = [
-        _audit(verdict),
+        _audit(audit),
         Condition("test split", challenger.split == "test", f"The run was evaluated on the {challenger.split} split."),
         Condition("model", verification.passed, verification.sentence),
     ]
@@ -122,9 +123,9 @@ def evaluate_conditions(
     return GateResult(conditions)
 
 
-def _audit(verdict: Mapping[str, Any]) -> Condition:
-    errors, warnings = (int(verdict["counts"].get(severity, 0)) for severity in ("error", "warning"))
-    if errors or verdict["status"] == "failed":
+def _audit(audit: AuditResult) -> Condition:
+    errors, warnings = (audit.counts.get(severity, 0) for severity in ("error", "warning"))
+    if errors or audit.status == "failed":
         return Condition("audit", False, f"The audit of the data has {_count(errors, 'error', 'errors')}.")
     more = f", and {_count(warnings, 'warning', 'warnings')}" if warnings else ""
     return Condition("audit", True, f"The audit of the data has no error{more}.")

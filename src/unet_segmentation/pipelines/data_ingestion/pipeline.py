@@ -9,15 +9,35 @@ def create_pipeline(**_: object) -> Pipeline:
     """Download, verify, extract, index."""
     return Pipeline(
         [
-            Node(nodes.download, ["params:source", "archives_dir"], "downloads", name="download"),
-            Node(nodes.verify, ["downloads", "params:source", "archives_dir"], "verified_archives", name="verify"),
+            Node(
+                nodes.download,
+                inputs={"source": "params:source", "archives_dir": "archives_dir"},
+                outputs="downloads",
+                name="download",
+            ),
+            Node(
+                nodes.verify,
+                inputs={"downloads": "downloads", "source": "params:source", "archives_dir": "archives_dir"},
+                outputs="verified_archives",
+                name="verify",
+            ),
             Node(
                 nodes.extract,
-                ["verified_archives", "params:source", "archives_dir", "raw_dir"],
-                "extracted_files",
+                inputs={
+                    "verified": "verified_archives",
+                    "source": "params:source",
+                    "archives_dir": "archives_dir",
+                    "raw_dir": "raw_dir",
+                },
+                outputs="extracted_files",
                 name="extract",
             ),
-            Node(nodes.index, ["extracted_files", "params:source"], "sample_index", name="index"),
+            Node(
+                nodes.index,
+                inputs={"extracted": "extracted_files", "source": "params:source"},
+                outputs="sample_index",
+                name="index",
+            ),
         ],
         namespace="data_ingestion",
         prefix_datasets_with_namespace=False,

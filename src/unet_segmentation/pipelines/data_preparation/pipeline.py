@@ -1,38 +1,48 @@
-"""From an index to packed arrays, a split, an audit, a verdict and the statistics of the training split."""
+"""From an index to packed arrays, a split, an audit and the statistics of the training split."""
 
 from kedro.pipeline import Node, Pipeline
 
 from unet_segmentation.pipelines.data_preparation import nodes
 
+DECLARATIONS = {
+    "source": "params:source",
+    "classes": "params:classes",
+    "images": "params:images",
+    "masks": "params:masks",
+    "inspection": "params:inspection",
+}
+
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Inspect, split, audit, judge, profile."""
+    """Inspect, split, audit, enforce the audit, compute statistics."""
     return Pipeline(
         [
             Node(
                 nodes.inspect,
-                [
-                    "sample_index",
-                    "extracted_files",
-                    "params:source",
-                    "params:classes",
-                    "params:images",
-                    "params:masks",
-                    "params:inspection",
-                    "packing_dir",
-                ],
-                ["inspected_samples", "inspection_findings", "packed_dataset"],
+                inputs={
+                    "indexed": "sample_index",
+                    "extracted": "extracted_files",
+                    **DECLARATIONS,
+                    "packing_dir": "packing_dir",
+                },
+                outputs=["inspected_samples", "inspection_findings", "packed_dataset"],
                 name="inspect",
             ),
             Node(
                 nodes.split,
-                ["inspected_samples", "inspection_findings", "params:split", "splitting_dir", "params:classes"],
-                ["split_samples", "split_findings"],
+                inputs={
+                    "inspected": "inspected_samples",
+                    "findings": "inspection_findings",
+                    "split": "params:split",
+                    "splitting_dir": "splitting_dir",
+                    "classes": "params:classes",
+                },
+                outputs=["split_samples", "split_findings"],
                 name="split",
             ),
             Node(
                 nodes.audit,
-                {
+                inputs={
                     "problem": "params:problem",
                     "inspected": "inspected_samples",
                     "samples": "split_samples",
@@ -40,20 +50,26 @@ def create_pipeline(**_: object) -> Pipeline:
                     "split_findings": "split_findings",
                     "packed": "packed_dataset",
                     "extracted": "extracted_files",
-                    "source": "params:source",
-                    "classes": "params:classes",
-                    "images": "params:images",
-                    "masks": "params:masks",
-                    "inspection": "params:inspection",
+                    **DECLARATIONS,
                 },
-                ["audit_result", "findings", "audit"],
+                outputs=["audit_result", "findings", "audit"],
                 name="audit",
             ),
-            Node(nodes.enforce_audit, ["split_samples", "audit_result"], "samples", name="enforce_audit"),
+            Node(
+                nodes.enforce_audit,
+                inputs={"samples": "split_samples", "audit_result": "audit_result"},
+                outputs="samples",
+                name="enforce_audit",
+            ),
             Node(
                 nodes.compute_statistics,
-                ["samples", "inspected_samples", "params:classes", "params:images"],
-                "dataset_statistics",
+                inputs={
+                    "samples": "samples",
+                    "inspected": "inspected_samples",
+                    "classes": "params:classes",
+                    "images": "params:images",
+                },
+                outputs="dataset_statistics",
                 name="compute_statistics",
             ),
         ],

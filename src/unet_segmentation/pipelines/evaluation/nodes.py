@@ -16,6 +16,7 @@ from kedro.utils import find_kedro_project
 from numpy.typing import NDArray
 
 from unet_segmentation import tracking
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
@@ -396,7 +397,7 @@ def report(
     class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
-    verdict: dict[str, Any],
+    verdict: AuditResult,
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: ModelSpec,

@@ -8,6 +8,7 @@ import pandas as pd
 from filelock import BaseFileLock
 
 from unet_segmentation import tracking
+from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.deployment.release import model_verification, promotion_gate
 from unet_segmentation.deployment.release.candidate import (
@@ -115,7 +116,7 @@ def compare_with_champion(
 
 
 def decide(
-    verdict: dict[str, Any],
+    verdict: AuditResult,
     reproduction: model_verification.ModelVerification,
     challenger: ReleaseCandidate,
     champion: Champion,

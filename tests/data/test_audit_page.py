@@ -2,14 +2,14 @@
 
 import re
 
-from unet_segmentation.data.audit.docs import PAGE, markdown
+from docs.make_audit_page import PAGE, markdown
+from unet_segmentation.data.audit.error_message import VALUE_KINDS
 from unet_segmentation.data.audit.findings import KINDS
-from unet_segmentation.data.audit.verdict import ALLOWED_KINDS, DATA_SET_KINDS, VALUE_KINDS
+from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
 
 
 def test_the_page_is_up_to_date(root):
-    made = "python -m unet_segmentation.data.audit.docs"
-    assert (root / PAGE).read_text(encoding="utf-8") == markdown(), f"make it anew: {made}"
+    assert (root / PAGE).read_text(encoding="utf-8") == markdown(), "generate it: python docs/make_audit_page.py"
 
 
 def test_every_kind_has_one_row_under_its_severity():
@@ -20,7 +20,7 @@ def test_every_kind_has_one_row_under_its_severity():
         assert {row.count(" | ") for row in text.splitlines() if row.startswith("| `")} == {2}
 
 
-def test_every_error_has_a_way_out():
+def test_every_error_has_a_fix():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", markdown(), flags=re.M))
     for kind, entry in KINDS.items():
         if entry.severity == "error" and kind != "too_few_samples":  # its message says how many are missing
@@ -28,5 +28,5 @@ def test_every_error_has_a_way_out():
 
 
 def test_the_sets_of_kinds_name_errors_only():
-    for kinds in (ALLOWED_KINDS, DATA_SET_KINDS, VALUE_KINDS):
+    for kinds in (ALLOWED_KINDS, DATASET_KINDS, VALUE_KINDS):
         assert {KINDS[kind].severity for kind in kinds} == {"error"}

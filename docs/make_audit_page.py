@@ -1,36 +1,37 @@
-"""The page about the audit, made from the table of findings: ``python -m unet_segmentation.data.audit.docs``."""
+"""Write docs/audit.md from the table of findings: ``python docs/make_audit_page.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from unet_segmentation.data.audit.error_message import VALUE_KINDS
 from unet_segmentation.data.audit.findings import KINDS
-from unet_segmentation.data.audit.verdict import ALLOWED_KINDS, DATA_SET_KINDS, VALUE_KINDS
+from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
 
 PAGE = Path("docs/audit.md")
 
 INTRODUCTION = """\
-# The audit: what is looked for, and the ways out
+# Dataset audit: checks and fixes
 
-Made from the table in `src/unet_segmentation/data/audit/findings.py` by
-`python -m unet_segmentation.data.audit.docs`; a test holds that it is up to date.
+Generated from the table in `src/unet_segmentation/data/audit/findings.py` by `python docs/make_audit_page.py`; a test
+checks that it is up to date.
 
 Before anything is trained, every file is decoded once, measured and compared with the others, and the split is
-checked. What is found goes into `findings.parquet`, a row per finding: severity, kind, sample, file, message, and
-where it applies the values and the other sample. The audit page (`audit.html`) shows it: the verdict on top, the data
-card, then every kind with its files, pictures of the first samples (the image and, beside it, the same with its mask)
-and the way out, and at the end what was looked for and not found. It opens without a network.
+checked. The findings go into `findings.parquet`, a row each: severity, kind, sample, file, message, and where it
+applies the values and the other sample. The audit page (`audit.html`) shows them: the result on top, the data card,
+then every kind with its files, pictures of the first samples (the image, without and with its mask) and the fix, and
+at the end the checks without a finding. It opens without a network.
 
-## The verdict
+## Result
 
 | status | when | the run |
 |---|---|---|
-| `passed` | nothing but notes | goes on |
-| `passed with warnings` | warnings, or samples set aside | goes on; the warnings are in its log |
-| `failed` | errors | stops before training, with one message: the errors by kind, five files of each, the way out |
+| `passed` | nothing but notes | continues |
+| `passed with warnings` | warnings, or samples set aside | continues; the warnings are in its log |
+| `failed` | errors | stops before training, with one message: the errors by kind, five files of each, the fix |
 
 Where the values in masks, the labels of annotations, the range of numbers or the number of masks are not what is
-declared, the message ends with the line of `parameters.yml` that would declare what was found, and with the other
+declared, the message ends with the line of `parameters.yml` that would declare what the files hold, and with the other
 reading where the guess is risky (which of 0 and 255 is the background; whether the first or the last value is what
 was not labelled; joined masks or instances):
 
@@ -40,12 +41,12 @@ was not labelled; joined masks or instances):
 
         masks: {encoding: index, values: {0: background, 128: cytoplasm, 255: nucleus}}
 
-A proposal declares every value that was found. Values in fewer than 0.1% of the pixels are proposed as ignored where
+A proposal declares every value in the masks. Values in fewer than 0.1% of the pixels are proposed as ignored where
 there are enough others for the classes.
 
-## Setting bad samples aside
+## Quarantine
 
-`inspection: {on_error: quarantine}` goes on without the samples that have an error, and says which and why
+`inspection: {on_error: quarantine}` continues without the samples that have an error, and says which and why
 (`set_aside`). It still fails
 
 * where no sample is to blame: the kinds that are marked "data set" below;
@@ -56,44 +57,44 @@ Of images that are identical across official splits, the one for training goes, 
 split keeps its own. If samples of the official test split are set aside for another reason, a warning says how many:
 scores are then not those of the whole test.
 
-## Allowing what is known
+## Allow list
 
 `inspection: {allow: [KIND]}` turns errors of this kind into warnings; `KIND:SAMPLE_ID` does so for one sample, or for
 the pairs that it belongs to. Only errors that leave the samples fit for training can be allowed; the tables below mark
-them "may be allowed". Everything else is mended, declared or set aside.
+them "may be allowed". Everything else must be fixed, declared or set aside.
 
-## Kinds
+## Checks
 
-They are told in this order, because what stands first often causes what comes after it.
+They are reported in this order, because what stands first often causes what comes after it.
 """
 SEVERITIES = {
     "error": "### Errors stop the run",
-    "warning": "### Warnings: have a look",
-    "note": "### Notes are kept",
+    "warning": "### Warnings do not",
+    "note": "### Notes are for information",
 }
 
 
 def markdown() -> str:
-    """Write the page about the audit as Markdown."""
+    """Return the page about the audit as Markdown."""
     lines = [INTRODUCTION]
     for severity, heading in SEVERITIES.items():
-        lines += [heading, "", "| kind | what it means | the way out |", "|---|---|---|"]
+        lines += [heading, "", "| kind | what it means | fix |", "|---|---|---|"]
         for kind, entry in KINDS.items():
             if entry.severity == severity:
-                cells = (f"`{kind}`", entry.heading + _marks(kind), _way_out(kind))
+                cells = (f"`{kind}`", entry.heading + _marks(kind), _fix(kind))
                 lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def _marks(kind: str) -> str:
-    marks = ["data set"] * (kind in DATA_SET_KINDS) + ["may be allowed"] * (kind in ALLOWED_KINDS)
+    marks = ["data set"] * (kind in DATASET_KINDS) + ["may be allowed"] * (kind in ALLOWED_KINDS)
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def _way_out(kind: str) -> str:
-    if KINDS[kind].way_out:
-        return KINDS[kind].way_out
+def _fix(kind: str) -> str:
+    if KINDS[kind].fix:
+        return KINDS[kind].fix
     return "Declare the values; the message proposes how." if kind in VALUE_KINDS else ""
 
 
