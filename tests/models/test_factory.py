@@ -187,7 +187,7 @@ def test_a_network_starts_from_the_class_shares(architecture):
 
 
 def test_a_class_that_training_lacks_gets_a_finite_bias():
-    network = build_model(described(width=4))
+    network = build_model(described(base_channels=4))
     init_bias_from_class_priors(network, [0.9, 0.1, 0.0])
     head = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     assert torch.isfinite(head.bias).all()

@@ -94,7 +94,7 @@ def test_masks_are_those_of_the_mean_of_the_networks(predicted, tmp_path):
 
     files, folder, (table, place, _) = predicted
     assert table["status"].tolist() == ["ok", "ok", "failed"]
-    assert (place.images, place.broken) == (3, 1)
+    assert (place.images, place.failed) == (3, 1)
     image = np.array(Image.open(folder / "a.png"))
     probabilities = [Predictor.from_file(file, PredictorParameters()).probabilities(image) for file in files]
     mask = np.array(Image.open(f"{place.folder}/{table['mask'][0]}"))

@@ -67,7 +67,7 @@ def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, 
 @pytest.mark.parametrize("saves", [1, 2, 4, 5, 7, 8, 10])
 def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypatch, tmp_path, saves):
     """The encoder is frozen for two epochs of three checkpoints each; the heads and four groups go on too."""
-    monkeypatch.setattr(networks, "_build", lambda *_: EncodedUnet(3, 2, width=2, depth=3))
+    monkeypatch.setattr(networks, "_build", lambda *_: EncodedUnet(3, 2, base_channels=2, depth=3))
     parameters = EVERYTHING | {"freeze_encoder_epochs": 2, "deep_supervision": True}
     parameters |= {"optimizer": {"encoder_lr_multiplier": 0.5}, "schedule": {"name": "one_cycle"}}
     whole = training(tmp_path / "whole", **parameters)

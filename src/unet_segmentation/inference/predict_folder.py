@@ -1,4 +1,4 @@
-"""The pass over images without masks: read beside the network, predicted, written beside the network."""
+"""Batch inference: images are read, predicted and written, in parallel with the network."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_reader import UnreadableError, read_image
+from unet_segmentation.data.statistics import ReferenceStatistics
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
 from unet_segmentation.inference.channel_adaptation import image_parameters, with_channels
@@ -27,6 +29,7 @@ from unet_segmentation.inference.input_discovery import Input
 from unet_segmentation.inference.out_of_distribution import ood_flags
 from unet_segmentation.inference.predictor import ModelInput, Predictor
 from unet_segmentation.inference.progress_log import ProgressLog, Row
+from unet_segmentation.inference.summary import FAILED, OK
 from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ImageParameters, InferenceParameters, PredictorParameters
@@ -36,7 +39,6 @@ from unet_segmentation.utils.prefetch import prefetch_map
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3  # images that the backend is chosen on
-DONE, BROKEN = "ok", "failed"  # the column `status`
 
 
 class DecodedInput(NamedTuple):
@@ -68,10 +70,15 @@ class FolderJob:
     outputs: InferenceParameters
     key: str
 
-    @property
+    @cached_property
     def images(self) -> ImageParameters:
         """How images are read."""
         return image_parameters(self.spec)
+
+    @cached_property
+    def reference(self) -> ReferenceStatistics | None:
+        """What the training images are like; None where the model does not say."""
+        return None if self.spec.typical is None else ReferenceStatistics.model_validate(self.spec.typical)
 
     def read(self, image: Input) -> DecodedInput:
         """Read and check an image."""
@@ -81,7 +88,7 @@ class FolderJob:
             pixels = takes.checked(with_channels(decoded, takes.channels, self.images))
         except (UnreadableError, DataError) as error:
             return DecodedInput(image, None, [], str(error))
-        return DecodedInput(image, pixels, ood_flags(pixels, self.spec.typical), "")
+        return DecodedInput(image, pixels, ood_flags(pixels, self.reference), "")
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,11 @@ def predict_folder(job: FolderJob, plan: FolderPlan, backend: Backend) -> list[R
     outputs = PredictionWriter(job.folder, job.spec.classes, job.outputs)
     for each, row in FolderPredictor(job, plan, backend, outputs).rows():
         rows[each.path] = row
-        if row["status"] == DONE:
+        if row["status"] == OK:
             ledger.add(each, row)
     ordered = [rows[each.path] for each in plan.inputs]
     if job.outputs.polygons:
-        done = [row for row in ordered if row["status"] == DONE]
+        done = [row for row in ordered if row["status"] == OK]
         outputs.join_annotations(done, {each.path: each.name for each in plan.inputs})
     outputs.close()
     return ordered
@@ -162,30 +169,30 @@ class FolderPredictor:
         """Yield the row of every image when its files are written."""
         started, plan = time.perf_counter(), self._plan
         total = len(plan.plain) + len(plan.rasters)
-        broken: deque[DecodedInput] = deque()
+        failed: deque[DecodedInput] = deque()
         with _bar(total) as bar:
-            written = prefetch_map(self._write, self._predicted(broken))
+            written = prefetch_map(self._write, self._predicted(failed))
             for each, row in written:
                 yield each, row
                 bar(1)
-            for reading in broken:
-                yield reading.image, _broken(reading.image, reading.message)
+            for reading in failed:
+                yield reading.image, _failed_row(reading.image, reading.message)
                 bar(1)
             for each in plan.rasters:
                 yield each, self._raster(each, bar)
-        if count := total - len(broken):
+        if count := total - len(failed):
             seconds = time.perf_counter() - started
             rate, name = count / max(seconds, 1e-9), self._predictor.backend.name
             logger.info("Predicted %d images in %.1f s (%.1f images/s) with %s", count, seconds, rate, name)
 
-    def _predicted(self, broken: deque[DecodedInput]) -> Iterator[tuple[DecodedInput, Probabilities]]:
+    def _predicted(self, failed: deque[DecodedInput]) -> Iterator[tuple[DecodedInput, Probabilities]]:
         waiting: deque[DecodedInput] = deque()
 
         def pixels() -> Iterator[NDArray]:
             for reading in prefetch_map(self._read, ((each,) for each in self._plan.plain)):
                 if reading.pixels is None:
                     logger.warning("%s %s", reading.image.path, reading.message)
-                    broken.append(reading)
+                    failed.append(reading)
                 else:
                     waiting.append(reading)
                     yield reading.pixels
@@ -199,7 +206,7 @@ class FolderPredictor:
     def _write(self, reading: DecodedInput, probabilities: Probabilities) -> tuple[Input, Row]:
         assert reading.pixels is not None
         row = self._outputs.write(reading.image.path, reading.image.name, reading.pixels, probabilities)
-        return reading.image, {**row, "flags": "; ".join(reading.flags), "status": DONE, "message": ""}
+        return reading.image, {**row, "flags": "; ".join(reading.flags), "status": OK, "message": ""}
 
     def _raster(self, image: Input, bar: Callable[[float], None]) -> Row:
         from unet_segmentation.inference.rasters.checkpoint import folder_of
@@ -233,13 +240,13 @@ class FolderPredictor:
             )
         except DataError as error:
             logger.warning("%s", error)
-            return _broken(image, str(error))
+            return _failed_row(image, str(error))
         finally:
             bar(1 - shown)
         size, left = (summary.height, summary.width), summary.no_data
         row = self._outputs.row(image.path, files.target, size, summary.pixels, summary.confidence, left)
         message = f"raster: not in {COCO}" if job.outputs.polygons else ""
-        return {**row, "status": DONE, "message": message}
+        return {**row, "status": OK, "message": message}
 
 
 def _is_raster(storage: FileStore, image: Input) -> bool:
@@ -269,8 +276,8 @@ def cache_key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _broken(image: Input, message: str) -> Row:
-    return {"image": image.path, "status": BROKEN, "message": message}
+def _failed_row(image: Input, message: str) -> Row:
+    return {"image": image.path, "status": FAILED, "message": message}
 
 
 @contextmanager

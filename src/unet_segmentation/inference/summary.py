@@ -12,6 +12,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+OK, FAILED = "ok", "failed"  # the column `status`
 SHOWN = 16  # images of the contact sheet
 NAMED = 5  # failed images that a message names
 
@@ -23,24 +24,24 @@ class PredictionSummary:
     Attributes:
         folder: of the results.
         images: their number.
-        broken: that could not be predicted.
-        flagged: that are unlike the training images.
+        failed: that could not be predicted.
+        out_of_distribution: that are unlike the training images.
     """
 
     folder: str
     images: int
-    broken: int
-    flagged: int
+    failed: int
+    out_of_distribution: int
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, folder: Path) -> PredictionSummary:
         """Count the rows of `prediction_table`."""
         flagged = int((table["flags"].fillna("") != "").sum()) if "flags" in table else 0
-        return cls(str(folder), len(table), int((table["status"] == "broken").sum()), flagged)
+        return cls(str(folder), len(table), int((table["status"] == FAILED).sum()), flagged)
 
 
 def prediction_table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Build the table; broken images have no size, which must not turn the others' sizes into floats."""
+    """Build the table; failed images have no size, which must not turn the others' sizes into floats."""
     table = pd.DataFrame([dict(row) for row in rows])
     sizes = [name for name in ("height", "width") if name in table]
     return table.astype(dict.fromkeys(sizes, "Int64"))
@@ -59,7 +60,7 @@ def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
     from unet_segmentation.inference.writers import OVERLAY
     from unet_segmentation.visualization import colour_mask, contact_sheet
 
-    done = table[table["status"] == "done"] if "mask" in table else table.iloc[:0]
+    done = table[table["status"] == OK] if "mask" in table else table.iloc[:0]
     flags = done["flags"].fillna("") if len(done) else pd.Series(dtype=str)
     first = done.assign(flags=flags).sort_values("flags", key=lambda text: text == "", kind="stable").head(SHOWN)
     tiles, captions = [], []
@@ -78,12 +79,12 @@ def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
 
 def failure_message(table: pd.DataFrame, folder: str) -> str | None:
     """Name the images that could not be predicted, and why; None where all could."""
-    broken = table[table["status"] == "broken"].to_dict("records")
-    if not broken:
+    failed = table[table["status"] == FAILED].to_dict("records")
+    if not failed:
         return None
-    lines = [f"  {row['image']} {row['message']}" for row in broken[:NAMED]]
-    if len(broken) > NAMED:
-        lines.append(f"  and {len(broken) - NAMED} more")
-    rest = len(table) - len(broken)
+    lines = [f"  {row['image']} {row['message']}" for row in failed[:NAMED]]
+    if len(failed) > NAMED:
+        lines.append(f"  and {len(failed) - NAMED} more")
+    rest = len(table) - len(failed)
     done = f"The other {rest} are done: {folder}" if rest else "There was no other."
-    return "\n".join([f"{len(broken)} of {len(table)} images could not be predicted:", *lines, done])
+    return "\n".join([f"{len(failed)} of {len(table)} images could not be predicted:", *lines, done])

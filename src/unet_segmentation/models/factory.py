@@ -17,7 +17,7 @@ from unet_segmentation.models.architecture import SHARED
 from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
-from unet_segmentation.models.spec import ModelSpec, ReferenceStatistics
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.models.upsampling import LEARNABLE_MODES, Learned, replace_upsampling
 from unet_segmentation.parameters.training import ModelParameters
 from unet_segmentation.utils.did_you_mean import unknown_name_error
@@ -72,7 +72,6 @@ def resolve_model_spec(network: ModelParameters, classes: Sequence[str], profile
         ConfigurationError: an unknown name, or a combination that does not exist.
     """
     mean, std = _pixel_statistics(network, profile)
-    typical = profile.get("typical")
     spec = ModelSpec(
         **_describe_own(network) if network.architecture.lower() in ARCHITECTURES else _describe_smp(network),
         encoder_weights=network.encoder_weights,
@@ -83,7 +82,7 @@ def resolve_model_spec(network: ModelParameters, classes: Sequence[str], profile
         range=_as_tuple(profile.get("range")),
         bands=_as_tuple(profile.get("bands")),
         images=profile.get("images"),
-        typical=None if typical is None else ReferenceStatistics.from_json(typical),
+        typical=profile.get("typical"),
     )
     skeleton = _skeleton(spec)
     parameters = sum(parameter.numel() for parameter in skeleton.parameters())

@@ -2,52 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 # Names in model files of before 0.1.0 was released.
 RENAMED_KEYS = {"width": "base_channels", "normalization": "norm_layer"}
 RENAMED_VALUES = {"architecture": {"paper_unet": "unet_original"}, "upsampling": {"transposed4": "transposed_k4"}}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What lies beyond is unlike the training images: a value for each channel."""
-
-    low: Sequence[float]
-    high: Sequence[float]
-
-
-@dataclass(frozen=True)
-class SideLimits:
-    """Sides in pixels; what lies beyond is unlike the training images."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ReferenceStatistics:
-    """What the training images are like.
-
-    Attributes:
-        images: their number.
-        mean: limits of an image's mean, by channel, in raw pixel units.
-        std: limits of its standard deviation.
-        side: limits of its height and width.
-    """
-
-    images: int
-    mean: Limits
-    std: Limits
-    side: SideLimits
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build them from what `dataclasses.asdict` returned."""
-        mean, std = Limits(**values["mean"]), Limits(**values["std"])
-        return cls(values["images"], mean, std, SideLimits(**values["side"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +27,11 @@ class ModelSpec:
         in_channels: of an image.
         classes: names, in the order of their ids.
         mean: that pixels are normalised with, by channel, in raw pixel units.
-        std: likewise.
+        std: that pixels are normalised with, by channel.
         range: values that become black and white, of images that do not hold uint8 or uint16.
         bands: of the files, that are used.
         images: how files are read, see `parameters.ImageParameters`.
-        typical: what the training images are like; None in older files.
+        typical: what the training images are like, see `data.statistics.ReferenceStatistics`; None in older files.
         parameters: their number.
         multiple: what height and width of the input must be divisible by.
         settings: of an architecture of this project, besides `base_channels` and `norm_layer`.
@@ -91,7 +52,7 @@ class ModelSpec:
     range: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
     images: Mapping[str, Any] | None = None
-    typical: ReferenceStatistics | None = None
+    typical: Mapping[str, Any] | None = None
     parameters: int = 0
     multiple: int = 32
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -111,8 +72,6 @@ class ModelSpec:
         for name in ("architecture", "in_channels", "classes", "mean", "std"):
             values[name]
         field_values: dict[str, Any] = {name: _frozen(value) for name, value in values.items() if name in names}
-        if values.get("typical") is not None:
-            field_values["typical"] = ReferenceStatistics.from_json(values["typical"])
         return cls(**field_values)
 
     def to_json(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def predict_images(
     with atomic_write(folder / TABLE) as temporary:
         table.to_csv(temporary, index=False)
     summary = PredictionSummary.from_table(table, folder)
-    counts = {"images": summary.images, "failed": summary.broken, "out_of_distribution": summary.flagged}
+    counts = {"images": summary.images, "failed": summary.failed, "out_of_distribution": summary.out_of_distribution}
     tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
     return table, summary, check
 
@@ -139,7 +139,7 @@ def fail_if_any_image_failed(table: pd.DataFrame, summary: PredictionSummary, sh
 
     logger.info("Predictions  %s", summary.folder)
     logger.info("Sheet        %s", sheet)
-    if summary.flagged:
-        logger.info("%d images are unlike the training data: see the column flags of predictions.csv", summary.flagged)
+    if (count := summary.out_of_distribution) > 0:
+        logger.info("%d images are unlike the training data: see the column flags of predictions.csv", count)
     if (message := failure_message(table, summary.folder)) is not None:
         raise DataError(message)
