@@ -22,6 +22,8 @@ NEEDED = ("numpy", "onnxruntime", "pillow")  # by predict.py
 # The project's own modules that predict.py uses; they import numpy and onnxruntime, nothing else.
 MODULES = (
     "errors.py",
+    "data/__init__.py",
+    "data/io/__init__.py",
     "data/io/bit_depth.py",
     "models/__init__.py",
     "models/spec.py",
@@ -29,9 +31,7 @@ MODULES = (
     "inference/backends/__init__.py",
     "inference/backends/base.py",
     "inference/backends/onnxruntime.py",
-    "learning/__init__.py",
     "utils/did_you_mean.py",
-    "predicting/__init__.py",
     "inference/sliding_window.py",
     "inference/test_time_augmentation.py",
     "inference/predictor.py",
