@@ -1,4 +1,4 @@
-"""Bring the pages of `make article-claims` into the documentation, and write the table of verdicts into article_claims.md.
+"""Copy the pages of `make article-claims` to the documentation, and write the table of verdicts in article_claims.md.
 
 Needs a finished `make article-claims` for each of the problems; `make docs-claims` calls it. Nothing is written by
 hand.

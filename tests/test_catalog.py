@@ -32,12 +32,14 @@ NODES = {
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [
-        "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds", "mark_folds_completed",
+        "assign_folds", "train_folds", "predict_folds", "count_folds", "score_folds", "plot_folds",
+        "mark_folds_completed",
     ],
     "inference": ["choose_model", "list_images", "predict_images", "draw_contact_sheet", "fail_if_any_image_failed"],
     "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
     "sweep": [
-        "declare_variants", "train_variants", "rank_variants", "plot_pareto_front", "build_summary", "write_page", "fail_if_any_variant_failed",
+        "declare_variants", "train_variants", "rank_variants", "plot_pareto_front", "build_summary",
+        "write_page", "fail_if_any_variant_failed",
     ],
     "article_claims": [
         "measure_upsampling", "measure_upsampling_costs", "compare_upsampling", "plot_upsampling",

@@ -119,7 +119,8 @@ def test_on_a_terminal_it_asks(project, files):
 
 def test_the_list_imports_nothing_heavy(project):
     code = (
-        "import sys; from pathlib import Path; from unet_segmentation.data.onboarding.list_problems import list_problems;"
+        "import sys; from pathlib import Path; "
+        "from unet_segmentation.data.onboarding.list_problems import list_problems;"
         "list_problems(Path('.'), Path('conf'));"
         "print(sorted({'torch', 'mlflow', 'pandas', 'cv2', 'scipy', 'PIL', 'kedro'} & set(sys.modules)))"
     )

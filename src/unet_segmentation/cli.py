@@ -197,7 +197,7 @@ def parameters_of(environment: str | None) -> dict[str, Any]:
 
 
 def problem_store(environment: str | None) -> tuple[Path, str, str]:
-    """Return the project's root, MLflow's store and the problem, for commands that read runs; makes sure of an answer."""
+    """Return the project's root, MLflow's store and the problem, for commands that read runs; check that it answers."""
     from kedro.framework.project import settings as project_settings
 
     from unet_segmentation.tracking.sender import prepare_environment

@@ -17,7 +17,7 @@ from kedro.framework.hooks import hook_impl
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, find_project_error
 from unet_segmentation.models.model_file import weights_sha256
-from unet_segmentation.tracking.run_metadata import to_builtin
+from unet_segmentation.parameters.serialization import to_builtin
 from unet_segmentation.tracking.spool import new_name
 from unet_segmentation.tracking.unfinished import (
     FOLDERS,

@@ -1,4 +1,4 @@
-"""Nodes of the release over a real MLflow store; the model's own process is tested in tests/tracking/test_isolated_model.py."""
+"""Nodes of the release over a real MLflow store; tests/tracking/test_isolated_model.py tests the model in a process."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
-from unet_segmentation.tracking import run_metadata
+from unet_segmentation.parameters import serialization
 from unet_segmentation.tracking.store import Store
 
 CLASSES = ["background", "cell"]
@@ -60,8 +60,8 @@ def tell(
     store.open(
         {"experiment": problem, "started": time.time(), "run_name": name, "tags": {"problem": problem, **tags}},
     )
-    store.log_values([{"op": "params", "values": run_metadata.flatten(parameters)}])
-    (root / "parameters.yml").write_bytes(run_metadata.dump_parameters_yaml(parameters))
+    store.log_values([{"op": "params", "values": serialization.flatten(parameters)}])
+    (root / "parameters.yml").write_bytes(serialization.dump_parameters_yaml(parameters))
     store.log_artifact(root / "parameters.yml", "code")
     for table, values in (found or {}).items():
         values.to_parquet(root / f"{table}.parquet")

@@ -15,10 +15,11 @@ from safetensors.numpy import save_file
 
 from unet_segmentation.config_loader import NOT_PROBLEMS, ProblemConfigLoader, problems
 from unet_segmentation.models.model_file import weights_sha256
-from unet_segmentation.parameters import validate_parameters
+from unet_segmentation.parameters import serialization, validate_parameters
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.sender import note_facts
 from unet_segmentation.tracking.spool import Spool
+from unet_segmentation.utils import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,9 +100,9 @@ def test_weights_are_hashed_without_the_words_that_travel_with_them(tmp_path):
 def test_the_parameters_of_every_problem_survive_their_file(problem):
     options = {"base_env": "base", "merge_strategy": {"parameters": "soft"}, "default_run_env": "cells"}
     given = ProblemConfigLoader(str(ROOT / "conf"), problem, **options)["parameters"]
-    first = run_metadata.dump_parameters_yaml(run_metadata.to_builtin(validate_parameters(given)))
+    first = serialization.dump_parameters_yaml(serialization.to_builtin(validate_parameters(given)))
     again = {**yaml.safe_load(first), "problem": problem}
-    assert run_metadata.dump_parameters_yaml(run_metadata.to_builtin(validate_parameters(again))) == first
+    assert serialization.dump_parameters_yaml(serialization.to_builtin(validate_parameters(again))) == first
 
 
 def test_code_lock_file_and_versions_are_noted(repository):
@@ -120,7 +121,7 @@ def test_code_lock_file_and_versions_are_noted(repository):
 
 
 def test_the_machine_has_a_name():
-    assert {"machine.system", "machine.processor"} <= set(run_metadata.machine())
+    assert {"machine.system", "machine.processor"} <= set(machine.machine())
 
 
 def test_a_run_is_named_after_its_network_or_after_what_it_does():

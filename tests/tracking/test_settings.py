@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
+from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import current
-from unet_segmentation.tracking.run_metadata import flatten, git_diff, git_tags, run_name
+from unet_segmentation.tracking.run_metadata import git_diff, git_tags, run_name
 from unet_segmentation.tracking.settings import TrackingSettings, check_store, read_settings, store_uri
 from unet_segmentation.tracking.spool import Spool
 

@@ -26,12 +26,13 @@ from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
+from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import Child, Run
-from unet_segmentation.tracking.run_metadata import flatten
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.epoch_keeper import ReportEpoch
 from unet_segmentation.training.plan import RESULT_NEUTRAL, data_fingerprint, fingerprint, labelled_ids_by_split
 from unet_segmentation.training.plan_rules import propose_plan, validate_plan_values
+from unet_segmentation.training.progress import duration
 from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.train_model import Trained, initialize_model, train_model
 from unet_segmentation.utils.atomic_io import atomic_write, remove
@@ -39,6 +40,7 @@ from unet_segmentation.utils.atomic_io import atomic_write, remove
 logger = logging.getLogger(__name__)
 
 OUTCOME_FILE, TRAINED_FILE, RUN_FILE = "outcome.json", "trained.json", "mlflow_run.json"
+HEADLINE_SCORES = ("dice/mean", "iou/mean")
 PLANNED_BUDGET = ("epochs", "min_steps_per_epoch")  # always from the plan, so that every variant has the same budget
 CHECKPOINT_SHARE = "training.checkpoint.max_time_fraction"
 
@@ -132,6 +134,13 @@ class Outcome:
     started: float = 0.0
     ended: float = 0.0
 
+    def __str__(self) -> str:
+        scores = {name: self.scores[name] for name in HEADLINE_SCORES if name in self.scores} or self.scores
+        words = [f"{name} {value:.4f}" for name, value in scores.items() if value is not None]
+        words += [f"best epoch {self.best_epoch}"] if self.best_epoch is not None else []
+        state = ["pruned"] if self.status == "pruned" else words
+        return ", ".join([*state, duration(self.ended - self.started)])
+
 
 def run_child_training(
     name: str,
@@ -182,6 +191,7 @@ def run_child_training(
             return Outcome("failed", reason, started=started, ended=time.time())
         if outcome.status == "finished":
             write_json(directory / OUTCOME_FILE, asdict(outcome))
+        logger.info("%s: %s", name, outcome)
     log(child, outcome)
     child.close("FINISHED", time=outcome.ended)
     return outcome

@@ -277,8 +277,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     *_contour_family(
         "surface_dice", "surface Dice",
-        "contour pixels, true and predicted, within the tolerance (`evaluation.surface_dice_tolerance_px`) of the other contour / "
-        "contour pixels", _CONTOURS, _NIKOLOV, _SD_ABSENT,
+        "contour pixels, true and predicted, within `evaluation.surface_dice_tolerance_px` of the other contour / "
+        "contour pixels",
+        _CONTOURS, _NIKOLOV, _SD_ABSENT,
     ),
     *_contour_family(
         "hd95", "Hausdorff distance (95 %)",
@@ -320,7 +321,8 @@ METRICS: tuple[Metric, ...] = (
         thresholds.average_precision, _BINARY_ABSENT,
     ),
     Metric(
-        "optimal_threshold/value", "Threshold", "threshold of the highest Dice of the foreground on the validation split",
+        "optimal_threshold/value", "Threshold",
+        "threshold of the highest Dice of the foreground on the validation split",
         "chosen on validation, never on the split that is scored; of equal ones, the nearest to 0.5", "this project",
         "threshold", lambda chosen: chosen[0], _BINARY_ABSENT,
     ),
@@ -333,7 +335,8 @@ METRICS: tuple[Metric, ...] = (
         lambda chosen: iou_per_class(chosen[1]), _THRESHOLD_ABSENT,
     ),
     Metric(
-        "at_optimal_threshold/precision", "Precision at the threshold", _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
+        "at_optimal_threshold/precision", "Precision at the threshold",
+        _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
         lambda chosen: precision_per_class(chosen[1]), _THRESHOLD_ABSENT,
     ),
     Metric(

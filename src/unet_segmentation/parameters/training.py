@@ -127,7 +127,7 @@ class OptimizerParameters(StrictModel):
 
 
 class ScheduleParameters(StrictModel):
-    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `min_lr_ratio` of it; or one-cycle."""
+    """Learning rate over the steps: a linear warm-up, then poly or cosine down to `min_lr_ratio`; or one-cycle."""
 
     name: Literal["poly", "cosine", "one_cycle", "constant"] = "cosine"
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)

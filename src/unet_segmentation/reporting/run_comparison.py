@@ -57,8 +57,10 @@ def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin
     return {
         "better": f"By {score}, {other} is better than {reference}: {figures}.",
         "worse": f"By {score}, {other} is worse than {reference}: {figures}.",
-        "equivalent": f"By {score}, {other} and {reference} are equivalent: the difference ({figures}) lies within ±{margin:g}.",
-        "inconclusive": f"By {score}, the comparison of {other} with {reference} is inconclusive: the difference ({figures}) is "
+        "equivalent": f"By {score}, {other} and {reference} are equivalent: the difference ({figures}) lies "
+        f"within ±{margin:g}.",
+        "inconclusive": f"By {score}, the comparison of {other} with {reference} is inconclusive: the difference "
+        f"({figures}) is "
         f"neither clear of zero nor within ±{margin:g}.",
         "undefined": f"{score} is not defined for both of {other} and {reference}.",
     }[str(row["verdict"])]

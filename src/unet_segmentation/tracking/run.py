@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import TrackingError
+from unet_segmentation.parameters import serialization
+from unet_segmentation.parameters.serialization import RUN_OPTIONS
 from unet_segmentation.tracking import SPOOL_VARIABLE, run_metadata, set_current
-from unet_segmentation.tracking.run_metadata import ASKED_FOR
 from unet_segmentation.tracking.settings import (
     STORE_HELP,
     TrackingSettings,
@@ -371,9 +372,9 @@ def start_run(
     }
     spool = Spool.create(root, header, training.spool if training else None)
     run = SpooledRun(spool.folder, _start_sender(spool.folder))
-    run.log_params({key: value for key, value in run_metadata.flatten(parameters).items() if key not in ASKED_FOR})
+    run.log_params({key: value for key, value in serialization.flatten(parameters).items() if key not in RUN_OPTIONS})
     spool.append(
-        "artifact", path=spool.put("parameters.yml", run_metadata.dump_parameters_yaml(parameters)), folder="code"
+        "artifact", path=spool.put("parameters.yml", serialization.dump_parameters_yaml(parameters)), folder="code"
     )
     if not is_local(uri) and not (training and training.takes_up):
         run.check(wait=True)

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from unet_segmentation.models.architectures import ARCHITECTURES
 
-LIBRARIES = (
-    "unet-segmentation",
-    "torch",
-    "lightning",
-    "segmentation-models-pytorch",
-    "albumentations",
-    "numpy",
-    "kedro",
-    "mlflow",
-)
 NAMED_ALONE = (
     "release",
     "leaderboard",
@@ -48,32 +35,6 @@ DIFF = (
     "--dst-prefix=b/",
     "HEAD",
 )
-ASKED_FOR = ("training.resume", "training.extra_epochs")  # about how a run begins; no parameters of its result
-
-
-def to_builtin(values: Any) -> Any:  # noqa: ANN401 - a tree of anything
-    """Turn pydantic models, wherever they stand in a tree of parameters, into dictionaries."""
-    if hasattr(values, "model_dump"):
-        return values.model_dump(mode="json")
-    if isinstance(values, Mapping):
-        return {str(key): to_builtin(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [to_builtin(value) for value in values]
-    return values
-
-
-def flatten(values: Any, prefix: str = "") -> dict[str, str]:  # noqa: ANN401 - a tree of anything
-    """Flatten nested parameters to dotted keys; lists become compact JSON.
-
-    >>> flatten({"a": {"b": 1, "c": [1, 2]}, "d": None})
-    {'a.b': '1', 'a.c': '[1,2]', 'd': 'null'}
-    """
-    if isinstance(values, Mapping) and values:
-        parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
-        return {key: value for part in parts for key, value in part.items()}
-    if isinstance(values, str):
-        return {prefix: values}
-    return {prefix: json.dumps(values, separators=(",", ":"), default=str, ensure_ascii=False)}
 
 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
@@ -91,45 +52,6 @@ def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> 
     else:
         detail = network.get("encoder", "resnet18")
     return f"{architecture.replace('_', ' ')} {detail}".strip() + f" · {when}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that matter, as tags."""
-    tags = {"version.python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            tags[f"version.{library}"] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return tags
-
-
-def machine() -> dict[str, str]:
-    """Return the system, the processor and the GPUs, as tags."""
-    found = {"system": platform.platform(), "processor": _processor(), "gpus": ", ".join(gpus())}
-    return {f"machine.{name}": value for name, value in found.items() if value}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # no Linux
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
-
-
-def gpus() -> list[str]:
-    """Name the GPUs of NVIDIA; none where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return [
-            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())
-        ]
-    except pynvml.NVMLError:
-        return []
 
 
 def user() -> str:
@@ -184,18 +106,6 @@ def lock_file(root: Path) -> bytes | None:
     """Return the project's lock file; None where there is none."""
     file = root / "requirements.lock"
     return file.read_bytes() if file.is_file() else None
-
-
-def dump_parameters_yaml(parameters: Mapping[str, Any]) -> bytes:
-    """Write all parameters as the `parameters.yml` that a problem's folder would hold."""
-    import yaml
-
-    values = json.loads(json.dumps(to_builtin(parameters), default=str))
-    values.pop("problem", None)
-    for group, _, key in (name.partition(".") for name in ASKED_FOR):
-        if isinstance(values.get(group), dict):
-            values[group].pop(key, None)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000).encode()
 
 
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:

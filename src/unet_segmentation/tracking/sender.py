@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.spool import Spool
 from unet_segmentation.tracking.unfinished import known_child, known_run, note_child, note_run
+from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
     from unet_segmentation.tracking.store import Store
@@ -310,7 +311,7 @@ def measure_system(spool: Spool, seconds: float, stop: threading.Event, step: in
 
 def note_facts(spool: Spool, root: Path) -> None:
     """Append what is known of code, versions and machine; the run's end waits for it."""
-    spool.append("tags", values=run_metadata.versions() | run_metadata.machine() | run_metadata.git_tags(root))
+    spool.append("tags", values=machine.versions() | machine.machine() | run_metadata.git_tags(root))
     files = {"uncommitted.diff": run_metadata.git_diff(root), "requirements.lock": run_metadata.lock_file(root)}
     for name, data in files.items():
         if data:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
-from unet_segmentation.tracking.run_metadata import ASKED_FOR, flatten
+from unet_segmentation.parameters.serialization import RUN_OPTIONS, flatten
 from unet_segmentation.tracking.spool import locked
 from unet_segmentation.utils.atomic_io import atomic_write
 
@@ -33,7 +33,7 @@ SWEEPS = ("sweep", "search")  # sections of parameters that are about several tr
 MARKER = "run.json"
 DELIVERED = "delivered"
 WITHOUT_EFFECT = {
-    *ASKED_FOR,
+    *RUN_OPTIONS,
     "training.num_workers",
     "training.rdzv_endpoint",
     "inspection.workers",

@@ -48,7 +48,8 @@ def tables(**changes) -> ClaimTables:
         {
             "encoder": ["tu-new", "vgg16_bn", "resnet50", "efficientnet-b0", "resnet18"],
             "value": [0.9, 0.89, 0.89, 0.885, 0.4], "low": 0.8, "high": 0.95, "spread": np.nan,
-            "verdict": ["best", "equivalent", "equivalent", "equivalent", "worse"], "p_value": np.nan, "difference": np.nan,
+            "verdict": ["best", "equivalent", "equivalent", "equivalent", "worse"],
+            "p_value": np.nan, "difference": np.nan,
             "difference_low": np.nan, "difference_high": np.nan, "parameters": 10**7, "multiply_adds": 10**9,
             "frontier": [True, False, False, False, False],
         }
@@ -151,8 +152,8 @@ def test_the_page_gives_every_claim_its_figures_and_every_experiment_its_command
     assert "`make article-claims ENV=cells PRESET=full`" in text
     assert "Images: train 5, validation 2, test 9." in text
     assert (
-        "kedro run --env cells --pipelines article_claims --to-nodes article_claims.rank_encoders --params article_claims.preset=full"
-        in text
+        "kedro run --env cells --pipelines article_claims --to-nodes article_claims.rank_encoders "
+        "--params article_claims.preset=full" in text
     )
     assert "net transposed +20.0 %; net transposed_k4 +50.0 %" in text
     assert (

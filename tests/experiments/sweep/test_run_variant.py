@@ -11,13 +11,13 @@ import torch
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.child_training import train_model, training_key
 from unet_segmentation.experiments.sweep import run_variant as running
-from unet_segmentation.experiments.sweep.costs import PeakMemory
 from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant
 from unet_segmentation.experiments.sweep.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer
 from unet_segmentation.training.preflight import StepTimings
+from unet_segmentation.utils.peak_memory import PeakMemory
 
 
 @pytest.fixture(autouse=True)

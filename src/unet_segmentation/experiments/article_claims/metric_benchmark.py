@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.statistics import dataset_statistics
+from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
 from unet_segmentation.data.synthetic.cells import SIDE, draw_sample
 from unet_segmentation.inference.backends.base import Mask, Probabilities
@@ -163,7 +163,7 @@ def draw_problem(
         folder: gets the packed arrays.
 
     Returns:
-        The images, and a row per sample: what `profiling.profile_samples` needs.
+        The images, and a row per sample: what `data.statistics.compute_statistics` needs.
     """
     counts = {
         "train": parameters.training_images, "validation": parameters.validation_images, "test": parameters.test_images,
@@ -203,12 +203,13 @@ def _trained(
     """Train a model on a drawn problem."""
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.drop(columns=facts[1:])
-    profile = dataset_statistics(table, samples[facts], CLASSES)
+    statistics = compute_statistics(table, samples[facts], CLASSES)
+    profile = statistics.model_dump(mode="json")
     training = TrainingParameters(epochs=epochs, batch_size=parameters.batch_size, seed=parameters.seed)
     values = default_plan_values(training, profile)
     network = ModelParameters.model_validate(parameters.model)
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
-    recipe = compose_recipe(augmentation, profile["channels"], profile["dtype"])
+    recipe = compose_recipe(augmentation, statistics.channels, statistics.dtype)
     specification, weights = initialize_model(network, training, values, CLASSES, profile)
     trained = train_model(specification, weights, table, profile, packed, recipe, values, training, folder)
     return Predictor.from_file(trained.best, PredictorParameters())

@@ -18,8 +18,10 @@ from unet_segmentation.tracking.run_queries import RunRecord
 MAX_SHOWN = 5  # differences that a line names
 TEST_PREFIX = "test/"
 PLAN_KEYS = (  # that may change the weights
-    "accelerator", "devices", "num_nodes", "precision", "compile", "num_threads", "batch_size", "accumulate_grad_batches", "patch_size",
-    "cycles", "steps_per_epoch", "seed", "oversample_foreground_fraction", "foreground_classes", "class_weights", "samples",
+    "accelerator", "devices", "num_nodes", "precision", "compile", "num_threads", "batch_size",
+    "accumulate_grad_batches", "patch_size",
+    "cycles", "steps_per_epoch", "seed", "oversample_foreground_fraction", "foreground_classes", "class_weights",
+    "samples",
 )  # fmt: skip
 
 

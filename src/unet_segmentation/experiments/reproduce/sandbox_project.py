@@ -20,8 +20,8 @@ import yaml
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.experiments.reproduce.code_checkout import extract_commit
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
-from unet_segmentation.tracking.run_metadata import gpus
 from unet_segmentation.utils.atomic_io import link_or_copy, remove
+from unet_segmentation.utils.machine import gpus
 
 PREFIX = ".reproducing."  # and the number of the process, below data/
 PATHS = ("source.archive", "source.folder", "source.ca_bundle", "source.split_table.file", "model.encoder_weights")

@@ -10,7 +10,7 @@ from typing import Any
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.search.optuna_search import BestTrial
 from unet_segmentation.experiments.sweep.variants import checked_parameters
-from unet_segmentation.tracking.run_metadata import dump_parameters_yaml
+from unet_segmentation.parameters.serialization import dump_parameters_yaml
 from unet_segmentation.utils.atomic_io import atomic_write
 
 HEADER = "# Written by kedro search"

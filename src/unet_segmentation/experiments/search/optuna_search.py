@@ -180,7 +180,9 @@ def _retry_stale_trials(search: Search) -> None:
             with search.trial_lock(trial.number).acquire(timeout=0):
                 if search.study.get_trials(deepcopy=False)[trial.number].state != TrialState.RUNNING:
                     continue  # it has ended since
-                logger.info("trial %d was killed", trial.number)
+                retries = len(trial.system_attrs.get("retry_history", []))
+                again = ": it is queued again" if retries < MAX_RETRIES else ""
+                logger.info("trial %d was killed%s", trial.number, again)
                 search.study.tell(trial.number, state=TrialState.FAIL)
                 retry(search.study, trial)
         except Timeout:
@@ -232,8 +234,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, _value(search, outcome))
-    state = "pruned" if outcome.status == "pruned" else f"{search.score} {_value(search, outcome):.4f}"
-    logger.info("%s: %s, %.0f s; best so far %s", name, state, outcome.ended - outcome.started, _best_so_far(study))
+    logger.info("best so far: %s", _best_so_far(study))
 
 
 def _train_trial(

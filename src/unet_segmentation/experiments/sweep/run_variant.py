@@ -20,19 +20,19 @@ from unet_segmentation.experiments.child_training import (
     train_variant,
     training_key,
 )
-from unet_segmentation.experiments.sweep.costs import PeakMemory, network_costs
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.metrics.definitions import scores as all_scores
+from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Child, Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan import fingerprint
-from unet_segmentation.training.progress import duration
 from unet_segmentation.utils.atomic_io import atomic_write
+from unet_segmentation.utils.peak_memory import PeakMemory
 
 logger = logging.getLogger(__name__)
 
-HEADLINE_SCORES = ("dice/mean", "iou/mean")
+BYTES_PER_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
 COUNT_FILES = ("confusion_counts.parquet", "soft_overlap_sums.parquet")
 
 
@@ -102,16 +102,17 @@ def _train_and_evaluate(
     evaluation_started = time.perf_counter()
     scores = _evaluate(trained.best, variant, data, directory)
     evaluation_seconds = time.perf_counter() - evaluation_started
-    counts = network_costs(specification, trained.plan["patch_size"], trained.plan["batch_size"])
+    side, batch_size = trained.plan["patch_size"], trained.plan["batch_size"]
+    counts = model_complexity(specification, side, side)
     history = trained.history
-    outcome = Outcome(
+    return Outcome(
         status="finished",
         fingerprint=trained.plan["fingerprint"],
         epochs=len(history),
         best_epoch=trained.information.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
-        memory_bytes=counts["memory_bytes"],
+        memory_bytes=batch_size * counts["activation_bytes"] + BYTES_PER_WEIGHT * counts["parameters"],
         scores=scores,
         costs={
             "seconds": time.time() - started,
@@ -124,10 +125,6 @@ def _train_and_evaluate(
         started=started,
         ended=time.time(),
     )
-    headline = [f"{name} {value:.4f}" for name in HEADLINE_SCORES if (value := scores[name]) is not None]
-    taken = duration(outcome.ended - started)
-    logger.info("%s: %s, best epoch %d, %s", variant, ", ".join(headline), outcome.best_epoch, taken)
-    return outcome
 
 
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:

@@ -274,7 +274,7 @@ def judge_claims(
 def write_speeds(encoders: pd.DataFrame, upsampling: pd.DataFrame, article: ArticleClaimsParameters) -> str:
     """Render what was measured in seconds on this machine as a page."""
     from unet_segmentation.experiments.article_claims.report_page import speeds_page
-    from unet_segmentation.tracking.run_metadata import machine
+    from unet_segmentation.utils.machine import machine
 
     return speeds_page(encoders, upsampling, machine(), article)
 

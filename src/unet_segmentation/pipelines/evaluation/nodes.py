@@ -23,6 +23,7 @@ from unet_segmentation.inference.backend_selection import BackendCheck
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
     from unet_segmentation.reporting.prediction_gallery import Shown
@@ -551,7 +552,7 @@ def _score_title(evaluation: EvaluationParameters) -> str:
 def _code(root: Path) -> dict[str, str]:
     """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
     tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
-    found = {name.removeprefix("version."): version for name, version in run_metadata.versions().items()}
+    found = {name.removeprefix("version."): version for name, version in machine.versions().items()}
     code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
     if "git.commit" in tags:
         code["commit"] = tags["git.commit"]

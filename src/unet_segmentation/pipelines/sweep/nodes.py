@@ -11,7 +11,7 @@ from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import EvaluationParameters, ReleaseParameters, SweepParameters
-from unet_segmentation.tracking.run_metadata import to_builtin
+from unet_segmentation.parameters.serialization import to_builtin
 
 logger = logging.getLogger(__name__)
 
