@@ -65,6 +65,7 @@ lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 screenshots: $(DONE)  ## make the pictures of the README anew (needs Chromium)
+	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_screenshots.py
 
 docs-claims: $(DONE)  ## bring the pages of make article-claims (cells, wbc, isbi2012) into docs/

@@ -16,7 +16,7 @@ WITHOUT_PREVIEW = {
     "archives_dir", "raw_dir", "packing_dir", "splitting_dir", "training_dir", "prediction_workdir",
     "initial_weights", "best_model", "last_checkpoint", "folds_dir", "cv_prediction_workdir", "release_dir",
     "export_workdir", "exported_program", "exported_onnx", "exported_model", "downloaded_models_dir", "backends_dir",
-    "inference_dir", "trained_model", "fold_trainings_file", "release_lock",
+    "inference_dir", "trained_model", "release_lock",
     "sweep_dir", "search_dir", "upsampling_dir", "metric_experiment_dir", "encoders_dir",
 }  # fmt: skip
 NODES = {
@@ -87,7 +87,7 @@ def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, re
     left = registered["__default__"].all_outputs()
     # working folders, and files that need not be there
     own = {name for name in WITHOUT_PREVIEW if name.endswith(("_dir", "_workdir"))}
-    own |= {"downloaded_models_dir", "trained_model", "fold_trainings_file"}
+    own |= {"downloaded_models_dir", "trained_model", "fold_models"}
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left
 

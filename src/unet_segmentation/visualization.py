@@ -189,6 +189,27 @@ def contact_sheet(
     return sheet
 
 
+def legend(classes: Sequence[str], width: int) -> Image.Image:
+    """Draw the colours and names of the classes, in as many lines as a picture of ``width`` pixels needs."""
+    text, entries, left, line = font(14), [], 6, 0
+    names = [*classes, "ignored"]
+    swatches = colour_mask(np.array([[*range(len(classes)), 255]], np.uint8)[:, :, None].repeat(16, 2).reshape(1, -1))
+    for number, name in enumerate(names):
+        length = 30 + int(text.getlength(name))
+        if left + length > width and left > 6:
+            left, line = 6, line + 1
+        entries.append((number, name, left, 6 + 24 * line))
+        left += length + 14
+    sheet = Image.new("RGB", (width, 24 * (line + 1) + 10), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, name, x, y in entries:
+        swatch = swatches[:, 16 * number : 16 * number + 16].repeat(16, axis=0)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(swatch)), (x, y))
+        draw.rectangle((x, y, x + 15, y + 15), outline=(150, 150, 150))
+        draw.text((x + 22, y - 1), name, fill=INK, font=text)
+    return sheet
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Load a font that knows most alphabets (Pillow's own knows little beyond English)."""

@@ -106,8 +106,11 @@ def run(problem, folds):
     """Train all folds in a folder."""
 
     def train(folder, training=TRAINING):
-        data = folds, problem.samples, problem.inspected, problem.packed, problem.recipe, problem.plan
-        return nodes.train_folds(*data, NETWORK, training, IMAGES, CLASSES, folder)
+        return nodes.train_folds(
+            folds=folds, samples=problem.samples, inspected=problem.inspected, packed=problem.packed,
+            recipe=problem.recipe, plan=problem.plan, network=NETWORK, training=training, images=IMAGES,
+            classes=CLASSES, folder=folder,
+        )  # fmt: skip
 
     return train
 

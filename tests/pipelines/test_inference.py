@@ -9,7 +9,7 @@ from tests.conftest import S3_ENVIRONMENT, put_into_bucket
 from unet_segmentation import tracking
 from unet_segmentation.datasets import ModelDataset
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.inference.model_reference import Model
+from unet_segmentation.inference.model_reference import ModelReference
 from unet_segmentation.inference.writers import results_name
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import save_model
@@ -33,16 +33,14 @@ def saved(file, seed: int = 0):
     return file
 
 
-def chosen(tmp_path, model=(), **inference):
-    parameters = InferenceParameters(model=list(model))
-    trained, table = (tmp_path / name for name in ("best.safetensors", "cv_runs.parquet"))
+def chosen(tmp_path, model=(), fold_models=None, **inference):
+    parameters, trained = InferenceParameters(model=list(model)), tmp_path / "best.safetensors"
     return nodes.choose_model(
         "p",
         parameters,
         PredictorParameters(**inference),
         trained if trained.is_file() else None,
-        table if table.is_file() else None,
-        tmp_path / "folds",
+        fold_models,
         tmp_path / "fetched",
     )
 
@@ -63,11 +61,11 @@ def test_files_and_folds_are_averaged(tmp_path):
     assert len(set(model.sha256)) == 2
     with pytest.raises(ConfigurationError, match="no cross-validation"):
         chosen(tmp_path, ["cv-ensemble"])
-    pd.DataFrame({"fold": [1, 2], "fingerprint": ["a", "b"]}).to_parquet(tmp_path / "cv_runs.parquet")
     folds = [RunDirectory(tmp_path / "folds" / fold, key).best for fold, key in (("1", "a"), ("2", "b"))]
     for number, file in enumerate(folds):
         saved(file, number)
-    assert chosen(tmp_path, ["cv-ensemble"]).files == [str(file) for file in folds]
+    fold_models = {str(number): str(file) for number, file in enumerate(folds, 1)}
+    assert chosen(tmp_path, ["cv-ensemble"], fold_models).files == [str(file) for file in folds]
     with pytest.raises(ConfigurationError, match="There is no model file"):
         chosen(tmp_path, ["three.safetensors"])
 
@@ -144,9 +142,9 @@ def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp
 
 
 def test_a_model_survives_the_catalog(tmp_path):
-    model = Model.of([saved(tmp_path / "one.safetensors")], "a title")
+    model = ModelReference.of([saved(tmp_path / "one.safetensors")], "a title")
     dataset = ModelDataset(
-        filepath=str(tmp_path / "model.json"), model="unet_segmentation.inference.model_reference.Model"
+        filepath=str(tmp_path / "model.json"), model="unet_segmentation.inference.model_reference.ModelReference"
     )
     dataset.save(model)
     assert dataset.load() == model

@@ -1,4 +1,4 @@
-"""The catalog's dataset types: files that are whole or absent, each with a preview for Kedro-Viz."""
+"""The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
 from unet_segmentation.datasets.files import (
     CSVDataset,

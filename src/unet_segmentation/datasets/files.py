@@ -6,8 +6,9 @@ import base64
 import copy
 import html
 import io
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview, TablePreview
@@ -18,6 +19,9 @@ from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
 from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
 
@@ -85,14 +89,14 @@ class PlotlyDataset(_Atomic, _PlotlyDataset):
 class _File(AbstractDataset[Any, Any]):
     """A local file."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, metadata: dict[str, object] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, object]:
         return {"filepath": str(self._filepath)}
 
 
@@ -128,7 +132,7 @@ class WeightsDataset(_File):
         """Return the path of the weights."""
         return self._filepath
 
-    def save(self, data: dict[str, Any]) -> None:
+    def save(self, data: Mapping[str, Tensor]) -> None:
         """Write a state dict of tensors."""
         from safetensors.torch import save_file
 

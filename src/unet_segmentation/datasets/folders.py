@@ -19,7 +19,7 @@ from unet_segmentation.utils.atomic_io import atomic_write
 class WorkingFolderDataset(AbstractDataset[Any, Path]):
     """A folder that nodes work in: loading creates it and returns its path. It cannot be saved."""
 
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, path: str, metadata: dict[str, object] | None = None) -> None:
         self._path = Path(path)
         self.metadata = metadata
 
@@ -35,14 +35,14 @@ class WorkingFolderDataset(AbstractDataset[Any, Path]):
     def _exists(self) -> bool:
         return True  # loading creates it, so it is never missing
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, object]:
         return {"path": str(self._path)}
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
     """A folder that is written whole: saves a writer, which streams the files into it; loads its path."""
 
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, path: str, metadata: dict[str, object] | None = None) -> None:
         self._path = Path(path)
         self.metadata = metadata
 
@@ -53,7 +53,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         return self._path
 
     def save(self, data: Callable[[Path], None]) -> None:
-        """Let the writer fill a new folder, which then replaces the former one."""
+        """Fill a new folder with the writer; it then replaces the former one."""
         with atomic_write(self._path) as temporary:
             temporary.mkdir()
             data(temporary)
@@ -61,7 +61,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
     def _exists(self) -> bool:
         return self._path.is_dir()
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, object]:
         return {"path": str(self._path)}
 
 
@@ -82,7 +82,7 @@ class MaskFolderDataset(FolderDataset):
 class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
     """Packed images and masks: the file names the folder that holds them."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, metadata: dict[str, object] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
 
@@ -102,7 +102,7 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, object]:
         return {"filepath": str(self._filepath)}
 
     def preview(self, samples: int = 16) -> ImagePreview:

@@ -24,7 +24,7 @@ class ModelDataset(AbstractDataset[Any, Any]):
     """
 
     def __init__(
-        self, *, filepath: str, model: str, optional: bool = False, metadata: dict[str, Any] | None = None
+        self, *, filepath: str, model: str, optional: bool = False, metadata: dict[str, object] | None = None
     ) -> None:
         self._filepath = Path(filepath)
         self._model = model
@@ -53,5 +53,5 @@ class ModelDataset(AbstractDataset[Any, Any]):
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, object]:
         return {"filepath": str(self._filepath), "model": self._model}

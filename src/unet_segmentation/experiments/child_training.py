@@ -65,13 +65,13 @@ class ExperimentData:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes."""
+        """Return the names of the classes."""
         names: list[str] = self.parameters["classes"]
         return names
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """The samples of the split that is scored.
+        """Return the samples of the split that is scored.
 
         Raises:
             ConfigurationError: the split has no sample with a mask.
@@ -84,7 +84,7 @@ class ExperimentData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the data and of its split."""
+        """Return a hash of the data and of its split."""
         return data_fingerprint(self.profile, self.samples)
 
     def plan_values(self, network: ModelParameters, training: TrainingParameters) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
         margin: a difference within it, both ways, is equivalent.
 
     Returns:
-        What `scoring.comparison.compare` returns; the reference is the champion.
+        What `metrics.paired_comparison.compare` returns; the reference is the champion.
 
     Raises:
         DataError: the two were tested on different classes, splits or samples.

@@ -14,7 +14,7 @@ FOLDS = "cv-ensemble"
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelReference:
     """One network, or several that are averaged.
 
     Attributes:
@@ -43,9 +43,8 @@ class Model:
         for file in files:
             if not file.is_file():
                 raise ConfigurationError(f"There is no model file {file} (looked for at {file.absolute()}).")
-        return cls(
-            [str(file) for file in files], title, run_id, [weights_sha256(file) for file in files], inference or {}
-        )
+        sha256 = [weights_sha256(file) for file in files]
+        return cls([str(file) for file in files], title, run_id, sha256, inference or {})
 
     @classmethod
     def together(cls, models: Sequence[Self]) -> Self:
@@ -68,62 +67,53 @@ class ModelSources:
     Attributes:
         problem: its name, in MLflow, too.
         trained: the model of the last training; None where there is none.
-        cv_runs: table of the last cross-validation; None where there is none.
-        folds: folder of its working folders.
+        fold_models: the model file of each fold of the last cross-validation; None where there is none.
         cache: keeps models that were fetched from MLflow.
     """
 
     problem: str
     trained: Path | None
-    cv_runs: Path | None
-    folds: Path
+    fold_models: Mapping[str, str] | None
     cache: Path
 
-    def find(self, names: Sequence[str]) -> Model:
+    def find(self, names: Sequence[str]) -> ModelReference:
         """Find the models that a user names; none: the champion, else the newest, else that of the last training.
 
         Raises:
             ConfigurationError: there is no such model, or none at all.
             TrackingError: MLflow does not answer, or there is no such run.
         """
-        return Model.together([self._named(name) for name in names]) if names else self._default()
+        return ModelReference.together([self._named(name) for name in names]) if names else self._default()
 
-    def _named(self, name: str) -> Model:
+    def _named(self, name: str) -> ModelReference:
         if name == FOLDS:
             return self._of_folds()
         if name.endswith(".safetensors"):
-            return Model.of([Path(name).expanduser()], f"the model in {name}")
+            return ModelReference.of([Path(name).expanduser()], f"the model in {name}")
         from unet_segmentation.tracking.model_download import named_model
 
         logged = named_model(name, self.problem, self.cache, asked_by="inference.model")
-        return Model.of([logged.file], logged.title, logged.run_id, logged.inference)
+        return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
 
-    def _default(self) -> Model:
+    def _default(self) -> ModelReference:
         from unet_segmentation import tracking
 
         if (uri := tracking.readable_store()) is not None:
             from unet_segmentation.tracking import model_download
 
-            logged = model_download.champion_model(uri, self.problem, self.cache) or model_download.newest_model(
-                uri, self.problem, self.cache
-            )
+            place = uri, self.problem, self.cache
+            logged = model_download.champion_model(*place) or model_download.newest_model(*place)
             if logged is not None:
-                return Model.of([logged.file], logged.title, logged.run_id, logged.inference)
+                return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
         if self.trained is not None:
-            return Model.of([self.trained], f"the model in {self.trained}")
+            return ModelReference.of([self.trained], f"the model in {self.trained}")
         raise ConfigurationError(f"There is no model of {self.problem} yet. Train one: kedro run --env {self.problem}")
 
-    def _of_folds(self) -> Model:
-        import pandas as pd
-
-        from unet_segmentation.training.run_directory import RunDirectory
-
-        if self.cv_runs is None:
+    def _of_folds(self) -> ModelReference:
+        if self.fold_models is None:
             raise ConfigurationError(
                 "inference.model: cv-ensemble: there is no cross-validation of this problem yet. Run one: "
                 "kedro run --pipelines cross_validation"
             )
-        table = pd.read_parquet(self.cv_runs)
-        pairs = zip(table["fold"], table["fingerprint"], strict=True)
-        files = [RunDirectory(self.folds / str(fold), fingerprint).best for fold, fingerprint in pairs]
-        return Model.of(files, f"the mean of the {len(files)} networks of the last cross-validation")
+        files = [Path(file) for file in self.fold_models.values()]
+        return ModelReference.of(files, f"the mean of the {len(files)} networks of the last cross-validation")

@@ -154,5 +154,5 @@ class ArticleClaimsParameters(StrictModel):
 
     @property
     def chosen_preset(self) -> PresetParameters:
-        """The form that was chosen."""
+        """Return the preset that is chosen."""
         return self.presets[self.preset]

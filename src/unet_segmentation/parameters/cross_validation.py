@@ -1,4 +1,4 @@
-"""K-fold cross-validation: one training for each fold, every sample predicted by a network that never saw it."""
+"""K-fold cross-validation: a training run for each fold, every sample predicted by a model that never saw it."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ Split = Literal["train", "validation", "test"]
 
 
 class CrossValidationParameters(StrictModel):
-    """Which samples take part, and how they are cut. Only the pipeline `cross_validation` reads this.
+    """Which samples take part, and how they are divided. Only the pipeline `cross_validation` reads this.
 
     Attributes:
-        folds: into so many parts; each is held out once.
+        folds: number of parts; each is held out once.
         seed: same seed and samples, same folds.
-        splits: the samples of these splits take part. With `test`, all of them: then nothing is left that no network
-            has seen.
+        splits: the samples of these splits take part. With `test`, all of them: then no sample remains that
+            no model has seen.
     """
 
     folds: int = Field(default=5, ge=2)

@@ -32,7 +32,7 @@ class ReleaseParameters(StrictModel):
         confidence: of the intervals.
         resamples: of the bootstrap.
         seed: of the bootstrap and of the permutation test.
-        tolerance: how far a score may differ when the model is loaded afresh on another device than evaluation's. On
+        tolerance: how far a score may differ when the logged model runs on another device than evaluation's. On
             the same one it must not differ at all.
         force: release whatever the gate says.
         reason: the reason for that; needed with `force`.

@@ -1,4 +1,4 @@
-"""Variants of a problem's training that are held against each other."""
+"""Variants of a problem's training that are compared with each other."""
 
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ class SweepParameters(StrictModel):
 
     Attributes:
         variants: name of a variant to what it changes (`{deep: {model.encoder_depth: 5}}`); `{}` changes nothing.
-        grid: dotted name to its values; every combination is a variant. Beside `variants`, each of them is crossed
+        grid: dotted name to its values; every combination is a variant. Together with `variants`, each of them is crossed
             with the grid.
-        seeds: of the trainings (`training.seed`).
+        seeds: of the training runs (`training.seed`).
         budget: `epochs`: every variant is trained for `training.epochs`, unless it says another number itself;
             `minutes`: every one for `training.max_time_minutes` of wall-clock.
     """
@@ -30,13 +30,13 @@ class SweepParameters(StrictModel):
     @field_validator("variants", mode="before")
     @classmethod
     def _nothing_changed(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
-        """Take a name without anything below it for a variant that changes nothing."""
+        """Convert a name without anything below it to a variant that changes nothing."""
         return {name: changes or {} for name, changes in value.items()} if isinstance(value, dict) else value
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
-        """Take one number for a list: Kedro's --params cannot hold one."""
+        """Convert one number to a list: Kedro's --params cannot hold one."""
         return [value] if isinstance(value, int) else value
 
     @field_validator("seeds")

@@ -107,7 +107,7 @@ def render_report(
         intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
             computed.
         variants: what `figures.sweep.summary` gave of a sweep of the problem; None where there was none.
-        data: see `learning.plan.data_fingerprint`: a sweep of other data says so.
+        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
 
     Returns:
         HTML that fetches nothing.

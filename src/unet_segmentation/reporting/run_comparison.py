@@ -19,7 +19,7 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
     Of the classes, the measure of the deciding score is shown (Dice, where it has none of classes).
 
     Args:
-        table: as `scoring.comparison.compare` gives it, the reference as champion.
+        table: as `metrics.paired_comparison.compare` gives it, the reference as champion.
         score: the deciding one.
     """
     by_class = table["score"].str.contains("/class/")

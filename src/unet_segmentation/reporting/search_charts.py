@@ -14,7 +14,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
     """Draw the value of every trial, and the best so far.
 
     Args:
-        trials: see `sweeping.search.trials_table`.
+        trials: see `optuna_search.trials_table`.
         score: the objective, which is maximized.
     """
     figure = go.Figure()

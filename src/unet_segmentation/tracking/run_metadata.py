@@ -1,4 +1,4 @@
-"""What is known of a run besides its results: parameters, code, versions, command."""
+"""Metadata of a run: its name, its user, and the state of its code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DIFF = (
 
 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
-    """Make a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
+    """Return a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
     when = time.strftime("%m-%d %H:%M", time.localtime(now))
     alone = (
         "article_claims" if "article_claims" in pipelines.split(", ") else pipelines
@@ -109,8 +109,8 @@ def lock_file(root: Path) -> bytes | None:
 
 
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
-    found = _git_bytes(root, *arguments, index=index)
-    return None if found is None else found.decode(errors="replace").strip()
+    output = _git_bytes(root, *arguments, index=index)
+    return None if output is None else output.decode(errors="replace").strip()
 
 
 def _git_bytes(root: Path, *arguments: str, index: Path | None = None) -> bytes | None:

@@ -23,7 +23,7 @@ def test_the_same_counts_pass_everywhere(before):
     found = compared({}, before=before)
     assert found.passed
     assert found.same_arithmetic is (before == HERE)
-    assert found.sentence == "The logged model, loaded afresh, gives the counts of all 2 images exactly."
+    assert found.sentence == "The logged model, in a clean process, gives the counts of all 2 images exactly."
 
 
 def test_on_the_same_device_not_one_pixel_may_differ():

@@ -207,7 +207,7 @@ KINDS: dict[str, Kind] = {  # in the order in which they are reported: what caus
         "warning", "identical images with different masks", "One of the two masks is wrong, or they are two opinions."
     ),
     "better_fit": Kind(
-        "warning", "masks that fit another image better", "Look at them: masks may have been swapped or shifted by one."
+        "warning", "masks that fit another image better", "Check them: masks may have been swapped or shifted by one."
     ),
     "near_identical_across_splits": Kind(
         "warning",

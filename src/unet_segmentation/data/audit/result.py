@@ -24,7 +24,7 @@ class SuggestedLine(StrictModel):
 
 
 class AuditResult(StrictModel):
-    """Whether a data set can be trained on, and without which samples.
+    """Return whether a data set can be trained on, and without which samples.
 
     Attributes:
         status: `failed` where an error remains that is neither allowed nor set aside.

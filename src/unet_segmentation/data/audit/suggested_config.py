@@ -43,7 +43,7 @@ class Proposal:
 
     @property
     def text(self) -> str:
-        """The declaration as one line of YAML."""
+        """Declaration as one line of YAML."""
         text = yaml.safe_dump(
             {self.key: self.declaration}, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True
         )

@@ -62,7 +62,7 @@ class ArchiveEntry:
 
     @property
     def plain_path(self) -> str:
-        """Where in the target a plain file goes."""
+        """Path in the target of a plain file."""
         return f"{_prefix(self.into)}{self.plain_name}"
 
 
@@ -305,7 +305,7 @@ def _members(
             yield _gunzipped(member, path, budget) if _is_single_gzip(member, path) else replace(member, path=path)
             continue
         if depth == DEPTH:
-            raise _refused(where, member.path, f"is an archive in {depth} others, and may go on without end")
+            raise _refused(where, member.path, f"is an archive in {depth} others, and may have no end")
         with tempfile.TemporaryFile(dir=scratch) as inner:
             for chunk in _chunks(member, lambda _: None):
                 inner.write(chunk)

@@ -1,4 +1,4 @@
-"""Downloads that hold: several at a time, gone on with after a cut, tried again, and fetched from mirrors."""
+"""Resumable downloads: several at a time, resumed after a cut, retried, and fetched from mirrors."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Network:
 
 
 def fetch_all(downloads: Sequence[Download], network: Network) -> None:
-    """Get files that are not here yet. What an earlier run has begun is gone on with.
+    """Get files that are not here yet. What an earlier run has begun is resumed.
 
     Args:
         downloads: each with a target of its own.
         network: how to deal with servers.
 
     Raises:
-        SourceError: a file cannot be had, or is no archive; names all its addresses and the way out.
+        SourceError: a file cannot be had, or is no archive; names all its addresses and a fix.
         ResourceError: the disk has not enough room.
         ConfigurationError: the CA bundle cannot be used.
     """

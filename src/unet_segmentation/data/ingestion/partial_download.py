@@ -50,7 +50,7 @@ class Partial:
 
     @property
     def origin(self) -> Origin | None:
-        """The origin of the bytes; None where it is unknown, so that they are of no use."""
+        """Origin of the bytes; None where it is unknown, so that they are of no use."""
         try:
             return Origin(**json.loads(self._record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

@@ -66,7 +66,7 @@ class AnnotationFormat(ABC):
         return sorted(labels)
 
     def class_names(self, storage: FileStore, annotations: Sequence[str], others: Sequence[str]) -> list[str]:
-        """Return the names of the classes, in order, where files declare them: the annotations, or others beside."""
+        """Return the names of the classes, in order, where files declare them: the annotations, or others."""
         return []
 
     def image_names(self, storage: FileStore, path: str) -> frozenset[str]:

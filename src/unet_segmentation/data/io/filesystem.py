@@ -30,7 +30,7 @@ class FileStore:
         options: for a URL, those of fsspec (an endpoint, say).
     """
 
-    def __init__(self, root: str | Path, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, root: str | Path, options: Mapping[str, object] | None = None) -> None:
         self.root = str(root)
         self.options = dict(options or {})
         self.is_local = "://" not in self.root
@@ -157,13 +157,13 @@ class FileStore:
             ) from error
 
 
-def _queried(root: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _queried(root: str, options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
     """Move the query of a web address into the options of requests, so that paths can be added to the address."""
     address, _, query = root.partition("?")
     return (address, {**options, "params": parse_qsl(query, keep_blank_values=True)}) if query else (root, options)
 
 
-def _stamp(information: Mapping[str, Any]) -> str:
+def _stamp(information: Mapping[str, object]) -> str:
     tag = next((information[key] for key in TAGS if information.get(key)), "")
     size = information.get("size")
     return "" if size is None and not tag else f"{'' if size is None else size} {tag}"

@@ -138,7 +138,7 @@ def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
 
     Args:
         data: of a PNG, JPEG, BMP, GIF, WebP, PPM, JPEG 2000, TIFF or `.npy` file.
-        largest: number of pixels that an image may have; what the file declares is looked at before it is decoded.
+        largest: number of pixels that an image may have; what the file declares is checked before it is decoded.
 
     Raises:
         UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels.

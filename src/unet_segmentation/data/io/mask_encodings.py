@@ -187,7 +187,7 @@ def _instances(raster: Raster, masks: MaskParameters, classes: Sequence[str]) ->
 
 
 def _labelled(raster: Raster, masks: MaskParameters, classes: Sequence[str], label: str) -> Coded:
-    """One mask per class: what is not 0 (with `threshold`: what lies above it) is the class of the label."""
+    """Read one mask per class: what is not 0 (with `threshold`: what lies above it) is the class of the label."""
     pixels = _grey(raster) > masks.threshold if masks.encoding == "threshold" else _plain(raster)
     table = {0: 0, 1: label_class_id(label, masks, classes), IGNORE_INDEX: IGNORE_INDEX}
     return _marked(pixels, masks.ignore), table.get, {0: "", 1: label, IGNORE_INDEX: "ignored"}.__getitem__

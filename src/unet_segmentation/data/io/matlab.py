@@ -31,7 +31,7 @@ def read_matrices(data: bytes) -> dict[str, NDArray]:
         data: a `.mat` file.
 
     Raises:
-        ValueError: it is none of these versions, or is damaged; zlib.error likewise.
+        ValueError: it is none of these versions, or is damaged; or zlib.error.
     """
     if not data.startswith(b"MATLAB") or data[126:128] not in {b"IM", b"MI"}:
         raise ValueError("it is no MATLAB file of version 5 to 7")

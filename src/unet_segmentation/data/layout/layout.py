@@ -64,7 +64,7 @@ class Match:
 
     @property
     def holds_many(self) -> bool:
-        """Whether it is an annotation file, which belongs to many images."""
+        """Return whether it is an annotation file, which belongs to many images."""
         return not self.id and not self.paged
 
 
@@ -90,7 +90,7 @@ class Sample:
 
     @property
     def path(self) -> str:
-        """A path to name it by."""
+        """Path for messages."""
         return self.image or self.masks[0]
 
 

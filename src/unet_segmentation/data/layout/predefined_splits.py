@@ -65,42 +65,42 @@ class Names:
         """
         path = _normal(name.replace("\\", "/"))
         *folders, end = path.split("/")
-        found = self._by_id(folders, end)
-        if found is None and not folders:
-            found = _first(self._ends, (end, _stem(end)))
-        if found is None:
+        index = self._by_id(folders, end)
+        if index is None and not folders:
+            index = _first(self._ends, (end, _stem(end)))
+        if index is None:
             return self._by_file(folders, end)
-        if found == SEVERAL:
+        if index == SEVERAL:
             raise DataError(f"{name!r} in {where} can mean several samples. Write the whole id, with its folders.")
-        return found
+        return index
 
     def find_line(self, line: str, where: str) -> int | None:
         """Find the sample that a line of a list names: by the whole line, else by its first word."""
         line = line.strip()
         whole = _normal(line)
-        known = any(text in texts for text in (whole, _stem(whole)) for texts in (self._ids, self._files))
+        is_name = any(text in texts for text in (whole, _stem(whole)) for texts in (self._ids, self._files))
         # In "images/my cell.png" the line as a whole is a path; in "images/1.png masks/1.png" it is none.
-        found = self.find(line, where) if known or not re.search(r"[\s,]", line.rpartition("/")[0]) else None
-        return found if found is not None else self.find(first_word(line), where)
+        index = self.find(line, where) if is_name or not re.search(r"[\s,]", line.rpartition("/")[0]) else None
+        return index if index is not None else self.find(first_word(line), where)
 
     def _by_file(self, folders: list[str], end: str) -> int | None:
-        """Look for a file whose path ends like the name, or of which the name is a path on another machine."""
+        """Find a file whose path ends like the name, or of which the name is a path on another machine."""
         for start in range(len(folders) + 1):
             text = "/".join([*folders[start:], end])
-            found = _first(self._files, (text, _stem(text)))
-            if found not in {None, SEVERAL}:
-                return found
+            index = _first(self._files, (text, _stem(text)))
+            if index not in {None, SEVERAL}:
+                return index
         return None
 
     def _by_id(self, folders: list[str], end: str) -> int | None:
-        """Look for an id among the name's last component and as many folders in a row as ids have."""
+        """Find an id among the name's last component and as many folders in a row as ids have."""
         for depth in self._depths:
             starts = range(len(folders) - depth, -1, -1) if depth else [0]
             for start in starts:
                 text = "/".join([*folders[start : start + depth], end])
-                found = _first(self._ids, (text, _stem(text)))
-                if found is not None:
-                    return found
+                index = _first(self._ids, (text, _stem(text)))
+                if index is not None:
+                    return index
         return None
 
 
@@ -118,12 +118,12 @@ def find_file(paths: Iterable[str], glob: str, key: str, where: str) -> str:
     """
     paths = list(paths)
     pattern = compile_glob(glob)
-    found = [path for path in paths if pattern.fullmatch(path)]
-    if not found:
+    matches = [path for path in paths if pattern.fullmatch(path)]
+    if not matches:
         raise DataError(f"No file in {where} matches {key} {glob!r}. {_near(glob, paths)}")
-    if len(found) > 1:
-        raise DataError(f"{key} {glob!r} matches several files in {where}: {some(found)}. Make it match one.")
-    return found[0]
+    if len(matches) > 1:
+        raise DataError(f"{key} {glob!r} matches several files in {where}: {some(matches)}. Make it match one.")
+    return matches[0]
 
 
 def read_text(storage: FileStore, path: str) -> str:
@@ -155,9 +155,9 @@ def decoded(content: bytes, name: str) -> str:
 
 
 def first_word(line: str) -> str:
-    """Return what stands before the first space, tab or comma; a word in quotes may hold them."""
-    found = re.match(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s,]*))""", line)
-    return next((word for word in found.groups() if word is not None), "") if found else ""
+    """Return what is before the first space, tab or comma; a word in quotes may hold them."""
+    match = re.match(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s,]*))""", line)
+    return next((word for word in match.groups() if word is not None), "") if match else ""
 
 
 def split_by_lists(
@@ -199,7 +199,7 @@ def apply_table(samples: list[Sample], text: str, table: TableParameters, unlist
 
     Args:
         samples: without a split (where the table has one) or a group.
-        text: CSV; with tabs, if the table's file is a TSV. Every cell is taken as text.
+        text: CSV; with tabs, if the table's file is a TSV. Every cell is read as text.
         table: which columns say what.
         unlisted: what becomes of samples without a split in the table.
 
@@ -208,7 +208,7 @@ def apply_table(samples: list[Sample], text: str, table: TableParameters, unlist
     """
     rows = _rows(text, table)
     names = Names(samples)
-    said: dict[int, tuple[str, str]] = {}
+    entries: dict[int, tuple[str, str]] = {}
     missing = []
     for row in rows:
         name = row[table.id]
@@ -217,14 +217,14 @@ def apply_table(samples: list[Sample], text: str, table: TableParameters, unlist
             missing.append(name)
             continue
         values = (row[table.split] if table.split else "", row[table.group] if table.group else "")
-        if said.setdefault(at, values) != values:
+        if entries.setdefault(at, values) != values:
             raise DataError(f"{name!r} stands twice in {table.file}, with different values: remove one of the rows.")
-    _report_missing(missing, len(said), samples, table.file)
+    _report_missing(missing, len(entries), samples, table.file)
     if table.group:
-        samples = _with_groups(samples, {at: group for at, (_, group) in said.items() if group}, table)
+        samples = _with_groups(samples, {at: group for at, (_, group) in entries.items() if group}, table)
     if table.split:
         meaning = _meaning([row[table.split] for row in rows], table)
-        splits = {at: meaning[split] for at, (split, _) in said.items() if split}
+        splits = {at: meaning[split] for at, (split, _) in entries.items() if split}
         samples = _with_splits(samples, splits, unlisted, f"without a split in {table.file}")
     return samples
 
@@ -243,18 +243,18 @@ def _with_groups(samples: list[Sample], groups: Mapping[int, str], table: TableP
     alone = [sample.id for at, sample in enumerate(samples) if at not in groups]
     if alone:
         logger.warning("%d samples have no group in %s, so each is its own: %s", len(alone), table.file, some(alone))
-    taken = set(groups.values())
+    used = set(groups.values())
     return [
-        replace(sample, group=groups[at] if at in groups else _own_group(sample, taken))
+        replace(sample, group=groups[at] if at in groups else _own_group(sample, used))
         for at, sample in enumerate(samples)
     ]
 
 
-def _own_group(sample: Sample, taken: set[str]) -> str:
+def _own_group(sample: Sample, used: set[str]) -> str:
     group = sample.id if sample.split is None else f"{sample.split}-{sample.id}"
-    while group in taken:
+    while group in used:
         group += "'"
-    taken.add(group)
+    used.add(group)
     return group
 
 
@@ -285,25 +285,25 @@ def _rows(text: str, table: TableParameters) -> list[dict[str, str]]:
 
 
 def _meaning(values: Iterable[str], table: TableParameters) -> dict[str, str]:
-    """Say which split each value of the split column means."""
-    found = sorted(set(values) - {""})
+    """Return the split that each value of the split column means."""
+    present = sorted(set(values) - {""})
     if table.splits:
-        known = {value: str(split) for split, value in table.splits.items()}
-        meaning = {value: known[value] for value in found if value in known}
+        declared = {value: str(split) for split, value in table.splits.items()}
+        meaning = {value: declared[value] for value in present if value in declared}
     else:
-        meaning = {value: SYNONYMS[value.lower()] for value in found if value.lower() in SYNONYMS}
-    unknown = [value for value in found if value not in meaning]
+        meaning = {value: SYNONYMS[value.lower()] for value in present if value.lower() in SYNONYMS}
+    unknown = [value for value in present if value not in meaning]
     if unknown:
         raise DataError(
             f"The column {table.split!r} of {table.file} holds {unknown[0]!r}, which names no split. Values there: "
-            f"{some(found, 10)}. Declare their meaning: "
+            f"{some(present, 10)}. Declare their meaning: "
             "source.split_table.splits: {train: ..., validation: ..., test: ...}."
         )
     return meaning
 
 
-def _report_missing(missing: list[str], found: int, samples: Sequence[Sample], where: str) -> None:
-    if not found:
+def _report_missing(missing: list[str], matched: int, samples: Sequence[Sample], where: str) -> None:
+    if not matched:
         ids = some([sample.id for sample in samples], SHOWN)
         names = f"none of its names is there. It names {some(missing, SHOWN)}" if missing else "it names nothing"
         raise DataError(f"{where} fits no sample: {names}. The ids of the samples: {ids}.")
@@ -312,7 +312,7 @@ def _report_missing(missing: list[str], found: int, samples: Sequence[Sample], w
 
 
 def _near(glob: str, paths: list[str]) -> str:
-    """Name files that may have been meant: of the same name, else of the same ending, the most alike first."""
+    """Return files that may have been meant: of the same name, else of the same extension, the most similar first."""
     last, ending = _last(glob).lower(), _last(glob).lower().rpartition(".")[2]
     same = [path for path in paths if _last(path).lower() == last]
     alike = same or [path for path in paths if path.lower().endswith(f".{ending}")][:1000]
@@ -331,7 +331,7 @@ def _last(path: str) -> str:
 
 
 def _stem(path: str) -> str:
-    """Take the ending off a path, but leave a name that is nothing else."""
+    """Return a path without its extension, but for a name that is nothing else."""
     return re.sub(r"(?<=[^/])\.[A-Za-z0-9]{1,8}$", "", path)
 
 

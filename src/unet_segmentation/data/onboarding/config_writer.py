@@ -352,7 +352,7 @@ def _quoted(glob: str) -> str:
 
 
 def _escaped(value: object) -> object:
-    """Take the meaning from ``${``, which would refer to another parameter."""
+    """Escape ``${``, which would refer to another parameter."""
     if isinstance(value, str):
         return value.replace("${", "\\${")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The contact sheet: some images, each beside its mask as it would be read."""
+"""Draw a contact sheet: some images, each next to its mask as it would be read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from unet_segmentation.data.layout.layout import Layout, Sample
 from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.parameters import Parameters
-from unet_segmentation.reporting.prediction_gallery import legend
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted
+from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted, legend
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
 OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks

@@ -81,7 +81,7 @@ def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None 
     ]
     lines += ["", f"Written     {_shown(file, project)}"]
     if sheet.is_file():
-        lines.append(f"Look at     {_shown(sheet, project)}      (images next to their masks, as they are read now)")
+        lines.append(f"Preview     {_shown(sheet, project)}      (images next to their masks, as they are read now)")
     lines.append(f"Next        kedro problem audit {request.name}")
     return [*lines, f"            kedro run --env {request.name}"]
 

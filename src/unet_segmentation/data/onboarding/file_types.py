@@ -13,7 +13,7 @@ from unet_segmentation.data.io.image_decoders import ENDINGS, UnreadableError, r
 PICTURES = set(ENDINGS)
 NUMBERS = {"mat", "txt", "csv"}  # may hold a mask as numbers
 LISTS = {"txt", "lst", "csv", "tsv"}
-AT_MOST = 64 * 2**20  # bytes of an annotation file that are looked at
+MAX_BYTES = 64 * 2**20  # of an annotation file that are read
 
 _GRID = re.compile(r"[-+0-9.eE\s,;]+")
 
@@ -40,7 +40,7 @@ def kind_of(storage: FileStore, path: str) -> str:  # noqa: PLR0911 - a list of 
     if name in PICTURES:
         return "picture"
     try:
-        data = read_bytes(storage, path, may_be_empty=True)[:AT_MOST]
+        data = read_bytes(storage, path, may_be_empty=True)[:MAX_BYTES]
     except (UnreadableError, OSError):
         return "none"
     if not data.strip():

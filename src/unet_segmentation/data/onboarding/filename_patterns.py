@@ -19,9 +19,9 @@ from unet_segmentation.data.onboarding.name_keywords import is_role, split_name,
 SLOT = "\0"  # in a pattern: any text, what files differ in
 STAR = "\1"  # in a pattern: any text or none, which says nothing
 SPLIT = "\2"  # in a pattern: the text for a split
-SOME = 2000  # files of one folder that are looked at: enough to know the pattern
+SOME = 2000  # files of one folder that are read: enough to know the pattern
 MOST_FOLDERS = 200  # of the same parent
-FEW_FOLDERS = 12  # up to so many siblings, each may be something of its own
+FEW_FOLDERS = 12  # siblings, up to which each may be something of its own
 FEW_NAMES = 6  # that all folders have: image.png and mask.png in each
 MOST_AFFIXES = 10
 MOST_SLOTS = 3
@@ -46,32 +46,32 @@ class FilenamePattern:
 
     @property
     def slots(self) -> int:
-        """The number of texts in which files differ, beside the split."""
+        """Number of texts in which files differ, without the split."""
         return sum(part.count(SLOT) for part in self.parts)
 
     @property
     def name_slot(self) -> bool:
-        """Whether the names of the files differ, and not only their folders."""
+        """Return whether the names of the files differ, and not only their folders."""
         return SLOT in self.parts[-1]
 
     @property
     def has_split(self) -> bool:
-        """Whether the paths tell a split."""
+        """Return whether the paths tell a split."""
         return any(SPLIT in part for part in self.parts)
 
     @cached_property
     def paths(self) -> frozenset[str]:
-        """The files."""
+        """Paths of the files."""
         return frozenset(path for path, _, _ in self.files)
 
     @property
     def folder(self) -> tuple[str, ...]:
-        """The pattern of the folders."""
+        """Pattern of the folders."""
         return self.parts[:-1]
 
     @property
     def text(self) -> str:
-        """The literal text, for what its words say."""
+        """Literal text, for its words."""
         return re.sub(f"[{SLOT}{STAR}{SPLIT}]", "", "/".join(self.parts))
 
     def glob(self, names: Sequence[str]) -> str:
@@ -80,19 +80,19 @@ class FilenamePattern:
         Args:
             names: what each slot stands for: ``{id}``, ``{folder}``, ``{class}`` or ``*``.
         """
-        given = iter(names)
-        text = "".join(next(given) if sign == SLOT else sign for sign in "/".join(map(_escaped, self.parts)))
+        placeholders = iter(names)
+        text = "".join(next(placeholders) if sign == SLOT else sign for sign in "/".join(map(_escaped, self.parts)))
         return re.sub(r"\*+", "*", text.replace(STAR, "*").replace(SPLIT, "{split}"))
 
 
 def subsample(paths: Sequence[str]) -> list[str]:
     """Leave out files of large folders, and folders with very many siblings: patterns show in a part of them.
 
-    What is kept are the first in the order of names, so that images and masks that belong together both stay.
+    The first in the order of names stay, so that images and masks that belong together both stay.
     """
     inside: Counter[str] = Counter()
     siblings: dict[str, set[str]] = defaultdict(set)
-    kept = []
+    sampled = []
     for path in paths:
         folder = path.rpartition("/")[0]
         parents = folder.split("/") if folder else []
@@ -105,8 +105,8 @@ def subsample(paths: Sequence[str]) -> list[str]:
             continue
         for above, name in places:
             siblings[above].add(name)
-        kept.append(path)
-    return kept
+        sampled.append(path)
+    return sampled
 
 
 def find_families(paths: Sequence[str]) -> list[FilenamePattern]:
@@ -119,12 +119,12 @@ def find_families(paths: Sequence[str]) -> list[FilenamePattern]:
     for path in paths:
         *folders, name = path.split("/")
         names[tuple(folders)].append(name)
-    found: dict[tuple[tuple[str, ...], str], FilenamePattern] = {}
+    patterns: dict[tuple[tuple[str, ...], str], FilenamePattern] = {}
     for pattern, inside in _folder_patterns(list(names)).items():
         members = [(folder, name) for folder in inside for name in names[folder]]
         for family in _families(pattern, members):
-            found.setdefault((family.parts, str(sorted(family.splits.items()))), family)
-    return list(found.values())
+            patterns.setdefault((family.parts, str(sorted(family.splits.items()))), family)
+    return list(patterns.values())
 
 
 def _families(pattern: tuple[str, ...], members: Sequence[tuple[tuple[str, ...], str]]) -> Iterator[FilenamePattern]:
@@ -133,7 +133,7 @@ def _families(pattern: tuple[str, ...], members: Sequence[tuple[tuple[str, ...],
     for folder, name in members:
         groups[ending(name)].append((folder, name))
     pictures = [key for key in groups if key in PICTURES]
-    written: dict[str, set[str]] = {  # endings as they are written: .JPG beside .jpg
+    written: dict[str, set[str]] = {  # extensions as they are written: .JPG and .jpg
         key: {name.rpartition(".")[2] for _, name in group} for key, group in groups.items()
     }
     groups |= {"": [member for key in pictures for member in groups[key]]} if len(pictures) > 1 else {}
@@ -150,14 +150,14 @@ def _families(pattern: tuple[str, ...], members: Sequence[tuple[tuple[str, ...],
 
 
 def _filled(parts: tuple[str, ...], members: Iterable[tuple[tuple[str, ...], str]]) -> FilenamePattern | None:
-    """Take the files that follow a pattern; None where it has a split that is not told, or no file."""
+    """Return a pattern with the files that follow it; None without a file, or where a split cannot be told."""
     expression = re.compile(_expression("/".join(parts)), re.DOTALL)
     files = []
     for folder, name in members:
         path = "/".join((*folder, name))
-        found = expression.fullmatch(path)
-        if found is not None:
-            groups = found.groupdict()
+        match = expression.fullmatch(path)
+        if match is not None:
+            groups = match.groupdict()
             values = tuple(text for key, text in groups.items() if key != "split")
             files.append((path, groups.get("split") or "", values))
     if not files:
@@ -204,7 +204,7 @@ def _folder_patterns(folders: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...]
             cousins[depth].add(name)
             siblings[folder[:depth]].add(name)
     affixes = {depth: _affixes(sorted(names), MOST_AFFIXES) for depth, names in cousins.items()}
-    found: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    folders_of: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
     for folder in folders:
         options = [
             _options(name, siblings[folder[:depth]], cousins[depth], affixes[depth])
@@ -212,8 +212,8 @@ def _folder_patterns(folders: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...]
         ]
         for pattern in product(*options):
             if sum(part.count(SLOT) for part in pattern) <= MOST_SLOTS:
-                found[pattern].append(folder)
-    return {pattern: members for pattern, members in found.items() if len(members) > 1 or not _is_open(pattern)}
+                folders_of[pattern].append(folder)
+    return {pattern: members for pattern, members in folders_of.items() if len(members) > 1 or not _is_open(pattern)}
 
 
 def _is_open(pattern: tuple[str, ...]) -> bool:
@@ -265,9 +265,9 @@ def _affixes(names: Sequence[str], most: int) -> list[tuple[str, str]]:
     ends: Counter[str] = Counter()
     begins: Counter[str] = Counter()
     for name in names:
-        cuts = [found.end() for found in re.finditer(r"(?<=[^\W_])(?=[\W_])|(?=[-_ .])|(?<=\d)(?=[A-Za-z])", name)]
+        cuts = [cut.end() for cut in re.finditer(r"(?<=[^\W_])(?=[\W_])|(?=[-_ .])|(?<=\d)(?=[A-Za-z])", name)]
         ends.update(name[cut:] for cut in cuts[-4:] if cut and re.search("[A-Za-z]", name[cut:]))
-        cuts = [found.end() for found in re.finditer(r"(?<=[\W_])(?=[^\W_])|(?<=[-_ .])|(?<=[A-Za-z])(?=\d)", name)]
+        cuts = [cut.end() for cut in re.finditer(r"(?<=[\W_])(?=[^\W_])|(?<=[-_ .])|(?<=[A-Za-z])(?=\d)", name)]
         begins.update(name[:cut] for cut in cuts[:4] if re.search("[A-Za-z]", name[:cut]))
     often = [[text for text, count in counts.most_common(most) if count >= least] for counts in (begins, ends)]
     pairs = [("", end) for end in often[1]] + [(begin, "") for begin in often[0]]

@@ -1,4 +1,4 @@
-"""A folder of images and masks is looked through: what belongs to what, and what is in the files."""
+"""Survey a folder of images and masks: which belong together, and what is in the files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from unet_segmentation.data.onboarding.name_keywords import mask_words
 from unet_segmentation.data.onboarding.predefined_splits import Official, find_official
 from unet_segmentation.errors import DataError
 
-LOOKED_AT = 60  # pictures that are looked at to say why nothing pairs
-NAMED = 6  # files that a message names
+PROBED = 60  # pictures that are read to explain why nothing pairs
+LISTED_FILES = 6  # in a message
 
 Progress = Callable[[str, float], None]
-"""Is told what is done at the moment, and the share of it that is done."""
+"""Called with the current step, and the share of it that is done."""
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the files lie.
+    """The folders of the files.
 
     Attributes:
         root: what becomes `source.folder`: a path, or a URL.
         images: the folder of the images, relative to the root; empty for the root itself.
-        masks: the same of the masks; None where they were not named, and are to be found.
+        masks: the same of the masks; None to search for them.
     """
 
     root: str
@@ -57,7 +57,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """A survey of a folder.
 
     Attributes:
         folders: where.
@@ -122,11 +122,11 @@ def locate(images: str, masks: str | None = None) -> Folders:
 
 
 def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Survey:
-    """Look through a folder.
+    """Survey a folder.
 
     Args:
-        folders: where images and masks lie.
-        progress: is told what is done.
+        folders: of images and masks.
+        progress: called with each step, and the share of it that is done.
 
     Raises:
         DataError: there is nothing, there are no images or no masks, or none belong together.
@@ -135,25 +135,25 @@ def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Sur
     progress("Listing files", 0.0)
     paths = list(storage.walk())
     if not paths:
-        raise DataError(f"There is no file in {folders.root}. Give the folder that holds your images.")
+        raise DataError(f"There is no file in {folders.root}. Name the folder that holds your images.")
     _check_names(paths, folders.root)
     if not any(ending(path) in PICTURES and folders.may_be_image(path) for path in paths):
         raise DataError(_no_images(folders, paths))
     progress("Pairing names", 0.0)
-    looks = PixelProbe(storage)
-    pairing = find_pairing(paths, looks, folders.may_be_image, folders.may_be_mask)
+    probe = PixelProbe(storage)
+    pairing = find_pairing(paths, probe, folders.may_be_image, folders.may_be_mask)
     if pairing is None:
-        raise DataError(_no_pairs(folders, paths, looks))
+        raise DataError(_no_pairs(folders, paths, probe))
     official = None if pairing.splits else find_official(storage, paths, pairing.samples)
     images = [sample.image for sample in pairing.samples if sample.image]
-    seen = survey_images(storage, images, lambda share: progress("Looking at images", share))
-    masks = survey_masks(storage, pairing, paths, lambda share: progress("Looking at masks", share))
-    _check_read(seen, masks, pairing)
-    return Survey(folders, storage, paths, pairing, official, seen, masks)
+    image_survey = survey_images(storage, images, lambda share: progress("Reading images", share))
+    masks = survey_masks(storage, pairing, paths, lambda share: progress("Reading masks", share))
+    _check_read(image_survey, masks, pairing)
+    return Survey(folders, storage, paths, pairing, official, image_survey, masks)
 
 
 def _check_names(paths: Sequence[str], root: str) -> None:
-    """Refuse names that no YAML and no table can hold."""
+    """Raise where a name cannot be written to YAML and tables."""
     for path in paths:
         try:
             path.encode()
@@ -163,10 +163,10 @@ def _check_names(paths: Sequence[str], root: str) -> None:
 
 
 def _check_read(images: ImageSurvey, masks: MaskSurvey, pairing: Pairing) -> None:
-    """Make sure that some images and masks could be read, and that masks are none of photographs."""
+    """Raise where no image or no mask could be read, or masks look like photographs."""
     for survey, noun in ((images, "image"), (masks, "mask")):
         if not survey.read:
-            reasons = "\n".join(f"    {path} {why}" for path, why in list(survey.unreadable.items())[:NAMED])
+            reasons = "\n".join(f"    {path} {why}" for path, why in list(survey.unreadable.items())[:LISTED_FILES])
             raise DataError(f"No {noun} can be read:\n{reasons}")
     if masks.photographs > masks.read / 2:
         raise DataError(
@@ -179,7 +179,7 @@ def _own_folder(folder: str, option: str) -> str:
     path = os.path.abspath(os.path.expanduser(folder))
     if os.path.isfile(path):
         raise DataError(
-            f"{option} {folder} is a file. Give a folder; an archive has to be unpacked first (or name it in the YAML: "
+            f"{option} {folder} is a file. Name a folder; an archive has to be unpacked first (or name it in the YAML: "
             "source.archives, see docs/acquisition.md)."
         )
     if not os.path.isdir(path):
@@ -194,10 +194,10 @@ def _located_urls(images: str, masks: str | None) -> Folders:
     if one == other:
         raise DataError(f"--images and --masks are the same folder, {images}. Leave --masks out.")
     common = []
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
+    for part, other_part in zip(one, other, strict=False):
+        if part != other_part:
             break
-        common.append(mine)
+        common.append(part)
     if len(common) < 3:
         raise DataError(f"{images} and {masks} are in different stores: bring both into one folder.")
     return Folders("/".join(common), "/".join(one[len(common) :]), "/".join(other[len(common) :]))
@@ -209,25 +209,25 @@ def _is_in(path: str, folder: str) -> bool:
 
 def _no_images(folders: Folders, paths: Sequence[str]) -> str:
     where = str(PurePosixPath(folders.root, folders.images)) if folders.images else folders.root
-    found = sorted({f".{ending(path)}" for path in paths if ending(path)})
+    extensions = sorted({f".{ending(path)}" for path in paths if ending(path)})
     archives = [path for path in paths if path.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"))]
     hint = f" Unpack {archives[0]} first." if archives else ""
     return (
         f"There is no image in {where}, but {len(paths)} other files "
-        f"({', '.join(found[:NAMED]) or 'without endings'}). "
+        f"({', '.join(extensions[:LISTED_FILES]) or 'without endings'}). "
         f"Images end with {', '.join(f'.{name}' for name in sorted(PICTURES))}.{hint}"
     )
 
 
-def _no_pairs(folders: Folders, paths: Sequence[str], looks: PixelProbe) -> str:
-    """Say why nothing pairs: there are no masks, or they have other names."""
+def _no_pairs(folders: Folders, paths: Sequence[str], probe: PixelProbe) -> str:
+    """Explain why nothing pairs: there are no masks, or they have other names."""
     data = [path for path in paths if may_be_data(path)]
     if folders.masks is not None:
         images = [path for path in data if folders.may_be_image(path)]
         masks = [path for path in data if folders.may_be_mask(path)]
     else:
-        pictures = spread([path for path in data if ending(path) in PICTURES], LOOKED_AT)
-        masks = [path for path in pictures if looks.at(path).mask > 0.5]
+        pictures = spread([path for path in data if ending(path) in PICTURES], PROBED)
+        masks = [path for path in pictures if probe.at(path).mask > 0.5]
         images = [path for path in pictures if path not in set(masks)]
         folder_names = {path.rpartition("/")[0] for path in pictures}
         masks = masks or [path for path in pictures if mask_words(path) and len(folder_names) > 1]
@@ -235,7 +235,7 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: PixelProbe) -> str:
     if not masks:
         return (
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "
-            "named so. To learn, every image needs a mask of the same name, in which each pixel says what it shows "
+            "named so. To learn, every image needs a mask of the same name, in which each pixel holds its class "
             "(0 for the background, 1 for ..., or black and white), or an annotation file (COCO, YOLO, LabelMe, "
             f"Pascal VOC). {_where_masks_may_be(folders)}"
         )
@@ -253,16 +253,16 @@ def _no_pairs(folders: Folders, paths: Sequence[str], looks: PixelProbe) -> str:
 
 
 def _where_masks_may_be(folders: Folders) -> str:
-    """Name a folder beside that of the images whose name speaks of masks."""
+    """Return a hint at a sibling folder whose name is one of masks."""
     root = Path(folders.root)
     if folders.masks is None and root.is_dir():
-        beside = sorted(
+        siblings = sorted(
             path for path in root.parent.iterdir() if path != root and path.is_dir() and mask_words(path.name)
         )
-        if beside:
-            return f"Are they in the folder beside it? Then add: --masks '{beside[0]}'"
+        if siblings:
+            return f"Are they in a folder next to it? Then add: --masks '{siblings[0]}'"
     return "If the masks are in another folder, name it with --masks."
 
 
 def _some(paths: Sequence[str]) -> str:
-    return ", ".join(spread(paths, NAMED)) + (", ..." if len(paths) > NAMED else "")
+    return ", ".join(spread(paths, LISTED_FILES)) + (", ..." if len(paths) > LISTED_FILES else "")

@@ -64,7 +64,7 @@ class Pairing:
 
     @property
     def pairs(self) -> list[Sample]:
-        """The samples that have both an image and masks."""
+        """Samples that have both an image and masks."""
         return [sample for sample in self.samples if sample.image and sample.masks]
 
     @property
@@ -79,13 +79,13 @@ class Pairing:
 
     @property
     def layout(self) -> Layout:
-        """The layout of these globs."""
+        """Layout of these globs."""
         return Layout(self.images, self.masks, self.splits, roi=self.roi)
 
 
 def find_pairing(
     paths: Sequence[str],
-    looks: PixelProbe,
+    probe: PixelProbe,
     is_image: Callable[[str], bool] = lambda _: True,
     is_mask: Callable[[str], bool] = lambda _: True,
 ) -> Pairing | None:
@@ -93,7 +93,7 @@ def find_pairing(
 
     Args:
         paths: all files, relative to the root.
-        looks: what pixels look like.
+        probe: what pixels look like.
         is_image: returns whether a path may be an image.
         is_mask: returns whether a path may be a mask.
 
@@ -102,35 +102,35 @@ def find_pairing(
     """
     data = [path for path in paths if may_be_data(path) and (is_image(path) or is_mask(path))]
     families = largest_families(find_families(subsample(data)))
-    kinds = {id(family): kind_of_most(looks.storage, [path for path, _, _ in family.files]) for family in families}
+    kinds = {id(family): kind_of_most(probe.storage, [path for path, _, _ in family.files]) for family in families}
     images = [
         candidate
         for family in families
         if kinds[id(family)] == "picture" and all(is_image(path) for path, _, _ in family.files)
-        for candidate in image_candidates(family, looks)
+        for candidate in image_candidates(family, probe)
     ]
     masks = [
         (candidate, kinds[id(family)])
         for family in families
         if kinds[id(family)] not in {"none", "text", "empty"} and all(is_mask(path) for path, _, _ in family.files)
-        for candidate in mask_candidates(family, looks, kinds[id(family)])
+        for candidate in mask_candidates(family, probe, kinds[id(family)])
     ]
     pictures = max(1, sum(ending(path) in PICTURES for path in data))
-    candidates = list(match_candidates(images, masks, looks))
+    candidates = list(match_candidates(images, masks, probe))
     for candidate in candidates:
         candidate.score = score_names(candidate, pictures)
     candidates.sort(key=lambda candidate: -candidate.score)
     best = _various(candidates)[:SCORED_BY_PIXELS]
     for candidate in best:
         logger.debug("%s", explain(candidate, pictures))
-        candidate.score += score_pixels(candidate, looks)
+        candidate.score += score_pixels(candidate, probe)
     best.sort(key=lambda candidate: -candidate.score)
-    result = _best_pairing([candidate for candidate in best if candidate.score > 0][:TRIED], paths, looks)
+    result = _best_pairing([candidate for candidate in best if candidate.score > 0][:TRIED], paths, probe)
     if result is None:
         return None
     pairing, candidate = result
     others = _others_of_same_images(candidate, candidates)
-    return _with_unused(_with_roi(pairing, candidate, others, paths, looks), data)
+    return _with_unused(_with_roi(pairing, candidate, others, paths, probe), data)
 
 
 def _various(candidates: Sequence[PairCandidate]) -> list[PairCandidate]:
@@ -147,12 +147,12 @@ def _various(candidates: Sequence[PairCandidate]) -> list[PairCandidate]:
 
 
 def _best_pairing(
-    candidates: Sequence[PairCandidate], paths: Sequence[str], looks: PixelProbe
+    candidates: Sequence[PairCandidate], paths: Sequence[str], probe: PixelProbe
 ) -> tuple[Pairing, PairCandidate] | None:
     """Run candidates on all files, and return the best."""
     results = []
     for candidate in candidates:
-        pairing = _run(candidate, paths, looks)
+        pairing = _run(candidate, paths, probe)
         if pairing is not None and pairing.pairs:
             unpaired = len(pairing.without_mask) + len(pairing.without_image)
             score = candidate.score + len(pairing.pairs) / (len(pairing.pairs) + unpaired)
@@ -163,7 +163,7 @@ def _best_pairing(
     return pairing, candidate
 
 
-def _run(candidate: PairCandidate, paths: Sequence[str], looks: PixelProbe) -> Pairing | None:
+def _run(candidate: PairCandidate, paths: Sequence[str], probe: PixelProbe) -> Pairing | None:
     """Run a candidate on all files; a split without any mask is left out."""
     splits: dict[str, str] = dict(candidate.images.family.splits)
     dropped = []
@@ -173,7 +173,7 @@ def _run(candidate: PairCandidate, paths: Sequence[str], looks: PixelProbe) -> P
         splits = {name: text for name, text in splits.items() if name not in without}
     layout = Layout(candidate.images.glob, candidate.masks.glob, splits)  # type: ignore[arg-type]
     try:
-        samples = find_samples(paths, layout, "the folder", looks.pages)
+        samples = find_samples(paths, layout, "the folder", probe.pages)
     except DataError:
         return None
     ordered: dict[str, str] = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
@@ -194,20 +194,20 @@ def _others_of_same_images(chosen: PairCandidate, candidates: Sequence[PairCandi
 
 
 def _with_roi(
-    pairing: Pairing, chosen: PairCandidate, others: Sequence[PairCandidate], paths: Sequence[str], looks: PixelProbe
+    pairing: Pairing, chosen: PairCandidate, others: Sequence[PairCandidate], paths: Sequence[str], probe: PixelProbe
 ) -> Pairing:
     """Add a region of interest, and other masks of the same images."""
-    roi = next((other for other in others if _is_roi(other, looks)), None)
+    roi = next((other for other in others if _is_roi(other, probe)), None)
     if roi is not None:
         with_roi = replace(pairing, roi=roi.masks.glob)
         try:
-            with_roi.samples = find_samples(paths, with_roi.layout, "the folder", looks.pages)
+            with_roi.samples = find_samples(paths, with_roi.layout, "the folder", probe.pages)
             pairing = with_roi
         except DataError:
             roi = None
     used = _files(chosen.masks) | (_files(roi.masks) if roi is not None else set())
     for other in others:
-        mask_looks = [looks.at(path) for _, masks in sample_pairs(other) for path in masks[:1]]
+        mask_looks = [probe.at(path) for _, masks in sample_pairs(other) for path in masks[:1]]
         is_mask = bool(mask_looks) and all(look.mask > 0.5 for look in mask_looks)
         if is_mask and not _files(other.masks) & used:
             pairing.others.append(other.masks.glob)
@@ -227,22 +227,22 @@ def _files(candidate: GlobCandidate) -> set[str]:
     }
 
 
-def _is_roi(candidate: PairCandidate, looks: PixelProbe) -> bool:
+def _is_roi(candidate: PairCandidate, probe: PixelProbe) -> bool:
     """Return whether masks of two values are named like regions of interest, or images are dark outside of them."""
     pairs = sample_pairs(candidate)
     if candidate.kind != "picture" or not pairs:
         return False
-    if any(len(paths) != 1 or not looks.at(paths[0]).two for _, paths in pairs):
+    if any(len(paths) != 1 or not probe.at(paths[0]).two for _, paths in pairs):
         return False
     return says_roi(candidate.masks.family.text) or all(
-        _is_dark_outside(image, paths[0], looks) for image, paths in pairs
+        _is_dark_outside(image, paths[0], probe) for image, paths in pairs
     )
 
 
-def _is_dark_outside(image: str, mask: str, looks: PixelProbe) -> bool:
+def _is_dark_outside(image: str, mask: str, probe: PixelProbe) -> bool:
     try:
-        pixels = coloured(read_raster(looks.storage, image))
-        inside = read_roi(looks.storage, mask)
+        pixels = coloured(read_raster(probe.storage, image))
+        inside = read_roi(probe.storage, mask)
     except UnreadableError:
         return False
     grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels

@@ -1,4 +1,4 @@
-"""What is in the images: sizes, channels, depth, and the range of numbers that are no plain pixels."""
+"""Survey images: sizes, channels, depth, and the range of numbers that are no 8 or 16 bit values."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.onboarding.file_types import spread
 
 SAMPLE = 48  # images that are decoded
-COUNTED = 10_000  # values of an image of which percentiles are taken
+SAMPLED = 10_000  # values of an image of which percentiles are taken
 
 
 @dataclass
 class ImageSurvey:
-    """What was found in a sample of the images.
+    """What a sample of the images holds.
 
     Attributes:
         total: images there are.
@@ -50,7 +50,7 @@ class ImageSurvey:
 
     @property
     def median_side(self) -> int:
-        """The shorter side of the image in the middle, in pixels."""
+        """Median of the shorter sides, in pixels."""
         sides = sorted(min(size) for size in self.sizes.elements())
         return sides[len(sides) // 2] if sides else 0
 
@@ -63,7 +63,7 @@ def survey_images(
     Args:
         storage: where the files are.
         images: paths.
-        progress: is told the share that is done.
+        progress: called with the share that is done.
     """
     survey = ImageSurvey(total=len(images))
     numbers = []
@@ -99,6 +99,6 @@ def survey_images(
 
 def _extremes(pixels: np.ndarray) -> tuple[float, float, float, float]:
     """Return least value, 0.1 and 99.9 percentile, greatest value."""
-    some = pixels.ravel()[:: pixels.size // COUNTED + 1].astype(np.float64)
+    some = pixels.ravel()[:: pixels.size // SAMPLED + 1].astype(np.float64)
     low, high = np.percentile(some, [0.1, 99.9])
     return float(pixels.min()), float(low), float(high), float(pixels.max())

@@ -1,11 +1,10 @@
-"""`kedro problem list`: what problems there are, without loading anything heavy."""
+"""`kedro problem list`: the problems, without loading anything heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 HIDDEN = {"base", "local", "template", "test"}
 
@@ -18,7 +17,7 @@ class Problem:
         name: of the folder under `conf/`.
         title: the first line of its YAML.
         classes: how many there are; None where the file cannot be read.
-        samples: how many the last preparation found; None where there was none.
+        samples: number of samples of the last preparation; None where there was none.
         license: of the data.
         data: whether the data is here.
     """
@@ -46,7 +45,7 @@ def _problem(name: str, project: Path, conf: Path) -> Problem:
     import yaml
 
     title = ""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, object] = {}
     try:
         for file in sorted((conf / name).glob("parameters*.yml")):
             text = file.read_text(encoding="utf-8")
@@ -69,7 +68,7 @@ def _problem(name: str, project: Path, conf: Path) -> Problem:
 
 
 def _title(text: str, name: str) -> str:
-    """Take the first sentence of the comment that the file begins with."""
+    """Return the first sentence of the comment that the file begins with."""
     first = text.lstrip().partition("\n")[0]
     if not first.startswith("#"):
         return ""
@@ -88,8 +87,8 @@ def _samples(file: Path) -> int | None:
         return None
 
 
-def _whereabouts(name: str, source: Mapping[str, Any], project: Path) -> str:
-    """Say where the data is: drawn, unpacked, downloaded, in a folder, or still away."""
+def _whereabouts(name: str, source: Mapping[str, object], project: Path) -> str:
+    """Describe where the data is: drawn, unpacked, downloaded, in a folder, or missing."""
     if source.get("generator") is not None:
         return "drawn when needed"
     if folder := source.get("folder"):
@@ -101,7 +100,9 @@ def _whereabouts(name: str, source: Mapping[str, Any], project: Path) -> str:
         return "here"
     if _holds_files(raw / "archives"):
         return "downloaded"
-    by_hand = any(isinstance(entry, dict) and not entry.get("url") for entry in source.get("archives") or ())
+    archives = source.get("archives")
+    archives = archives if isinstance(archives, list) else []
+    by_hand = any(isinstance(entry, dict) and not entry.get("url") for entry in archives)
     return "to be got by hand" if by_hand else "to be downloaded"
 
 

@@ -1,4 +1,4 @@
-"""What the pixels of a file look like: those of a picture, or those of a mask."""
+"""Detect masks: do the pixels of a file look like those of a picture, or those of a mask?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, re
 from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.io.matlab import read_matrices
 
-FEW_VALUES = 32  # so many a mask may have, whatever its pixels look like
+FEW_VALUES = 32  # up to which a file looks like a mask, whatever its pixels
 ALIKE = 2  # neighbouring values that differ by so little count as the same, as of masks in JPEG files
 FLAT = 0.85  # share of neighbours that are the same, from which on a file looks like a mask
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a file looks like.
+    """Whether a file looks like a mask.
 
     Attributes:
         size: height and width; None where the file cannot be read.
@@ -43,7 +43,7 @@ class PixelProbe:
         self._pages: dict[str, int] = {}
 
     def at(self, path: str) -> Look:
-        """Look at a file."""
+        """Return what a file looks like."""
         if path not in self._seen:
             self._seen[path] = self._look(path)
         return self._seen[path]
@@ -80,12 +80,12 @@ def read_values(storage: FileStore, path: str, variable: str | None = None) -> R
 
 
 def mask_variable(storage: FileStore, path: str) -> str | None:
-    """Name the matrix of a `.mat` file that looks most like a mask; None where there is only one, or none."""
+    """Return the name of the matrix of a `.mat` file that looks most like a mask; None where there are not several."""
     try:
-        found = read_matrices(storage.read(path))
-    except Exception:  # the reader of the mask says what is wrong
+        matrices = read_matrices(storage.read(path))
+    except Exception:  # the reader of the mask reports what is wrong
         return None
-    grids = {name: array for name, array in found.items() if array.ndim == 2 and min(array.shape) > 1}
+    grids = {name: array for name, array in matrices.items() if array.ndim == 2 and min(array.shape) > 1}
     if len(grids) < 2:
         return None
     return max(grids, key=lambda name: (mask_score(Raster(grids[name], "MAT"))[0], grids[name].size))

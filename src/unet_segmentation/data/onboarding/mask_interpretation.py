@@ -165,7 +165,7 @@ def _ignored_values(
 
 
 def _are_ids(values: list[int]) -> bool:
-    """Whether values are small numbers close together, as ids are."""
+    """Return whether values are small numbers close together, as ids are."""
     return bool(values) and values[-1] < 2 * len(values) + 2
 
 
@@ -300,7 +300,7 @@ def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInterpretati
 
 
 def _has_level_between(survey: MaskSurvey, low: float, high: float) -> bool:
-    """Tell a third class, whose pixels lie among their like, from soft borders, whose pixels do not."""
+    """Return whether there is a third class, whose pixels lie among their like, as those of soft borders do not."""
     between = {value: count for value, count in survey.inner.items() if low < value < high}
     return sum(between.values()) > 0.003 * survey.pixels
 
@@ -352,7 +352,7 @@ def _instances(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[i
 
 
 def _masks_by_class(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInterpretations:
-    """The path says the class; what is not 0 is of it."""
+    """Interpret masks of one class each: the path says the class; what is not 0 is of it."""
     labels = list(survey.labels)
     labels.sort()
     soft = bool(survey.lossy or survey.ghostly)
@@ -459,7 +459,7 @@ def _annotations(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInter
     numbered = annotation_format.numbers_labels
     labels = annotation_format.sort_labels(survey.labels)
     if not labels:
-        raise ConfigurationError("The annotation files that were looked at hold no object.")
+        raise ConfigurationError("The annotation files that were read hold no object.")
     if classes is not None:
         names = list(classes) if len(classes) == len(labels) + 1 else ["background", *classes]
         if len(names) != len(labels) + 1:
@@ -487,7 +487,7 @@ def _annotations(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInter
     if numbered and not survey.names and classes is None:
         checks.insert(0, "the names of the classes: no file says what the numbers mean")
     if not survey.complete:
-        checks.append(f"{survey.read} of {survey.total} images were looked at; other labels may occur")
+        checks.append(f"{survey.read} of {survey.total} images were read; other labels may occur")
     option = MaskInterpretation(names, masks, f"outlines in {annotation_format.title} files", contents)
     summary = f"{annotation_format.title} annotations: {', '.join(labels[:12])}"
     return MaskInterpretations(summary, [option], checks, shares)
@@ -508,7 +508,7 @@ def _shares(survey: MaskSurvey, values: Sequence[int]) -> list[tuple[str, float]
 
 
 def _refuse_names(classes: Sequence[str], plain: list[int], unlabelled: set[int], survey: MaskSurvey) -> None:
-    rest = f" beside {', '.join(map(str, sorted(unlabelled)))}, which would be ignored" if unlabelled else ""
+    rest = f" besides {', '.join(map(str, sorted(unlabelled)))}, which would be ignored" if unlabelled else ""
     way = "pass one name for each value, in their order; values of no class with --ignore-values"
     if len(classes) > len(plain) and not survey.complete:
         way += f". Only {survey.read} of {survey.total} masks were read: if a rare class is missing, edit the YAML"

@@ -1,4 +1,4 @@
-"""What is in the masks: values and their shares, colours, palettes, labels."""
+"""Survey masks: values and their shares, colours, palettes, labels."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DRAWN = 60  # annotations that are drawn
 MOST_VALUES = 2000  # different values that are counted
 NEARLY = 6  # by which the values of one area differ in JPEG files
 PHOTOGRAPH = 0.2  # likeness to a mask, below which a file is none
-BORDER = 0.6  # share of a value's pixels beside another value, from which on it is a border
+BORDER = 0.6  # share of a value's pixels next to another value, from which on it is a border
 
 Colour = tuple[int, int, int]
 
 
 @dataclass
 class MaskSurvey:
-    """What was found in a sample of the masks.
+    """Counts over a sample of the masks.
 
     Attributes:
         kind: `picture`, `grid`, `matlab`, or of annotations.
@@ -49,7 +49,7 @@ class MaskSurvey:
         lossy: masks in files that lose information.
         ghostly: masks with in-between values along borders.
         colourful: masks with colours that are no grey.
-        borders: of a value, the share of its pixels that lie beside another value.
+        borders: of a value, the share of its pixels that lie next to another value.
         inner: pixels of a value that lie among values nearly the same, as those of soft borders do not.
         pieces: of a value above 0, the connected parts it has in a mask, on average.
         counted: masks whose values above 0 are 1, 2, 3, ... without a gap.
@@ -92,7 +92,7 @@ class MaskSurvey:
 
     @property
     def complete(self) -> bool:
-        """Whether all masks were decoded, so that a value that was not found is in none."""
+        """Return whether all masks were decoded, so that a value that did not occur is in none."""
         return self.read >= self.total
 
     def share(self, value: int) -> float:
@@ -109,7 +109,7 @@ def survey_masks(
         storage: where the files are.
         pairing: which files are masks.
         paths: all files; one may name the classes that annotations number.
-        progress: is told the share that is done.
+        progress: called with the share that is done.
     """
     pairs = pairing.pairs
     survey = MaskSurvey(pairing.kind)
@@ -139,7 +139,7 @@ def survey_masks(
     if survey.labels:  # all of them, though not all masks were decoded
         survey.labels = Counter(label for mask in masks if (label := pairing.layout.label(mask)) is not None)
     survey.borders = {value: edges[value] / count for value, count in survey.values.items()}
-    survey.pieces = {value: sum(found) / len(found) for value, found in parts.items()}
+    survey.pieces = {value: sum(counts) / len(counts) for value, counts in parts.items()}
     survey.total -= len(survey.unreadable)
     return survey
 
@@ -201,12 +201,12 @@ def _describe(
         )
     above = sorted(value for value in counts if value > 0)
     survey.counted += above == list(range(1, len(above) + 1))
-    beside = np.zeros(pixels.shape, bool)
-    beside[:, 1:] |= pixels[:, 1:] != pixels[:, :-1]
-    beside[:, :-1] |= pixels[:, 1:] != pixels[:, :-1]
-    beside[1:] |= pixels[1:] != pixels[:-1]
-    beside[:-1] |= pixels[1:] != pixels[:-1]
-    edges.update(_counted(pixels[beside]))
+    is_edge = np.zeros(pixels.shape, bool)
+    is_edge[:, 1:] |= pixels[:, 1:] != pixels[:, :-1]
+    is_edge[:, :-1] |= pixels[:, 1:] != pixels[:, :-1]
+    is_edge[1:] |= pixels[1:] != pixels[:-1]
+    is_edge[:-1] |= pixels[1:] != pixels[:-1]
+    edges.update(_counted(pixels[is_edge]))
     survey.inner.update(_counted(pixels[_is_inner(pixels)]))
     if len(above) <= 64:
         for value in above:
@@ -239,8 +239,8 @@ def _count_colours(pixels: NDArray, survey: MaskSurvey) -> None:
 
 
 def _counted(pixels: NDArray) -> dict[int, int]:
-    found, counts = np.unique(pixels, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    values, counts = np.unique(pixels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _survey_annotations(

@@ -1,4 +1,4 @@
-"""What the names of files and folders say: which hold images, which masks, and of which split."""
+"""Keywords in the names of files and folders: of images, of masks, and of splits."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _ROLE = "|".join(sorted((*IMAGE_WORDS, *MASK_WORDS), key=len, reverse=True))
 
 
 def image_words(text: str) -> set[str]:
-    """Name the words in a path or glob that speak for images."""
+    """Return the keywords of images in a path or glob."""
     return _words(text, IMAGE_WORDS)
 
 
 def mask_words(text: str) -> set[str]:
-    """Name the words in a path or glob that speak for masks."""
-    found = _words(text, MASK_WORDS)
+    """Return the keywords of masks in a path or glob."""
+    words = _words(text, MASK_WORDS)
     stem = re.sub(r"\.[^./]*$", "", text).lower()
-    return found | {"_"} if MASK_ENDINGS.search(stem) else found
+    return words | {"_"} if MASK_ENDINGS.search(stem) else words
 
 
 def preference(text: str) -> int:
-    """Return whether masks of this name are rather the ones that are meant (above 0), or others beside them (below)."""
+    """Return whether masks of this name are probably the main ones (above 0), or others (below)."""
     lower = text.lower()
     return sum(word in lower for word in MORE) - sum(bool(re.search(word, lower)) for word in LESS)
 
@@ -53,15 +53,15 @@ def is_role(name: str) -> bool:
 def split_words(name: str) -> list[tuple[str, str, str]]:
     """Find words for a split in a name: ``trainannot`` gives ``("", "train", "annot")``.
 
-    Such a word stands alone (between signs, digits or a change of case) or beside a word for images or masks, so that
+    Such a word stands alone (between signs, digits or a change of case) or next to a word for images or masks, so that
     ``values`` is not the ``val`` of ``ues``.
 
     Returns:
         Of each: what stands before it, the word as it is written, what stands after it.
     """
     words = []
-    for found in re.finditer(f"(?i:{_SPLIT})|(?<=[a-z])T[rs](?![a-z])", name):
-        before, word, after = name[: found.start()], found.group(), name[found.end() :]
+    for match in re.finditer(f"(?i:{_SPLIT})|(?<=[a-z])T[rs](?![a-z])", name):
+        before, word, after = name[: match.start()], match.group(), name[match.end() :]
         if _ends(before, word) and _begins(after, word):
             words.append((before, word, after))
     return words

@@ -40,17 +40,17 @@ class GlobCandidate:
 
     @property
     def has_split(self) -> bool:
-        """Whether the glob has ``{split}``."""
+        """Return whether the glob has ``{split}``."""
         return self.family.has_split
 
     @property
     def has_folder(self) -> bool:
-        """Whether a folder belongs to the id."""
+        """Return whether a folder belongs to the id."""
         return "{folder}" in self.glob
 
     @property
     def wildcards(self) -> int:
-        """How many parts of the glob do not belong to the id."""
+        """Number of parts of the glob that do not belong to the id."""
         return self.glob.count("*") + self.glob.count("{folder}")
 
     @cached_property
@@ -68,7 +68,7 @@ class GlobCandidate:
 
     @property
     def labels(self) -> set[str]:
-        """The texts of ``{class}``."""
+        """Texts of ``{class}``."""
         slot = self.names.index("{class}")
         paths = self.id_lengths
         return {values[slot] for path, _, values in self.family.files if path in paths}
@@ -107,7 +107,7 @@ def largest_families(families: list[FilenamePattern]) -> list[FilenamePattern]:
     return sorted(families, key=lambda family: (-len(family.files), family.parts))[:MAX_FAMILIES]
 
 
-def image_candidates(family: FilenamePattern, looks: PixelProbe) -> Iterator[GlobCandidate]:
+def image_candidates(family: FilenamePattern, probe: PixelProbe) -> Iterator[GlobCandidate]:
     """Yield globs for images: each with an id of its own."""
     *folders, last = [*range(family.slots)] or [None]
     options: list[list[str]]
@@ -124,10 +124,10 @@ def image_candidates(family: FilenamePattern, looks: PixelProbe) -> Iterator[Glo
             continue
         if names.count("{folder}") > 1 or (literal_name and family.slots and names.count("{id}") != 1):
             continue
-        yield from _glob_candidates(family, names, looks, single=True)
+        yield from _glob_candidates(family, names, probe, single=True)
 
 
-def mask_candidates(family: FilenamePattern, looks: PixelProbe, kind: str) -> Iterator[GlobCandidate]:
+def mask_candidates(family: FilenamePattern, probe: PixelProbe, kind: str) -> Iterator[GlobCandidate]:
     """Yield globs for masks."""
     if holds_many_images(kind):
         if not family.slots:
@@ -143,7 +143,7 @@ def mask_candidates(family: FilenamePattern, looks: PixelProbe, kind: str) -> It
             continue
         if "{class}" in names and (kind != "picture" or not _are_classes(family, names)):
             continue
-        yield from _glob_candidates(family, names, looks, single=False)
+        yield from _glob_candidates(family, names, probe, single=False)
 
 
 def _ids_are_roles(family: FilenamePattern, names: tuple[str, ...]) -> bool:
@@ -179,7 +179,7 @@ def _is_no_class(text: str) -> bool:
 
 
 def _glob_candidates(
-    family: FilenamePattern, names: tuple[str, ...], looks: PixelProbe, *, single: bool
+    family: FilenamePattern, names: tuple[str, ...], probe: PixelProbe, *, single: bool
 ) -> Iterator[GlobCandidate]:
     """Yield a glob for whole files, or for the pages of stacks."""
     keys: dict[Key, list[str]] = defaultdict(list)
@@ -188,7 +188,7 @@ def _glob_candidates(
     if single and any(len(files) > 1 for files in keys.values()):
         return
     glob = family.glob(names)
-    if looks.pages(family.files[0][0]) > 1:
+    if probe.pages(family.files[0][0]) > 1:
         yield GlobCandidate(f"{glob}#{{page}}", dict(keys), family, names, paged=True)
     elif "{id}" in names:
         yield GlobCandidate(glob, dict(keys), family, names)
@@ -200,7 +200,7 @@ def _key(split: str, names: tuple[str, ...], values: Values) -> Key:
 
 
 def match_candidates(
-    images: Sequence[GlobCandidate], masks: Sequence[tuple[GlobCandidate, str]], looks: PixelProbe
+    images: Sequence[GlobCandidate], masks: Sequence[tuple[GlobCandidate, str]], probe: PixelProbe
 ) -> Iterator[PairCandidate]:
     """Yield the combinations in which any image has a mask."""
     overlaps: dict[tuple[int, int], bool] = {}
@@ -215,7 +215,7 @@ def match_candidates(
         if image.family is mask.family or (mask.has_split and not image.has_split) or image.paged != mask.paged:
             continue
         if holds_many_images(kind):
-            candidate = _with_listed_images(image, mask, kind, looks)
+            candidate = _with_listed_images(image, mask, kind, probe)
         else:
             candidate = _with_masks(image, mask, kind)
             if candidate is not None and candidate.paired and overlap(image.family, mask.family):
@@ -259,15 +259,15 @@ def _same_splits(image: GlobCandidate, mask: GlobCandidate) -> bool:
 
 
 def _with_listed_images(
-    image: GlobCandidate, mask: GlobCandidate, kind: str, looks: PixelProbe
+    image: GlobCandidate, mask: GlobCandidate, kind: str, probe: PixelProbe
 ) -> PairCandidate | None:
     """Count the images that annotation files list."""
     if image.has_split and mask.has_split and image.family.splits != mask.family.splits:
         return None
-    names_in = partial(ANNOTATION_FORMATS[kind].image_names, looks.storage)
+    names_in = partial(ANNOTATION_FORMATS[kind].image_names, probe.storage)
     listed = {(split, name) for path, split, _ in mask.family.files for name in names_in(path)}
     paired = sum(
-        ((key[0] if mask.has_split else ""), found[0].rpartition("/")[2]) in listed for key, found in image.keys.items()
+        ((key[0] if mask.has_split else ""), files[0].rpartition("/")[2]) in listed for key, files in image.keys.items()
     )
     return PairCandidate(image, mask, kind, paired, len(image.keys) - paired)
 

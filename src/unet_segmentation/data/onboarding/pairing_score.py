@@ -121,18 +121,18 @@ def explain(candidate: PairCandidate, pictures: int) -> str:
     return "\n".join(lines)
 
 
-def score_pixels(candidate: PairCandidate, looks: PixelProbe) -> float:
+def score_pixels(candidate: PairCandidate, probe: PixelProbe) -> float:
     """Score a candidate by pixels: masks should look like masks, images should not, and both should have one size."""
     pairs = sample_pairs(candidate)
     if not pairs:
         return 0.0 if holds_many_images(candidate.kind) else -2.0
-    image_looks = [looks.at(image) for image, _ in pairs]
+    image_looks = [probe.at(image) for image, _ in pairs]
     readable = [look for look in image_looks if look.size is not None]
     picture = 1 - sum(look.mask for look in readable) / max(1, len(readable))
     if candidate.kind in ANNOTATION_FORMATS:
         return 0.3 + 0.3 * picture
     score = 0.6 * picture
-    mask_looks = [[looks.at(path) for path in paths[:2]] for _, paths in pairs]
+    mask_looks = [[probe.at(path) for path in paths[:2]] for _, paths in pairs]
     readable_masks = [look for of_image in mask_looks for look in of_image if look.size is not None]
     if not readable_masks or not readable:
         return -0.5
@@ -146,7 +146,7 @@ def score_pixels(candidate: PairCandidate, looks: PixelProbe) -> float:
     has_several = any(len(paths) > 1 for _, paths in pairs)
     if has_several and not all(look.two for look in readable_masks):
         score -= 1.0
-    if has_several and _are_opinions(pairs, looks):
+    if has_several and _are_opinions(pairs, probe):
         score -= 1.0
     return score
 
@@ -170,7 +170,7 @@ def _same_size(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bo
     return one == other or (one is not None and one[::-1] == other)
 
 
-def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: PixelProbe) -> bool:
+def _are_opinions(pairs: Sequence[tuple[str, list[str]]], probe: PixelProbe) -> bool:
     """Return whether several masks of an image are those of several observers, and not of several things."""
     for _, paths in pairs:
         if len(paths) < 2:
@@ -178,7 +178,7 @@ def _are_opinions(pairs: Sequence[tuple[str, list[str]]], looks: PixelProbe) -> 
         if any(SECOND_OPINION.search(path) for path in paths):
             return True
         try:
-            one, other = (np.asarray(coloured(read_values(looks.storage, path)) != 0) for path in paths[:2])
+            one, other = (np.asarray(coloured(read_values(probe.storage, path)) != 0) for path in paths[:2])
         except UnreadableError:
             continue
         if one.shape == other.shape and (one & other).sum() > SAME_THING * max(1, min(one.sum(), other.sum())):

@@ -1,4 +1,4 @@
-"""Official splits in lists or tables beside the images: which files say them is tried, not guessed."""
+"""Find predefined splits in lists or tables next to the images, by trying which files fit the samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage", "phase")
 
 @dataclass
 class Official:
-    """An official split that was found.
+    """A predefined split.
 
     Attributes:
         lists: path of the list by the project's name for the split.
@@ -49,8 +49,8 @@ def find_official(storage: FileStore, paths: Sequence[str], samples: Sequence[Sa
         paths: all files.
         samples: without a split.
     """
-    found = [*_by_lists(storage, paths, samples), *_by_table(storage, paths, samples)]
-    return max(found, key=_labelled, default=None)
+    splits = [*_by_lists(storage, paths, samples), *_by_table(storage, paths, samples)]
+    return max(splits, key=_labelled, default=None)
 
 
 def _labelled(official: Official) -> tuple[int, int, int]:
@@ -68,15 +68,15 @@ def _by_lists(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample
             groups[folder, before, after].setdefault(split_name(word), path)
         if stem.lower() in {"trainval", "trainvaltest"}:
             groups[folder, "", ""].setdefault("trainval", path)
-    found = []
+    splits: list[Official] = []
     for lists in groups.values():
         whole = lists.pop("trainval", None)
         if whole is not None and "train" not in lists and "validation" not in lists:
             lists["train"] = whole  # Oxford pets: trainval.txt and test.txt
         official = _tried(storage, lists, samples)
         if official is not None:
-            found.append(official)
-    return found
+            splits.append(official)
+    return splits
 
 
 def _tried(storage: FileStore, lists: Mapping[str, str], samples: Sequence[Sample]) -> Official | None:
@@ -86,8 +86,8 @@ def _tried(storage: FileStore, lists: Mapping[str, str], samples: Sequence[Sampl
         names = Names(list(samples))
         for split, some in lines.items():
             tried = spread(some, 200)
-            known = sum(names.find_line(line, lists[split]) is not None for line in tried)
-            if not tried or known < ENOUGH * len(tried):
+            matched = sum(names.find_line(line, lists[split]) is not None for line in tried)
+            if not tried or matched < ENOUGH * len(tried):
                 return None
         unlisted = "exclude" if "train" in lines else "train"
         result = split_by_lists(list(samples), lines, unlisted, dict(lists))  # type: ignore[arg-type]
@@ -96,8 +96,8 @@ def _tried(storage: FileStore, lists: Mapping[str, str], samples: Sequence[Sampl
     if len({sample.split for sample in result}) < 2 and "train" in lines:
         return None  # one list of everything splits nothing
     ordered = {split: lists[split] for split in ("train", "validation", "test") if split in lists}
-    kept = {sample.image for sample in result}
-    left_out = sum(bool(sample.masks) and sample.image not in kept for sample in samples if sample.image)
+    used = {sample.image for sample in result}
+    left_out = sum(bool(sample.masks) and sample.image not in used for sample in samples if sample.image)
     return Official(ordered, unlisted, samples=result, left_out=left_out)
 
 
@@ -108,7 +108,7 @@ def _lines(storage: FileStore, path: str) -> list[str]:
 
 
 def _by_table(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> list[Official]:
-    found = []
+    splits: list[Official] = []
     for path in texts(paths):
         if not path.lower().endswith((".csv", ".tsv")):
             continue
@@ -120,8 +120,8 @@ def _by_table(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample
             continue
         if table is not None and len({sample.split for sample in result}) > 1:
             left_out = sum(bool(sample.masks) for sample in samples) - sum(bool(sample.masks) for sample in result)
-            found.append(Official(table=table, samples=result, left_out=max(0, left_out)))
-    return found
+            splits.append(Official(table=table, samples=result, left_out=max(0, left_out)))
+    return splits
 
 
 def _table(path: str, text: str, samples: Sequence[Sample]) -> TableParameters | None:
@@ -137,7 +137,7 @@ def _table(path: str, text: str, samples: Sequence[Sample]) -> TableParameters |
         return None
     names = Names(list(samples))
     for column in columns:
-        known = sum(names.find(row[column] or "", path) is not None for row in rows if row[column])
-        if column != splits[0] and known >= ENOUGH * len(rows):
+        matched = sum(names.find(row[column] or "", path) is not None for row in rows if row[column])
+        if column != splits[0] and matched >= ENOUGH * len(rows):
             return TableParameters(file=path, id=column.strip(), split=splits[0].strip())
     return None

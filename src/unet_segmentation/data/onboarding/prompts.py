@@ -77,16 +77,16 @@ class Questions:
                 click.echo(str(error))
 
 
-def _ask_name(content: str, default: str, taken: Sequence[str]) -> str:
+def _ask_name(content: str, default: str, used: Sequence[str]) -> str:
     while True:
         name = click.prompt(f"  {content}", default=default).strip()
-        if name and name not in taken:
+        if name and name not in used:
             return name
         click.echo("  That name is taken already.")
 
 
 def _ask_interpretation(proposal: MaskInterpretations) -> MaskInterpretations:
-    """Let the user choose where there are several interpretations."""
+    """Ask which is right where there are several interpretations."""
     if len(proposal.options) < 2:
         return proposal
     click.echo("\nThe masks can be interpreted in several ways:")

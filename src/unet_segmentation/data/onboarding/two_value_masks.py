@@ -32,7 +32,7 @@ class TwoValues:
 
     @cached_property
     def low_and_high(self) -> tuple[int, int]:
-        """The two values, as a viewer shows them."""
+        """Two values, as a viewer shows them."""
         low, high = sorted(self.survey.shown)
         return low, high
 
@@ -53,12 +53,12 @@ class TwoValues:
 
     @property
     def is_stored_as_shown(self) -> bool:
-        """Whether files hold these values; else they have one bit, or a palette."""
+        """Return whether files hold these values; else they have one bit, or a palette."""
         return set(self.survey.values) == set(self.survey.shown)
 
     @property
     def is_stored_as_ids(self) -> bool:
-        """Whether files hold 0 and 1 (one bit, or indices of a palette), 1 for the brighter value."""
+        """Return whether files hold 0 and 1 (one bit, or indices of a palette), 1 for the brighter value."""
         survey = self.survey
         if self.is_stored_as_shown or set(survey.values) != {0, 1} or survey.palettes_differ:
             return False
@@ -66,32 +66,32 @@ class TwoValues:
 
     @property
     def is_paletted(self) -> bool:
-        """Whether all files have a palette."""
+        """Return whether all files have a palette."""
         return self.survey.paletted == self.survey.read
 
     @property
     def is_exact(self) -> bool:
-        """Whether an encoding by values is possible."""
+        """Return whether an encoding by values is possible."""
         return self.is_stored_as_shown or self.is_stored_as_ids
 
     @property
     def has_several(self) -> bool:
-        """Whether images have several masks."""
+        """Return whether images have several masks."""
         return bool(self.survey.several)
 
     @property
     def may_be_instances(self) -> bool:
-        """Whether each of several masks may show one instance."""
+        """Return whether each of several masks may show one instance."""
         return self.has_several and not (self.survey.ghostly or self.survey.lossy)
 
     @property
     def has_few_parts(self) -> bool:
-        """Whether several masks are so few that they are rather parts of one."""
+        """Return whether several masks are so few that they are rather parts of one."""
         return self.survey.most <= FEW_PARTS
 
     @property
     def is_mostly_high(self) -> bool:
-        """Whether the brighter value may be the background."""
+        """Return whether the brighter value may be the background."""
         return self.shares[1] > 0.5 and not self.has_several
 
     def interpretation(self, masks: dict[str, object], why: str) -> MaskInterpretation:

@@ -1,9 +1,9 @@
 """Inspection: every file is decoded once, on all cores, into findings, statistics per image and packed arrays.
 
 The samples are inspected in parts of some hundreds. A part is named by a hash over its samples' files and the
-declarations that decide what they become, and is whole or absent: a run that was killed continues with the next part,
-and files that are added later leave most parts as they are. The checks of one sample are in `sample`, those of the
-whole data set in `data_set`.
+declarations that decide what they become, and is written atomically: a run that was killed continues with the next
+part, and files that are added later leave most parts as they are. The checks of one sample are in
+`sample_inspection`, those of the whole data set in `audit.dataset_checks`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Samples are packed in parts of some hundreds. A part is a folder that holds
 * ``packed.json``: format version, dtype, channels and the samples' ids in the table's order. Written last.
 
 A packed folder is such a part, or it joins several: its ``packed.json`` names their folders, its ``table.npy`` holds
-the rows of all. A part is whole or absent, so that a run that was killed continues with the next part.
+the rows of all. A part is written atomically, so that a run that was killed continues with the next part.
 
 Why this and not zarr or blosc2: ``docs/preparation.md`` and ``benchmarks/packed_storage.py``.
 """
@@ -79,7 +79,7 @@ class PackedSamples:
 
     @property
     def sample_ids(self) -> list[str]:
-        """The samples in the order in which they were packed."""
+        """Ids of the samples in the order in which they were packed."""
         return self._header["sample_ids"]
 
     @property
@@ -94,12 +94,12 @@ class PackedSamples:
 
     @property
     def parts(self) -> list[Path]:
-        """The folders that hold the pixels."""
+        """Folders that hold the pixels."""
         return [self.folder / name for name in self._header["parts"]]
 
     @property
     def table(self) -> NDArray[np.int64]:
-        """A row per sample; see the module's text."""
+        """Table with a row per sample; see the docstring of the module."""
         return self._table
 
     def is_whole(self) -> bool:

@@ -53,7 +53,7 @@ class Outline:
 
     @cached_property
     def radii(self) -> Array:
-        """The radius at ANGLES equal steps around the centre, in pixels."""
+        """Return the radius at ANGLES equal steps around the centre, in pixels."""
         angle = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False) - self.turn
         ellipse = np.sqrt((np.cos(angle) / self.elongation) ** 2 + (np.sin(angle) * self.elongation) ** 2)
         number, share, phase = np.array(self.waves).T[..., None]
@@ -62,7 +62,7 @@ class Outline:
 
     @property
     def reach(self) -> float:
-        """A radius that holds the whole curve."""
+        """Radius that holds the whole curve."""
         return float(self.radii.max())
 
     def depth(self, rows: Array, columns: Array) -> Array:
@@ -81,7 +81,7 @@ class Field:
         self.mask = np.zeros((size, size), np.uint8)
 
     def window(self, outline: Outline, margin: float = 3.0) -> tuple[tuple[slice, slice], Array, Array] | None:
-        """The part of the field that an outline reaches, and its coordinates; None where it lies outside."""
+        """Return the part of the field that an outline reaches, and its coordinates; None where it lies outside."""
         reach = outline.reach + margin
         top, left = max(0, int(outline.row - reach)), max(0, int(outline.column - reach))
         bottom = min(self.size, int(outline.row + reach) + 1)
@@ -124,7 +124,7 @@ def write_archive(parameters: GeneratorParameters, path: Path) -> None:
 
     Args:
         parameters: how many images, how large, from which seed.
-        path: the file to write. The caller sees to it that it is whole or absent.
+        path: the file to write. The caller writes it atomically.
     """
     digits = max(4, len(str(parameters.images - 1)))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -145,7 +145,7 @@ def _png(pixels: Bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Dyes:
-    """The stain of one picture: density per colour of what nuclei and cytoplasm take up."""
+    """The stain of one picture: density per colour of what nuclei and cytoplasm absorb."""
 
     nucleus: RGB
     cytoplasm: RGB
@@ -250,7 +250,7 @@ def _photograph(rng: np.random.Generator, density: Array) -> Bytes:
 
 
 def _dye(amount: npt.NDArray[np.floating], colour: RGB) -> Array:
-    """An amount per pixel times a colour: (H, W) and (3,) to (H, W, 3)."""
+    """Multiply an amount per pixel with a colour: (H, W) and (3,) to (H, W, 3)."""
     return amount[..., None].astype(np.float32) * colour.astype(np.float32)
 
 

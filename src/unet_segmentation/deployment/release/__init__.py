@@ -1,1 +1,1 @@
-"""The gate between a trained model and the released one: plain rules on tables and figures. No MLflow, no network."""
+"""Release: candidates, model verification and the promotion gate."""

@@ -95,7 +95,7 @@ def verify_counts(
         counts: those of the logged model.
         sample_ids: the images of both.
         classes: names of the classes.
-        arithmetic: what evaluation computed with, and what the logged model (see `learning.arithmetic`). Where they are
+        arithmetic: what evaluation computed with, and what the logged model (see `utils.compute_environment`). Where they are
             the same, every count has to be.
         tolerance: by which scores may differ elsewhere.
     """
@@ -106,9 +106,9 @@ def verify_counts(
     passed = bool(different == 0 if same else difference <= tolerance)
     images = len(sample_ids)
     by = f"by {difference:.2g}" if np.isfinite(difference) else "beyond all measure"
-    start = f"The logged model, loaded afresh, counts {different} of {images} images differently; {score} "
+    start = f"The logged model, in a clean process, counts {different} of {images} images differently; {score} "
     if different == 0:
-        sentence = f"The logged model, loaded afresh, gives the counts of all {images} images exactly."
+        sentence = f"The logged model, in a clean process, gives the counts of all {images} images exactly."
     elif same:
         sentence = f"{start}differs {by}, on the same device ({_device(arithmetic[1])}), where nothing may."
     else:

@@ -46,7 +46,7 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every condition is met."""
+        """Return whether every condition is met."""
         return all(condition.passed for condition in self.conditions)
 
 
@@ -98,7 +98,7 @@ def evaluate_conditions(
         verification: of the challenger's logged model.
         challenger: the run that may be released.
         champion: what is released now; without one the conditions that need none decide.
-        comparison: see `scoring.comparison.compare`.
+        comparison: see `metrics.paired_comparison.compare`.
         release: the margins and the score.
 
     Returns:
@@ -214,14 +214,14 @@ def format_decision(
     why: str | None,
     overtaken: str = "",
 ) -> Decision:
-    """Put a decision into words; see `Decision` for the arguments.
+    """Format a decision; see `Decision` for the arguments.
 
     Args:
         outcome: what became of the challenger.
         result: of the gate.
         problem: the segmentation problem.
         challenger: the run that may be released.
-        champion: as it was before.
+        champion: before the decision; None for none.
         version: of the registered model that the challenger is.
         user: who asked.
         why: the reason, if it was forced.

@@ -167,7 +167,7 @@ def _costs(tables: ClaimTables, column: str) -> tuple[list[float], str]:
 
 
 def _bilinear_replaces(tables: ClaimTables) -> Claim:
-    """Take a transposed convolution for better where it is so over the images and with every seed."""
+    """Count a transposed convolution as better where it is so over the images and with every seed."""
     rows = tables.upsampling[tables.upsampling["upsampling"].isin(TRANSPOSED)]
     figures = "; ".join(
         f"{row['network']} {row['upsampling']} {row['difference']:+.4f} [{row['difference_low']:+.4f}, "

@@ -45,7 +45,7 @@ def rank_encoders(
         resampling: of the intervals and of the test.
 
     Returns:
-        A row per encoder, the best first: `COLUMNS` of `sweeping.table.leaderboard` (variant as encoder, memory_bytes
+        A row per encoder, the best first: `COLUMNS` of `sweep.leaderboard.leaderboard` (variant as encoder, memory_bytes
         as training_bytes), and frontier: whether no other scores as much for fewer multiply-adds.
     """
     names = {"encoder": "variant", "training_bytes": "memory_bytes"}

@@ -28,7 +28,7 @@ def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str
 
     Args:
         table: columns share, foreground, prediction, metric, value, low, high.
-        verdicts: see `article.metric_experiment.metric_verdicts`.
+        verdicts: see `metric_benchmark.metric_verdicts`.
         titles: of the metrics.
     """
     rows = -(-len(verdicts) // COLUMNS)

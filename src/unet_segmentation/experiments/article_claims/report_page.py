@@ -55,17 +55,17 @@ def claims_page(
         images: number of images with a mask, by split.
         evaluated: the split that the scores are of.
     """
-    effort = article.chosen_preset
+    preset = article.chosen_preset
     counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
     lines = [
         f"# Claims of an article on U-Net, tested on `{problem}`",
         "",
         f"The article: {ARTICLE}.",
         "",
-        f"Written by `{_make(problem, article)}`, figures and pictures included. Images: {counts}. Form "
-        f"`{article.preset}`, from scratch: upsampling modes {effort.steps} steps, {_seeds(effort.seeds)}; encoders "
-        f"{effort.encoder_steps} steps, {_seeds(effort.encoder_seeds)}{_patches(effort)}; metric experiment "
-        f"{effort.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the "
+        f"Written by `{_make(problem, article)}`, figures and pictures included. Images: {counts}. Preset "
+        f"`{article.preset}`, from scratch: upsampling modes {preset.steps} steps, {_seeds(preset.seeds)}; encoders "
+        f"{preset.encoder_steps} steps, {_seeds(preset.encoder_seeds)}{_patches(preset)}; metric experiment "
+        f"{preset.metric_epochs} epochs, seed {article.metrics.seed}. Scores are means over the seeds, on the "
         f"{evaluated} split; intervals are over its images, and say nothing of other seeds."
         f"{_warning(images[evaluated])}",
         "",
@@ -92,22 +92,22 @@ def _warning(images: int) -> str:
 
 
 def _make(problem: str, article: ArticleClaimsParameters) -> str:
-    form = "" if article.preset == "short" else f" PRESET={article.preset}"
-    return f"make article-claims ENV={problem}{form}"
+    option = "" if article.preset == "short" else f" PRESET={article.preset}"
+    return f"make article-claims ENV={problem}{option}"
 
 
 def _command(problem: str, article: ArticleClaimsParameters, node: str) -> str:
-    form = "" if article.preset == "short" else f" --params article_claims.preset={article.preset}"
-    return f"kedro run --env {problem} --pipelines article_claims --to-nodes article_claims.{node}{form}"
+    option = "" if article.preset == "short" else f" --params article_claims.preset={article.preset}"
+    return f"kedro run --env {problem} --pipelines article_claims --to-nodes article_claims.{node}{option}"
 
 
 def _seeds(values: Sequence[int]) -> str:
     return f"seed{'s' if len(values) > 1 else ''} {', '.join(map(str, values))}"
 
 
-def _patches(effort: PresetParameters) -> str:
-    batch = f" of {effort.batch_size} patches" if effort.batch_size else ""
-    return f"; steps{batch} of {effort.patch_size} px" if effort.patch_size else ""
+def _patches(preset: PresetParameters) -> str:
+    batch = f" of {preset.batch_size} patches" if preset.batch_size else ""
+    return f"; steps{batch} of {preset.patch_size} px" if preset.patch_size else ""
 
 
 def _encoder_tables(tables: ClaimTables) -> list[list[str]]:

@@ -76,7 +76,7 @@ class GridData:
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """The samples that are scored.
+        """Return the samples that are scored.
 
         Raises:
             DataError: the split has no sample with a mask.
@@ -111,17 +111,17 @@ class GridResult(NamedTuple):
 
 
 def shared_training_parameters(
-    training: TrainingParameters, form: PresetParameters, steps: int, data: GridData
+    training: TrainingParameters, preset: PresetParameters, steps: int, data: GridData
 ) -> TrainingParameters:
     """Return the parameters that all models of a grid are trained with.
 
     Args:
         training: the problem's.
-        form: may replace patch and batch size.
+        preset: may replace patch and batch size.
         steps: of each training run, rounded up to whole epochs.
         data: what they are trained on.
     """
-    sizes = {"patch_size": form.patch_size, "batch_size": form.batch_size}
+    sizes = {"patch_size": preset.patch_size, "batch_size": preset.batch_size}
     update: dict[str, object] = {name: size for name, size in sizes.items() if size is not None}
     shared = training.model_copy(update=update | {"max_time_minutes": None, "extra_epochs": None})
     return shared.model_copy(update={"epochs": math.ceil(steps / _steps_per_epoch(shared, data))})

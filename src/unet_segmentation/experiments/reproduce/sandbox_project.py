@@ -145,7 +145,7 @@ def _forward_output(process: subprocess.Popen[str], echo: Callable[[str], None])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Let a run end in order; kill it if that takes too long, or on a second interrupt."""
+    """Terminate a run in order; kill it if that takes too long, or on a second interrupt."""
     try:
         process.terminate()
         process.communicate(timeout=STOP_TIMEOUT)

@@ -96,7 +96,7 @@ class Search:
 
     @property
     def score(self) -> str:
-        """The objective, which is maximized: `validation/...`."""
+        """Return the name of the objective, which is maximized: `validation/...`."""
         return f"validation/{self.data.parameters['training']['monitor']}"
 
     def lock(self) -> FileLock:

@@ -45,8 +45,8 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
     Buttons choose the cost: one chart is readable in a small preview, too.
 
     Args:
-        leaderboard: see `sweeping.table.leaderboard`.
-        costs: see `sweeping.table.costs_table`.
+        leaderboard: see `sweep.leaderboard.leaderboard`.
+        costs: see `sweep.leaderboard.costs_table`.
         score: that was compared.
     """
     table = _with_costs(leaderboard, costs).dropna(subset="value")
@@ -198,7 +198,7 @@ def summary(
         margin: differences within it are equivalent.
         confidence: of the intervals.
         remark: why the intervals are unreliable, if they are.
-        data: see `learning.plan.data_fingerprint`.
+        data: see `training.plan.data_fingerprint`.
     """
     failed = runs[runs["status"] == FAILED]
     return {

@@ -54,22 +54,22 @@ class Variant:
 
     @property
     def network(self) -> ModelParameters:
-        """The parameters of the network."""
+        """Return the parameters of the model."""
         return ModelParameters.model_validate(self.parameters["model"])
 
     @property
     def training(self) -> TrainingParameters:
-        """The parameters of the training."""
+        """Return the parameters of training."""
         return TrainingParameters.model_validate(self.parameters["training"])
 
     @property
     def augmentation(self) -> AugmentationParameters:
-        """The parameters of the augmentation."""
+        """Return the parameters of the augmentation."""
         return AugmentationParameters.model_validate(self.parameters["augmentation"])
 
     @property
     def inference(self) -> PredictorParameters:
-        """The parameters of the predictor."""
+        """Return the parameters of the predictor."""
         return PredictorParameters.model_validate(self.parameters["predictor"])
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Nodes that test the claims of an article on U-Net: thin, the work is done in ``unet_segmentation.article``."""
+"""Nodes that test the claims of an article on U-Net: thin, the work is done in ``experiments.article_claims``."""
 
 import logging
 from pathlib import Path
@@ -53,7 +53,7 @@ def measure_upsampling(
 
     Returns:
         A row per network, upsampling and seed, with scores and checkerboards; and their counts per image (see
-        `article.trainings.GridResult`).
+        `training_grid.GridResult`).
     """
     from unet_segmentation.experiments.article_claims.training_grid import (
         GridData,
@@ -68,15 +68,15 @@ def measure_upsampling(
     )
     from unet_segmentation.training.plan_rules import validate_plan_values
 
-    experiment, form = article.upsampling, article.chosen_preset
+    benchmark, preset = article.upsampling, article.chosen_preset
     data = GridData(samples, packed, profile, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
-    validate_upsampling_modes(experiment.models, experiment.modes, data)
-    points = upsampling_points(experiment.models, experiment.modes, form.seeds)
-    shared = shared_training_parameters(training, form, form.steps, data)
-    _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, experiment.speed_size))
+    validate_upsampling_modes(benchmark.models, benchmark.modes, data)
+    points = upsampling_points(benchmark.models, benchmark.modes, preset.seeds)
+    shared = shared_training_parameters(training, preset, preset.steps, data)
+    _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, benchmark.speed_size))
     result = train_all(points, shared, data, inference, folder)
     checkerboards = [
-        measure_checkerboard(point, shared, data, experiment.images, model, point.directory(folder))
+        measure_checkerboard(point, shared, data, benchmark.images, model, point.directory(folder))
         for point, model in zip(points, result.models, strict=True)
     ]
     return result.runs.join(pd.DataFrame(checkerboards)), result.confusion, result.soft_overlap_sums
@@ -90,11 +90,11 @@ def measure_upsampling_costs(
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import upsampling_points
     from unet_segmentation.training.plan_rules import validate_plan_values
 
-    lab = article.upsampling
+    benchmark = article.upsampling
     values = validate_plan_values(plan, classes)
-    measurement = CostMeasurement(classes, profile, values, lab.speed_size, TIMED_BATCH, lab.speed_seconds)
-    counts = measurement.count(upsampling_points({**lab.models, **lab.cost_only_models}, lab.modes))
-    return counts, measurement.time(upsampling_points(lab.models, lab.modes))
+    measurement = CostMeasurement(classes, profile, values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds)
+    counts = measurement.count(upsampling_points({**benchmark.models, **benchmark.cost_only_models}, benchmark.modes))
+    return counts, measurement.time(upsampling_points(benchmark.models, benchmark.modes))
 
 
 def compare_upsampling(
@@ -181,10 +181,10 @@ def train_encoders(
     )
     from unet_segmentation.training.plan_rules import validate_plan_values
 
-    form = article.chosen_preset
+    preset = article.chosen_preset
     data = GridData(samples, packed, profile, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
-    points = encoder_points(article.encoders.names, form.encoder_seeds)
-    shared = shared_training_parameters(training, form, form.encoder_steps, data)
+    points = encoder_points(article.encoders.names, preset.encoder_seeds)
+    shared = shared_training_parameters(training, preset, preset.encoder_steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, article.encoders.size))
     result = train_all(points, shared, data, inference, folder)
     return result.runs, result.confusion, result.soft_overlap_sums
@@ -253,7 +253,7 @@ def judge_claims(
     """Judge every claim of the article.
 
     Returns:
-        A row per claim (see `article.claims.Claim`), and the same as a page.
+        A row per claim (see `claims.Claim`), and the same as a page.
     """
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page

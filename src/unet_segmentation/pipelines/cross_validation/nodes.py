@@ -1,4 +1,4 @@
-"""Nodes of the cross-validation: each fold is profiled, built, planned, trained and predicted like a problem."""
+"""Nodes of the cross-validation: for each fold a model is initialized, trained and evaluated as for a whole problem."""
 
 import logging
 import math
@@ -19,8 +19,6 @@ from unet_segmentation.parameters import (
     SplitParameters,
     TrainingParameters,
 )
-from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics as profile_split
-from unet_segmentation.pipelines.training.nodes import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ def assign_folds(
     cross_validation: CrossValidationParameters,
     split: SplitParameters,
 ) -> pd.DataFrame:
-    """Cut the labelled samples of the chosen splits into folds; beside each, the others into training and validation.
+    """Divide the labelled samples of the chosen splits into folds, and the rest of each into training and validation.
 
     Returns:
         Columns fold (from 1), sample_id, split; `test` is what the fold holds out.
@@ -42,6 +40,7 @@ def assign_folds(
 
 
 def train_folds(
+    *,
     folds: pd.DataFrame,
     samples: pd.DataFrame,
     inspected: pd.DataFrame,
@@ -54,108 +53,106 @@ def train_folds(
     classes: list[str],
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train once for each fold, going on where an earlier run was stopped.
+    """Train a model for each fold, resuming where an earlier run was stopped.
 
-    Pixel statistics and class shares are those of the fold's own training samples: what is held out has no part in
-    its network.
+    Pixel statistics and class shares are those of the fold's own training samples: what is held out has no influence on
+    its model.
 
     Args:
-        folds: which sample is on which side of which fold.
-        samples: the samples; their split does not matter here.
+        folds: which sample is in which split of which fold.
+        samples: the samples; their split is ignored.
         inspected: what inspection measured of them.
         packed: images and masks.
         recipe: of the augmentation.
-        plan: the proposal for what the parameters leave open; the same for every fold.
-        network: the parameters.
-        training: the parameters.
-        images: how image values were taken.
+        plan: the proposed plan, the same for every fold.
+        network: parameters of the model.
+        training: parameters of training.
+        images: how image values were read.
         classes: names of the classes.
-        folder: gets a folder of working folders for each fold.
+        folder: gets a directory for each fold.
 
     Returns:
-        Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training), epoch (the best
-        one), score (its validation score): a row per fold. And the histories of all, a row per fold and epoch.
+        Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training plan), epoch (the
+        best one), score (its validation score): a row per fold. And the histories, a row per fold and epoch.
     """
     from unet_segmentation.data.split.kfold import samples_of_fold
     from unet_segmentation.data.split.split import count_splits
-    from unet_segmentation.training.train_model import train_model
+    from unet_segmentation.data.statistics import compute_statistics
+    from unet_segmentation.training.plan_rules import validate_plan_values
+    from unet_segmentation.training.train_model import initialize_model, train_model
 
-    rows: list[dict[str, Any]] = []
+    values = validate_plan_values(plan, classes)
+    rows: list[dict[str, object]] = []
     histories: list[pd.DataFrame] = []
     count = int(folds["fold"].max())
+    monitor = f"validation/{training.monitor}"
     for fold in range(1, count + 1):
         table = samples_of_fold(samples, folds, fold)
         sizes = dict(zip(("train", "validation", "held_out"), count_splits(table["split"]).values(), strict=True))
         logger.info("fold %d/%d: %d train, %d validation, %d held out", fold, count, *sizes.values())
-        profile = profile_split(table, inspected, classes, images)
-        parts = *build_model(network, training, plan, classes, profile), table, profile
-        trained = train_model(*parts, packed, recipe, plan["values"], training, folder / str(fold))
-        best = trained.information
-        score = best.scores.get(f"validation/{training.monitor}", math.nan)
-        found = {"fingerprint": trained.plan["fingerprint"], "epoch": best.epoch, "score": score}
-        logger.info(
-            "fold %d/%d: best epoch %d, validation/%s %.4f",
-            fold,
-            count,
-            found["epoch"],
-            training.monitor,
-            found["score"],
-        )
-        tracking.current().log_metrics({f"cv/validation/{training.monitor}": found["score"]}, step=fold)
-        rows.append({"fold": fold, **sizes, **found})
+        statistics = compute_statistics(table, inspected, classes, images)
+        if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
+            logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
+        profile = statistics.model_dump(mode="json")
+        parts = *initialize_model(network, training, values, classes, profile), table, profile
+        trained = train_model(*parts, packed, recipe, values, training, folder / str(fold))
+        epoch, score = trained.information.epoch, trained.information.scores.get(monitor, math.nan)
+        logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
+        tracking.current().log_metrics({f"cv/{monitor}": score}, step=fold)
+        rows.append({"fold": fold, **sizes, "fingerprint": trained.plan["fingerprint"], "epoch": epoch, "score": score})
         histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)
     return pd.DataFrame(rows), history[["fold", *(name for name in history if name != "fold")]]
 
 
 def predict_folds(
-    trainings: pd.DataFrame,
+    runs: pd.DataFrame,
     folds: pd.DataFrame,
     packed: PackedSamples,
     inference: PredictorParameters,
     folder: Path,
-    predicting: Path,
+    workdir: Path,
 ) -> tuple[Callable[[Path], None], pd.DataFrame]:
-    """Predict every sample by the network of the fold that held it out.
+    """Predict every sample with the model of the fold that held it out.
 
     Args:
-        trainings: columns fold, fingerprint.
+        runs: columns fold, fingerprint.
         folds: which sample is held out of which fold.
         packed: images and masks.
-        inference: the predictor's parameters.
-        folder: where the folds' trainings are.
-        predicting: to work in.
+        inference: parameters of the predictor.
+        folder: of the folds' training runs.
+        workdir: holds the masks until they are complete.
 
     Returns:
-        A writer of the predictions, and the article's sums of every image, with its fold.
+        A writer of the predictions, and the soft overlap sums of every image, with its fold.
     """
     from unet_segmentation.data.split.kfold import held_out
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
     from unet_segmentation.training.run_directory import RunDirectory
 
-    for leftover in predicting.glob("*.png"):  # of a pass that was interrupted
+    for leftover in workdir.glob("*.png"):  # of an interrupted run
         leftover.unlink()
     sums = []
-    for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
+    for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
         predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
-        found = predict_split(predictor, packed, held_out(folds, fold), predicting)
-        sums.append(found.soft.assign(fold=fold))
+        predicted = predict_split(predictor, packed, held_out(folds, fold), workdir)
+        sums.append(predicted.soft.assign(fold=fold))
 
     def write(target: Path) -> None:
-        for file in predicting.glob("*.png"):
+        for file in workdir.glob("*.png"):
             shutil.move(file, target / file.name)
 
     return write, pd.concat(sums, ignore_index=True)
 
 
 def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, classes: list[str]) -> pd.DataFrame:
-    """Count the pixels of every image by true and predicted class, as the evaluation does.
+    """Count the pixels of every image by target and predicted class, as evaluation does.
 
     Args:
         predictions: folder of the predicted masks.
         folds: which sample is held out of which fold.
-        packed: the true masks.
+        packed: the target masks.
         classes: names of the classes.
 
     Returns:
@@ -166,32 +163,32 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
     """
     from unet_segmentation.metrics.prediction_masks import count_predictions
 
-    out_of = folds.loc[folds["split"] == "test"].set_index("sample_id")["fold"]
-    table = count_predictions(predictions, out_of.index.tolist(), packed.mask, len(classes))
-    table.insert(0, "fold", table["sample_id"].map(out_of))
+    fold_of = folds.loc[folds["split"] == "test"].set_index("sample_id")["fold"]
+    table = count_predictions(predictions, fold_of.index.tolist(), packed.mask, len(classes))
+    table.insert(0, "fold", table["sample_id"].map(fold_of))
     return table
 
 
 def score_folds(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, classes: list[str]
 ) -> dict[str, float | None]:
-    """Turn counts into scores: over all samples together, of each fold, and mean and deviation over the folds.
+    """Compute the scores of all samples together, of each fold, and mean and standard deviation over the folds.
 
     Returns:
         Name to value, None where it is undefined.
     """
     from unet_segmentation.metrics.cross_validation import out_of_fold_scores
 
-    found = out_of_fold_scores(confusion, soft_overlap_sums, classes)
+    scores = out_of_fold_scores(confusion, soft_overlap_sums, classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()
     for fold, size in sizes.items():
-        scores = (found[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
-        logger.info("fold %d/%d: dice/mean %.4f, iou/mean %.4f on %d held out", fold, len(sizes), *scores, size)
+        headline = (scores[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
+        logger.info("fold %d/%d: dice/mean %.4f, iou/mean %.4f on %d held out", fold, len(sizes), *headline, size)
     logger.info(
         "Out of fold: dice/mean %.4f, iou/mean %.4f; folds: dice/mean %.4f, deviation %.4f",
-        *(found[name] for name in ("dice/mean", "iou/mean", "cv/dice/mean/mean", "cv/dice/mean/std")),
+        *(scores[name] for name in ("dice/mean", "iou/mean", "cv/dice/mean/mean", "cv/dice/mean/std")),
     )
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plotly figure
@@ -202,20 +199,27 @@ def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plo
 
 
 def mark_folds_completed(
-    trainings: pd.DataFrame,
+    runs: pd.DataFrame,
     metrics: dict[str, float | None],
     chart: Any,  # noqa: ANN401 - a Plotly figure
     folder: Path,
-) -> None:
-    """Note that every training's result is known, so that the next run trains anew.
+) -> dict[str, str]:
+    """Mark the folds' training runs as completed, so that the next run trains from scratch.
 
     Args:
-        trainings: columns fold, fingerprint.
-        metrics: of all folds. That they are there is what matters.
-        chart: likewise.
-        folder: where the folds' trainings are.
+        runs: columns fold, fingerprint.
+        metrics: saved before.
+        chart: saved before.
+        folder: of the folds' training runs.
+
+    Returns:
+        The model file of each fold.
     """
     from unet_segmentation.training.run_directory import RunDirectory
 
-    for fold, fingerprint in zip(trainings["fold"], trainings["fingerprint"], strict=True):
-        RunDirectory(folder / str(fold), fingerprint).delivered.touch()
+    models = {}
+    for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
+        directory = RunDirectory(folder / str(fold), fingerprint)
+        directory.delivered.touch()
+        models[str(fold)] = str(directory.best)
+    return models

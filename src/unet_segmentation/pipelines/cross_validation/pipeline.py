@@ -1,4 +1,4 @@
-"""One training for each fold, and the score of every sample by the network that did not see it."""
+"""A training run for each fold, and the score of every sample by the model that did not see it."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,18 +6,23 @@ from unet_segmentation.pipelines.cross_validation import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Cut into folds, train each, predict what each held out, count, score, plot."""
+    """Divide into folds, train each, predict what each held out, count, score, plot."""
     return Pipeline(
         [
             Node(
                 nodes.assign_folds,
-                ["samples", "inspected_samples", "params:cross_validation", "params:split"],
-                "folds",
+                inputs={
+                    "samples": "samples",
+                    "inspected": "inspected_samples",
+                    "cross_validation": "params:cross_validation",
+                    "split": "params:split",
+                },
+                outputs="folds",
                 name="assign_folds",
             ),
             Node(
                 nodes.train_folds,
-                {
+                inputs={
                     "folds": "folds",
                     "samples": "samples",
                     "inspected": "inspected_samples",
@@ -30,39 +35,58 @@ def create_pipeline(**_: object) -> Pipeline:
                     "classes": "params:classes",
                     "folder": "folds_dir",
                 },
-                ["cv_runs", "fold_history"],
+                outputs=["cv_runs", "fold_history"],
                 name="train_folds",
             ),
             Node(
                 nodes.predict_folds,
-                [
-                    "cv_runs",
-                    "folds",
-                    "packed_dataset",
-                    "params:predictor",
-                    "folds_dir",
-                    "cv_prediction_workdir",
-                ],
-                ["fold_predictions", "fold_soft_overlap_sums"],
+                inputs={
+                    "runs": "cv_runs",
+                    "folds": "folds",
+                    "packed": "packed_dataset",
+                    "inference": "params:predictor",
+                    "folder": "folds_dir",
+                    "workdir": "cv_prediction_workdir",
+                },
+                outputs=["fold_predictions", "fold_soft_overlap_sums"],
                 name="predict_folds",
             ),
             Node(
                 nodes.count_folds,
-                ["fold_predictions", "folds", "packed_dataset", "params:classes"],
-                "fold_confusion_counts",
+                inputs={
+                    "predictions": "fold_predictions",
+                    "folds": "folds",
+                    "packed": "packed_dataset",
+                    "classes": "params:classes",
+                },
+                outputs="fold_confusion_counts",
                 name="count_folds",
             ),
             Node(
                 nodes.score_folds,
-                ["fold_confusion_counts", "fold_soft_overlap_sums", "params:classes"],
-                "cross_validation_metrics",
+                inputs={
+                    "confusion": "fold_confusion_counts",
+                    "soft_overlap_sums": "fold_soft_overlap_sums",
+                    "classes": "params:classes",
+                },
+                outputs="cross_validation_metrics",
                 name="score_folds",
             ),
-            Node(nodes.plot_folds, "cross_validation_metrics", "fold_scores", name="plot_folds"),
+            Node(
+                nodes.plot_folds,
+                inputs={"metrics": "cross_validation_metrics"},
+                outputs="fold_scores",
+                name="plot_folds",
+            ),
             Node(
                 nodes.mark_folds_completed,
-                ["cv_runs", "cross_validation_metrics", "fold_scores", "folds_dir"],
-                None,
+                inputs={
+                    "runs": "cv_runs",
+                    "metrics": "cross_validation_metrics",
+                    "chart": "fold_scores",
+                    "folder": "folds_dir",
+                },
+                outputs="fold_models",
                 name="mark_folds_completed",
             ),
         ],

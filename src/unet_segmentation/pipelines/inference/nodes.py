@@ -11,7 +11,7 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
-from unet_segmentation.inference.model_reference import Model, ModelSources
+from unet_segmentation.inference.model_reference import ModelReference, ModelSources
 from unet_segmentation.inference.summary import PredictionSummary
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters, SourceParameters
 
@@ -23,10 +23,9 @@ def choose_model(
     prediction: InferenceParameters,
     inference: PredictorParameters,
     trained: Path | None,
-    cv_runs: Path | None,
-    folds: Path,
+    fold_models: dict[str, str] | None,
     cache: Path,
-) -> Model:
+) -> ModelReference:
     """Find the model that predicts, see `ModelSources`; log where it will be applied otherwise than it was evaluated.
 
     Raises:
@@ -37,7 +36,7 @@ def choose_model(
 
     if prediction.backend != "auto":
         BACKENDS[prediction.backend]  # refused now, not after a download
-    model = ModelSources(problem, trained, cv_runs, folds, cache).find(prediction.model)
+    model = ModelSources(problem, trained, fold_models, cache).find(prediction.model)
     logger.info("Model: %s", model.title)
     for key, value in model.inference.items():
         if (now := inference.model_dump(mode="json").get(key, value)) != value:
@@ -69,7 +68,7 @@ def list_images(prediction: InferenceParameters, source: SourceParameters) -> pd
 
 
 def predict_images(
-    model: Model,
+    model: ModelReference,
     inputs: pd.DataFrame,
     prediction: InferenceParameters,
     inference: PredictorParameters,

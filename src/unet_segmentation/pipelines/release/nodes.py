@@ -123,7 +123,7 @@ def decide(
     champion_comparison: pd.DataFrame,
     release: ReleaseParameters,
 ) -> promotion_gate.GateResult:
-    """Check the conditions of the gate; see `releasing.gate.check`."""
+    """Check the conditions of the gate; see `promotion_gate.evaluate_conditions`."""
     return promotion_gate.evaluate_conditions(verdict, reproduction, challenger, champion, champion_comparison, release)
 
 

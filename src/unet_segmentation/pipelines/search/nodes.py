@@ -1,4 +1,4 @@
-"""Nodes of the hyperparameter search: thin, the work is done in ``unet_segmentation.sweeping``."""
+"""Nodes of the hyperparameter search: thin, the work is done in ``unet_segmentation.experiments``."""
 
 import logging
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Nodes of the sweep: thin, the work is done in ``unet_segmentation.sweeping``."""
+"""Nodes of the sweep: thin, the work is done in ``unet_segmentation.experiments``."""
 
 import logging
 from dataclasses import asdict
@@ -24,7 +24,7 @@ def declare_variants(
     """List every variant with every seed, all of them validated before anything is trained.
 
     Returns:
-        The fields of `sweeping.variants.Variant`.
+        The fields of `sweep.variants.Variant`.
     """
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
     from unet_segmentation.experiments.sweep.variants import declare_variants as declare
