@@ -28,12 +28,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, PngImagePlugin
 
+from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.ingestion.records import ExtractedFiles
+from unet_segmentation.data.label_map import LabelMap
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.errors import ProjectError
@@ -537,7 +539,7 @@ class Outcome:
     message: str = ""
 
 
-def audit_copy(copy: Copy, work: Path) -> tuple[dict[str, Any], pd.DataFrame, str, PackedSamples]:
+def audit_copy(copy: Copy, work: Path) -> tuple[AuditResult, pd.DataFrame, str, PackedSamples]:
     """Run a copy through index, inspection, split and audit: verdict, findings, the page, and the packed samples.
 
     Args:
@@ -552,14 +554,15 @@ def audit_copy(copy: Copy, work: Path) -> tuple[dict[str, Any], pd.DataFrame, st
     for folder in (packing, memory):
         folder.mkdir(parents=True)
     images, masks = ImageParameters(**copy.good.images), MaskParameters(**copy.masks)  # type: ignore[arg-type]
-    inspection, extracted = InspectionParameters(), {"root": str(copy.folder)}
+    inspection, extracted = InspectionParameters(), ExtractedFiles(root=str(copy.folder), files=0)
     indexed = acquisition.index(extracted, source)
+    label_map = LabelMap.from_names(copy.classes)
     inspected, first, packed = preparation.inspect(
-        indexed, extracted, source, copy.classes, images, masks, inspection, packing
+        indexed, extracted, source, label_map, images, masks, inspection, packing
     )
-    samples, second = preparation.split(inspected, first, SplitParameters(), memory, copy.classes)
+    samples, second = preparation.split(inspected, first, SplitParameters(), memory, label_map)
     verdict, findings, page = preparation.audit(
-        copy.good.name, inspected, samples, first, second, packed, extracted, source, copy.classes, images, masks,
+        copy.good.name, inspected, samples, first, second, packed, extracted, source, label_map, images, masks,
         inspection,
     )  # fmt: skip
     return verdict, findings, page, packed
@@ -576,11 +579,11 @@ def judge_copy(copy: Copy, expected: set[str], work: Path) -> Outcome:
     told = findings[findings["severity"].isin(["error", "warning"])]
     kinds = tuple(sorted(set(told["kind"])))
     if not expected:
-        harmless = verdict["status"] != "failed" and same_pixels(packed, copy)
-        return Outcome(harmless or bool(kinds), harmless, kinds=kinds, message=verdict.get("message", ""))
+        harmless = verdict.status != "failed" and same_pixels(packed, copy)
+        return Outcome(harmless or bool(kinds), harmless, kinds=kinds, message=verdict.message)
     fitting = told[told["kind"].isin(expected)]
     at_place = fitting["file"].eq("") | fitting["file"].map(lambda file: Path(file).name in copy.touched)
-    return Outcome(bool(kinds), bool(at_place.any()), kinds=kinds, message=verdict.get("message", ""))
+    return Outcome(bool(kinds), bool(at_place.any()), kinds=kinds, message=verdict.message)
 
 
 def same_pixels(packed: PackedSamples, copy: Copy) -> bool:

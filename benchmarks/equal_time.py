@@ -189,7 +189,7 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.data.split.kfold import assign_folds, samples_of_fold
-        from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
+        from unet_segmentation.data.statistics import compute_statistics
 
         folder = options.prepared.parent / "02_intermediate" / self.parameters.problem
         inspected = pd.read_parquet(folder / "inspected_samples.parquet")
@@ -197,7 +197,8 @@ class Problem:
         parameters = self.parameters.cross_validation.model_copy(update=everywhere)
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
-        self.profile = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
+        statistics = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
+        self.profile = statistics.model_dump(mode="json")
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
@@ -224,8 +225,8 @@ def run_ours(problem: Problem) -> dict[str, Any]:
     parameters, profile, packed = problem.parameters, problem.profile, problem.packed
     training = parameters.training
     recipe = compose_augmentation(parameters.augmentation, profile)
-    proposal = propose_plan(profile, parameters.network, training, problem.classes)
-    network, weights = build_model(parameters.network, training, proposal, problem.classes, profile)
+    proposal = propose_plan(profile, parameters.model, training, problem.classes)
+    network, weights = build_model(parameters.model, training, proposal, problem.classes, profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         initial = folder / "initial.safetensors"
@@ -234,7 +235,7 @@ def run_ours(problem: Problem) -> dict[str, Any]:
         plan = preflight(network, initial, problem.samples, packed, recipe, profile, proposal, training, folder)
         best, _, history = train(network, initial, packed, recipe, plan, training, folder)
         seconds = time.perf_counter() - began
-        predictor = Predictor.from_file(best, parameters.inference, "cpu" if plan["accelerator"] == "cpu" else "auto")
+        predictor = Predictor.from_file(best, parameters.predictor, "cpu" if plan["accelerator"] == "cpu" else "auto")
         masks = [predictor.predict(packed.image(sample_id)) for sample_id in problem.scored]
     score = history[f"validation/{training.monitor}"]
     return {
@@ -260,7 +261,7 @@ def run_plain(problem: Problem, size: int, cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, quiet_lightning():
         train, scored = (write_files(Path(name), problem, ids) for ids in (problem.train, problem.scored))
         L.seed_everything(cell.seed, verbose=False)
-        module = PlainModule(problem.parameters.network.encoder, len(problem.classes))
+        module = PlainModule(problem.parameters.model.encoder, len(problem.classes))
         limit = {"max_time": {"seconds": 60 * cell.minutes}, "max_epochs": -1}
         began = time.perf_counter()
         trainer = train_plainly(module, PlainSamples(train, size), PLAIN_BATCH, **limit)

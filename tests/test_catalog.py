@@ -21,7 +21,7 @@ WITHOUT_PREVIEW = {
 }  # fmt: skip
 NODES = {
     "data_ingestion": ["download", "verify", "extract", "index"],
-    "data_preparation": ["inspect", "split", "audit", "enforce_audit", "compute_statistics"],
+    "data_preparation": ["define_label_map", "inspect", "split", "audit", "enforce_audit", "compute_statistics"],
     "augmentation": ["compose_augmentation", "preview_augmentation"],
     "lr_finder": ["find_learning_rate", "plot_learning_rate"],
     "training": ["propose_plan", "build_model", "preflight", "train", "plot_training"],

@@ -330,10 +330,10 @@ problem_check.params += [option for option in kedro_run.params if option.name ==
 def _summarise(catalog: Any, page: Path) -> None:  # noqa: ANN401 - a Kedro catalog
     from unet_segmentation.data.onboarding.check_summary import summarise
 
-    names = ("inspected_samples", "split_samples", "findings", "audit_result", "params:classes")
-    inspected, samples, findings, verdict, classes = (catalog.load(name) for name in names)
+    names = ("inspected_samples", "split_samples", "findings", "audit_result", "label_map")
+    inspected, samples, findings, audit, label_map = (catalog.load(name) for name in names)
     click.echo()
-    for line in summarise(inspected, samples, findings, verdict, classes):
+    for line in summarise(inspected, samples, findings, audit, label_map.names):
         click.echo(line)
     click.echo(f"Audit     {page}")
 

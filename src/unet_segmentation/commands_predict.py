@@ -25,7 +25,7 @@ def register(cli: click.Group) -> None:
 @click.option(
     "--model",
     multiple=True,
-    help="champion, an MLflow run, a file, or folds; several: their mean.  [default: the champion, else the newest]",
+    help="champion, an MLflow run, a file, cv-ensemble; several: their mean.  [default: the champion, else the newest]",
 )
 @click.option("--output", help="Folder of the results.  [default: below data/07_model_output/PROBLEM/inference]")
 @click.option("--test-time-augmentation", type=click.Choice(SYMMETRIES), help="Average over mirrored and turned views.")

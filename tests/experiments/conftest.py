@@ -5,10 +5,10 @@ import pytest
 
 from tests.pipelines.test_cross_validation import measured
 from unet_segmentation.data.split.split import COLUMNS
+from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.experiments.child_training import ExperimentData
-from unet_segmentation.parameters import ImageParameters, ModelParameters, TrainingParameters, validate_parameters
-from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
+from unet_segmentation.parameters import ModelParameters, TrainingParameters, validate_parameters
 from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["a", "b"]
@@ -25,7 +25,7 @@ def prepared(tmp_path_factory):
         data[f"s{number:02d}"] = (mask[..., None] * 120 + noise).astype(np.uint8), mask
     inspected = measured(data, [f"g{number}" for number in range(12)])
     samples = inspected[COLUMNS].assign(split=["train", "validation", "test"] * 4)
-    found = compute_statistics(samples, inspected, CLASSES, ImageParameters())
+    found = compute_statistics(samples, inspected, CLASSES).model_dump(mode="json")
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
     training = TrainingParameters(
         epochs=2,

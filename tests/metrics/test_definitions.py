@@ -11,12 +11,13 @@ import torch
 from sklearn import metrics as sklearn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassJaccardIndex
 
+from docs.make_metrics_page import PAGE, markdown
 from tests.metrics.brute_force import brute_force
 from unet_segmentation.metrics.boundary import MEASURES, boundary_table, measure_boundaries
 from unet_segmentation.metrics.calibration import calibration_sums, calibration_table
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.definition_table import definitions
 from unet_segmentation.metrics.definitions import METRICS, class_slugs, describe, global_scores, image_scores, scores
-from unet_segmentation.metrics.docs import PAGE, definitions, markdown
 from unet_segmentation.metrics.object_recall import count_objects, objects_table
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.metrics.thresholds import foreground_histogram, histogram_table

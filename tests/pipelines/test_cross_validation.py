@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from unet_segmentation import tracking
 from unet_segmentation.data.split.split import COLUMNS
+from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.datasets import MaskFolderDataset
 from unet_segmentation.inference.predictor import Predictor
@@ -26,7 +27,6 @@ from unet_segmentation.parameters import (
     TrainingParameters,
 )
 from unet_segmentation.pipelines.cross_validation import nodes
-from unet_segmentation.pipelines.data_preparation.nodes import compute_statistics
 from unet_segmentation.training import trainer
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan_rules import propose_plan
@@ -91,7 +91,8 @@ def problem(tmp_path_factory):
     case = SimpleNamespace(data=data, inspected=inspected, samples=samples)
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
-    case.plan = propose_plan(compute_statistics(samples, inspected, CLASSES, IMAGES), NETWORK, TRAINING, CLASSES)
+    statistics = compute_statistics(samples, inspected, CLASSES, IMAGES).model_dump(mode="json")
+    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES)
     return case
 
 

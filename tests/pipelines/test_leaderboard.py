@@ -11,14 +11,14 @@ from tests.tracking.stored import tables, tell
 from unet_segmentation import tracking
 from unet_segmentation.datasets import CSVDataset
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.parameters import ReleaseParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.pipelines.leaderboard import nodes
 from unet_segmentation.tracking import NullRun
 
 
 def test_without_tracking_there_is_nothing_to_read():
     with pytest.raises(TrackingError, match="tracking is off"):
-        nodes.rank("cells", ReleaseParameters())
+        nodes.rank("cells", ReleaseParameters(), BootstrapParameters())
 
 
 def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
@@ -30,7 +30,7 @@ def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tracking, "_current", OwnRun())
     monkeypatch.setattr(OwnRun, "enabled", True)
-    table = nodes.rank("cells", ReleaseParameters())
+    table = nodes.rank("cells", ReleaseParameters(), BootstrapParameters())
     assert list(table["run_id"]) == ids[::-1]
     dataset = CSVDataset(filepath=str(tmp_path / "leaderboard.csv"), load_args={"dtype": {"run": str, "run_id": str}})
     dataset.save(table)

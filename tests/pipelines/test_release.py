@@ -26,12 +26,13 @@ from unet_segmentation.deployment.release.promotion_gate import Decision, GateRe
 from unet_segmentation.errors import ReleaseError, TrackingError
 from unet_segmentation.metrics.confusion_matrix import confusion_table
 from unet_segmentation.metrics.definitions import scores
-from unet_segmentation.parameters import ReleaseParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.pipelines.release import nodes
 from unet_segmentation.tracking.model_registry import Registry
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 IMAGES = 30
+BOOTSTRAP = BootstrapParameters(resamples=1000)
 CLEAN = AuditResult(
     status="passed", samples=40, set_aside=(), allowed=(), counts={"error": 0, "warning": 0, "note": 0}, kinds={},
     messages=(), values={}, proposals=(),
@@ -96,9 +97,9 @@ SAMPLES = pd.DataFrame({"sample_id": [f"cell {number}" for number in range(IMAGE
 
 def examine(run_id: str, verdict=CLEAN, samples=SAMPLES, **release) -> SimpleNamespace:
     """Let a run go through all nodes before the registry."""
-    parameters = ReleaseParameters(resamples=1000, **release)
+    parameters = ReleaseParameters(**release)
     challenger, *counts, _ = nodes.choose_challenger("cells", {"run_id": run_id}, samples, parameters, FOLDER)
-    champion, comparison = nodes.compare_with_champion("cells", challenger, *counts, samples, parameters)
+    champion, comparison = nodes.compare_with_champion("cells", challenger, *counts, samples, parameters, BOOTSTRAP)
     conditions = nodes.decide(verdict, REPRODUCED, challenger, champion, comparison, parameters)
     for kind, made in ((ReleaseCandidate, challenger), (Champion, champion), (GateResult, conditions)):
         adapter = TypeAdapter(kind)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
+from unet_segmentation.data.label_map import LabelMap
 from unet_segmentation.parameters import ImageParameters, InspectionParameters, MaskParameters, SourceParameters
 from unet_segmentation.pipelines.data_ingestion import nodes as acquisition
 from unet_segmentation.pipelines.data_preparation import nodes as preparation
@@ -32,10 +33,9 @@ def _prepared(source, work):
     verified = acquisition.verify(downloads, source, work / "archives")
     extracted = acquisition.extract(verified, source, work / "archives", work / "raw")
     indexed = acquisition.index(extracted, source)
-    return preparation.inspect(
-        *(indexed, extracted, source, ["a", "b"], ImageParameters(), MaskParameters(), InspectionParameters()),
-        work / "packed",
-    )
+    label_map = LabelMap.from_names("ab")
+    parameters = ImageParameters(), MaskParameters(), InspectionParameters()
+    return preparation.inspect(indexed, extracted, source, label_map, *parameters, work / "packed")
 
 
 def test_a_store_gives_what_a_folder_gives(folder, s3_endpoint, tmp_path, monkeypatch, caplog):

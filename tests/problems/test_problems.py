@@ -144,14 +144,15 @@ def prepare(
     packing, splitting = folder / "packing", folder / "splitting"
     for path in (packing, splitting):
         path.mkdir()
-    declared = (source, parameters.classes, parameters.images, parameters.masks, parameters.inspection)
+    label_map = preparation.define_label_map(parameters.classes)
+    declared = (source, label_map, parameters.images, parameters.masks, parameters.inspection)
     inspected, found, packed = preparation.inspect(table, extracted, *declared, packing)
-    samples, found_by_split = preparation.split(inspected, found, parameters.split, splitting, parameters.classes)
+    samples, found_by_split = preparation.split(inspected, found, parameters.split, splitting, label_map)
     verdict, findings, page = preparation.audit(
         parameters.problem, inspected, samples, found, found_by_split, packed, extracted, *declared
     )
     kept = preparation.enforce_audit(samples, verdict)
-    profile = preparation.compute_statistics(kept, inspected, parameters.classes, parameters.images)
+    profile = preparation.compute_statistics(kept, inspected, label_map, parameters.images)
     return Prepared(kept, findings, packed, verdict, page, profile)
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.models.architectures import ARCHITECTURES
+from unet_segmentation.parameters import BootstrapParameters
 from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
+BOOTSTRAP = BootstrapParameters()
 SCORE, MARGIN = "dice/mean", 0.015
 BEST, OTHER_SAMPLES, NO_COUNTS = (
     "best",
@@ -30,13 +32,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float = MARGIN) -> pd.DataFrame:
+def compare_evaluations(
+    reference: Evaluation,
+    other: Evaluation,
+    margin: float = MARGIN,
+    bootstrap: BootstrapParameters = BOOTSTRAP,
+) -> pd.DataFrame:
     """Compare two runs image by image.
 
     Args:
         reference: of the run that the other is compared with.
         other: of the other run.
         margin: a difference within it, both ways, is equivalent.
+        bootstrap: how the intervals are computed.
 
     Returns:
         What `metrics.paired_comparison.compare` returns; the reference is the champion.
@@ -57,6 +65,9 @@ def compare_evaluations(reference: Evaluation, other: Evaluation, margin: float 
         reference.classes,
         margin=margin,
         groups=groups_of(reference.samples),
+        confidence=bootstrap.confidence,
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
     )
 
 
@@ -99,7 +110,13 @@ def unknown_score_error(score: str, names: Sequence[str]) -> ConfigurationError:
     return ConfigurationError(f"--score: there is no score {score!r} to compare. {hint}Known: {', '.join(names)}.")
 
 
-def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARGIN) -> pd.DataFrame:
+def leaderboard(
+    uri: str,
+    problem: str,
+    score: str = SCORE,
+    margin: float = MARGIN,
+    bootstrap: BootstrapParameters = BOOTSTRAP,
+) -> pd.DataFrame:
     """Rank all finished runs of a problem, and compare each with the best, image by image.
 
     The best is the best of those that were tested on the same samples: those of most runs (of the newer ones in a tie).
@@ -110,11 +127,12 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
         problem: the segmentation problem.
         score: runs are ranked by it.
         margin: a difference within it, both ways, is equivalent.
+        bootstrap: how the intervals are computed.
 
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
         run has none), the `difference` to the best with its interval, the number of `units` (images or groups), and the
-        `verdict`: `best`, `tie`, `worse`, `undecided`, `better`, `undefined`, `other samples` or `no counts`.
+        `verdict`: `best`, `equivalent`, `worse`, `inconclusive`, `better`, `undefined`, `other samples` or `no counts`.
 
     Raises:
         TrackingError: the store does not answer, or no run has such a score.
@@ -139,14 +157,16 @@ def leaderboard(uri: str, problem: str, score: str = SCORE, margin: float = MARG
         elif run is comparable[0]:
             row["verdict"] = BEST
         else:
-            row |= _comparison(evaluations[comparable[0].run_id], evaluations[run.run_id], score, margin)
+            row |= _comparison(evaluations[comparable[0].run_id], evaluations[run.run_id], score, margin, bootstrap)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _comparison(best: Evaluation, other: Evaluation, score: str, margin: float) -> dict[str, object]:
+def _comparison(
+    best: Evaluation, other: Evaluation, score: str, margin: float, bootstrap: BootstrapParameters
+) -> dict[str, object]:
     """Return the columns that compare a run with the best one."""
-    comparison = find_score_row(compare_evaluations(best, other, margin), score)
+    comparison = find_score_row(compare_evaluations(best, other, margin, bootstrap), score)
     columns = {name: comparison[name] for name in ("difference", "p_value", "verdict")}
     return columns | {"difference_low": comparison["low"], "difference_high": comparison["high"]}
 

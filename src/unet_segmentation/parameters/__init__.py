@@ -5,6 +5,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 
 from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.bootstrap import BootstrapParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.data import (
     BlockParameters,
@@ -42,6 +43,7 @@ __all__ = [
     "ArticleClaimsParameters",
     "AugmentationParameters",
     "BlockParameters",
+    "BootstrapParameters",
     "CheckpointParameters",
     "CrossValidationParameters",
     "EarlyStoppingParameters",

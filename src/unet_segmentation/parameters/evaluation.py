@@ -33,22 +33,6 @@ class PredictorParameters(StrictModel):
     test_time_augmentation: Symmetries = "none"
 
 
-class IntervalParameters(StrictModel):
-    """How the intervals of the scores are made.
-
-    Attributes:
-        method: `bca`, corrected for bias and skewness, or `percentile`.
-        confidence: share of the intervals, over many test splits, that hold the truth.
-        resamples: how many times the images (or groups) are drawn.
-        seed: of the drawing.
-    """
-
-    method: Literal["bca", "percentile"] = "bca"
-    confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    resamples: int = Field(default=10_000, ge=100, le=1_000_000)
-    seed: int = Field(default=0, ge=0)
-
-
 class EvaluationParameters(StrictModel):
     """What is evaluated and shown.
 
@@ -58,7 +42,6 @@ class EvaluationParameters(StrictModel):
         surface_dice_tolerance_px: of the surface Dice: how far from each other contours may be, in pixels.
         gallery_samples: how many of the worst, of the median and of the best samples the gallery shows.
         gallery_score: what orders the samples.
-        intervals: of the scores.
     """
 
     split: Literal["test", "validation", "train"] = "test"
@@ -66,7 +49,6 @@ class EvaluationParameters(StrictModel):
     surface_dice_tolerance_px: float = Field(default=2.0, ge=0)
     gallery_samples: int = Field(default=4, ge=1, le=50)
     gallery_score: Literal["iou/per_image_mean", "dice/per_image_mean"] = "iou/per_image_mean"
-    intervals: IntervalParameters = IntervalParameters()
 
     @field_validator("boundary_metrics", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ class InferenceParameters(StrictModel):
         source: a folder, a file, one page of a file (`volume.tif#3`), a glob, or a URL of a file or folder.
         storage_options: for a URL, what fsspec wants to know (an endpoint, say); empty: those of `source`. No secrets.
         model: `champion` of MLflow's registry; an MLflow run (its id, the beginning of one, or its name); a model file;
-            `folds`, the networks of the last cross-validation; several of these, whose probabilities are averaged.
+            `cv-ensemble`, the models of the last cross-validation; several: their probabilities are averaged.
             null: the champion, else the newest finished run with a model, else the model in `data/`.
         output: the folder of the results; null: one below `data/07_model_output/<problem>/inference`.
         backend: what computes, see `inference/backends`; `auto`: by a rule for the device, if its masks agree with

@@ -29,9 +29,6 @@ class ReleaseParameters(StrictModel):
         noninferiority_margin: the challenger passes where the interval of the difference does not reach below -margin:
             it is better, or worse by less than what matters. 0: it has to be as good at least.
         class_noninferiority_margin: no class may fall by more than so much, in Dice (in IoU, where `score` is one).
-        confidence: of the intervals.
-        resamples: of the bootstrap.
-        seed: of the bootstrap and of the permutation test.
         tolerance: how far a score may differ when the logged model runs on another device than evaluation's. On
             the same one it must not differ at all.
         force: release whatever the gate says.
@@ -42,9 +39,6 @@ class ReleaseParameters(StrictModel):
     score: ReleaseScore = "dice/mean"
     noninferiority_margin: float = Field(default=0.015, ge=0, lt=1)
     class_noninferiority_margin: float = Field(default=0.05, ge=0, lt=1)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=10_000, ge=100)
-    seed: int = Field(default=0, ge=0)
     tolerance: float = Field(default=0.001, ge=0, lt=1)
     force: bool = False
     reason: str | None = None

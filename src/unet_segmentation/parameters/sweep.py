@@ -11,12 +11,12 @@ class SweepParameters(StrictModel):
     """Which variants are trained, and on what terms. Only the pipeline `comparison` reads this.
 
     Each variant is trained once for each seed, from the same prepared data. What differs is given by dotted names of
-    parameters below `network`, `training`, `augmentation` and `inference`.
+    parameters below `model`, `training`, `augmentation` and `predictor`.
 
     Attributes:
         variants: name of a variant to what it changes (`{deep: {model.encoder_depth: 5}}`); `{}` changes nothing.
-        grid: dotted name to its values; every combination is a variant. Together with `variants`, each of them is crossed
-            with the grid.
+        grid: dotted name to its values; every combination is a variant. With `variants`, too, each is crossed with
+            the grid.
         seeds: of the training runs (`training.seed`).
         budget: `epochs`: every variant is trained for `training.epochs`, unless it says another number itself;
             `minutes`: every one for `training.max_time_minutes` of wall-clock.

@@ -12,6 +12,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
 from unet_segmentation.parameters.augmentation import AugmentationParameters
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.bootstrap import BootstrapParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.data import (
     ImageParameters,
@@ -44,6 +45,7 @@ class Parameters(StrictModel):
     training: TrainingParameters = TrainingParameters()
     predictor: PredictorParameters = PredictorParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
+    bootstrap: BootstrapParameters = BootstrapParameters()
     cross_validation: CrossValidationParameters = CrossValidationParameters()
     release: ReleaseParameters = ReleaseParameters()
     export: ExportParameters = ExportParameters()

@@ -35,6 +35,7 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
     AugmentationParameters,
+    BootstrapParameters,
     EvaluationParameters,
     ModelParameters,
     PredictorParameters,
@@ -145,7 +146,7 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
     runs, confusion, soft, _ = measured
     table = nodes.compare_upsampling(
         runs=runs, confusion=confusion, soft_overlap_sums=soft, samples=problem[0], classes=CLASSES, article=ARTICLE,
-        release=ReleaseParameters(), evaluation=EvaluationParameters(),
+        release=ReleaseParameters(), bootstrap=BootstrapParameters(),
     )  # fmt: skip
     assert table["verdict"][0] == "reference"
     assert np.isnan(table["difference"][0])

@@ -15,9 +15,13 @@ FILES = {
         from toy import nodes
 
         def register_pipelines():
-            first = Pipeline([Node(nodes.download, ["params:classes", "archives_dir"], "dataset_statistics", name="download")])
+            first = Pipeline([
+                Node(nodes.download, ["params:classes", "archives_dir"], "dataset_statistics", name="download")
+            ])
             second = Pipeline([
-                Node(nodes.train, ["dataset_statistics", "params:split"], ["best_model", "training_plan"], name="train"),
+                Node(
+                    nodes.train, ["dataset_statistics", "params:split"], ["best_model", "training_plan"], name="train"
+                ),
                 Node(nodes.score, "best_model", "metrics", name="score"),
             ])
             return {"data_ingestion": first, "training": second, "__default__": first + second}

@@ -93,7 +93,7 @@ def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters)
     declared = dict(_declared(comparison))
     if not declared:
         raise ConfigurationError(
-            f"comparison: there is nothing to compare: declare variants or a grid in the problem's parameters.yml, as "
+            f"sweep: there is nothing to compare: declare variants or a grid in the problem's parameters.yml, as "
             f"in {EXAMPLE}"
         )
     for name, overrides in declared.items():

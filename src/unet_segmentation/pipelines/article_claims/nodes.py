@@ -9,6 +9,7 @@ import pandas as pd
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
+    BootstrapParameters,
     EvaluationParameters,
     PredictorParameters,
     ReleaseParameters,
@@ -106,7 +107,7 @@ def compare_upsampling(
     classes: list[str],
     article: ArticleClaimsParameters,
     release: ReleaseParameters,
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compare the upsampling modes of each network, image by image and seed by seed."""
     from unet_segmentation.experiments.article_claims.training_grid import sums_of
@@ -114,7 +115,7 @@ def compare_upsampling(
     from unet_segmentation.metrics.bootstrap import Resampling
 
     sums = sums_of(confusion, soft_overlap_sums, KEY, samples, classes)
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return compare_modes(
         runs, sums, release.score, article.upsampling.reference, release.noninferiority_margin, resampling
     )
@@ -199,7 +200,7 @@ def rank_encoders(
     samples: pd.DataFrame,
     classes: list[str],
     release: ReleaseParameters,
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Rank the encoders, and compare each with the best."""
     from unet_segmentation.experiments.article_claims import encoder_benchmark
@@ -207,7 +208,7 @@ def rank_encoders(
     from unet_segmentation.metrics.bootstrap import Resampling
 
     sums = sums_of(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return encoder_benchmark.rank_encoders(runs, sums, costs, release.score, release.noninferiority_margin, resampling)
 
 
@@ -219,13 +220,13 @@ def plot_encoders(scores: pd.DataFrame, article: ArticleClaimsParameters, releas
 
 
 def run_metric_experiment(
-    article: ArticleClaimsParameters, evaluation: EvaluationParameters, folder: Path
+    article: ArticleClaimsParameters, bootstrap: BootstrapParameters, folder: Path
 ) -> pd.DataFrame:
     """Score trained networks and trivial predictions by every metric and share of foreground."""
     from unet_segmentation.experiments.article_claims.metric_benchmark import run_experiment
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    resampling = Resampling(**evaluation.intervals.model_dump())
+    resampling = Resampling(**bootstrap.model_dump())
     return run_experiment(article.metrics, article.chosen_preset.metric_epochs, folder, resampling)
 
 

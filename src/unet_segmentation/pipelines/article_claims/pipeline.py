@@ -24,7 +24,7 @@ COMPARISON_INPUTS = {
     "samples": "samples",
     "classes": "params:classes",
     "release": "params:release",
-    "evaluation": "params:evaluation",
+    "bootstrap": "params:bootstrap",
 }
 
 
@@ -102,7 +102,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.run_metric_experiment,
                 inputs={
                     "article": "params:article_claims",
-                    "evaluation": "params:evaluation",
+                    "bootstrap": "params:bootstrap",
                     "folder": "metric_experiment_dir",
                 },
                 outputs="metric_experiment",

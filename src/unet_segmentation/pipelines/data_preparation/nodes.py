@@ -10,6 +10,7 @@ import pandas as pd
 
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.ingestion.records import ExtractedFiles
+from unet_segmentation.data.label_map import LabelMap
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ImageParameters,
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def define_label_map(classes: list[str]) -> LabelMap:
+    """Build the label map of the problem: names, ids, colours and slugs of its classes."""
+    return LabelMap.from_names(classes)
+
+
 def inspect(
     indexed: pd.DataFrame,
     extracted: ExtractedFiles,
     source: SourceParameters,
-    classes: list[str],
+    label_map: LabelMap,
     images: ImageParameters,
     masks: MaskParameters,
     inspection: InspectionParameters,
@@ -41,7 +47,7 @@ def inspect(
     from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
 
     check_allowed(inspection.allow)
-    data_source = DataSource.from_parameters(extracted.root, source, classes, images, masks)
+    data_source = DataSource.from_parameters(extracted.root, source, label_map.names, images, masks)
     return inspect_samples(indexed, data_source, inspection, packing_dir)
 
 
@@ -50,7 +56,7 @@ def split(
     findings: pd.DataFrame,
     split: SplitParameters,
     splitting_dir: Path,
-    classes: list[str],
+    label_map: LabelMap,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split the samples, and find what leaks from one split into another.
 
@@ -62,7 +68,7 @@ def split(
     pairs = findings.loc[findings["kind"] == "near_identical", ["sample_id", "other"]]
     with_error = findings.loc[findings["severity"] == "error", "sample_id"]
     usable = ~inspected["sample_id"].isin(with_error)
-    samples, split_findings = split_samples(inspected, usable, split, splitting_dir, pairs, classes)
+    samples, split_findings = split_samples(inspected, usable, split, splitting_dir, pairs, label_map.names)
     counts = ", ".join(f"{count} {name}" for name, count in count_splits(samples["split"]).items())
     logger.info("Samples: %s", counts)
     return samples, findings_table(split_findings)
@@ -77,7 +83,7 @@ def audit(
     packed: PackedSamples,
     extracted: ExtractedFiles,
     source: SourceParameters,
-    classes: list[str],
+    label_map: LabelMap,
     images: ImageParameters,
     masks: MaskParameters,
     inspection: InspectionParameters,
@@ -95,12 +101,12 @@ def audit(
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
     settled = settle(findings, inspected, inspection)
-    result = audit_result(settled, inspected, classes, masks, inspection)
+    result = audit_result(settled, inspected, label_map.names, masks, inspection)
     logger.info("Audit: %s", result.status)
     for message in result.messages:
         if message.startswith("warning: "):
             logger.warning(message.removeprefix("warning: "))
-    data_source = DataSource.from_parameters(extracted.root, source, classes, images, masks)
+    data_source = DataSource.from_parameters(extracted.root, source, label_map.names, images, masks)
     rows = inspected.set_index("sample_id", drop=False)
 
     def thumbnail(sample_id: str) -> Image | None:
@@ -116,7 +122,7 @@ def audit(
         settled=settled,
         samples=inspected.assign(split=inspected["sample_id"].map(splits)),
         source=source,
-        classes=classes,
+        classes=label_map.names,
         masks=masks,
         thumbnail=thumbnail,
     )
@@ -130,12 +136,12 @@ def enforce_audit(samples: pd.DataFrame, audit_result: AuditResult) -> pd.DataFr
 
 
 def compute_statistics(
-    samples: pd.DataFrame, inspected: pd.DataFrame, classes: list[str], images: ImageParameters
+    samples: pd.DataFrame, inspected: pd.DataFrame, label_map: LabelMap, images: ImageParameters
 ) -> dict[str, object]:
     """Compute the statistics of the training split from the tables."""
     from unet_segmentation.data.statistics import compute_statistics
 
-    statistics = compute_statistics(samples, inspected, classes, images)
+    statistics = compute_statistics(samples, inspected, label_map.names, images)
     if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
         logger.warning("No pixel of the training split is of: %s. What is not there is not learned", ", ".join(absent))
     read = statistics.images.model_dump(mode="json", include={"range", "bands"})

@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.data_preparation import nodes
 
 DECLARATIONS = {
     "source": "params:source",
-    "classes": "params:classes",
+    "label_map": "label_map",
     "images": "params:images",
     "masks": "params:masks",
     "inspection": "params:inspection",
@@ -14,9 +14,15 @@ DECLARATIONS = {
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Inspect, split, audit, enforce the audit, compute statistics."""
+    """Define the label map, inspect, split, audit, enforce the audit, compute statistics."""
     return Pipeline(
         [
+            Node(
+                nodes.define_label_map,
+                inputs={"classes": "params:classes"},
+                outputs="label_map",
+                name="define_label_map",
+            ),
             Node(
                 nodes.inspect,
                 inputs={
@@ -35,7 +41,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "findings": "inspection_findings",
                     "split": "params:split",
                     "splitting_dir": "splitting_dir",
-                    "classes": "params:classes",
+                    "label_map": "label_map",
                 },
                 outputs=["split_samples", "split_findings"],
                 name="split",
@@ -66,7 +72,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 inputs={
                     "samples": "samples",
                     "inspected": "inspected_samples",
-                    "classes": "params:classes",
+                    "label_map": "label_map",
                     "images": "params:images",
                 },
                 outputs="dataset_statistics",

@@ -21,7 +21,12 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
 from unet_segmentation.models.spec import ModelSpec
-from unet_segmentation.parameters import EvaluationParameters, PredictorParameters, SourceParameters
+from unet_segmentation.parameters import (
+    BootstrapParameters,
+    EvaluationParameters,
+    PredictorParameters,
+    SourceParameters,
+)
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.utils import machine
 
@@ -228,7 +233,7 @@ def score(
         scores are, one by one.
     """
     from unet_segmentation.metrics import definitions as metrics
-    from unet_segmentation.metrics.docs import definitions
+    from unet_segmentation.metrics.definition_table import definitions
 
     found = metrics.scores(
         confusion,
@@ -258,7 +263,7 @@ def estimate_intervals(
     threshold: dict[str, Any],
     samples: pd.DataFrame,
     classes: list[str],
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Return every score an interval, by the bootstrap over images, or over groups where samples have one.
 
@@ -272,12 +277,13 @@ def estimate_intervals(
         threshold: likewise.
         samples: columns sample_id, group.
         classes: names of the classes.
-        evaluation: how intervals are made.
+        bootstrap: how intervals are computed.
 
     Returns:
         See `scoring.intervals.bootstrap`.
     """
-    from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
+    from unet_segmentation.metrics.bootstrap import Resampling
+    from unet_segmentation.metrics.bootstrap import bootstrap as bootstrap_scores
     from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
@@ -292,7 +298,7 @@ def estimate_intervals(
         foreground_histogram=foreground_histogram if len(classes) == 2 else None,
         threshold=threshold["threshold"],
     )
-    table = bootstrap(sums, Resampling(**evaluation.intervals.model_dump()))
+    table = bootstrap_scores(sums, Resampling(**bootstrap.model_dump()))
     first = table.iloc[0]
     logger.info(
         "%s %.4f [%.4f, %.4f], %.0f %% interval over %d %s",

@@ -74,7 +74,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "threshold",
                     "samples",
                     "params:classes",
-                    "params:evaluation",
+                    "params:bootstrap",
                 ],
                 "intervals",
                 name="estimate_intervals",

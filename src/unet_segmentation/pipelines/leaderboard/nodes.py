@@ -6,15 +6,16 @@ import pandas as pd
 
 from unet_segmentation import tracking
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.parameters import ReleaseParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 
 
-def rank(problem: str, release: ReleaseParameters) -> pd.DataFrame:
+def rank(problem: str, release: ReleaseParameters, bootstrap: BootstrapParameters) -> pd.DataFrame:
     """Put all finished runs of the problem in order, each compared with the best.
 
     Args:
         problem: the segmentation problem.
         release: its score and its margin.
+        bootstrap: how intervals are computed.
 
     Returns:
         A row per run; see `tracking.comparing.leaderboard`.
@@ -29,7 +30,7 @@ def rank(problem: str, release: ReleaseParameters) -> pd.DataFrame:
         raise TrackingError(
             "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in mlflow.yml)."
         )
-    return leaderboard(uri, problem, release.score, release.noninferiority_margin)
+    return leaderboard(uri, problem, release.score, release.noninferiority_margin, bootstrap)
 
 
 def plot_ranks(leaderboard: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly figure

@@ -9,7 +9,7 @@ def create_pipeline(**_: object) -> Pipeline:
     """Rank, plot."""
     return Pipeline(
         [
-            Node(nodes.rank, ["params:problem", "params:release"], "leaderboard", name="rank"),
+            Node(nodes.rank, ["params:problem", "params:release", "params:bootstrap"], "leaderboard", name="rank"),
             Node(nodes.plot_ranks, "leaderboard", "leaderboard_chart", name="plot_ranks"),
         ],
         namespace="leaderboard",

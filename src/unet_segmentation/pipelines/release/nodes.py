@@ -21,7 +21,7 @@ from unet_segmentation.deployment.release.candidate import (
 from unet_segmentation.errors import ProjectError, ReleaseError
 from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
-from unet_segmentation.parameters import ReleaseParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.tracking.run_metadata import user
 from unet_segmentation.tracking.run_queries import find_run
 
@@ -87,6 +87,7 @@ def compare_with_champion(
     soft_overlap_sums: pd.DataFrame,
     samples: pd.DataFrame,
     release: ReleaseParameters,
+    bootstrap: BootstrapParameters,
 ) -> tuple[Champion, pd.DataFrame]:
     """Compare the challenger with the released model, image by image.
 
@@ -104,9 +105,9 @@ def compare_with_champion(
                 challenger.classes,
                 margin=release.noninferiority_margin,
                 groups=groups_of(samples),
-                confidence=release.confidence,
-                resamples=release.resamples,
-                seed=release.seed,
+                confidence=bootstrap.confidence,
+                resamples=bootstrap.resamples,
+                seed=bootstrap.seed,
             )
         except ProjectError as error:
             champion = Champion(champion.candidate, str(error))

@@ -42,6 +42,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "soft_overlap_sums": "challenger_soft_overlap_sums",
                     "samples": "samples",
                     "release": "params:release",
+                    "bootstrap": "params:bootstrap",
                 },
                 outputs=["champion", "champion_comparison"],
                 name="compare_with_champion",

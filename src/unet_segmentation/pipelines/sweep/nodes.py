@@ -10,7 +10,7 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.parameters import EvaluationParameters, ReleaseParameters, SweepParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters
 from unet_segmentation.parameters.serialization import to_builtin
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def rank_variants(
     samples: pd.DataFrame,
     classes: list[str],
     release: ReleaseParameters,
-    evaluation: EvaluationParameters,
+    bootstrap: BootstrapParameters,
     folder: Path,
 ) -> pd.DataFrame:
     """Rank the variants, and compare each with the best, image by image and over the seeds.
@@ -91,7 +91,7 @@ def rank_variants(
         samples: with their groups.
         classes: names of the classes.
         release: its score and margin decide.
-        evaluation: how intervals are computed.
+        bootstrap: how intervals are computed.
         folder: of the sweep.
     """
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
@@ -105,9 +105,7 @@ def rank_variants(
     for row in runs[runs["status"] == "finished"].to_dict("records"):
         confusion, soft = (pd.read_parquet(folder / row["folder"] / name) for name in COUNT_FILES)
         sums[row["variant"], row["seed"]] = UnitSums.of(confusion, soft, classes, groups)
-    return leaderboard(
-        runs, sums, release.score, release.noninferiority_margin, Resampling(**evaluation.intervals.model_dump())
-    )
+    return leaderboard(runs, sums, release.score, release.noninferiority_margin, Resampling(**bootstrap.model_dump()))
 
 
 def plot_pareto_front(leaderboard: pd.DataFrame, costs: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a Plotly figure
@@ -145,7 +143,7 @@ def build_summary(
         budget="Equal epochs." if minutes is None else f"Equal wall-clock: {minutes:g} minutes of training each.",
         score=release.score,
         margin=release.noninferiority_margin,
-        confidence=values["evaluation"]["intervals"]["confidence"],
+        confidence=values["bootstrap"]["confidence"],
         remark=small_sample_warning(units) if units else None,
         data=data_fingerprint(profile, samples),
     )

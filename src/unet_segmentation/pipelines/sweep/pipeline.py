@@ -36,7 +36,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "samples": "samples",
                     "classes": "params:classes",
                     "release": "params:release",
-                    "evaluation": "params:evaluation",
+                    "bootstrap": "params:bootstrap",
                     "folder": "sweep_dir",
                 },
                 outputs="sweep_leaderboard",
