@@ -87,7 +87,7 @@ def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, re
     left = registered["__default__"].all_outputs()
     # working folders, and files that need not be there
     own = {name for name in WITHOUT_PREVIEW if name.endswith(("_dir", "_workdir"))}
-    own |= {"downloaded_models_dir", "trained_model", "fold_models"}
+    own |= {"downloaded_models_dir", "trained_model", "ensemble_models"}
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left
 

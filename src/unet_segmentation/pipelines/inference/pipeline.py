@@ -16,7 +16,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "prediction": "params:inference",
                     "inference": "params:predictor",
                     "trained": "trained_model",
-                    "fold_models": "fold_models",
+                    "fold_models": "ensemble_models",
                     "cache": "downloaded_models_dir",
                 },
                 outputs="prediction_model",
