@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
+
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
-IGNORED = 255  # the mask value of pixels that count nowhere
 PAPER, INK = (255, 255, 255), (31, 35, 40)
 WRONG = (230, 57, 70)
 CAPTION_SIZE = 12  # pixels
@@ -79,7 +80,7 @@ def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Pict
         colours: (classes, 3) RGB; `class_colours` by default.
     """
     mask = np.asarray(mask)
-    return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORED)
+    return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
 
 
 def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -104,7 +105,7 @@ def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = N
     """
     picture, ids = displayable(image), np.ascontiguousarray(mask, np.uint8)
     mixed = cv2.addWeighted(picture, 1 - opacity, _colour_table(colours).take(ids, axis=0), opacity, 0)
-    shown = (ids != 0) & (ids != IGNORED)
+    shown = (ids != 0) & (ids != IGNORE_INDEX)
     return np.asarray(cv2.copyTo(mixed, shown.view(np.uint8), picture.copy()), np.uint8)
 
 
@@ -125,8 +126,8 @@ def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:
     """
     grey = displayable(image).mean(axis=2, keepdims=True) * 0.45
     picture = np.repeat(np.round(grey).astype(np.uint8), 3, axis=2)
-    picture[(truth != prediction) & (truth != IGNORED)] = WRONG
-    return _hatched(picture, truth == IGNORED)
+    picture[(truth != prediction) & (truth != IGNORE_INDEX)] = WRONG
+    return _hatched(picture, truth == IGNORE_INDEX)
 
 
 def _hatched(picture: Picture, where: NDArray[np.bool_]) -> Picture:

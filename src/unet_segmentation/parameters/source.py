@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -149,7 +149,7 @@ class SourceParameters(StrictModel):
     archives: list[ArchiveParameters] = Field(default_factory=list)
     archive: str | list[str] | None = None
     folder: str | None = None
-    storage_options: dict[str, Any] = Field(default_factory=dict)
+    storage_options: dict[str, object] = Field(default_factory=dict)
     images: str
     masks: str | None = None
     roi: str | None = None
@@ -185,7 +185,7 @@ class SourceParameters(StrictModel):
 
     @property
     def local_archives(self) -> list[str]:
-        """The paths that replace the downloads; empty where nothing does."""
+        """Paths that replace the downloads; empty where none does."""
         if isinstance(self.archive, str):
             return [path.strip() for path in self.archive.split(";") if path.strip()]
         return self.archive or []

@@ -79,7 +79,7 @@ class Parameters(StrictModel):
         return self
 
 
-def validate_parameters(parameters: Mapping[str, Any]) -> Parameters:
+def validate_parameters(parameters: Mapping[str, object]) -> Parameters:
     """Check all parameters at once.
 
     Args:
@@ -105,9 +105,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
         path = [str(part) for part in problem["loc"]]
         key = ".".join(path) or "parameters"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+            keys = _keys_at(path[:-1])
+            near = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
             yield f"{key}: there is no such parameter; {hint}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
@@ -115,7 +115,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: {message[0].lower()}{message[1:]}{value}"
 
 
-def _known_keys(path: list[str]) -> list[str]:
+def _keys_at(path: list[str]) -> list[str]:
     model: type[BaseModel] = Parameters
     for part in path:
         if part in model.model_fields:

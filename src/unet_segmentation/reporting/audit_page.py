@@ -18,8 +18,8 @@ from unet_segmentation.data.audit.settle import SettledFindings, by_kind
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 from unet_segmentation.visualization import (
-    IGNORED,
     Picture,
     class_colours,
     colour_mask,
@@ -150,7 +150,7 @@ def _outlined(picture: Picture, ids: NDArray[np.uint8]) -> Picture:
     edge[1:] |= ids[1:] != ids[:-1]
     painted = colour_mask(ids)
     laid = overlay(picture, ids, opacity=0.35)
-    hatched = np.where((ids == IGNORED)[..., None], (picture // 3 + painted // 3 * 2), laid)
+    hatched = np.where((ids == IGNORE_INDEX)[..., None], (picture // 3 + painted // 3 * 2), laid)
     return np.where(edge[..., None] & (ids != 0)[..., None], painted, hatched).astype(np.uint8)
 
 
@@ -340,7 +340,7 @@ def _meaning(value: str, classes: Sequence[str], masks: MaskParameters) -> str |
     if masks.encoding == "instances":
         return classes[0] if number == 0 else masks.instance_class or classes[-1]
     table = masks.values or {place + masks.offset: name for place, name in enumerate(classes)}
-    return table.get(number, "ignored" if number == IGNORED else None)
+    return table.get(number, "ignored" if number == IGNORE_INDEX else None)
 
 
 def _by_split(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:

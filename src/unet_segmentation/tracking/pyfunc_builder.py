@@ -45,7 +45,7 @@ def build_model(packed: Path, folder: Path, *, model_id: str, run_id: str, locat
     mlflow.pyfunc.save_model(
         path=folder,
         mlflow_model=Model(artifact_path=location, run_id=run_id, model_uuid=model_id, model_id=model_id),
-        python_model=str(packed / "serving_model.py"),
+        python_model=str(packed / "pyfunc_model.py"),
         artifacts={"weights": str(packed / "best.safetensors"), "inference": str(packed / "inference.json")},
         code_paths=[str(next((packed / "code").iterdir()))],
         model_config=dict(LIMITS),

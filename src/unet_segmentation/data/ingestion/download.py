@@ -143,7 +143,7 @@ def _fetch_from(
         logger.info("Downloading %s%s", shown(url), f", from {gigabytes(before)} on" if before else "")
         try:
             if not (before and partial.is_whole()):
-                kind = transfer(url, partial, session, network.timeout, download.hashed, bar, stop)
+                kind = transfer(url, partial, session, network.timeout, download.hashed, bar=bar, stop=stop)
             _check_content(kind, partial, download)
             partial.finish()
             return

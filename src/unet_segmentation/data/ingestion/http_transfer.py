@@ -118,6 +118,7 @@ def transfer(
     session: requests.Session,
     timeout: float,
     hashed: bool,
+    *,
     bar: Bar,
     stop: threading.Event,
 ) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.inference.backends.base import Image, Mask
-from unet_segmentation.visualization import IGNORED, Picture, overlay
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
+from unet_segmentation.visualization import Picture, overlay
 
 LARGEST = 2048  # pixels a side
 
@@ -25,7 +26,7 @@ class Preview:
     def __init__(self, height: int, width: int) -> None:
         self._step = math.ceil(max(height, width) / LARGEST)
         self._image: NDArray | None = None
-        self._mask = np.full((math.ceil(height / self._step), math.ceil(width / self._step)), IGNORED, np.uint8)
+        self._mask = np.full((math.ceil(height / self._step), math.ceil(width / self._step)), IGNORE_INDEX, np.uint8)
 
     def add_image(self, window: Image, top: int, left: int) -> None:
         """Take a window (height, width, channels); what reaches beyond the raster is left out."""
