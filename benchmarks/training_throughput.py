@@ -45,7 +45,7 @@ from unet_segmentation.parameters import (
     TrainingParameters,
 )
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.composite_loss import SegmentationLoss
+from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import make_optimizer
 from unet_segmentation.training.plan import resolve_plan
 from unet_segmentation.training.plan_rules import default_plan_values
@@ -222,7 +222,7 @@ def run_ceiling(case: Case, options: argparse.Namespace) -> float:
     device = torch.device(plan["accelerator"])
     torch.manual_seed(0)
     network = build_model(case.specification).to(device, memory_format=torch.channels_last).train()
-    loss = SegmentationLoss().to(device)
+    loss = CompositeLoss().to(device)
     optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16-mixed")
     images = torch.randint(0, 255, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
     images = images.to(memory_format=torch.channels_last)

@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-DEFAULT = ("data_ingestion", "data_preparation", "augmentation", "training", "evaluation")
+DEFAULT = ("data_ingestion", "data_preparation", "planning", "augmentation", "training", "evaluation")
 
 
 def register_pipelines() -> dict[str, Pipeline]:

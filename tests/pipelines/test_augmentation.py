@@ -9,7 +9,8 @@ from unet_segmentation.parameters import AugmentationParameters, TrainingParamet
 from unet_segmentation.pipelines.augmentation import nodes
 
 PROFILE = {"channels": 3, "dtype": "uint8"}
-PLAN = {"values": {"patch_size": 32, "oversample_foreground_fraction": 0.0, "foreground_classes": []}}
+SIZES = {"patch_size": 32, "batch_size": 2, "epochs": 1, "min_steps_per_epoch": 1, "encoder_depth": None}
+PLAN = {"values": SIZES | {"oversample_foreground_fraction": 0.0, "foreground_classes": []}}
 AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)
 
 
@@ -43,7 +44,7 @@ def test_an_unknown_class_of_the_plan_is_named(tmp_path):
     packed = pack(tmp_path / "packed", {"s0": (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8))})
     recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
     plan = {"values": PLAN["values"] | {"oversample_foreground_fraction": 0.3, "foreground_classes": ["nucleis"]}}
-    with pytest.raises(ConfigurationError, match=r"training.sampling.classes: there is no 'nucleis'.*'nucleus'"):
+    with pytest.raises(ConfigurationError, match=r"values.foreground_classes: 'nucleis' is not .*nucleus"):
         nodes.preview_augmentation(
             recipe, table(["train"]), packed, plan, TrainingParameters(), AUGMENTATION, ["background", "nucleus"]
         )

@@ -153,8 +153,8 @@ def test_no_held_out_sample_has_a_part_in_its_network(problem, folds, validated)
     """Neither as a training or validation sample, nor through the statistics that pixels are normalised with."""
     for fold in range(1, FOLDS + 1):
         work = model(validated, fold)
-        assert work.plan["samples"] == {name: of(folds, fold, name) for name in ("train", "validation")}
-        assert not {*work.plan["samples"]["train"], *work.plan["samples"]["validation"]} & {*of(folds, fold, "test")}
+        assert work.plan.samples == {name: tuple(of(folds, fold, name)) for name in ("train", "validation")}
+        assert not {*work.plan.samples["train"], *work.plan.samples["validation"]} & {*of(folds, fold, "test")}
         pixels = np.stack([problem.data[name][0] for name in of(folds, fold, "train")])
         specification = load_model(work.best)[1].spec
         assert specification.mean == pytest.approx([pixels.mean()])

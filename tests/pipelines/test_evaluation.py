@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
+from tests.experiments.reproduce.test_run_snapshot import training_plan
 from tests.metrics.brute_force import brute_force
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.data.audit.result import AuditResult
@@ -309,7 +310,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
         profile={"samples": {"train": 1, "validation": 1, "test": 8}},
         network=case.network,
-        plan={"seed": 0},
+        plan=training_plan("cpu", 1),
     )
     assert f"Mean Dice {case.metrics['dice/mean']:.3f} on 8 images" in page
     assert "Only 8 images were scored" in page

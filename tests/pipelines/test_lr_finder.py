@@ -1,5 +1,3 @@
-import json
-
 from safetensors.torch import save_file
 
 from tests.pipelines.test_training import CLASSES, NETWORK, PROFILE, TRAINING
@@ -7,6 +5,7 @@ from tests.pipelines.test_training import problem as problem  # noqa: PLC0414 - 
 from unet_segmentation.pipelines.lr_finder import nodes
 from unet_segmentation.pipelines.training.nodes import build_model
 from unet_segmentation.training import lr_finder
+from unet_segmentation.training.lr_schedule import LearningRateTest
 from unet_segmentation.training.plan_rules import propose_plan
 
 
@@ -19,8 +18,8 @@ def test_from_initial_weights_to_a_suggestion_and_its_curve(problem, tmp_path, m
     save_file(weights, initial)
     before = initial.read_bytes()
     found = nodes.find_learning_rate(specification, initial, samples, packed, recipe, PROFILE, plan, TRAINING)
-    assert json.loads(json.dumps(found)) == found
-    assert found["suggested"] in found["rates"]
-    assert found["current"] == TRAINING.optimizer.learning_rate
+    assert LearningRateTest.model_validate_json(found.model_dump_json()) == found
+    assert found.suggested in found.rates
+    assert found.current == TRAINING.optimizer.learning_rate
     assert initial.read_bytes() == before
-    assert list(nodes.plot_learning_rate(found).data[0].x) == found["rates"]
+    assert tuple(nodes.plot_learning_rate(found).data[0].x) == found.rates

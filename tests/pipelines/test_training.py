@@ -13,8 +13,9 @@ from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import AugmentationParameters, ModelParameters, TrainingParameters
 from unet_segmentation.pipelines.training import nodes
-from unet_segmentation.training import preflight
+from unet_segmentation.training import preflight, train_model
 from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.plan import Throughput
 from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["a", "b"]
@@ -82,13 +83,14 @@ def run(problem, tmp_path):
         save_file(weights, initial)
         work = tmp_path / "models"
         settled = nodes.preflight(specification, initial, samples, packed, recipe, profile, plan, training, work)
-        return settled, *nodes.train(specification, initial, packed, recipe, settled, training, work)
+        inputs = specification, initial, samples, packed, recipe, profile, plan
+        return settled, *nodes.train(*inputs, settled, training, work)
 
     return run
 
 
 def deliver(tmp_path, plan):
-    (tmp_path / "models" / plan["fingerprint"] / "delivered").touch()
+    (tmp_path / "models" / plan.fingerprint / "delivered").touch()
 
 
 def build(training=TRAINING):
@@ -105,10 +107,10 @@ def test_initial_weights_follow_the_seed_alone():
 
 def test_from_parameters_to_a_model_with_every_epoch_reported(run, recorder):
     plan, best, last, history = run()
-    assert plan["samples"] == {"train": ["s0", "s1", "s2"], "validation": ["s3", "s4"]}
+    assert plan.samples == {"train": ("s0", "s1", "s2"), "validation": ("s3", "s4")}
     assert [step for step, _ in recorder.metrics] == [1, 2] == history["epoch"].tolist()
     assert last.is_file()
-    assert load_model(best)[1].fingerprint == plan["fingerprint"]
+    assert load_model(best)[1].fingerprint == plan.fingerprint
     assert nodes.plot_training(history, TRAINING).data
 
 
@@ -119,14 +121,14 @@ EDITS = {"epochs": 1, "min_steps_per_epoch": 3, "batch_size": 3}
 def test_an_edited_plan_holds_where_the_parameters_leave_it_open(run, recorder, tmp_path):
     network = NETWORK.model_copy(update={"encoder_depth": "auto"})
     plan, best, *_ = run(training=TRAINING.model_copy(update=OPEN), network=network, encoder_depth=4, **EDITS)
-    assert (plan["epochs"], plan["steps_per_epoch"], plan["batch_size"]) == (1, 3, 3)
+    assert (plan.epochs, plan.steps_per_epoch, plan.batch_size) == (1, 3, 3)
     assert load_model(best)[1].spec.encoder_depth == 4
 
 
 def test_an_edited_plan_does_not_hold_against_the_parameters_and_that_is_said(run, recorder, caplog):
     caplog.set_level(logging.INFO, "unet_segmentation")
     plan, best, *_ = run(encoder_depth=4, **EDITS)
-    assert (plan["epochs"], plan["steps_per_epoch"], plan["batch_size"]) == (2, 2, 2)
+    assert (plan.epochs, plan.steps_per_epoch, plan.batch_size) == (2, 2, 2)
     assert load_model(best)[1].spec.encoder_depth == 2
     assert "batch_size is 2, as the parameters say, and not 3, as proposed_plan.yml does" in caplog.text
 
@@ -138,14 +140,12 @@ def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
 
 def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
     """The training that goes on keeps its epochs, and nothing is measured again."""
-    speed = preflight.StepTimings(
-        step=1.0, loading=0.0, overlapping=False, validation=0.2, checkpoint=0.0, max_time_fraction=0.02
-    )
-    monkeypatch.setattr(preflight, "measure_speed", lambda *_: speed)
+    throughput = Throughput(step=1.0, loading=0.0, overlapping=False, validation=0.2)
+    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: throughput)
     brief = TRAINING.model_copy(update={"max_time_minutes": 0.2, "epochs": 1000})
     plan, *_, history = run(training=brief)
-    assert plan["epochs"] == len(history) == 5
-    monkeypatch.setattr(preflight, "finalize_plan", None)
+    assert plan.epochs == len(history) == 5
+    monkeypatch.setattr(train_model, "finalize_plan", None)
     assert run(training=brief)[0] == plan
 
 
@@ -165,7 +165,7 @@ def test_a_training_that_was_delivered_starts_anew(run, recorder, tmp_path):
     written = last.stat().st_mtime_ns
     deliver(tmp_path, plan)
     again, _, last, _ = run()
-    assert again["fingerprint"] == plan["fingerprint"]
+    assert again.fingerprint == plan.fingerprint
     assert last.stat().st_mtime_ns > written
 
 
@@ -178,9 +178,9 @@ def test_what_changed_is_said_and_nothing_is_taken_up(run, recorder, caplog, cha
     first = run()[0]
     profile = change.pop("profile", PROFILE)
     second = run(training=TRAINING.model_copy(update=change), profile=profile)[0]
-    assert second["fingerprint"] != first["fingerprint"]
+    assert second.fingerprint != first.fingerprint
     assert recorder.resumed == [True, False]
-    assert f"is not taken up, as this differs: {word}" in caplog.text
+    assert f"is not resumed, as this differs: {word}" in caplog.text
 
 
 def test_epochs_are_added_to_a_finished_training(run, recorder, tmp_path):
@@ -188,29 +188,31 @@ def test_epochs_are_added_to_a_finished_training(run, recorder, tmp_path):
     deliver(tmp_path, plan)
     longer = TRAINING.model_copy(update={"extra_epochs": 2})
     more, _, _, whole = run(training=longer)
-    assert more["cycles"] == [2, 2]
+    assert more.cycles == (2, 2)
     assert whole["epoch"].tolist() == [1, 2, 3, 4]
     pd.testing.assert_frame_equal(whole[:2], history, check_exact=True)
     assert whole["train/learning_rate"][2] > history["train/learning_rate"][1]
     deliver(tmp_path, more)
-    assert run(training=longer)[0]["cycles"] == [2, 2, 2]
+    assert run(training=longer)[0].cycles == (2, 2, 2)
 
 
 def test_epochs_cannot_be_added_to_nothing(run, recorder):
-    with pytest.raises(ConfigurationError, match=r"training\.extra_epochs: 2 cannot be added.*trains anew"):
+    with pytest.raises(ConfigurationError, match=r"training\.extra_epochs: 2 cannot be added.*starts a new training"):
         run(training=TRAINING.model_copy(update={"extra_epochs": 2}))
     run()
-    with pytest.raises(ConfigurationError, match="trains on"):
+    with pytest.raises(ConfigurationError, match="resumes the unfinished one"):
         run(training=TRAINING.model_copy(update={"extra_epochs": 2}))
 
 
-def test_weights_of_another_network(problem, tmp_path):
-    _, packed, recipe = problem
+def test_weights_of_another_network(problem, recorder, tmp_path):
+    samples, packed, recipe = problem
     specification, weights = build()
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
+    proposal = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES)
+    inputs = specification, tmp_path / "initial.safetensors", samples, packed, recipe, PROFILE, proposal
     with pytest.raises(ProjectError, match=r"run the node training\.build_model again"):
-        nodes.train(specification, tmp_path / "initial.safetensors", packed, recipe, {}, TRAINING, tmp_path)
+        nodes.preflight(*inputs, TRAINING, tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

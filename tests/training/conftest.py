@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from unet_segmentation.parameters import AugmentationParameters, ModelParameters
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan import resolve_plan
 from unet_segmentation.training.plan_rules import default_plan_values
-from unet_segmentation.training.trainer import fit
+from unet_segmentation.training.train_model import train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 CLASSES = ["background", "disc"]
@@ -88,7 +89,6 @@ def training(monkeypatch, packed, recipe, tmp_path):
     monkeypatch.setattr(networks, "_build", lambda spec, _: Tiny(len(spec.classes)))
     specification = networks.resolve_model_spec(ModelParameters(architecture="unet_original"), CLASSES, PROFILE)
     specification = specification.with_multiple(16)
-    split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
 
     def train(
         folder: Path = tmp_path / "models", report=None, resume=False, plan=None, **parameters
@@ -100,18 +100,35 @@ def training(monkeypatch, packed, recipe, tmp_path):
             "checkpoint": {"max_time_fraction": 1},
         }
         chosen = TrainingParameters.model_validate(settings | parameters)
-        plan = plan or resolve_plan(
-            chosen, default_plan_values(chosen, PROFILE), specification, packed, split, recipe, PROFILE
-        )
-        torch.manual_seed(plan["seed"])
-        network = networks.build_model(specification)
+        inputs = make_inputs(packed, recipe, specification, chosen)
+        plan = plan or resolve_plan(chosen, inputs)
         reports: list[tuple[int, dict[str, float]]] = []
         folder.mkdir(exist_ok=True)
         report = report or (lambda epoch, values, when: reports.append((epoch, values)))
-        result = fit(plan, TrainingInputs(network, specification, packed, recipe), folder, report, resume=resume)
-        return SimpleNamespace(plan=plan, result=result, network=network, reports=reports)
+        chosen = chosen.model_copy(update={"resume": resume})
+        result = train_model(inputs, chosen, folder, plan=plan, report_epoch=report)
+        return SimpleNamespace(plan=plan, result=result, network=last_network(result, specification), reports=reports)
 
     return train
+
+
+def make_inputs(packed, recipe, specification, parameters, seed=None) -> TrainingInputs:
+    """What a training of eight samples starts from, validated on the others."""
+    torch.manual_seed(parameters.seed if seed is None else seed)
+    weights = networks.build_model(specification).state_dict()
+    splits = ["train"] * 8 + ["validation"] * 4
+    samples = pd.DataFrame({"sample_id": packed.sample_ids, "split": splits, "masks": [["m.png"]] * 12})
+    return TrainingInputs(
+        specification, weights, packed, recipe, samples, PROFILE, default_plan_values(parameters, PROFILE)
+    )
+
+
+def last_network(result, specification) -> torch.nn.Module:
+    """The network as it was when the training ended."""
+    state = torch.load(result.last, weights_only=True)["state_dict"]
+    network = networks.build_model(specification)
+    network.load_state_dict({name: state[f"network.{name}"] for name in network.state_dict()})
+    return network
 
 
 BASE = {
@@ -128,14 +145,13 @@ BASE = {
 
 @pytest.fixture
 def make_plan(packed, recipe):
-    """Call it with training parameters; it gives the plan and the specification of a network without statistics."""
+    """Call it with training parameters; it gives plan and inputs of the training of a network without statistics."""
 
     def make_plan(**parameters):
         chosen = TrainingParameters.model_validate(BASE | parameters)
         small = ModelParameters(architecture="unet_original", base_channels=4, encoder_depth=2, norm_layer="none")
         specification = networks.resolve_model_spec(small, CLASSES, PROFILE)
-        split = {"train": packed.sample_ids[:8], "validation": packed.sample_ids[8:]}
-        values = default_plan_values(chosen, PROFILE)
-        return resolve_plan(chosen, values, specification, packed, split, recipe, PROFILE), specification
+        inputs = make_inputs(packed, recipe, specification, chosen, seed=0)
+        return resolve_plan(chosen, inputs), inputs
 
     return make_plan

@@ -1,4 +1,3 @@
-import json
 import random
 
 import albumentations as A
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import AugmentationParameters
+from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter, compose_recipe
 
 
@@ -21,9 +20,10 @@ def sample(size=32):
 
 def test_a_recipe_is_json_that_says_everything_and_survives_a_file():
     recipe = recipe_of({"name": "Affine", "parameters": {"rotate": [-30, 30]}}, {"name": "HorizontalFlip"})
-    assert json.loads(json.dumps(recipe)) == recipe
-    assert recipe["transforms"][0] == {"name": "Affine", "parameters": {"rotate": [-30, 30], "fill_mask": 255}}
-    assert recipe["library"] == f"albumentations {A.__version__}"
+    assert AugmentationRecipe.model_validate_json(recipe.model_dump_json()) == recipe
+    affine = {"name": "Affine", "parameters": {"rotate": [-30, 30], "fill_mask": 255}}
+    assert recipe.transforms[0].model_dump() == affine
+    assert recipe.library == f"albumentations {A.__version__}"
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_a_transform_that_cannot_take_such_images_is_refused_before_training():
 
 def test_a_recipe_of_another_version_is_refused():
     with pytest.raises(ConfigurationError, match="another version"):
-        Augmenter({"version": 0})
+        Augmenter(AugmentationRecipe(version=0))

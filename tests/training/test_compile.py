@@ -16,7 +16,7 @@ NO_COMPILER = not any(map(shutil.which, ("c++", "g++", "clang++")))
 def test_a_compiled_training_is_stored_and_resumed_as_any_other(training, tmp_path):
     parameters = {"compile": True, "ema_decay": 0.9, "epochs": 2}
     whole = training(tmp_path / "whole", **parameters)
-    assert whole.plan["compile"] is True
+    assert whole.plan.parameters.compile is True
     assert not [name for name in whole.network.state_dict() if "_orig_mod" in name]
     stopped(training, tmp_path / "parts", 1, parameters)
     same(whole, training(tmp_path / "parts", resume=True, **parameters))

@@ -9,25 +9,21 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
 
+from tests.training.conftest import last_network
 from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.models import factory as networks
-from unet_segmentation.training.trainer import fit
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.train_model import train_model
 
 
 @pytest.fixture
-def train(make_plan, packed, recipe, tmp_path):
+def train(make_plan, tmp_path):
     def train(name, report=None, **parameters):
-        plan, specification = make_plan(**parameters)
-        torch.manual_seed(0)
-        network = networks.build_model(specification)
+        plan, inputs = make_plan(**parameters)
         told = []
         report = report or (lambda *arguments: told.append(arguments))
-        result = fit(plan, TrainingInputs(network, specification, packed, recipe), tmp_path / name, report)
-        return result.history, network, told
+        result = train_model(inputs, plan.parameters, tmp_path / name, plan=plan, report_epoch=report)
+        return result.history, last_network(result, inputs.spec), told
 
     return train
 

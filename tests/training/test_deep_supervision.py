@@ -12,7 +12,7 @@ from unet_segmentation.models.deep_supervision import DeepSupervision, resized
 from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters
-from unet_segmentation.training.composite_loss import SegmentationLoss
+from unet_segmentation.training.composite_loss import CompositeLoss
 
 PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]}
 
@@ -46,7 +46,7 @@ def test_the_loss_by_hand():
     images = torch.rand(2, 3, 64, 64) * 255
     masks = torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)
     masks[:, :20] = 255
-    loss = SegmentationLoss()
+    loss = CompositeLoss()
     value = supervision(network(images), masks, loss)
 
     features = network.network.encoder((images - network.mean) * network.scale)[::-1]
@@ -100,7 +100,7 @@ def test_the_kept_model_is_the_plain_network(paper):
 def test_the_heads_learn(paper):
     run = paper(deep_supervision=True)
     trained = torch.load(run.result.last, weights_only=True)["state_dict"]["supervision.heads.0.weight"]
-    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan["seed"]).heads[0].weight
+    initial = DeepSupervision(UNet(3, 2, base_channels=2, depth=3), 2, run.plan.parameters.seed).heads[0].weight
     assert not torch.equal(trained, initial)
 
 

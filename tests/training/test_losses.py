@@ -10,7 +10,7 @@ from torch.nn import functional
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.training import LossParameters
 from unet_segmentation.training.class_weights import automatic_class_weights
-from unet_segmentation.training.composite_loss import SegmentationLoss, one_hot
+from unet_segmentation.training.composite_loss import CompositeLoss, one_hot
 from unet_segmentation.training.loss_docs import PAGE, update_page
 from unet_segmentation.training.losses.base import LOSSES
 from unet_segmentation.training.losses.region import region_sums
@@ -25,7 +25,7 @@ OVERLAPS = ["dice", "jaccard", "tversky"]
 def only(name, class_weights=None, reduce=None, **settings):
     """One loss, of weight 1."""
     parameters = LossParameters(**(dict.fromkeys(NAMES, 0.0) | {name: 1.0} | settings))
-    return SegmentationLoss(parameters, class_weights, **({} if reduce is None else {"reduce": reduce}))
+    return CompositeLoss(parameters, class_weights, **({} if reduce is None else {"reduce": reduce}))
 
 
 def without_smoothing(name, sums, **settings):
@@ -244,7 +244,7 @@ def test_a_sum_weighs_its_losses():
     batch = random_batch()
     weights = {name: 0.5 + number for number, name in enumerate(NAMES)}
     expected = sum(weight * only(name)(*batch) for name, weight in weights.items())
-    torch.testing.assert_close(SegmentationLoss(LossParameters(**weights))(*batch), expected)
+    torch.testing.assert_close(CompositeLoss(LossParameters(**weights))(*batch), expected)
 
 
 @pytest.mark.parametrize("names", [[name] for name in RATIOS] + [RATIOS])
@@ -253,14 +253,14 @@ def test_two_halves_with_summed_sums_are_the_whole_batch(names):
     settings = dict.fromkeys(NAMES, 0.0) | dict.fromkeys(names, 1.0)
     weights = [1.0, 0.5, 3.0, 2.0]
     logits, target = random_batch()
-    whole = SegmentationLoss(LossParameters(**settings), weights)(logits, target)
+    whole = CompositeLoss(LossParameters(**settings), weights)(logits, target)
     (expected,) = torch.autograd.grad(whole, logits)
     halves = [(logits[:1].detach().requires_grad_(), target[:1]), (logits[1:].detach().requires_grad_(), target[1:])]
     for mine, other in (halves, halves[::-1]):
         theirs = []
-        SegmentationLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: t.append(s) or s)(*other)
+        CompositeLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: t.append(s) or s)(*other)
         assert len(theirs) == 1  # one exchange for all losses
-        value = SegmentationLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: s + t[0])(*mine)
+        value = CompositeLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: s + t[0])(*mine)
         torch.testing.assert_close(value, whole)
         gradients = torch.autograd.grad(value, [half for half, _ in halves])
         torch.testing.assert_close(torch.cat(gradients), expected)
@@ -268,8 +268,8 @@ def test_two_halves_with_summed_sums_are_the_whole_batch(names):
 
 def test_nothing_is_reduced_in_evaluation_mode():
     batch = random_batch()
-    loss = SegmentationLoss(reduce=lambda sums: sums * torch.nan).eval()
-    torch.testing.assert_close(loss(*batch), SegmentationLoss()(*batch))
+    loss = CompositeLoss(reduce=lambda sums: sums * torch.nan).eval()
+    torch.testing.assert_close(loss(*batch), CompositeLoss()(*batch))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,10 +11,10 @@ from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters, OptimizerParameters, ScheduleParameters, TrainingParameters
 from unet_segmentation.training import trainer
-from unet_segmentation.training.composite_loss import SegmentationLoss
+from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import SegmentationTask, make_optimizer
 from unet_segmentation.training.lr_schedule import lr_lambda
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.training_inputs import TrainingSetup
 
 
 class Encoded(Tiny):
@@ -105,11 +105,10 @@ def test_what_never_learned_does_not_learn_after_the_thaw(encoded):
     run = encoded()
     network = networks.build_model(described(architecture="unet_original"))
     network.network.encoder[0].weight.requires_grad_(False)
-    parameters = TrainingParameters(freeze_encoder_epochs=1).model_dump(mode="json")
-    task = SegmentationTask(network, run.plan | {"parameters": parameters}, CLASSES)
+    plan = run.plan.model_copy(update={"parameters": TrainingParameters(freeze_encoder_epochs=1)})
+    task = SegmentationTask(network, plan, CLASSES)
     task.on_train_epoch_start()
     assert not any(parameter.requires_grad for parameter in network.network.encoder.parameters())
-    task.training_parameters = TrainingParameters(freeze_encoder_epochs=1)
     task._fabric = task._trainer = type("Trainer", (), {"current_epoch": 1})()
     task.on_train_epoch_start()
     learns = {name for name, parameter in network.network.encoder.named_parameters() if parameter.requires_grad}
@@ -142,13 +141,14 @@ def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch
         schedule={"name": "constant"},
     )
     specification = described(architecture="unet_original").with_multiple(16)
-    torch.manual_seed(run.plan["seed"])
+    torch.manual_seed(run.plan.parameters.seed)
     network = networks.build_model(specification)
-    loader, _ = trainer.make_loaders(run.plan, TrainingInputs(network, specification, packed, recipe))
+    setup = TrainingSetup(specification, network.state_dict(), packed, recipe)
+    loader, _ = trainer.make_loaders(run.plan, setup)
     gradients = []
     for images, masks in loader:
         assert len(images) == 4
-        loss = SegmentationLoss()(network(images), masks)
+        loss = CompositeLoss()(network(images), masks)
         gradients.append(torch.autograd.grad(loss, list(network.parameters())))
     assert len(gradients) == 2
     for parameter, *both in zip(network.parameters(), *gradients, strict=True):
@@ -164,7 +164,7 @@ def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch
 
 def test_the_schedule_counts_steps_of_the_optimizer(training):
     run = training(epochs=3, min_steps_per_epoch=6, accumulate_grad_batches=2, optimizer={"learning_rate": 0.02})
-    assert run.plan["steps_per_epoch"] == 6
+    assert run.plan.steps_per_epoch == 6
     assert torch.load(run.result.last, weights_only=True)["global_step"] == 9
     expected = [0.02 * lr_lambda(3 * epoch, [9], ScheduleParameters()) for epoch in (1, 2, 3)]
     assert run.result.history["train/learning_rate"].tolist() == pytest.approx(expected)

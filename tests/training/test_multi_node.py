@@ -1,7 +1,7 @@
 """Two hosts, as two network namespaces that share the file system, train together."""
 
-import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,23 +15,14 @@ from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FIRST = """
-import json, logging, sys, torch
+import logging, pickle, sys
 from pathlib import Path
-from unet_segmentation.models.factory import build_model
-from unet_segmentation.training.training_inputs import TrainingInputs
-from unet_segmentation.training.trainer import fit
-from unet_segmentation.models.spec import ModelSpec
-from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.training.train_model import train_model
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-job = json.loads(Path(sys.argv[1]).read_text())
-torch.manual_seed(0)
-network = build_model(ModelSpec.from_json(job["specification"]))
-folder = Path(sys.argv[2])
+inputs, plan, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
 folder.mkdir()
-spec, packed = ModelSpec.from_json(job["specification"]), PackedSamples(Path(job["packed"]))
-setup = TrainingInputs(network, spec, packed, job["recipe"])
-result = fit(job["plan"], setup, folder,
-             lambda epoch, values, when: print("told", epoch, flush=True), rendezvous=sys.argv[3])
+result = train_model(inputs, plan.parameters, folder, plan=plan,
+                   report_epoch=lambda epoch, values, when: print("told", epoch, flush=True))
 result.history.to_csv(folder / "given.csv", index=False)
 """
 
@@ -59,12 +50,6 @@ def hosts():
             ip("netns", "del", name)
 
 
-@pytest.fixture
-def distributed_job(make_plan, packed, recipe):
-    plan, specification = make_plan()
-    return {"plan": plan, "specification": specification.to_json(), "recipe": recipe, "packed": str(packed.folder)}
-
-
 def start(host, *command, **variables):
     environment = (
         os.environ
@@ -80,15 +65,16 @@ def start(host, *command, **variables):
     )
 
 
-def test_two_hosts_give_the_losses_of_one(hosts, distributed_job, tmp_path):
-    def first(plan, folder, host):
-        path = tmp_path / f"{folder}.json"
-        path.write_text(json.dumps(distributed_job | {"plan": plan}))
-        return start(host, "-c", FIRST, str(path), str(tmp_path / folder), "10.77.0.1:29477")
+def test_two_hosts_give_the_losses_of_one(hosts, make_plan, tmp_path):
+    def first(folder, **parameters):
+        plan, inputs = make_plan(**parameters)
+        path = tmp_path / f"{folder}.pickle"
+        path.write_bytes(pickle.dumps((inputs, plan, tmp_path / folder)))
+        return start(hosts[0], "-c", FIRST, str(path))
 
-    one = first(distributed_job["plan"], "one", hosts[0])
+    one = first("one")
     assert one.wait(PATIENCE) == 0, one.stdout.read()
-    together = first(distributed_job["plan"] | {"num_nodes": 2}, "two", hosts[0])
+    together = first("two", hosts=2, rendezvous="10.77.0.1:29477")
     said = ""
     while "torchrun" not in said:
         said = together.stdout.readline()

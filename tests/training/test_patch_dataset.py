@@ -6,10 +6,10 @@ from scipy import stats
 from tests.training.conftest import CLASSES, PROFILE
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
+from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe, TrainingParameters
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.augmentation_preview import first_patches
-from unet_segmentation.training.foreground_sampler import ForegroundSampler
+from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
 from unet_segmentation.training.patch_dataset import (
     KeyedSampler,
     PatchDataset,
@@ -19,7 +19,11 @@ from unet_segmentation.training.patch_dataset import (
 )
 from unet_segmentation.training.plan_rules import default_plan_values
 
-NOTHING = {"version": 1, "transforms": []}
+NOTHING = AugmentationRecipe()
+
+
+def on(classes, share=1.0):
+    return ForegroundSampling(share=share, class_ids=tuple(classes))
 
 
 def test_every_sample_comes_once_per_repetition_reshuffled_each_time():
@@ -60,7 +64,7 @@ def test_seeds_differ():
 
 
 def epochs(packed, recipe, workers, share=0.0, classes=()):
-    patches = PatchDataset(packed, packed.sample_ids, recipe, 32, 5, share, classes)
+    patches = PatchDataset(packed, packed.sample_ids, recipe, 32, 5, on(classes, share))
     loader = training_loader(patches, 4, 5, workers)
     batches = []
     for epoch in range(2):
@@ -90,7 +94,7 @@ def test_a_batch_lies_channels_last(packed, recipe, workers):
 
 
 def test_a_batch_holds_its_patches_in_their_order(packed, recipe):
-    patches = PatchDataset(packed, packed.sample_ids, recipe, 32, 5, 0.5, [1])
+    patches = PatchDataset(packed, packed.sample_ids, recipe, 32, 5, on([1], 0.5))
     keys = [(0, index, 1) for index in (4, 0, 7)]
     images, masks = patches.__getitems__(keys)
     for key, image, mask in zip(keys, images.permute(0, 2, 3, 1).numpy(), masks.numpy(), strict=True):
@@ -121,7 +125,7 @@ def coordinates(tmp_path, mask):
 def test_without_foreground_patches_are_cut_anywhere_by_the_first_two_draws(tmp_path):
     packed = coordinates(tmp_path, np.zeros((40, 57), np.uint8))
     for share, classes in [(0.0, [0]), (1.0, [])]:
-        patches = PatchDataset(packed, ["x"], NOTHING, 32, 7, share, classes)
+        patches = PatchDataset(packed, ["x"], NOTHING, 32, 7, on(classes, share))
         for epoch in range(50):
             crop, _ = patches[epoch, 0, 2]
             generator = np.random.default_rng(np.random.SeedSequence((7, 1, epoch, 0, 2)))
@@ -136,7 +140,7 @@ def test_foreground_patches_are_centred_on_every_pixel_of_the_class_as_far_as_th
     pixels = [(0, 0), (1, 88), (20, 30), (35, 44), (35, 45), (50, 20), (70, 60), (70, 89)]
     for row, column in pixels:
         mask[row, column] = 3
-    patches = PatchDataset(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, 1.0, [3])
+    patches = PatchDataset(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, on([3]))
     corners = [tuple(patches[epoch, 0, 0][0][0, 0].tolist()) for epoch in range(1600)]
     expected = [(min(max(row - 16, 0), 71 - 32), min(max(column - 16, 0), 90 - 32)) for row, column in pixels]
     assert len(set(expected)) == len(pixels)
@@ -155,7 +159,7 @@ def test_classes_that_a_sample_has_are_drawn_equally_often_however_rare(tmp_path
     mask[60, 60] = 2
     mask[100:104, 100:104] = 4
     mask[90, 90] = 255
-    patches = PatchDataset(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, 1.0, [1, 2, 3, 4])
+    patches = PatchDataset(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, on([1, 2, 3, 4]))
     centres = [int(patches[epoch, 0, 0][1][16, 16]) for epoch in range(900)]
     counts = np.bincount(centres, minlength=5)
     assert counts[[0, 3]].tolist() == [0, 0]
@@ -171,7 +175,7 @@ def test_the_declared_share_is_reached_among_samples_that_have_a_class(tmp_path)
             mask[tuple(generator.integers(20, 108, 2))] = 1
         data[f"s{number:02d}"] = np.zeros((128, 128, 1), np.uint8), mask
     packed = pack(tmp_path / "packed", data)
-    patches = PatchDataset(packed, packed.sample_ids, NOTHING, 32, 3, 1 / 3, [1])
+    patches = PatchDataset(packed, packed.sample_ids, NOTHING, 32, 3, on([1], 1 / 3))
     keys = list(KeyedSampler(30, 10, 900, seed=3))
     centred = {True: [], False: []}
     for key in keys:
@@ -234,7 +238,7 @@ def test_validation_covers_every_pixel_once(tmp_path, monkeypatch):
 def test_the_preview_shows_exactly_the_first_batches_of_the_first_epoch(packed, recipe):
     training = TrainingParameters(seed=5, batch_size=4, patch_size=32, min_steps_per_epoch=5)
     proposal = default_plan_values(training, PROFILE)
-    proposal |= {"oversample_foreground_fraction": 0.5, "foreground_classes": ["disc"]}
+    proposal = proposal.model_copy(update={"oversample_foreground_fraction": 0.5, "foreground_classes": ["disc"]})
     shown = first_patches(packed, packed.sample_ids, recipe, training, proposal, CLASSES, count=6)
     batches = epochs(packed, recipe, 2, 0.5, [1])
     images = torch.cat([images for images, _ in batches[:2]]).permute(0, 2, 3, 1).numpy()

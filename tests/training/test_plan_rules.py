@@ -148,7 +148,7 @@ def test_classes_that_are_given_are_aimed_at():
 def test_an_edited_plan_is_taken(text):
     plan = yaml.safe_load(yaml.safe_dump(propose()))
     plan["values"] |= {"patch_size": 96, "oversample_foreground_fraction": 0 if text == "integer" else 0.5}
-    assert validate_plan_values(plan, ["a", "b"]) == plan["values"]
+    assert validate_plan_values(plan, ["a", "b"]).model_dump() == plan["values"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A training that is stopped goes on, and ends bit for bit where it would have ended."""
 
-import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,14 +11,14 @@ import pytest
 import torch
 from filelock import FileLock
 
+from tests.training.conftest import last_network
 from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.model_file import load_model
-from unet_segmentation.training.epoch_keeper import EpochKeeper
-from unet_segmentation.training.trainer import fit
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
+from unet_segmentation.training.train_model import train_model
 
 EVERYTHING = {
     "epochs": 4,
@@ -31,7 +31,7 @@ EVERYTHING = {
 
 def stopped(training, folder, saves, parameters):
     """Train until so many checkpoints were written, then stop, as a kill would: between two lines of code."""
-    save = EpochKeeper._keep
+    save = CheckpointCallback.save
     left = [saves]
 
     def save_then_stop(self, trainer):
@@ -41,7 +41,7 @@ def stopped(training, folder, saves, parameters):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochKeeper, "_keep", save_then_stop)
+        patch.setattr(CheckpointCallback, "save", save_then_stop)
         with pytest.raises(KeyboardInterrupt):
             training(folder, **parameters)
 
@@ -58,8 +58,7 @@ def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, 
     whole = training(tmp_path / "whole", **EVERYTHING)
     stopped(training, tmp_path / "parts", saves, EVERYTHING)
     again = training(tmp_path / "parts", resume=True, **EVERYTHING)
-    if saves < 12:  # nothing was trained again after the last one: the network has its initial weights
-        same(whole, again)
+    same(whole, again)
     pd.testing.assert_frame_equal(whole.result.history.drop(columns=TIMES), again.result.history.drop(columns=TIMES))
     assert [epoch for epoch, _ in again.reports] == [1, 2, 3, 4]
 
@@ -105,21 +104,21 @@ def test_so_many_checkpoints_are_kept(training, tmp_path):
     run = training(tmp_path, epochs=5, checkpoint={"keep_last_n": 3, "max_time_fraction": 1})
     older = sorted(path.name for path in run.result.last.parent.glob("before-*.ckpt"))
     states = [torch.load(run.result.last.parent / name, weights_only=True) for name in older]
-    assert [len(state["callbacks"]["epochs"]["rows"]) for state in states] == [3, 4]
+    assert [len(state["callbacks"]["history"]["rows"]) for state in states] == [3, 4]
 
 
 def test_short_epochs_are_kept_and_told_of_together(training, tmp_path):
     whole = training(tmp_path / "whole", epochs=6)
     kept = []
-    keep = EpochKeeper._keep
+    save = CheckpointCallback.save
 
-    def slow_keep(self, trainer):
-        keep(self, trainer)
-        kept.append((len(self.rows), self.told))
-        self.seconds_of_keeping = 1e6
+    def slow_save(self, trainer):
+        save(self, trainer)
+        kept.append((len(self.history.rows), self.reports.reported))
+        self.saving_seconds = 1e6
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochKeeper, "_keep", slow_keep)
+        patch.setattr(CheckpointCallback, "save", slow_save)
         run = training(tmp_path / "few", epochs=6, checkpoint={"max_time_fraction": 0.5})
     assert kept == [(1, 1), (6, 6)]
     assert [epoch for epoch, _ in run.reports] == [1, 2, 3, 4, 5, 6]
@@ -148,16 +147,11 @@ def test_a_training_that_is_under_way_is_refused(training, tmp_path):
 
 
 KILLED = """
-import json, os, signal, sys
+import os, pickle, signal, sys
 from pathlib import Path
 import lightning as L
-import torch
-from unet_segmentation.models.factory import build_model
-from unet_segmentation.training.training_inputs import TrainingInputs
-from unet_segmentation.training.trainer import fit
-from unet_segmentation.models.spec import ModelSpec
-from unet_segmentation.data.store.packed_arrays import PackedSamples
-job = json.loads(Path(sys.argv[1]).read_text())
+from unet_segmentation.training.train_model import train_model
+inputs, plan, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
 write = L.Trainer.save_checkpoint
 
 def write_half_and_die(trainer, path):
@@ -167,34 +161,24 @@ def write_half_and_die(trainer, path):
         os.kill(os.getpid(), signal.SIGKILL)
 
 L.Trainer.save_checkpoint = write_half_and_die
-torch.manual_seed(0)
-network, packed = build_model(ModelSpec.from_json(job["specification"])), PackedSamples(Path(job["packed"]))
-setup = TrainingInputs(network, ModelSpec.from_json(job["specification"]), packed, job["recipe"])
-fit(job["plan"], setup, Path(job["folder"]))
+train_model(inputs, plan.parameters, folder, plan=plan)
 """
 
 
-def test_killed_while_it_writes_a_checkpoint(make_plan, packed, recipe, tmp_path):
+def test_killed_while_it_writes_a_checkpoint(make_plan, tmp_path):
     """A process is killed while it writes; what it leaves is whole, and the training goes on from there."""
-    plan, specification = make_plan(epochs=3)
+    plan, inputs = make_plan(epochs=3)
     parts = tmp_path / "parts"
     parts.mkdir()
 
-    def train(folder, **options):
-        torch.manual_seed(0)
-        setup = TrainingInputs(networks.build_model(specification), specification, packed, recipe)
-        return SimpleNamespace(result=fit(plan, setup, folder, **options), network=setup.network)
+    def train(folder):
+        result = train_model(inputs, plan.parameters, folder, plan=plan)
+        return SimpleNamespace(result=result, network=last_network(result, inputs.spec))
 
-    job = {
-        "plan": plan,
-        "specification": specification.to_json(),
-        "recipe": recipe,
-        "packed": str(packed.folder.resolve()),
-    }
-    (tmp_path / "job.json").write_text(json.dumps(job | {"folder": str(parts)}))
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job.json")], check=False)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps((inputs, plan, parts)))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job.pickle")], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert not (parts / plan["fingerprint"] / "history.csv").read_text().count("\n3,")
-    same(train(tmp_path / "whole"), train(parts, resume=True))
+    assert not (parts / plan.fingerprint / "history.csv").read_text().count("\n3,")
+    same(train(tmp_path / "whole"), train(parts))
     (work,) = (path for path in parts.iterdir() if path.is_dir())
     assert not list(work.glob(".*partial*"))

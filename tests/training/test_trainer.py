@@ -42,7 +42,7 @@ def test_a_training_learns_and_leaves_what_it_says(training, caplog):
     assert [epoch for epoch, _ in run.reports] == [1, 2, 3, 4]
     assert run.reports[-1][1]["train/loss"] == history["train/loss"].iloc[-1]
     work = run.result.best.parent
-    assert work.name == run.plan["fingerprint"]
+    assert work.name == run.plan.fingerprint
     assert {path.name for path in work.iterdir()} == FILES
     pd.testing.assert_frame_equal(pd.read_csv(work / "history.csv"), history)
     lines = [record.getMessage() for record in caplog.records]
@@ -94,7 +94,7 @@ def test_few_old_work_folders_are_kept(training, tmp_path):
         run = training(seed=seed, epochs=1, min_steps_per_epoch=1)
         os.utime(run.result.last, (seed, seed))
     folders = {path.name for path in (tmp_path / "models").iterdir() if path.is_dir()}
-    assert {"notes", run.plan["fingerprint"]} <= folders
+    assert {"notes", run.plan.fingerprint} <= folders
     assert len(folders) == 4
 
 
@@ -102,7 +102,7 @@ def test_last_checkpoint_is_loadable_and_complete(training):
     run = training(ema_decay=0.9)
     state = torch.load(run.result.last, weights_only=True)
     assert state["global_step"] == 6
-    assert len(state["callbacks"]["epochs"]["rows"]) == 2
+    assert len(state["callbacks"]["history"]["rows"]) == 2
     assert {"optimizer_states", "lr_schedulers", "state_dict", "loops"} <= set(state)
 
 
@@ -173,7 +173,7 @@ def test_nothing_global_is_left_changed(training):
     torch.manual_seed(7)
     state = torch.get_rng_state()
     run = training(num_threads=2)
-    assert run.plan["num_threads"] == 2
+    assert run.plan.hardware.num_threads == 2
     assert torch.get_num_threads() == before[1]
     assert torch.are_deterministic_algorithms_enabled() == before[2]
     assert state.shape == torch.get_rng_state().shape

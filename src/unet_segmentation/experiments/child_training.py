@@ -29,12 +29,19 @@ from unet_segmentation.parameters import ModelParameters, PredictorParameters, T
 from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import Child, Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.epoch_keeper import ReportEpoch
-from unet_segmentation.training.plan import RESULT_NEUTRAL, data_fingerprint, fingerprint, labelled_ids_by_split
-from unet_segmentation.training.plan_rules import propose_plan, validate_plan_values
+from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.plan import (
+    RESULT_NEUTRAL,
+    TrainingPlan,
+    data_fingerprint,
+    fingerprint,
+    labelled_ids_by_split,
+)
+from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
 from unet_segmentation.training.progress import duration
 from unet_segmentation.training.run_directory import RunDirectory
-from unet_segmentation.training.train_model import Trained, initialize_model, train_model
+from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
+from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 
 logger = logging.getLogger(__name__)
@@ -87,7 +94,7 @@ class ExperimentData:
         """Return a hash of the data and of its split."""
         return data_fingerprint(self.profile, self.samples)
 
-    def plan_values(self, network: ModelParameters, training: TrainingParameters) -> dict[str, Any]:
+    def plan_values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the plan's values for a variant: the problem's own, except those that the variant changes.
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
@@ -97,7 +104,7 @@ class ExperimentData:
         planned = propose_plan(self.profile, own_network, own_training, self.classes)["values"]
         proposed = propose_plan(self.profile, network, training, self.classes)["values"]
         changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
-        return validate_plan_values(self.plan, self.classes) | changed
+        return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ def run_child_training(
 
 def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[ModelSpec, Trained]:
+) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -214,20 +221,20 @@ def train_variant(
     stored = read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
+        plan = TrainingPlan.model_validate(stored["plan"])
         info = read_header(work.best)
-        return info.spec, Trained(stored["plan"], work.best, work.last, history, info)
+        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
     network, training = variant.network, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
     recipe = compose_recipe(variant.augmentation, data.profile["channels"], data.profile["dtype"])
     specification, weights = initialize_model(network, training, values, data.classes, data.profile)
-    inputs = data.samples, data.profile, data.packed, recipe, values
-    return specification, train_model(specification, weights, *inputs, training, directory, report_epoch)
+    inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.profile, values)
+    return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 
-def save_training_result(directory: Path, trained: Trained) -> None:
+def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    result = {"plan": trained.plan}
-    write_json(directory / TRAINED_FILE, result)
+    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 
@@ -238,7 +245,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
         variant.parameters["model"],
         training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
         variant.parameters["augmentation"],
-        data.plan_values(variant.network, training),
+        data.plan_values(variant.network, training).model_dump(),
         data.fingerprint,
         unet_segmentation.__version__,
         torch.__version__,

@@ -4,7 +4,7 @@ Nothing here imports a heavy library: Kedro builds these models before the first
 """
 
 from unet_segmentation.parameters.article_claims import ArticleClaimsParameters
-from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.augmentation import AugmentationParameters, AugmentationRecipe, TransformParameters
 from unet_segmentation.parameters.bootstrap import BootstrapParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.data import (
@@ -42,6 +42,7 @@ __all__ = [
     "ArchiveParameters",
     "ArticleClaimsParameters",
     "AugmentationParameters",
+    "AugmentationRecipe",
     "BlockParameters",
     "BootstrapParameters",
     "CheckpointParameters",

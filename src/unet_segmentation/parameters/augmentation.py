@@ -6,6 +6,8 @@ from pydantic import Field
 
 from unet_segmentation.parameters.base import StrictModel
 
+RECIPE_VERSION = 1
+
 
 class TransformParameters(StrictModel):
     """One albumentations transform.
@@ -29,3 +31,17 @@ class AugmentationParameters(StrictModel):
 
     transforms: list[TransformParameters] = Field(default_factory=list)
     preview_samples: int = Field(default=16, ge=1)
+
+
+class AugmentationRecipe(StrictModel):
+    """The transforms with everything resolved, as training applies them.
+
+    Attributes:
+        version: of the form of the recipe.
+        library: with its version, which decides the defaults of the transforms.
+        transforms: in their order; 255 (ignored) is written in wherever one fills a mask.
+    """
+
+    version: int = RECIPE_VERSION
+    library: str = ""
+    transforms: tuple[TransformParameters, ...] = ()

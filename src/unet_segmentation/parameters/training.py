@@ -193,7 +193,7 @@ class TrainingParameters(StrictModel):
         devices: how many devices of this host train together; `auto`: all GPUs, one CPU.
         num_nodes: how many hosts train together, with a store that all share; the others join with the command shown.
         rdzv_endpoint: `address:port` of this host, that the others can reach; for several hosts.
-        compile: torch.compile; `auto`: where it pays within this training.
+        compile: torch.compile; its warm-up takes a minute or more.
         num_workers: processes that load batches; `auto` takes none on a CPU.
         num_threads: torch's threads; `auto` takes the cores.
         gradient_clip_val: largest gradient norm; 0 means no clipping.
@@ -220,7 +220,7 @@ class TrainingParameters(StrictModel):
     devices: Count | Auto = 1
     num_nodes: int = Field(default=1, ge=1)
     rdzv_endpoint: str | None = None
-    compile: bool | Auto = "auto"
+    compile: bool = False
     num_workers: Annotated[int, Field(ge=0)] | Auto = "auto"
     num_threads: Count | Auto = "auto"
     deterministic: bool = True

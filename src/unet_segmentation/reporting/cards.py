@@ -171,8 +171,9 @@ def reproduction(
         rows.append(("Commit", code["commit"] + code.get("changed", "")))
     rows += _hash("Data (SHA-256)", profile.get("data_sha256"))
     rows += _hash("requirements.lock (SHA-256)", code.get("lock_sha256"))
-    rows += [("Seed", str(plan["seed"]))] if "seed" in plan else []
-    rows += [("Trained on", f"{plan['accelerator']}, {plan.get('precision', '')}")] if "accelerator" in plan else []
+    parameters, hardware = plan.get("parameters", {}), plan.get("hardware")
+    rows += [("Seed", str(parameters["seed"]))] if "seed" in parameters else []
+    rows += [("Trained on", f"{hardware['accelerator']}, {hardware['precision']}")] if hardware else []
     rows += [("Versions", code["versions"])] if code.get("versions") else []
     return rows + _hash("Weights (SHA-256)", model.get("sha256"))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import cycle
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from unet_segmentation.reporting.plotly_theme import PALETTE, styled
+from unet_segmentation.training.lr_schedule import LearningRateTest
 
 PANELS: dict[str, dict[str, str]] = {  # title: column: name of the line
     "Loss": {"train/loss": "training loss", "validation/loss": "validation loss"},
@@ -81,25 +80,28 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
     return styled(figure, height=80 + int(220 * sum(heights)))
 
 
-def learning_rate_curve(found: Mapping[str, Any]) -> go.Figure:
+def learning_rate_curve(result: LearningRateTest) -> go.Figure:
     """Draw the smoothed loss against the learning rate that rose with every step.
 
     Args:
-        found: ``rates`` and ``losses`` of the steps; the ``suggested`` and the ``current`` learning rate.
+        result: of the range test.
     """
     curve = go.Scatter(
-        x=found["rates"],
-        y=found["losses"],
+        x=list(result.rates),
+        y=list(result.losses),
         mode="lines",
         line={"color": PALETTE[0], "width": 2},
         hovertemplate="%{x:.1e}: %{y:.4g}<extra></extra>",
     )
     figure = go.Figure(curve)
-    for name, dash, side in (("suggested", "solid", "top left"), ("current", "dot", "bottom right")):
+    for name, rate, dash, side in (
+        ("suggested", result.suggested, "solid", "top left"),
+        ("current", result.current, "dot", "bottom right"),
+    ):
         figure.add_vline(
-            x=found[name],
+            x=rate,
             line={"color": "rgba(128,128,128,0.7)", "dash": dash, "width": 1.5},
-            annotation={"text": f"{name} {found[name]:.1e}"},
+            annotation={"text": f"{name} {rate:.1e}"},
             annotation_position=side,
         )
     figure.update_xaxes(type="log", title_text="learning rate", exponentformat="power")

@@ -1,4 +1,4 @@
-"""Augmentation: parameters become a recipe (JSON), the recipe is applied with randomness keyed per sample."""
+"""Augmentation: parameters become a recipe, the recipe is applied with randomness keyed per sample."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ import albumentations as A
 import cv2
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters.augmentation import AugmentationParameters, TransformParameters
+from unet_segmentation.parameters.augmentation import (
+    RECIPE_VERSION,
+    AugmentationParameters,
+    AugmentationRecipe,
+    TransformParameters,
+)
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
 IGNORED = 255
-RECIPE_VERSION = 1
 TRIAL_SIZE = 64
 OPENCV_CHANNELS = 4
 TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the elements of the group
@@ -42,7 +46,7 @@ Mask = NDArray[np.uint8]
 cv2.setNumThreads(0)  # one image is too little work to share; torch has the cores
 
 
-def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: str = "uint8") -> dict[str, Any]:
+def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: str = "uint8") -> AugmentationRecipe:
     """Turn parameters into a recipe and try every transform on an image like those of the training split.
 
     Args:
@@ -50,36 +54,32 @@ def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: s
         channels: of the images.
         dtype: of the images, ``uint8`` or ``uint16``.
 
-    Returns:
-        JSON: ``version`` of the recipe's form, ``library`` with its version (which decides the defaults), and
-        ``transforms``: name and parameters of each, 255 (ignored) written in wherever one fills a mask.
-
     Raises:
         ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
             take such images.
     """
-    transforms = [
+    transforms = tuple(
         _resolved(transform, f"augmentation.transforms[{number}]")
         for number, transform in enumerate(augmentation.transforms)
-    ]
+    )
     for number, transform in enumerate(transforms):
         _try(transform, f"augmentation.transforms[{number}]", channels, dtype)
-    return {"version": RECIPE_VERSION, "library": f"albumentations {A.__version__}", "transforms": transforms}
+    return AugmentationRecipe(library=f"albumentations {A.__version__}", transforms=transforms)
 
 
 class Augmenter:
     """Applies a recipe; what it draws depends on the generator it is given, and on nothing else.
 
     Args:
-        recipe: what :func:`compose_recipe` returned.
+        recipe: from :func:`compose_recipe`.
     """
 
-    def __init__(self, recipe: dict[str, Any]) -> None:
-        if recipe.get("version") != RECIPE_VERSION:
+    def __init__(self, recipe: AugmentationRecipe) -> None:
+        if recipe.version != RECIPE_VERSION:
             raise ConfigurationError(
                 "The augmentation recipe was written by another version: run the augmentation pipeline again"
             )
-        transforms = [_built(transform) for transform in recipe["transforms"]]
+        transforms = [_built(transform) for transform in recipe.transforms]
         self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
         if self.compose is not None:
             self.compose.strict = False  # what strict finds was found by now; each call would look for it again
@@ -105,7 +105,7 @@ class _D4(A.D4):
         return turned.reshape(*turned.shape[:2], *img.shape[2:])  # OpenCV drops a single channel
 
 
-def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
+def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
     """Check names and values of one transform (and of those inside it) and write in what fills masks."""
     known = _known()
     if transform.name not in known:
@@ -121,7 +121,7 @@ def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
         arguments |= _fill(kind, arguments, key)
     if arguments.get("mask_interpolation", 0) != cv2.INTER_NEAREST:
         raise ConfigurationError(f"{key}.parameters: mask_interpolation must stay 0 (nearest): masks hold class ids")
-    resolved = {"name": transform.name, "parameters": arguments}
+    resolved = TransformParameters(name=transform.name, parameters=arguments)
     try:
         _built(resolved)
     except (ValueError, TypeError) as error:
@@ -130,13 +130,14 @@ def _resolved(transform: TransformParameters, key: str) -> dict[str, Any]:
     return resolved
 
 
-def _built(transform: dict[str, Any]) -> Any:  # noqa: ANN401 - albumentations' classes
-    arguments = dict(transform["parameters"])
+def _built(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentations' classes
+    arguments = dict(transform.parameters)
     if "transforms" in arguments:
-        arguments["transforms"] = [_built(inner) for inner in arguments["transforms"]]
+        inner = [TransformParameters.model_validate(parameters) for parameters in arguments["transforms"]]
+        arguments["transforms"] = [_built(each) for each in inner]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice only: names are checked, and strict turns mistakes into errors
-        kind = _D4 if transform["name"] == "D4" else getattr(A, transform["name"])
+        kind = _D4 if transform.name == "D4" else getattr(A, transform.name)
         return kind(**arguments)
 
 
@@ -156,7 +157,8 @@ def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
         inner = [TransformParameters.model_validate(transform) for transform in transforms]
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{key}.parameters.transforms: give a list of name and parameters") from error
-    return [_resolved(transform, f"{key}.parameters.transforms[{number}]") for number, transform in enumerate(inner)]
+    keys = [f"{key}.parameters.transforms[{number}]" for number in range(len(inner))]
+    return [_resolved(*pair).model_dump() for pair in zip(inner, keys, strict=True)]
 
 
 def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
@@ -168,7 +170,7 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     return {} if default is None and given is None else {"fill_mask": IGNORED}
 
 
-def _try(transform: dict[str, Any], key: str, channels: int, dtype: str) -> None:
+def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
     """Apply a transform once, for certain, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
@@ -179,10 +181,10 @@ def _try(transform: dict[str, Any], key: str, channels: int, dtype: str) -> None
         result = A.Compose([certain], strict=True, seed=0)(image=image, mask=mask)
     except Exception as error:
         raise ConfigurationError(
-            f"{key}: {transform['name']} cannot be applied to {dtype} images with {channels} channels: {error}"
+            f"{key}: {transform.name} cannot be applied to {dtype} images with {channels} channels: {error}"
         ) from error
     if result["image"].dtype != image.dtype or result["image"].shape[2:] != image.shape[2:]:
         raise ConfigurationError(
-            f"{key}: {transform['name']} changes the images' depth or channels ({dtype}, {channels}); "
+            f"{key}: {transform.name} changes the images' depth or channels ({dtype}, {channels}); "
             "the network normalises by itself"
         )

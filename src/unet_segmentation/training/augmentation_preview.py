@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.parameters.training import TrainingParameters
+from unet_segmentation.training.foreground_sampler import ForegroundSampling
 from unet_segmentation.training.patch_dataset import PatchDataset, SampleStore, training_loader
 from unet_segmentation.training.plan import class_ids, effective_values, steps_per_epoch
+from unet_segmentation.training.plan_rules import PlanValues
 
 
 def first_patches(
     samples: SampleStore,
     sample_ids: Sequence[str],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     training: TrainingParameters,
-    proposal: Mapping[str, Any],
+    proposal: PlanValues,
     classes: Sequence[str],
     count: int,
 ) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
@@ -30,7 +32,7 @@ def first_patches(
         sample_ids: of the training split, as the plan orders them.
         recipe: of the augmentation.
         training: the parameters.
-        proposal: values for what they leave open.
+        proposal: plan values for what the parameters leave open.
         classes: names of all classes, by id.
         count: how many patches.
 
@@ -38,19 +40,14 @@ def first_patches(
         Sample id, image (height, width, channels) and mask (height, width) of each.
     """
     values = effective_values(training, proposal)
-    foreground = class_ids(values["foreground_classes"], classes)
-    patches = PatchDataset(
-        samples,
-        sample_ids,
-        recipe,
-        values["patch_size"],
-        training.seed,
-        values["oversample_foreground_fraction"],
-        foreground,
+    foreground = ForegroundSampling(
+        share=values.oversample_foreground_fraction, class_ids=tuple(class_ids(values.foreground_classes, classes))
     )
-    steps = steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
-    loader = training_loader(patches, values["batch_size"], steps)
+    patches = PatchDataset(samples, sample_ids, recipe, values.patch_size, training.seed, foreground)
+    loader = training_loader(
+        patches, values.batch_size, steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
+    )
     ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
-    batches = islice(loader, -(-count // values["batch_size"]))
+    batches = islice(loader, -(-count // values.batch_size))
     pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]
     return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]

@@ -20,7 +20,7 @@ def identity(sums: Tensor) -> Tensor:
     return sums
 
 
-class SegmentationLoss(nn.Module):
+class CompositeLoss(nn.Module):
     """The weighted sum of the losses whose weight is above 0.
 
     Args:

@@ -1,8 +1,8 @@
 """Several processes train together: started by torch's elastic launcher, each with its share of every batch.
 
 Lightning would start the whole program again for every process. Here each process runs ``learning.worker`` on a job
-file, and knows nothing of Kedro. The first one writes the working folder; what it tells of its epochs reaches the
-training node through a file.
+file, and knows nothing of Kedro. The first one writes the run directory; its epoch reports reach the process that
+launched it through a file.
 """
 
 from __future__ import annotations
@@ -24,36 +24,55 @@ from torch import Tensor
 
 from unet_segmentation import errors
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters.augmentation import AugmentationRecipe
+from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.atomic_io import atomic_write, remove
+from unet_segmentation.utils.private_api import STORE_PER_RESTART
 
 if TYPE_CHECKING:
-    from unet_segmentation.training.epoch_keeper import ReportEpoch
+    from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
     from unet_segmentation.training.run_directory import RunDirectory
-    from unet_segmentation.training.training_inputs import TrainingInputs
+    from unet_segmentation.training.training_inputs import TrainingSetup
 
 logger = logging.getLogger(__name__)
 
 RESTARTS = 3  # of a training one of whose processes died
 JOIN_SECONDS = 3600  # how long other hosts are waited for
-OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # see _store_for_each_start
 LOOK = 0.2  # seconds between looks at what the first process tells
 JOB, EPOCHS, FAILURE = "job.json", "epochs.jsonl", "failure.json"
 CHATTY = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.distributed.run")
 
 
-def world_size(plan: dict[str, Any]) -> int:
-    """Count the processes of a training, over all hosts."""
-    return plan["devices"] * plan["num_nodes"]
+class TrainingJob(StrictModel):
+    """What each process of a training reads from a file.
+
+    Attributes:
+        plan: of the training.
+        spec: of the network.
+        recipe: of the augmentation.
+        packed: folder of images and masks.
+        initial_weights: file of the network's initial weights.
+        folder: the run directory.
+    """
+
+    plan: TrainingPlan
+    spec: ModelSpec
+    recipe: AugmentationRecipe
+    packed: Path
+    initial_weights: Path
+    folder: Path
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return the number of this process and how many train together: (0, 1) where it trains alone."""
+    """Return the rank of this process and how many train together: (0, 1) where it trains alone."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launch(
-    plan: dict[str, Any],
-    setup: TrainingInputs,
+    plan: TrainingPlan,
+    setup: TrainingSetup,
     work: RunDirectory,
     report_epoch: ReportEpoch | None,
     rendezvous: str | None,
@@ -73,10 +92,10 @@ def launch(
 
     job = _write_job(plan, setup, work)
     config = LaunchConfig(
-        min_nodes=plan["num_nodes"],
-        max_nodes=plan["num_nodes"],
-        nproc_per_node=plan["devices"],
-        run_id=plan["fingerprint"],
+        min_nodes=plan.hardware.num_nodes,
+        max_nodes=plan.hardware.num_nodes,
+        nproc_per_node=plan.hardware.devices,
+        run_id=plan.fingerprint,
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous or "localhost:0",
         rdzv_configs={"is_host": True},  # the others meet here, whatever this host's name leads to
@@ -85,16 +104,16 @@ def launch(
         max_restarts=RESTARTS,
         monitor_interval=0.2,
     )
-    if plan["num_nodes"] > 1:
-        more, command = plan["num_nodes"] - 1, join_command(plan, rendezvous, job)
+    if plan.hardware.num_nodes > 1:
+        more, command = plan.hardware.num_nodes - 1, join_command(plan, rendezvous, job)
         logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
     with _quiet(), _same_handlers(), _store_for_each_start(), _forward_epoch_reports(work, report_epoch):
         try:
             elastic_launch(config, sys.executable)("-m", "unet_segmentation.training.ddp_worker", str(job))
         except ChildFailedError as error:
             raise _failure(work) or ProjectError(
-                f"A process of the training died {RESTARTS + 1} times; its last words stand above. The next kedro run "
-                "goes on from the last checkpoint."
+                f"A process of the training died {RESTARTS + 1} times; its last output stands above. The next kedro "
+                "run resumes from the last checkpoint."
             ) from error
         except SignalException as error:
             if error.sigval == signal.SIGINT:
@@ -102,88 +121,89 @@ def launch(
             raise SystemExit(143) from None
 
 
-def join_command(plan: dict[str, Any], rendezvous: str | None, job: Path) -> str:
-    """Describe how another host joins."""
+def join_command(plan: TrainingPlan, rendezvous: str | None, job: Path) -> str:
+    """Return the command by which another host joins."""
+    hardware = plan.hardware
     return (
-        f"{OWN_STORE}=1 torchrun --nnodes {plan['num_nodes']} --nproc-per-node {plan['devices']} --rdzv-backend c10d "
-        f"--rdzv-id {plan['fingerprint']} --rdzv-endpoint {rendezvous} --max-restarts {RESTARTS} -m "
+        f"{STORE_PER_RESTART}=1 torchrun --nnodes {hardware.num_nodes} --nproc-per-node {hardware.devices} "
+        f"--rdzv-backend c10d --rdzv-id {plan.fingerprint} --rdzv-endpoint {rendezvous} --max-restarts {RESTARTS} -m "
         f"unet_segmentation.training.ddp_worker {job}"
     )
 
 
-def _write_job(plan: dict[str, Any], setup: TrainingInputs, work: RunDirectory) -> Path:
+def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> Path:
     folder = work.folder.resolve()
     for name in (EPOCHS, FAILURE):
         remove(folder / name)
     initial = folder / "initial.safetensors"
     with atomic_write(initial) as temporary:
-        save_file({name: value.contiguous() for name, value in setup.network.state_dict().items()}, temporary)
-    job = {
-        "plan": plan,
-        "specification": setup.specification.to_json(),
-        "recipe": setup.recipe,
-        "packed": str(setup.samples.folder.resolve()),
-        "initial_weights": str(initial),
-        "folder": str(folder),
-    }
+        save_file({name: value.contiguous() for name, value in setup.initial_weights.items()}, temporary)
+    job = TrainingJob(
+        plan=plan,
+        spec=setup.spec,
+        recipe=setup.recipe,
+        packed=setup.packed.folder.resolve(),
+        initial_weights=initial,
+        folder=folder,
+    )
     with atomic_write(folder / JOB) as temporary:
-        temporary.write_text(json.dumps(job), encoding="utf-8")
+        temporary.write_text(job.model_dump_json(), encoding="utf-8")
     return folder / JOB
 
 
-# -- what the first process tells
+# -- epoch reports of the first process
 
 
 def write_epoch_reports_to(folder: Path) -> ReportEpoch:
-    """Return what a process tells of its epochs with: a line of JSON each."""
+    """Return a receiver of epoch reports that appends them to a file, a line of JSON each."""
 
-    def report(epoch: int, values: dict[str, float], when: float) -> None:
+    def report(epoch: int, metrics: dict[str, float], end_time: float) -> None:
         with (folder / EPOCHS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps([epoch, values, when]) + "\n")
+            file.write(json.dumps([epoch, metrics, end_time]) + "\n")
 
     return report
 
 
 @contextmanager
 def _forward_epoch_reports(work: RunDirectory, report_epoch: ReportEpoch | None) -> Iterator[None]:
-    """Hand on what the first process tells, each epoch once, while the launcher waits for it."""
+    """Forward the epoch reports of the first process, each epoch once, while the launcher waits for it."""
     done = threading.Event()
-    known: set[int] = set()
+    forwarded: set[int] = set()
 
-    def hand_on() -> None:
+    def forward() -> None:
         path = work.folder / EPOCHS
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
         for line in lines:
-            if line.endswith("\n") and (told := json.loads(line))[0] not in known:
-                known.add(told[0])
+            if line.endswith("\n") and (report := json.loads(line))[0] not in forwarded:
+                forwarded.add(report[0])
                 if report_epoch is not None:
-                    report_epoch(*told)
+                    report_epoch(*report)
 
-    def listen() -> None:
+    def poll() -> None:
         while not done.wait(LOOK):
-            hand_on()
+            forward()
 
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         done.set()
-        listener.join()
-        hand_on()
+        thread.join()
+        forward()
 
 
 # -- what stopped a process
 
 
 def write_failure(folder: Path, error: ProjectError) -> None:
-    """Leave an error that starting again cannot mend to the training node."""
+    """Save an error that a restart cannot mend, for the process that launched this one."""
     with atomic_write(folder / FAILURE) as temporary:
         temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
 
 
 def has_failed(folder: Path) -> bool:
-    """Whether such an error is there: then starting again is no use."""
+    """Return whether there is such an error: then a restart is of no use."""
     return (folder / FAILURE).is_file()
 
 
@@ -227,7 +247,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the launcher's talk off the console; what it would say is said in the error."""
+    """Keep the launcher's messages off the console; what they say is in the error."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith(CHATTY)]  # each has its own level
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -242,20 +262,16 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _store_for_each_start() -> Iterator[None]:
-    """Let processes that are started again meet in a new store.
-
-    In the launcher's own, which torch 2.15 uses for all starts alike, a process that is quicker than the others finds
-    the addresses of those that have died, and waits for them.
-    """
-    before = os.environ.get(OWN_STORE)
-    os.environ[OWN_STORE] = "1"
+    """Let processes that are started again meet in a new store."""
+    before = os.environ.get(STORE_PER_RESTART)
+    os.environ[STORE_PER_RESTART] = "1"
     try:
         yield
     finally:
         if before is None:
-            del os.environ[OWN_STORE]
+            del os.environ[STORE_PER_RESTART]
         else:
-            os.environ[OWN_STORE] = before
+            os.environ[STORE_PER_RESTART] = before
 
 
 @contextmanager

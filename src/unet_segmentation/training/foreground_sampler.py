@@ -1,4 +1,4 @@
-"""Where the pixels of chosen classes lie: after one look at a mask, a pixel is drawn by reading a strip of it."""
+"""Patches centred on chosen classes: after one pass over a mask, a pixel is drawn by reading a strip of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.parameters.base import StrictModel
+
 if TYPE_CHECKING:
     from unet_segmentation.training.patch_dataset import SampleStore
 
+
+class ForegroundSampling(StrictModel):
+    """Which patches are centred on a pixel of a chosen class.
+
+    Attributes:
+        share: of the patches.
+        class_ids: the chosen classes; with none, all patches are cut anywhere.
+    """
+
+    share: float = 0.0
+    class_ids: tuple[int, ...] = ()
+
+
+ANYWHERE = ForegroundSampling()
 STRIP = 1 << 14  # pixels, about; so many are read to draw one (what is drawn does not depend on it)
 
 
@@ -47,8 +63,8 @@ class ForegroundSampler:
         number = generator.integers(totals[place, -1])
         strip = int(np.searchsorted(totals[place], number, side="right")) - 1
         rows, pixels = self._strip(sample_id, strip)
-        found = np.flatnonzero(pixels == self.classes[place])[number - totals[place, strip]]
-        row, column = divmod(int(found), pixels.shape[1])
+        pixel = np.flatnonzero(pixels == self.classes[place])[number - totals[place, strip]]
+        row, column = divmod(int(pixel), pixels.shape[1])
         return rows.start + row, column
 
     def _totals(self, sample_id: str) -> NDArray[np.int64]:

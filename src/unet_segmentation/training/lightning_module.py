@@ -1,8 +1,9 @@
-"""What Lightning trains: the network, its loss, its optimizer and its scores."""
+"""The LightningModule: the network, its loss, its optimizer and its validation scores."""
 
 from __future__ import annotations
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,19 @@ from torch import Tensor, nn
 from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
-from unet_segmentation.parameters.training import OptimizerParameters, TrainingParameters
-from unet_segmentation.training.composite_loss import IGNORED, SegmentationLoss
+from unet_segmentation.parameters.training import OptimizerParameters
+from unet_segmentation.training.composite_loss import IGNORED, CompositeLoss
 from unet_segmentation.training.ddp import all_reduce_sum
 from unet_segmentation.training.lr_schedule import lr_lambda
+from unet_segmentation.training.plan import TrainingPlan
+from unet_segmentation.utils.private_api import foreach_lerp_
 
 
 class SegmentationTask(L.LightningModule):
     """Trains a segmentation network.
 
-    Sums stay on the device during an epoch and are read once at its end: no step waits for the host.
+    Sums stay on the device during an epoch and are read once at its end: no step waits for the host. Metrics are not
+    logged through Lightning, which would round them to float32.
 
     Args:
         network: from raw pixels to logits.
@@ -39,21 +43,24 @@ class SegmentationTask(L.LightningModule):
     loss_count: Tensor
     confusion: Tensor
 
-    def __init__(self, network: nn.Module, plan: dict[str, Any], classes: list[str]) -> None:
+    def __init__(self, network: nn.Module, plan: TrainingPlan, classes: list[str]) -> None:
         super().__init__()
         self.network = network
         self.plan = plan
         self.classes = classes
-        self.training_parameters = TrainingParameters.model_validate(plan["parameters"])
-        self.loss = SegmentationLoss(self.training_parameters.loss, plan["class_weights"], all_reduce_sum)
-        decay = self.training_parameters.ema_decay
+        parameters = plan.parameters
+        class_weights = None if plan.class_weights is None else list(plan.class_weights)
+        self.loss = CompositeLoss(parameters.loss, class_weights, all_reduce_sum)
+        decay = parameters.ema_decay
         self.average = None if decay is None else ExponentialMovingAverage(network, decay)
-        check_model_supports(network, self.training_parameters)
-        self.supervision = (  # after the average, whose copy of the network is not listened to
-            DeepSupervision(network, len(classes), plan["seed"]) if self.training_parameters.deep_supervision else None
+        check_model_supports(network, parameters)
+        self.supervision = (  # after the average, whose copy of the network gets no hooks
+            DeepSupervision(network, len(classes), parameters.seed) if parameters.deep_supervision else None
         )
+        self.train_loss = math.nan  # of this epoch, from its last step on
+        self.validation_scores: dict[str, float] = {}  # of this epoch, once it is validated
         self.freezable: list[nn.Parameter] = []
-        if self.training_parameters.freeze_encoder_epochs:
+        if parameters.freeze_encoder_epochs:
             encoder = get_encoder(network, "training.freeze_encoder_epochs")
             self.freezable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
@@ -71,7 +78,7 @@ class SegmentationTask(L.LightningModule):
         return nn.ModuleList([self.network] if self.supervision is None else [self.network, self.supervision])
 
     def on_train_start(self) -> None:
-        """Freeze or unfreeze the encoder where a training goes on within an epoch: there no epoch starts."""
+        """Freeze or unfreeze the encoder where a training resumes within an epoch: there no epoch starts."""
         self._freeze_encoder()
 
     def on_train_epoch_start(self) -> None:
@@ -79,8 +86,8 @@ class SegmentationTask(L.LightningModule):
         self._freeze_encoder()
 
     def _freeze_encoder(self) -> None:
-        """Let the encoder's weights and batch statistics stay as they are, or not: as the epoch says."""
-        epochs = self.training_parameters.freeze_encoder_epochs
+        """Freeze the encoder's weights and batch statistics in the first epochs, then unfreeze them."""
+        epochs = self.plan.parameters.freeze_encoder_epochs
         if epochs:
             frozen = self.current_epoch < epochs
             get_encoder(self.network, "training.freeze_encoder_epochs").train(not frozen)
@@ -88,7 +95,7 @@ class SegmentationTask(L.LightningModule):
                 parameter.requires_grad_(not frozen)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the loss of one batch of patches."""
+        """Compute the loss of one batch of patches."""
         images, masks = batch
         logits = self.network(images)
         loss = self.loss(logits, masks) if self.supervision is None else self.supervision(logits, masks, self.loss)
@@ -97,10 +104,14 @@ class SegmentationTask(L.LightningModule):
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - Lightning's
-        """Step, and let the moving average follow."""
+        """Step, and update the moving average."""
         super().optimizer_step(*arguments, **options)
         if self.average is not None:
             self.average.update(self.network)
+
+    def on_validation_start(self) -> None:
+        """Read the loss of the training steps."""
+        self.train_loss = self.pop_mean_loss()
 
     def pop_mean_loss(self) -> float:
         """Return the mean loss since it was last read."""
@@ -111,7 +122,7 @@ class SegmentationTask(L.LightningModule):
         return mean
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Count one batch of tiles."""
+        """Add the loss and the confusion matrix of one batch of tiles."""
         images, masks = batch
         logits = self.ema_network(images)
         pixels = (masks != IGNORED).sum()
@@ -123,6 +134,10 @@ class SegmentationTask(L.LightningModule):
         cell = torch.where(masks == IGNORED, classes**2, truth * classes + prediction)
         self.confusion += torch.bincount(cell.flatten(), minlength=classes**2 + 1)
 
+    def on_validation_epoch_end(self) -> None:
+        """Read loss and scores of the validation split."""
+        self.validation_scores = self.pop_metrics()
+
     def pop_metrics(self) -> dict[str, float]:
         """Return loss and scores of the validation split since they were last read."""
         classes = len(self.classes)
@@ -133,20 +148,20 @@ class SegmentationTask(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - as Lightning wants it
         """Set up AdamW, and a learning rate that changes with every step."""
-        parameters = self.training_parameters
+        parameters = self.plan.parameters
         key = "training.optimizer.encoder_lr_multiplier"
         encoder = None if parameters.optimizer.encoder_lr_multiplier == 1.0 else get_encoder(self.network, key)
-        fused = self.plan["precision"] != "16-mixed"
+        fused = self.plan.hardware.precision != "16-mixed"
         optimizer = make_optimizer(self.trained, parameters.optimizer, encoder=encoder, fused=fused)
-        per_epoch = self.plan["steps_per_epoch"] // self.plan["accumulate_grad_batches"]
-        cycles = [epochs * per_epoch for epochs in self.plan["cycles"]]
+        per_epoch = self.plan.steps_per_epoch // parameters.accumulate_grad_batches
+        cycles = [epochs * per_epoch for epochs in self.plan.cycles]
         factor = partial(lr_lambda, cycles=cycles, schedule=parameters.schedule)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, *_: object, **__: object) -> None:
-        """Keep the gradient's norm below the limit."""
-        limit = self.training_parameters.gradient_clip_val
+        """Clip the norm of the gradient."""
+        limit = self.plan.parameters.gradient_clip_val
         if limit:
             torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
 
@@ -156,6 +171,9 @@ class ExponentialMovingAverage(nn.Module):
 
     The decay rises with the number of updates n as ``min(decay, (1 + n) / (10 + n))``, so that the first, random
     weights are soon forgotten.
+
+    Lightning's `WeightAveraging` does something else: its first update copies the weights, and it swaps all buffers of
+    the module, the sums of an epoch among them, around each validation.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -166,22 +184,22 @@ class ExponentialMovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move a little towards ``network``."""
+        """Move the average towards ``network``."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], 1.0 - decay)
-        for mine, theirs in pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        foreach_lerp_([average for average, _ in floating], [value for _, value in floating], 1.0 - decay)
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
 
     def get_extra_state(self) -> dict[str, int]:
-        """Store the number of updates with the weights."""
+        """Return the number of updates, to be stored with the weights."""
         return {"updates": self.updates}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Read the number of updates back."""
+        """Restore the number of updates."""
         self.updates = state["updates"]
 
     def train(self, mode: bool = True) -> ExponentialMovingAverage:
@@ -192,7 +210,7 @@ class ExponentialMovingAverage(nn.Module):
 def make_optimizer(
     network: nn.Module, optimizer: OptimizerParameters, *, encoder: nn.Module | None = None, fused: bool = True
 ) -> torch.optim.AdamW:
-    """Make AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
+    """Build AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
 
     Args:
         network: what is trained.

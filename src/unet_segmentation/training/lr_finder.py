@@ -1,20 +1,21 @@
-"""The learning-rate range test: how the loss answers to a learning rate that rises with every step."""
+"""The learning-rate range test: the loss while the learning rate rises with every step."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 import numpy as np
 from torch import Tensor
 
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.training.dry_run import try_training
+from unet_segmentation.training.dry_run import dry_run
+from unet_segmentation.training.lr_schedule import LearningRateTest
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.trainer import make_loaders
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.training_inputs import TrainingSetup
 
 logger = logging.getLogger(__name__)
 
@@ -24,44 +25,39 @@ FLAT = 1e-6  # a slope, as a share of the first loss, that is none
 DIVERGED = 4.0  # times the best loss: nothing is learnt beyond
 
 
-def find_learning_rate(plan: dict[str, Any], setup: TrainingInputs) -> dict[str, Any]:
-    """Train a copy of the network while the learning rate rises exponentially (Smith 2017, section 3.3).
+def find_learning_rate(plan: TrainingPlan, setup: TrainingSetup) -> LearningRateTest:
+    """Train a network that is thrown away while the learning rate rises exponentially (Smith 2017, section 3.3).
 
     Batches, loss, optimizer, precision and clipping are those of the training; groups of parameters keep their
     relation (`encoder_lr_multiplier`).
 
     Args:
         plan: of the training.
-        setup: what is trained, and on what; stays as it is.
-
-    Returns:
-        JSON: ``suggested`` and ``current`` learning rate; ``rates`` and ``losses`` (smoothed) of the steps.
+        setup: what is trained.
 
     Raises:
         ProjectError: the loss never fell.
     """
     rates = lr_range(LOWEST, HIGHEST, STEPS)
-    plan = plan | {"steps_per_epoch": STEPS * plan["accumulate_grad_batches"]}
-    train = make_loaders(plan, setup)[0]
-    current = plan["parameters"]["optimizer"]["learning_rate"]
-    rise = _Rise(rates, current, plan["accumulate_grad_batches"])
-    try_training(plan, setup.network, setup.classes, train, None, rise)
+    accumulate, current = plan.parameters.accumulate_grad_batches, plan.parameters.optimizer.learning_rate
+    plan = plan.model_copy(update={"steps_per_epoch": STEPS * accumulate})
+    rise = _Rise(rates, current, accumulate)
+    dry_run(plan, setup, make_loaders(plan, setup)[0], None, rise)
     losses = smoothed(rise.losses)
-    found = {
-        "suggested": suggest_lr(rates, losses),
-        "current": current,
-        "rates": rates[: len(losses)],
-        "losses": losses,
-    }
+    suggested = suggest_lr(rates, losses)
     logger.info(
         "suggested %.1e (now %.1e); use it with --params training.optimizer.learning_rate=%.1e",
-        *(found["suggested"], current, found["suggested"]),
+        suggested,
+        current,
+        suggested,
     )
-    return found
+    return LearningRateTest(
+        suggested=suggested, current=current, rates=tuple(rates[: len(losses)]), losses=tuple(losses)
+    )
 
 
 def lr_range(lowest: float, highest: float, steps: int) -> list[float]:
-    """Return so many learning rates, each the same factor above the one before."""
+    """Return learning rates, each the same factor above the one before."""
     return np.geomspace(lowest, highest, steps).tolist()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import ScheduleParameters
 
 ONE_CYCLE_RISE = 0.3  # of the steps
@@ -12,7 +13,7 @@ ONE_CYCLE_START = 1 / 25  # of the learning rate
 
 
 def lr_lambda(step: int, cycles: Sequence[int], schedule: ScheduleParameters) -> float:
-    """Return the share of the full learning rate that a step takes.
+    """Compute the factor of the learning rate at a step.
 
     A linear warm-up over the first ``warmup_fraction`` of the steps; then, with x going from 0 to 1 over the rest and f
     the final share: poly ``f + (1 - f) (1 - x)^power`` (DeepLab), cosine ``f + (1 - f) (1 + cos(pi x)) / 2``
@@ -56,3 +57,19 @@ def _one_cycle(step: int, steps: int, min_lr_ratio: float, *, rises: bool) -> fl
     else:
         low, away = min_lr_ratio, min(1.0, (step - top) / max(1.0, steps - 1 - top))
     return low + (1.0 - low) * (1.0 + math.cos(math.pi * away)) / 2.0
+
+
+class LearningRateTest(StrictModel):
+    """Result of a range test.
+
+    Attributes:
+        suggested: learning rate.
+        current: learning rate of the parameters.
+        rates: of the steps.
+        losses: of the steps, smoothed.
+    """
+
+    suggested: float
+    current: float
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter
-from unet_segmentation.training.foreground_sampler import ForegroundSampler
+from unet_segmentation.training.foreground_sampler import ANYWHERE, ForegroundSampler, ForegroundSampling
 
 IGNORE_INDEX = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
@@ -25,7 +26,7 @@ Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, mask
 
 
 class SampleStore(Protocol):
-    """What is needed of packed samples."""
+    """Packed samples, as training reads them."""
 
     folder: Path  # where other processes find them
 
@@ -43,35 +44,32 @@ class PatchDataset(Dataset[Any]):
         recipe: the augmentation.
         patch_size: side of a patch, in pixels.
         seed: of the training.
-        oversample_foreground_fraction: how likely it is that a patch is centred on a pixel of one of
-            ``foreground_classes``, as far as the border allows; the others, and those of samples that have none of the
-            classes, are cut anywhere.
-        foreground_classes: ids; with none, all patches are cut anywhere.
+        foreground: which patches are centred on a pixel of a chosen class, as far as the border allows; the others, and
+            those of samples that have none of the classes, are cut anywhere.
     """
 
     def __init__(
         self,
         samples: SampleStore,
         sample_ids: Sequence[str],
-        recipe: dict[str, Any],
+        recipe: AugmentationRecipe,
         patch_size: int,
         seed: int,
-        oversample_foreground_fraction: float = 0.0,
-        foreground_classes: Sequence[int] = (),
+        foreground: ForegroundSampling = ANYWHERE,
     ) -> None:
         self.samples = samples
         self.sample_ids = list(sample_ids)
         self.augmenter = Augmenter(recipe)
         self.patch_size = patch_size
         self.seed = seed
-        self.oversample_foreground_fraction = oversample_foreground_fraction if foreground_classes else 0.0
-        self.foreground = ForegroundSampler(samples, foreground_classes)
+        self.oversample_foreground_fraction = foreground.share if foreground.class_ids else 0.0
+        self.foreground = ForegroundSampler(samples, foreground.class_ids)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     def __getitem__(self, key: Key) -> tuple[NDArray, NDArray[np.uint8]]:
-        """Cut a random patch (height, width, channels) and its mask, then augment both."""
+        """Return a random patch (height, width, channels) and its mask, both augmented."""
         generator = keyed_rng(self.seed, PIXELS, *key)
         sample_id = self.sample_ids[key[1]]
         rows, columns = self._crop(sample_id, generator)
@@ -85,7 +83,7 @@ class PatchDataset(Dataset[Any]):
         return image, mask
 
     def __getitems__(self, keys: list[Key]) -> Batch:
-        """Make a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
+        """Build a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
         return _batch((self[key] for key in keys), len(keys))
 
     def _crop(self, sample_id: str, generator: np.random.Generator) -> tuple[slice, slice]:
@@ -119,11 +117,11 @@ class KeyedSampler(Sampler[Key]):
         self.resumed = (0, 0)  # in this epoch, so many batches were done before
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch (from 0) comes next."""
+        """Set the epoch (from 0) that comes next."""
         self.epoch = epoch
 
     def skip_batches(self, epoch: int, batches: int) -> None:
-        """Leave out what was done of an epoch before the training was stopped."""
+        """Skip the batches of an epoch that were done before the training was stopped."""
         self.resumed = (epoch, batches)
 
     def __len__(self) -> int:
@@ -234,7 +232,7 @@ def validation_loader(tiles: TileDataset, workers: int = 0, pin_memory: bool = F
 
 
 def pad_reflect(image: NDArray, mask: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray, NDArray[np.uint8]]:
-    """Bring image and mask to at least ``height`` x ``width``: reflected on both sides, the added pixels ignored."""
+    """Pad image and mask to at least ``height`` x ``width``: reflected on both sides, the added pixels ignored."""
     missing = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
     if not any(missing):
         return image, mask
@@ -243,7 +241,7 @@ def pad_reflect(image: NDArray, mask: NDArray[np.uint8], height: int, width: int
 
 
 def keyed_rng(*key: int) -> np.random.Generator:
-    """Return the random stream of a key: well mixed, and the same wherever it is made."""
+    """Return the random generator of a key: well mixed, and the same wherever it is made."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 

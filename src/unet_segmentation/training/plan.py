@@ -1,152 +1,211 @@
-"""The plan: everything that is `auto` resolved once, before the first step, into JSON that belongs to the run."""
+"""The training plan: everything that is `auto` resolved once, before the first step, into a file of the run.
+
+Importing this module is cheap: nodes name its classes in their annotations. torch is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-import torch
+from pydantic import computed_field, model_validator
 
 import unet_segmentation
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
-from unet_segmentation.training.class_weights import automatic_class_weights
-from unet_segmentation.training.patch_dataset import SampleStore
+from unet_segmentation.training.foreground_sampler import ForegroundSampling
+from unet_segmentation.training.hardware import ResolvedHardware, resolve_hardware
+from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.utils.did_you_mean import unknown_name_error
+
+if TYPE_CHECKING:
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
 
-CUDA_WORKERS = 8
-RESULT_NEUTRAL = {
-    "resume",
-    "extra_epochs",
-    "rdzv_endpoint",
-    "num_workers",
-}  # parameters that change nothing in what is computed
+RESULT_NEUTRAL = {"resume", "extra_epochs", "rdzv_endpoint", "num_workers"}  # parameters that do not change the result
 
 
-def resolve_plan(
-    training: TrainingParameters,
-    proposal: Mapping[str, Any],
-    spec: ModelSpec,
-    samples: SampleStore,
-    split: Mapping[str, Sequence[str]],
-    recipe: dict[str, Any],
-    profile: dict[str, Any],
-    initial_weights: str = "",
-) -> dict[str, Any]:
-    """Decide everything about a training.
+class InputHashes(StrictModel):
+    """A hash of each thing that a training starts from."""
 
-    Args:
-        training: the parameters.
-        proposal: ``values`` of :func:`plan_rules.propose_plan`: for whatever the parameters leave open.
-        spec: of the model.
-        samples: packed images.
-        split: sample ids by split; ``train`` and ``validation`` are used.
-        recipe: of the augmentation.
-        profile: statistics of the training split: ``data_sha256``, and ``class_shares`` by class.
-        initial_weights: hash of the network's initial weights.
+    data: str | None
+    split: str
+    plan: str
+    network: str
+    initial_weights: str
+    augmentation: str
 
-    Returns:
-        JSON: ``accelerator, devices, hosts, precision, compile, threads, workers, batch_size, accumulate, patch_size,
-        cycles`` (epochs of each cycle of the schedule; one, unless epochs were added), ``epochs`` (their sum),
-        ``steps_per_epoch`` (batches), ``seed, oversample_foreground_fraction, foreground_classes`` (ids),
-        ``class_weights, samples`` (ids by split), ``parameters`` (as given), ``versions``, ``inputs`` (hashes),
-        ``request`` (hash of everything that was asked for, before anything was resolved) and ``fingerprint`` (of the
-        whole plan).
+
+class TrainingRequest(StrictModel):
+    """What is asked for, before anything is measured or resolved on this machine.
+
+    Attributes:
+        parameters: of the training.
+        versions: of the libraries that decide the result.
+        inputs: hashes of what the training starts from.
+    """
+
+    parameters: TrainingParameters
+    versions: dict[str, str]
+    inputs: InputHashes
+
+    def request_identity(self) -> str:
+        """Compute a hash: an unfinished training with the same one is the same training."""
+        parameters = self.parameters.model_dump(mode="json", exclude=RESULT_NEUTRAL)
+        return fingerprint(parameters, self.versions, self.inputs.model_dump())
+
+    def differences(self, other: TrainingRequest) -> list[str]:
+        """Name what differs in another request."""
+        mine, theirs = (one.parameters.model_dump(exclude=RESULT_NEUTRAL) for one in (self, other))
+        names = [f"training.{name}" for name, value in mine.items() if value != theirs[name]]
+        names += [name for name, value in self.versions.items() if value != other.versions.get(name)]
+        inputs = other.inputs.model_dump()
+        return names + [name.replace("_", " ") for name, value in self.inputs if value != inputs[name]]
+
+
+class Throughput(StrictModel):
+    """Seconds of each part of a training, as measured.
+
+    Attributes:
+        step: of the network, for one batch in memory.
+        loading: of one batch, with all workers loading.
+        overlapping: whether workers load batches during the steps.
+        validation: of all tiles.
+    """
+
+    step: float
+    loading: float
+    overlapping: bool
+    validation: float
+
+    @property
+    def batch(self) -> float:
+        """Seconds of a batch, loading included."""
+        return max(self.step, self.loading) if self.overlapping else self.step + self.loading
+
+
+class TrainingPlan(TrainingRequest):
+    """All decisions about a training.
+
+    Attributes:
+        hardware: what it runs on.
+        batch_size: patches of one batch, over all processes.
+        patch_size: side of a patch, in pixels.
+        cycles: epochs of each cycle of the schedule; one, unless epochs were added.
+        steps_per_epoch: batches of an epoch.
+        foreground: where patches are cut.
+        class_weights: of the loss.
+        samples: ids by split, ``train`` and ``validation``.
+        measured: what the preflight measured; no part of the identity.
+    """
+
+    hardware: ResolvedHardware
+    batch_size: int
+    patch_size: int
+    cycles: tuple[int, ...]
+    steps_per_epoch: int
+    foreground: ForegroundSampling
+    class_weights: tuple[float, ...] | None
+    samples: dict[str, tuple[str, ...]]
+    measured: Throughput | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def epochs(self) -> int:
+        """Epochs of all cycles."""
+        return sum(self.cycles)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def fingerprint(self) -> str:
+        """The identity, for readers of the file."""
+        return self.identity()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_computed_fields(cls, data: Any) -> Any:  # noqa: ANN401 - whatever is validated
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
+
+    def identity(self) -> str:
+        """Compute a hash of all decisions; it names the run directory."""
+        excluded = {"measured": True, "epochs": True, "fingerprint": True, "parameters": RESULT_NEUTRAL}
+        return fingerprint(self.model_dump(mode="json", exclude=excluded))  # type: ignore[arg-type]
+
+    def with_extra_epochs(self, epochs: int) -> Self:
+        """Return the plan with one more cycle of the schedule."""
+        return self.model_copy(update={"cycles": (*self.cycles, epochs)})
+
+    def for_one_device(self, batch_size: int | None = None) -> Self:
+        """Return the plan of a single process, with its share of the batch or another batch size."""
+        share = -(-self.batch_size // self.hardware.world_size)
+        hardware = self.hardware.model_copy(update={"devices": 1, "num_nodes": 1})
+        return self.model_copy(update={"hardware": hardware, "batch_size": batch_size or share})
+
+
+def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> TrainingPlan:
+    """Decide everything about a training that needs no measurement.
 
     Raises:
-        ConfigurationError: what is asked for cannot be done on this machine, or does not fit together.
-        DataError: there is nothing to train on, or to validate with.
+        ConfigurationError: what is asked for is not possible on this machine, or does not fit together.
+        DataError: the training or validation split is empty.
     """
+    split, spec = labelled_ids_by_split(inputs.samples), inputs.spec
     for name in ("train", "validation"):
         if not split.get(name):
             raise DataError(
                 f"The {name} split has no sample with a mask: give the data more, or change split.validation, "
                 "split.test or source.splits"
             )
-    accelerator = resolve_accelerator(training.accelerator)
-    devices = resolve_devices(training.devices, accelerator)
-    values = effective_values(training, proposal)
-    _say_what_is_overruled(values, proposal)
-    plan: dict[str, Any] = {
-        "accelerator": accelerator,
-        "devices": devices,
-        "num_nodes": training.num_nodes,
-        "precision": resolve_precision(training.precision, accelerator),
-        "compile": training.compile is True,
-        "num_threads": max(1, available_cores() // devices) if training.num_threads == "auto" else training.num_threads,
-        "num_workers": _workers(accelerator) if training.num_workers == "auto" else training.num_workers,
-        "batch_size": _check_batch(values["batch_size"], devices * training.num_nodes),
-        "accumulate_grad_batches": training.accumulate_grad_batches,
-        "patch_size": _check_patch(values["patch_size"], spec.multiple),
-        "cycles": [values["epochs"]],
-        "epochs": values["epochs"],
-        "steps_per_epoch": steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
-        "seed": training.seed,
-        "oversample_foreground_fraction": values["oversample_foreground_fraction"],
-        "foreground_classes": class_ids(values["foreground_classes"], list(spec.classes)),
-        "class_weights": _class_weights(training, list(spec.classes), profile),
-        "samples": {name: list(split[name]) for name in ("train", "validation")},
-    }
-    plan |= training_request(training, proposal, spec, split, recipe, profile, initial_weights)
-    return with_fingerprint(plan)
+    hardware = resolve_hardware(training)
+    values = effective_values(training, inputs.proposal)
+    _log_overruled_values(values, inputs.proposal)
+    request = training_request(training, inputs)
+    return TrainingPlan(
+        **dict(request),
+        hardware=hardware,
+        batch_size=_check_batch(values.batch_size, hardware.world_size),
+        patch_size=_check_patch(values.patch_size, spec.multiple),
+        cycles=(values.epochs,),
+        steps_per_epoch=steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
+        foreground=ForegroundSampling(
+            share=values.oversample_foreground_fraction,
+            class_ids=tuple(class_ids(values.foreground_classes, list(spec.classes))),
+        ),
+        class_weights=_class_weights(training, list(spec.classes), inputs.statistics),
+        samples={name: tuple(split[name]) for name in ("train", "validation")},
+    )
 
 
-def training_request(
-    training: TrainingParameters,
-    proposal: Mapping[str, Any],
-    spec: ModelSpec,
-    split: Mapping[str, Sequence[str]],
-    recipe: dict[str, Any],
-    profile: dict[str, Any],
-    initial_weights: str = "",
-) -> dict[str, Any]:
-    """Describe what is asked for, before anything is measured or resolved on this machine.
+def training_request(training: TrainingParameters, inputs: TrainingInputs) -> TrainingRequest:
+    """Build the request of a training: its parameters, and hashes of its inputs."""
+    import torch
 
-    Args: as for :func:`resolve_plan`.
-
-    Returns:
-        ``parameters`` (those that matter), ``versions``, ``inputs`` (a hash of each thing that training starts from)
-        and ``request``, the hash of all three: an unfinished training with the same one is the same training.
-    """
-    parts: dict[str, Any] = {
-        "parameters": training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
-        "versions": {"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
-        "inputs": {
-            "data": profile.get("data_sha256"),
-            "split": fingerprint({name: list(split.get(name, [])) for name in ("train", "validation")}),
-            "plan": fingerprint(dict(proposal)),
-            "network": fingerprint(spec.to_json()),
-            "initial weights": initial_weights,
-            "augmentation": fingerprint(recipe),
-        },
-    }
-    return parts | {"request": fingerprint(parts)}
+    split = labelled_ids_by_split(inputs.samples)
+    return TrainingRequest(
+        parameters=training,
+        versions={"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
+        inputs=InputHashes(
+            data=inputs.statistics.get("data_sha256"),
+            split=fingerprint({name: split.get(name, []) for name in ("train", "validation")}),
+            plan=fingerprint(inputs.proposal.model_dump()),
+            network=fingerprint(inputs.spec.to_json()),
+            initial_weights=inputs.initial_weights_sha256,
+            augmentation=fingerprint(inputs.recipe.model_dump(mode="json")),
+        ),
+    )
 
 
-def with_fingerprint(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return a plan the fingerprint of what it says now; what was ``measured`` on the way does not belong to it."""
-    rest = {name: value for name, value in plan.items() if name not in {"fingerprint", "measured"}}
-    return plan | {"fingerprint": fingerprint(rest)}
-
-
-def with_extra_epochs(plan: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """Add epochs to the plan of a finished training, as one more cycle of the schedule."""
-    cycles = [*plan["cycles"], epochs]
-    return with_fingerprint(plan | {"cycles": cycles, "epochs": sum(cycles)})
-
-
-def effective_values(training: TrainingParameters, proposal: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the parameters say, and the proposal's value where they leave it open."""
-    given = {
+def effective_values(training: TrainingParameters, proposal: PlanValues) -> PlanValues:
+    """Return the values of the parameters, and those of the proposal where the parameters leave them open."""
+    values = {
         "patch_size": training.patch_size,
         "batch_size": training.batch_size,
         "epochs": training.epochs,
@@ -154,11 +213,11 @@ def effective_values(training: TrainingParameters, proposal: Mapping[str, Any]) 
         "oversample_foreground_fraction": training.sampling.oversample_foreground_fraction,
         "foreground_classes": training.sampling.classes,
     }
-    return {name: proposal[name] if value == "auto" else value for name, value in given.items()}
+    return proposal.model_copy(update={name: value for name, value in values.items() if value != "auto"})
 
 
 def class_ids(chosen_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Turn the names of `training.sampling.classes` into ids, each once.
+    """Convert the names of `training.sampling.classes` into ids, each once.
 
     Raises:
         ConfigurationError: a name that is none of the classes.
@@ -169,101 +228,19 @@ def class_ids(chosen_classes: Sequence[str], classes: Sequence[str]) -> list[int
     return sorted({list(classes).index(name) for name in chosen_classes})
 
 
-def _say_what_is_overruled(values: Mapping[str, Any], proposal: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if proposal[name] != value:
-            logger.info(
-                "%s is %s, as the parameters say, and not %s, as proposed_plan.yml does; auto would take the plan's",
-                *(name, value, proposal[name]),
-                extra={"once": f"{name} {value} {proposal[name]}"},
-            )
-
-
-def resolve_devices(wanted: int | str, accelerator: str) -> int:
-    """Choose how many devices train together: all GPUs, or one CPU, where it is ``auto``.
-
-    Raises:
-        ConfigurationError: there are fewer.
-    """
-    present = torch.cuda.device_count() if accelerator == "cuda" else 1
-    if wanted == "auto":
-        return present
-    if accelerator != "cpu" and int(wanted) > present:
-        raise ConfigurationError(f"training.devices: {wanted} are asked for, but there are {present}; take auto")
-    return int(wanted)
-
-
 def fingerprint(*parts: object) -> str:
     """Hash JSON values: 16 hexadecimal digits, the same for the same content in any order of keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def resolve_accelerator(wanted: str) -> str:
-    """Choose ``cuda``, ``mps`` or ``cpu``.
-
-    Raises:
-        ConfigurationError: the one asked for is not there.
-    """
-    present = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if present[name])
-    if not present[wanted]:
-        others = ", ".join(name for name, there in present.items() if there)
-        why = " (this PyTorch is built without CUDA)" if wanted == "cuda" and torch.version.cuda is None else ""
-        raise ConfigurationError(
-            f"training.accelerator: {wanted} is asked for, but there is none here{why}. Take auto, or one of: {others}"
-        )
-    return wanted
-
-
-def resolve_precision(wanted: str, accelerator: str) -> str:
-    """Choose ``bf16`` where the hardware computes in it, else ``32``.
-
-    Raises:
-        ConfigurationError: 16 asked for on a CPU.
-    """
-    if wanted == "16-mixed" and accelerator == "cpu":
-        raise ConfigurationError("training.precision: 16-mixed needs a GPU; take auto, bf16-mixed or 32-true")
-    if wanted != "auto":
-        return wanted
-    if accelerator == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if accelerator == "cpu" and cpu_has_bf16() else "32-true"
-
-
-def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies in bfloat16 (AVX-512 BF16 or AMX): where it only emulates, float32 is faster."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def available_cores() -> int:
-    """Count the physical cores that this process may use: affinity, container quota and OMP_NUM_THREADS respected."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, torch.get_num_threads(), _container_quota()))
-
-
-def _container_quota() -> int:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):  # no such limit
-        return 1 << 16
-
-
-def _workers(accelerator: str) -> int:
-    """On a CPU the cores are busy training: a worker process would only take them away."""
-    return min(CUDA_WORKERS, max(1, available_cores() - 1)) if accelerator == "cuda" else 0
-
-
-def steps_per_epoch(values: Mapping[str, Any], accumulate: int, samples: int) -> int:
+def steps_per_epoch(values: PlanValues, accumulate: int, samples: int) -> int:
     """Count the batches of an epoch: one pass over the samples, the last batch filled up, or more of them."""
-    steps = max(values["min_steps_per_epoch"], -(-samples // values["batch_size"]))
+    steps = max(values.min_steps_per_epoch, -(-samples // values.batch_size))
     return -(-steps // accumulate) * accumulate
 
 
 def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
-    """Name the samples that have a mask, by split, in an order that does not depend on the table's.
+    """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's.
 
     Args:
         samples: columns ``sample_id, split, masks``.
@@ -273,7 +250,7 @@ def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def data_fingerprint(profile: Mapping[str, Any], samples: pd.DataFrame) -> str:
-    """Hash the data and who is in which split.
+    """Hash the data and its split.
 
     Args:
         profile: statistics of the training split, with ``data_sha256``.
@@ -282,11 +259,24 @@ def data_fingerprint(profile: Mapping[str, Any], samples: pd.DataFrame) -> str:
     return fingerprint(profile.get("data_sha256"), labelled_ids_by_split(samples))
 
 
-def _check_batch(batch_size: int, processes: int) -> int:
-    if batch_size % processes:
+def _log_overruled_values(values: PlanValues, proposal: PlanValues) -> None:
+    for name, value in values:
+        proposed = getattr(proposal, name)
+        if proposed != value:
+            logger.info(
+                "%s is %s, as the parameters say, and not %s, as proposed_plan.yml does; auto would take the plan's",
+                name,
+                value,
+                proposed,
+                extra={"once": f"{name} {value} {proposed}"},
+            )
+
+
+def _check_batch(batch_size: int, world_size: int) -> int:
+    if batch_size % world_size:
         raise ConfigurationError(
-            f"training.batch_size: {batch_size} patches cannot be shared out among {processes} processes equally; take "
-            f"a multiple of {processes}"
+            f"training.batch_size: {batch_size} patches cannot be shared out among {world_size} processes equally; "
+            f"take a multiple of {world_size}"
         )
     return batch_size
 
@@ -300,10 +290,14 @@ def _check_patch(patch_size: int, multiple: int) -> int:
     return patch_size
 
 
-def _class_weights(training: TrainingParameters, classes: list[str], profile: dict[str, Any]) -> list[float] | None:
-    wanted = training.loss.class_weights
-    if wanted == "none":
+def _class_weights(
+    training: TrainingParameters, classes: list[str], statistics: Mapping[str, Any]
+) -> tuple[float, ...] | None:
+    from unet_segmentation.training.class_weights import automatic_class_weights
+
+    class_weights = training.loss.class_weights
+    if class_weights == "none":
         return None
-    if wanted == "auto":
-        return automatic_class_weights([profile["class_shares"][name] for name in classes])
-    return [float(weight) for weight in wanted]
+    if class_weights == "auto":
+        return tuple(automatic_class_weights([statistics["class_shares"][name] for name in classes]))
+    return tuple(float(weight) for weight in class_weights)

@@ -44,7 +44,7 @@ class PlanValues(StrictModel):
 
     @field_validator("patch_size", "batch_size", "epochs", "min_steps_per_epoch", "encoder_depth", mode="before")
     @classmethod
-    def _whole_number(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
+    def _whole_number(cls, value: object) -> object:
         if isinstance(value, bool | str):
             raise ValueError("must be a whole number")
         return value
@@ -87,8 +87,8 @@ def propose_plan(
     }
 
 
-def validate_plan_values(plan: Any, classes: list[str]) -> dict[str, Any]:  # noqa: ANN401 - whatever stands in the file
-    """Return the values of a plan that may have been edited.
+def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
+    """Validate the values of a plan that may have been edited.
 
     Args:
         plan: what is read from proposed_plan.yml.
@@ -104,15 +104,17 @@ def validate_plan_values(plan: Any, classes: list[str]) -> dict[str, Any]:  # no
         checked = PlanValues.model_validate(dict(values))
     except ValidationError as error:
         raise _wrong([_explained(one) for one in error.errors(include_url=False)]) from None
-    strangers = [name for name in checked.foreground_classes if name not in classes]
-    if strangers:
-        raise _wrong([f"values.foreground_classes: {strangers[0]!r} is not one of the classes {', '.join(classes)}"])
-    return checked.model_dump()
+    for name in checked.foreground_classes:
+        if name not in classes:
+            known = ", ".join(classes)
+            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {known}"])
+    return checked
 
 
-def default_plan_values(training: TrainingParameters, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values alone, for a network with the architecture's own depth; for scripts and notebooks."""
-    return propose_plan(profile, ModelParameters(), training, list(profile["class_shares"]))["values"]
+def default_plan_values(training: TrainingParameters, profile: Mapping[str, Any]) -> PlanValues:
+    """Propose the values alone, for a network with the architecture's own depth; for scripts and notebooks."""
+    plan = propose_plan(profile, ModelParameters(), training, list(profile["class_shares"]))
+    return PlanValues(**plan["values"])
 
 
 # -- the rules

@@ -1,31 +1,33 @@
-"""The working folder of a training: what it leaves there, and how an unfinished one is found again."""
+"""The run directory of a training, and how an unfinished one is found."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.training.plan import TrainingPlan, TrainingRequest
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 
 KEPT_FOLDERS = 3
 
 
 class RunDirectory:
-    """``folder/<fingerprint>/`` of a plan.
+    """``folder/<identity of the plan>/``.
 
-    Holds ``plan.json``, ``last.ckpt`` (everything needed to go on), ``best.safetensors`` (the model of the best epoch)
-    and ``history.csv``; each is whole or absent. The empty file ``delivered`` says that what followed the training came
-    to its end too: such a training is not taken up again.
+    Holds ``plan.json``, ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (the model of the best epoch)
+    and ``history.csv``; each is whole or absent. The empty file ``delivered`` marks that what followed the training
+    ended, too: such a training is not resumed.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -34,24 +36,31 @@ class RunDirectory:
             self.folder / name for name in ("plan.json", "best.safetensors", "last.ckpt", "history.csv", "delivered")
         )
 
-    @property
-    def plan(self) -> dict[str, Any]:
+    @cached_property
+    def plan(self) -> TrainingPlan:
         """The plan as it was when the training began."""
-        return json.loads(self.plan_path.read_text(encoding="utf-8"))
+        return TrainingPlan.model_validate_json(self.plan_path.read_bytes())
 
-    def begin(self, plan: dict[str, Any]) -> None:
-        """Empty the folder, and note the plan."""
+    def is_readable(self) -> bool:
+        """Return whether the plan is one of this version."""
+        try:
+            return bool(self.plan)
+        except ValidationError:
+            return False
+
+    def initialize(self, plan: TrainingPlan) -> None:
+        """Empty the folder, and save the plan."""
         remove(self.folder)
         with atomic_write(self.plan_path) as temporary:
-            temporary.write_text(json.dumps(plan, indent=2), encoding="utf-8")
+            temporary.write_text(plan.model_dump_json(indent=2), encoding="utf-8")
 
-    def copy_from(self, other: RunDirectory, plan: dict[str, Any]) -> None:
-        """Begin from where another training ended."""
+    def copy_from(self, other: RunDirectory, plan: TrainingPlan) -> None:
+        """Copy another training, to continue where it ended."""
         remove(self.folder)
         with atomic_write(self.folder) as temporary:
             shutil.copytree(other.folder, temporary)
             remove(temporary / self.delivered.name)
-            (temporary / self.plan_path.name).write_text(json.dumps(plan, indent=2), encoding="utf-8")
+            (temporary / self.plan_path.name).write_text(plan.model_dump_json(indent=2), encoding="utf-8")
 
     def checkpoint(self) -> dict[str, Any] | None:
         """Read the last checkpoint, executing no code from it; None where there is none yet.
@@ -65,13 +74,13 @@ class RunDirectory:
             return torch.load(self.last, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ProjectError(
-                f"{self.last} is damaged, so that the training cannot go on from it ({error}). Start it anew with: "
+                f"{self.last} is damaged, so that the training cannot resume from it ({error}). Start a new one with: "
                 "kedro run --params training.resume=false"
             ) from error
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the training, so that no other process works at it.
+    def lock(self) -> Iterator[None]:
+        """Lock the directory, so that no other process works at the training.
 
         Raises:
             ProjectError: another one does.
@@ -82,7 +91,7 @@ class RunDirectory:
         except Timeout:
             raise ProjectError(
                 f"This very training is under way already, in another process (it holds {lock.lock_file}). Wait for "
-                "it, or stop it: the next kedro run goes on from its last checkpoint."
+                "it, or stop it: the next kedro run resumes from its last checkpoint."
             ) from None
         try:
             yield
@@ -91,54 +100,49 @@ class RunDirectory:
 
 
 def list_run_directories(folder: Path) -> list[RunDirectory]:
-    """List the trainings under a folder, the newest first."""
+    """List the trainings under a folder, the newest first; without those of versions with other plans."""
+    return [work for work in _directories(folder) if work.is_readable()]
+
+
+def _directories(folder: Path) -> list[RunDirectory]:
     if not folder.is_dir():
         return []
-    found = [RunDirectory(folder, path.name) for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
-    return sorted((work for work in found if work.plan_path.is_file()), key=_changed, reverse=True)
+    named = [RunDirectory(folder, path.name) for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
+    return sorted((work for work in named if work.plan_path.is_file()), key=_changed, reverse=True)
 
 
-def find_run_directory(folder: Path, request: str, *, delivered: bool) -> RunDirectory | None:
+def find_run_directory(folder: Path, request: TrainingRequest, *, delivered: bool) -> RunDirectory | None:
     """Find the newest training of a request, delivered or not."""
-    return next(
-        (
-            work
-            for work in list_run_directories(folder)
-            if work.plan.get("request") == request and work.delivered.is_file() == delivered
-        ),
-        None,
-    )
+    identity = request.request_identity()
+    for work in list_run_directories(folder):
+        if work.plan.request_identity() == identity and work.delivered.is_file() == delivered:
+            return work
+    return None
 
 
-def explain_mismatch(folder: Path, request: dict[str, Any]) -> tuple[str, list[str]] | None:
-    """Say why the newest unfinished training is not taken up.
+def explain_mismatch(folder: Path, request: TrainingRequest) -> tuple[str, list[str]] | None:
+    """Return why the newest unfinished training is not resumed.
 
     Args:
-        folder: where working folders lie.
-        request: what is asked for now: ``request``, ``parameters``, ``versions``, ``inputs``.
+        folder: of the run directories.
+        request: what is asked for now.
 
     Returns:
-        When it last got on (hours and minutes), and what differs; None where there is none, or nothing differs.
+        When it last wrote a checkpoint (hours and minutes), and what differs; None where there is no such training, or
+        nothing differs.
     """
-    unfinished = [work for work in list_run_directories(folder)[:1] if not work.delivered.is_file()]
-    if not unfinished or unfinished[0].plan.get("request") == request["request"]:
+    newest = list_run_directories(folder)[:1]
+    if not newest or newest[0].delivered.is_file():
         return None
-    before = unfinished[0].plan
-    differences = [
-        f"training.{name}" for name, value in request["parameters"].items() if before["parameters"].get(name) != value
-    ]
-    differences += [
-        name
-        for kind in ("versions", "inputs")
-        for name, value in request[kind].items()
-        if before[kind].get(name) != value
-    ]
-    return time.strftime("%H:%M", time.localtime(_changed(unfinished[0]))), differences
+    plan = newest[0].plan
+    if plan.request_identity() == request.request_identity():
+        return None
+    return time.strftime("%H:%M", time.localtime(_changed(newest[0]))), request.differences(plan)
 
 
 def prune_run_directories(folder: Path, count: int = KEPT_FOLDERS) -> None:
     """Remove all trainings but the newest."""
-    for work in list_run_directories(folder)[count:]:
+    for work in _directories(folder)[count:]:
         remove(work.folder)
         work.folder.with_suffix(".lock").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The surroundings of a training: threads, determinism, signals, and errors put into words."""
+"""The runtime of a training: threads, determinism, signals, and errors with a way out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.progress import quiet_lightning
 
 
 @contextmanager
-def training_runtime(plan: dict[str, Any]) -> Iterator[None]:
-    """Set up what a training needs around it, and put everything back afterwards."""
+def training_runtime(plan: TrainingPlan) -> Iterator[None]:
+    """Set threads, determinism and signal handling for a training, and restore everything afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
-        for context in (_threads(plan["num_threads"]), _determinism(plan), quiet_lightning(), _interrupts()):
+        for context in (_threads(plan.hardware.num_threads), _determinism(plan), quiet_lightning(), _interrupts()):
             stack.enter_context(context)
         stack.enter_context(_explained(plan))
         yield
@@ -38,16 +39,16 @@ def _threads(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _determinism(plan: dict[str, Any]) -> Iterator[None]:
+def _determinism(plan: TrainingPlan) -> Iterator[None]:
     """Ask for deterministic algorithms. On a GPU some layers have none: there the rest is deterministic."""
-    if not plan["parameters"]["deterministic"]:
+    if not plan.parameters.deterministic:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     checks: Any = torch.utils.deterministic
     fill, benchmark = checks.fill_uninitialized_memory, torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=plan["accelerator"] != "cpu")
+    torch.use_deterministic_algorithms(True, warn_only=plan.hardware.accelerator != "cpu")
     checks.fill_uninitialized_memory = False  # a check for bugs that costs time
     torch.backends.cudnn.benchmark = False
     try:
@@ -77,20 +78,20 @@ def _interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(plan: dict[str, Any]) -> Iterator[None]:
-    """Describe what to do about errors that torch words for programmers."""
+def _explained(plan: TrainingPlan) -> Iterator[None]:
+    """Raise errors of torch as the project's own, with what to do about them."""
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ConfigurationError(
-            f"training.batch_size: {plan['batch_size']} patch of {plan['patch_size']} px leaves this network's batch "
+            f"training.batch_size: {plan.batch_size} patch of {plan.patch_size} px leaves this network's batch "
             "normalisation a single value per channel; raise training.batch_size to 2 or more, or training.patch_size"
         ) from error
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"The memory of the device does not suffice for {plan['batch_size']} patches of {plan['patch_size']} px: "
+            f"The memory of the device does not suffice for {plan.batch_size} patches of {plan.patch_size} px: "
             "lower training.batch_size or training.patch_size"
         ) from error
     except Exception as error:

@@ -1,59 +1,58 @@
-"""One training from its parameters to its best model: what whoever trains several networks does for each."""
+"""Training a model, from its inputs to the best epoch: the one road that every training takes."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
 from unet_segmentation.training import trainer
-from unet_segmentation.training.epoch_keeper import ReportEpoch
-from unet_segmentation.training.plan import labelled_ids_by_split, resolve_plan, training_request
-from unet_segmentation.training.preflight import finalize_plan, find_resumable_plan
+from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.plan import TrainingPlan, resolve_plan, training_request
+from unet_segmentation.training.plan_rules import PlanValues
+from unet_segmentation.training.preflight import finalize_plan
+from unet_segmentation.training.resume import find_resumable_plan
+from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training leaves.
 
     Attributes:
-        plan: as it was settled.
-        best: the model of the best epoch.
-        last: the state after the last epoch.
-        history: a row per epoch.
-        information: the header of the best model.
+        plan: of the training.
+        best: the model of the best epoch (:func:`model_file.load_model` reads it).
+        last: the checkpoint after the last epoch.
+        history: a row per epoch; ``epoch`` from 1, then the metrics.
+        info: the header of the best model.
     """
 
-    plan: dict[str, Any]
+    plan: TrainingPlan
     best: Path
     last: Path
     history: pd.DataFrame
-    information: ModelInfo
+    info: ModelInfo
 
 
 def initialize_model(
     network: ModelParameters,
     training: TrainingParameters,
-    values: Mapping[str, Any],
+    values: PlanValues,
     classes: list[str],
     profile: dict[str, Any],
 ) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Describe a network, and draw its initial weights from the seed.
+    """Resolve the spec of a model, and draw its initial weights from the seed.
 
     Args:
         network: the parameters; an `auto` depth is that of the plan.
@@ -69,53 +68,51 @@ def initialize_model(
         ConfigurationError: there is no such network, or it cannot be trained as the parameters say.
     """
     if network.encoder_depth == "auto":
-        network = network.model_copy(update={"encoder_depth": values["encoder_depth"]})
-    specification = networks.resolve_model_spec(network, classes, profile)
+        network = network.model_copy(update={"encoder_depth": values.encoder_depth})
+    spec = networks.resolve_model_spec(network, classes, profile)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        model = networks.build_model(specification, network.encoder_weights)
+        model = networks.build_model(spec, network.encoder_weights)
     check_model_supports(model, training)
     networks.init_bias_from_class_priors(model, [profile["class_shares"][name] for name in classes])
-    return specification, model.state_dict()
+    return spec, model.state_dict()
+
+
+def make_plan(inputs: TrainingInputs, training: TrainingParameters, *, estimate_duration: bool = False) -> TrainingPlan:
+    """Resolve everything that is open: by rules, by this machine, and by what a dry run measures.
+
+    Args:
+        inputs: of the training.
+        training: the parameters.
+        estimate_duration: log how long the training will take.
+    """
+    started = time.perf_counter()
+    return finalize_plan(resolve_plan(training, inputs), inputs, started, estimate_duration=estimate_duration)
 
 
 def train_model(
-    specification: ModelSpec,
-    weights: dict[str, Tensor],
-    samples: pd.DataFrame,
-    profile: dict[str, Any],
-    packed: PackedSamples,
-    recipe: dict[str, Any],
-    proposal: Mapping[str, Any],
+    inputs: TrainingInputs,
     training: TrainingParameters,
     folder: Path,
+    *,
+    plan: TrainingPlan | None = None,
     report_epoch: ReportEpoch | None = None,
-) -> Trained:
-    """Settle the plan of a training, or take up that of its unfinished one; train; say what the best epoch is.
+) -> TrainingResult:
+    """Train a model, or resume the unfinished training of the same request.
 
     Args:
-        specification: of the network.
-        weights: its initial ones.
-        samples: columns sample_id, split, masks; what is `test` takes no part.
-        profile: statistics of the training split.
-        packed: images and masks.
-        recipe: of the augmentation.
-        proposal: the values of the plan, for what the parameters leave open.
+        inputs: what the training starts from.
         training: the parameters.
-        folder: of working folders.
+        folder: of the run directories.
+        plan: where it was made before, or is that of an unfinished training.
         report_epoch: as for :func:`trainer.fit`.
     """
-    started = time.perf_counter()
-    split = {name: ids for name, ids in labelled_ids_by_split(samples).items() if name != "test"}
-    digest = hashlib.sha256(save(weights)).hexdigest()
-    request = training_request(training, proposal, specification, split, recipe, profile, digest)
-    plan = find_resumable_plan(folder, request, None) if training.resume else None
-    resume = plan is not None
-    network = networks.build_model(specification)
-    trainer.load_weights(network, weights)
-    setup = TrainingInputs(network, specification, packed, recipe)
     if plan is None:
-        plan = resolve_plan(training, proposal, specification, packed, split, recipe, profile, digest)
-        plan = finalize_plan(plan, training, dict(proposal), setup, folder, started, foretell=False)  # one of many
-    result = trainer.fit(plan, setup, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
-    return Trained(plan, result.best, result.last, result.history, read_header(result.best))
+        plan = find_resumable_plan(folder, training_request(training, inputs)) or make_plan(inputs, training)
+    resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
+    work = trainer.fit(plan, inputs, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
+    return TrainingResult(plan, work.best, work.last, _history(work.history), read_header(work.best))
+
+
+def _history(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, float_precision="round_trip")

@@ -1,4 +1,4 @@
-"""Training from a plan: what is set up, how it goes on after it was stopped, what stays on disk."""
+"""Training from a plan: the Lightning Trainer with its callbacks, in one process or several."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor, nn
+from lightning.pytorch.strategies import Strategy
 from torch.utils.data import DataLoader
 
-from unet_segmentation.errors import ProjectError
 from unet_segmentation.training import ddp
-from unet_segmentation.training.epoch_keeper import STATE, EpochKeeper, ReportEpoch
+from unet_segmentation.training.callbacks.best_model import BestModel
+from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
+from unet_segmentation.training.callbacks.early_stopping import EarlyStopping
+from unet_segmentation.training.callbacks.epoch_reports import EpochReports, ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochHistory
+from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
+from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
+from unet_segmentation.training.callbacks.progress import ProgressCallback
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import (
     Batch,
@@ -26,15 +31,24 @@ from unet_segmentation.training.patch_dataset import (
     training_loader,
     validation_loader,
 )
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.run_directory import RunDirectory, prune_run_directories
 from unet_segmentation.training.runtime import training_runtime
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.training.training_inputs import TrainingSetup
+from unet_segmentation.utils.private_api import ignore_in_ddp, processed_batches
 
 logger = logging.getLogger(__name__)
 
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
 
-PRECISIONS: dict[str, Any] = {"32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
+QUIET: dict[str, Any] = {  # what the callbacks here do instead of Lightning's
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
 
 # After so long a wait for another process all are started again from the last checkpoint. torch's half an hour is too
 # long: where all start at once, gloo's connections now and then never come about (seen once on a busy machine).
@@ -49,177 +63,159 @@ class StreamingCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, path)
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training leaves.
-
-    Attributes:
-        best: the model of the epoch with the best validation score (:func:`network.load_model` reads it).
-        last: the state after the last epoch: weights, optimizer, schedule, history.
-        history: a row per epoch; ``epoch`` from 1, then the metrics.
-    """
-
-    best: Path
-    last: Path
-    history: pd.DataFrame
-
-
 def fit(
-    plan: dict[str, Any],
-    setup: TrainingInputs,
+    plan: TrainingPlan,
+    setup: TrainingSetup,
     folder: Path,
     report_epoch: ReportEpoch | None = None,
     *,
     resume: bool = False,
     rendezvous: str | None = None,
-) -> TrainingResult:
+) -> RunDirectory:
     """Train a network as planned.
 
-    Works in ``folder/<fingerprint>`` (see :class:`work.Work`); a few older folders of this kind are kept beside it.
-
     Args:
-        plan: what :func:`plan.resolve_plan` returned.
-        setup: what is trained, and on what; the network is trained in place.
-        folder: where working folders lie.
-        report_epoch: is given each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
+        plan: from :func:`plan.resolve_plan`.
+        setup: what is trained.
+        folder: of the run directories; a few older ones are kept.
+        report_epoch: receives each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
             resume also those before. If it returns True the training ends there (in one process).
-        resume: go on from the last checkpoint in the working folder, where there is one. Otherwise the folder is
-            emptied first.
+        resume: resume from the last checkpoint of the run directory, where there is one. Otherwise it is emptied first.
         rendezvous: ``address:port`` of this host, where others join the training.
+
+    Returns:
+        The run directory ``folder/<identity of the plan>``, with model, checkpoint and history.
 
     Raises:
         ProjectError: the loss became NaN or infinite; the last checkpoint is damaged; another process works at this
-            very training.
+            very training; or the initial weights belong to another network.
         ConfigurationError: the batch is too small for the network.
         ResourceError: the device's memory does not suffice, or the disk is full.
         KeyboardInterrupt: Ctrl-C; what was written before stays.
         SystemExit: the process was told to terminate (status 143).
     """
-    work = RunDirectory(folder, plan["fingerprint"])
-    with work.alone():
+    work = RunDirectory(folder, plan.fingerprint)
+    with work.lock():
         if not resume or not work.plan_path.is_file():
-            work.begin(plan)
-        if ddp.world_size(plan) > 1:
+            work.initialize(plan)
+        if plan.hardware.world_size > 1:
             ddp.launch(plan, setup, work, report_epoch, rendezvous)
-            history = _take_result(work, setup.network)
         else:
-            history = train_in_process(plan, setup, work, report_epoch)
+            train_in_process(plan, setup, work, report_epoch)
         prune_run_directories(folder)
-    return TrainingResult(work.best, work.last, history)
+    return work
+
+
+@dataclass(frozen=True)
+class TrainingCallbacks:
+    """The callbacks of a training; the order of the fields is that in which Lightning calls them."""
+
+    seed: KeyedLayerSeed
+    loss_guard: NonFiniteLossGuard
+    history: EpochHistory
+    best_model: BestModel
+    progress: ProgressCallback
+    early_stopping: EarlyStopping
+    checkpoint: CheckpointCallback
+
+    @classmethod
+    def of(
+        cls, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
+    ) -> TrainingCallbacks:
+        """Build them for a training."""
+        history = EpochHistory(plan)
+        best_model = BestModel(setup.spec, history)
+        return cls(
+            seed=KeyedLayerSeed(plan.parameters.seed),
+            loss_guard=NonFiniteLossGuard(),
+            history=history,
+            best_model=best_model,
+            progress=ProgressCallback(history, best_model),
+            early_stopping=EarlyStopping(plan.parameters.early_stopping.patience, best_model),
+            checkpoint=CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch)),
+        )
+
+    def restore(self, checkpoint: dict[str, Any]) -> bool:
+        """Restore what a checkpoint holds, and report its epochs: reporting twice changes nothing.
+
+        Returns:
+            Whether the training ended already.
+        """
+        states = checkpoint["callbacks"]
+        self.history.load_state_dict(states[self.history.state_key])
+        self.best_model.load_state_dict(states[self.best_model.state_key])
+        reports, epochs = self.checkpoint.reports, len(self.history.rows)
+        reports.flush()
+        total = self.history.plan.epochs
+        ended = epochs >= total or self.early_stopping.is_exhausted(epochs) or reports.stop_requested
+        logger.info("trained already: %d of %d epochs" if ended else "resuming after epoch %d of %d", epochs, total)
+        return ended
 
 
 def train_in_process(
-    plan: dict[str, Any], setup: TrainingInputs, work: RunDirectory, report_epoch: ReportEpoch | None
-) -> pd.DataFrame:
-    """Train in this process, from the last checkpoint if there is one; give the history."""
-    epochs = EpochKeeper(plan, setup.specification, work, report_epoch)
-    checkpoint = work.checkpoint()
-    if checkpoint is not None:
-        epochs.take_up(checkpoint["callbacks"][STATE])
-        words = "trained already: %d of %d epochs" if epochs.ended else "going on after epoch %d of %d"
-        logger.info(words, len(epochs.rows), plan["epochs"])
-    if not epochs.ended:
-        task = SegmentationTask(setup.network, plan, setup.classes)
-        loaders = make_loaders(plan, setup)
-        if checkpoint is not None:
-            _skip_seen_batches(loaders[0], checkpoint, plan)
-        _run_lightning(plan, task, loaders, epochs, work.last if checkpoint else None)
-    return epochs.history
-
-
-def _run_lightning(
-    plan: dict[str, Any], task: SegmentationTask, loaders: Loaders, epochs: EpochKeeper, checkpoint: Path | None
+    plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
 ) -> None:
+    """Train in this process, from the last checkpoint if there is one."""
+    callbacks = TrainingCallbacks.of(plan, setup, work, report_epoch)
+    checkpoint = work.checkpoint()
+    if checkpoint is not None and callbacks.restore(checkpoint):
+        return
+    task = SegmentationTask(setup.build_network(), plan, setup.classes)
+    loaders = make_loaders(plan, setup)
+    if checkpoint is not None:
+        sampler: Any = loaders[0].sampler
+        sampler.skip_batches(checkpoint["epoch"], processed_batches(checkpoint) % plan.steps_per_epoch)
     with training_runtime(plan):
         try:
-            trainer = L.Trainer(
-                accelerator=plan["accelerator"],
-                devices=plan["devices"],
-                num_nodes=plan["num_nodes"],
-                strategy=_strategy(plan, task),
-                precision=PRECISIONS[plan["precision"]],
-                max_epochs=plan["epochs"],
-                accumulate_grad_batches=plan["accumulate_grad_batches"],
-                callbacks=[epochs],
-                plugins=[StreamingCheckpointIO()],
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                default_root_dir=epochs.work.folder,
-            )
-            if plan["compile"]:
+            trainer = make_trainer(plan, task, callbacks, work)
+            if plan.parameters.compile:
                 task.network.compile()  # in place: the names of the weights stay
             task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(task, *loaders, ckpt_path=work.last if checkpoint else None, weights_only=True)
         finally:
-            epochs.close()
+            callbacks.progress.close()
 
 
-def _strategy(plan: dict[str, Any], task: SegmentationTask) -> Any:  # noqa: ANN401 - a name or a strategy
-    if ddp.world_size(plan) == 1:
+def make_trainer(
+    plan: TrainingPlan, task: SegmentationTask, callbacks: TrainingCallbacks, work: RunDirectory
+) -> L.Trainer:
+    """Build Lightning's Trainer."""
+    return L.Trainer(
+        accelerator=plan.hardware.accelerator,
+        devices=plan.hardware.devices,
+        num_nodes=plan.hardware.num_nodes,
+        strategy=_strategy(plan, task),
+        precision=plan.hardware.precision,
+        max_epochs=plan.epochs,
+        accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
+        callbacks=list(vars(callbacks).values()),
+        plugins=[StreamingCheckpointIO()],
+        default_root_dir=work.folder,
+        **QUIET,
+    )
+
+
+def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
+    if plan.hardware.world_size == 1:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
-    from torch.nn.parallel import DistributedDataParallel
 
-    # sums belong to their process: the others must not be given those of the first
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, list(task.SUMS))
+    ignore_in_ddp(task, task.SUMS)  # sums belong to their process: the others must not get those of the first
     return DDPStrategy(
-        process_group_backend="nccl" if plan["accelerator"] == "cuda" else "gloo",
+        process_group_backend="nccl" if plan.hardware.accelerator == "cuda" else "gloo",
         timeout=DDP_TIMEOUT,
-        find_unused_parameters=plan["parameters"]["freeze_encoder_epochs"] > 0,
+        find_unused_parameters=plan.parameters.freeze_encoder_epochs > 0,
     )
 
 
-def _take_result(work: RunDirectory, network: nn.Module) -> pd.DataFrame:
-    """Return the network the weights that other processes trained, and the history."""
-    checkpoint = work.checkpoint()
-    if checkpoint is None:
-        raise ProjectError(f"The training left nothing in {work.folder}")
-    prefix = "network."
-    weights = {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items()}
-    network.load_state_dict({name: weights[name] for name in network.state_dict()})
-    return pd.DataFrame(checkpoint["callbacks"][STATE]["rows"])
-
-
-def _skip_seen_batches(train: DataLoader[Batch], checkpoint: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Let the loader leave out the batches of the epoch that the checkpoint fell into."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-    sampler: Any = train.sampler
-    sampler.skip_batches(checkpoint["epoch"], progress["processed"] % plan["steps_per_epoch"])
-
-
-def make_loaders(plan: dict[str, Any], setup: TrainingInputs) -> Loaders:
-    """Return the batches of a training, and those of its validation."""
+def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> Loaders:
+    """Build the loaders of training and validation."""
+    samples, hardware, share = plan.samples, plan.hardware, ddp.rank_and_world_size()
     patches = PatchDataset(
-        setup.samples,
-        plan["samples"]["train"],
-        setup.recipe,
-        plan["patch_size"],
-        plan["seed"],
-        plan["oversample_foreground_fraction"],
-        plan["foreground_classes"],
+        setup.packed, samples["train"], setup.recipe, plan.patch_size, plan.parameters.seed, plan.foreground
     )
-    share = ddp.rank_and_world_size()
-    pixels = 2 * plan["batch_size"] // share[1] * plan["patch_size"] ** 2  # no gradients: there is room for more
-    multiple = setup.specification.multiple
-    tiles = TileDataset(setup.samples, plan["samples"]["validation"], multiple, pixels, share)
-    workers, pin_memory = plan["num_workers"], plan["accelerator"] == "cuda"
-    train = training_loader(patches, plan["batch_size"], plan["steps_per_epoch"], workers, pin_memory, share)
+    pixels = 2 * plan.batch_size // share[1] * plan.patch_size**2  # no gradients: there is room for more
+    tiles = TileDataset(setup.packed, samples["validation"], setup.spec.multiple, pixels, share)
+    workers, pin_memory = hardware.num_workers, hardware.accelerator == "cuda"
+    train = training_loader(patches, plan.batch_size, plan.steps_per_epoch, workers, pin_memory, share)
     return train, validation_loader(tiles, min(workers, 2), pin_memory)
-
-
-def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Return a network its initial weights.
-
-    Raises:
-        ProjectError: they belong to another network.
-    """
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ProjectError(
-            "The initial weights do not fit the network: run the node training.build_model again"
-        ) from error

@@ -35,6 +35,7 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
     AugmentationParameters,
+    AugmentationRecipe,
     BootstrapParameters,
     EvaluationParameters,
     ModelParameters,
@@ -45,7 +46,7 @@ from unet_segmentation.parameters import (
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.pipelines.article_claims import nodes
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan_rules import propose_plan
+from unet_segmentation.training.plan_rules import PlanValues, propose_plan
 
 CLASSES = ["background", "square"]
 NETWORK = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
@@ -127,7 +128,7 @@ def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(meas
 def test_run_again_it_gives_the_same_without_training(measured, problem, monkeypatch):
     from unet_segmentation.training import trainer
 
-    monkeypatch.setattr(trainer, "_run_lightning", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trainer, "make_trainer", lambda *_: pytest.fail("trained again"))
     again = measure(problem, measured[-1])
     for before, now in zip(measured[:3], again, strict=True):
         pd.testing.assert_frame_equal(before, now)
@@ -177,7 +178,7 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
 )
 def test_steps_become_whole_epochs(problem, steps, form, epochs):
     samples, packed, profile, plan = problem
-    data = GridData(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    data = GridData(samples, packed, profile, AugmentationRecipe(), PlanValues(**plan["values"]), CLASSES, "test")
     given = {"patch_size": None, "batch_size": None, **form}
     equal = shared_training_parameters(TRAINING, PresetParameters.model_validate(given), steps, data)
     assert equal.epochs == epochs
@@ -186,7 +187,7 @@ def test_steps_become_whole_epochs(problem, steps, form, epochs):
 
 def test_the_expected_time_goes_with_steps_pixels_and_speed(problem):
     samples, packed, profile, plan = problem
-    data = GridData(samples, packed, profile, {}, plan["values"], CLASSES, "test")
+    data = GridData(samples, packed, profile, AugmentationRecipe(), PlanValues(**plan["values"]), CLASSES, "test")
     points = upsampling_points({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
     speeds = pd.DataFrame({"network": ["b", "a"], "upsampling": "bilinear", "training_images_per_second": [5.0, 20.0]})
     parameters = TRAINING.model_copy(update={"epochs": 2})  # of 3 steps of 2 patches of 32 px

@@ -19,7 +19,9 @@ from unet_segmentation.experiments.reproduce.sandbox_project import (
     share_raw_data,
     temporary_project,
 )
+from unet_segmentation.parameters import TrainingParameters
 from unet_segmentation.tracking.run_queries import RunRecord
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.run_directory import find_run_directory
 
 
@@ -35,20 +37,38 @@ def recipe(commit="", parameters=None, plan=None, **changes):
     )
 
 
+def training_plan(accelerator, devices):
+    hardware = {"accelerator": accelerator, "devices": devices, "num_nodes": 1, "precision": "32-true"}
+    hashes = ("data", "split", "plan", "network", "initial_weights", "augmentation")
+    return TrainingPlan(
+        parameters=TrainingParameters(),
+        versions={},
+        inputs=dict.fromkeys(hashes, "0"),
+        hardware=hardware | {"num_threads": 1, "num_workers": 0},
+        batch_size=4,
+        patch_size=32,
+        cycles=(2,),
+        steps_per_epoch=3,
+        foreground={},
+        class_weights=None,
+        samples={"train": ("a",), "validation": ("b",)},
+    )
+
+
 @pytest.mark.parametrize(
-    ("plan", "gpus", "handed_over"),
+    ("accelerator", "devices", "gpus", "handed_over"),
     [
-        ({"accelerator": "cpu"}, [], True),
-        ({"accelerator": "cuda", "devices": 2}, ["H100", "H100"], True),
-        ({"accelerator": "cuda", "devices": 2}, ["H100"], False),
-        ({"accelerator": "cuda", "devices": 1}, [], False),
+        ("cpu", 1, [], True),
+        ("cuda", 2, ["H100", "H100"], True),
+        ("cuda", 2, ["H100"], False),
+        ("cuda", 1, [], False),
     ],
 )
-def test_a_plan_is_handed_over_where_its_devices_are(tmp_path, monkeypatch, plan, gpus, handed_over):
+def test_a_plan_is_handed_over_where_its_devices_are(tmp_path, monkeypatch, accelerator, devices, gpus, handed_over):
     monkeypatch.setattr("unet_segmentation.experiments.reproduce.sandbox_project.gpus", lambda: gpus)
-    plan = {**plan, "request": "r" * 16, "fingerprint": "0123456789abcdef"}
-    copy_plan(tmp_path, recipe(plan=plan))
-    found = find_run_directory(tmp_path / "data/06_models/cells", "r" * 16, delivered=False)
+    plan = training_plan(accelerator, devices)
+    copy_plan(tmp_path, recipe(plan=plan.model_dump(mode="json")))
+    found = find_run_directory(tmp_path / "data/06_models/cells", plan, delivered=False)
     assert (found.plan if found else None) == (plan if handed_over else None)
 
 

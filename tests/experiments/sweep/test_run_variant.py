@@ -16,7 +16,7 @@ from unet_segmentation.experiments.sweep.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer
-from unet_segmentation.training.preflight import StepTimings
+from unet_segmentation.training.plan import Throughput
 from unet_segmentation.utils.peak_memory import PeakMemory
 
 
@@ -132,7 +132,7 @@ def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared)
     }
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
-    assert open_ones.plan_values(wide.network, wide.training)["epochs"] == prepared.plan["values"]["epochs"]
+    assert open_ones.plan_values(wide.network, wide.training).epochs == prepared.plan["values"]["epochs"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing is known of the memory elsewhere")
@@ -149,9 +149,12 @@ def test_the_peak_is_what_was_held_at_once():
 
 def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch):
     """A fast and a slow network, by speeds that are made up; what their plans take is computed from these."""
-    slow, fast = StepTimings(300.0, 0, False, 60.0, 5.0, 1.0), StepTimings(100.0, 0, False, 20.0, 5.0, 1.0)
+    slow, fast = (
+        Throughput(step=step, loading=0, overlapping=False, validation=validation)
+        for step, validation in ((300.0, 60.0), (100.0, 20.0))
+    )
     speeds = iter([fast, slow])
-    monkeypatch.setattr(preflight, "measure_speed", lambda *_: next(speeds))
+    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: next(speeds))
     minutes = 100.0
     training = {**prepared.parameters["training"], "max_time_minutes": minutes}
     timed = replace(prepared, parameters={**prepared.parameters, "training": training})
@@ -163,11 +166,11 @@ def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch)
     results = [run_variant(each, timed, tmp_path, NullRun()) for each in variants]
     assert [result.status for result in results] == ["finished", "finished"]
     taken = [
-        plan["epochs"] * (plan["steps_per_epoch"] * speed.step + speed.validation + speed.checkpoint) / 60
+        plan.epochs * (plan.steps_per_epoch * speed.step + speed.validation + 5.0) / 60
         for plan, speed in zip(plans, (fast, slow), strict=True)
     ]
     assert all(0.8 * minutes < each <= minutes for each in taken)
-    assert [result.epochs for result in results] == [plan["epochs"] for plan in plans]
+    assert [result.epochs for result in results] == [plan.epochs for plan in plans]
 
 
 @pytest.mark.parametrize(

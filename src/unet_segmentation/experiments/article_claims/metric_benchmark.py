@@ -38,6 +38,7 @@ from unet_segmentation.parameters.article_claims import MetricBenchmarkParameter
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan_rules import default_plan_values
 from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,8 @@ def _trained(
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
     recipe = compose_recipe(augmentation, statistics.channels, statistics.dtype)
     specification, weights = initialize_model(network, training, values, CLASSES, profile)
-    trained = train_model(specification, weights, table, profile, packed, recipe, values, training, folder)
+    inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
+    trained = train_model(inputs, training, folder)
     return Predictor.from_file(trained.best, PredictorParameters())
 
 

@@ -23,10 +23,12 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec
-from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
+from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
+from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +71,8 @@ class GridData:
     samples: pd.DataFrame
     packed: PackedSamples
     profile: dict[str, Any]
-    recipe: dict[str, Any]
-    values: Mapping[str, Any]
+    recipe: AugmentationRecipe
+    values: PlanValues
     classes: list[str]
     split: str
 
@@ -145,8 +147,8 @@ def expected_seconds(
         side: of the images that the speeds were measured with; time is proportional to the number of pixels.
     """
     values = effective_values(training, data.values)
-    patches = values["epochs"] * _steps_per_epoch(training, data) * values["batch_size"]
-    seconds = patches * (values["patch_size"] / side) ** 2 / speeds["training_images_per_second"]
+    patches = values.epochs * _steps_per_epoch(training, data) * values.batch_size
+    seconds = patches * (values.patch_size / side) ** 2 / speeds["training_images_per_second"]
     keys = pd.DataFrame([point.key for point in points])
     shared = [name for name in keys if name in speeds]
     return float(keys.merge(speeds[shared].assign(seconds=seconds), on=shared)["seconds"].sum())
@@ -176,13 +178,13 @@ def train_all(
         directory = point.directory(folder)
         directory.mkdir(parents=True, exist_ok=True)
         specification, weights, seeded = data.initialize(point, training)
-        inputs = data.samples, data.profile, data.packed, data.recipe, data.values
-        trained = train_model(specification, weights, *inputs, seeded, directory)
+        inputs = TrainingInputs(
+            specification, weights, data.packed, data.recipe, data.samples, data.profile, data.values
+        )
+        trained = train_model(inputs, seeded, directory)
         confusion, soft = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
         all_scores = scores(confusion, soft, data.classes)
-        rows.append(
-            {**point.key, "best_epoch": trained.information.epoch} | {name: all_scores[name] for name in SCORES}
-        )
+        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: all_scores[name] for name in SCORES})
         confusions.append(confusion.assign(**point.key))
         softs.append(soft.assign(**point.key))
         models.append(trained.best)
@@ -205,7 +207,7 @@ class CostMeasurement:
 
     classes: list[str]
     profile: dict[str, Any]
-    values: Mapping[str, Any]
+    values: PlanValues
     side: int
     batch_size: int
     seconds: float
@@ -235,7 +237,7 @@ class CostMeasurement:
     def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
         network = point.network
         if network.encoder_depth == "auto":
-            network = network.model_copy(update={"encoder_depth": self.values["encoder_depth"]})
+            network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
         specification = resolve_model_spec(network, self.classes, self.profile)
         return specification, -(-self.side // specification.multiple) * specification.multiple
 

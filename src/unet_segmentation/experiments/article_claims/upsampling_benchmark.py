@@ -24,7 +24,6 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
-from unet_segmentation.training.trainer import load_weights
 from unet_segmentation.utils.atomic_io import atomic_write
 
 Logits = NDArray[np.float32]  # (N, classes, H, W)
@@ -82,7 +81,7 @@ def measure_checkerboard(
     specification, weights, _ = data.initialize(point, training)
     batch = example_batch(data.packed, data.evaluated_ids[:images], specification.multiple)
     untrained = build_model(specification)
-    load_weights(untrained, weights)
+    untrained.load_state_dict(weights)
     # an untrained model has no running statistics: it is measured in training mode, as its first step sees it
     logits = {
         "initial": compute_logits(untrained.train(), batch),

@@ -17,12 +17,11 @@ from unet_segmentation.tracking.run_queries import RunRecord
 
 MAX_SHOWN = 5  # differences that a line names
 TEST_PREFIX = "test/"
-PLAN_KEYS = (  # that may change the weights
-    "accelerator", "devices", "num_nodes", "precision", "compile", "num_threads", "batch_size",
-    "accumulate_grad_batches", "patch_size",
-    "cycles", "steps_per_epoch", "seed", "oversample_foreground_fraction", "foreground_classes", "class_weights",
-    "samples",
-)  # fmt: skip
+PLAN_KEYS = {  # that may change the weights, by section of the plan
+    "hardware": ("accelerator", "devices", "num_nodes", "precision", "num_threads"),
+    "parameters": ("compile", "accumulate_grad_batches", "seed"),
+    "": ("batch_size", "patch_size", "cycles", "steps_per_epoch", "foreground", "class_weights", "samples"),
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,12 @@ def _with_data(run: RunRecord, plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _plan(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    changed = [name for name in PLAN_KEYS if name in before and name in after and before[name] != after[name]]
-    words = [name if len(str(before[name])) > 40 else f"{name} {before[name]} -> {after[name]}" for name in changed]
+    words = []
+    for section, names in PLAN_KEYS.items():
+        first, second = (plan.get(section, {}) if section else plan for plan in (before, after))
+        for name in names:
+            if name in first and name in second and first[name] != second[name]:
+                words.append(name if len(str(first[name])) > 40 else f"{name} {first[name]} -> {second[name]}")
     return f"Not the same: {_join(words)}." if words else "The same, also in what was auto."
 
 

@@ -96,9 +96,10 @@ def copy_plan(project: Path, snapshot: RunSnapshot) -> None:
 
 
 def _fits_machine(plan: Mapping[str, Any]) -> bool:
-    accelerator = plan.get("accelerator", "cpu")
+    hardware = plan.get("hardware", {})
+    accelerator = hardware.get("accelerator", "cpu")
     if accelerator == "cuda":
-        return len(gpus()) >= plan.get("devices", 1)
+        return len(gpus()) >= hardware.get("devices", 1)
     return accelerator == "cpu" or sys.platform == "darwin"
 
 

@@ -102,14 +102,14 @@ def _train_and_evaluate(
     evaluation_started = time.perf_counter()
     scores = _evaluate(trained.best, variant, data, directory)
     evaluation_seconds = time.perf_counter() - evaluation_started
-    side, batch_size = trained.plan["patch_size"], trained.plan["batch_size"]
+    side, batch_size = trained.plan.patch_size, trained.plan.batch_size
     counts = model_complexity(specification, side, side)
     history = trained.history
     return Outcome(
         status="finished",
-        fingerprint=trained.plan["fingerprint"],
+        fingerprint=trained.plan.fingerprint,
         epochs=len(history),
-        best_epoch=trained.information.epoch,
+        best_epoch=trained.info.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
         memory_bytes=batch_size * counts["activation_bytes"] + BYTES_PER_WEIGHT * counts["parameters"],

@@ -9,6 +9,7 @@ import pandas as pd
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
+    AugmentationRecipe,
     BootstrapParameters,
     EvaluationParameters,
     PredictorParameters,
@@ -26,7 +27,7 @@ def measure_upsampling(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,
@@ -159,7 +160,7 @@ def train_encoders(
     samples: pd.DataFrame,
     packed: PackedSamples,
     profile: dict[str, Any],
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
     inference: PredictorParameters,

@@ -1,15 +1,16 @@
 """Nodes of the augmentation pipeline: thin, the work is done in ``unet_segmentation.learning``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
-from unet_segmentation.parameters import AugmentationParameters, TrainingParameters
+from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe, TrainingParameters
 
 
-def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str, Any]) -> dict[str, Any]:
+def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str, Any]) -> AugmentationRecipe:
     """Turn the parameters into a recipe, every transform tried on an image like those of the training split."""
     from unet_segmentation.training.augmentation import compose_recipe
 
@@ -17,21 +18,22 @@ def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str
 
 
 def preview_augmentation(
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    plan: dict[str, Any],
+    plan: Mapping[str, object],
     training: TrainingParameters,
     augmentation: AugmentationParameters,
     classes: list[str],
 ) -> Any:  # noqa: ANN401 - a PIL image
-    """Lay out the first patches of the first epoch, each beside its mask.
+    """Lay out the first patches of the first epoch, each followed by its mask.
 
     Returns:
         A PIL image.
     """
     from unet_segmentation.training.augmentation_preview import first_patches
     from unet_segmentation.training.plan import labelled_ids_by_split
+    from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
 
     sample_ids = labelled_ids_by_split(samples).get("train", [])
@@ -39,8 +41,8 @@ def preview_augmentation(
         raise DataError("The train split has no sample with a mask: give the data more, or change split")
     colours = class_colours(len(classes))
     tiles, captions = [], []
-    count = augmentation.preview_samples
-    patches = first_patches(packed, sample_ids, recipe, training, plan["values"], classes, count)
+    count, values = augmentation.preview_samples, validate_plan_values(plan, classes)
+    patches = first_patches(packed, sample_ids, recipe, training, values, classes, count)
     for sample_id, image, mask in patches:
         tiles += [displayable(image), colour_mask(mask, colours)]
         captions += [sample_id, ""]

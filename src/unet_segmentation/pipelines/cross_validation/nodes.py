@@ -12,6 +12,7 @@ import pandas as pd
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
+    AugmentationRecipe,
     CrossValidationParameters,
     ImageParameters,
     ModelParameters,
@@ -45,7 +46,7 @@ def train_folds(
     samples: pd.DataFrame,
     inspected: pd.DataFrame,
     packed: PackedSamples,
-    recipe: dict[str, Any],
+    recipe: AugmentationRecipe,
     plan: dict[str, Any],
     network: ModelParameters,
     training: TrainingParameters,
@@ -80,6 +81,7 @@ def train_folds(
     from unet_segmentation.data.statistics import compute_statistics
     from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.training.train_model import initialize_model, train_model
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
     values = validate_plan_values(plan, classes)
     rows: list[dict[str, object]] = []
@@ -94,12 +96,13 @@ def train_folds(
         if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
             logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
         profile = statistics.model_dump(mode="json")
-        parts = *initialize_model(network, training, values, classes, profile), table, profile
-        trained = train_model(*parts, packed, recipe, values, training, folder / str(fold))
-        epoch, score = trained.information.epoch, trained.information.scores.get(monitor, math.nan)
+        specification, weights = initialize_model(network, training, values, classes, profile)
+        inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
+        trained = train_model(inputs, training, folder / str(fold))
+        epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
         tracking.current().log_metrics({f"cv/{monitor}": score}, step=fold)
-        rows.append({"fold": fold, **sizes, "fingerprint": trained.plan["fingerprint"], "epoch": epoch, "score": score})
+        rows.append({"fold": fold, **sizes, "fingerprint": trained.plan.fingerprint, "epoch": epoch, "score": score})
         histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)
     return pd.DataFrame(rows), history[["fold", *(name for name in history if name != "fold")]]

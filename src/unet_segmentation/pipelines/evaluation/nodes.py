@@ -28,6 +28,7 @@ from unet_segmentation.parameters import (
     SourceParameters,
 )
 from unet_segmentation.tracking import run_metadata
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils import machine
 
 if TYPE_CHECKING:
@@ -408,7 +409,7 @@ def report(
     findings: pd.DataFrame,
     profile: dict[str, Any],
     network: ModelSpec,
-    plan: dict[str, Any],
+    plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
     precision_recall: Any = None,  # noqa: ANN401
@@ -450,7 +451,7 @@ def report(
         findings=findings,
         profile=profile,
         network=network.to_json(),
-        plan=plan,
+        plan=plan.model_dump(mode="json"),
         inference=inference,
         model={
             "epoch": read_header(model).epoch,

@@ -6,22 +6,22 @@ from unet_segmentation.pipelines.lr_finder import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Find a learning rate, and draw how the loss answered."""
+    """Find a learning rate, and plot the loss against it."""
     return Pipeline(
         [
             Node(
                 nodes.find_learning_rate,
-                [
-                    "model_spec",
-                    "initial_weights",
-                    "samples",
-                    "packed_dataset",
-                    "augmentation_recipe",
-                    "dataset_statistics",
-                    "proposed_plan",
-                    "params:training",
-                ],
-                "learning_rate",
+                inputs={
+                    "network": "model_spec",
+                    "initial_weights": "initial_weights",
+                    "samples": "samples",
+                    "packed": "packed_dataset",
+                    "recipe": "augmentation_recipe",
+                    "profile": "dataset_statistics",
+                    "plan": "proposed_plan",
+                    "training": "params:training",
+                },
+                outputs="learning_rate",
                 name="find_learning_rate",
             ),
             Node(nodes.plot_learning_rate, "learning_rate", "learning_rate_curve", name="plot_learning_rate"),

@@ -4,54 +4,59 @@ from kedro.pipeline import Node, Pipeline
 
 from unet_segmentation.pipelines.training import nodes
 
+INPUTS = {  # what a training starts from
+    "network": "model_spec",
+    "initial_weights": "initial_weights",
+    "samples": "samples",
+    "packed": "packed_dataset",
+    "recipe": "augmentation_recipe",
+    "profile": "dataset_statistics",
+    "plan": "proposed_plan",
+    "training": "params:training",
+    "folder": "training_dir",
+}
+
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Propose a plan, build the network, settle the plan, train, plot the curves."""
+    """Propose a plan, build the network, resolve the plan, train, plot the curves."""
     return Pipeline(
         [
             Node(
                 nodes.propose_plan,
-                ["dataset_statistics", "params:model", "params:training", "params:classes"],
-                "proposed_plan",
+                inputs={
+                    "profile": "dataset_statistics",
+                    "network": "params:model",
+                    "training": "params:training",
+                    "classes": "params:classes",
+                },
+                outputs="proposed_plan",
                 name="propose_plan",
             ),
             Node(
                 nodes.build_model,
-                ["params:model", "params:training", "proposed_plan", "params:classes", "dataset_statistics"],
-                ["model_spec", "initial_weights"],
+                inputs={
+                    "network": "params:model",
+                    "training": "params:training",
+                    "plan": "proposed_plan",
+                    "classes": "params:classes",
+                    "profile": "dataset_statistics",
+                },
+                outputs=["model_spec", "initial_weights"],
                 name="build_model",
             ),
-            Node(
-                nodes.preflight,
-                [
-                    "model_spec",
-                    "initial_weights",
-                    "samples",
-                    "packed_dataset",
-                    "augmentation_recipe",
-                    "dataset_statistics",
-                    "proposed_plan",
-                    "params:training",
-                    "training_dir",
-                ],
-                "training_plan",
-                name="preflight",
-            ),
+            Node(nodes.preflight, inputs=INPUTS, outputs="training_plan", name="preflight"),
             Node(
                 nodes.train,
-                [
-                    "model_spec",
-                    "initial_weights",
-                    "packed_dataset",
-                    "augmentation_recipe",
-                    "training_plan",
-                    "params:training",
-                    "training_dir",
-                ],
-                ["best_model", "last_checkpoint", "training_history"],
+                inputs=INPUTS | {"training_plan": "training_plan"},
+                outputs=["best_model", "last_checkpoint", "training_history"],
                 name="train",
             ),
-            Node(nodes.plot_training, ["training_history", "params:training"], "training_curves", name="plot_training"),
+            Node(
+                nodes.plot_training,
+                inputs={"history": "training_history", "training": "params:training"},
+                outputs="training_curves",
+                name="plot_training",
+            ),
         ],
         namespace="training",
         prefix_datasets_with_namespace=False,

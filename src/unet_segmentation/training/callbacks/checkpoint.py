@@ -1,0 +1,87 @@
+"""Checkpoints, and in which order files are written."""
+
+from __future__ import annotations
+
+import time
+
+import lightning as L
+
+from unet_segmentation.training.callbacks.best_model import BestModel
+from unet_segmentation.training.callbacks.epoch_reports import EpochReports
+from unet_segmentation.training.callbacks.history import EpochHistory
+from unet_segmentation.training.run_directory import RunDirectory
+from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy, remove
+
+
+class CheckpointCallback(L.Callback):
+    """Writes best model, history and checkpoint, each whole or not at all; then reports the epochs in it.
+
+    The checkpoint comes last: a training that resumes from it finds the other two at least as new.
+
+    Args:
+        directory: of the run.
+        history: is saved with each checkpoint.
+        best_model: likewise.
+        reports: are flushed after each checkpoint.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, history: EpochHistory, best_model: BestModel, reports: EpochReports
+    ) -> None:
+        self.directory = directory
+        self.history = history
+        self.best_model = best_model
+        self.reports = reports
+        self.plan = history.plan
+        self.parameters = history.plan.parameters.checkpoint
+        self.saved_at = time.perf_counter()
+        self.saving_seconds = 0.0
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Save within an epoch, between two steps of the optimizer: gradients are not saved."""
+        every, batches = self.parameters.every_n_train_steps, batch_idx + 1
+        if every is None or batches == self.plan.steps_per_epoch:
+            return
+        accumulate = self.plan.parameters.accumulate_grad_batches
+        if batches % (-(-every // accumulate) * accumulate) == 0:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Save after the last epoch, and after others as far as the share of the time allows."""
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == self.plan.epochs
+        if is_last or trainer.strategy.broadcast(self._is_due()):
+            self.save(trainer)
+        trainer.should_stop = trainer.should_stop or self.reports.stop_requested
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write all files."""
+        started = time.perf_counter()
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.directory.last)  # takes part, writes nothing
+            return
+        self.best_model.save(self.directory.best)
+        self.history.save(self.directory.history)
+        with atomic_write(self.directory.last) as temporary:
+            trainer.save_checkpoint(temporary)
+            self._rotate()
+        self.saved_at = time.perf_counter()
+        self.saving_seconds = self.saved_at - started
+        self.reports.flush()
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint now stays within its share of the time, judged by the last one."""
+        share = self.parameters.max_time_fraction
+        return share == 1 or time.perf_counter() - self.saved_at >= self.saving_seconds / share
+
+    def _rotate(self) -> None:
+        older = self.parameters.keep_last_n - 1
+        if older and self.directory.last.is_file():
+            older_path = self.directory.folder / f"before-{len(self.history.rows):06d}.ckpt"
+            remove(older_path)
+            link_or_copy(
+                self.directory.last, older_path
+            )  # not a rename: a kill now must not leave the training without one
+        for path in sorted(self.directory.folder.glob("before-*.ckpt"))[: -older or None]:
+            remove(path)
