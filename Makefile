@@ -26,7 +26,7 @@ run: $(DONE)  ## the main job: kedro run (ENV=camvid for another problem, ARGS=.
 	@$(BIN)/kedro run --env $(ENV) $(ARGS)
 
 test: $(DONE)  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)

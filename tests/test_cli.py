@@ -13,10 +13,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.commands import KEDRO, run_kedro, start_kedro
 from tests.conftest import PATIENCE
 from tests.toy_project import make_toy_project
-
-KEDRO = Path(sys.executable).parent / "kedro"
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -25,15 +24,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def kedro(project: Path, *arguments: str, cwd: str = ".", **extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [KEDRO, *arguments],
-        cwd=project / cwd,
-        env=environment(**extra),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_kedro(arguments, project / cwd, environment(**extra), separate_errors=True)
 
 
 def only_run(project: Path):
@@ -148,15 +139,8 @@ def test_the_traceback_of_a_known_error_can_be_asked_for(toy):
     [(signal.SIGINT, "sleep", 130), (signal.SIGINT, "swallow", 130), (signal.SIGTERM, "sleep", 143)],
 )
 def test_an_interrupted_run_is_killed(toy, number, mode, status):
-    process = subprocess.Popen(
-        [KEDRO, "run", "--params", "split.seed=1"],
-        cwd=toy,
-        env=environment(TOY=mode),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = ("run", "--params", "split.seed=1")
+    process = start_kedro(command, toy, environment(TOY=mode), separate_errors=True, new_group=True)
     until = time.monotonic() + PATIENCE
     while not (toy / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
+from tests.commands import start_kedro
 from tests.conftest import PATIENCE
-from tests.test_cli import KEDRO, environment, kedro, only_run
+from tests.test_cli import environment, kedro, only_run
 from tests.toy_project import make_toy_project
 
 
@@ -32,15 +32,7 @@ def folder_of(project):
 
 def sleeping(project):
     """Start a run that comes as far as its training, and no further."""
-    process = subprocess.Popen(
-        [KEDRO, "run"],
-        cwd=project,
-        env=environment(TOY="sleep"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_kedro(["run"], project, environment(TOY="sleep"), new_group=True)
     until = time.monotonic() + PATIENCE
     while not (project / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import yaml
 from torch.nn import functional
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters.training import LossParameters
+from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.training.class_weights import automatic_class_weights
 from unet_segmentation.training.composite_loss import CompositeLoss, one_hot
 from unet_segmentation.training.loss_docs import PAGE, update_page

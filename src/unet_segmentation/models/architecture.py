@@ -15,7 +15,7 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 if TYPE_CHECKING:
     from unet_segmentation.models.spec import ModelSpec
-    from unet_segmentation.parameters.training import ModelParameters
+    from unet_segmentation.parameters.model import ModelParameters
 
 SHARED = ("base_channels", "norm_layer")  # settings that are keys of `model`; all others are in `model.settings`
 

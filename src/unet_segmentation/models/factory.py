@@ -19,7 +19,7 @@ from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.models.upsampling import LEARNABLE_MODES, Learned, replace_upsampling
-from unet_segmentation.parameters.training import ModelParameters
+from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue; of a largest value of 1

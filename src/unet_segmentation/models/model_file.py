@@ -42,7 +42,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, ModelInfo]:
         The network in evaluation mode on the CPU, and the header.
 
     Raises:
-        ProjectError: the file is no model of this project.
+        ProjectError: the file is not a model of this project.
     """
     from safetensors.torch import load_file
 
@@ -58,7 +58,7 @@ def read_header(path: Path) -> ModelInfo:
     """Read the header of a model file, without torch.
 
     Raises:
-        ProjectError: the file is no model of this project.
+        ProjectError: the file is not a model of this project.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -73,7 +73,7 @@ def read_header(path: Path) -> ModelInfo:
             fingerprint=training.get("fingerprint", ""),
         )
     except (SafetensorError, KeyError, OSError) as error:
-        raise ProjectError(f"{path} is no model of this project ({error}); train one with: kedro run") from error
+        raise ProjectError(f"{path} is not a model of this project ({error}); train one with: kedro run") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -20,14 +20,16 @@ from unet_segmentation.parameters.data import (
     MaskParameters,
     SplitParameters,
 )
-from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.sweep import SweepParameters
-from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
+from unet_segmentation.parameters.training import TrainingParameters
 
 
 class Parameters(StrictModel):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unet_segmentation.parameters.training import LossParameters
+from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.training.losses.base import LOSSES, LossInputs
 
 IGNORED = 255
