@@ -148,4 +148,4 @@ def test_a_model_survives_the_catalog(tmp_path):
     )
     dataset.save(model)
     assert dataset.load() == model
-    assert not tracking.current().enabled
+    assert not tracking.active_run().enabled

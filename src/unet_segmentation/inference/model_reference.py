@@ -98,7 +98,7 @@ class ModelSources:
     def _default(self) -> ModelReference:
         from unet_segmentation import tracking
 
-        if (uri := tracking.readable_store()) is not None:
+        if (uri := tracking.active_tracking_uri()) is not None:
             from unet_segmentation.tracking import model_download
 
             place = uri, self.problem, self.cache

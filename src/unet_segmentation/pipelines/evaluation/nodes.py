@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def predict(
     from unet_segmentation.utils.compute_environment import compute_environment
 
     sample_ids = _evaluated(samples, evaluation)
-    tracking.current().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
+    tracking.active_run().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
     for leftover in folder.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
     sums = predict_split(Predictor.from_file(model, inference), packed, sample_ids, folder)
@@ -474,7 +475,7 @@ def check_backend(
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     names = (in_test if len(in_test) else samples["sample_id"]).astype(str).tolist()[:CHECKED_IMAGES]
     check = check_default_backend(model, [packed.image(name) for name in names], inference, backends_dir)
-    tracking.current().set_tags({"backend.name": check.backend, "backend.agreement": f"{check.agreement:.6f}"})
+    tracking.active_run().set_tags({"backend.name": check.backend, "backend.agreement": f"{check.agreement:.6f}"})
     return check
 
 
@@ -497,12 +498,15 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.tracking.model_packaging import package_model
+
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
     from unet_segmentation.models.model_file import read_header
 
-    return tracking.current().log_model(model, inference, metrics, read_header(model).epoch, example)
+    build = partial(package_model, model=model, inference=inference, example=example)
+    return tracking.active_run().log_model(build, metrics, read_header(model).epoch)
 
 
 def _masks(

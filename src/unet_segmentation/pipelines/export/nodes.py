@@ -37,7 +37,7 @@ def choose_model(
 
     file, run_id = find_model_file(best, logged_model.get("run_id"), problem, export, cache)
     source = ExportSource.from_file(file, problem=problem, run_id=run_id, dtype=str(packed.dtype))
-    tracking.current().set_tags({"export.weights_sha256": source.weights_sha256})
+    tracking.active_run().set_tags({"export.weights_sha256": source.weights_sha256})
     logger.info("Exporting %s: %s", file, source.spec.title)
     return source
 
@@ -136,7 +136,7 @@ def publish(
     """
     from unet_segmentation.deployment.export.bundle import bundle_writer
 
-    tracking.current().set_tags({"export.outcome": "refused" if failures else "published"})
+    tracking.active_run().set_tags({"export.outcome": "refused" if failures else "published"})
     if failures:
         raise ReleaseError("Nothing was exported. " + " ".join(f"{sentence}." for sentence in failures))
     files = {PROGRAM: program, ONNX: onnx}

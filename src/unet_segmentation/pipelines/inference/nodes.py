@@ -41,7 +41,7 @@ def choose_model(
     for key, value in model.inference.items():
         if (now := inference.model_dump(mode="json").get(key, value)) != value:
             logger.info("inference.%s is %s; this model was evaluated with %s", key, now, value)
-    tracking.current().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
+    tracking.active_run().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
     return model
 
 
@@ -117,7 +117,7 @@ def predict_images(
         table.to_csv(temporary, index=False)
     summary = PredictionSummary.from_table(table, folder)
     counts = {"images": summary.images, "failed": summary.failed, "out_of_distribution": summary.out_of_distribution}
-    tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
+    tracking.active_run().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
     return table, summary, check
 
 
