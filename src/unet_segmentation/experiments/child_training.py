@@ -23,6 +23,8 @@ from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.prediction_masks import count_predictions
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.serialization import flatten
 from unet_segmentation.tracking import Run
@@ -204,7 +206,7 @@ def run_child_training(
 
 def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[dict[str, Any], TrainingResult]:
+) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -214,13 +216,14 @@ def train_variant(
         report_epoch: called after each epoch.
 
     Returns:
-        The model's specification, and what the training produced.
+        The model's spec, and what the training produced.
     """
     stored = read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
-        return stored["specification"], TrainingResult(plan, work.best, work.last, history, stored["information"])
+        info = read_header(work.best)
+        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
     network, training = variant.network, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
     recipe = compose_recipe(variant.augmentation, data.profile["channels"], data.profile["dtype"])
@@ -229,11 +232,9 @@ def train_variant(
     return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 
-def save_training_result(directory: Path, specification: Mapping[str, Any], trained: TrainingResult) -> None:
+def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    plan = trained.plan.model_dump(mode="json")
-    result = {"plan": plan, "information": trained.information, "specification": specification}
-    write_json(directory / TRAINED_FILE, result)
+    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 

@@ -22,6 +22,7 @@ from unet_segmentation.metrics.definitions import scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
@@ -89,7 +90,7 @@ class GridData:
 
     def initialize(
         self, point: GridPoint, training: TrainingParameters
-    ) -> tuple[dict[str, Any], dict[str, Tensor], TrainingParameters]:
+    ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
         return *initialize_model(point.network, seeded, self.values, self.classes, self.profile), seeded
@@ -183,9 +184,7 @@ def train_all(
         trained = train_model(inputs, seeded, directory)
         confusion, soft = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
         all_scores = scores(confusion, soft, data.classes)
-        rows.append(
-            {**point.key, "best_epoch": trained.information["epoch"]} | {name: all_scores[name] for name in SCORES}
-        )
+        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: all_scores[name] for name in SCORES})
         confusions.append(confusion.assign(**point.key))
         softs.append(soft.assign(**point.key))
         models.append(trained.best)
@@ -235,12 +234,12 @@ class CostMeasurement:
             rows.append({**point.key, **speed})
         return pd.DataFrame(rows)
 
-    def _specification(self, point: GridPoint) -> tuple[dict[str, Any], int]:
+    def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
         network = point.network
         if network.encoder_depth == "auto":
             network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
         specification = resolve_model_spec(network, self.classes, self.profile)
-        return specification, -(-self.side // specification["multiple"]) * specification["multiple"]
+        return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
 def sums_of(

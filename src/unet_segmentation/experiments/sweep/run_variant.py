@@ -91,14 +91,12 @@ def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) 
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 
-def _train_and_evaluate(
-    variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float
-) -> Outcome:
+def _train_and_evaluate(variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float) -> Outcome:
     with PeakMemory() as memory:
         specification, trained = train_variant(
             variant, data, directory.parent, lambda epoch, values, when: child.log_metrics(values, epoch, when)
         )
-    save_training_result(directory.parent, specification, trained)
+    save_training_result(directory.parent, trained)
     evaluation_started = time.perf_counter()
     scores = _evaluate(trained.best, variant, data, directory)
     evaluation_seconds = time.perf_counter() - evaluation_started
@@ -109,7 +107,7 @@ def _train_and_evaluate(
         status="finished",
         fingerprint=trained.plan.fingerprint,
         epochs=len(history),
-        best_epoch=trained.information["epoch"],
+        best_epoch=trained.info.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
         memory_bytes=batch_size * counts["activation_bytes"] + BYTES_PER_WEIGHT * counts["parameters"],
