@@ -26,8 +26,8 @@ NODES = {
     "lr_finder": ["find_learning_rate", "plot_learning_rate"],
     "training": ["propose_plan", "build_model", "preflight", "train", "plot_training"],
     "evaluation": [
-        "predict", "count", "count_boundaries", "choose_threshold", "score", "estimate_intervals", "plot_confusion",
-        "plot_scores", "plot_reliability", "plot_objects", "plot_precision_recall", "draw_gallery", "find_patterns",
+        "predict", "count", "choose_threshold", "score", "estimate_intervals", "plot_scores", "draw_gallery",
+        "find_patterns",
         "report", "check_backend", "log_model",
     ],
     "leaderboard": ["rank", "plot_ranks"],

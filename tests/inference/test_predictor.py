@@ -14,8 +14,8 @@ from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask, blending_weights, padded, tile_starts
-from unet_segmentation.metrics.confusion_matrix import soft_overlap_sums
 from unet_segmentation.metrics.prediction_masks import read_prediction
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.models import factory
 from unet_segmentation.models.model_file import save_model
 from unet_segmentation.models.spec import ModelInfo

@@ -1,5 +1,6 @@
 """The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
+from unet_segmentation.datasets.evaluation_tables import EvaluationTablesDataset
 from unet_segmentation.datasets.files import (
     CSVDataset,
     FileDataset,
@@ -24,6 +25,7 @@ from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
+    "EvaluationTablesDataset",
     "FileDataset",
     "FolderDataset",
     "HTMLDataset",

@@ -22,6 +22,7 @@ from unet_segmentation.errors import ConfigurationError, ResourceError, find_pro
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelSpec
@@ -254,7 +255,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
 
 def predict_and_count(
     model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> EvaluationTables:
     """Predict samples with a model file and count.
 
     Args:
@@ -265,7 +266,7 @@ def predict_and_count(
         workdir: holds the predicted masks until they are counted.
 
     Returns:
-        The sparse confusion counts and the soft overlap sums of every image.
+        The tables of the confusion and of the soft overlap of every image.
     """
     masks = workdir / "predicting"
     remove(masks)
@@ -274,7 +275,7 @@ def predict_and_count(
     soft = predict_split(predictor, packed, sample_ids, masks).soft
     confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.classes))
     remove(masks)
-    return confusion, soft
+    return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -53,15 +53,15 @@ def compare_evaluations(
         DataError: the two were tested on different classes, splits or samples.
     """
     from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+    from unet_segmentation.metrics.paired_comparison import compare
 
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
     if reference.split != other.split:
         raise DataError(f"one was tested on the {reference.split} split, the other on the {other.split} split")
     return compare(
-        EvaluationCounts(other.confusion, other.soft),
-        EvaluationCounts(reference.confusion, reference.soft),
+        other.tables,
+        reference.tables,
         reference.classes,
         margin=margin,
         groups=groups_of(reference.samples),
@@ -76,7 +76,7 @@ def count_units(evaluation: Evaluation) -> int:
     from unet_segmentation.metrics.count_tables import groups_of
 
     groups = groups_of(evaluation.samples)
-    return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
+    return len({groups.get(name, name) for name in evaluation.tables.sample_ids})
 
 
 def small_sample_warning(units: int) -> str | None:
@@ -173,8 +173,8 @@ def _comparison(
 
 def test_set_fingerprint(evaluation: Evaluation) -> str:
     """Hash the test set of a run: the classes, the split, and the pixels of each class in each image."""
-    pixels = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
-    images = sorted(evaluation.soft["sample_id"].astype(str))
+    pixels = evaluation.tables.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
+    images = sorted(evaluation.tables.sample_ids)
     return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, pixels.to_csv()]).encode()).hexdigest()
 
 

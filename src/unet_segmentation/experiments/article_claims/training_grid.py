@@ -18,7 +18,8 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
 from unet_segmentation.metrics.count_tables import groups_of
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
@@ -182,11 +183,11 @@ def train_all(
             specification, weights, data.packed, data.recipe, data.samples, data.profile, data.values
         )
         trained = train_model(inputs, seeded, directory)
-        confusion, soft = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
-        all_scores = scores(confusion, soft, data.classes)
-        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: all_scores[name] for name in SCORES})
-        confusions.append(confusion.assign(**point.key))
-        softs.append(soft.assign(**point.key))
+        tables = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
+        scores = compute_scores(tables, data.classes)
+        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: scores[name] for name in SCORES})
+        confusions.append(tables.confusion.assign(**point.key))
+        softs.append(tables.soft.assign(**point.key))
         models.append(trained.best)
     confusion, soft = (pd.concat(tables, ignore_index=True) for tables in (confusions, softs))
     return GridResult(pd.DataFrame(rows), confusion, soft, models)
@@ -256,6 +257,6 @@ def sums_of(
     """
     groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
     return {
-        values: UnitSums.of(counts.get_group(values), soft, classes, groups)
+        values: UnitSums.of(EvaluationTables({"confusion": counts.get_group(values), "soft": soft}), classes, groups)
         for values, soft in soft_overlap_sums.groupby(key, sort=False)
     }

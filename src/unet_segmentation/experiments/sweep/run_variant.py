@@ -21,7 +21,7 @@ from unet_segmentation.experiments.child_training import (
     training_key,
 )
 from unet_segmentation.experiments.sweep.variants import Variant
-from unet_segmentation.metrics.definitions import scores as all_scores
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Run
@@ -33,7 +33,7 @@ from unet_segmentation.utils.peak_memory import PeakMemory
 logger = logging.getLogger(__name__)
 
 BYTES_PER_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
-COUNT_FILES = ("confusion_counts.parquet", "soft_overlap_sums.parquet")
+TABLES = "tables"  # directory of the counts per image
 
 
 def check_buildable(variants: list[Variant], profile: dict[str, Any]) -> None:
@@ -69,8 +69,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
     def log(child: Run, outcome: Outcome) -> None:
         scores = {f"test/{name}": value for name, value in outcome.scores.items() if value is not None}
         child.log_metrics(scores, time=outcome.ended)
-        for name in COUNT_FILES:
-            child.log_artifact(directory / name, "evaluation")
+        child.log_artifact(directory / TABLES, "evaluation")
 
     outcome = run_child_training(
         str(variant),
@@ -128,8 +127,8 @@ def _train_and_evaluate(variant: Variant, data: ExperimentData, directory: Path,
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:
     """Predict and score the evaluated split, and save the counts of every image."""
     tables = predict_and_count(model, variant.inference, data.packed, data.evaluated_ids, directory)
-    for name, table in zip(COUNT_FILES, tables, strict=True):
-        with atomic_write(directory / name) as temporary:
-            table.to_parquet(temporary, index=False)
-    scores = all_scores(*tables, data.classes)
+    with atomic_write(directory / TABLES) as temporary:
+        temporary.mkdir()
+        tables.save(temporary)
+    scores = compute_scores(tables, data.classes)
     return {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -181,8 +181,9 @@ def score_folds(
         Name to value, None where it is undefined.
     """
     from unet_segmentation.metrics.cross_validation import out_of_fold_scores
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-    scores = out_of_fold_scores(confusion, soft_overlap_sums, classes)
+    scores = out_of_fold_scores(EvaluationTables({"confusion": confusion, "soft": soft_overlap_sums}), classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()
     for fold, size in sizes.items():
         headline = (scores[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))
