@@ -126,7 +126,7 @@ def test_an_interrupted_one_leaves_nothing(ran, tmp_path, number, status):
     ("name", "value", "reason"),
     [
         ("git.commit", "0" * 40, "is not in the repository"),
-        ("git.commit", "", "was not made from a git repository"),
+        ("git.commit", "", "was not made in a git repository"),
         ("git.dirty", "true", "the difference was not logged"),
         ("training.extra_epochs", "3", "3 more epochs"),
     ],
