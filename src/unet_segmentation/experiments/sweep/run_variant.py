@@ -44,8 +44,8 @@ def check_buildable(variants: list[Variant], profile: dict[str, Any]) -> None:
     """
     for variant in variants:
         try:
-            validate_model_name(variant.network)
-            compose_recipe(variant.augmentation, profile["channels"], profile["dtype"])
+            validate_model_name(variant.parameters.model)
+            compose_recipe(variant.parameters.augmentation, profile["channels"], profile["dtype"])
         except ConfigurationError as error:
             raise ConfigurationError(f"The variant {variant.name!r}: {error}") from None
 
@@ -86,7 +86,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
 
 def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) -> Path:
     """Return the directory of an evaluation within that of its training: variants may differ in the predictor alone."""
-    evaluation = fingerprint(variant.parameters["predictor"], data.parameters["evaluation"]["split"])
+    evaluation = fingerprint(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 
@@ -126,7 +126,7 @@ def _train_and_evaluate(variant: Variant, data: ExperimentData, directory: Path,
 
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:
     """Predict and score the evaluated split, and save the counts of every image."""
-    tables = predict_and_count(model, variant.inference, data.packed, data.evaluated_ids, directory)
+    tables = predict_and_count(model, variant.parameters.predictor, data.packed, data.evaluated_ids, directory)
     with atomic_write(directory / TABLES) as temporary:
         temporary.mkdir()
         tables.save(temporary)

@@ -304,13 +304,12 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.models.model_file import read_header
     from unet_segmentation.tracking.model_packaging import package_model
 
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
-    from unet_segmentation.models.model_file import read_header
-
     build = partial(package_model, model=model, inference=inference, example=example)
     return tracking.active_run().log_model(build, metrics, read_header(model).epoch)
 
