@@ -23,6 +23,8 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.inference import predictor
 from unet_segmentation.metrics.prediction_masks import file_name, read_prediction
 from unet_segmentation.models import factory
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import EvaluationParameters, ModelParameters
 from unet_segmentation.pipelines.evaluation import create_pipeline, nodes
 from unet_segmentation.reporting.training_curves import training_curves
@@ -39,7 +41,7 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     case.network = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
-    factory.save_model(case.model, factory.build_model(case.network), case.network, epoch=7)
+    save_model(case.model, factory.build_model(case.network), ModelInfo(case.network, epoch=7))
     case.working = folder / "working"
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
@@ -331,3 +333,15 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
     assert told["step"] == 7
     assert told["metrics"] == evaluated.metrics
     np.testing.assert_array_equal(told["example"], evaluated.packed.image(evaluated.test[0]))
+
+
+def test_the_backend_of_this_machine_is_checked_once_and_predictions_know_it(evaluated, tmp_path, monkeypatch):
+    from unet_segmentation.inference import backend_selection
+
+    monkeypatch.setattr(backend_selection, "default_backend", lambda *_: "bfloat16")
+    check = nodes.check_backend(evaluated.model, evaluated.inference, evaluated.samples, evaluated.packed, tmp_path)
+    assert check.passed
+    monkeypatch.setattr(backend_selection, "_build_and_check", None)  # would fail, were it called
+    batch = evaluated.packed.image(evaluated.test[0])[None, :16, :16]
+    if check.backend == "bfloat16":
+        assert backend_selection.choose_backend([evaluated.model], [batch], folder=tmp_path)[1] == check

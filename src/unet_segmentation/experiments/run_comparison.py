@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
+from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
 from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
 
@@ -196,7 +197,7 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "value": run.metrics[f"test/{score}"],
         "low": low,
         "high": high,
-        "encoder": network if network == "unet_original" else parameter("model.encoder", ""),
+        "encoder": network if network in ARCHITECTURES.module_names() else parameter("model.encoder", ""),
         "epochs": _epochs(uri, run),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],

@@ -23,6 +23,7 @@ from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
@@ -90,7 +91,7 @@ class GridData:
 
     def initialize(
         self, point: GridPoint, training: TrainingParameters
-    ) -> tuple[dict[str, Any], dict[str, Tensor], TrainingParameters]:
+    ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
         return *initialize_model(point.network, seeded, self.values, self.classes, self.profile), seeded
@@ -184,7 +185,7 @@ def train_all(
         trained = train_model(inputs, seeded, directory)
         tables = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
         scores = compute_scores(tables, data.classes)
-        rows.append({**point.key, "best_epoch": trained.information["epoch"]} | {name: scores[name] for name in SCORES})
+        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: scores[name] for name in SCORES})
         confusions.append(tables.confusion.assign(**point.key))
         softs.append(tables.soft.assign(**point.key))
         models.append(trained.best)
@@ -234,12 +235,12 @@ class CostMeasurement:
             rows.append({**point.key, **speed})
         return pd.DataFrame(rows)
 
-    def _specification(self, point: GridPoint) -> tuple[dict[str, Any], int]:
+    def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
         network = point.network
         if network.encoder_depth == "auto":
             network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
         specification = resolve_model_spec(network, self.classes, self.profile)
-        return specification, -(-self.side // specification["multiple"]) * specification["multiple"]
+        return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
 def sums_of(

@@ -44,8 +44,8 @@ def check_buildable(variants: list[Variant], profile: dict[str, Any]) -> None:
     """
     for variant in variants:
         try:
-            validate_model_name(variant.network)
-            compose_recipe(variant.augmentation, profile["channels"], profile["dtype"])
+            validate_model_name(variant.parameters.model)
+            compose_recipe(variant.parameters.augmentation, profile["channels"], profile["dtype"])
         except ConfigurationError as error:
             raise ConfigurationError(f"The variant {variant.name!r}: {error}") from None
 
@@ -86,18 +86,16 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
 
 def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) -> Path:
     """Return the directory of an evaluation within that of its training: variants may differ in the predictor alone."""
-    evaluation = fingerprint(variant.parameters["predictor"], data.parameters["evaluation"]["split"])
+    evaluation = fingerprint(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 
-def _train_and_evaluate(
-    variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float
-) -> Outcome:
+def _train_and_evaluate(variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float) -> Outcome:
     with PeakMemory() as memory:
         specification, trained = train_variant(
             variant, data, directory.parent, lambda epoch, values, when: child.log_metrics(values, epoch, when)
         )
-    save_training_result(directory.parent, specification, trained)
+    save_training_result(directory.parent, trained)
     evaluation_started = time.perf_counter()
     scores = _evaluate(trained.best, variant, data, directory)
     evaluation_seconds = time.perf_counter() - evaluation_started
@@ -108,7 +106,7 @@ def _train_and_evaluate(
         status="finished",
         fingerprint=trained.plan.fingerprint,
         epochs=len(history),
-        best_epoch=trained.information["epoch"],
+        best_epoch=trained.info.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
         memory_bytes=batch_size * counts["activation_bytes"] + BYTES_PER_WEIGHT * counts["parameters"],
@@ -128,7 +126,7 @@ def _train_and_evaluate(
 
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:
     """Predict and score the evaluated split, and save the counts of every image."""
-    tables = predict_and_count(model, variant.inference, data.packed, data.evaluated_ids, directory)
+    tables = predict_and_count(model, variant.parameters.predictor, data.packed, data.evaluated_ids, directory)
     with atomic_write(directory / TABLES) as temporary:
         temporary.mkdir()
         tables.save(temporary)

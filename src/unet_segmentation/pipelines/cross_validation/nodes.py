@@ -99,7 +99,7 @@ def train_folds(
         specification, weights = initialize_model(network, training, values, classes, profile)
         inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
         trained = train_model(inputs, training, folder / str(fold))
-        epoch, score = trained.information["epoch"], trained.information["scores"].get(monitor, math.nan)
+        epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
         tracking.active_run().log_metrics({f"cv/{monitor}": score}, step=fold)
         rows.append({"fold": fold, **sizes, "fingerprint": trained.plan.fingerprint, "epoch": epoch, "score": score})

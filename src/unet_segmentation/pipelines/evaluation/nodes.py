@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import shutil
@@ -19,9 +18,11 @@ from unet_segmentation import tracking
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
+from unet_segmentation.inference.backend_selection import BackendCheck
 from unet_segmentation.metrics.basis import EvaluationSettings
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.thresholds import ThresholdChoice
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import (
     BootstrapParameters,
     EvaluationParameters,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHECKED_IMAGES = 3  # that the backend is compared with float32 on
 EXAMPLE_SIDE = 512  # pixels; a larger example image would only bloat the logged model
 
 
@@ -213,7 +215,7 @@ def report(
     verdict: AuditResult,
     findings: pd.DataFrame,
     profile: dict[str, Any],
-    network: dict[str, Any],
+    network: ModelSpec,
     plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
     reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
@@ -226,8 +228,8 @@ def report(
     It takes what the nodes before it have made and, where there was one, what the last sweep of the problem has found.
     """
     from unet_segmentation.metrics.confusion_matrix import total_matrix
+    from unet_segmentation.models.model_file import read_header, weights_sha256
     from unet_segmentation.reporting.report import render_report
-    from unet_segmentation.tracking.run_metadata import weights_sha256
     from unet_segmentation.training.plan import data_fingerprint
 
     charts = {"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores}
@@ -255,11 +257,11 @@ def report(
         verdict=verdict,
         findings=findings,
         profile=profile,
-        network=network,
+        network=network.to_json(),
         plan=plan.model_dump(mode="json"),
         inference=inference,
         model={
-            "epoch": _epoch(model),
+            "epoch": read_header(model).epoch,
             "file": file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name,
             "sha256": weights_sha256(model),
         },
@@ -268,6 +270,19 @@ def report(
         variants=comparison,
         data=data_fingerprint(profile, samples),
     )
+
+
+def check_backend(
+    model: Path, inference: PredictorParameters, samples: pd.DataFrame, packed: PackedSamples, backends_dir: Path
+) -> BackendCheck:
+    """Compare the backend that predicts on this machine with float32, on a few images of the test split."""
+    from unet_segmentation.inference.backend_selection import check_default_backend
+
+    in_test = samples.loc[samples["split"] == "test", "sample_id"]
+    names = (in_test if len(in_test) else samples["sample_id"]).astype(str).tolist()[:CHECKED_IMAGES]
+    check = check_default_backend(model, [packed.image(name) for name in names], inference, backends_dir)
+    tracking.active_run().set_tags({"backend.name": check.backend, "backend.agreement": f"{check.agreement:.6f}"})
+    return check
 
 
 def log_model(
@@ -289,13 +304,14 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.models.model_file import read_header
     from unet_segmentation.tracking.model_packaging import package_model
 
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
     build = partial(package_model, model=model, inference=inference, example=example)
-    return tracking.active_run().log_model(build, metrics, _epoch(model))
+    return tracking.active_run().log_model(build, metrics, read_header(model).epoch)
 
 
 def _labelled(samples: pd.DataFrame, split: str) -> list[str]:
@@ -350,12 +366,3 @@ def _code(root: Path) -> dict[str, str]:
     if lock.is_file():
         code["lock_sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
     return code
-
-
-def _epoch(model: Path) -> int:
-    """Read from the file's header of which epoch the weights are; 0 where it does not say."""
-    from safetensors import safe_open
-
-    with safe_open(model, framework="np") as file:
-        information = json.loads((file.metadata() or {}).get("information", "{}"))
-    return int(information.get("epoch", 0))

@@ -133,6 +133,18 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="report",
             ),
             Node(
+                nodes.check_backend,
+                {
+                    "model": "best_model",
+                    "inference": "params:predictor",
+                    "samples": "samples",
+                    "packed": "packed_dataset",
+                    "backends_dir": "backends_dir",
+                },
+                "backend_check",
+                name="check_backend",
+            ),
+            Node(
                 nodes.log_model,
                 {
                     "model": "best_model",
