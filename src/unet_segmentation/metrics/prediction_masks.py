@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.errors import DataError
+from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
 
 # What some file system cannot hold in a name: separators, wildcards, control characters, a dot or blank at an end.
 _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
@@ -21,7 +23,7 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
 
 def file_name(sample_id: str) -> str:
     """Name the file of a sample; unsafe characters are percent-encoded, so that `sample_id_of` finds it back."""
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", sample_id) + ".png"
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", sample_id) + ".png"
 
 
 def sample_id_of(name: str) -> str:
@@ -51,6 +53,24 @@ def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:
         ) from None
 
 
+def measure_predictions(
+    folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], settings: EvaluationSettings
+) -> EvaluationTables:
+    """Measure predicted masks for every basis that needs no probabilities, one image at a time.
+
+    Args:
+        folder: of the predictions.
+        sample_ids: the images.
+        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
+        settings: how images are measured.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    images = ((name, EvaluatedImage(mask(name), read_prediction(folder, name))) for name in sample_ids)
+    return build_tables(((name, measure_image(image, settings, "masks")) for name, image in images), settings, "masks")
+
+
 def count_predictions(
     folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], classes: int
 ) -> pd.DataFrame:
@@ -59,7 +79,7 @@ def count_predictions(
     Args:
         folder: of the predictions.
         sample_ids: the images.
-        mask: gives the true mask of one, (height, width) class ids, 255 = ignored.
+        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
         classes: how many.
 
     Returns:
