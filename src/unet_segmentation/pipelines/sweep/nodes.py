@@ -74,8 +74,8 @@ def train_variants(
     from unet_segmentation.experiments.sweep.run_variant import run_variant
     from unet_segmentation.experiments.sweep.variants import Variant, override_parameters
 
-    run = tracking.current()
-    run.resumes(True)  # other data make other training runs, nested below this one
+    run = tracking.active_run()
+    run.set_resumed(True)  # other data make other training runs, nested below this one
     problem = validate_parameters(to_builtin(parameters))
     data = ExperimentData(problem, samples, packed, profile, plan)
     outcomes = []
