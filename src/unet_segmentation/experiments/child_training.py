@@ -22,7 +22,10 @@ from unet_segmentation.errors import ConfigurationError, ResourceError, find_pro
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, Parameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
@@ -201,7 +204,7 @@ def run_child_training(
 
 def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[dict[str, Any], TrainingResult]:
+) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -211,13 +214,14 @@ def train_variant(
         report_epoch: called after each epoch.
 
     Returns:
-        The model's specification, and what the training produced.
+        The model's spec, and what the training produced.
     """
     stored = read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
-        return stored["specification"], TrainingResult(plan, work.best, work.last, history, stored["information"])
+        info = read_header(work.best)
+        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
     network, training = variant.parameters.model, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
     recipe = compose_recipe(variant.parameters.augmentation, data.profile["channels"], data.profile["dtype"])
@@ -226,11 +230,9 @@ def train_variant(
     return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 
-def save_training_result(directory: Path, specification: Mapping[str, Any], trained: TrainingResult) -> None:
+def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    plan = trained.plan.model_dump(mode="json")
-    result = {"plan": plan, "information": trained.information, "specification": specification}
-    write_json(directory / TRAINED_FILE, result)
+    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 
@@ -250,7 +252,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
 
 def predict_and_count(
     model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> EvaluationTables:
     """Predict samples with a model file and count.
 
     Args:
@@ -261,7 +263,7 @@ def predict_and_count(
         workdir: holds the predicted masks until they are counted.
 
     Returns:
-        The sparse confusion counts and the soft overlap sums of every image.
+        The tables of the confusion and of the soft overlap of every image.
     """
     masks = workdir / "predicting"
     remove(masks)
@@ -270,7 +272,7 @@ def predict_and_count(
     soft = predict_split(predictor, packed, sample_ids, masks).soft
     confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.classes))
     remove(masks)
-    return confusion, soft
+    return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.specs import make_spec
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.search import optuna_search as searching
 from unet_segmentation.experiments.search.best_config import best_folder, write_best
 from unet_segmentation.experiments.search.search_space import read_space
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.reporting.search_charts import history_chart, importance_chart
 from unet_segmentation.tracking import NullRun
@@ -37,9 +39,9 @@ def pretended(variant, prepared, place, report=None):
     for epoch in (1, 2, 3):
         if report(epoch, {"validation/dice/mean": score * epoch / 3}, time.time()):
             break
-    information = {"epoch": epoch, "scores": {"validation/dice/mean": score}}
+    info = ModelInfo(make_spec(), epoch, {"validation/dice/mean": score})
     nowhere = place / "nothing"
-    return {}, SimpleNamespace(information=information, last=nowhere, best=nowhere)
+    return {}, SimpleNamespace(info=info, last=nowhere, best=nowhere)
 
 
 @pytest.fixture

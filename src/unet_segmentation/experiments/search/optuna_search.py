@@ -254,7 +254,7 @@ def _train_trial(
         return pruned
 
     _, trained = train_variant(variant, search.data, directory, report)
-    value = trained.information["scores"].get(search.score, math.nan)
+    value = trained.info.scores.get(search.score, math.nan)
     if not pruned and math.isnan(value):
         raise ProjectError(
             f"{search.score} is not defined for any epoch: no class that counts is in the validation split"

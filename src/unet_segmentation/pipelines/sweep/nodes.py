@@ -107,16 +107,17 @@ def rank_variants(
         folder: of the sweep.
     """
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
-    from unet_segmentation.experiments.sweep.run_variant import COUNT_FILES
+    from unet_segmentation.experiments.sweep.run_variant import TABLES
     from unet_segmentation.metrics.bootstrap import Resampling
     from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
     groups = groups_of(samples)
     sums = {}
     for row in runs[runs["status"] == "finished"].to_dict("records"):
-        confusion, soft = (pd.read_parquet(folder / row["folder"] / name) for name in COUNT_FILES)
-        sums[row["variant"], row["seed"]] = UnitSums.of(confusion, soft, classes, groups)
+        tables = EvaluationTables.load(folder / row["folder"] / TABLES)
+        sums[row["variant"], row["seed"]] = UnitSums.of(tables, classes, groups)
     return leaderboard(runs, sums, release.score, release.noninferiority_margin, Resampling(**bootstrap.model_dump()))
 
 
