@@ -149,6 +149,7 @@ def test_eager_is_the_network_itself(model, tmp_path):
     assert table["chosen"].tolist() == [True]
 
 
+@pytest.mark.slow
 def test_several_models_are_averaged(model, tmp_path):
     file, examples, network = model
     other, specification = make(base_channels=6)

@@ -16,6 +16,8 @@ from unet_segmentation.models.factory import build_model, resolve_model_spec, sa
 from unet_segmentation.parameters import ExportParameters, ModelParameters
 from unet_segmentation.pipelines.export import nodes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
