@@ -179,7 +179,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
         ``specification``.
 
     Raises:
-        ProjectError: the file is no model of this project.
+        ProjectError: the file is not a model of this project.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -189,7 +189,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
             header = file.metadata() or {}
         information = {"specification": json.loads(header["specification"]), **json.loads(header["information"])}
     except (SafetensorError, KeyError, OSError) as error:
-        raise ProjectError(f"{path} is no model of this project ({error}); train one with: kedro run") from error
+        raise ProjectError(f"{path} is not a model of this project ({error}); train one with: kedro run") from error
     network = build_model(information["specification"])
     network.load_state_dict(load_file(path))
     return network.eval(), information

@@ -36,6 +36,7 @@ class Parameters(StrictModel):
     """Everything a problem's `parameters.yml`, `conf/base` and `--params` may say."""
 
     problem: str
+    seed: int = Field(default=0, ge=0)
     source: SourceParameters
     classes: list[str] = Field(min_length=2, max_length=255)
     images: ImageParameters = ImageParameters()
