@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.deployment.release.candidate import ReleaseCandidate
+from unet_segmentation.deployment.serving import isolated_model
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.metrics.confusion_matrix import confusion_matrices, confusion_matrix, confusion_table
 from unet_segmentation.metrics.definitions import global_scores
-from unet_segmentation.tracking import isolated_model
 
 logger = logging.getLogger(__name__)
 
