@@ -1,4 +1,4 @@
-"""Nodes of the release over a real MLflow store; the model's own process has its tests elsewhere (test_isolated_model)."""
+"""Nodes of the release over a real MLflow store; the model's own process is tested in test_isolated_model."""
 
 from __future__ import annotations
 
