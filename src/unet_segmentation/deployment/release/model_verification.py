@@ -95,8 +95,8 @@ def verify_counts(
         counts: those of the logged model.
         sample_ids: the images of both.
         classes: names of the classes.
-        arithmetic: what evaluation computed with, and what the logged model (see `utils.compute_environment`). Where
-            they are the same, every count has to be.
+        arithmetic: what evaluation computed with, and what the logged model (see `compute_environment`). Where they are
+            the same, every count has to be.
         tolerance: by which scores may differ elsewhere.
     """
     before, now = (confusion_matrices(table, len(classes), sample_ids) for table in (stored, counts))

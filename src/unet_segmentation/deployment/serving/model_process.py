@@ -2,7 +2,7 @@
 
 Like `isolated_model`, this file is run as a program and imports nothing of the project: the code that was logged with
 the model has to suffice, so that two versions with different code can run in parallel. Decoding and encoding run in
-threads, in parallel with the network.
+threads in parallel with the network.
 """
 
 from __future__ import annotations
