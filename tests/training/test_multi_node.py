@@ -74,7 +74,7 @@ def test_two_hosts_give_the_losses_of_one(hosts, make_plan, tmp_path):
 
     one = first("one")
     assert one.wait(PATIENCE) == 0, one.stdout.read()
-    together = first("two", hosts=2, rendezvous="10.77.0.1:29477")
+    together = first("two", num_nodes=2, rdzv_endpoint="10.77.0.1:29477")
     said = ""
     while "torchrun" not in said:
         said = together.stdout.readline()
