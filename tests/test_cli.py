@@ -43,8 +43,8 @@ def test_kedro_lists_the_projects_commands(root):
         [KEDRO, "--help"], cwd=root, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     ours = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
-    assert "unet_segmentation/cli.py" in ours
-    for command in ("run", "tracking", "mlflow-ui", "problem", "compare", "leaderboard", "reproduce"):
+    assert "unet_segmentation/cli/__init__.py" in ours
+    for command in ("run", "mlflow", "problem", "compare", "leaderboard", "reproduce"):
         assert f"\n  {command} " in ours
 
 

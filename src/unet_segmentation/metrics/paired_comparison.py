@@ -63,7 +63,8 @@ def compare(
         A row per score: score, champion, challenger, difference (challenger - champion), low, high (its interval, BCa),
         p_value (two-sided, of the hypothesis that the two networks might as well be exchanged), p_adjusted (by Holm
         1979 over the classes of a score; for others the same), and a verdict: `equivalent`, the interval lies within
-        the margin; else `better` or `worse`, it lies on one side of 0; else `inconclusive`. `undefined` where a score is.
+        the margin; else `better` or `worse`, it lies on one side of 0; else `inconclusive`. `undefined` where a score
+        is.
 
     Raises:
         DataError: the two were not tested on the same samples.
