@@ -196,7 +196,7 @@ def _forward_epoch_reports(work: RunDirectory, report_epoch: ReportEpoch | None)
 
 
 def write_failure(folder: Path, error: ProjectError) -> None:
-    """Save an error that a restart cannot mend, for the process that launched this one."""
+    """Save an error that a restart cannot repair, for the process that launched this one."""
     with atomic_write(folder / FAILURE) as temporary:
         temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
 
@@ -261,7 +261,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _store_for_each_start() -> Iterator[None]:
-    """Let processes that are started again meet in a new store."""
+    """Set the variable that gives each restart a store of its own."""
     before = os.environ.get(STORE_PER_RESTART)
     os.environ[STORE_PER_RESTART] = "1"
     try:
@@ -275,7 +275,7 @@ def _store_for_each_start() -> Iterator[None]:
 
 @contextmanager
 def _same_handlers() -> Iterator[None]:
-    """Put signal handlers back: the launcher leaves its own behind."""
+    """Restore the signal handlers: the launcher leaves its own behind."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     before = [signal.getsignal(number) for number in numbers]
     try:

@@ -24,7 +24,7 @@ LOOK = 0.2  # seconds between looks at the process that started this one
 
 
 def main(job_file: Path) -> None:
-    """Train this process's share of a job; leave with status 1 where it cannot go on."""
+    """Train this process's share of a job; exit with status 1 on an error."""
     _end_with_the_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):  # at once: files are whole, and the launcher reports
         signal.signal(number, lambda received, _: os._exit(128 + received))

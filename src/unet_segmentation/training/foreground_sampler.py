@@ -27,7 +27,7 @@ class ForegroundSampling(StrictModel):
 
 
 ANYWHERE = ForegroundSampling()
-STRIP = 1 << 14  # pixels, about; so many are read to draw one (what is drawn does not depend on it)
+STRIP = 1 << 14  # pixels, about, that are read to draw one (what is drawn does not depend on it)
 
 
 class ForegroundSampler:

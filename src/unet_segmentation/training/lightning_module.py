@@ -69,7 +69,7 @@ class SegmentationTask(L.LightningModule):
 
     @property
     def ema_network(self) -> nn.Module:
-        """The network that is validated and kept: the moving average, where there is one."""
+        """Return the network that is validated and saved: the moving average, where there is one."""
         return self.network if self.average is None else self.average.network
 
     @property

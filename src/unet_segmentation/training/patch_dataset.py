@@ -114,7 +114,7 @@ class KeyedSampler(Sampler[Key]):
         self.samples, self.batch_size, self.batches, self.seed = samples, batch_size, batches, seed
         self.rank, self.processes = share
         self.epoch = 0
-        self.resumed = (0, 0)  # in this epoch, so many batches were done before
+        self.resumed = (0, 0)  # an epoch, and its batches that were done before
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch (from 0) that comes next."""

@@ -38,7 +38,7 @@ def _by_class(pixels: Tensor) -> Tensor:
 
 
 def _increase(members: Tensor) -> Tensor:
-    """Say by how much each pixel, in order, raises the Jaccard loss; (classes, pixels)."""
+    """Compute by how much each pixel, in order, raises the Jaccard loss; (classes, pixels)."""
     seen = members.cumsum(dim=1)  # of integers: exact, and deterministic on every device
     left = seen[:, -1:] - seen
     union = left + torch.arange(1, members.shape[1] + 1, device=members.device)
