@@ -45,6 +45,6 @@ def prepared(tmp_path_factory):
             "model": network.model_dump(),
             "training": training.model_dump(),
         }
-    ).model_dump(mode="json")
+    )
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     return ExperimentData(parameters, samples, packed, found, propose_plan(found, network, training, CLASSES))
