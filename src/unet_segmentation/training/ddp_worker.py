@@ -30,11 +30,12 @@ def main(job_file: Path) -> None:
         signal.signal(number, lambda received, _: os._exit(128 + received))
 
     from unet_segmentation.training import ddp
+    from unet_segmentation.training.collectives import rank_and_world_size
 
     job = ddp.TrainingJob.model_validate_json(job_file.read_bytes())
     if ddp.has_failed(job.folder):
         sys.exit(1)
-    first = ddp.rank_and_world_size()[0] == 0
+    first = rank_and_world_size()[0] == 0
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("unet_segmentation").setLevel(logging.INFO if first else logging.ERROR)
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet_segmentation.parameters.base import StrictModel
 
 if TYPE_CHECKING:
-    from unet_segmentation.training.patch_dataset import SampleStore
+    from unet_segmentation.training.sample_store import SampleStore
 
 
 class ForegroundSampling(StrictModel):
