@@ -7,8 +7,15 @@ import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation import tracking
-from unet_segmentation.datasets import JSONDataset, OptionalJSONDataset, PlotlyDataset, WorkingFolderDataset
+from unet_segmentation.datasets import (
+    JSONDataset,
+    ModelDataset,
+    OptionalJSONDataset,
+    PlotlyDataset,
+    WorkingFolderDataset,
+)
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration, goes_on
 from unet_segmentation.tracking import NullRun
@@ -60,12 +67,15 @@ def test_the_catalog_says_what_is_logged(tmp_path, recorder):
         {
             "metrics": entry(JSONDataset, "metrics", artifact="evaluation", metrics="test"),
             "curves": entry(PlotlyDataset, "curves", artifact="figures"),
-            "dataset_statistics": entry(JSONDataset, "dataset_statistics"),
+            "dataset_statistics": ModelDataset(
+                filepath=str(tmp_path / "dataset_statistics.json"),
+                model="unet_segmentation.data.statistics.DatasetStatistics",
+            ),
         }
     )
     saved(catalog, "metrics", {"dice/mean": 0.9, "iou/class/rare": None, "note": "text", "ok": True, "images": 5})
     saved(catalog, "curves", go.Figure())
-    saved(catalog, "dataset_statistics", {"data_sha256": "ab12"})
+    saved(catalog, "dataset_statistics", statistics_of({"data_sha256": "ab12"}))
     assert recorder.said == [
         ("metrics", {"test/dice/mean": 0.9, "test/images": 5.0}),
         ("artifact", "metrics.json", "evaluation"),

@@ -178,8 +178,8 @@ class TrackingHooks:
         if name == "samples":
             parameters = to_builtin(self._context.params)
             run.log_dataset(data, str(parameters["problem"]), _origin(parameters.get("source") or {}))
-        if name == "dataset_statistics" and isinstance(data, Mapping) and "data_sha256" in data:
-            run.set_tags({"data.sha256": data["data_sha256"]})
+        if name == "dataset_statistics" and (data_sha256 := getattr(data, "data_sha256", None)):
+            run.set_tags({"data.sha256": data_sha256})
         if name == "best_model" and path is not None:
             run.set_tags({"weights.sha256": weights_sha256(path)})
 

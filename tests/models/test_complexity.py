@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.models import complexity, factory
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.parameters import ModelParameters
 
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
+PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255})
 PAPER = {"architecture": "unet_original", "base_channels": 4, "encoder_depth": 2, "norm_layer": "none"}
 
 

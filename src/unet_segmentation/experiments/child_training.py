@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 import unet_segmentation
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
 from unet_segmentation.experiments.sweep.variants import Variant
@@ -58,14 +59,14 @@ class ExperimentData:
         parameters: all parameters of the problem, as plain values.
         samples: columns sample_id, split, masks.
         packed: images and masks, opened once.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
     """
 
     parameters: dict[str, Any]
     samples: pd.DataFrame
     packed: PackedSamples
-    profile: dict[str, Any]
+    statistics: DatasetStatistics
     plan: dict[str, Any]
 
     @property
@@ -90,7 +91,7 @@ class ExperimentData:
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash of the data and of its split."""
-        return data_fingerprint(self.profile, self.samples)
+        return data_fingerprint(self.statistics, self.samples)
 
     def plan_values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the plan's values for a variant: the problem's own, except those that the variant changes.
@@ -99,8 +100,8 @@ class ExperimentData:
         """
         own_network = ModelParameters.model_validate(self.parameters["model"])
         own_training = TrainingParameters.model_validate(self.parameters["training"])
-        planned = propose_plan(self.profile, own_network, own_training, self.classes)["values"]
-        proposed = propose_plan(self.profile, network, training, self.classes)["values"]
+        planned = propose_plan(self.statistics, own_network, own_training, self.classes)["values"]
+        proposed = propose_plan(self.statistics, network, training, self.classes)["values"]
         changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
         return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
@@ -223,9 +224,9 @@ def train_variant(
         return stored["specification"], TrainingResult(plan, work.best, work.last, history, stored["information"])
     network, training = variant.network, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
-    recipe = compose_recipe(variant.augmentation, data.profile["channels"], data.profile["dtype"])
-    specification, weights = initialize_model(network, training, values, data.classes, data.profile)
-    inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.profile, values)
+    recipe = compose_recipe(variant.augmentation, data.statistics.channels, data.statistics.dtype)
+    specification, weights = initialize_model(network, training, values, data.classes, data.statistics)
+    inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.statistics, values)
     return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 

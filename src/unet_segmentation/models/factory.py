@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
@@ -59,15 +60,13 @@ class SegmentationModel(nn.Module):
         return self.network((images.float() - self.mean) * self.scale).float()
 
 
-def resolve_model_spec(network: ModelParameters, classes: list[str], profile: dict[str, Any]) -> dict[str, Any]:
+def resolve_model_spec(network: ModelParameters, classes: list[str], statistics: DatasetStatistics) -> dict[str, Any]:
     """Resolve the parameters into a specification: JSON from which the same network can be built anywhere.
 
     Args:
         network: the parameters.
         classes: names of the classes, in the order of their ids.
-        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``images``
-            (how files are read), with its ``range`` and ``bands`` once more; ``typical`` (what its images are like);
-            ``maximum_value`` (255 or 65535) for the statistics of ImageNet.
+        statistics: of the training split.
 
     Returns:
         ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
@@ -78,6 +77,7 @@ def resolve_model_spec(network: ModelParameters, classes: list[str], profile: di
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
     """
+    images = statistics.images.model_dump(mode="json")
     specification: dict[str, Any] = {
         "architecture": network.architecture.lower(),
         "encoder": None,
@@ -87,13 +87,13 @@ def resolve_model_spec(network: ModelParameters, classes: list[str], profile: di
         "base_channels": None,
         "norm_layer": None,
         "decoder_channels": None,
-        "in_channels": len(profile["mean"]),
+        "in_channels": len(statistics.mean),
         "classes": list(classes),
-        **_pixel_statistics(network, profile),
-        "range": profile.get("range"),
-        "bands": profile.get("bands"),
-        "images": profile.get("images"),
-        "typical": profile.get("typical"),
+        **_pixel_statistics(network, statistics),
+        "range": images["range"],
+        "bands": images["bands"],
+        "images": images,
+        "typical": statistics.typical.model_dump(mode="json"),
     }
     specification |= _describe_paper(network) if network.architecture.lower() == PAPER_UNET else _describe_smp(network)
     skeleton = _skeleton(specification)
@@ -195,19 +195,19 @@ def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
     return network.eval(), information
 
 
-def _pixel_statistics(network: ModelParameters, profile: dict[str, Any]) -> dict[str, list[float]]:
+def _pixel_statistics(network: ModelParameters, statistics: DatasetStatistics) -> dict[str, list[float]]:
     """Choose what pixels are normalised with, in raw units: what the encoder's weights were trained with, if known."""
-    channels, weights = len(profile["mean"]), network.encoder_weights
+    channels, weights = len(statistics.mean), network.encoder_weights
     wanted = network.input_normalization
     if wanted == "auto":
         wanted = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
     if wanted == "data":
-        return {name: [float(value) for value in profile[name]] for name in ("mean", "std")}
+        return {"mean": list(statistics.mean), "std": list(statistics.std)}
     if channels != 3:
         raise ConfigurationError(
             f"model.input_normalization: imagenet has 3 channels, these images have {channels}; take data or auto"
         )
-    return {name: [value * profile["maximum_value"] for value in values] for name, values in IMAGENET.items()}
+    return {name: [value * statistics.maximum_value for value in values] for name, values in IMAGENET.items()}
 
 
 def _describe_paper(network: ModelParameters) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
 from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
@@ -50,7 +51,7 @@ def initialize_model(
     training: TrainingParameters,
     values: PlanValues,
     classes: list[str],
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Resolve the specification of a network, and draw its initial weights from the seed.
 
@@ -59,7 +60,7 @@ def initialize_model(
         training: the parameters.
         values: of the plan.
         classes: names of the classes.
-        profile: statistics of the training split.
+        statistics: of the training split.
 
     Returns:
         The specification and the state dict.
@@ -69,12 +70,12 @@ def initialize_model(
     """
     if network.encoder_depth == "auto":
         network = network.model_copy(update={"encoder_depth": values.encoder_depth})
-    specification = networks.resolve_model_spec(network, classes, profile)
+    specification = networks.resolve_model_spec(network, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = networks.build_model(specification, network.encoder_weights)
     check_model_supports(model, training)
-    networks.init_bias_from_class_priors(model, [profile["class_shares"][name] for name in classes])
+    networks.init_bias_from_class_priors(model, [statistics.class_shares[name] for name in classes])
     return specification, model.state_dict()
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unet_segmentation import tracking
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import (
@@ -405,7 +406,7 @@ def report(
     augmentation_preview: Path,
     verdict: AuditResult,
     findings: pd.DataFrame,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     network: dict[str, Any],
     plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
@@ -447,7 +448,7 @@ def report(
         samples=samples.merge(pixels, on="sample_id", how="left", validate="one_to_one"),
         verdict=verdict,
         findings=findings,
-        profile=profile,
+        statistics=statistics,
         network=network,
         plan=plan.model_dump(mode="json"),
         inference=inference,
@@ -459,7 +460,7 @@ def report(
         code=_code(root),
         intervals=intervals,
         variants=comparison,
-        data=data_fingerprint(profile, samples),
+        data=data_fingerprint(statistics, samples),
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from kedro.utils import find_kedro_project
 
 from unet_segmentation import tracking
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import SearchParameters, TrainingParameters
 from unet_segmentation.parameters.serialization import to_builtin
@@ -22,7 +23,7 @@ def run_search(
     search: SearchParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: dict[str, Any],
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -33,7 +34,7 @@ def run_search(
         search: the space, and how to search it.
         samples: columns sample_id, split, masks.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
         folder: of the study, and of the training runs.
 
@@ -57,7 +58,7 @@ def run_search(
     without_test = samples[samples["split"] != "test"]
     run = tracking.current()
     run.resumes(True)
-    opened = open_search(folder, space, search, ExperimentData(values, without_test, packed, profile, plan))
+    opened = open_search(folder, space, search, ExperimentData(values, without_test, packed, statistics, plan))
     run_trials(opened, run)
     best = best_of(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)

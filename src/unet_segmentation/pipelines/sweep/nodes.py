@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation import tracking
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters
@@ -19,7 +20,7 @@ MAX_SHOWN = 5  # failures that a message names
 
 
 def declare_variants(
-    parameters: dict[str, Any], comparison: SweepParameters, profile: dict[str, Any]
+    parameters: dict[str, Any], comparison: SweepParameters, statistics: DatasetStatistics
 ) -> list[dict[str, Any]]:
     """List every variant with every seed, all of them validated before anything is trained.
 
@@ -30,7 +31,7 @@ def declare_variants(
     from unet_segmentation.experiments.sweep.variants import declare_variants as declare
 
     variants = declare(to_builtin(parameters), comparison)
-    check_buildable([variant for variant in variants if variant.seed == variants[0].seed], profile)
+    check_buildable([variant for variant in variants if variant.seed == variants[0].seed], statistics)
     seeds = len(comparison.seeds)
     logger.info("%d training runs: %d variants, %d seeds", len(variants), len(variants) // seeds, seeds)
     return [asdict(variant) for variant in variants]
@@ -42,7 +43,7 @@ def train_variants(
     parameters: dict[str, Any],
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: dict[str, Any],
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +54,7 @@ def train_variants(
         parameters: all of the problem.
         samples: columns sample_id, split, masks.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
         folder: gets a directory for each training run.
 
@@ -67,7 +68,7 @@ def train_variants(
 
     run = tracking.current()
     run.resumes(True)  # other data make other training runs, nested below this one
-    data = ExperimentData(to_builtin(parameters), samples, packed, profile, plan)
+    data = ExperimentData(to_builtin(parameters), samples, packed, statistics, plan)
     outcomes = []
     for number, fields in enumerate(variants, 1):
         variant = Variant(**fields)
@@ -125,7 +126,7 @@ def build_summary(
     chart: Any,  # noqa: ANN401 - a Plotly figure
     release: ReleaseParameters,
     samples: pd.DataFrame,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> dict[str, Any]:
     """Build what the page of the sweep and the report show of it."""
     from unet_segmentation.experiments.run_comparison import small_sample_warning
@@ -145,7 +146,7 @@ def build_summary(
         margin=release.noninferiority_margin,
         confidence=values["bootstrap"]["confidence"],
         remark=small_sample_warning(units) if units else None,
-        data=data_fingerprint(profile, samples),
+        data=data_fingerprint(statistics, samples),
     )
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, TrainingParameters
 from unet_segmentation.training.plan import TrainingPlan
 
 
 def propose_plan(
-    profile: dict[str, Any], network: ModelParameters, training: TrainingParameters, classes: list[str]
+    statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
 ) -> dict[str, Any]:
     """Propose a value, and the reason for it, for whatever the parameters leave open.
 
@@ -21,7 +22,7 @@ def propose_plan(
     """
     from unet_segmentation.training import plan_rules
 
-    return plan_rules.propose_plan(profile, network, training, classes)
+    return plan_rules.propose_plan(statistics, network, training, classes)
 
 
 def build_model(
@@ -29,7 +30,7 @@ def build_model(
     training: TrainingParameters,
     plan: Mapping[str, object],
     classes: list[str],
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Resolve the network's specification, and draw its initial weights from the seed.
 
@@ -41,7 +42,7 @@ def build_model(
     from unet_segmentation.training.train_model import initialize_model
 
     resolve_hardware(training)  # an accelerator that is missing is reported now, not after the preview
-    return initialize_model(network, training, validate_plan_values(plan, classes), classes, profile)
+    return initialize_model(network, training, validate_plan_values(plan, classes), classes, statistics)
 
 
 def preflight(
@@ -50,7 +51,7 @@ def preflight(
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: Mapping[str, object],
     training: TrainingParameters,
     folder: Path,
@@ -64,7 +65,7 @@ def preflight(
     from unet_segmentation.training.training_inputs import load_inputs
 
     inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, profile=profile, plan=plan
+        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )
     request = training_request(training, inputs)
     resumable = find_resumable_plan(folder, request)
@@ -78,7 +79,7 @@ def train(
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: Mapping[str, object],
     training_plan: TrainingPlan,
     training: TrainingParameters,
@@ -95,7 +96,7 @@ def train(
 
     run = tracking.current()
     inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, profile=profile, plan=plan
+        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )
     result = train_model(
         inputs,
