@@ -26,7 +26,7 @@ run: $(DONE)  ## the main job: kedro run (ENV=camvid for another problem, ARGS=.
 	@$(BIN)/kedro run --env $(ENV) $(ARGS)
 
 test: $(DONE)  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 viz: $(DONE)  ## the graph, with tables and pictures behind every node
 	$(BIN)/kedro viz run --env $(ENV)
@@ -35,7 +35,7 @@ article-claims: $(DONE)  ## the article's claims, measured on cells (ENV=wbc for
 	@$(BIN)/kedro run --env $(ENV) --pipelines data_ingestion,data_preparation,augmentation,training,article_claims --to-nodes $(CLAIMS) $(if $(filter-out short,$(PRESET)),--params article_claims.preset=$(PRESET)) $(ARGS)
 
 mlflow: $(DONE)  ## curves, scores, galleries and models of all runs, at http://127.0.0.1:5000
-	@$(BIN)/kedro mlflow-ui --env $(ENV)
+	@$(BIN)/kedro mlflow ui --env $(ENV)
 
 serve: $(DONE)  ## the champion behind an address, with a page to drop images on, at http://127.0.0.1:8000
 	@$(BIN)/kedro serve --env $(ENV) $(ARGS)

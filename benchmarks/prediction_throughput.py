@@ -223,8 +223,7 @@ def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder
     import mlflow
 
     from unet_segmentation.tracking.isolated_model import predict_in_subprocess
-    from unet_segmentation.tracking.model_packaging import pack_model
-    from unet_segmentation.tracking.pyfunc_builder import build_model
+    from unet_segmentation.tracking.model_packaging import package_model
 
     folder.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -232,14 +231,7 @@ def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder
     experiment = client.create_experiment("benchmark", artifact_location=(folder / "artifacts").as_uri())
     run = client.create_run(experiment)
     logged = client.create_logged_model(experiment, name="model", source_run_id=run.info.run_id)
-    pack_model(folder / "packed", model=model, inference=INFERENCE, example=packed.image(names[0]))
-    build_model(
-        folder / "packed",
-        folder / "mlflow",
-        model_id=logged.model_id,
-        run_id=run.info.run_id,
-        location=logged.artifact_location,
-    )
+    package_model(folder / "mlflow", model=model, inference=INFERENCE, example=packed.image(names[0]))
     client.log_model_artifacts(logged.model_id, str(folder / "mlflow"))
     client.finalize_logged_model(logged.model_id, "READY")
     return predict_in_subprocess(uri, logged.model_id, (packed.image(name) for name in names))

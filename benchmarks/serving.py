@@ -40,9 +40,10 @@ from benchmarks.memory_growth import anonymous_bytes
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec, save_model
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
-from unet_segmentation.tracking.model_packaging import pack_model
+from unet_segmentation.tracking.journal import RunHeader
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient, create_database
+from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
-from unet_segmentation.tracking.store import Store, make_database
 
 PROBLEM = "cells"
 SIDE, SMALL = 512, 64
@@ -53,7 +54,7 @@ PROMISE = 0.15  # overhead over the bare network
 def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
     """Log networks of random weights, and release the last; gives the store and the files."""
     uri, files = f"sqlite:///{folder / 'mlflow.db'}", []
-    make_database(folder / "mlflow.db")
+    create_database(folder / "mlflow.db")
     profile = statistics_of({"mean": [127.0] * 3, "std": [50.0] * 3, "maximum_value": 255})
     network = ModelParameters(architecture="unet", encoder="resnet18", encoder_weights=None)
     for number in range(count):
@@ -61,14 +62,14 @@ def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
         specification = resolve_model_spec(network, ["background", "cytoplasm", "nucleus"], profile)
         file = folder / f"{number}.safetensors"
         save_model(file, build_model(specification), specification)
-        store = Store(uri)
-        store.open({"experiment": PROBLEM, "started": time.time(), "run_name": str(number), "tags": {}})
-        model_id = store.create_model({"name": "unet", "problem": PROBLEM, "step": 0})
+        client = MlflowRunClient(uri)
+        client.create(RunHeader(uri=uri, experiment=PROBLEM, started=time.time(), run_name=str(number)))
+        model_id = client.create_model("unet", PROBLEM, step=0)
         packed = folder / f"packed{number}"
-        pack_model(packed, model=file, inference=PredictorParameters(), example=np.zeros((64, 64, 3), np.uint8))
-        store.log_model(model_id, packed, {"step": 0, "metrics": {}})
-        store.end({"status": "FINISHED", "time": time.time()})
-        Registry(uri, PROBLEM).promote(model_id, store.run_id, expected=number, tags={})
+        package_model(packed, model=file, inference=PredictorParameters(), example=np.zeros((64, 64, 3), np.uint8))
+        client.log_model(packed, model_id, 0, {})
+        client.close("FINISHED", None, time.time())
+        Registry(uri, PROBLEM).promote(model_id, client.run_id, expected=number, tags={})
         files.append(file)
     return uri, files
 

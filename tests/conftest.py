@@ -11,13 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import PATIENCE, Process, run_kedro, start_kedro  # noqa: F401 - PATIENCE is for the tests
+from tests.toy_project import empty_store
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-PATIENCE = 1200.0  # seconds until something that must come counts as lost, on a slow machine under load
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first: processes that share the work then end together, with small files."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +38,7 @@ def copy_project(target: Path) -> Path:
     """Copy what makes up the project (no data, no runs) to an empty folder."""
     target.mkdir(parents=True)
     for name in ("conf", "src", "notebooks"):
-        ignore = shutil.ignore_patterns("__pycache__", "local", ".ipynb_checkpoints", "*.egg-info")
+        ignore = shutil.ignore_patterns("local", ".ipynb_checkpoints", "*.egg-info")  # the byte code goes along
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", ".telemetry"):
         shutil.copy(ROOT / name, target / name)
@@ -51,26 +59,27 @@ class Project:
         return {**kept, "PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "COLUMNS": "160", **extra}
 
     def kedro(
-        self, *arguments: str, cwd: str = ".", timeout: float = PATIENCE, **environment: str
+        self, *arguments: str, cwd: str = ".", fresh: bool = False, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a kedro command; standard output and error come back together as ``stdout``."""
-        return subprocess.run(
-            [BIN / "kedro", *arguments],
-            cwd=self.path / cwd,
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return run_kedro(arguments, self.path / cwd, self.environment(**environment), fresh=fresh)
+
+    def start(self, *arguments: str, **environment: str) -> Process:
+        """Start a kedro command; standard output and error come together through ``stdout``, line by line."""
+        return start_kedro(arguments, self.path, self.environment(PYTHONUNBUFFERED="1", **environment))
 
 
 @pytest.fixture(scope="session")
-def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
-    """Make fresh copies of the project."""
-    return lambda name: Project(copy_project(tmp_path_factory.mktemp(name) / "project"))
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
+    """Make fresh copies of the project; `with_store` spares them the making of MLflow's."""
+
+    def make(name: str, *, with_store: bool = False) -> Project:
+        project = Project(copy_project(tmp_path_factory.mktemp(name) / "project"))
+        if with_store:
+            (project.path / "mlflow.db").write_bytes(empty_store())
+        return project
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.commands import KEDRO, run_kedro, start_kedro
 from tests.conftest import PATIENCE
 from tests.toy_project import make_toy_project
-
-KEDRO = Path(sys.executable).parent / "kedro"
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -25,15 +24,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def kedro(project: Path, *arguments: str, cwd: str = ".", **extra: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [KEDRO, *arguments],
-        cwd=project / cwd,
-        env=environment(**extra),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_kedro(arguments, project / cwd, environment(**extra), separate_errors=True)
 
 
 def only_run(project: Path):
@@ -52,8 +43,8 @@ def test_kedro_lists_the_projects_commands(root):
         [KEDRO, "--help"], cwd=root, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     ours = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
-    assert "unet_segmentation/cli.py" in ours
-    for command in ("run", "tracking", "mlflow-ui", "problem", "compare", "leaderboard", "reproduce"):
+    assert "unet_segmentation/cli/__init__.py" in ours
+    for command in ("run", "mlflow", "problem", "compare", "leaderboard", "reproduce"):
         assert f"\n  {command} " in ours
 
 
@@ -148,15 +139,8 @@ def test_the_traceback_of_a_known_error_can_be_asked_for(toy):
     [(signal.SIGINT, "sleep", 130), (signal.SIGINT, "swallow", 130), (signal.SIGTERM, "sleep", 143)],
 )
 def test_an_interrupted_run_is_killed(toy, number, mode, status):
-    process = subprocess.Popen(
-        [KEDRO, "run", "--params", "split.seed=1"],
-        cwd=toy,
-        env=environment(TOY=mode),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = ("run", "--params", "split.seed=1")
+    process = start_kedro(command, toy, environment(TOY=mode), separate_errors=True, new_group=True)
     until = time.monotonic() + PATIENCE
     while not (toy / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)

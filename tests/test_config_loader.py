@@ -5,6 +5,7 @@ import yaml
 
 from unet_segmentation.config_loader import ProblemConfigLoader
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.seeds import SEEDED_SECTIONS
 
 ARGUMENTS = {
     "base_env": "base",
@@ -104,3 +105,24 @@ def test_a_key_in_two_files_is_refused_with_both(conf):
         load(conf)["parameters"]
     assert "cells/parameters.yml" in str(refused.value)
     assert "cells/parameters_mine.yml" in str(refused.value)
+
+
+def test_one_seed_is_that_of_every_section_without_its_own(conf):
+    (conf / "base" / "parameters.yml").write_text("seed: 7\nsplit: {seed: 3}\nbootstrap: {seed: null}\nsearch: {}")
+    parameters = load(conf)["parameters"]
+    seeds = {name: parameters[name]["seed"] for name in ("split", "training", "bootstrap", "search")}
+    assert seeds == {"split": 3, "training": 7, "bootstrap": 7, "search": 7}
+    assert load(conf, seed=9)["parameters"]["training"]["seed"] == 9
+    assert load(conf, seed=9, training={"seed": 1})["parameters"]["training"]["seed"] == 1
+
+
+def test_the_project_s_own_configuration_gives_every_section_its_seed():
+    """The defaults of the sections are those of one seed of 0."""
+    arguments = ARGUMENTS | {"config_patterns": {"mlflow": ["mlflow*"]}}
+    root = Path(__file__).parents[1] / "conf"
+    parameters = ProblemConfigLoader(str(root), "cells", runtime_params={"seed": 5}, **arguments)["parameters"]
+    for path in SEEDED_SECTIONS:
+        section = parameters
+        for name in path.split("."):
+            section = section[name]
+        assert section["seed"] == 5, path

@@ -2,23 +2,30 @@ from __future__ import annotations
 
 import io
 import logging
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
+from kedro.runner import ParallelRunner
+from safetensors.numpy import save_file
 
-from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation import tracking
 from unet_segmentation.datasets import (
+    FileDataset,
     JSONDataset,
-    ModelDataset,
     OptionalJSONDataset,
     PlotlyDataset,
     WorkingFolderDataset,
 )
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.hooks import ConsoleHooks, SayOnce, TrackingHooks, _origin, check_inputs, duration, goes_on
+from unet_segmentation.hooks import ConsoleHooks, MlflowHooks
+from unet_segmentation.hooks.console import OnceFilter, format_duration
+from unet_segmentation.hooks.input_check import check_inputs
+from unet_segmentation.hooks.mlflow import address_of
 from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking.run_metadata import weights_sha256
 
 
 class Recorder(NullRun):
@@ -41,18 +48,29 @@ class Recorder(NullRun):
     def set_tags(self, tags):
         self.said.append(("tags", tags))
 
+    def log_dataset(self, samples, name, source):
+        self.said.append(("dataset", len(samples), name, source))
+
 
 @pytest.fixture
 def recorder():
     run = Recorder()
-    tracking.set_current(run)
+    tracking.set_active_run(run)
     yield run
-    tracking.set_current(None)
+    tracking.set_active_run(None)
+
+
+def mlflow_hooks(catalog=None):
+    hooks = MlflowHooks()
+    source = {"folder": "/data"}
+    params, settings = {"problem": "cells", "source": source}, {"mlflow": {"enabled": False}}
+    hooks.after_context_created(SimpleNamespace(params=params, project_path=".", config_loader=settings))
+    hooks.after_catalog_created(DataCatalog({}) if catalog is None else catalog)
+    return hooks
 
 
 def saved(catalog, name, data):
-    hooks = TrackingHooks()
-    hooks.after_catalog_created(catalog)
+    hooks = mlflow_hooks(catalog)
     catalog[name].save(data)
     hooks.after_dataset_saved(name, data)
 
@@ -67,25 +85,29 @@ def test_the_catalog_says_what_is_logged(tmp_path, recorder):
         {
             "metrics": entry(JSONDataset, "metrics", artifact="evaluation", metrics="test"),
             "curves": entry(PlotlyDataset, "curves", artifact="figures"),
-            "dataset_statistics": ModelDataset(
-                filepath=str(tmp_path / "dataset_statistics.json"),
-                model="unet_segmentation.data.statistics.DatasetStatistics",
-            ),
+            "dataset_statistics": entry(JSONDataset, "dataset_statistics", tags={"data.sha256": "data_sha256"}),
+            "samples": entry(JSONDataset, "samples", input=True),
+            "best_model": entry(FileDataset, "best_model", weights_tag="weights.sha256"),
         }
     )
     saved(catalog, "metrics", {"dice/mean": 0.9, "iou/class/rare": None, "note": "text", "ok": True, "images": 5})
     saved(catalog, "curves", go.Figure())
-    saved(catalog, "dataset_statistics", statistics_of({"data_sha256": "ab12"}))
+    saved(catalog, "dataset_statistics", {"data_sha256": "ab12"})
+    saved(catalog, "samples", ["a", "b"])
+    save_file({"w": np.zeros(1, np.float32)}, tmp_path / "weights")
+    saved(catalog, "best_model", tmp_path / "weights")
     assert recorder.said == [
         ("metrics", {"test/dice/mean": 0.9, "test/images": 5.0}),
         ("artifact", "metrics.json", "evaluation"),
         ("figure", "curves.json", "figures"),
         ("tags", {"data.sha256": "ab12"}),
+        ("dataset", 2, "cells", "/data"),
+        ("tags", {"weights.sha256": weights_sha256(tmp_path / "weights")}),
     ]
 
 
 def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monkeypatch):
-    monkeypatch.setattr(TrackingHooks, "_open", lambda self: None)
+    monkeypatch.setattr(MlflowHooks, "_open", lambda self: None)
     entries = {
         "audit_result": {"artifact": "data"},
         "audit": {"artifact": "data"},
@@ -100,8 +122,7 @@ def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monke
     for name in entries:
         catalog[name].save({})
     pipeline = Pipeline([Node(lambda *_: None, ["audit_result", "metrics"], None, name="report")])
-    hooks = TrackingHooks()
-    hooks.after_catalog_created(catalog)
+    hooks = mlflow_hooks(catalog)
     hooks.before_pipeline_run({}, pipeline)
     for name in ("audit_result", "metrics", "audit_result", "audit"):
         hooks.after_dataset_loaded(name, {})
@@ -151,10 +172,11 @@ def test_a_partial_run_says_which_pipeline_makes_what_is_missing(tmp_path, monke
 
 @pytest.mark.parametrize("made", [True, False])
 def test_the_last_lines_name_the_report_only_where_the_run_has_made_it(tmp_path, capsys, made):
-    report = JSONDataset(filepath=str(tmp_path / "report.json"))
+    report = JSONDataset(filepath=str(tmp_path / "report.json"), metadata={"console": {"page": "Report"}})
     report.save({"of": "an earlier run"})
-    hooks = ConsoleHooks()
-    hooks.before_pipeline_run({"only_missing_outputs": True}, Pipeline([]), DataCatalog({"report": report}))
+    catalog = DataCatalog({"report": report})
+    hooks = ConsoleHooks(mlflow_hooks(catalog))
+    hooks.before_pipeline_run(Pipeline([]))
     if made:
         hooks.after_dataset_saved("report", {})
     hooks.after_pipeline_run()
@@ -171,16 +193,16 @@ def test_the_last_lines_name_the_report_only_where_the_run_has_made_it(tmp_path,
     ],
 )
 def test_the_origin_of_the_data_is_one_address(source, address):
-    assert _origin(source) == address
+    assert address_of(source) == address
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.31, "8.3 s"), (125, "2 min 5 s"), (4320, "1 h 12 min")])
 def test_durations_are_written_as_people_say_them(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_what_holds_for_all_trainings_of_a_run_is_said_once():
-    shown, root, once = io.StringIO(), logging.getLogger(), SayOnce()
+    shown, root, once = io.StringIO(), logging.getLogger(), OnceFilter()
     handler = logging.StreamHandler(shown)
     root.addHandler(handler)
     try:
@@ -204,5 +226,19 @@ def test_an_interrupted_run_says_whether_it_goes_on(namespace, kept):
     pipeline = Pipeline(
         [Node(lambda a: a, "a", "b", name="one")], namespace=namespace, prefix_datasets_with_namespace=False
     )
-    TrackingHooks().before_pipeline_run({"only_missing_outputs": True}, pipeline)
-    assert goes_on() is kept
+    hooks = mlflow_hooks()
+    hooks.before_pipeline_run({"only_missing_outputs": True}, pipeline)
+    assert hooks.state.is_resumable is kept
+
+
+def test_a_typo_in_the_catalogs_metadata_is_refused(tmp_path):
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"), metadata={"mlflow": {"artefact": "x"}})
+    hooks = mlflow_hooks(DataCatalog({"a": dataset}))
+    pipeline = Pipeline([Node(lambda: 1, None, "a", name="one")])
+    with pytest.raises(ConfigurationError, match=r"entry a, metadata\.mlflow: (.|\n)*artefact"):
+        hooks.before_pipeline_run({}, pipeline)
+
+
+def test_a_runner_of_processes_is_refused_in_one_sentence():
+    with pytest.raises(ConfigurationError, match=r"^--runner ParallelRunner: .*ThreadRunner, or none$"):
+        mlflow_hooks().before_pipeline_run({"runner": str(ParallelRunner())}, Pipeline([]))

@@ -51,7 +51,7 @@ FILES = {
             logging.getLogger("mlflow").warning("chatter")
             mode = os.environ.get("TOY", "")
             for epoch in range(1, 4):
-                tracking.current().log_metrics({"train/loss": 1 / epoch, "validation/loss": 2 / epoch}, step=epoch)
+                tracking.active_run().log_metrics({"train/loss": 1 / epoch, "validation/loss": 2 / epoch}, step=epoch)
             if mode == "data":
                 raise DataError("masks/a.png holds the undeclared value 7: declare it in masks.values")
             if mode == "bug":
@@ -88,7 +88,7 @@ FILES = {
         metrics:
           type: unet_segmentation.datasets.JSONDataset
           filepath: data/${problem:}/metrics.json
-          metadata: {mlflow: {artifact: evaluation, metrics: test}}
+          metadata: {mlflow: {artifact: evaluation, metrics: test}, console: {scores: true}}
         curves:
           type: unet_segmentation.datasets.PlotlyDataset
           filepath: data/${problem:}/curves.json

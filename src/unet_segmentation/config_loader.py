@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import validate_parameters
+from unet_segmentation.parameters.seeds import derive_seeds
 
 BASE, LOCAL = "base", "local"
 NOT_PROBLEMS = {BASE, LOCAL, "template"}
@@ -50,6 +51,7 @@ class ProblemConfigLoader(OmegaConfigLoader):
                 raise ConfigurationError("problem is no parameter to set: choose the problem with --env")
             config["problem"] = self.problem
             config.pop("mlflow", None)
+            derive_seeds(config)
             validate_parameters(config)
         if key == "mlflow":  # `enabled: false` and `tracking: {enabled: false}` mean the same, and --params may say it
             config |= config.pop("mlflow", None) or {}

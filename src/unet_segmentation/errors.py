@@ -1,12 +1,27 @@
-"""The project's errors: mistakes that a user can mend, shown as one message and never as a traceback."""
+"""The project's errors: mistakes that the user can fix, shown as one message and never as a traceback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+# Packages that only some commands import, and the extra of pyproject.toml that installs each.
+EXTRAS = {
+    "fastapi": "serving",
+    "gcsfs": "gcs",
+    "kedro_viz": "viz",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "optuna": "search",
+    "rasterio": "geo",
+    "s3fs": "s3",
+    "starlette": "serving",
+    "uvicorn": "serving",
+}
+
 
 class ProjectError(Exception):
-    """Something the user can mend. The message names the file or key, what is wrong and the way out."""
+    """Something that the user can fix. The message names the file or key, what is wrong and what helps."""
 
 
 class ConfigurationError(ProjectError):
@@ -14,7 +29,7 @@ class ConfigurationError(ProjectError):
 
 
 class SourceError(ProjectError):
-    """An archive cannot be had, is not what it should be, or holds something it must not."""
+    """An archive cannot be downloaded, is damaged, or contains something that it must not."""
 
 
 class DataError(ProjectError):
@@ -26,11 +41,11 @@ class ResourceError(ProjectError):
 
 
 class TrackingError(ProjectError):
-    """The MLflow store cannot be reached or refuses what it is given."""
+    """The MLflow server or store cannot be reached, or refuses a request."""
 
 
 class ReleaseError(ProjectError):
-    """A model was not released, or a release not taken back. The message says why."""
+    """A model was not released or not rolled back. The message says why."""
 
 
 def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -43,5 +58,16 @@ def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def find_project_error(error: BaseException) -> ProjectError | None:
-    """Find the project's error inside whatever a library wrapped around it (Kedro's ``DatasetError``, say)."""
-    return next((cause for cause in iter_causes(error) if isinstance(cause, ProjectError)), None)
+    """Return the project's error inside whatever a library wrapped around it (Kedro's ``DatasetError``, say).
+
+    An optional package that is not installed is one, too.
+    """
+    for cause in iter_causes(error):
+        if isinstance(cause, ProjectError):
+            return cause
+        if isinstance(cause, ModuleNotFoundError) and (extra := EXTRAS.get((cause.name or "").partition(".")[0])):
+            return ConfigurationError(
+                f"The package {cause.name} is not installed; it belongs to the extra {extra!r}. "
+                f"Install it with: pip install 'unet-segmentation[{extra}]'"
+            )
+    return None

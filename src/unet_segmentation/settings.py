@@ -6,9 +6,9 @@ import warnings
 warnings.filterwarnings("ignore", message=r".*register_new_resolver.*")
 
 from unet_segmentation.config_loader import ProblemConfigLoader  # noqa: E402
-from unet_segmentation.hooks import ConsoleHooks, TrackingHooks  # noqa: E402
+from unet_segmentation.hooks import make_hooks  # noqa: E402
 
-HOOKS = (TrackingHooks(), ConsoleHooks())
+HOOKS = make_hooks()
 
 CONFIG_LOADER_CLASS = ProblemConfigLoader
 CONFIG_LOADER_ARGS = {

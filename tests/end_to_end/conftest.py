@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import BIN, PATIENCE, Project
+from tests.conftest import PATIENCE, Project
 
 
 class Finished:
@@ -37,15 +37,7 @@ def succeeded(answer: subprocess.CompletedProcess[str]) -> str:
 
 def kill_at(project: Project, words: str, *arguments: str) -> None:
     """Kill a kedro command without warning as soon as it has printed certain words."""
-    process = subprocess.Popen(
-        [BIN / "kedro", *arguments],
-        cwd=project.path,
-        env=project.environment(PYTHONUNBUFFERED="1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = project.start(*arguments)
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -76,7 +68,7 @@ def run_notebook(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -
 def finished(make_project: Callable[[str], Project]) -> Finished:
     """A copy of the project on which `kedro run --env test` was run twice; the first run's files lie in `first/`."""
     project = make_project("finished")
-    first = succeeded(project.kedro("run", "--env", "test"))
+    first = succeeded(project.kedro("run", "--env", "test", fresh=True))
     shutil.copytree(project.path / "data", project.path / "first")
     second = succeeded(project.kedro("run", "--env", "test"))
     return Finished(project, [first, second])

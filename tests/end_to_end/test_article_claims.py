@@ -33,7 +33,7 @@ MEASURED = {"speeds.md", "upsampling_speeds.csv", "encoder_speeds.csv"}  # in se
 
 
 def make(make_project, name: str) -> Project:
-    project = make_project(name)
+    project = make_project(name, with_store=True)
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
     return project
 

@@ -3,7 +3,6 @@
 import re
 import signal
 import sqlite3
-import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -12,18 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import BIN, PATIENCE, Project
+from tests.conftest import PATIENCE, Project
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def project(make_project) -> Project:
-    return make_project("bad-input")
+    return make_project("bad-input", with_store=True)
 
 
 def refused(project: Project, *arguments: str, env: str = "test", **environment: str) -> str:
-    answer = project.kedro("run", "--env", env, *arguments, **environment)
+    answer = project.kedro("run", "--env", env, *arguments, fresh="HF_ENDPOINT" in environment, **environment)
     assert answer.returncode == 1, answer.stdout[-3000:]
     assert "Traceback" not in answer.stdout, answer.stdout[-6000:]
     assert answer.stdout.count("Error: ") == 1, answer.stdout
@@ -181,12 +180,8 @@ def test_tracking_can_be_switched_off(make_project):
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_in_training_closes_the_run(make_project, sent, status):
-    project = make_project(f"interrupted-{sent.name}")
-    process = subprocess.Popen(
-        [BIN / "kedro", "run", "--env", "test", "--params", "training.epochs=500"],
-        cwd=project.path, env=project.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    project = make_project(f"interrupted-{sent.name}", with_store=True)
+    process = project.start("run", "--env", "test", "--params", "training.epochs=500")
     printed = ""
     for line in process.stdout:
         printed += line

@@ -35,5 +35,5 @@ def test_a_trained_network_is_exported_or_refused(finished, tmp_path):
 
     wrong = project.kedro("export", "--env", "test", "--model", str(tmp_path / "none.safetensors"))
     assert wrong.returncode == 1
-    assert "is no model of this project" in wrong.stdout
+    assert "is not a model of this project" in wrong.stdout
     shutil.rmtree(folder)

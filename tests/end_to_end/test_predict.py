@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.conftest import BIN, Project
+from tests.conftest import Project
 from tests.end_to_end.conftest import Finished, succeeded
 
 pytestmark = pytest.mark.slow
@@ -66,14 +65,14 @@ def test_it_goes_on_after_a_kill(project, images, tmp_path):
     for number in range(300):
         shutil.copy(images / "0000.png", images / f"copy{number}.png")
     out = tmp_path / "out"
-    command = [BIN / "kedro", "predict", str(images), "--env", "test", "--output", str(out), "--backend", "pytorch"]
-    with subprocess.Popen(command, cwd=project.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = ["predict", str(images), "--env", "test", "--output", str(out), "--backend", "pytorch"]
+    with project.start(*command) as process:
         while process.poll() is None and len(list(out.glob("*.geojson"))) < 20:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     done = {file.name: file.stat().st_mtime_ns for file in out.glob("*.png") if "overlay" not in file.name}
     assert 0 < len(done) < len(list(images.iterdir()))
-    output = succeeded(project.kedro(*map(str, command[1:])))
+    output = succeeded(project.kedro(*command))
     before = int(re.search(r"(\d+) of \d+ images were finished before", output)[1])
     kept = [name for name, stamp in done.items() if (out / name).stat().st_mtime_ns == stamp]
     assert len(kept) >= before >= len(done) - 8  # those whose line was not written yet are done again

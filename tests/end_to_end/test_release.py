@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.conftest import BIN, PATIENCE, Project
+from tests.conftest import PATIENCE, Project
 from tests.end_to_end.conftest import succeeded
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ LEARNS = "training.epochs=30,training.optimizer.learning_rate=0.01"
 @pytest.fixture(scope="module")
 def project(make_project) -> Project:
     """A project with one evaluated run."""
-    project = make_project("release")
+    project = make_project("release", with_store=True)
     succeeded(project.kedro("run", "--env", "test", "--params", LEARNS))
     return project
 
@@ -119,13 +119,9 @@ def test_two_releases_at_once_leave_one_champion(project):
     client = mlflow.MlflowClient(f"sqlite:///{project.path}/mlflow.db")
     before = aliases(project)["champion"]
     processes = [
-        subprocess.Popen(
-            [BIN / "kedro", "release", "--env", "test", "--force", "--reason", "a test", "--run", run],
-            cwd=project.path, env=project.environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
+        project.start("release", "--env", "test", "--force", "--reason", "a test", "--run", run)
         for run in (client.get_model_version("test", version).run_id for version in ("2", "3"))
-    ]  # fmt: skip
+    ]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 1], outputs

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_is_reproduced_to_the_last_bit(make_project):
-    project = make_project("reproduced")
+    project = make_project("reproduced", with_store=True)
     for name in (".gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, project.path / name)
     git(project.path, "init", "--quiet")

@@ -27,7 +27,7 @@ FAILING = "sweep.variants.deep.network.encoder_depth=6,sweep.variants.deep.train
 @pytest.fixture(scope="module")
 def project(make_project) -> Project:
     """A project with prepared data, and something to sweep."""
-    project = make_project("sweep")
+    project = make_project("sweep", with_store=True)
     (project.path / "conf" / "local" / "parameters.yml").write_text(CONFIGURATION)
     succeeded(project.kedro("run", "--env", "test", *PREPARATION))
     return project

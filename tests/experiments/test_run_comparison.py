@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.tracking.stored import dice_of, tables, tell
-from unet_segmentation import commands_runs
+from unet_segmentation.cli import runs as run_commands
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments import run_comparison
 from unet_segmentation.metrics.count_tables import groups_of
@@ -133,7 +133,7 @@ def test_too_few_images_are_said(images, units):
 def call(told, monkeypatch):
     """Call a command over the store, and give what it printed and its exit status."""
     root, uri, _ = told
-    monkeypatch.setattr(commands_runs, "_store", lambda env: (root, uri, env or "cells"))
+    monkeypatch.setattr(run_commands, "open_store", lambda env: (root, uri, env or "cells"))
 
     def call(command, *arguments):
         answer = CliRunner().invoke(command, list(arguments))
@@ -144,7 +144,7 @@ def call(told, monkeypatch):
 
 def test_compare_shows_scores_classes_and_a_sentence(told, call, tmp_path):
     file = tmp_path / "all.csv"
-    status, output = call(commands_runs.compare, "good", "worse", "twin", "--margin", "0.02", "--output", str(file))
+    status, output = call(run_commands.compare, "good", "worse", "twin", "--margin", "0.02", "--output", str(file))
     assert status == 0, output
     rows = [line.split() for line in output.splitlines()]
     (worse, twin) = [row for row in rows if row and row[0] == "dice/mean"]
@@ -163,7 +163,7 @@ def test_compare_shows_scores_classes_and_a_sentence(told, call, tmp_path):
 
 def test_compare_writes_a_page_that_fetches_nothing(call, tmp_path):
     file = tmp_path / "a.html"
-    status, output = call(commands_runs.compare, "good", "worse", "--score", "iou/mean", "--output", str(file))
+    status, output = call(run_commands.compare, "good", "worse", "--score", "iou/mean", "--output", str(file))
     assert status == 0, output
     page = file.read_text()
     assert "By iou/mean, worse" in page
@@ -183,7 +183,7 @@ def test_compare_writes_a_page_that_fetches_nothing(call, tmp_path):
     ],
 )
 def test_a_wrong_question_is_one_message(call, arguments, words):
-    status, output = call(commands_runs.compare, *arguments)
+    status, output = call(run_commands.compare, *arguments)
     assert status == 1
     assert words in output
     assert "Traceback" not in output
@@ -191,7 +191,7 @@ def test_a_wrong_question_is_one_message(call, arguments, words):
 
 def test_a_single_run_is_compared_with_the_champion(told, call):
     root, uri, ids = told
-    status, output = call(commands_runs.compare, "worse")
+    status, output = call(run_commands.compare, "worse")
     assert status == 1
     assert "has no champion to compare worse" in output
     client = mlflow.MlflowClient(uri)
@@ -199,13 +199,13 @@ def test_a_single_run_is_compared_with_the_champion(told, call):
     (root / "model").mkdir()
     client.create_model_version("cells", (root / "model").as_uri(), run_id=ids["good"])
     client.set_registered_model_alias("cells", run_queries.CHAMPION, "1")
-    status, output = call(commands_runs.compare, "worse")
+    status, output = call(run_commands.compare, "worse")
     assert status == 0, output
     assert "is worse than good" in output
 
 
 def test_the_leaderboard_is_printed_in_plain_columns(call):
-    status, output = call(commands_runs.leaderboard, "--margin", "0.02")
+    status, output = call(run_commands.leaderboard, "--margin", "0.02")
     assert status == 0, output
     header, first, second, *_ = output.splitlines()
     assert header.split()[:4] == ["RUN", "ID", "WHEN", "DICE/MEAN"]

@@ -107,7 +107,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path):
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no model at all")
-    with pytest.raises(ProjectError, match=r"model\.safetensors is no model of this project"):
+    with pytest.raises(ProjectError, match=r"model\.safetensors is not a model of this project"):
         load_model(tmp_path / "model.safetensors")
 
 

@@ -236,6 +236,6 @@ def test_trained_anew_after_delivery_or_where_nothing_is_to_be_resumed(run, vali
 def test_the_run_is_told_one_validation_score_for_each_fold(run, tmp_path, monkeypatch):
     told = []
     recorder = SimpleNamespace(log_metrics=lambda values, step: told.append((step, values)))
-    monkeypatch.setattr(tracking, "current", lambda: recorder)
+    monkeypatch.setattr(tracking, "active_run", lambda: recorder)
     trainings, _ = run(tmp_path)
     assert told == [(row.fold, {"cv/validation/dice/mean": row.score}) for row in trainings.itertuples()]

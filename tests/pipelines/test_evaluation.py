@@ -326,7 +326,7 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
             told.update(model=model, metrics=metrics, step=step, example=example)
             return {"model_uri": "models:/m-1"}
 
-    monkeypatch.setattr(nodes.tracking, "current", Run)
+    monkeypatch.setattr(nodes.tracking, "active_run", Run)
     answer = nodes.log_model(
         evaluated.model,
         evaluated.metrics,

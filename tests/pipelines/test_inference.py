@@ -133,4 +133,4 @@ def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp
 def test_a_model_survives_the_catalog(tmp_path):
     model = Model.of([saved(tmp_path / "one.safetensors")], "a title")
     assert Model(**model.as_json()) == model
-    assert not tracking.current().enabled
+    assert not tracking.active_run().enabled

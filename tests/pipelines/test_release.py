@@ -49,9 +49,9 @@ def store(tmp_path, monkeypatch):
     client = mlflow.MlflowClient(uri)
     client.create_experiment("cells", artifact_location=(tmp_path / "mlartifacts").as_uri())
     said: dict[str, object] = {}
-    tracking.set_current(SimpleNamespace(enabled=True, uri=uri, run_id="0" * 32, set_tags=said.update, said=said))
+    tracking.set_active_run(SimpleNamespace(enabled=True, uri=uri, run_id="0" * 32, set_tags=said.update, said=said))
     yield uri
-    tracking.set_current(None)
+    tracking.set_active_run(None)
 
 
 def tables(share: float, classes: int = 3, ids=range(IMAGES)) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -150,7 +150,7 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     tags = client.get_model_version("cells", "4").tags
     assert (tags["forced_by"], tags["why"]) == (forced.user, "the camera was changed")
     assert nodes.fail_if_refused(forced, lock_release_dir(FOLDER)) == 4
-    assert tracking.current().said == {"release.outcome": "forced", "release.version": 4}
+    assert tracking.active_run().said == {"release.outcome": "forced", "release.version": 4}
 
     again = release(worse)
     assert again.sentence == "Unchanged: version 4 of cells, of this run, is the champion already."
@@ -254,7 +254,7 @@ def test_what_cannot_be_a_challenger(store, tmp_path):
     untracked = {"run_id": None, "status": "tracking is off"}
     with pytest.raises(ReleaseError, match=r"in no MLflow run \(tracking is off\)"):
         nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters(), FOLDER)
-    tracking.set_current(None)
+    tracking.set_active_run(None)
     with pytest.raises(ReleaseError, match="tracking is off"):
         nodes.choose_challenger("cells", untracked, SAMPLES, ReleaseParameters(), FOLDER)
 

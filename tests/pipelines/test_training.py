@@ -46,8 +46,8 @@ class Recorder:
     def log_metrics(self, metrics, step=None, time=None):
         self.metrics.append((step, metrics))
 
-    def resumes(self, yes):
-        self.resumed.append(yes)
+    def set_resumed(self, resumed):
+        self.resumed.append(resumed)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def weights_digest(weights):
 @pytest.fixture
 def recorder(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(tracking, "current", lambda: recorder)
+    monkeypatch.setattr(tracking, "active_run", lambda: recorder)
     return recorder
 
 

@@ -1,4 +1,4 @@
-"""Real stores: a SQLite file, or an `mlflow server` that can be killed and started again."""
+"""Real stores: a SQLite file, or one `mlflow server` for the session, behind a door that can be closed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 import requests
@@ -32,52 +33,77 @@ def root(tmp_path):
     return folder
 
 
-class Server:
-    """An MLflow server over a SQLite file."""
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+
+class Door:
+    """Passes connections on to a server, until it is closed: then they are refused, as if the server was away."""
+
+    def __init__(self, target: int) -> None:
+        self._target, self.port = target, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen | None = None
+        self._listener: socket.socket | None = None
+        self._connections: list[socket.socket] = []
 
-    def start(self) -> None:
-        store = f"sqlite:///{self.folder / 'server.db'}"
-        artifacts = str(self.folder / "artifacts")
-        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
-        command += ["--artifacts-destination", artifacts, "--host", "127.0.0.1", "--port", str(self.port)]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            try:
-                if requests.get(f"{self.uri}/health", timeout=2).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.2)
-        raise AssertionError("the MLflow server did not start")
+    def open(self) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
-    def kill(self) -> None:
-        """Kill the server and its workers, all in the group that was made for them."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+    def close(self) -> None:
+        if self._listener is not None:
+            for connection in (self._listener, *self._connections):
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+            self._listener, self._connections = None, []
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                inside, _ = listener.accept()
+                outside = socket.create_connection(("127.0.0.1", self._target))
+                self._connections += [inside, outside]
+                for source, target in ((inside, outside), (outside, inside)):
+                    threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """Start the session's server; its port."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(
+        [*command, "--workers", "1"], env=environment, cwd=folder, start_new_session=True, **quiet
+    )
+    until = time.monotonic() + PATIENCE
+    while True:
+        with suppress(requests.RequestException):
+            if requests.get(f"http://127.0.0.1:{port}/health", timeout=2).ok:
+                break
+        assert time.monotonic() < until, "the MLflow server did not start"
+        time.sleep(0.2)
+    yield port
+    os.killpg(process.pid, signal.SIGKILL)  # the server and its workers, all in the group that was made for them
+    process.wait()
 
 
 @pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = Server(folder)
-    yield server
-    server.kill()
+def server(mlflow_server):
+    """An address of the server, that can be closed and opened."""
+    door = Door(mlflow_server)
+    yield door
+    door.close()

@@ -9,7 +9,8 @@ import pandas as pd
 
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.parameters import serialization
-from unet_segmentation.tracking.store import Store
+from unet_segmentation.tracking.journal import Operation, RunHeader
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 
 CLASSES = ["background", "cell"]
 
@@ -35,6 +36,11 @@ def dice_of(confusion: pd.DataFrame) -> float:
     return float(np.mean([2 * count[c, c] / (count[c].sum() + count[:, c].sum()) for c in range(2)]))
 
 
+def values(name: str, entries: dict, **arguments: float) -> Operation:
+    """An operation as a journal holds it."""
+    return Operation(name=name, time=0.0, arguments={"values": entries, **arguments})
+
+
 def tell(
     root,
     name: str,
@@ -56,24 +62,25 @@ def tell(
         "model": {"architecture": "unet", "encoder": "resnet18"},
         "training": {"epochs": 12, "seed": 3, "resume": True},
     }
-    store = Store(f"sqlite:///{root / 'mlflow.db'}")
-    store.open(
-        {"experiment": problem, "started": time.time(), "run_name": name, "tags": {"problem": problem, **tags}},
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    store = MlflowRunClient(uri)
+    store.create(
+        RunHeader(uri=uri, experiment=problem, started=time.time(), run_name=name, tags={"problem": problem, **tags})
     )
-    store.log_values([{"op": "params", "values": serialization.flatten(parameters)}])
+    store.log_values([values("log_params", serialization.flatten(parameters))])
     (root / "parameters.yml").write_bytes(serialization.dump_parameters_yaml(parameters))
     store.log_artifact(root / "parameters.yml", "code")
-    for table, values in (found or {}).items():
-        values.to_parquet(root / f"{table}.parquet")
+    for table, rows in (found or {}).items():
+        rows.to_parquet(root / f"{table}.parquet")
         store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation")
     if found:
         score = {"test/dice/mean": dice_of(found["confusion_counts"])}
-        store.log_values([{"op": "metrics", "values": score, "step": 0, "time": time.time()}])
+        store.log_values([values("log_metrics", score, step=0, time=time.time())])
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")
         store.log_artifact(root / "intervals.csv", "evaluation")
     if plan:
         (root / "plan.json").write_text(plan)
         store.log_artifact(root / "plan.json", "training")
-    store.end({"status": status, "time": time.time()})
+    store.close(status, None, time.time())
     return store.run_id

@@ -1,25 +1,26 @@
-"""An interrupted `kedro run`, as a user meets it: the toy project with its training under the name of the real one."""
+"""An interrupted `kedro run`, as a user meets it: the toy project, its training resumable as that of the real one."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
+from tests.commands import start_kedro
 from tests.conftest import PATIENCE
-from tests.test_cli import KEDRO, environment, kedro, only_run
+from tests.test_cli import environment, kedro, only_run
 from tests.toy_project import make_toy_project
 
 
 @pytest.fixture
 def toy(tmp_path):
     project = make_toy_project(tmp_path / "toy")
-    registry = project / "src" / "toy" / "pipeline_registry.py"
-    registry.write_text(registry.read_text().replace('name="train"', 'name="training.train"'))
+    catalog = project / "conf" / "base" / "catalog.yml"
+    resume = 'mlflow: {artifact: training, resume: {folder: "data/06_models/${problem:}"}}'
+    catalog.write_text(catalog.read_text().replace("mlflow: {artifact: training}", resume))
     folder = folder_of(project)
     (folder / "ab12").mkdir(parents=True)
     (folder / "plan.json").write_text('{"fingerprint": "ab12"}')
@@ -32,15 +33,7 @@ def folder_of(project):
 
 def sleeping(project):
     """Start a run that comes as far as its training, and no further."""
-    process = subprocess.Popen(
-        [KEDRO, "run"],
-        cwd=project,
-        env=environment(TOY="sleep"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_kedro(["run"], project, environment(TOY="sleep"), new_group=True)
     until = time.monotonic() + PATIENCE
     while not (project / "sleeping").exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -60,7 +53,7 @@ def test_a_run_that_is_killed_twice_goes_on_with_the_next(toy):
     second = sleeping(toy)
     os.killpg(second.pid, signal.SIGINT)
     output, _ = second.communicate(timeout=PATIENCE)
-    assert "The unfinished run of " in output
+    assert "The interrupted run of " in output
     assert "kedro run will resume" in output
     assert not (folder_of(toy) / "ab12" / "delivered").exists()
 
@@ -84,6 +77,6 @@ def test_without_tracking_and_with_other_pipelines(toy):
     assert (folder_of(toy) / "run.json").read_text() == before, "a run that does not train takes no part"
     answer = kedro(toy, "run", "--params", "split.seed=1,split.test=0.3")
     assert answer.returncode == 0, answer.stderr
-    assert "is not taken up, because the configuration changed: split.seed (none) -> 1, split.test (none) -> 0.3" in (
+    assert "is not resumed, because the configuration changed: split.seed (none) -> 1, split.test (none) -> 0.3" in (
         answer.stdout
     )

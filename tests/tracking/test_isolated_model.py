@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.tracking.runs import log_model
 from tests.tracking.test_pyfunc_builder import weights  # noqa: F401 - a fixture
 from tests.tracking.test_run import begin
 from unet_segmentation.errors import TrackingError
@@ -22,7 +23,7 @@ def test_images_go_through_in_order_and_in_batches_and_what_is_wrong_is_said(roo
     images = [random.integers(0, 256, (height, 40, 3), dtype=np.uint8) for height in (32, 32, 32, 50, 64, 300)]
     inference = PredictorParameters(max_pixels=4096, tile_size=32, batch_size=2)
     run = begin(root)
-    answer = run.log_model(weights, inference, {}, step=1, example=images[0])
+    answer = log_model(run, weights, inference, {}, step=1, example=images[0])
     assert run.finish("FINISHED").message is None
     uri, model_id = f"sqlite:///{root / 'mlflow.db'}", answer["model_id"]
 

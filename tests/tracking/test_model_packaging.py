@@ -54,5 +54,5 @@ def test_the_example_is_a_file_that_gives_the_image_again(tmp_path, channels, dt
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"hello, this is no model")
-    with pytest.raises(ProjectError, match=r"a\.safetensors is no model of this project"):
+    with pytest.raises(ProjectError, match=r"a\.safetensors is not a model of this project"):
         specification_of(tmp_path / "a.safetensors")

@@ -182,7 +182,7 @@ def test_of_two_processes_that_release_at_once_one_wins_and_the_other_says_so(ur
 
 @pytest.mark.slow
 def test_on_a_server_too(server):
-    server.start()
+    server.open()
     models = log_models(server.uri, 4)
     Registry(server.uri, "cells").promote(*models[0], expected=0, tags={})
     said = contend(server.uri, models[1:], expected=1)

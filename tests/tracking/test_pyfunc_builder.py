@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import PATIENCE
 from tests.data.fabricated_statistics import statistics_of
+from tests.tracking.runs import log_model
 from tests.tracking.test_run import begin, client_of
 from unet_segmentation.parameters import PredictorParameters
 
@@ -70,7 +71,7 @@ def test_the_model_loads_in_a_fresh_process_and_computes_the_same(root, tmp_path
     for epoch in (1, 2, 3):
         run.log_metrics({"validation/dice/mean": epoch / 10}, step=epoch)
     run.log_metrics({"test/dice/mean": 0.5}, time=1000.0)  # as the hook does when the scores are saved
-    answer = run.log_model(weights, inference, {"dice/mean": 0.5, "iou/class/c": None}, step=2, example=images[0])
+    answer = log_model(run, weights, inference, {"dice/mean": 0.5, "iou/class/c": None}, step=2, example=images[0])
     run_id = run.run_id
     assert run.finish("FINISHED").message is None
     assert answer["status"] == "logged"

@@ -6,37 +6,29 @@ import subprocess
 import threading
 import time
 
-import mlflow
 import pandas as pd
 import pytest
 
-from tests.conftest import PATIENCE
+from tests.tracking.runs import begin as begin_run
+from tests.tracking.runs import client_of, in_a_killed_process, wait_until
 from unet_segmentation import tracking
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.run import start_run
-from unet_segmentation.tracking.settings import TrackingSettings
-from unet_segmentation.tracking.spool import FOLDER
+from unet_segmentation.tracking.journal import FOLDER
+from unet_segmentation.tracking.uploader import upload_pending
 
 PARAMETERS = {"model": {"architecture": "unet", "encoder": "resnet18"}, "classes": ["a", "b"], "seed": None}
 
 
 def begin(root, **settings):
-    settings = {"system_metrics": False, "upload_timeout_seconds": 20, **settings}
-    return start_run(
-        TrackingSettings(**settings), root=root, problem="cells", parameters=PARAMETERS, command="kedro run"
-    )
-
-
-def client_of(root):
-    return mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    return begin_run(root, PARAMETERS, **settings)
 
 
 def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PLR0915 - one run, looked at from all sides
-    (root / "mlflow.db").unlink()  # it is made anew, beside the run
+    (root / "mlflow.db").unlink()  # it is created
     monkeypatch.chdir(tmp_path)  # the store belongs to the project's root, whatever the current directory
-    began = time.perf_counter()
     run = begin(root, system_metrics=True, system_metrics_seconds=0.5)
-    assert tracking.current() is run
+    assert tracking.active_run() is run
+    began = time.perf_counter()
     figure = tmp_path / "curves.json"
     figure.write_text('{"data": [{"y": [1, 2], "type": "scatter"}], "layout": {}}')
     note = tmp_path / "note.md"
@@ -55,15 +47,14 @@ def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PL
     run.log_dataset(samples, "cells", "https://example.org/cells.zip")
     said = time.perf_counter() - began
     run_id = run.run_id
-    client, until = client_of(root), time.monotonic() + PATIENCE
-    while "system/cpu_utilization_percentage" not in client.get_run(run_id).data.metrics and time.monotonic() < until:
-        time.sleep(0.2)
+    client = client_of(root)
+    wait_until(lambda: "system/cpu_utilization_percentage" in client.get_run(run_id).data.metrics)
     outcome = run.finish("FINISHED")
     assert said < 1.0, "saying something must not wait for MLflow"
     assert outcome.message is None
     assert outcome.link.endswith(f"/runs/{run_id}?workflowType=machine_learning")
     assert not (root / FOLDER).exists()
-    assert tracking.current().enabled is False
+    assert tracking.active_run().enabled is False
 
     stored = client.get_run(run_id)
     assert stored.info.status == "FINISHED"
@@ -121,27 +112,28 @@ def test_what_mlflow_refuses_stops_nothing(root):
     assert stored.data.metrics["fine"] == 1.0
 
 
-def test_a_run_whose_process_is_killed_is_closed_as_killed(root):
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+def test_a_run_whose_process_is_killed_is_closed_as_killed_by_the_next_command(root):
+    def work():
         run = begin(root)
         run.log_metrics({"train/loss": 0.5}, step=3)
-        os.write(writing, (run.run_id or "").encode())
-        time.sleep(60)
-        os._exit(0)
-    run_id = os.read(reading, 100).decode()
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    client, until = client_of(root), time.monotonic() + PATIENCE
-    while client.get_run(run_id).info.status == "RUNNING" and time.monotonic() < until:
-        time.sleep(0.1)
-    stored = client.get_run(run_id)
+        return run.run_id
+
+    run_id = in_a_killed_process(work)
+    assert client_of(root).get_run(run_id).info.status == "RUNNING"
+    run = begin(root)
+    run.finish("FINISHED")
+    stored = client_of(root).get_run(run_id)
     assert stored.info.status == "KILLED"
+    assert "was killed" in stored.data.tags["failure"]
     assert stored.data.metrics == {"train/loss": 0.5}
-    while (root / FOLDER).exists() and time.monotonic() < until:
-        time.sleep(0.1)
     assert not (root / FOLDER).exists()
+
+
+def test_a_run_that_goes_on_is_left_alone_by_other_commands(root):
+    run = begin(root)
+    assert upload_pending(root) == (0, 0)
+    assert client_of(root).get_run(run.run_id).info.status == "RUNNING"
+    assert run.finish("FINISHED").message is None
 
 
 def test_a_store_that_is_no_database(root):
@@ -150,16 +142,15 @@ def test_a_store_that_is_no_database(root):
         begin(root)
 
 
-def test_a_deleted_experiment_is_named_before_long(root):
+def test_a_deleted_experiment_is_named_at_once(root):
     run = begin(root)
     experiment = run.experiment_id
     run.finish("FINISHED")
     client_of(root).delete_experiment(experiment)
-    run = begin(root)
     with pytest.raises(TrackingError, match="'cells' was deleted"):
-        run.check(wait=True)
+        begin(root)
     assert not (root / FOLDER).exists()
-    assert not tracking.current().enabled
+    assert not tracking.active_run().enabled
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///somewhere/mlruns"])

@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 from unet_segmentation.config_loader import NOT_PROBLEMS, ProblemConfigLoader, problems
 from unet_segmentation.parameters import serialization, validate_parameters
 from unet_segmentation.tracking import run_metadata
-from unet_segmentation.tracking.sender import note_facts
-from unet_segmentation.tracking.spool import Spool
+from unet_segmentation.tracking.journal import Journal, RunHeader
+from unet_segmentation.tracking.run import NestedRun, log_metadata
 from unet_segmentation.utils import machine
 
 ROOT = Path(__file__).parents[2]
@@ -107,16 +107,16 @@ def test_the_parameters_of_every_problem_survive_their_file(problem):
 def test_code_lock_file_and_versions_are_noted(repository):
     (repository / "requirements.lock").write_text("numpy==2.0.0\n")
     change(repository)
-    spool = Spool.create(repository, {"started": 0})
-    note_facts(spool, repository)
-    told = [operation for operation, _ in spool.pending()]
-    tags = told[0]["values"]
+    journal = Journal.create(repository, RunHeader(uri="", experiment="e", run_name="r", started=0.0))
+    log_metadata(NestedRun(journal, None, None, None), repository)
+    first, *others = (operation for operation, _ in journal.pending())
+    tags = first.arguments["values"]
     assert tags["git.commit"] == git(repository, "rev-parse", "HEAD").decode().strip()
     assert {"git.dirty", "machine.system", "version.torch", "version.python"} <= tags.keys()
-    files = {operation["path"].rpartition("/")[2]: spool.folder / operation["path"] for operation in told[1:]}
+    files = {operation.file.rpartition("/")[2]: journal.folder / operation.file for operation in others}
     assert files["requirements.lock"].read_text() == "numpy==2.0.0\n"
     assert b"+ONE\n" in files["uncommitted.diff"].read_bytes()
-    assert {operation["folder"] for operation in told[1:]} == {"code"}
+    assert {operation.arguments["folder"] for operation in others} == {"code"}
 
 
 def test_the_machine_has_a_name():

@@ -8,10 +8,9 @@ import pytest
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.parameters.serialization import flatten
-from unet_segmentation.tracking import current
+from unet_segmentation.tracking import active_run
 from unet_segmentation.tracking.run_metadata import git_diff, git_tags, run_name
 from unet_segmentation.tracking.settings import TrackingSettings, check_store, read_settings, store_uri
-from unet_segmentation.tracking.spool import Spool
 
 
 def test_the_store_is_at_the_projects_root_or_where_the_environment_says(tmp_path, monkeypatch):
@@ -47,11 +46,11 @@ def test_a_server_that_hangs_is_given_up_within_seconds():
 
 
 def test_without_a_run_everything_may_be_said():
-    run = current()
+    run = active_run()
     assert not run.enabled
     run.log_metrics({"a": 1.0})
     run.log_artifact(Path("not there"))
-    assert run.log_model(Path("x"), None, {}, 0, None)["model_uri"] is None
+    assert run.log_model(Path("x").unlink, {}, 0)["model_uri"] is None
 
 
 def test_parameters_become_flat():
@@ -72,23 +71,3 @@ def test_runs_have_short_readable_names():
 def test_a_folder_without_git_has_no_commit(tmp_path):
     assert git_tags(tmp_path) == {}
     assert git_diff(tmp_path) is None
-
-
-def test_a_spool_survives_a_torn_line_and_goes_on_where_it_was(tmp_path):
-    spool = Spool.create(tmp_path, {"started": 0})
-    spool.append("tags", values={"a": "1"})
-    with (spool.folder / "operations.jsonl").open("a") as stream:
-        stream.write('{"op": "tags", "val')  # its writer was killed in the middle
-    assert [operation["values"] for operation, _ in spool.pending()] == [{"a": "1"}]
-    spool.append("tags", values={"b": "2"})
-    (first, position), (second, _) = spool.pending()
-    assert (first["values"], second["values"]) == ({"a": "1"}, {"b": "2"})
-    spool.position = position
-    assert [operation["values"] for operation, _ in Spool(spool.folder).pending()] == [{"b": "2"}]
-
-
-def test_a_spool_has_one_sender(tmp_path):
-    spool = Spool.create(tmp_path, {"started": 0})
-    with spool.lock() as mine, Spool(spool.folder).lock() as theirs:
-        assert mine
-        assert not theirs

@@ -26,7 +26,7 @@ from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.prediction_masks import count_predictions
 from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.serialization import flatten
-from unet_segmentation.tracking import Child, Run
+from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
 from unet_segmentation.training.plan import (
@@ -156,8 +156,8 @@ def run_child_training(
     directory: Path,
     *,
     tags: Mapping[str, object],
-    train: Callable[[Child, float], Outcome],
-    log: Callable[[Child, Outcome], None],
+    train: Callable[[Run, float], Outcome],
+    log: Callable[[Run, Outcome], None],
 ) -> Outcome:
     """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it.
 
@@ -179,7 +179,7 @@ def run_child_training(
     stored = read_json(directory / OUTCOME_FILE)
     outcome = None if stored is None else Outcome(**stored)
     started = outcome.started if outcome else time.time()
-    child = run.child(name, directory / RUN_FILE, tags, started)
+    child = run.start_nested_run(name, directory / RUN_FILE, tags, started)
     child.log_params(flatten({**data.parameters, **variant.parameters}))
     if outcome is not None:
         logger.info("%s: finished before", name)
@@ -310,7 +310,7 @@ def _with_every_epoch_saved(variant: Variant) -> TrainingParameters:
     return training.model_copy(update={"checkpoint": training.checkpoint.model_copy(update={"max_time_fraction": 1.0})})
 
 
-def _log_history(child: Child, directory: Path, when: float) -> None:
+def _log_history(child: Run, directory: Path, when: float) -> None:
     """Log the epochs of a finished training run; where MLflow has them already, nothing changes."""
     stored = read_json(directory / TRAINED_FILE)
     if stored is None:

@@ -55,8 +55,8 @@ def ood_flags(pixels: NDArray, known: Mapping[str, Any] | None) -> list[str]:
         known: what `typical` returned; None where the model does not say.
 
     Returns:
-        `darker`, `brighter`, `flatter` (less contrast), `harsher` (more), `smaller`, `larger`; with the channel where
-        it is not true of all, such as `darker in channel 2`.
+        `low_brightness`, `high_brightness`, `low_contrast`, `high_contrast`, `small`, `large`; with the channel where
+        it is not true of all, such as `low_brightness in channel 2`.
     """
     if not known:
         return []

@@ -22,7 +22,7 @@ from unet_segmentation.inference.test_time_augmentation import SymmetricBackend
 
 if TYPE_CHECKING:  # an exported model takes this module along, and has neither pydantic nor torch
     from unet_segmentation.inference.backends.pytorch import Accelerator
-    from unet_segmentation.parameters.evaluation import PredictorParameters
+    from unet_segmentation.parameters.predictor import PredictorParameters
 
 PAYS_OFF = 8  # images together, where nothing says how many fit
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
 
 if TYPE_CHECKING:  # an exported model carries this file to where there is no pydantic
-    from unet_segmentation.parameters.evaluation import Symmetries
+    from unet_segmentation.parameters.predictor import Symmetries
 
 View = tuple[int, bool]  # quarter turns, then mirrored left to right or not
 VIEWS: dict[Symmetries, list[View]] = {

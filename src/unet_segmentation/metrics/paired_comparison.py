@@ -62,8 +62,9 @@ def compare(
     Returns:
         A row per score: score, champion, challenger, difference (challenger - champion), low, high (its interval, BCa),
         p_value (two-sided, of the hypothesis that the two networks might as well be exchanged), p_adjusted (by Holm
-        1979 over the classes of a score; for others the same), and a verdict: `tie`, the interval lies within the
-        margin; else `better` or `worse`, it lies on one side of 0; else `undecided`. `undefined` where a score is.
+        1979 over the classes of a score; for others the same), and a verdict: `equivalent`, the interval lies within
+        the margin; else `better` or `worse`, it lies on one side of 0; else `inconclusive`. `undefined` where a score
+        is.
 
     Raises:
         DataError: the two were not tested on the same samples.
@@ -118,7 +119,7 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     """Judge a difference by its interval.
 
     >>> verdict(-0.002, 0.004, 0.01), verdict(0.002, 0.04, 0.01), verdict(-0.03, 0.02, 0.01)
-    ('tie', 'better', 'undecided')
+    ('equivalent', 'better', 'inconclusive')
     """
     if np.isnan(low) or np.isnan(high):
         return "undefined"

@@ -18,7 +18,7 @@ from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
 from unet_segmentation.models.unet import UNet
 from unet_segmentation.models.upsampling import LEARNABLE_MODES, replace_upsampling
-from unet_segmentation.parameters.training import ModelParameters
+from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
@@ -179,7 +179,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
         ``specification``.
 
     Raises:
-        ProjectError: the file is no model of this project.
+        ProjectError: the file is not a model of this project.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -189,7 +189,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
             header = file.metadata() or {}
         information = {"specification": json.loads(header["specification"]), **json.loads(header["information"])}
     except (SafetensorError, KeyError, OSError) as error:
-        raise ProjectError(f"{path} is no model of this project ({error}); train one with: kedro run") from error
+        raise ProjectError(f"{path} is not a model of this project ({error}); train one with: kedro run") from error
     network = build_model(information["specification"])
     network.load_state_dict(load_file(path))
     return network.eval(), information

@@ -14,9 +14,11 @@ from unet_segmentation.parameters.data import (
     MaskParameters,
     SplitParameters,
 )
-from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import RangeParameters, SearchParameters
 from unet_segmentation.parameters.source import (
@@ -30,7 +32,6 @@ from unet_segmentation.parameters.training import (
     CheckpointParameters,
     EarlyStoppingParameters,
     LossParameters,
-    ModelParameters,
     OptimizerParameters,
     SamplingParameters,
     ScheduleParameters,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import StrictModel
-from unet_segmentation.parameters.training import ModelParameters
+from unet_segmentation.parameters.model import ModelParameters
 
 UpsamplingMode = Literal["bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
 Side = Annotated[int, Field(ge=32, multiple_of=32)]

@@ -1,5 +1,9 @@
-"""What every parameter model shares."""
+"""Base class and types that parameter models share."""
+
+from typing import Literal
 
 from unet_segmentation.utils.strict_model import StrictModel
 
-__all__ = ["StrictModel"]
+Auto = Literal["auto"]
+
+__all__ = ["Auto", "StrictModel"]

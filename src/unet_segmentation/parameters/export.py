@@ -14,7 +14,7 @@ class ExportParameters(StrictModel):
         output: a folder that gets a copy of what is published; replaced as a whole.
         int8: also an ONNX file in whole numbers of 8 bits, for CPUs: several times as fast, at a loss that is measured.
         calibration_images: of the training split, from which the ranges of the 8 bits are taken.
-        split: on which the files are held against the network.
+        split: on which the files are compared with the model.
         max_probability_difference: the largest difference that a probability may have.
         min_agreement: the least share of the pixels that must get the network's class.
         max_score_difference: the largest difference that a score may have.

@@ -24,7 +24,7 @@ class InferenceParameters(StrictModel):
         overlay: write a picture of each image with the classes in colour.
         probabilities: write the probability of every class (`.npz`, float16; rasters: a GeoTIFF).
         polygons: write the regions of each image as GeoJSON, and of all images but rasters as COCO.
-        overwrite: predict images anew that were finished before.
+        overwrite: predict finished images again.
     """
 
     source: str | None = None
@@ -46,7 +46,7 @@ class InferenceParameters(StrictModel):
     @field_validator("model", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:  # noqa: ANN401 - whatever stands in the file
-        """Take one name for a list: Kedro's --params cannot hold one."""
+        """Accept one name as a list: Kedro's --params cannot hold one."""
         if value is None:
             return []
         return [str(value)] if isinstance(value, str | int) else value

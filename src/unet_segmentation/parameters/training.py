@@ -1,47 +1,13 @@
-"""The network and its training."""
+"""The training of the model: loss, optimizer, schedule, checkpoints, devices."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.parameters.base import Auto, StrictModel
 
-Upsampling = Literal["auto", "bilinear", "nearest", "transposed", "transposed_k4", "subpixel"]
-Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class ModelParameters(StrictModel):
-    """Which network is trained.
-
-    Attributes:
-        architecture: any of segmentation-models-pytorch by name (`unet`, `unetplusplus`, `fpn`, ...), or
-            `unet_original`: the U-Net of Ronneberger et al. 2015.
-        encoder: any encoder of segmentation-models-pytorch by name, `tu-...` of timm included. Not for `unet_original`.
-        encoder_weights: null: from scratch; `imagenet` (or another name the encoder has; needs a connection once); or
-            a file of weights (`.safetensors`, or `.pt`, `.pth`, `.ckpt` loaded without executing code).
-        encoder_depth: how often the encoder halves height and width; `auto` follows the patch (see the plan), null
-            takes the architecture's own (5 for `unet`, 4 for `unet_original`).
-        upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
-            for `unet_original`, transposed. `unet` and `unet_original` can learn it: `transposed` convolution (kernel
-            2, stride 2), `transposed_k4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialisation).
-        base_channels: channels of the first stage of `unet_original` (64 in the paper).
-        norm_layer: `batch` or `none` (as in the paper), after every convolution of `unet_original`.
-        decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
-        input_normalization: mean and standard deviation that pixels are normalised with: `data` (of the training
-            split), `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
-    """
-
-    architecture: str = "unet"
-    encoder: str = "resnet18"
-    encoder_weights: str | None = None
-    encoder_depth: Annotated[int, Field(ge=2, le=6)] | Auto | None = None
-    upsampling: Upsampling = "auto"
-    base_channels: int = Field(default=64, ge=1)
-    norm_layer: Literal["batch", "none"] = "batch"
-    decoder_channels: list[int] | None = None
-    input_normalization: Literal["auto", "data", "imagenet"] = "auto"
 
 
 class LossParameters(StrictModel):
@@ -78,7 +44,7 @@ class LossParameters(StrictModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The losses that count, by name."""
+        """Return the losses with a weight above 0, by name."""
         names = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "ohem")
         return {name: weight for name in names if (weight := getattr(self, name)) > 0}
 
@@ -122,14 +88,14 @@ class EarlyStoppingParameters(StrictModel):
 
 
 class CheckpointParameters(StrictModel):
-    """What a training keeps, so that it can go on.
+    """Checkpoints of a training run, so that it can be resumed.
 
     Attributes:
-        every_n_train_steps: besides one at the end of each epoch, a checkpoint within it after every so many batches,
+        every_n_train_steps: besides one at the end of each epoch, a checkpoint within it after every n batches,
             for long epochs; null: none.
         keep_last_n: checkpoints kept, the newest; the model of the best epoch is kept besides.
         max_time_fraction: of the time that checkpoints may take. Where epochs are so short that one after each would
-            take more, some epochs are kept, and told of, together with the next. 1: after each epoch.
+            take more, some epochs are saved and logged together with the next. 1: after each epoch.
     """
 
     every_n_train_steps: int | None = Field(default=None, ge=1)
@@ -152,36 +118,36 @@ class SamplingParameters(StrictModel):
 
 
 class TrainingParameters(StrictModel):
-    """How the network is trained. Whatever is `auto` is decided once, before the first step, by the plan.
+    """How the model is trained. Whatever is `auto` is decided once, before the first step, by the plan.
 
     Attributes:
         seed: decides initial weights, order of samples and augmentation.
         epochs: passes of `min_steps_per_epoch` steps or more each, with one validation after each.
         max_time_minutes: a time budget, turned into a number of epochs and their steps before the first step; null:
             none. Instead of `epochs` and `min_steps_per_epoch`.
-        min_steps_per_epoch: an epoch has at least so many steps, so that a tiny data set does not drown in validation;
+        min_steps_per_epoch: least number of steps of an epoch, so that a tiny data set does not drown in validation;
             larger data sets take one pass over their samples.
         batch_size: samples of one step, over all devices.
         accumulate_grad_batches: batches whose gradients are summed for one step of the optimizer.
         patch_size: side of the square training crop, in pixels.
         sampling: where patches are cut.
-        freeze_encoder_epochs: the encoder's weights (and batch statistics) stay as they are for so many epochs.
+        freeze_encoder_epochs: the encoder's weights (and batch statistics) stay as they are for that number of epochs.
         deep_supervision: losses at the coarser stages of the decoder too (weights 1, 1/2, 1/4, ...).
-        precision: `auto` takes bf16 where the hardware has it, else float32.
+        precision: `auto` takes bf16-mixed where the hardware supports it, else 32-true.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
-        devices: how many devices of this host train together; `auto`: all GPUs, one CPU.
-        num_nodes: how many hosts train together, with a store that all share; the others join with the command shown.
-        rdzv_endpoint: `address:port` of this host, that the others can reach; for several hosts.
+        devices: how many devices of this node train together; `auto`: all GPUs, one CPU.
+        num_nodes: how many nodes train together, with a file system that all share; others join by the command shown.
+        rdzv_endpoint: `address:port` of this node, that the others can reach; for several nodes.
         compile: torch.compile; its warm-up takes a minute or more.
         num_workers: processes that load batches; `auto` takes none on a CPU.
         num_threads: torch's threads; `auto` takes the cores.
         gradient_clip_val: largest gradient norm; 0 means no clipping.
-        ema_decay: decay of an exponential moving average of the weights, which is then what is validated and kept;
+        ema_decay: decay of an exponential moving average of the weights, which is then what is validated and saved;
             null means none.
         monitor: what decides which epoch is best, measured on validation.
-        checkpoint: what is kept, so that a training that was stopped can go on.
-        resume: go on with an unfinished training of the same configuration and data; false: start anew.
-        extra_epochs: go on with a finished training of the same configuration and data for so many epochs.
+        checkpoint: what is saved, so that an interrupted training can be resumed.
+        resume: resume an unfinished training of the same configuration and data; false: start from scratch.
+        extra_epochs: epochs added to a finished training of the same configuration and data.
     """
 
     seed: int = Field(default=0, ge=0)

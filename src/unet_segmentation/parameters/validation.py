@@ -20,20 +20,23 @@ from unet_segmentation.parameters.data import (
     MaskParameters,
     SplitParameters,
 )
-from unet_segmentation.parameters.evaluation import EvaluationParameters, PredictorParameters
+from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import SearchParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.parameters.sweep import SweepParameters
-from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
+from unet_segmentation.parameters.training import TrainingParameters
 
 
 class Parameters(StrictModel):
     """Everything a problem's `parameters.yml`, `conf/base` and `--params` may say."""
 
     problem: str
+    seed: int = Field(default=0, ge=0)
     source: SourceParameters
     classes: list[str] = Field(min_length=2, max_length=255)
     images: ImageParameters = ImageParameters()

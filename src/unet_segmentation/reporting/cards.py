@@ -11,7 +11,7 @@ import pandas as pd
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.statistics import DatasetStatistics, SideLengths
-from unet_segmentation.parameters.evaluation import PredictorParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
 

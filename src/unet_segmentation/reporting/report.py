@@ -16,7 +16,7 @@ from PIL import Image
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.metrics.definitions import class_slugs, describe
-from unet_segmentation.parameters.evaluation import PredictorParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import cards, html
 from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingError
-from unet_segmentation.tracking import readable_store
+from unet_segmentation.tracking import active_tracking_uri
 from unet_segmentation.tracking.model_registry import CHAMPION, Registry, find_model
 from unet_segmentation.tracking.run_queries import RunRecord, find_run, finished_runs
 from unet_segmentation.utils.atomic_io import atomic_write
 
-WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package.pack_model` names them
+WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package_model` names them
 
 
 class LoggedModel(NamedTuple):
@@ -45,7 +45,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
         ReleaseError: there is no champion yet, or the run has logged no model.
         TrackingError: there is no such run, or its files cannot be downloaded.
     """
-    uri = readable_store()
+    uri = active_tracking_uri()
     if uri is None:
         raise ConfigurationError(
             f"{asked_by}: {name} would be looked for in MLflow, and tracking is off. Name a model file "

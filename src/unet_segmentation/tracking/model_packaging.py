@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from unet_segmentation.parameters import PredictorParameters
 
 EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
+
+
+def package_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
+    """Build the MLflow model of a trained network; the arguments are those of `pack_model`."""
+    from unet_segmentation.tracking.pyfunc_builder import build_model
+
+    with tempfile.TemporaryDirectory() as temporary:
+        packed = Path(temporary) / "packed"
+        pack_model(packed, model=model, inference=inference, example=example)
+        build_model(packed, folder)
 
 
 def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:

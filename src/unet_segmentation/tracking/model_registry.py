@@ -23,8 +23,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from unet_segmentation.errors import ReleaseError, TrackingError
+from unet_segmentation.tracking.mlflow_client import LONGEST_VALUE
 from unet_segmentation.tracking.settings import is_local
-from unet_segmentation.tracking.store import LONGEST_VALUE
 
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 REPLACES, RELEASED = "replaces", "released"  # tags of a version
@@ -241,7 +241,7 @@ def find_model(uri: str, run_id: str) -> str:
             return output.model_id
     raise ReleaseError(
         f"The run {run.info.run_name} ({run_id}) has no model in MLflow. Where its server was away, send what is left "
-        "(kedro tracking send); else log it: kedro run --pipelines evaluation"
+        "(kedro mlflow sync); else log it: kedro run --pipelines evaluation"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import numpy as np
-from mlflow.models import Model, ModelSignature
+from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, Map
 
@@ -28,15 +28,12 @@ REQUIREMENTS = (
 LIMITS = {"max_pixels": 32_000_000, "read_paths": False}  # overridden by model_config when the model is loaded
 
 
-def build_model(packed: Path, folder: Path, *, model_id: str, run_id: str, location: str) -> None:
+def build_model(packed: Path, folder: Path) -> None:
     """Build an MLflow model from a packed one (see `package.pack_model`).
 
     Args:
         packed: folder of the packed model.
         folder: of the MLflow model.
-        model_id: of its entry in MLflow.
-        run_id: of the run that made it.
-        location: where MLflow will store it.
     """
     import pandas as pd
 
@@ -44,7 +41,6 @@ def build_model(packed: Path, folder: Path, *, model_id: str, run_id: str, locat
     example = pd.DataFrame({"image": [encoded(example.reshape(example.shape[-3:]))]})  # earlier versions packed a batch
     mlflow.pyfunc.save_model(
         path=folder,
-        mlflow_model=Model(artifact_path=location, run_id=run_id, model_uuid=model_id, model_id=model_id),
         python_model=str(packed / "pyfunc_model.py"),
         artifacts={"weights": str(packed / "best.safetensors"), "inference": str(packed / "inference.json")},
         code_paths=[str(next((packed / "code").iterdir()))],

@@ -93,7 +93,7 @@ def git_diff(root: Path) -> bytes | None:
 
 
 def _with_new_code(root: Path) -> bytes | None:
-    """Return the difference to the last commit as if new files below `src` had been added; git's index stays as it is."""
+    """Return the difference to the last commit with new files below `src` in it; git's index stays as it is."""
     index = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "index")
     if index is None or not Path(index).is_file():
         return None

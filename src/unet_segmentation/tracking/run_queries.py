@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.run import page_of
-from unet_segmentation.tracking.sender import prepare_environment
-from unet_segmentation.tracking.settings import is_local
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
-REQUEST_TIMEOUT = 10.0  # seconds for one request to a server
 PAGE_SIZE = 500  # runs of one request
 MAX_SHOWN = 5  # runs that a message names
 SHORT_ID = 8  # digits of an id in messages
@@ -163,14 +161,14 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Raises:
         TrackingError: the run has no such artifact, or the store does not answer.
     """
-    from unet_segmentation.tracking.store import is_passing
+    from unet_segmentation.tracking.mlflow_client import is_transient
 
     client = _client(uri)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return Path(client.download_artifacts(run_id, artifact, str(folder)))
     except Exception as error:  # each kind of store has its own
-        if is_passing(error):
+        if is_transient(error):
             raise _unreadable(uri, error) from error
         raise TrackingError(
             f"The run {run_id[:SHORT_ID]} has no artifact {artifact}: it was made by other pipelines, by an earlier "
@@ -225,7 +223,7 @@ def _client(uri: str) -> MlflowClient:
     Raises:
         TrackingError: it is a database that does not exist.
     """
-    prepare_environment(REQUEST_TIMEOUT)
+    configure_mlflow(REQUEST_TIMEOUT)
     import mlflow
 
     database = Path(uri.removeprefix("sqlite:///"))

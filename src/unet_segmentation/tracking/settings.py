@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from unet_segmentation.errors import ConfigurationError, TrackingError
-from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.utils.strict_model import StrictModel
 
+REQUEST_TIMEOUT = 10.0  # seconds
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_HELP = (
     f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/mlflow.yml), unset it to use a store of the "
@@ -78,6 +79,19 @@ def store_uri(settings: TrackingSettings, root: Path) -> str:
     if uri.startswith(prefix):
         return prefix + (root / uri.removeprefix(prefix)).resolve().as_posix()
     return uri.rstrip("/")
+
+
+def configure_mlflow(timeout: float) -> None:
+    """Set what MLflow reads when it is imported and when it sends requests: short waits, no chatter."""
+    os.environ.update(
+        MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, round(timeout))),
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_CONFIGURE_LOGGING="false",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING="false",
+    )
 
 
 def is_local(uri: str) -> bool:

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, field_validator
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.base import StrictModel
-from unet_segmentation.parameters.training import Count, ModelParameters, Share, TrainingParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.training import Count, Share, TrainingParameters
 
 LARGEST_PATCH, SMALLEST_PATCH, MULTIPLE = 256, 32, 32  # pixels; encoders halve five times
 LARGEST_PADDING = 0.0  # of a patch's side: 0.1 would pad a median image of 120 pixels to a patch of 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -149,3 +150,14 @@ def prune_run_directories(folder: Path, count: int = KEPT_FOLDERS) -> None:
 
 def _changed(work: RunDirectory) -> float:
     return (work.last if work.last.is_file() else work.plan_path).stat().st_mtime
+
+
+def mark_delivered(folder: Path) -> None:
+    """Mark the training whose plan lies in a folder as delivered: all that follows from it was made."""
+    try:
+        fingerprint = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return
+    work = RunDirectory(folder, fingerprint)
+    if work.folder.is_dir():
+        work.delivered.touch()

@@ -16,7 +16,8 @@ from torch import Tensor
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
-from unet_segmentation.parameters.training import ModelParameters, TrainingParameters
+from unet_segmentation.parameters.model import ModelParameters
+from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training import trainer
 from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
 from unet_segmentation.training.plan import TrainingPlan, resolve_plan, training_request

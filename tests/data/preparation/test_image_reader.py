@@ -22,7 +22,7 @@ from unet_segmentation.data.io.image_reader import UnreadableError, pixel_sha256
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.parameters.data import ImageParameters
-from unet_segmentation.parameters.evaluation import PredictorParameters
+from unet_segmentation.parameters.predictor import PredictorParameters
 
 
 def read(file, **images):

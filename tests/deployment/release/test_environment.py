@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from unet_segmentation.datasets import MarkdownDataset
 from unet_segmentation.parameters import ReleaseParameters
-from unet_segmentation.tracking.unfinished import begin_training
+from unet_segmentation.tracking.resume import Continuation, claim_training
 
 
 @pytest.mark.parametrize("why", [None, "", "  "])
@@ -17,9 +17,11 @@ def test_force_needs_a_reason(why):
 
 def test_how_one_releases_is_no_parameter_of_a_training(tmp_path):
     parameters = {"training": {"epochs": 3, "resume": True}, "release": {"noninferiority_margin": 0.01, "run": None}}
-    begin_training(tmp_path, parameters, "kedro run", None).finish("KILLED")
+    claim_training(tmp_path, parameters, "kedro run").finish("KILLED")
     other = parameters | {"release": {"noninferiority_margin": 0.02, "run": "abc"}}
-    assert begin_training(tmp_path, other, "kedro run", None).takes_up
+    claim = claim_training(tmp_path, other, "kedro run")
+    assert claim.continuation is Continuation.RESUME
+    claim.finish("KILLED")
 
 
 def test_a_markdown_page_keeps_its_underscores_in_the_preview(tmp_path):

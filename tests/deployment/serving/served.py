@@ -23,9 +23,10 @@ from tests.data.fabricated_statistics import statistics_of
 from tests.toy_project import empty_store
 from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
-from unet_segmentation.tracking.model_packaging import pack_model
+from unet_segmentation.tracking.journal import Operation, RunHeader
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient
+from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
-from unet_segmentation.tracking.store import Store
 
 PROJECT = Path(__file__).parents[3]
 PROBLEM = "test"  # an environment of the project
@@ -50,14 +51,15 @@ def new_store(folder: Path) -> str:
 
 def log(uri: str, file: Path, folder: Path) -> tuple[str, str]:
     """Log a model in a run of its own; gives the ids of both."""
-    store = Store(uri)
-    store.open({"experiment": PROBLEM, "started": time.time(), "run_name": file.stem, "tags": {"problem": PROBLEM}})
-    model_id = store.create_model({"name": "unet", "problem": PROBLEM, "step": 0})
-    pack_model(folder, model=file, inference=INFERENCE, example=np.full((40, 50, 3), 99, np.uint8))
-    store.log_model(model_id, folder, {"step": 0, "metrics": {}})
-    store.log_values([{"op": "metrics", "values": {"test/dice/mean": 0.5}, "step": 0, "time": time.time()}])
-    store.end({"status": "FINISHED", "time": time.time()})
-    return model_id, store.run_id
+    client, tags, now = MlflowRunClient(uri), {"problem": PROBLEM}, time.time()
+    client.create(RunHeader(uri=uri, experiment=PROBLEM, started=now, run_name=file.stem, tags=tags))
+    model_id = client.create_model("unet", PROBLEM, step=0)
+    package_model(folder, model=file, inference=INFERENCE, example=np.full((40, 50, 3), 99, np.uint8))
+    client.log_model(folder, model_id, 0, {})
+    scores = {"values": {"test/dice/mean": 0.5}, "step": 0, "time": now}
+    client.log_values([Operation(name="log_metrics", time=now, arguments=scores)])
+    client.close("FINISHED", None, time.time())
+    return model_id, client.run_id
 
 
 def release(uri: str, model_id: str, run_id: str, expected: int) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from dataclasses import replace
 
 import mlflow
 import pytest
 
+from tests.commands import start_kedro
 from tests.conftest import PATIENCE
 from tests.experiments.reproduce.toy import git, make_toy
-from tests.test_cli import KEDRO, environment, kedro, only_run
+from tests.test_cli import environment, kedro, only_run
 from tests.toy_project import empty_store
 from tests.tracking.stored import tell
 from unet_segmentation.errors import ProjectError, TrackingError
@@ -110,15 +110,8 @@ def test_a_run_that_fails_the_second_time_leaves_nothing(ran):
 def test_an_interrupted_one_leaves_nothing(ran, tmp_path, number, status):
     toy, run_id = ran
     sign = tmp_path / "sleeping"
-    process = subprocess.Popen(
-        [KEDRO, "reproduce", run_id],
-        cwd=toy,
-        env=environment(TOY="sleep", TOY_SIGN=str(sign)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    sleep = environment(TOY="sleep", TOY_SIGN=str(sign))
+    process = start_kedro(["reproduce", run_id], toy, sleep, separate_errors=True, new_group=True)
     until = time.monotonic() + PATIENCE
     while not sign.exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -133,7 +126,7 @@ def test_an_interrupted_one_leaves_nothing(ran, tmp_path, number, status):
     ("name", "value", "reason"),
     [
         ("git.commit", "0" * 40, "is not in the repository"),
-        ("git.commit", "", "was not made from a git repository"),
+        ("git.commit", "", "was not made in a git repository"),
         ("git.dirty", "true", "the difference was not logged"),
         ("training.extra_epochs", "3", "3 more epochs"),
     ],

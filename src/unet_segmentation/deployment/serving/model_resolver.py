@@ -73,14 +73,12 @@ def _of_file(file: Path, folder: Path, inference: Mapping[str, Any]) -> ServedMo
     import numpy as np
 
     from unet_segmentation.parameters import PredictorParameters
-    from unet_segmentation.tracking.model_packaging import EXAMPLE_SIDE, pack_model, specification_of
-    from unet_segmentation.tracking.pyfunc_builder import build_model
+    from unet_segmentation.tracking.model_packaging import EXAMPLE_SIDE, package_model, specification_of
 
     if not file.is_file():
         raise ConfigurationError(f"--model {file}: there is no such file (looked for at {file.resolve()}).")
     channels = specification_of(file)["in_channels"]
     example = np.zeros((EXAMPLE_SIDE, EXAMPLE_SIDE, channels), np.uint8)
-    packed, built = folder / "packed", folder / "mlflow"
-    pack_model(packed, model=file, inference=PredictorParameters.model_validate(inference), example=example)
-    build_model(packed, built, model_id="", run_id="", location=str(built))
+    built = folder / "mlflow"
+    package_model(built, model=file, inference=PredictorParameters.model_validate(inference), example=example)
     return ServedModel(str(built), file.name, f"the model in {file}", "")

@@ -34,7 +34,7 @@ class SegmentationModel(PythonModel):
         from unet_segmentation.inference.backends.pytorch import EagerBackend
         from unet_segmentation.inference.predictor import Predictor
         from unet_segmentation.models.factory import load_model
-        from unet_segmentation.parameters.evaluation import PredictorParameters
+        from unet_segmentation.parameters.predictor import PredictorParameters
 
         network, information = load_model(Path(context.artifacts["weights"]))
         specification = information["specification"]

@@ -37,7 +37,7 @@ from unet_segmentation.experiments.child_training import (
 from unet_segmentation.experiments.search.search_space import Space, decode_trial_params, suggest
 from unet_segmentation.experiments.sweep.variants import FREE, Variant, checked_parameters
 from unet_segmentation.parameters import SearchParameters
-from unet_segmentation.tracking import Child, Run
+from unet_segmentation.tracking import Run
 from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.utils.atomic_io import remove
 
@@ -202,7 +202,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     overrides = decode_trial_params(trial.params, search.space)
     logger.info("%s: %s", name, ", ".join(f"{key.rpartition('.')[2]} {_short(overrides[key])}" for key in overrides))
 
-    def log(child: Child, outcome: Outcome) -> None:
+    def log(child: Run, outcome: Outcome) -> None:
         if outcome.status == "pruned":
             child.set_tags({"search.pruned": True})
         else:
@@ -238,7 +238,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
 
 
 def _train_trial(
-    trial: optuna.Trial, variant: Variant, search: Search, directory: Path, child: Child, started: float
+    trial: optuna.Trial, variant: Variant, search: Search, directory: Path, child: Run, started: float
 ) -> Outcome:
     """Train until the pruner ends it; the outcome holds the best validation score."""
     pruned = False

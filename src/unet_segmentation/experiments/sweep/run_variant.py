@@ -24,7 +24,7 @@ from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.metrics.definitions import scores as all_scores
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
-from unet_segmentation.tracking import Child, Run
+from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.utils.atomic_io import atomic_write
@@ -66,7 +66,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
         "sweep.training": directory.parent.name,
     }
 
-    def log(child: Child, outcome: Outcome) -> None:
+    def log(child: Run, outcome: Outcome) -> None:
         scores = {f"test/{name}": value for name, value in outcome.scores.items() if value is not None}
         child.log_metrics(scores, time=outcome.ended)
         for name in COUNT_FILES:
@@ -92,7 +92,7 @@ def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) 
 
 
 def _train_and_evaluate(
-    variant: Variant, data: ExperimentData, directory: Path, child: Child, started: float
+    variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float
 ) -> Outcome:
     with PeakMemory() as memory:
         specification, trained = train_variant(

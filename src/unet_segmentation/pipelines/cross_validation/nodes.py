@@ -100,7 +100,7 @@ def train_folds(
         trained = train_model(inputs, training, folder / str(fold))
         epoch, score = trained.information["epoch"], trained.information["scores"].get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
-        tracking.current().log_metrics({f"cv/{monitor}": score}, step=fold)
+        tracking.active_run().log_metrics({f"cv/{monitor}": score}, step=fold)
         rows.append({"fold": fold, **sizes, "fingerprint": trained.plan.fingerprint, "epoch": epoch, "score": score})
         histories.append(trained.history.assign(fold=fold))
     history = pd.concat(histories, ignore_index=True)

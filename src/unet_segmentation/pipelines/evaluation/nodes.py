@@ -8,6 +8,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def predict(
     from unet_segmentation.utils.compute_environment import compute_environment
 
     sample_ids = _evaluated(samples, evaluation)
-    tracking.current().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
+    tracking.active_run().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
     for leftover in folder.glob("*.png"):  # of a pass that was interrupted
         leftover.unlink()
     sums = predict_split(Predictor.from_file(model, inference), packed, sample_ids, folder)
@@ -483,10 +484,13 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.tracking.model_packaging import package_model
+
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
-    return tracking.current().log_model(model, inference, metrics, _epoch(model), example)
+    build = partial(package_model, model=model, inference=inference, example=example)
+    return tracking.active_run().log_model(build, metrics, _epoch(model))
 
 
 def _masks(

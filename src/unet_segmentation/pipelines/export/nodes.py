@@ -62,7 +62,7 @@ def choose_model(
         "dtype": str(packed.dtype),
         "specification": information["specification"],
     }
-    tracking.current().set_tags({"export.weights_sha256": found["weights_sha256"]})
+    tracking.active_run().set_tags({"export.weights_sha256": found["weights_sha256"]})
     logger.info("Exporting %s: %s", file, _title(information["specification"]))
     return found
 
@@ -224,7 +224,7 @@ def publish(
     from unet_segmentation.deployment.export.bundle import colours_of, describe_input, fill_folder
     from unet_segmentation.utils.atomic_io import atomic_write
 
-    tracking.current().set_tags({"export.outcome": "refused" if failures else "published"})
+    tracking.active_run().set_tags({"export.outcome": "refused" if failures else "published"})
     if failures:
         raise ReleaseError("Nothing was exported. " + " ".join(f"{sentence}." for sentence in failures))
     files = {PROGRAM: program, ONNX: onnx}

@@ -62,7 +62,7 @@ def choose_model(
     for key, value in model.inference.items():
         if (now := inference.model_dump(mode="json").get(key, value)) != value:
             logger.info("inference.%s is %s; this model was evaluated with %s", key, now, value)
-    tracking.current().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
+    tracking.active_run().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
     return model.as_json()
 
 
@@ -82,7 +82,7 @@ def _named(name: str, problem: str, folder: Path, cache: Path) -> Model:
 def _default(problem: str, folder: Path, cache: Path) -> Model:
     from unet_segmentation.inference.model_reference import Model
 
-    if (uri := tracking.readable_store()) is not None:
+    if (uri := tracking.active_tracking_uri()) is not None:
         from unet_segmentation.tracking import model_download
 
         found = model_download.champion_model(uri, problem, cache) or model_download.newest_model(uri, problem, cache)
@@ -195,7 +195,7 @@ def predict_images(
         "failed": int((table["status"] == "failed").sum()),
         "out_of_distribution": _flagged(table),
     }
-    tracking.current().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
+    tracking.active_run().log_metrics({f"prediction/{name}": float(count) for name, count in counts.items()})
     return table, {"folder": str(folder), **counts}, backends
 
 

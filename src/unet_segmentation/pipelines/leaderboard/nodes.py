@@ -25,7 +25,7 @@ def rank(problem: str, release: ReleaseParameters, bootstrap: BootstrapParameter
     """
     from unet_segmentation.experiments.run_comparison import leaderboard
 
-    uri = tracking.readable_store()
+    uri = tracking.active_tracking_uri()
     if uri is None:
         raise TrackingError(
             "The leaderboard shows runs that MLflow holds, and tracking is off (enabled in mlflow.yml)."

@@ -172,7 +172,7 @@ def register(
     page = promotion_gate.page(decision)
     if version is not None:
         registry.describe(version, page)
-    tracking.current().set_tags({"release.outcome": outcome, "release.version": decision.version or "none"})
+    tracking.active_run().set_tags({"release.outcome": outcome, "release.version": decision.version or "none"})
     return decision, page
 
 
@@ -205,7 +205,7 @@ def _store() -> str:
     Raises:
         ReleaseError: tracking is off.
     """
-    if (uri := tracking.readable_store()) is None:
+    if (uri := tracking.active_tracking_uri()) is None:
         raise ReleaseError(
             "A release is an entry in MLflow's registry, and tracking is off: set enabled: true in mlflow.yml."
         )

@@ -6,7 +6,7 @@ from unet_segmentation.pipelines.release import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Choose the challenger, verify its model, compare it with the champion, decide, register, announce."""
+    """Choose the challenger, verify its model, compare it with the champion, decide, register, fail_if_refused."""
     return Pipeline(
         [
             Node(

@@ -56,8 +56,8 @@ def run_search(
     space = read_space(search.space, values)
     best_folder(_conf(), values["problem"])  # refuse it now, not after hours
     without_test = samples[samples["split"] != "test"]
-    run = tracking.current()
-    run.resumes(True)
+    run = tracking.active_run()
+    run.set_resumed(True)
     opened = open_search(folder, space, search, ExperimentData(values, without_test, packed, statistics, plan))
     run_trials(opened, run)
     best = best_of(opened)

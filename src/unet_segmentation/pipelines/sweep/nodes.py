@@ -66,8 +66,8 @@ def train_variants(
     from unet_segmentation.experiments.sweep.run_variant import run_variant
     from unet_segmentation.experiments.sweep.variants import Variant
 
-    run = tracking.current()
-    run.resumes(True)  # other data make other training runs, nested below this one
+    run = tracking.active_run()
+    run.set_resumed(True)  # other data make other training runs, nested below this one
     data = ExperimentData(to_builtin(parameters), samples, packed, statistics, plan)
     outcomes = []
     for number, fields in enumerate(variants, 1):

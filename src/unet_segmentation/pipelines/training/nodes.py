@@ -69,7 +69,7 @@ def preflight(
     )
     request = training_request(training, inputs)
     resumable = find_resumable_plan(folder, request)
-    tracking.current().resumes(resumable is not None or explain_mismatch(folder, request) is None)
+    tracking.active_run().set_resumed(resumable is not None or explain_mismatch(folder, request) is None)
     return resumable or make_plan(inputs, training, estimate_duration=True)
 
 
@@ -94,7 +94,7 @@ def train(
     from unet_segmentation.training.train_model import train_model
     from unet_segmentation.training.training_inputs import load_inputs
 
-    run = tracking.current()
+    run = tracking.active_run()
     inputs = load_inputs(
         network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )

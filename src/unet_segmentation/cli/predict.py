@@ -1,25 +1,18 @@
-"""The command that predicts images without masks. Kedro imports this at every command: nothing heavy."""
+"""`kedro predict`: masks of images that have none."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 from kedro.framework.cli.utils import env_option
 
-from unet_segmentation.commands_release import _Command, params_option
-from unet_segmentation.sessions import open_session, run_pipeline
+from unet_segmentation.cli.base import Command, params_option
+from unet_segmentation.cli.session import open_session, run_pipeline
 
 BACKENDS = ("auto", "pytorch", "bfloat16", "float16", "torch-export", "onnx", "int8")
 SYMMETRIES = ("none", "flip", "d4")
 
 
-def register(cli: click.Group) -> None:
-    """Add the command to the project's."""
-    cli.add_command(predict)
-
-
-@click.command("predict", cls=_Command)
+@click.command("predict", cls=Command)
 @click.argument("source")
 @env_option
 @click.option(
@@ -33,25 +26,28 @@ def register(cli: click.Group) -> None:
 @click.option("--overlay/--no-overlay", default=None, help="A picture of each image with the classes in colour.")
 @click.option("--probabilities/--no-probabilities", default=None, help="The probability of every class.")
 @click.option("--polygons/--no-polygons", default=None, help="Regions as GeoJSON and COCO.")
-@click.option("--overwrite", is_flag=True, default=None, help="Predict anew what was finished before.")
+@click.option("--overwrite", is_flag=True, default=None, help="Predict again what was finished before.")
 def predict(
     source: str,
     env: str | None,
     model: tuple[str, ...],
     test_time_augmentation: str | None,
-    params: dict[str, Any],
-    **options: Any,  # noqa: ANN401 - they are parameters of the same names
+    params: dict[str, dict[str, object]],
+    **options: object,
 ) -> None:
     """Segment SOURCE: a folder of images, a file, a page (volume.tif#3), a glob, or a URL.
 
-    Goes on where it was stopped. Exit status 1 where an image could not be read: the others are done.
+    Resumes where it was stopped. Exit status 1 where an image could not be read: the others are done.
     """
-    given = {"source": source, "model": list(model) or None, **options}
-    asked = {**params.get("inference", {}), **{name: value for name, value in given.items() if value is not None}}
-    inference = dict(params.get("predictor", {}))
+    options = {"source": source, "model": list(model) or None, **options}
+    inference = {
+        **params.get("inference", {}),
+        **{name: value for name, value in options.items() if value is not None},
+    }
+    predictor = dict(params.get("predictor", {}))
     if test_time_augmentation:
-        inference["test_time_augmentation"] = test_time_augmentation
-    runtime = {**params, "inference": asked, **({"predictor": inference} if inference else {})}
+        predictor["test_time_augmentation"] = test_time_augmentation
+    runtime = {**params, "inference": inference, **({"predictor": predictor} if predictor else {})}
     with open_session(env, runtime) as session:
         run_pipeline(session, "inference")
 

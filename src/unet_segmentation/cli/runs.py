@@ -1,17 +1,16 @@
-"""Commands that read runs back: compare, leaderboard, reproduce. Kedro imports this at every command: nothing heavy."""
+"""Commands that read runs back: `kedro compare`, `kedro leaderboard`, `kedro reproduce`."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from kedro.framework.cli.utils import env_option
 
+from unet_segmentation.cli.base import Command, show_table
+from unet_segmentation.cli.session import open_store, read_parameters
 from unet_segmentation.errors import ConfigurationError, ProjectError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from unet_segmentation.tracking.run_queries import RunRecord
 
-SCORE = "dice/mean"  # as in tracking.comparing, which is heavy to import
+SCORE = "dice/mean"  # as in experiments.run_comparison, which is heavy to import
 ENDINGS = {".csv", ".html"}
 
 score_option = click.option("--score", default=SCORE, show_default=True, help="The score that decides.")
@@ -30,37 +29,12 @@ margin_option = click.option(
 )
 
 
-class _Command(click.Command):
-    """A command whose errors that a user can mend end as one message instead of a traceback."""
-
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
-        from unet_segmentation.cli import plain_errors
-
-        with plain_errors():
-            return super().invoke(context)
-
-
-def register(cli: click.Group) -> None:
-    """Add the commands to the project's."""
-    for command in (compare, leaderboard, reproduce):
-        cli.add_command(command)
-
-
-def _store(environment: str | None) -> tuple[Path, str, str]:
-    """Return the project's root, MLflow's store, and the problem."""
-    from unet_segmentation.cli import problem_store
-
-    return problem_store(environment)
-
-
 def _margin(environment: str | None) -> float:
     """Return the margin of the problem's releases: what does not matter there does not matter here."""
-    from unet_segmentation.cli import parameters_of
-
-    return float(parameters_of(environment)["release"]["noninferiority_margin"])
+    return float(read_parameters(environment)["release"]["noninferiority_margin"])
 
 
-@click.command("compare", cls=_Command)
+@click.command("compare", cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
 @env_option
 @score_option
@@ -82,7 +56,7 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
-    _, uri, _ = _store(env)
+    _, uri, _ = open_store(env)
     reference, *others = _chosen(uri, env, runs)
     margin = _margin(env or reference.problem) if margin is None else margin
     first = evaluation_of(uri, reference.run_id, reference.above)
@@ -127,12 +101,11 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
 
 
 def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: str, margin: float) -> None:
-    from unet_segmentation.cli import _show_table
     from unet_segmentation.reporting.run_comparison import HEADER, lines, sentence
 
     click.echo(f"Reference  {reference}  {reference.when}  {reference.link}")
     click.echo(f"Other      {other}  {other.when}  {other.link}\n")
-    _show_table(HEADER, lines(table, score))
+    show_table(HEADER, lines(table, score))
     click.echo(f"\n{sentence(table, score, str(reference), str(other), margin)}\n")
 
 
@@ -160,18 +133,17 @@ def _write(
             temporary.write_text(page, encoding="utf-8")
 
 
-@click.command("leaderboard", cls=_Command)
+@click.command("leaderboard", cls=Command)
 @env_option
 @score_option
 @margin_option
 def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     """List all finished runs of a problem, the best first, each compared with the best image by image."""
-    from unet_segmentation.cli import _show_table
     from unet_segmentation.experiments.run_comparison import leaderboard as rank
     from unet_segmentation.experiments.run_comparison import small_sample_warning
     from unet_segmentation.reporting.run_comparison import interval, number
 
-    _, uri, problem = _store(env)
+    _, uri, problem = open_store(env)
     table = rank(uri, problem, score, _margin(env) if margin is None else margin)
     left = ("RUN", "ID", "WHEN", score.upper(), "INTERVAL", "TO THE BEST", "INTERVAL", "VERDICT")
     header = (*left, "NETWORK", "EPOCHS", "SEED", "DATA")
@@ -183,13 +155,13 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
         )
         for row in table.to_dict("records")
     ]
-    _show_table(header, rows)
+    show_table(header, rows)
     units = int(table["units"].iloc[0])  # 0, where no run left its counts
     if units and (remark := small_sample_warning(units)):
         click.echo(f"\n{remark}")
 
 
-@click.command("reproduce", cls=_Command)
+@click.command("reproduce", cls=Command)
 @click.argument("run_id", metavar="RUN_ID")
 @env_option
 def reproduce(run_id: str, env: str | None) -> None:
@@ -200,30 +172,14 @@ def reproduce(run_id: str, env: str | None) -> None:
     from unet_segmentation.experiments.reproduce.reproduce import reproduce as make_again
     from unet_segmentation.tracking.run_queries import find_run
 
-    root, uri, _ = _store(env)
+    root, uri, _ = open_store(env)
     run = find_run(uri, run_id, env)
     try:
-        with _stopped_by_a_scheduler():
-            verdict = make_again(uri, run, root, click.echo)
+        verdict = make_again(uri, run, root, click.echo)
     except KeyboardInterrupt:
-        click.echo("\nInterrupted by Ctrl-C. Nothing of the second run is left.", err=True)
-        sys.exit(130)
+        raise KeyboardInterrupt("Nothing of the second run is left.") from None
     click.echo()
     for title, sentence in verdict.lines:
         click.echo(f"{title:<11}{sentence}")
     click.echo(f"\n{run} {'was reproduced' if verdict.same else 'was not reproduced'}.")
     sys.exit(0 if verdict.same else 1)
-
-
-@contextmanager
-def _stopped_by_a_scheduler() -> Iterator[None]:
-    """Clean up on SIGTERM as on Ctrl-C."""
-
-    def stop(number: int, frame: Any) -> None:  # noqa: ANN401 - an interpreter frame
-        sys.exit(143)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unet_segmentation.tracking import store as stores
+from unet_segmentation.tracking import mlflow_client
+from unet_segmentation.tracking.journal import Operation, RunHeader
 
 
 def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
@@ -18,7 +19,7 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", half)
     with pytest.raises(KeyboardInterrupt):
-        stores.make_database(tmp_path / "mlflow.db")
+        mlflow_client.create_database(tmp_path / "mlflow.db")
     assert not list(tmp_path.iterdir())
 
     class Overtaken(whole):
@@ -27,15 +28,16 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
             (tmp_path / "mlflow.db").write_bytes(b"of another run")
 
     monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Overtaken)
-    stores.make_database(tmp_path / "mlflow.db")
+    mlflow_client.create_database(tmp_path / "mlflow.db")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     assert (tmp_path / "mlflow.db").read_bytes() == b"of another run"
 
 
 def test_names_that_mlflow_would_refuse_are_written_so_that_it_does_not(tmp_path):
-    store = stores.Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    store.open({"experiment": "toy", "started": 0.0, "run_name": "one", "tags": {}})
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow_client.MlflowRunClient(uri)
+    client.create(RunHeader(uri=uri, experiment="toy", started=0.0, run_name="one"))
     values = {"sweep.variants.größer, width=8.network.width": "8", "training.epochs": "3"}
-    store.log_values([{"op": "params", "values": values}])
-    found = store._client.get_run(store.run_id).data.params
-    assert found == {"sweep.variants.größer_ width_8.network.width": "8", "training.epochs": "3"}
+    client.log_values([Operation(name="log_params", time=0.0, arguments={"values": values})])
+    params = client._client.get_run(client.run_id).data.params
+    assert params == {"sweep.variants.größer_ width_8.network.width": "8", "training.epochs": "3"}

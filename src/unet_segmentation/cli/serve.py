@@ -1,19 +1,15 @@
-"""The command that serves a model over HTTP. Kedro imports this at every command: nothing heavy."""
+"""`kedro serve`: a model over HTTP."""
 
 from __future__ import annotations
 
 import click
 from kedro.framework.cli.utils import env_option
 
-from unet_segmentation.commands_runs import _Command
+from unet_segmentation.cli.base import Command
+from unet_segmentation.cli.session import open_store, read_parameters
 
 
-def register(cli: click.Group) -> None:
-    """Add the command to the project's."""
-    cli.add_command(serve)
-
-
-@click.command("serve", cls=_Command)
+@click.command("serve", cls=Command)
 @env_option
 @click.option(
     "--model", default="champion", show_default=True, help="champion; a run (id or name); a .safetensors file."
@@ -42,11 +38,9 @@ def serve(
 
     The champion is followed: after a release or a rollback the new one answers, and no request is lost.
     """
-    from unet_segmentation.cli import parameters_of, problem_store
-
-    _, uri, problem = problem_store(env)
+    _, uri, problem = open_store(env)
     from unet_segmentation.deployment.serving.server import Options, run_server
 
-    inference = parameters_of(env).get("predictor", {})
+    inference = read_parameters(env).get("predictor", {})
     options = Options(host, port, timeout, max_queue, max_body_mib * 2**20, access_log)
     run_server(model, uri=uri, problem=problem, inference=inference, options=options)

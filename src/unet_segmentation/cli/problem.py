@@ -1,0 +1,119 @@
+"""`kedro problem`: start one from a folder of images, check its data, list all."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unet_segmentation.cli.base import Command, params_option, show_table
+from unet_segmentation.cli.session import open_session, project_root
+from unet_segmentation.errors import ProjectError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedro.io import CatalogProtocol
+
+
+@click.group("problem")
+def problem_group() -> None:
+    """Problems: start one from a folder of images, check its data, list all."""
+
+
+@problem_group.command("new", cls=Command)
+@click.argument("name")
+@click.option("--images", required=True, help="Folder of the images; or the one that holds images and masks.")
+@click.option("--masks", help="Folder of the masks, where it is not below that of the images.")
+@click.option("--classes", help="Names of the classes, with commas, in the order of the mask values.")
+@click.option("--ignore-values", help="Mask values whose pixels count nowhere, with commas.")
+@click.option("--overwrite", is_flag=True, help="Overwrite a problem of this name.")
+def problem_new(
+    name: str, images: str, masks: str | None, classes: str | None, ignore_values: str | None, overwrite: bool
+) -> None:
+    """Work out a folder of images and masks, and write conf/NAME.
+
+    On a terminal it asks what pixels cannot tell, unless --classes and --ignore-values say it.
+    """
+    from unet_segmentation.data.onboarding.create_problem import Request, create_problem
+
+    root = project_root()
+    request = Request(name, images, masks, _names(classes), _numbers(ignore_values), overwrite)
+    ask = None
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from unet_segmentation.data.onboarding.prompts import Questions
+
+        ask = Questions(request)
+    for line in create_problem(request, root, root / "conf", ask):
+        click.echo(line)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Read names with commas between them."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if "" in names:
+        raise ProjectError(f"--classes {text!r}: a name is empty. Write the names with commas, as in: background,cell")
+    return names
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """Read whole numbers with commas between them."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ProjectError(f"--ignore-values {text!r}: write whole numbers with commas, as in: 0,255") from None
+
+
+@problem_group.command("audit", cls=Command)
+@click.argument("name")
+def problem_audit(name: str, params: dict[str, object]) -> None:
+    """Audit every file of a problem, without training; a page shows the findings."""
+    from unet_segmentation.hooks.state import path_of
+
+    untracked = {**params, "mlflow": {"enabled": False}}
+    with open_session(name, untracked) as session:
+        catalog = session.load_context().catalog
+        page = project_root() / (path_of(catalog["audit"]) or "")
+        before = page.stat().st_mtime_ns if page.is_file() else 0
+        try:
+            session.run(pipeline_names=["data_ingestion", "data_preparation"])
+        finally:
+            if page.is_file() and page.stat().st_mtime_ns != before:
+                _show_summary(catalog, page)
+
+
+problem_audit.params += [params_option]
+
+
+def _show_summary(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
+    from unet_segmentation.data.onboarding.check_summary import summarise
+
+    names = ("inspected_samples", "split_samples", "findings", "audit_result", "label_map")
+    inspected, samples, findings, audit, label_map = (catalog.load(name) for name in names)
+    click.echo()
+    for line in summarise(inspected, samples, findings, audit, label_map.names):
+        click.echo(line)
+    click.echo(f"Audit     {page}")
+
+
+@problem_group.command("list", cls=Command)
+def problem_list() -> None:
+    """Show all problems: classes, samples, license, and whether their data is here."""
+    from unet_segmentation.data.onboarding.list_problems import list_problems
+
+    root = project_root()
+    header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENSE", "TITLE")
+    rows = [
+        (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.license, problem.title)
+        for problem in list_problems(root, root / "conf")
+    ]
+    show_table(header, rows)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)

@@ -1,0 +1,154 @@
+"""The run that nodes log to: what can be logged, and the run that keeps nothing."""
+
+from __future__ import annotations
+
+import time as clock
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATASET_COLUMNS = ("sample_id", "group", "split", "height", "width", "image_sha256")
+
+
+class NewFile(NamedTuple):
+    """A file that is made only to be logged.
+
+    Attributes:
+        name: of the file.
+        write: writes it to a path.
+    """
+
+    name: str
+    write: Callable[[Path], object]
+
+
+class Run(ABC):
+    """A run that can be logged to, from any thread.
+
+    Each method appends one operation, named as the method of `MlflowRunClient` that sends it.
+
+    Attributes:
+        enabled: whether anything is tracked.
+        uri: MLflow's tracking URI; None where nothing is tracked.
+        run_id: MLflow's id of the run; None where there is none, or none yet.
+        experiment_id: MLflow's id of the experiment.
+    """
+
+    enabled = True
+    uri: str | None = None
+    run_id: str | None = None
+    experiment_id: str | None = None
+
+    @abstractmethod
+    def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
+        """Append an operation, with the file or folder that belongs to it."""
+
+    @abstractmethod
+    def set_resumed(self, resumed: bool) -> None:
+        """Decide whether an interrupted run of the same configuration is continued, or a new one started.
+
+        The training node decides as soon as it knows its data; only the first call counts, and without one the run is
+        continued.
+        """
+
+    @abstractmethod
+    def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
+        """Start a run nested below this one.
+
+        Args:
+            name: for people.
+            note: a file that remembers the MLflow run: where it exists, that run is reopened and moves below this one.
+            tags: of the nested run.
+            started: seconds since 1970; now, if None. Only for a run that is new.
+        """
+
+    @abstractmethod
+    def log_model(
+        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
+    ) -> dict[str, str | None]:
+        """Log a model and wait until it was sent.
+
+        Args:
+            build: builds the folder of the MLflow model at a path; is not called where tracking is off.
+            metrics: the test scores, linked to the model under `test/...`; None is skipped.
+            step: the epoch of the weights.
+
+        Returns:
+            JSON: `model_uri` (None where nothing was logged, or not yet), `model_id`, `run_id`, `experiment_id`,
+            `tracking_uri` and `status` (`logged`, `pending`, or why there is no model).
+        """
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
+        """Log numbers under `group/name`.
+
+        Args:
+            values: name to number. NaN is kept.
+            step: the epoch, or 0 for what has none.
+            time: seconds since 1970; now, if None. The same name, step, time and value twice is one point.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        if numbers:
+            self._append("log_metrics", values=numbers, step=step, time=clock.time() if time is None else time)
+
+    def log_params(self, values: Mapping[str, object]) -> None:
+        """Log parameters: dotted key to value. A key cannot be logged again with another value."""
+        self._append("log_params", values=_texts(values))
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; the last value counts."""
+        self._append("set_tags", values=_texts(tags))
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Log a file, or a folder with all in it, as it is now; it may be changed or removed afterwards."""
+        self._append("log_artifact", Path(path), folder=folder)
+
+    def log_figure_html(self, figure: Path, folder: str | None = None) -> None:
+        """Log a Plotly figure (its JSON file) as an HTML page that opens without a network."""
+        self._append("log_figure_html", Path(figure), folder=folder)
+
+    def log_dataset(self, samples: pd.DataFrame, name: str, source: str) -> None:
+        """Log the samples table as the run's inputs, one per split."""
+        columns = [column for column in DATASET_COLUMNS if column in samples]
+        table = NewFile("samples.parquet", lambda path: samples[columns].to_parquet(path, index=False))
+        self._append("log_dataset", table, name=name, source=source)
+
+    def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
+        """Close a nested run. Where nobody does, it ends as its parent does.
+
+        Args:
+            status: `FINISHED`, `FAILED` or `KILLED`.
+            reason: why, where it did not finish.
+            time: seconds since 1970; now, if None.
+        """
+        self._append("close", status=status, reason=reason, time=clock.time() if time is None else time)
+
+
+class NullRun(Run):
+    """The run where tracking is off: everything may be logged to it, nothing is kept."""
+
+    enabled = False
+
+    def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
+        pass
+
+    def set_resumed(self, resumed: bool) -> None:
+        """Keep nothing."""
+
+    def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
+        """Return a nested run that keeps nothing."""
+        return NullRun()
+
+    def log_model(
+        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
+    ) -> dict[str, str | None]:
+        """Log no model."""
+        ids = dict.fromkeys(("model_uri", "model_id", "run_id", "experiment_id", "tracking_uri"))
+        return {**ids, "status": "tracking is off"}
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in values.items()}

@@ -1,0 +1,231 @@
+"""Decides whether a run continues an interrupted one: the marker that a training leaves in its folder, and its lock.
+
+`run.json` holds the configuration of the last run that trained into the folder, how it ended, and which MLflow run it
+was. A run that is killed leaves a marker without an end. The lock is held as long as its process lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from enum import Enum, auto
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from unet_segmentation.errors import ConfigurationError, ResourceError
+from unet_segmentation.parameters.serialization import RUN_OPTIONS, flatten
+from unet_segmentation.tracking.journal import RunReference
+from unet_segmentation.utils.atomic_io import atomic_write
+from unet_segmentation.utils.strict_model import StrictModel
+
+MARKER = "run.json"
+WITHOUT_EFFECT = {
+    *RUN_OPTIONS,
+    "training.num_workers",
+    "training.rdzv_endpoint",
+    "inspection.workers",
+    "source.archive",
+    "source.parallel",
+}
+OTHERS = ("mlflow.", "release.", "inference.", "export.", "article_claims.")  # sections without effect on a training
+SHOWN = 5  # parameters that changed
+
+log = logging.getLogger(__name__)
+
+
+class Continuation(Enum):
+    """What a run is to the one before it in the same folder."""
+
+    NEW = auto()
+    RESUME = auto()  # it continues an interrupted one
+    EXTEND = auto()  # it adds epochs to a finished one
+
+
+class TrainingMarker(StrictModel):
+    """The last run that trained into a folder.
+
+    Attributes:
+        status: of the run; `RUNNING` where it was killed.
+        pid: of its process.
+        started: seconds since 1970.
+        command: the user's command line.
+        parameters: that have an effect, flat.
+        run: in MLflow; None where nothing is tracked.
+    """
+
+    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+    pid: int
+    started: float
+    command: str
+    parameters: dict[str, str]
+    run: RunReference | None = None
+
+
+def decide(marker: TrainingMarker | None, parameters: Mapping[str, str]) -> Continuation:
+    """Decide what a run with these parameters (flat) is to the one that left the marker."""
+    if marker is None or parameters.get("training.resume") == "false":
+        return Continuation.NEW
+    if changed_parameters(marker.parameters, parameters):
+        return Continuation.NEW
+    if marker.status != "FINISHED":
+        return Continuation.RESUME
+    extended = parameters.get("training.extra_epochs", "null") != "null"
+    return Continuation.EXTEND if extended else Continuation.NEW
+
+
+def changed_parameters(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """List the parameters with an effect that differ, as `training.epochs 12 -> 20`."""
+    keys = [key for key in {**before, **now} if _has_effect(key) and before.get(key) != now.get(key)]
+    return [f"{key} {before.get(key, '(none)')} -> {now.get(key, '(none)')}" for key in keys]
+
+
+def _has_effect(key: str) -> bool:
+    return key not in WITHOUT_EFFECT and not key.startswith(OTHERS)
+
+
+class TrainingClaim:
+    """The claim of this process on a folder that it trains into.
+
+    Attributes:
+        folder: of the models.
+        continuation: of the run that left the marker.
+        extra_epochs: that are added to a finished training.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock, before: TrainingMarker | None, marker: TrainingMarker) -> None:
+        self.folder, self._lock, self._before, self._marker = folder, lock, before, marker
+        self.continuation = Continuation.NEW
+        self.extra_epochs: str | None = None
+
+    def earlier_run(self, uri: str) -> str | None:
+        """Return the MLflow run that is continued, or replaced before its end, if it is in this store."""
+        before = self._before
+        if before is None or before.run is None or before.run.uri != uri:
+            return None
+        done = before.status == "FINISHED" and self.continuation is Continuation.NEW
+        return None if done else before.run.run_id
+
+    def record_run(self, run: RunReference | None) -> None:
+        """Note which MLflow run it is; None: a new one is still to be created."""
+        self._update(run=run)
+
+    def finish(self, status: str) -> None:
+        """Note how it ended, and release the folder; only the first call counts."""
+        if self._lock.is_locked:
+            self._update(status=status)
+            self._lock.release()
+
+    def roll_back(self) -> None:
+        """Put back the earlier marker, and release the folder: the run could not be opened."""
+        if self._before is None:
+            (self.folder / MARKER).unlink(missing_ok=True)
+        else:
+            _write(self.folder, self._before)
+        self._lock.release()
+
+    def _update(self, **values: object) -> None:
+        self._marker = self._marker.model_copy(update=values)
+        try:
+            _write(self.folder, self._marker)
+        except (OSError, ResourceError) as error:
+            log.warning("%s could not be updated: %s", self.folder / MARKER, error)
+
+
+def claim_training(
+    folder: Path, parameters: Mapping[str, object], command: str, *, shared: bool = False
+) -> TrainingClaim | None:
+    """Claim a folder for a training, and decide whether an interrupted one is resumed.
+
+    Args:
+        folder: of the problem's models.
+        parameters: all of them, nested.
+        command: the user's command line.
+        shared: others may train into this folder, too.
+
+    Returns:
+        The claim; None where another process has claimed a folder that is shared.
+
+    Raises:
+        ConfigurationError: another process is training into this folder.
+        ResourceError: the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".run.lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        if shared:
+            return None
+        raise _already_runs(folder) from None
+    flat = flatten(parameters)
+    before = read_marker(folder)
+    continuation = decide(before, flat)
+    if before is not None:
+        _log_decision(before, continuation, flat)
+    marker = TrainingMarker(
+        status="RUNNING",
+        pid=os.getpid(),
+        started=time.time(),
+        command=command,
+        parameters={key: value for key, value in flat.items() if _has_effect(key)},
+        run=before.run if before is not None and continuation is not Continuation.NEW else None,
+    )
+    claim = TrainingClaim(folder, lock, before, marker)
+    claim.continuation = continuation
+    claim.extra_epochs = flat.get("training.extra_epochs") if continuation is Continuation.EXTEND else None
+    try:
+        _write(folder, marker)
+    except BaseException:
+        lock.release()
+        raise
+    return claim
+
+
+def _already_runs(folder: Path) -> ConfigurationError:
+    marker = read_marker(folder)
+    if marker is None:
+        return ConfigurationError(f"Another process trains into {folder}. Wait for it, or stop it.")
+    return ConfigurationError(
+        f"This training runs already: process {marker.pid}, since {_clock(marker.started)} ({marker.command}). Both "
+        f"would write to {folder}. Wait for it, stop it with: kill {marker.pid}, or train another problem (--env)."
+    )
+
+
+def _log_decision(before: TrainingMarker, continuation: Continuation, flat: Mapping[str, str]) -> None:
+    if before.status == "FINISHED" or flat.get("training.resume") == "false":
+        return
+    if continuation is Continuation.RESUME:
+        log.info("The interrupted run of %s is resumed", _clock(before.started))
+        return
+    changes = changed_parameters(before.parameters, flat)
+    more = f", and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+    log.info(
+        "The interrupted run of %s is not resumed, because the configuration changed: %s%s",
+        _clock(before.started),
+        ", ".join(changes[:SHOWN]),
+        more,
+    )
+
+
+def read_marker(folder: Path) -> TrainingMarker | None:
+    """Read a folder's marker; None where there is none, or one of another version of the project."""
+    try:
+        return TrainingMarker.model_validate_json((folder / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(folder: Path, marker: TrainingMarker) -> None:
+    with atomic_write(folder / MARKER) as temporary:
+        temporary.write_text(marker.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _clock(seconds: float) -> str:
+    """Format a time of day; with the date, if it was another day."""
+    then = time.localtime(seconds)
+    today = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
+    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
