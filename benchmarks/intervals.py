@@ -23,8 +23,9 @@ import pandas as pd
 
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap, bootstrap_draws, confidence_limits, left_out
 from unet_segmentation.metrics.confusion_matrix import confusion_matrices, confusion_table
-from unet_segmentation.metrics.definitions import scores
-from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.paired_comparison import compare
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 TRIALS = 1000
@@ -53,11 +54,11 @@ def measure_speed(images: int, count: int) -> None:
     generator = np.random.default_rng(0)
     classes = [f"class {number}" for number in range(count)]
     runs = [scored(made_up(generator, images, count)) for _ in range(2)]
-    runs[1] = EvaluationCounts(runs[0].confusion, runs[1].soft)
+    runs[1] = EvaluationTables({"confusion": runs[0].confusion, "soft": runs[1].soft})
     resampling = Resampling()
-    seconds = timed(lambda: bootstrap(UnitSums.of(*runs[0], classes), resampling))
+    seconds = timed(lambda: bootstrap(UnitSums.of(runs[0], classes), resampling))
     tracemalloc.start()
-    bootstrap(UnitSums.of(*runs[0], classes), resampling)
+    bootstrap(UnitSums.of(runs[0], classes), resampling)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     plain = timed(lambda: [one_by_one(runs[0], classes, seed) for seed in range(5)]) / 5 * resampling.resamples
@@ -76,14 +77,14 @@ def made_up(generator: np.random.Generator, images: int, classes: int) -> np.nda
     return matrices
 
 
-def scored(matrices: np.ndarray) -> EvaluationCounts:
+def scored(matrices: np.ndarray) -> EvaluationTables:
     names = [f"{number:06d}" for number in range(len(matrices))]
     pixels = matrices.sum(axis=(1, 2)).astype(float)
     soft = pd.DataFrame({"sample_id": names, "intersection": 0.9 * pixels, "truth": pixels, "prediction": pixels})
-    return EvaluationCounts(confusion_table(zip(names, matrices, strict=True)), soft)
+    return EvaluationTables({"confusion": confusion_table(zip(names, matrices, strict=True)), "soft": soft})
 
 
-def one_by_one(run: EvaluationCounts, classes: list[str], seed: int) -> dict[str, float]:
+def one_by_one(run: EvaluationTables, classes: list[str], seed: int) -> dict[str, float]:
     """Put the tables of the drawn images together, and score them."""
     drawn = np.random.default_rng(seed).integers(0, len(run.soft), len(run.soft))
     soft = run.soft.iloc[drawn].reset_index(drop=True)
@@ -94,7 +95,8 @@ def one_by_one(run: EvaluationCounts, classes: list[str], seed: int) -> dict[str
         for old, name in zip(soft["sample_id"], names, strict=True)
         if old in by_image
     ]
-    return scores(pd.concat(parts, ignore_index=True), soft.assign(sample_id=names), classes)
+    tables = {"confusion": pd.concat(parts, ignore_index=True), "soft": soft.assign(sample_id=names)}
+    return compute_scores(EvaluationTables(tables), classes)
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -138,11 +140,11 @@ def cells(generator: np.random.Generator, count: int, a: float, b: float) -> np.
 
 
 def sums_of(matrices: np.ndarray, classes: list[str]) -> np.ndarray:
-    return UnitSums.of(*scored(matrices), classes).table
+    return UnitSums.of(scored(matrices), classes).table
 
 
 def measure_coverage(name: str, draw: Draw, classes: list[str], images: int, method: str) -> None:
-    scorer = UnitSums.of(*scored(np.ones((1, len(classes), len(classes)), np.int64)), classes)
+    scorer = UnitSums.of(scored(np.ones((1, len(classes), len(classes)), np.int64)), classes)
     shown = [*SHOWN, scorer.names[scorer.names.index(f"dice/class/{classes[0].replace(' ', '_')}") + len(classes) - 1]]
     places = [scorer.names.index(score) for score in shown]
     generator = np.random.default_rng(1)

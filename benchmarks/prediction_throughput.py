@@ -38,13 +38,14 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
-from unet_segmentation.inference.backend_selection import BackendBenchmark, choose_backend
+from unet_segmentation.inference.backend_selection import BackendCheck, choose_backend
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, total_matrix
 from unet_segmentation.metrics.definitions import global_scores
-from unet_segmentation.models.factory import load_model
+from unet_segmentation.models.model_file import load_model, read_header
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
 SIDE = 512
@@ -82,18 +83,16 @@ def main() -> None:
 def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
     images = draw_images(folder / "images", options.images)
     batches = [np.stack(images[start : start + 4]) for start in range(0, len(images), 4)]
-    network, information = load_model(model)
-    specification = information["specification"]
+    network, info = load_model(model)
     backends, rows = make_backends(options.backends, model, batches[:2], folder / "backends")
-    chosen, table = choose_backend([model], batches[:2], folder=folder / "choice")
-    best = str(table.loc[table["chosen"], "backend"].iloc[0])
+    chosen, check = choose_backend([model], batches[:2], folder=folder / "choice", expected_images=len(images))
     plain = make_plain(network)
     work: dict[str, Callable[[], Any]] = {"plain": lambda: [plain(image) for image in images]}
     for name, backend in backends.items():
         work[name] = lambda backend=backend: [backend(batch) for batch in batches]
     for label, polygons in (("predict, masks and overlays", False), ("predict, polygons too", True)):
         wanted = InferenceParameters(source=str(folder / "images"), polygons=polygons)
-        work[label] = lambda wanted=wanted: predict_folder(specification, chosen, wanted, folder / "out")
+        work[label] = lambda wanted=wanted: predict_folder(info.spec, chosen, wanted, folder / "out")
     operations = 1e-9 * len(images) * count_operations(network, images[0])
     matrix = torch.rand(MATRIX, MATRIX)
     work["matrix product"] = lambda: torch.mm(matrix, matrix)
@@ -106,8 +105,8 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
             seconds[name].append(scale.get(name, 1.0) * (time.perf_counter() - started))
     base = statistics.median(seconds["plain"])
     print(
-        f"\n{specification['architecture']} {specification['encoder']}, {len(images)} images of {SIDE} x {SIDE}, "
-        f"{torch.get_num_threads()} threads, chosen: {best}\n"
+        f"\n{info.spec.title}, {len(images)} images of {SIDE} x {SIDE}, "
+        f"{torch.get_num_threads()} threads, chosen: {check.backend}\n"
         f"{'':28} images/s  times plain  GFLOP/s  agreement  largest difference"
     )
     for name, taken in seconds.items():
@@ -120,12 +119,11 @@ def speed(model: Path, folder: Path, options: argparse.Namespace) -> None:
 
 def make_backends(
     names: list[str], model: Path, examples: list[NDArray], folder: Path
-) -> tuple[dict[str, Any], dict[str, BackendBenchmark]]:
+) -> tuple[dict[str, Any], dict[str, BackendCheck]]:
     """Every backend, and how far it is from the network on images of the kind that it was trained on."""
     backends, rows = {}, {}
     for name in names:
-        backends[name], table = choose_backend([model], examples, wanted=name, folder=folder)
-        rows[name] = BackendBenchmark(**table.to_dict("records")[-1])
+        backends[name], rows[name] = choose_backend([model], examples, name=name, folder=folder)
     return backends, rows
 
 
@@ -147,15 +145,15 @@ def make_plain(network: torch.nn.Module) -> Callable[[NDArray], NDArray]:
     return predict
 
 
-def predict_folder(specification: dict[str, Any], backend: Any, wanted: InferenceParameters, folder: Path) -> None:
+def predict_folder(spec: ModelSpec, backend: Any, wanted: InferenceParameters, folder: Path) -> None:
     """What `kedro predict` does with a folder, once its backend is chosen."""
+    from unet_segmentation.inference import predict_folder as predicting
     from unet_segmentation.inference.input_discovery import list_inputs
-    from unet_segmentation.inference.predict_folder import FolderPredictor
 
     storage, inputs = list_inputs(str(wanted.source), {})
     with tempfile.TemporaryDirectory(dir=folder.parent) as target:
-        work = FolderPredictor(specification, INFERENCE, storage, Path(target), wanted, "benchmark")
-        rows = work.run(inputs, lambda examples, count: backend)
+        job = predicting.FolderJob(spec, INFERENCE, storage, Path(target), wanted, "benchmark")
+        rows = predicting.predict_folder(job, predicting.plan_folder(job, inputs), backend)
         assert all(row["status"] == "ok" for row in rows), rows
 
 
@@ -181,15 +179,14 @@ def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
     chosen = samples.loc[(samples["split"] == "test") & (samples["masks"].map(len) > 0), "sample_id"]
     names = sorted(chosen.astype(str).tolist()[: options.images], key=packed.shape)
     train = samples.loc[samples["split"] == "train", "sample_id"].astype(str).tolist()[:32]
-    _, information = load_model(model)
-    classes = information["specification"]["classes"]
+    classes = read_header(model).spec.classes
     examples = [Predictor.from_file(model, INFERENCE).example(packed.image(name)) for name in train]
     ways: dict[str, Iterator[NDArray]] = {
         "evaluation (eager float32)": masks_by(EagerBackend(load_model(model)[0], "cpu"), model, packed, names),
         "MLflow model, fresh process": masks_of_mlflow(model, packed, names, folder),
     }
     for name in ("onnx", "torch-export", "bfloat16", "int8"):
-        backend, _ = choose_backend([model], examples, wanted=name, folder=folder / "backends")
+        backend, _ = choose_backend([model], examples, name=name, folder=folder / "backends")
         ways[name] = masks_by(backend, model, packed, names)
     print(f"\n{model.parent.name}: {len(names)} images\n{'':28} dice/mean   iou/mean  pixels different")
     if options.counts is not None:
@@ -213,8 +210,7 @@ def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
 
 
 def masks_by(backend: Any, model: Path, packed: PackedSamples, names: list[str]) -> Iterator[NDArray]:
-    specification = load_model(model)[1]["specification"]
-    predictor = Predictor.of(specification, backend, INFERENCE)
+    predictor = Predictor.of(read_header(model).spec, backend, INFERENCE)
     return map(argmax_mask, predictor.predict_many(packed.image(name) for name in names))
 
 

@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.memory_growth import anonymous_bytes
 from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.inference.predictor import Predictor
-from unet_segmentation.inference.rasters.predict_raster import predict_raster
+from unet_segmentation.inference.rasters.predict_raster import RasterFiles, predict_raster
 from unet_segmentation.inference.rasters.tiling import place_tiles, tiling_overhead
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
@@ -80,11 +80,13 @@ def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
     summary = predict_raster(
         predictor,
         Path(source),
-        folder / "mask.tif",
+        RasterFiles(
+            folder / "mask.tif",
+            folder / "probabilities.tif" if "probabilities" in outputs else None,
+            folder / "overlay.jpg" if "overlay" in outputs else None,
+            folder / "polygons.geojson" if "polygons" in outputs else None,
+        ),
         images=ImageParameters(),
-        probabilities=folder / "probabilities.tif" if "probabilities" in outputs else None,
-        overlay=folder / "overlay.jpg" if "overlay" in outputs else None,
-        polygons=folder / "polygons.geojson" if "polygons" in outputs else None,
         key="benchmark" if "kept" in outputs else None,
     )
     with rasterio.open(folder / "mask.tif") as file:
@@ -170,7 +172,7 @@ def overlaps(model: Path, side: int, tile: int) -> None:
             with rasterio.open(source, "w", **shape, transform=from_origin(0, side, 1, 1)) as file:
                 file.write(np.moveaxis(image, -1, 0))
             predictor = Predictor.from_file(model, inference)
-            predict_raster(predictor, source, target, images=ImageParameters(), probabilities=apart)
+            predict_raster(predictor, source, RasterFiles(target, apart), images=ImageParameters())
             with rasterio.open(target) as file:
                 mask = file.read(1)
             with rasterio.open(apart) as file:

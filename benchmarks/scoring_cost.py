@@ -36,9 +36,10 @@ from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.boundary import MEASURES, measure_boundaries
 from unet_segmentation.metrics.calibration import calibration_sums
-from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.metrics.object_recall import count_objects
 from unet_segmentation.metrics.prediction_masks import read_prediction, write_prediction
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.metrics.thresholds import foreground_histogram
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.parameters import ModelParameters, PredictorParameters

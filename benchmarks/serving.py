@@ -38,7 +38,9 @@ from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
 from tests.data.fabricated_statistics import statistics_of
-from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import load_model, save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient, create_database
@@ -61,7 +63,7 @@ def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
         torch.manual_seed(number)
         specification = resolve_model_spec(network, ["background", "cytoplasm", "nucleus"], profile)
         file = folder / f"{number}.safetensors"
-        save_model(file, build_model(specification), specification)
+        save_model(file, build_model(specification), ModelInfo(specification))
         client = MlflowRunClient(uri)
         client.create(RunHeader(uri=uri, experiment=PROBLEM, started=time.time(), run_name=str(number)))
         model_id = client.create_model("unet", PROBLEM, step=0)

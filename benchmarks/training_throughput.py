@@ -38,6 +38,7 @@ from benchmarks.plain import PlainModule, PlainSamples, train_plainly
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
 from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import (
     AugmentationParameters,
     ModelParameters,
@@ -45,8 +46,8 @@ from unet_segmentation.parameters import (
     TrainingParameters,
 )
 from unet_segmentation.training.augmentation import compose_recipe
+from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import make_optimizer
-from unet_segmentation.training.losses import CompositeLoss
 from unet_segmentation.training.plan import resolve_plan
 from unet_segmentation.training.plan_rules import default_plan_values
 from unet_segmentation.training.trainer import fit
@@ -70,7 +71,7 @@ class Case:
 
     encoder: str
     size: int
-    specification: dict[str, Any]
+    specification: ModelSpec
     plan: dict[str, Any]
     packed: PackedSamples
     recipe: dict[str, Any]

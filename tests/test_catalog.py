@@ -16,7 +16,7 @@ WITHOUT_PREVIEW = {
     "archives_dir", "raw_dir", "packing_dir", "splitting_dir", "training_dir", "prediction_workdir",
     "initial_weights", "best_model", "last_checkpoint", "folds_dir", "cv_prediction_workdir", "release_dir",
     "export_workdir", "exported_program", "exported_onnx", "exported_model", "downloaded_models_dir", "backends_dir",
-    "inference_dir", "release_lock",
+    "inference_dir", "trained_model", "release_lock",
     "sweep_dir", "search_dir", "upsampling_dir", "metric_experiment_dir", "encoders_dir",
 }  # fmt: skip
 NODES = {
@@ -26,9 +26,9 @@ NODES = {
     "lr_finder": ["find_learning_rate", "plot_learning_rate"],
     "training": ["propose_plan", "build_model", "preflight", "train", "plot_training"],
     "evaluation": [
-        "predict", "count", "count_boundaries", "choose_threshold", "score", "estimate_intervals", "plot_confusion",
-        "plot_scores", "plot_reliability", "plot_objects", "plot_precision_recall", "draw_gallery", "find_patterns",
-        "report", "log_model",
+        "predict", "count", "choose_threshold", "score", "estimate_intervals", "plot_scores", "draw_gallery",
+        "find_patterns",
+        "report", "check_backend", "log_model",
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [
@@ -85,9 +85,9 @@ def test_every_entry_is_used_and_every_dataset_is_an_entry(catalog, registered):
 @pytest.mark.parametrize("name", sorted(BY_NAME_ONLY))
 def test_what_runs_by_name_only_starts_from_what_the_default_run_leaves(name, registered):
     left = registered["__default__"].all_outputs()
-    own = {name for name in WITHOUT_PREVIEW if name.endswith(("_dir", "_workdir"))} | {
-        "downloaded_models_dir"
-    }  # working folders, which need not be there
+    # working folders, and files that need not be there
+    own = {name for name in WITHOUT_PREVIEW if name.endswith(("_dir", "_workdir"))}
+    own |= {"downloaded_models_dir", "trained_model", "ensemble_models"}
     assert {entry for entry in registered[name].inputs() - own if not entry.startswith("param")} <= left
     assert not registered[name].outputs() & left
 

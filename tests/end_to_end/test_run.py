@@ -57,7 +57,7 @@ def test_the_scores_follow_from_the_files(finished):
 
 def test_two_runs_are_the_same_bit_for_bit(finished):
     first, second = finished.path / "first", finished.path / "data"
-    for name in ("08_reporting/test/metrics.json", "07_model_output/test/confusion_counts.parquet"):
+    for name in ("08_reporting/test/metrics.json", "07_model_output/test/tables/confusion.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     before, after = (load_file(folder / "06_models/test/best.safetensors") for folder in (first, second))
     assert before.keys() == after.keys()
@@ -103,9 +103,7 @@ def test_mlflow_holds_the_figures_and_the_report(finished):
     } <= names
     assert {"training_curves.html", "confusion_matrix.html", "class_scores.html"} <= names
     assert {"reliability.html", "object_recall.html", "precision_recall.html", "score_definitions.csv"} <= names
-    assert {
-        f"{name}.parquet" for name in ("confusion_counts", "soft_overlap_sums", "calibration_counts", "object_counts")
-    } <= names
+    assert {f"{name}.parquet" for name in ("confusion", "soft", "calibration", "objects")} <= names
 
 
 def test_nothing_half_written_is_left(finished):

@@ -12,6 +12,7 @@ from unet_segmentation.cli import runs as run_commands
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments import run_comparison
 from unet_segmentation.metrics.count_tables import groups_of
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.reporting.leaderboard_chart import leaderboard_chart
 from unet_segmentation.tracking import run_queries
 
@@ -35,7 +36,7 @@ def told(tmp_path_factory):
         "elsewhere": tell(root, "elsewhere", found=tables(30, 0.01, names="t")),
         "validated": tell(root, "validated", found=tables(40, 0.05), split="validation"),
         "renamed": tell(root, "renamed", found=tables(40, 0.1), classes=["background", "nucleus"]),
-        "old": tell(root, "old", found={"confusion_counts": worse["confusion_counts"]}),
+        "old": tell(root, "old", found={"confusion": worse["confusion"]}),
         "untested": tell(root, "untested"),
         "sweep": (sweep := tell(root, "sweep", found=tables(40, 0.2, seed=7), status="KILLED")),
         "variant": tell(
@@ -52,7 +53,7 @@ def test_the_leaderboard_is_in_order_and_compares_with_the_best(told):
     assert list(table["run"]) == ["good", "twin", "worse", "elsewhere", "validated", "renamed", "old"]
     assert list(table["verdict"]) == ["best", "equivalent", "worse", *["other samples"] * 3, "no counts"]
     assert list(table["run_id"])[:3] == [ids["good"], ids["twin"], ids["worse"]]
-    values = {name: dice_of(found["confusion_counts"]) for name, found in
+    values = {name: dice_of(found["confusion"]) for name, found in
               {"good": tables(40, 0.1), "worse": tables(40, 0.3, seed=2)}.items()}  # fmt: skip
     by_run = table.set_index("run")
     assert by_run.loc["worse", "value"] == pytest.approx(values["worse"], abs=1e-12)
@@ -103,9 +104,9 @@ def test_a_variant_of_a_sweep_has_the_data_of_the_run_above_it(told):
     with pytest.raises(TrackingError, match=r"no artifact data/samples\.parquet"):
         run_queries.evaluation_of(uri, variant.run_id)
     found = run_queries.evaluation_of(uri, variant.run_id, variant.above)
-    assert found.confusion.equals(tables(40, 0.2)["confusion_counts"]), "its own counts"
+    assert found.tables.confusion.equals(tables(40, 0.2)["confusion"]), "its own counts"
     table = run_comparison.compare_evaluations(run_queries.evaluation_of(uri, ids["good"]), found).set_index("score")
-    assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion_counts"]))
+    assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion"]))
 
 
 def test_samples_of_a_group_stay_together():
@@ -116,9 +117,8 @@ def test_samples_of_a_group_stay_together():
 @pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])
 def test_too_few_images_are_said(images, units):
     found = tables(images, 0.1)
-    evaluation = run_queries.Evaluation(
-        found["confusion_counts"], found["soft_overlap_sums"], found["samples"], ["a", "b"], "test"
-    )
+    counts = EvaluationTables({name: found[name] for name in ("confusion", "soft")})
+    evaluation = run_queries.Evaluation(counts, found["samples"], ["a", "b"], "test")
     assert run_comparison.count_units(evaluation) == units
     assert (run_comparison.small_sample_warning(units) is None) == (units >= 20)
     grouped = evaluation._replace(samples=found["samples"].assign(group="patient"))
@@ -148,7 +148,7 @@ def test_compare_shows_scores_classes_and_a_sentence(told, call, tmp_path):
     assert status == 0, output
     rows = [line.split() for line in output.splitlines()]
     (worse, twin) = [row for row in rows if row and row[0] == "dice/mean"]
-    values = dice_of(tables(40, 0.1)["confusion_counts"]), dice_of(tables(40, 0.3, seed=2)["confusion_counts"])
+    values = dice_of(tables(40, 0.1)["confusion"]), dice_of(tables(40, 0.3, seed=2)["confusion"])
     assert worse[1:4] == [f"{values[0]:.4f}", f"{values[1]:.4f}", f"{values[1] - values[0]:+.4f}"]
     assert worse[-1] == "worse"
     assert sum(bool(row) and row[0] == "dice/class/cell" for row in rows) == 2

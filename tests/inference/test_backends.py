@@ -9,11 +9,10 @@ from torch import nn
 
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import DataError, ProjectError
-from unet_segmentation.inference.backends.exported_program import ExportedBackend
 from unet_segmentation.inference.backends.onnx_export import save_onnx
 from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
 from unet_segmentation.inference.backends.pytorch import EagerBackend
-from unet_segmentation.inference.backends.torch_export import export_program
+from unet_segmentation.inference.backends.torch_export import ExportedBackend, export_program
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.fuse_batchnorm import fuse_conv_bn
 from unet_segmentation.parameters import ModelParameters
@@ -45,7 +44,7 @@ def make(**network) -> tuple[nn.Module, dict]:
 
 def pixels(specification: dict, size: tuple[int, int, int], dtype: str = "uint8") -> np.ndarray:
     batch, rows, columns = size
-    shape = (batch, rows * specification["multiple"], columns * specification["multiple"], 3)
+    shape = (batch, rows * specification.multiple, columns * specification.multiple, 3)
     return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
 
 
@@ -174,7 +173,7 @@ def test_fewer_bits_in_the_image_are_no_other_values(small, files):
 
 
 def test_the_file_says_what_it_is(small, files):
-    assert files["uint8"].specification == small[1]
+    assert files["uint8"].spec == small[1]
     assert files["uint8"].name == "ONNX Runtime, float32, on cpu"
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.inference.test_predict_raster import IMAGES, Blur, pixels, predictor, read, write
+from tests.inference.test_predict_raster import IMAGES, Blur, pixels, predict_raster, predictor, read, write
 from tests.inference.test_predictor import PixelNetwork
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.rasters import checkpoint, streaming_components
 from unet_segmentation.inference.rasters import predict_raster as rasters
-from unet_segmentation.inference.rasters.predict_raster import predict_raster
 
 OUTPUTS = {"target": "b.tif", "probabilities": "c.tif", "overlay": "d.jpg", "polygons": "e.geojson"}
 FINISHED = {"a.tif", *OUTPUTS.values()}

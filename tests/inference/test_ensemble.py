@@ -5,14 +5,16 @@ import pytest
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.inference.predictor import Predictor
-from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 
 
 def saved(folder, name: str, depth: int = 2, classes: tuple[str, ...] = ("a", "b", "c")):
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=depth)
     specification = resolve_model_spec(network, list(classes), {"mean": [127.0] * 3, "std": [50.0] * 3})
-    save_model(folder / name, build_model(specification), specification)
+    save_model(folder / name, build_model(specification), ModelInfo(specification))
     return folder / name
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from unet_segmentation.inference.out_of_distribution import ood_flags, reference_statistics
+from unet_segmentation.data.statistics import ReferenceStatistics, reference_statistics
+from unet_segmentation.inference.out_of_distribution import ood_flags
 
 
 def images(count: int, level: float = 120, spread: float = 20, side: int = 40, seed: int = 0) -> list[np.ndarray]:
@@ -12,7 +13,7 @@ def images(count: int, level: float = 120, spread: float = 20, side: int = 40, s
     return [generator.normal(each, spread, (side, side, 3)).clip(0, 255).astype(np.uint8) for each in levels]
 
 
-def described(pictures: list[np.ndarray]) -> dict:
+def described(pictures: list[np.ndarray]) -> ReferenceStatistics:
     means = [each.reshape(-1, 3).mean(axis=0) for each in pictures]
     deviations = [each.reshape(-1, 3).std(axis=0) for each in pictures]
     return reference_statistics(means, deviations, [each.shape[:2] for each in pictures], 255)
@@ -54,7 +55,7 @@ def test_what_is_strange_is_named(picture, expected):
 def test_the_fences_are_tukeys():
     values = np.array([100.0, 110, 120, 130, 140])
     known = reference_statistics(values[:, None], values[:, None], np.full((5, 2), 8), 255)
-    assert known["mean"] == {"low": [110 - 3 * 20], "high": [130 + 3 * 20]}
+    assert (known.mean.low, known.mean.high) == ((110 - 3 * 20,), (130 + 3 * 20,))
 
 
 def test_a_model_that_does_not_say_finds_nothing_strange():

@@ -8,16 +8,17 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from tests.specs import make_spec
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.inference import predict_folder as module
 from unet_segmentation.inference.backends.base import Backend
 from unet_segmentation.inference.input_discovery import list_inputs
-from unet_segmentation.inference.predict_folder import FolderPredictor
+from unet_segmentation.inference.predict_folder import FolderJob, alone, plan_folder, predict_folder
 from unet_segmentation.inference.progress_log import NAME
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
 CLASSES = ["background", "a/b", "nucleus"]
-SPECIFICATION = {"classes": CLASSES, "in_channels": 3, "multiple": 8, "typical": None}
+SPEC = make_spec(classes=CLASSES, multiple=8)
 
 
 class Levels(Backend):
@@ -51,8 +52,9 @@ def predict(source, output, backend=None, key="key", inference=None, **wanted):
     backend = backend or Levels()
     storage, inputs = list_inputs(str(source))
     parameters = InferenceParameters(**{"overlay": True, "polygons": True, **wanted})
-    work = FolderPredictor(SPECIFICATION, inference or PredictorParameters(), storage, output, parameters, key)
-    return work.run(inputs, lambda examples, count: backend), backend
+    job = FolderJob(SPEC, inference or PredictorParameters(), storage, output, parameters, key)
+    with alone(output):
+        return predict_folder(job, plan_folder(job, inputs), backend), backend
 
 
 def truth(file) -> np.ndarray:

@@ -26,12 +26,13 @@ from unet_segmentation.data.io.image_reader import read_image
 from unet_segmentation.errors import DataError, ResourceError
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.rasters import predict_raster as rasters
 from unet_segmentation.inference.rasters import thumbnail
-from unet_segmentation.inference.rasters.predict_raster import is_raster, predict_raster, preview_work
+from unet_segmentation.inference.rasters.predict_raster import RasterFiles, is_raster, preview_work
 from unet_segmentation.inference.rasters.tiling import place_tiles
 from unet_segmentation.inference.sliding_window import blending_weights
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.factory import SegmentationModel
-from unet_segmentation.models.unet import UNet
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 from unet_segmentation.visualization import overlay
@@ -50,6 +51,12 @@ class Blur(nn.Module):
 
     def forward(self, images):
         return self.layers(images.float() / 20)
+
+
+def predict_raster(ours, source, target, *, images, key=None, progress=None, **outputs):
+    return rasters.predict_raster(
+        ours, source, RasterFiles(target, **outputs), images=images, key=key, progress=progress
+    )
 
 
 def predictor(network: nn.Module | None = None, channels: int = 3, mean=None, multiple: int = 32, **inference):

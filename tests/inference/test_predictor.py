@@ -14,9 +14,11 @@ from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask, blending_weights, padded, tile_starts
-from unet_segmentation.metrics.confusion_matrix import soft_overlap_sums
 from unet_segmentation.metrics.prediction_masks import read_prediction
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.models import factory
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 
 CLASSES = ["a", "b", "c", "d"]
@@ -205,9 +207,9 @@ def test_a_stored_network_is_loaded(tmp_path):
     specification = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0], "std": [40.0]})
     torch.manual_seed(0)
     model = factory.build_model(specification).eval()
-    factory.save_model(tmp_path / "best.safetensors", model, specification)
+    save_model(tmp_path / "best.safetensors", model, ModelInfo(specification))
     loaded = Predictor.from_file(tmp_path / "best.safetensors", PredictorParameters(), accelerator="cpu")
-    assert (loaded.classes, loaded.channels, loaded.multiple) == (CLASSES, 1, specification["multiple"])
+    assert (loaded.classes, loaded.channels, loaded.multiple) == (CLASSES, 1, specification.multiple)
     pixels = image((16, 24), channels=1)
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels).permute(2, 0, 1)[None]).softmax(dim=1)[0]

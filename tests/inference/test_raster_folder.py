@@ -9,13 +9,14 @@ from PIL import Image
 
 from tests.inference.test_predict_raster import pixels, write
 from tests.inference.test_predictor import CLASSES, PixelNetwork
+from tests.specs import make_spec
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.input_discovery import list_inputs
-from unet_segmentation.inference.predict_folder import FolderPredictor
+from unet_segmentation.inference.predict_folder import FolderJob, alone, plan_folder, predict_folder
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
-SPECIFICATION = {"classes": CLASSES, "in_channels": 3, "multiple": 32, "mean": [100.0, 100.0, 100.0]}
+SPEC = make_spec(classes=CLASSES)
 
 
 class Killed(BaseException):
@@ -46,8 +47,9 @@ def test_a_killed_run_goes_on_inside_a_raster_but_not_where_all_is_asked_for_aga
     def tiles(key="key", most=float("inf"), **wanted) -> int:
         backend, parameters = Counting(most), InferenceParameters(**wanted)
         inference = PredictorParameters(tile_size=64, batch_size=1)
-        work = FolderPredictor(SPECIFICATION, inference, storage, tmp_path / "results", parameters, key)
-        work.run(inputs, lambda examples, count: backend)
+        job = FolderJob(SPEC, inference, storage, tmp_path / "results", parameters, key)
+        with alone(job.folder):
+            predict_folder(job, plan_folder(job, inputs), backend)
         return backend.count
 
     def tiles_after_a_kill(**options) -> int:
@@ -78,15 +80,11 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     data[-3000:] = b"\xff" * 3000
     broken.write_bytes(data)
     storage, inputs = list_inputs(str(source))
-    chosen = {}
-
-    def choose(examples, count):
-        chosen.update(examples=examples, count=count)
-        return EagerBackend(PixelNetwork(), "cpu")
-
     inference, wanted = PredictorParameters(tile_size=64), InferenceParameters(probabilities=True)
-    work = FolderPredictor(SPECIFICATION, inference, storage, tmp_path / "results", wanted, "key")
-    rows = {row["image"]: row for row in work.run(inputs, choose)}
+    job = FolderJob(SPEC, inference, storage, tmp_path / "results", wanted, "key")
+    plan = plan_folder(job, inputs)
+    examples = list(plan.examples)
+    rows = {row["image"]: row for row in predict_folder(job, plan, EagerBackend(PixelNetwork(), "cpu"))}
     assert {name: row["status"] for name, row in rows.items()} == {
         "worn.tif": "failed",
         "field.tif": "ok",
@@ -94,12 +92,12 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     }
     assert "worn.tif, rows" in rows["worn.tif"]["message"]
     assert rows["field.tif"]["no_data"] == 100 * 100 / (150 * 170)
-    assert len(chosen["examples"]) == 2
-    assert chosen["examples"][1].shape == (1, 64, 64, 3)
-    assert chosen["count"] > 1
+    assert len(examples) == 2
+    assert examples[1].shape == (1, 64, 64, 3)
+    assert plan.expected_images > 1
     with rasterio.open(tmp_path / "results" / rows["field.tif"]["mask"]) as file:
         mask = file.read(1)
-    expected = Predictor.of(SPECIFICATION, EagerBackend(PixelNetwork(), "cpu"), PredictorParameters()).predict(image)
+    expected = Predictor.of(SPEC, EagerBackend(PixelNetwork(), "cpu"), PredictorParameters()).predict(image)
     np.testing.assert_array_equal(mask, np.where((image == 0).all(axis=2), 255, expected))
     assert (tmp_path / "results" / "field_probabilities.tif").is_file()
     assert Image.open(tmp_path / "results" / "field_overlay.jpg").size == (170, 150)
@@ -111,5 +109,6 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     assert rows["field.tif"]["message"] == "raster: not in coco.json"
     annotations = json.loads((tmp_path / "results" / "coco.json").read_text())
     assert [each["file_name"] for each in annotations["images"]] == ["small.png"]
-    again = {row["image"]: row for row in work.run(inputs, choose)}
+    plan = plan_folder(job, inputs)
+    again = {row["image"]: row for row in predict_folder(job, plan, EagerBackend(PixelNetwork(), "cpu"))}
     assert again["field.tif"]["mask"] == rows["field.tif"]["mask"]

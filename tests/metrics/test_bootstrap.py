@@ -9,19 +9,20 @@ import scipy.stats
 
 from unet_segmentation.metrics.bootstrap import ENTRIES, Resampling, bootstrap, bootstrap_draws, confidence_limits
 from unet_segmentation.metrics.confusion_matrix import confusion_table
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 
 
 def tables(matrices, names=None):
-    """Return the two tables of images with such confusion matrices."""
+    """Return the tables of images with such confusion matrices."""
     names = names or [f"s{number:04d}" for number in range(len(matrices))]
     truth = [float(matrix.sum()) for matrix in matrices]
     hits = [0.9 * float(np.trace(matrix)) for matrix in matrices]
     soft = pd.DataFrame({"sample_id": names, "intersection": hits, "truth": truth, "prediction": truth})
-    return confusion_table(zip(names, matrices, strict=True)), soft
+    return EvaluationTables({"confusion": confusion_table(zip(names, matrices, strict=True)), "soft": soft})
 
 
 def random_matrices(count, seed=0, classes=3):
@@ -39,22 +40,22 @@ def test_sums_give_the_scores_of_the_table():
     matrices = random_matrices(30)
     matrices[3][:] = 0  # every pixel ignored
     matrices[4][:, 2] = matrices[4][2] = 0
-    confusion, soft = tables(matrices)
-    sums = UnitSums.of(confusion, soft, CLASSES)
-    expected = scores(confusion, soft, CLASSES)
+    counts = tables(matrices)
+    sums = UnitSums.of(counts, CLASSES)
+    expected = compute_scores(counts, CLASSES)
     assert sums.names == list(expected)
     np.testing.assert_allclose(sums.scores(sums.total), list(expected.values()), rtol=1e-14)
 
 
 def test_a_resample_is_scored_as_the_images_that_were_drawn():
     matrices = random_matrices(7)
-    sums = UnitSums.of(*tables(matrices), CLASSES)
+    sums = UnitSums.of(tables(matrices), CLASSES)
     weights = bootstrap_draws(7, range(20), seed=1)
     assert (weights.sum(axis=1) == 7).all()
     found = sums.scores(weights @ sums.table)
     for row, drawn in zip(found, weights.astype(int), strict=True):
         again = [matrix for matrix, times in zip(matrices, drawn, strict=True) for _ in range(times)]
-        expected = scores(*tables(again), CLASSES)
+        expected = compute_scores(tables(again), CLASSES)
         np.testing.assert_allclose(row, list(expected.values()), rtol=1e-12)
 
 
@@ -85,7 +86,7 @@ def test_intervals_are_those_of_scipy(method):
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_seed_nearly_the_same():
-    sums = UnitSums.of(*tables(random_matrices(60)), CLASSES)
+    sums = UnitSums.of(tables(random_matrices(60)), CLASSES)
     one, again, other = (bootstrap(sums, Resampling(seed=seed)) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(one, again)
     assert not one["low"].equals(other["low"])
@@ -96,10 +97,10 @@ def test_groups_are_drawn_as_one():
     matrices = random_matrices(24)
     names = [f"s{number}" for number in range(24)]
     groups = {name: f"patient {number // 3}" for number, name in enumerate(names)}
-    confusion, soft = tables(matrices, names)
-    grouped = bootstrap(UnitSums.of(confusion, soft, CLASSES, groups))
+    counts = tables(matrices, names)
+    grouped = bootstrap(UnitSums.of(counts, CLASSES, groups))
     merged = [sum(matrices[place : place + 3]) for place in range(0, 24, 3)]
-    alone = bootstrap(UnitSums.of(*tables(merged), CLASSES))
+    alone = bootstrap(UnitSums.of(tables(merged), CLASSES))
     assert set(grouped["unit"]) == {"groups"}
     assert set(grouped["units"]) == {8}
     for score in ("dice/mean", "iou/class/nucleus", "accuracy/pixel"):
@@ -108,18 +109,17 @@ def test_groups_are_drawn_as_one():
         )
     # A mean over images stays one over images: a group of three weighs three times as much as one of one.
     assert of(grouped, "dice/per_image_mean")["value"] == pytest.approx(
-        scores(confusion, soft, CLASSES)["dice/per_image_mean"]
+        compute_scores(counts, CLASSES)["dice/per_image_mean"]
     )
 
 
 def test_images_without_a_group_are_units_of_their_own():
-    confusion, soft = tables(random_matrices(6))
-    sums = UnitSums.of(confusion, soft, CLASSES, {"s0000": "a", "s0001": "a", "s0002": None})
+    sums = UnitSums.of(tables(random_matrices(6)), CLASSES, {"s0000": "a", "s0001": "a", "s0002": None})
     assert sums.units == ("a", "s0002", "s0003", "s0004", "s0005")
 
 
 def test_few_images_are_not_to_be_trusted_and_the_table_says_why():
-    few, enough = (bootstrap(UnitSums.of(*tables(random_matrices(count)), CLASSES)) for count in (19, 20))
+    few, enough = (bootstrap(UnitSums.of(tables(random_matrices(count)), CLASSES)) for count in (19, 20))
     assert not few["trusted"].any()
     assert "19 images" in few["remark"][0]
     assert enough["trusted"].all()
@@ -130,7 +130,7 @@ def test_a_class_that_few_images_hold_is_not_to_be_trusted():
     matrices = random_matrices(40)
     for matrix in matrices[5:]:
         matrix[:, 2] = matrix[2] = 0
-    table = bootstrap(UnitSums.of(*tables(matrices), CLASSES))
+    table = bootstrap(UnitSums.of(tables(matrices), CLASSES))
     assert of(table, "dice/class/nucleus")["units"] == 5
     assert not of(table, "dice/class/nucleus")["trusted"]
     assert of(table, "dice/class/cytoplasm")["trusted"]
@@ -140,13 +140,13 @@ def test_what_is_undefined_has_no_interval():
     matrices = random_matrices(25)
     for matrix in matrices:
         matrix[:, 2] = matrix[2] = 0
-    row = of(bootstrap(UnitSums.of(*tables(matrices), CLASSES)), "iou/class/nucleus")
+    row = of(bootstrap(UnitSums.of(tables(matrices), CLASSES)), "iou/class/nucleus")
     assert np.isnan([row["value"], row["low"], row["high"]]).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_equal_images_leave_no_doubt(count):
-    row = of(bootstrap(UnitSums.of(*tables([random_matrices(1)[0]] * count), CLASSES)), "dice/mean")
+    row = of(bootstrap(UnitSums.of(tables([random_matrices(1)[0]] * count), CLASSES)), "dice/mean")
     assert row["low"] == pytest.approx(row["value"], rel=1e-12)
     assert row["high"] == pytest.approx(row["value"], rel=1e-12)
 
@@ -171,7 +171,7 @@ def sums_of(matrices):
 
     counts = ClassCounts.of(matrices)
     image = dice_per_class(counts).mean(axis=1)
-    return np.concatenate([counts.hits, counts.truth, counts.predicted, image[:, None]], axis=1).astype(float)
+    return np.concatenate([counts.tp, counts.support, counts.predicted, image[:, None]], axis=1).astype(float)
 
 
 def two_scores(sums, images):
@@ -207,7 +207,7 @@ def test_memory_is_bounded(monkeypatch):
         "bootstrap_draws",
         lambda units, some, seed: sizes.append(units * len(some)) or np.ones((len(some), units)),
     )
-    sums = UnitSums.of(*tables(random_matrices(1000)), CLASSES)
+    sums = UnitSums.of(tables(random_matrices(1000)), CLASSES)
     bootstrap(sums)
     assert max(sizes) <= ENTRIES
     assert sum(sizes) == 10_000 * 1000

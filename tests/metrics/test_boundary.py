@@ -7,10 +7,26 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from unet_segmentation.metrics.boundary import MEASURES, boundary_table, boundary_values, measure_boundaries
+from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
+from unet_segmentation.metrics.boundary import MEASURES, Boundary, measure_boundaries, ratio
 
 CLASSES = 3
 TOLERANCE = 1.5
+
+
+def boundary_table(images, classes, measures, tolerance):
+    """Measure images (name, truth, prediction), and build their table."""
+    basis = Boundary(EvaluationSettings(classes, tuple(measures), tolerance))
+    builder = basis.table_builder()
+    for name, truth, prediction in images:
+        builder.add(name, basis.measure(EvaluatedImage(truth, prediction)))
+    return builder.build()
+
+
+def boundary_values(table, classes):
+    """Return the metrics of every class that the table holds."""
+    sums = Boundary(EvaluationSettings(classes)).unit_sums(table, table["sample_id"].unique().tolist())
+    return {name: ratio(values.sum(axis=0)) for name, values in sums.items()}
 
 
 def blobs(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -89,9 +105,7 @@ def authors_band(mask: np.ndarray, width: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_measurements_equal_brute_force(kind):
     truth, prediction = pair(kind)
-    table = boundary_table(
-        [("a", measure_boundaries(truth, prediction, CLASSES, MEASURES, TOLERANCE))], MEASURES
-    ).set_index("class")
+    table = boundary_table([("a", truth, prediction)], CLASSES, MEASURES, TOLERANCE).set_index("class")
     for number in range(CLASSES):
         expected = brute_force(truth, prediction, number)
         says_nothing = expected is None or not np.nan_to_num(list(expected.values())).any()
@@ -108,13 +122,13 @@ def test_measurements_equal_brute_force(kind):
 def test_an_empty_side_counts_as_the_diagonal_and_an_ignored_pixel_makes_no_error():
     truth, prediction = np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint8)
     truth[3:6, 3:6] = 1
-    table = boundary_table([("a", measure_boundaries(truth, prediction, 2, MEASURES, 2))], MEASURES)
+    table = boundary_table([("a", truth, prediction)], 2, MEASURES, 2)
     found = boundary_values(table, 2)
     assert found["hd95"][1] == pytest.approx(50)
     assert found["surface_dice"][1] == 0
     assert found["boundary_iou"][1] == 0
     truth[3:6, 3:6] = 255
-    table = boundary_table([("a", measure_boundaries(truth, prediction, 2, MEASURES, 2))], MEASURES)
+    table = boundary_table([("a", truth, prediction)], 2, MEASURES, 2)
     found = boundary_values(table, 2)
     assert found["hd95"][0] == 0
     assert found["surface_dice"][0] == found["boundary_iou"][0] == 1
@@ -149,9 +163,7 @@ def test_a_contour_that_is_met_exactly_counts_in_the_mean():
     truth[5:12, 5:12] = 1
     off = np.roll(truth, 3, axis=0)
     images = [("exact", truth, truth), ("off", truth, off)]
-    table = boundary_table(
-        ((name, measure_boundaries(true, predicted, 2, ["hd95"], 0)) for name, true, predicted in images), ["hd95"]
-    )
+    table = boundary_table(images, 2, ["hd95"], 0)
     distance = boundary_values(table[table["sample_id"] == "off"], 2)["hd95"]
     assert (distance > 0).all()
     np.testing.assert_allclose(boundary_values(table, 2)["hd95"], distance / 2)
@@ -159,9 +171,9 @@ def test_a_contour_that_is_met_exactly_counts_in_the_mean():
 
 def test_only_what_is_asked_for_is_in_the_table():
     truth, prediction = pair("blobs")
-    table = boundary_table([("a", measure_boundaries(truth, prediction, CLASSES, ["hd95"], 1))], ["hd95"])
+    table = boundary_table([("a", truth, prediction)], CLASSES, ["hd95"], 1)
     assert list(table) == ["sample_id", "class", "hd95", "hd95_defined"]
     assert set(boundary_values(table, CLASSES)) == {"hd95"}
-    empty = boundary_table([], [])
+    empty = boundary_table([], CLASSES, [], 1)
     assert list(empty) == ["sample_id", "class"]
     assert boundary_values(empty, CLASSES) == {}

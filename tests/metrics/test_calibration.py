@@ -8,13 +8,14 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from unet_segmentation.metrics.calibration import (
     BINS,
+    Calibration,
     calibration_sums,
-    calibration_table,
     expected_calibration_error,
     maximum_calibration_error,
     reliability,
     total_sums,
 )
+from unet_segmentation.metrics.count_tables import sparse_table
 
 CLASSES = 4
 
@@ -87,8 +88,8 @@ def test_a_perfectly_calibrated_coin():
 def test_table_adds_up_to_all_images():
     images = {f"image {seed}": sums_of(*predicted(seed)) for seed in range(3)}
     images["ignored"] = np.zeros((BINS, 3))
-    table = calibration_table(images.items())
+    table = sparse_table(images.items(), Calibration.keys, Calibration.columns)
     assert list(table) == ["sample_id", "bin", "pixels", "confidence", "correct"]
     assert [str(kind) for kind in table.dtypes[1:]] == ["int64", "int64", "float64", "int64"]
     np.testing.assert_allclose(total_sums(table), sum(images.values()), rtol=1e-12)
-    assert total_sums(calibration_table([])).shape == (BINS, 3)
+    assert total_sums(sparse_table([], Calibration.keys, Calibration.columns)).shape == (BINS, 3)

@@ -15,9 +15,9 @@ from unet_segmentation.metrics.confusion_matrix import (
     confusion_matrices,
     confusion_matrix,
     confusion_table,
-    soft_overlap_sums,
     total_matrix,
 )
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 
 CLASSES = 4
 
@@ -88,7 +88,7 @@ def test_table_and_back():
     np.testing.assert_array_equal(confusion_matrices(table, CLASSES), expected[:-1])  # the ignored one has no row
     np.testing.assert_array_equal(total_matrix(table, CLASSES), expected.sum(axis=0))
     from_table, from_matrices = class_counts(table, CLASSES, list(images)), ClassCounts.of(expected)
-    for name in ("hits", "truth", "predicted", "union"):
+    for name in ("tp", "support", "predicted", "union"):
         np.testing.assert_array_equal(getattr(from_table, name), getattr(from_matrices, name))
 
 

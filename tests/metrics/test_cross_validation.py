@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.metrics.cross_validation import out_of_fold_scores
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 
 CLASSES = ["a", "b"]
 
@@ -24,7 +26,9 @@ def counted():
         soft_overlap_sums(truth, np.stack([1 - found, found]).astype(np.float32)) for truth, found in pairs.values()
     ]
     soft = pd.DataFrame(sums).assign(sample_id=list(pairs))
-    return pairs, fold, *(table.assign(fold=table["sample_id"].map(fold)) for table in (confusion, soft))
+    tables = {"confusion": confusion, "soft": soft}
+    with_fold = {name: table.assign(fold=table["sample_id"].map(fold)) for name, table in tables.items()}
+    return pairs, fold, EvaluationTables(with_fold)
 
 
 def dice(pairs):
@@ -34,8 +38,8 @@ def dice(pairs):
 
 
 def test_all_samples_are_counted_together_and_every_fold_by_itself(counted):
-    pairs, fold, confusion, soft = counted
-    found = out_of_fold_scores(confusion, soft, CLASSES)
+    pairs, fold, tables = counted
+    found = out_of_fold_scores(tables, CLASSES)
     assert found["dice/mean"] == pytest.approx(dice(pairs.values()))
     each = [dice([pair for name, pair in pairs.items() if fold[name] == number]) for number in (1, 2, 3)]
     assert [found[f"cv/fold_{number}/dice/mean"] for number in (1, 2, 3)] == pytest.approx(each)
@@ -44,9 +48,9 @@ def test_all_samples_are_counted_together_and_every_fold_by_itself(counted):
 
 
 def test_the_names_are_those_of_the_test_scores_and_more(counted):
-    *_, confusion, soft = counted
-    found = out_of_fold_scores(confusion, soft, CLASSES)
-    plain = scores(confusion, soft, CLASSES)
+    *_, tables = counted
+    found = out_of_fold_scores(tables, CLASSES)
+    plain = compute_scores(tables, CLASSES)
     assert list(found)[: len(plain)] == list(plain)
     more = {f"cv/fold_{fold}/{name}" for fold in (1, 2, 3) for name in ("dice/mean", "iou/mean")}
     more |= {f"cv/{name}/{kind}" for name in ("dice/mean", "iou/mean") for kind in ("mean", "std")}

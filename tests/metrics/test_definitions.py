@@ -13,14 +13,15 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, M
 
 from docs.make_metrics_page import PAGE, markdown
 from tests.metrics.brute_force import brute_force
-from unet_segmentation.metrics.boundary import MEASURES, boundary_table, measure_boundaries
-from unet_segmentation.metrics.calibration import calibration_sums, calibration_table
-from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
+from unet_segmentation.metrics.boundary import MEASURES
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.metrics.definition_table import definitions
-from unet_segmentation.metrics.definitions import METRICS, class_slugs, describe, global_scores, image_scores, scores
-from unet_segmentation.metrics.object_recall import count_objects, objects_table
+from unet_segmentation.metrics.definitions import METRICS, class_slugs, describe, global_scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
+from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
-from unet_segmentation.metrics.thresholds import foreground_histogram, histogram_table
 
 NAMES = ["background", "cell body", "nucleus", "debris"]
 SLUGS = ["background", "cell_body", "nucleus", "debris"]
@@ -148,7 +149,7 @@ def test_iou_and_dice_of_a_class_determine_each_other():
 
 
 @pytest.fixture
-def counted() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+def counted() -> tuple[EvaluationTables, dict]:
     """Four images: random ones, one without a class, one all ignored."""
     images = {kind: pair(kind) for kind in ("random", "class absent", "with ignored")}
     images["ignored"] = (np.full((4, 4), 255, np.uint8), np.zeros((4, 4), np.uint8))
@@ -159,11 +160,12 @@ def counted() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     table = confusion_table((name, confusion_matrix(*masks, 4)) for name, masks in images.items())
     sums = [(name, *soft_overlap_sums(images[name][0], probabilities[name])) for name in images]
     soft = pd.DataFrame(sums, columns=["sample_id", "intersection", "truth", "prediction"])
-    return table, soft, {name: (*images[name], probabilities[name]) for name in images}
+    tables = EvaluationTables({"confusion": table, "soft": soft})
+    return tables, {name: (*images[name], probabilities[name]) for name in images}
 
 
 def test_scores_of_images_equal_a_loop(counted):
-    table, soft, images = counted
+    tables, images = counted
     ious, dices, article_ious, article_dices = [], [], [], []
     for truth, prediction, probabilities in images.values():
         use = truth != 255
@@ -182,28 +184,28 @@ def test_scores_of_images_equal_a_loop(counted):
         both = one_hot.sum() + (probabilities.astype(np.float64) * use).sum()
         article_ious.append((intersection + 1) / (both - intersection + 1))
         article_dices.append((2 * intersection + 1) / (both + 1))
-    found = scores(table, soft, NAMES)
+    found = compute_scores(tables, NAMES)
     assert found["iou/per_image_mean"] == pytest.approx(np.mean(ious), abs=1e-12)
     assert found["dice/per_image_mean"] == pytest.approx(np.mean(dices), abs=1e-12)
     assert found["soft_iou/smooth1"] == pytest.approx(np.mean(article_ious), abs=1e-12)
     assert found["soft_dice/smooth1"] == pytest.approx(np.mean(article_dices), abs=1e-12)
-    by_image = image_scores(table, soft, NAMES)
+    by_image = compute_image_scores(tables, NAMES)
     assert by_image["sample_id"].iloc[-1] == "ignored"  # without a score: last
     assert by_image["iou/per_image_mean"].iloc[:-1].tolist() == pytest.approx(sorted(ious), abs=1e-12)
     assert by_image["pixels"].iloc[-1] == 0
 
 
 def test_scores_of_a_split_are_those_of_its_summed_matrix(counted):
-    table, soft, images = counted
+    tables, images = counted
     total = sum(confusion_matrix(truth, prediction, 4) for truth, prediction, _ in images.values())
-    found = scores(table, soft, NAMES)
+    found = compute_scores(tables, NAMES)
     for name, value in global_scores(total, NAMES).items():
         assert found[name] == pytest.approx(value, abs=1e-15, nan_ok=True)
 
 
 def test_all_that_the_design_names_is_there(counted):
-    table, soft, _ = counted
-    found = scores(table, soft, NAMES)
+    tables, _ = counted
+    found = compute_scores(tables, NAMES)
     for measure in ("dice", "iou", "precision", "recall"):
         assert {f"{measure}/mean", *(f"{measure}/class/{slug}" for slug in SLUGS)} <= set(found)
     assert {
@@ -215,8 +217,8 @@ def test_all_that_the_design_names_is_there(counted):
 
 
 def test_scores_equal_the_brute_force_script(counted):
-    table, soft, images = counted
-    found = scores(table, soft, NAMES)
+    tables, images = counted
+    found = compute_scores(tables, NAMES)
     expected = brute_force([(truth, prediction) for truth, prediction, _ in images.values()], SLUGS)
     assert {name for name in found if not name.startswith(("soft_iou/", "soft_dice/"))} == set(expected)
     for name, value in expected.items():
@@ -225,29 +227,23 @@ def test_scores_equal_the_brute_force_script(counted):
 
 def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
     """A problem of two classes has them all; each is described, in the order of the table."""
-    _, soft, images = counted
+    _, images = counted
     masks = {
         name: (np.where(t == 255, t, t > 1).astype(np.uint8), np.uint8(p > 1)) for name, (t, p, _) in images.items()
     }
-    probability = {name: 0.2 + 0.7 * np.float32(prediction) for name, (_, prediction) in masks.items()}
     names = ["background", "cell"]
-    confusion = confusion_table((name, confusion_matrix(*pair, 2)) for name, pair in masks.items())
-    tables = {
-        "calibration_counts": calibration_table(
-            (name, calibration_sums(*pair, np.maximum(probability[name], 1 - probability[name])))
-            for name, pair in masks.items()
-        ),
-        "object_counts": objects_table((name, count_objects(*pair, 2)) for name, pair in masks.items()),
-        "boundary_counts": boundary_table(
-            ((name, measure_boundaries(*pair, 2, MEASURES, 1)) for name, pair in masks.items()), MEASURES
-        ),
-        "foreground_histogram": histogram_table(
-            (name, foreground_histogram(pair[0], probability[name])) for name, pair in masks.items()
-        ),
-        "threshold": 0.5,
-    }
-    everything = scores(confusion, soft, names, **tables)
-    sums = UnitSums.of(confusion, soft, names, **tables)  # what intervals are made of
+    settings = EvaluationSettings(2, MEASURES, tolerance=1)
+    tables = {}
+    for needs in ("masks", "probabilities"):
+        measured = []
+        for name, (truth, prediction) in masks.items():
+            probability = 0.2 + 0.7 * np.float32(prediction)
+            image = EvaluatedImage(truth, prediction, np.stack([1 - probability, probability]))
+            measured.append((name, measure_image(image, settings, needs)))
+        tables |= build_tables(measured, settings, needs).tables
+    tables = EvaluationTables(tables)
+    everything = compute_scores(tables, names, threshold=0.5)
+    sums = UnitSums.of(tables, names, threshold=0.5)  # what intervals are made of
     again = dict(zip(sums.names, sums.scores(sums.total), strict=True))
     assert again | {"optimal_threshold/value": 0.5} == pytest.approx(everything, rel=1e-12, nan_ok=True)
     twice = sums.scores(np.stack([sums.total, 2 * sums.total]))
@@ -274,8 +270,8 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
 
 
 def test_without_a_table_its_scores_are_absent(counted):
-    table, soft, _ = counted
-    found = scores(table, soft, NAMES)
+    tables, _ = counted
+    found = compute_scores(tables, NAMES)
     prefixes = (
         "calibration/",
         "object_recall/",
@@ -306,5 +302,6 @@ def test_a_thousand_images_with_twenty_classes_take_a_moment():
     names = [f"{number:04}" for number in range(1000)]
     soft = pd.DataFrame({"sample_id": names, "intersection": 1.0, "truth": 2.0, "prediction": 2.0})
     started = time.process_time()
-    scores(table, soft, [f"class {number}" for number in range(20)])
+    tables = EvaluationTables({"confusion": table, "soft": soft})
+    compute_scores(tables, [f"class {number}" for number in range(20)])
     assert time.process_time() - started < 2

@@ -6,10 +6,12 @@ import pytest
 
 from unet_segmentation.errors import DataError
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
-from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.multi_seed import MultiSeedSums
-from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare, compare_sums
+from unet_segmentation.metrics.paired_comparison import compare, compare_sums
+from unet_segmentation.metrics.scores import compute_scores
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 CLASSES = ["a", "b", "c"]
@@ -28,16 +30,16 @@ def tables_of(seed, right=0.7, images=12):
     one_hot = np.moveaxis(np.eye(3, dtype=np.float32)[guess], -1, 1)
     soft = pd.DataFrame([soft_overlap_sums(*pair)._asdict() for pair in zip(truth, one_hot, strict=True)])
     soft.insert(0, "sample_id", names)
-    return EvaluationCounts(confusion, soft)
+    return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
 def sums_of(*seeds, **options):
-    return MultiSeedSums.of([UnitSums.of(*tables_of(seed, **options), CLASSES) for seed in seeds])
+    return MultiSeedSums.of([UnitSums.of(tables_of(seed, **options), CLASSES) for seed in seeds])
 
 
 def test_the_mean_of_the_scores_of_each():
     found = sums_of(1, 2, 3)
-    each = [scores(*tables_of(seed), CLASSES) for seed in (1, 2, 3)]
+    each = [compute_scores(tables_of(seed), CLASSES) for seed in (1, 2, 3)]
     expected = [np.mean([one[name] for one in each]) for name in found.names]
     np.testing.assert_allclose(found.scores(found.total), expected)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from unet_segmentation.metrics.object_recall import SIZES, count_objects, objects_table, recall, total_objects
+from unet_segmentation.metrics.count_tables import sparse_table
+from unet_segmentation.metrics.object_recall import SIZES, Objects, count_objects, recall, total_objects
 
 CLASSES = 3
 
@@ -71,7 +72,7 @@ def test_table_adds_up_to_all_images():
     for name in "abc":
         truth, prediction = random.integers(0, CLASSES, (2, 30, 30), dtype=np.uint8)
         images[name] = count_objects(truth, prediction, CLASSES)
-    table = objects_table(images.items())
+    table = sparse_table(images.items(), Objects.keys, Objects.columns)
     assert list(table) == ["sample_id", "class", "size", "objects", "found"]
     np.testing.assert_array_equal(total_objects(table, CLASSES), sum(images.values()))
-    assert total_objects(objects_table([]), CLASSES).sum() == 0
+    assert total_objects(sparse_table([], Objects.keys, Objects.columns), CLASSES).sum() == 0

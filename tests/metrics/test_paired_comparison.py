@@ -12,13 +12,9 @@ import scipy.stats
 from tests.metrics.test_bootstrap import CLASSES, random_matrices, tables
 from unet_segmentation.errors import DataError
 from unet_segmentation.metrics.bootstrap import Resampling
-from unet_segmentation.metrics.definitions import scores
-from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare, permutation_test, verdict
+from unet_segmentation.metrics.paired_comparison import compare, permutation_test, verdict
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
-
-
-def scored(matrices):
-    return EvaluationCounts(*tables(matrices))
 
 
 def spoiled(matrices, share, seed=1, classes=None):
@@ -40,7 +36,7 @@ def row(table, score):
 
 
 def test_a_run_is_tied_with_itself():
-    run = scored(random_matrices(40))
+    run = tables(random_matrices(40))
     table = compare(run, run, CLASSES, margin=0.001)
     assert set(table["verdict"]) == {"equivalent"}
     assert (table["difference"] == 0).all()
@@ -50,13 +46,16 @@ def test_a_run_is_tied_with_itself():
 def test_values_are_those_of_the_two_runs_and_the_difference_is_between_them():
     good = random_matrices(40)
     bad = spoiled(good, 0.1)
-    table = compare(scored(bad), scored(good), CLASSES, margin=0.01)
-    for name, expected in (("challenger", scores(*tables(bad), CLASSES)), ("champion", scores(*tables(good), CLASSES))):
+    table = compare(tables(bad), tables(good), CLASSES, margin=0.01)
+    for name, expected in (
+        ("challenger", compute_scores(tables(bad), CLASSES)),
+        ("champion", compute_scores(tables(good), CLASSES)),
+    ):
         assert dict(zip(table["score"], table[name], strict=True)) == pytest.approx(expected)
     np.testing.assert_allclose(table["difference"], table["challenger"] - table["champion"])
     assert row(table, "dice/mean")["verdict"] == "worse"
     assert row(table, "dice/mean")["p_value"] < 0.001
-    other_way = compare(scored(good), scored(bad), CLASSES, margin=0.01)
+    other_way = compare(tables(good), tables(bad), CLASSES, margin=0.01)
     assert row(other_way, "dice/mean")["verdict"] == "better"
     np.testing.assert_allclose(other_way["p_value"], table["p_value"], atol=0.02)
 
@@ -66,9 +65,9 @@ def test_the_pairing_finds_what_two_intervals_cannot():
 
     good = random_matrices(40)
     bad = spoiled(good, 0.02)
-    alone = [bootstrap(UnitSums.of(*tables(run), CLASSES)).set_index("score").loc["iou/mean"] for run in (bad, good)]
+    alone = [bootstrap(UnitSums.of(tables(run), CLASSES)).set_index("score").loc["iou/mean"] for run in (bad, good)]
     assert alone[0]["high"] > alone[1]["low"]  # the intervals overlap
-    assert row(compare(scored(bad), scored(good), CLASSES, margin=0.001), "iou/mean")["verdict"] == "worse"
+    assert row(compare(tables(bad), tables(good), CLASSES, margin=0.001), "iou/mean")["verdict"] == "worse"
 
 
 def test_the_permutation_test_is_scipys():
@@ -76,9 +75,11 @@ def test_the_permutation_test_is_scipys():
     first = random_matrices(25)
     second = spoiled(first, 0.03, seed=2)
     second[::2] = first[::2]
-    ours, theirs = (UnitSums.of(*tables(run), CLASSES) for run in (first, second))
+    ours, theirs = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
     found = permutation_test(ours, theirs, Resampling(resamples=20_000))
-    values = [[scores(*tables([matrix]), CLASSES)["dice/per_image_mean"] for matrix in run] for run in (first, second)]
+    values = [
+        [compute_scores(tables([matrix]), CLASSES)["dice/per_image_mean"] for matrix in run] for run in (first, second)
+    ]
     expected = scipy.stats.permutation_test(
         values, lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis), permutation_type="samples",
         n_resamples=20_000, rng=np.random.default_rng(0),
@@ -91,7 +92,7 @@ def test_the_permutation_test_is_what_all_exchanges_give():
     second = spoiled(random_matrices(8), 0.0)
     for place, matrix in enumerate(spoiled(first, 0.05, seed=3)):
         second[place] = matrix if place % 3 else first[place]
-    ours, theirs = (UnitSums.of(*tables(run), CLASSES) for run in (first, second))
+    ours, theirs = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
     names = ours.names
 
     def difference(swaps):
@@ -99,7 +100,7 @@ def test_the_permutation_test_is_what_all_exchanges_give():
             [(a, b)[swap] for a, b, swap in zip(first, second, swaps, strict=True)],
             [(b, a)[swap] for a, b, swap in zip(first, second, swaps, strict=True)],
         ]
-        one, two = (scores(*tables(run), CLASSES) for run in runs)
+        one, two = (compute_scores(tables(run), CLASSES) for run in runs)
         return np.abs([one[name] - two[name] for name in names])
 
     observed = difference([0] * 8)
@@ -114,7 +115,7 @@ def test_two_networks_that_differ_by_chance_are_called_different_as_seldom_as_pr
     called = wrong = 0
     for _ in range(300):
         base = random_matrices(40, seed=int(generator.integers(1 << 30)))
-        one, two = (scored(spoiled(base, 0.05, seed=int(generator.integers(1 << 30)))) for _ in range(2))
+        one, two = (tables(spoiled(base, 0.05, seed=int(generator.integers(1 << 30)))) for _ in range(2))
         found = row(compare(one, two, CLASSES, margin=0.0, resamples=400), "dice/mean")
         called += found["verdict"] in ("better", "worse")
         wrong += found["p_value"] <= 0.05
@@ -124,14 +125,14 @@ def test_two_networks_that_differ_by_chance_are_called_different_as_seldom_as_pr
 
 def test_one_class_that_falls_is_named():
     good = random_matrices(60)
-    table = compare(scored(spoiled(good, 0.15, classes=[2])), scored(good), CLASSES, margin=0.01)
+    table = compare(tables(spoiled(good, 0.15, classes=[2])), tables(good), CLASSES, margin=0.01)
     assert row(table, "recall/class/nucleus")["verdict"] == "worse"
     assert row(table, "recall/class/cytoplasm")["verdict"] == "equivalent"
 
 
 def test_p_values_of_classes_are_corrected_for_their_number():
     good = random_matrices(60)
-    table = compare(scored(spoiled(good, 0.002)), scored(good), CLASSES, margin=0.01)
+    table = compare(tables(spoiled(good, 0.002)), tables(good), CLASSES, margin=0.01)
     of_classes = table[table["score"].str.startswith("recall/class/")]
     expected, running = {}, 0.0
     for place, (score, p) in enumerate(
@@ -148,7 +149,7 @@ def test_a_class_that_neither_knows_is_undefined():
     matrices = random_matrices(25)
     for matrix in matrices:
         matrix[:, 2] = matrix[2] = 0
-    table = compare(scored(matrices), scored(matrices), CLASSES, margin=0.01)
+    table = compare(tables(matrices), tables(matrices), CLASSES, margin=0.01)
     assert row(table, "dice/class/nucleus")["verdict"] == "undefined"
 
 
@@ -156,11 +157,11 @@ def test_the_order_of_the_images_does_not_matter():
     good = random_matrices(30)
     names = [f"s{number:04d}" for number in range(30)]
     order = np.random.default_rng(0).permutation(30)
-    shuffled = EvaluationCounts(*tables([good[place] for place in order], [names[place] for place in order]))
-    bad = scored(spoiled(good, 0.1))
+    shuffled = tables([good[place] for place in order], [names[place] for place in order])
+    bad = tables(spoiled(good, 0.1))
     pd.testing.assert_frame_equal(
         compare(bad, shuffled, CLASSES, margin=0.01, resamples=200),
-        compare(bad, scored(good), CLASSES, margin=0.01, resamples=200),
+        compare(bad, tables(good), CLASSES, margin=0.01, resamples=200),
     )
 
 
@@ -168,7 +169,7 @@ def test_groups_are_exchanged_as_one():
     good = random_matrices(12)
     bad = spoiled(good, 0.1)
     groups = {f"s{number:04d}": f"g{number // 4}" for number in range(12)}
-    table = compare(scored(bad), scored(good), CLASSES, margin=0.01, groups=groups)
+    table = compare(tables(bad), tables(good), CLASSES, margin=0.01, groups=groups)
     # Of three groups, all on one side or all on the other is as large: 2 of 8 exchanges.
     assert row(table, "accuracy/pixel")["p_value"] == pytest.approx(0.25, abs=0.02)
 
@@ -176,7 +177,7 @@ def test_groups_are_exchanged_as_one():
 def test_other_samples_are_refused():
     run = random_matrices(5)
     with pytest.raises(DataError, match=r"not tested on the same samples: 1 .*s0004"):
-        compare(scored(run), scored(run[:4]), CLASSES, margin=0.01)
+        compare(tables(run), tables(run[:4]), CLASSES, margin=0.01)
 
 
 def test_other_masks_are_refused():
@@ -184,7 +185,7 @@ def test_other_masks_are_refused():
     other = [matrix.copy() for matrix in run]
     other[2][0, 0] += 1
     with pytest.raises(DataError, match=r"not tested on the same masks: those of 1 samples? differ.*s0002"):
-        compare(scored(run), scored(other), CLASSES, margin=0.01)
+        compare(tables(run), tables(other), CLASSES, margin=0.01)
 
 
 @pytest.mark.parametrize(

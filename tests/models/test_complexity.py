@@ -37,7 +37,7 @@ def test_multiply_adds_and_parameters_are_those_of_the_papers_figure(width, dept
     specification = described(**PAPER | {"base_channels": width, "encoder_depth": depth})
     found = model_complexity(specification, *size)
     assert found["multiply_adds"] == papers_multiply_adds(width, depth, 2, *size)
-    assert found["parameters"] == specification["parameters"]
+    assert found["parameters"] == specification.parameters
 
 
 def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
@@ -87,7 +87,7 @@ def test_costs_grow_with_the_pixels_and_are_the_same_twice():
 def test_stages_that_an_encoder_does_not_use_cost_nothing():
     """smp keeps the last stages of a ResNet-18 that is cut off early."""
     specification = described(encoder_depth=3)
-    assert model_complexity(specification, 32, 32)["parameters"] < 0.2 * specification["parameters"]
+    assert model_complexity(specification, 32, 32)["parameters"] < 0.2 * specification.parameters
 
 
 def test_speed_is_that_of_whole_steps():

@@ -5,14 +5,10 @@ import torch
 
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.models.factory import (
-    build_model,
-    init_bias_from_class_priors,
-    load_model,
-    resolve_model_spec,
-    save_model,
-)
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.architectures.unet_original import UNet
+from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
+from unet_segmentation.models.model_file import load_model, read_header, save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters
 
 CLASSES = ["a", "b", "c"]
@@ -60,12 +56,12 @@ def test_the_papers_unet_keeps_any_size(upsampling, size):
 @torch.no_grad()
 def test_every_architecture_gives_logits_of_the_images_size(architecture, encoder):
     specification = described(architecture=architecture, encoder=encoder)
-    size = 128 // specification["multiple"] * specification["multiple"]
+    size = 128 // specification.multiple * specification.multiple
     network = build_model(specification).eval()
     logits = network(torch.randint(0, 255, (1, 3, size, size), dtype=torch.uint8))
     assert logits.shape == (1, 3, size, size)
     assert logits.dtype == torch.float32
-    assert specification["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert specification.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.slow
@@ -98,10 +94,11 @@ def test_a_saved_model_comes_back_the_same(tmp_path):
     specification = described(architecture="unet_original", base_channels=2, encoder_depth=2)
     network = build_model(specification).eval().to(memory_format=torch.channels_last)
     images = torch.randint(0, 255, (1, 3, 16, 16), dtype=torch.uint8)
-    save_model(tmp_path / "model.safetensors", network, specification, epoch=3, scores={"dice/mean": 0.5})
-    loaded, information = load_model(tmp_path / "model.safetensors")
+    saved = ModelInfo(specification, epoch=3, scores={"dice/mean": 0.5}, fingerprint="abc")
+    save_model(tmp_path / "model.safetensors", network, saved)
+    loaded, info = load_model(tmp_path / "model.safetensors")
     assert torch.equal(loaded.to(memory_format=torch.channels_last)(images), network(images))
-    assert information == {"specification": specification, "epoch": 3, "scores": {"dice/mean": 0.5}}
+    assert info == read_header(tmp_path / "model.safetensors") == saved
     assert not loaded.training
 
 
@@ -164,14 +161,14 @@ def test_pixels_are_normalised_as_the_encoders_weights_want_it(parameters, image
     preset = ImageClassification(crop_size=224)
     scaled = {name: [value * largest for value in getattr(preset, name)] for name in ("mean", "std")}
     for name in ("mean", "std"):
-        assert specification[name] == pytest.approx(scaled[name] if imagenet else getattr(PROFILE, name))
+        assert getattr(specification, name) == pytest.approx(scaled[name] if imagenet else getattr(PROFILE, name))
 
 
 def test_imagenets_statistics_need_three_channels():
     profile = statistics_of({"mean": [1.0], "std": [1.0], "maximum_value": 255})
     with pytest.raises(ConfigurationError, match=r"model\.input_normalization: imagenet has 3 channels.* have 1"):
         resolve_model_spec(ModelParameters(input_normalization="imagenet"), CLASSES, profile)
-    assert resolve_model_spec(ModelParameters(encoder_weights="imagenet"), CLASSES, profile)["mean"] == [1.0]
+    assert resolve_model_spec(ModelParameters(encoder_weights="imagenet"), CLASSES, profile).mean == (1.0,)
 
 
 def test_unknown_pretrained_weights_are_refused():

@@ -13,7 +13,9 @@ from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import pretrained
-from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters
 
 CLASSES = ["a", "b"]
@@ -89,7 +91,7 @@ def test_models_of_smp_and_of_this_project(tmp_path):
     assert_same(encoder_from(tmp_path / "smp.pt", encoder="efficientnet-b0"), theirs.encoder.state_dict())
     specification = described(encoder="tu-convnext_atto")
     ours = build_model(specification)
-    save_model(tmp_path / "best.safetensors", ours, specification)
+    save_model(tmp_path / "best.safetensors", ours, ModelInfo(specification))
     encoder = encoder_from(tmp_path / "best.safetensors", encoder="tu-convnext_atto", architecture="fpn")
     assert_same(encoder, ours.network.encoder.state_dict())
 

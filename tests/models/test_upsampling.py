@@ -5,7 +5,9 @@ from torch.nn import functional
 from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models.components import deep_supervision_stages
-from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import load_model, save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.models.upsampling import LEARNABLE_MODES, LearnedUpBlock, SubpixelConvolution, learned_upsampling
 from unet_segmentation.parameters import ModelParameters
 
@@ -104,10 +106,10 @@ def test_the_same_seed_gives_the_same_network(parameters, way):
 @torch.no_grad()
 def test_a_saved_model_comes_back_with_its_way_up(parameters, way, tmp_path):
     specification = described(parameters, way)
-    assert specification["upsampling"] == way
+    assert specification.upsampling == way
     network = built(specification).eval()
     images = torch.randint(0, 255, (1, 3, 16, 32), dtype=torch.uint8)
-    save_model(tmp_path / "model.safetensors", network, specification)
+    save_model(tmp_path / "model.safetensors", network, ModelInfo(specification))
     assert torch.equal(load_model(tmp_path / "model.safetensors")[0](images), network(images))
 
 
@@ -124,7 +126,7 @@ def test_the_ways_up_of_unet_differ_in_nothing_else():
         network = built(described(UNET, way)).network
         sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in (plain, network)]
         assert sizes[1] - sizes[0] == more
-        assert described(UNET, way)["parameters"] == sizes[1]
+        assert described(UNET, way).parameters == sizes[1]
         shared = {name.replace(".block.", "."): value for name, value in network.state_dict().items()}
         assert all(torch.equal(value, shared[name]) for name, value in plain.state_dict().items())
 
@@ -144,7 +146,7 @@ def test_a_learned_block_is_smps_block_behind_another_way_up():
 def test_a_specification_without_learned_upsampling_builds_smps_own_network():
     """Models of older versions load as before: their names of weights are smp's."""
     specification = described(UNET, "auto")
-    assert specification["upsampling"] == "bilinear"
+    assert specification.upsampling == "bilinear"
     names = built(specification).state_dict()
     assert "network.decoder.blocks.0.conv1.0.weight" in names
     assert not any(".up." in name for name in names)

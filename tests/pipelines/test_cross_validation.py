@@ -16,7 +16,7 @@ from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.datasets import MaskFolderDataset
 from unet_segmentation.inference.predictor import Predictor
-from unet_segmentation.models.factory import load_model
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import (
     AugmentationParameters,
     CrossValidationParameters,
@@ -156,9 +156,9 @@ def test_no_held_out_sample_has_a_part_in_its_network(problem, folds, validated)
         assert work.plan.samples == {name: tuple(of(folds, fold, name)) for name in ("train", "validation")}
         assert not {*work.plan.samples["train"], *work.plan.samples["validation"]} & {*of(folds, fold, "test")}
         pixels = np.stack([problem.data[name][0] for name in of(folds, fold, "train")])
-        specification = load_model(work.best)[1]["specification"]
-        assert specification["mean"] == pytest.approx([pixels.mean()])
-        assert specification["std"] == pytest.approx([pixels.std()])
+        specification = load_model(work.best)[1].spec
+        assert specification.mean == pytest.approx([pixels.mean()])
+        assert specification.std == pytest.approx([pixels.std()])
 
 
 def test_the_tables_say_what_was_trained(folds, validated):

@@ -24,6 +24,8 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.inference import predictor
 from unet_segmentation.metrics.prediction_masks import file_name, read_prediction
 from unet_segmentation.models import factory
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import EvaluationParameters, ModelParameters
 from unet_segmentation.pipelines.evaluation import create_pipeline, nodes
 from unet_segmentation.reporting.training_curves import training_curves
@@ -40,24 +42,21 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     case.network = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
-    factory.save_model(case.model, factory.build_model(case.network), case.network, epoch=7)
+    save_model(case.model, factory.build_model(case.network), ModelInfo(case.network, epoch=7))
     case.working = folder / "working"
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
-    writer, case.soft, case.calibration, case.foreground = nodes.predict(
+    writer, probability_tables = nodes.predict(
         case.model, case.samples, case.packed, case.inference, case.evaluation, case.working
     )
     predictions = MaskFolderDataset(path=str(folder / "predictions"))
     predictions.save(writer)
     case.predictions = predictions.load()
     case.masks = case.samples, case.packed, CLASSES
-    case.confusion, case.objects = nodes.count(case.predictions, *case.masks, case.evaluation)
-    case.boundaries = nodes.count_boundaries(case.predictions, *case.masks, case.evaluation)
+    case.probability_tables = probability_tables
+    case.tables = nodes.count(case.predictions, *case.masks, case.evaluation, probability_tables)
     case.threshold = nodes.choose_threshold(case.model, *case.masks, case.inference, case.evaluation)
-    case.tables = (
-        case.confusion, case.soft, case.calibration, case.objects, case.boundaries, case.foreground, case.threshold,
-    )  # fmt: skip
-    case.metrics, case.image_scores, case.definitions = nodes.score(*case.tables, CLASSES)
+    case.metrics, case.image_scores, case.definitions = nodes.score(case.tables, case.threshold, CLASSES)
     case.folder = folder
     case.test = case.samples.loc[case.samples["split"] == "test", "sample_id"].tolist()
     return case
@@ -76,7 +75,7 @@ def test_every_test_image_is_predicted_at_its_size_and_nothing_is_left_behind(ev
         prediction = read_prediction(evaluated.predictions, sample_id)
         assert prediction.shape == evaluated.packed.shape(sample_id)[:2]
         assert prediction.max() < len(CLASSES)
-    assert evaluated.soft["sample_id"].tolist() == evaluated.test
+    assert evaluated.tables.soft["sample_id"].tolist() == evaluated.test
 
 
 def test_counts_equal_scikit_learn_over_the_saved_files(evaluated):
@@ -84,7 +83,7 @@ def test_counts_equal_scikit_learn_over_the_saved_files(evaluated):
         truth = evaluated.packed.mask(sample_id)
         prediction = read_prediction(evaluated.predictions, sample_id)
         expected = sklearn_matrix(truth[truth != 255], prediction[truth != 255], labels=range(3))
-        rows = evaluated.confusion[evaluated.confusion["sample_id"] == sample_id]
+        rows = evaluated.tables.confusion[evaluated.tables.confusion["sample_id"] == sample_id]
         found = np.zeros((3, 3), np.int64)
         found[rows["truth"], rows["prediction"]] = rows["count"]
         np.testing.assert_array_equal(found, expected)
@@ -99,7 +98,7 @@ def test_scores_can_be_saved_and_images_are_worst_first(evaluated, tmp_path):
 
 
 def test_an_undefined_score_is_null(evaluated):
-    metrics, *_ = nodes.score(*evaluated.tables, [*CLASSES, "never"])
+    metrics, *_ = nodes.score(evaluated.tables, evaluated.threshold, [*CLASSES, "never"])
     assert metrics["iou/class/never"] is None
     assert metrics["iou/mean"] == evaluated.metrics["iou/mean"]
 
@@ -107,16 +106,16 @@ def test_an_undefined_score_is_null(evaluated):
 def test_same_input_same_scores(evaluated, tmp_path):
     working = tmp_path / "working"
     working.mkdir()
-    _, soft, calibration, _ = nodes.predict(
+    _, tables = nodes.predict(
         evaluated.model, evaluated.samples, evaluated.packed, evaluated.inference, evaluated.evaluation, working
     )
-    pd.testing.assert_frame_equal(soft, evaluated.soft)
-    pd.testing.assert_frame_equal(calibration, evaluated.calibration)
+    pd.testing.assert_frame_equal(tables.soft, evaluated.tables.soft)
+    pd.testing.assert_frame_equal(tables["calibration"], evaluated.tables["calibration"])
 
 
 @pytest.mark.parametrize("split", ["validation", "train"])
 def test_another_split_can_be_evaluated(evaluated, tmp_path, split):
-    writer, soft, *_ = nodes.predict(
+    writer, tables = nodes.predict(
         evaluated.model,
         evaluated.samples,
         evaluated.packed,
@@ -125,19 +124,22 @@ def test_another_split_can_be_evaluated(evaluated, tmp_path, split):
         evaluated.working,
     )
     writer(tmp_path)
-    assert len(list(tmp_path.glob("*.png"))) == len(soft) == 1
+    assert len(list(tmp_path.glob("*.png"))) == len(tables.soft) == 1
 
 
 def test_a_split_without_labelled_samples_is_refused(evaluated):
     unlabelled = evaluated.samples.assign(masks=[[]] * len(evaluated.samples))
     with pytest.raises(DataError, match=r"evaluation\.split: the test split has no labelled sample"):
-        nodes.count(evaluated.predictions, unlabelled, evaluated.packed, CLASSES, evaluated.evaluation)
+        nodes.count(
+            evaluated.predictions, unlabelled, evaluated.packed, CLASSES, evaluated.evaluation,
+            evaluated.probability_tables,
+        )  # fmt: skip
 
 
 def test_predictions_of_another_split_are_refused(evaluated):
     with pytest.raises(DataError, match="There is no prediction for"):
         nodes.count(
-            evaluated.predictions, evaluated.samples, evaluated.packed, CLASSES, EvaluationParameters(split="train")
+            evaluated.predictions, *evaluated.masks, EvaluationParameters(split="train"), evaluated.probability_tables
         )
 
 
@@ -151,8 +153,9 @@ def test_scores_equal_the_brute_force_script_over_the_saved_files(evaluated):
 
 
 def test_the_pass_sums_every_counted_pixel_by_its_confidence(evaluated):
-    pixels = evaluated.calibration.groupby("sample_id")["pixels"].sum()
-    correct = evaluated.calibration["correct"].sum() / evaluated.calibration["pixels"].sum()
+    calibration = evaluated.tables["calibration"]
+    pixels = calibration.groupby("sample_id")["pixels"].sum()
+    correct = calibration["correct"].sum() / calibration["pixels"].sum()
     for sample_id in evaluated.test:
         assert pixels[sample_id] == (evaluated.packed.mask(sample_id) != 255).sum()
     assert correct == pytest.approx(evaluated.metrics["accuracy/pixel"], abs=1e-12)
@@ -160,27 +163,26 @@ def test_the_pass_sums_every_counted_pixel_by_its_confidence(evaluated):
 
 
 def test_boundaries_are_measured_where_asked_for(evaluated):
-    assert evaluated.boundaries.empty
+    assert "boundary" not in evaluated.tables
     wanted = EvaluationParameters(boundary_metrics=["surface_dice", "boundary_iou"], surface_dice_tolerance_px=3)
-    table = nodes.count_boundaries(evaluated.predictions, *evaluated.masks, wanted)
-    assert list(table) == ["sample_id", "class", "intersection", "union", "within", "contour"]
-    tables = [table if value is evaluated.boundaries else value for value in evaluated.tables]
-    metrics, *_ = nodes.score(*tables, CLASSES)
+    tables = nodes.count(evaluated.predictions, *evaluated.masks, wanted, evaluated.probability_tables)
+    assert list(tables["boundary"]) == ["sample_id", "class", "intersection", "union", "within", "contour"]
+    metrics, *_ = nodes.score(tables, evaluated.threshold, CLASSES)
     added = set(metrics) - set(evaluated.metrics)
     assert {"surface_dice/mean", "boundary_iou/class/nucleus"} <= added
     assert not [name for name in added if name.startswith("hd95")]
 
 
 def test_more_than_two_classes_have_no_threshold(evaluated):
-    assert evaluated.threshold["threshold"] is None
-    assert "this one has 3" in evaluated.threshold["note"]
-    assert evaluated.foreground.empty
+    assert evaluated.threshold.threshold is None
+    assert "this one has 3" in evaluated.threshold.note
+    assert "foreground" not in evaluated.tables
     assert not [
         name
         for name in evaluated.metrics
         if name.startswith(("optimal_threshold/", "at_optimal_threshold/", "average_precision"))
     ]
-    figure = nodes.plot_precision_recall(evaluated.foreground, evaluated.threshold, CLASSES)
+    *_, figure = nodes.plot_scores(evaluated.tables, evaluated.metrics, evaluated.threshold, CLASSES)
     assert "two classes" in figure.layout.annotations[0].text
 
 
@@ -212,35 +214,31 @@ def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, t
     samples = pd.DataFrame({"sample_id": list(images), "split": list(images), "masks": [["mask.png"]] * 2})
     rest = samples, pack(tmp_path / "packed", images), Grey.classes
     (tmp_path / "working").mkdir()
-    writer, soft, calibration, foreground = nodes.predict(
+    writer, probability_tables = nodes.predict(
         evaluated.model, *rest[:2], evaluated.inference, evaluated.evaluation, tmp_path / "working"
     )
     (tmp_path / "predictions").mkdir()
     writer(tmp_path / "predictions")
-    confusion, objects = nodes.count(tmp_path / "predictions", *rest, evaluated.evaluation)
+    tables = nodes.count(tmp_path / "predictions", *rest, evaluated.evaluation, probability_tables)
     threshold = nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, evaluated.evaluation)
-    assert threshold["dice"] == 1
-    assert threshold["images"] == 1
-    metrics, *_ = nodes.score(
-        confusion, soft, calibration, objects, evaluated.boundaries, foreground, threshold, Grey.classes
-    )
-    assert metrics["optimal_threshold/value"] == threshold["threshold"] == pytest.approx(0.3, abs=0.02)
+    assert threshold.dice == 1
+    assert threshold.images == 1
+    metrics, *_ = nodes.score(tables, threshold, Grey.classes)
+    assert metrics["optimal_threshold/value"] == threshold.threshold == pytest.approx(0.3, abs=0.02)
     assert metrics["average_precision"] == 1
     probability = images["test"][0][..., 0] / 255
-    truth, chosen = images["test"][1] == 1, probability >= threshold["threshold"]
+    truth, chosen = images["test"][1] == 1, probability >= threshold.threshold
     assert metrics["at_optimal_threshold/precision"] == pytest.approx((truth & chosen).sum() / chosen.sum())
     assert metrics["at_optimal_threshold/recall"] == 1
-    figure = nodes.plot_precision_recall(foreground, threshold, Grey.classes)
+    *_, figure = nodes.plot_scores(tables, metrics, threshold, Grey.classes)
     assert any("chosen on validation" in trace.name for trace in figure.data)
 
     scored = EvaluationParameters(split="validation")
-    assert "must not be chosen" in nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, scored)["note"]
+    assert "must not be chosen" in nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, scored).note
     only_test = samples[samples["split"] == "test"], *rest[1:]
     answer = nodes.choose_threshold(evaluated.model, *only_test, evaluated.inference, evaluated.evaluation)
-    assert answer["note"] == "the validation split has no labelled sample"
-    metrics, *_ = nodes.score(
-        confusion, soft, calibration, objects, evaluated.boundaries, foreground, answer, Grey.classes
-    )
+    assert answer.note == "the validation split has no labelled sample"
+    metrics, *_ = nodes.score(tables, answer, Grey.classes)
     assert not [name for name in metrics if name.startswith(("optimal_threshold/", "at_optimal_threshold/"))]
 
 
@@ -260,15 +258,13 @@ def test_sample_ids_survive_the_catalog(root, tmp_path):
 def test_pictures_charts_and_report(evaluated, root, tmp_path):
     case = evaluated
     image_scores = as_the_catalog_hands_it_on(case.image_scores, root, tmp_path)
-    pictures = nodes.draw_gallery(image_scores, case.confusion, case.predictions, case.packed, CLASSES, case.evaluation)
+    pictures = nodes.draw_gallery(image_scores, case.tables, case.predictions, case.packed, CLASSES, case.evaluation)
     assert all(isinstance(picture, Image.Image) for picture in pictures)
     pictures[0].save(tmp_path / "gallery.png")
     facts, patterns, _ = nodes.find_patterns(image_scores, case.samples, case.inspected)
+    score_charts = nodes.plot_scores(case.tables, case.metrics, case.threshold, CLASSES)
     charts = {
-        "confusion": nodes.plot_confusion(case.confusion, CLASSES),
-        "classes": nodes.plot_scores(case.metrics, CLASSES),
-        "reliability": nodes.plot_reliability(case.calibration),
-        "objects": nodes.plot_objects(case.objects, CLASSES),
+        **dict(zip(("confusion", "classes", "reliability", "objects"), score_charts, strict=False)),
         "curves": training_curves(pd.DataFrame({"epoch": [0], "train/loss": [1.0]})),
     }
     for name, figure in charts.items():  # as the catalog hands them on
@@ -288,7 +284,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         model=case.model,
         metrics=case.metrics,
         image_scores=image_scores,
-        confusion=case.confusion,
+        tables=case.tables,
         image_features=facts,
         error_patterns=patterns,
         confusion_matrix=charts["confusion"],
@@ -338,3 +334,15 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
     assert told["step"] == 7
     assert told["metrics"] == evaluated.metrics
     np.testing.assert_array_equal(told["example"], evaluated.packed.image(evaluated.test[0]))
+
+
+def test_the_backend_of_this_machine_is_checked_once_and_predictions_know_it(evaluated, tmp_path, monkeypatch):
+    from unet_segmentation.inference import backend_selection
+
+    monkeypatch.setattr(backend_selection, "default_backend", lambda *_: "bfloat16")
+    check = nodes.check_backend(evaluated.model, evaluated.inference, evaluated.samples, evaluated.packed, tmp_path)
+    assert check.passed
+    monkeypatch.setattr(backend_selection, "_build_and_check", None)  # would fail, were it called
+    batch = evaluated.packed.image(evaluated.test[0])[None, :16, :16]
+    if check.backend == "bfloat16":
+        assert backend_selection.choose_backend([evaluated.model], [batch], folder=tmp_path)[1] == check

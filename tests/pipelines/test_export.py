@@ -10,9 +10,12 @@ import torch
 from tests.inference.test_backends import lively
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.datasets import FolderDataset
+from unet_segmentation.deployment.export.source import Quantisation
 from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.metrics.definitions import global_scores
-from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ExportParameters, ModelParameters
 from unet_segmentation.pipelines.export import nodes
 
@@ -25,7 +28,7 @@ def exported(tmp_path_factory):
     network = ModelParameters(architecture="unet_original", encoder_depth=2, base_channels=4)
     torch.manual_seed(0)
     specification = resolve_model_spec(network, CLASSES, {"mean": [120.0] * 3, "std": [50.0] * 3})
-    save_model(folder / "best.safetensors", lively(build_model(specification)), specification, epoch=3)
+    save_model(folder / "best.safetensors", lively(build_model(specification)), ModelInfo(specification, epoch=3))
     found.folder = folder
     found.export = ExportParameters(int8=True, calibration_images=1, max_int8_score_drop=0.5)
     logged = {"run_id": "abc"}
@@ -110,8 +113,8 @@ def test_another_file_is_another_network(exported):
     source = nodes.choose_model(
         "toy", exported.folder / "no such file", {"run_id": "abc"}, exported.packed, other, exported.folder
     )
-    assert source["run_id"] is None
-    assert source["weights_sha256"] == exported.source["weights_sha256"]
+    assert source.run_id is None
+    assert source.weights_sha256 == exported.source.weights_sha256
 
 
 def test_a_run_without_a_store_is_told(exported):
@@ -126,7 +129,7 @@ def test_8_bits_are_made_only_when_asked_for(exported, tmp_path):
     found = nodes.quantise(
         exported.onnx, exported.source, exported.samples, exported.packed, ExportParameters(), tmp_path
     )
-    assert found == {"file": None, "images": 0}
+    assert found == Quantisation()
     assert not list(tmp_path.iterdir())
 
 

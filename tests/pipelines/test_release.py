@@ -25,7 +25,8 @@ from unet_segmentation.deployment.release.model_verification import ModelVerific
 from unet_segmentation.deployment.release.promotion_gate import Decision, GateResult
 from unet_segmentation.errors import ReleaseError, TrackingError
 from unet_segmentation.metrics.confusion_matrix import confusion_table
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.pipelines.release import nodes
 from unet_segmentation.tracking.model_registry import Registry
@@ -77,10 +78,12 @@ def log_run(uri, folder, share, *, classes=CLASSES, split="test", model=True, co
     experiment = client.get_experiment_by_name("cells").experiment_id
     run = client.create_run(experiment, run_name=name, tags={"problem": "cells", "evaluation.device": "cpu"})
     confusion, soft = counts or tables(share, len(classes))
-    client.log_metric(run.info.run_id, "test/dice/mean", scores(confusion, soft, classes)["dice/mean"])
-    for kind, table in (("confusion_counts", confusion), ("soft_overlap_sums", soft)):
+    both = {"confusion": confusion, "soft": soft}
+    dice = compute_scores(EvaluationTables(both), classes)["dice/mean"]
+    client.log_metric(run.info.run_id, "test/dice/mean", dice)
+    for kind, table in both.items():
         table.to_parquet(folder / f"{kind}.parquet")
-        client.log_artifact(run.info.run_id, str(folder / f"{kind}.parquet"), "evaluation")
+        client.log_artifact(run.info.run_id, str(folder / f"{kind}.parquet"), "evaluation/tables")
     parameters = {"classes": classes, "evaluation": {"split": split}}
     client.log_text(run.info.run_id, yaml.safe_dump(parameters), "code/parameters.yml")
     if model:
@@ -276,21 +279,22 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
 
     monkeypatch.setattr("unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts(masks))
     perfect = confusion_table((name, np.diag(np.bincount(masks[name].ravel(), minlength=2))) for name in images)
-    soft = pd.DataFrame({"sample_id": list(images)})
+    counts = EvaluationTables({"confusion": perfect, "soft": pd.DataFrame({"sample_id": list(images)})})
     challenger = ReleaseCandidate("0" * 32, "m-1", ["background", "cell"])
     arguments = (packed, ReleaseParameters())
-    assert nodes.verify_model(challenger, perfect, soft, *arguments).passed
+    assert nodes.verify_model(challenger, counts, *arguments).passed
     assert [image.shape for image in seen] == [(8, 8, 3), (8, 12, 3)], "by size, as evaluation does"
 
     monkeypatch.setattr(
         "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "a": 1 - masks["a"]})
     )
-    found = nodes.verify_model(challenger, perfect, soft, *arguments)
+    found = nodes.verify_model(challenger, counts, *arguments)
     assert not found.passed
     assert found.images_different == 1
-    missing = nodes.verify_model(challenger, perfect, pd.DataFrame({"sample_id": ["a", "c"]}), *arguments)
+    others = EvaluationTables({"confusion": perfect, "soft": pd.DataFrame({"sample_id": ["a", "c"]})})
+    missing = nodes.verify_model(challenger, others, *arguments)
     assert missing.sentence == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")
     monkeypatch.setattr(
         "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "b": masks["b"][:4]})
     )
-    assert "could not be reproduced" in nodes.verify_model(challenger, perfect, soft, *arguments).sentence
+    assert "could not be reproduced" in nodes.verify_model(challenger, counts, *arguments).sentence

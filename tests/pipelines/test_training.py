@@ -11,7 +11,7 @@ from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, ProjectError
-from unet_segmentation.models.factory import load_model
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import AugmentationParameters, ModelParameters, TrainingParameters
 from unet_segmentation.pipelines.training import nodes
 from unet_segmentation.training import preflight, train_model
@@ -113,7 +113,7 @@ def test_from_parameters_to_a_model_with_every_epoch_reported(run, recorder):
     assert plan.samples == {"train": ("s0", "s1", "s2"), "validation": ("s3", "s4")}
     assert [step for step, _ in recorder.metrics] == [1, 2] == history["epoch"].tolist()
     assert last.is_file()
-    assert load_model(best)[1]["fingerprint"] == plan.fingerprint
+    assert load_model(best)[1].fingerprint == plan.fingerprint
     assert nodes.plot_training(history, TRAINING).data
 
 
@@ -125,14 +125,14 @@ def test_an_edited_plan_holds_where_the_parameters_leave_it_open(run, recorder, 
     network = NETWORK.model_copy(update={"encoder_depth": "auto"})
     plan, best, *_ = run(training=TRAINING.model_copy(update=OPEN), network=network, encoder_depth=4, **EDITS)
     assert (plan.epochs, plan.steps_per_epoch, plan.batch_size) == (1, 3, 3)
-    assert load_model(best)[1]["specification"]["encoder_depth"] == 4
+    assert load_model(best)[1].spec.encoder_depth == 4
 
 
 def test_an_edited_plan_does_not_hold_against_the_parameters_and_that_is_said(run, recorder, caplog):
     caplog.set_level(logging.INFO, "unet_segmentation")
     plan, best, *_ = run(encoder_depth=4, **EDITS)
     assert (plan.epochs, plan.steps_per_epoch, plan.batch_size) == (2, 2, 2)
-    assert load_model(best)[1]["specification"]["encoder_depth"] == 2
+    assert load_model(best)[1].spec.encoder_depth == 2
     assert "batch_size is 2, as the parameters say, and not 3, as proposed_plan.yml does" in caplog.text
 
 

@@ -122,7 +122,7 @@ def test_from_the_publishers_archives_to_a_verdict(
         expected = np.where(fabricated.inside.get(name, True), truth, IGNORED)
         np.testing.assert_array_equal(prepared.packed.mask(name), expected)
     check_split(prepared.samples, fabricated)
-    check_profile(prepared.profile, prepared.samples, fabricated, parameters.classes)
+    check_profile(prepared.statistics, prepared.samples, fabricated, parameters.classes)
 
 
 @dataclass(frozen=True)

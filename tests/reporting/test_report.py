@@ -16,8 +16,9 @@ from tests.data.fabricated_statistics import statistics_of
 from tests.experiments.sweep.test_leaderboard import ranked, summary_of
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.metrics.confusion_matrix import confusion_table
-from unet_segmentation.metrics.definitions import image_scores, scores
 from unet_segmentation.metrics.error_analysis import find_patterns, image_features
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 from unet_segmentation.parameters import PredictorParameters, SourceParameters
 from unet_segmentation.reporting import report
 from unet_segmentation.reporting.prediction_gallery import Shown, embedded
@@ -64,8 +65,9 @@ def render(folder: Path, **changes) -> str:
     matrices[:, 3], matrices[:, :, 3] = 0, 0
     confusion = confusion_table(zip(names, matrices, strict=True))
     soft = pd.DataFrame({"sample_id": names}).assign(intersection=90.0, truth=100.0, prediction=100.0)
-    metrics = {name: None if np.isnan(value) else value for name, value in scores(confusion, soft, CLASSES).items()}
-    by_image = image_scores(confusion, soft, CLASSES)
+    tables = EvaluationTables({"confusion": confusion, "soft": soft})
+    metrics = {name: None if np.isnan(value) else value for name, value in compute_scores(tables, CLASSES).items()}
+    by_image = compute_image_scores(tables, CLASSES)
     picture = folder / "picture.png"
     Image.new("RGB", (300, 200), (200, 30, 30)).save(picture)
     history = pd.DataFrame({"epoch": [0, 1], "train/loss": [2.0, 1.0], "validation/dice/mean": [0.1, 0.2]})
@@ -262,8 +264,9 @@ def test_report_of_a_run_without_findings_and_without_defined_scores(tmp_path):
     findings = pd.DataFrame({name: [] for name in ("severity", "kind", "sample_id", "file", "message")})
     page = render(tmp_path, findings=findings, verdict=None, statistics=None, plan={}, network={}, model={}, code={})
     assert "None: every file was read" in page
-    empty = dict.fromkeys(scores(confusion_table([]), pd.DataFrame(
-        {"sample_id": [], "intersection": [], "truth": [], "prediction": []}), CLASSES))  # fmt: skip
+    nothing = pd.DataFrame({"sample_id": [], "intersection": [], "truth": [], "prediction": []})
+    tables = EvaluationTables({"confusion": confusion_table([]), "soft": nothing})
+    empty = dict.fromkeys(compute_scores(tables, CLASSES))
     no_images = pd.DataFrame(columns=["sample_id", "iou/per_image_mean", "dice/per_image_mean", "accuracy/pixel"])
     page = render(tmp_path, metrics=empty, image_scores=no_images, pixels=np.zeros(4, np.int64), split="validation")
     assert "No score is defined" in page

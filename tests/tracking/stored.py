@@ -24,8 +24,8 @@ def tables(images: int, error: float, seed: int = 0, names: str = "s") -> dict[s
     pairs = list(zip(ids, truths, predictions, strict=True))
     soft = [(name, float((t == p).sum()), float(t.size), float(t.size)) for name, t, p in pairs]
     return {
-        "confusion_counts": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
-        "soft_overlap_sums": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
+        "confusion": confusion_table((name, confusion_matrix(t, p, 2)) for name, t, p in pairs),
+        "soft": pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"]),
         "samples": pd.DataFrame({"sample_id": ids, "group": None, "split": "test"}),
     }
 
@@ -72,9 +72,9 @@ def tell(
     store.log_artifact(root / "parameters.yml", "code")
     for table, rows in (found or {}).items():
         rows.to_parquet(root / f"{table}.parquet")
-        store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation")
+        store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation/tables")
     if found:
-        score = {"test/dice/mean": dice_of(found["confusion_counts"])}
+        score = {"test/dice/mean": dice_of(found["confusion"])}
         store.log_values([values("log_metrics", score, step=0, time=time.time())])
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")

@@ -12,8 +12,9 @@ from PIL import Image
 from tests.deployment.serving.served import weights
 from unet_segmentation.deployment.serving.request_images import Reader, as_batch
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.models.model_file import read_header
 from unet_segmentation.parameters import PredictorParameters
-from unet_segmentation.tracking.model_packaging import needed_modules, pack_model, specification_of
+from unet_segmentation.tracking.model_packaging import needed_modules, pack_model
 from unet_segmentation.tracking.pyfunc_builder import encoded
 
 
@@ -48,11 +49,11 @@ def test_the_example_is_a_file_that_gives_the_image_again(tmp_path, channels, dt
     text = encoded(np.load(tmp_path / "packed" / "example.npy"))
     if dtype == np.uint8:
         assert Image.open(io.BytesIO(base64.b64decode(text))).format == "PNG"
-    reader = Reader.of(specification_of(file), max_pixels=10_000)
+    reader = Reader.of(read_header(file).spec, max_pixels=10_000)
     np.testing.assert_array_equal(next(reader.read(as_batch(text))), image)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"hello, this is no model")
     with pytest.raises(ProjectError, match=r"a\.safetensors is not a model of this project"):
-        specification_of(tmp_path / "a.safetensors")
+        read_header(tmp_path / "a.safetensors")

@@ -49,7 +49,9 @@ print(json.dumps({"file": unet_segmentation.__file__, "tops": sorted(tops), "own
 def weights(tmp_path_factory):
     import torch
 
-    from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+    from unet_segmentation.models.factory import build_model, resolve_model_spec
+    from unet_segmentation.models.model_file import save_model
+    from unet_segmentation.models.spec import ModelInfo
     from unet_segmentation.parameters import ModelParameters
 
     torch.manual_seed(0)
@@ -57,7 +59,7 @@ def weights(tmp_path_factory):
     profile = statistics_of({"channels": 3, "mean": [127.0] * 3, "std": [50.0] * 3, "dtype": "uint8"})
     specification = resolve_model_spec(network, ["background", "cell", "nucleus"], profile)
     file = tmp_path_factory.mktemp("model") / "best.safetensors"
-    save_model(file, build_model(specification), specification)
+    save_model(file, build_model(specification), ModelInfo(specification))
     return file
 
 

@@ -14,6 +14,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from unet_segmentation.config_loader import NOT_PROBLEMS, ProblemConfigLoader, problems
+from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.parameters import serialization, validate_parameters
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.journal import Journal, RunHeader
@@ -83,11 +84,11 @@ def test_weights_are_hashed_without_the_words_that_travel_with_them(tmp_path):
     weights = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(2, np.float16)}
     save_file(weights, tmp_path / "one", metadata={"information": "epoch 1"})
     save_file(weights, tmp_path / "two", metadata={"information": "epoch 2, of another day"})
-    same, twin = (run_metadata.weights_sha256(tmp_path / name) for name in ("one", "two"))
+    same, twin = (weights_sha256(tmp_path / name) for name in ("one", "two"))
     assert same == twin
     save_file({**weights, "a": np.zeros(2, np.float16)}, tmp_path / "values")
     save_file({**weights, "b": weights["b"].reshape(3, 2)}, tmp_path / "shape")
-    assert len({run_metadata.weights_sha256(tmp_path / name) for name in ("one", "values", "shape")}) == 3
+    assert len({weights_sha256(tmp_path / name) for name in ("one", "values", "shape")}) == 3
     data = (tmp_path / "one").read_bytes()  # the same by hand, from the format's definition
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])

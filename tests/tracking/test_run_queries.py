@@ -79,15 +79,15 @@ def test_the_counts_come_back_as_they_were(told):
     _, uri, ids = told
     left = run_queries.evaluation_of(uri, ids["first"])
     before = tables(12, 0.1)
-    assert left.confusion.equals(before["confusion_counts"])
-    assert left.soft.equals(before["soft_overlap_sums"])
+    assert left.tables.confusion.equals(before["confusion"])
+    assert left.tables.soft.equals(before["soft"])
     assert left.samples["sample_id"].tolist() == before["samples"]["sample_id"].tolist()
     assert (left.classes, left.split) == (CLASSES, "test")
 
 
 def test_an_artifact_that_is_not_there_is_named(told):
     _, uri, ids = told
-    with pytest.raises(TrackingError, match=r"has no artifact evaluation/confusion_counts\.parquet"):
+    with pytest.raises(TrackingError, match=r"has no artifact evaluation/tables/confusion\.parquet"):
         run_queries.evaluation_of(uri, ids["namesake"])
 
 

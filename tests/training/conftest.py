@@ -89,9 +89,9 @@ class Tiny(torch.nn.Module):
 @pytest.fixture
 def training(monkeypatch, packed, recipe, tmp_path):
     """Call it with training parameters: it trains the tiny network, and gives plan, result, network and reports."""
-    monkeypatch.setattr(networks, "_build", lambda specification, _: Tiny(len(specification["classes"])))
+    monkeypatch.setattr(networks, "_build", lambda spec, _: Tiny(len(spec.classes)))
     specification = networks.resolve_model_spec(ModelParameters(architecture="unet_original"), CLASSES, PROFILE)
-    specification["multiple"] = 16
+    specification = specification.with_multiple(16)
 
     def train(
         folder: Path = tmp_path / "models", report=None, resume=False, plan=None, **parameters

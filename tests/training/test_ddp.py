@@ -23,7 +23,7 @@ def train(make_plan, tmp_path):
         told = []
         report = report or (lambda *arguments: told.append(arguments))
         result = train_model(inputs, plan.parameters, tmp_path / name, plan=plan, report_epoch=report)
-        return result.history, last_network(result, inputs.specification), told
+        return result.history, last_network(result, inputs.spec), told
 
     return train
 

@@ -8,11 +8,12 @@ from tests.training.conftest import CLASSES
 from tests.training.test_trainer import digest
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import factory as networks
+from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.deep_supervision import DeepSupervision, resized
-from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, load_model, resolve_model_spec
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters
-from unet_segmentation.training.losses import CompositeLoss
+from unet_segmentation.training.composite_loss import CompositeLoss
 
 PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]})
 

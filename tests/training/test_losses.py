@@ -1,13 +1,21 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn import functional
 
-from unet_segmentation.parameters.training import LossParameters
-from unet_segmentation.training.losses import CompositeLoss, automatic_class_weights, one_hot
-from unet_segmentation.training.losses.region import dice, overlap_sums
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters.loss import LossParameters
+from unet_segmentation.training.class_weights import automatic_class_weights
+from unet_segmentation.training.composite_loss import CompositeLoss, one_hot
+from unet_segmentation.training.loss_docs import PAGE, update_page
+from unet_segmentation.training.losses.base import LOSSES
+from unet_segmentation.training.losses.region import region_sums
+
+ROOT = Path(__file__).parents[2]
 
 NAMES = ["cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "ohem"]
 RATIOS = [name for name in NAMES if name not in {"lovasz", "ohem"}]
@@ -18,6 +26,12 @@ def only(name, class_weights=None, reduce=None, **settings):
     """One loss, of weight 1."""
     parameters = LossParameters(**(dict.fromkeys(NAMES, 0.0) | {name: 1.0} | settings))
     return CompositeLoss(parameters, class_weights, **({} if reduce is None else {"reduce": reduce}))
+
+
+def without_smoothing(name, sums, **settings):
+    """A loss of classes as a ratio of sums, with nothing added to either."""
+    loss = LOSSES[name]
+    return loss(loss.Settings(**settings)).from_sums(sums, smooth=0.0)
 
 
 def random_batch(seed=0, ignored=0.3):
@@ -42,7 +56,7 @@ def test_dice_is_smps_where_every_class_occurs_and_nothing_is_smoothed():
 
     logits, target = random_batch()
     theirs = smp.losses.DiceLoss("multiclass", from_logits=True, smooth=0.0, ignore_index=255)(logits, target.long())
-    torch.testing.assert_close(dice(overlap_sums(logits.softmax(1), one_hot(target, 4)), smooth=0.0), theirs)
+    torch.testing.assert_close(without_smoothing("dice", region_sums(logits.softmax(1), one_hot(target, 4))), theirs)
 
 
 def test_dice_closed_form():
@@ -149,16 +163,14 @@ def test_overlaps_by_brute_force(name, formula, absent):
 def test_jaccard_and_tversky_are_smps_where_every_class_occurs_and_nothing_is_smoothed():
     import segmentation_models_pytorch as smp
 
-    from unet_segmentation.training.losses.region import jaccard, tversky
-
     logits, target = random_batch(ignored=0.0)
-    sums = overlap_sums(logits.softmax(1), one_hot(target, 4))
+    sums = region_sums(logits.softmax(1), one_hot(target, 4))
     theirs = smp.losses.JaccardLoss("multiclass", from_logits=True)(logits, target.long())
-    torch.testing.assert_close(jaccard(sums, smooth=0.0), theirs)
+    torch.testing.assert_close(without_smoothing("jaccard", sums), theirs)
     logits, target = random_batch()
-    sums = overlap_sums(logits.softmax(1), one_hot(target, 4))
+    sums = region_sums(logits.softmax(1), one_hot(target, 4))
     theirs = smp.losses.TverskyLoss("multiclass", from_logits=True, ignore_index=255, alpha=0.3, beta=0.7)
-    torch.testing.assert_close(tversky(sums, 0.3, 0.7, smooth=0.0), theirs(logits, target.long()))
+    torch.testing.assert_close(without_smoothing("tversky", sums, alpha=0.3, beta=0.7), theirs(logits, target.long()))
 
 
 def test_tversky_of_one_and_one_is_jaccard():
@@ -280,3 +292,26 @@ def test_automatic_class_weights_are_enets_with_mean_one():
     np.testing.assert_allclose(weights, expected / expected.mean())
     assert weights.mean() == pytest.approx(1.0)
     assert (np.diff(weights) > 0).all()
+
+
+def test_the_defaults_in_the_configuration_are_those_of_the_losses():
+    section = yaml.safe_load((ROOT / "conf/base/parameters_training.yml").read_text(encoding="utf-8"))
+    assert section["training"]["loss"].items() <= LossParameters().model_dump().items()
+
+
+def test_the_docs_list_every_loss():
+    """Written by: python -m unet_segmentation.training.loss_docs."""
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert update_page(page) == page
+    assert all(f"| `{name}` |" in page for name in LOSSES.names())
+    assert sorted(NAMES) == LOSSES.names()
+
+
+def test_an_unknown_loss_names_the_nearest():
+    with pytest.raises(ConfigurationError, match=r"training\.loss: there is no 'dise'; did you mean 'dice'"):
+        LOSSES["dise"]
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'dice' is registered twice"):
+        LOSSES.register("dice")(LOSSES["dice"])

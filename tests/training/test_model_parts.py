@@ -7,11 +7,12 @@ from tests.training.conftest import CLASSES, PROFILE, Tiny
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
-from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters, OptimizerParameters, ScheduleParameters, TrainingParameters
 from unet_segmentation.training import trainer
+from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import SegmentationTask, make_optimizer
-from unet_segmentation.training.losses import CompositeLoss
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.training_inputs import TrainingSetup
 
@@ -39,7 +40,7 @@ class Still(Tiny):
 
 @pytest.fixture
 def encoded(monkeypatch, training):
-    monkeypatch.setattr(networks, "_build", lambda specification, _: Encoded(len(specification["classes"])))
+    monkeypatch.setattr(networks, "_build", lambda spec, _: Encoded(len(spec.classes)))
     return training
 
 
@@ -131,7 +132,7 @@ def test_a_network_without_an_encoder_is_refused(parameters, key):
 
 
 def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch, training, packed, recipe, tmp_path):
-    monkeypatch.setattr(networks, "_build", lambda specification, _: Still(len(specification["classes"])))
+    monkeypatch.setattr(networks, "_build", lambda spec, _: Still(len(spec.classes)))
     run = training(
         tmp_path / "accumulated",
         epochs=1,
@@ -139,7 +140,7 @@ def test_two_batches_accumulated_are_one_step_of_their_mean_gradient(monkeypatch
         accumulate_grad_batches=2,
         schedule={"name": "constant"},
     )
-    specification = described(architecture="unet_original") | {"multiple": 16}
+    specification = described(architecture="unet_original").with_multiple(16)
     torch.manual_seed(run.plan.parameters.seed)
     network = networks.build_model(specification)
     setup = TrainingSetup(specification, network.state_dict(), packed, recipe)

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
+from tests.specs import make_spec
 from tests.training.conftest import PROFILE
 from unet_segmentation.data.statistics import SideLengths
 from unet_segmentation.errors import ConfigurationError, DataError
@@ -15,7 +17,7 @@ from unet_segmentation.training.plan_rules import default_plan_values
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 SIDES = ("height", "width")
-NETWORK = {"multiple": 32, "classes": ["background", "disc"], "architecture": "unet"}
+NETWORK = make_spec(classes=["background", "disc"])
 NO_RECIPE = AugmentationRecipe()
 
 
@@ -83,7 +85,7 @@ def test_the_fingerprint_follows_what_matters_and_nothing_else():
     assert resolved().fingerprint == base
     assert resolved(seed=1).fingerprint != base
     assert resolved(recipe=AugmentationRecipe(library="another")).fingerprint != base
-    assert resolved(network=NETWORK | {"architecture": "fpn"}).fingerprint != base
+    assert resolved(network=replace(NETWORK, architecture="fpn")).fingerprint != base
     assert resolved(statistics=PROFILE.model_copy(update={"data_sha256": "1"})).fingerprint != base
 
 
@@ -108,7 +110,7 @@ def test_bfloat16_only_where_the_cpu_has_it(monkeypatch, there, expected):
 
 def test_a_patch_smaller_than_what_the_network_halves_away():
     with pytest.raises(ConfigurationError, match=r"training\.patch_size: 32 px"):
-        resolved(patch_size=32, network=NETWORK | {"multiple": 64})
+        resolved(patch_size=32, network=NETWORK.with_multiple(64))
 
 
 @pytest.mark.parametrize("missing", ["train", "validation"])

@@ -41,11 +41,11 @@ SLOW_VALIDATION = SPEED.model_copy(update={"validation": 2.0})
 @pytest.fixture
 def prepared(monkeypatch, packed, recipe, tmp_path):
     """Call it with training parameters: gives the plan before it is settled, and all that settling takes."""
-    monkeypatch.setattr(networks, "_build", lambda specification, _: Tiny(len(specification["classes"])))
+    monkeypatch.setattr(networks, "_build", lambda spec, _: Tiny(len(spec.classes)))
     monkeypatch.setattr(preflight, "QUICKLY", 0.0)
     monkeypatch.setattr(preflight, "CAREFULLY", 0.0)
     specification = networks.resolve_model_spec(ModelParameters(architecture="unet_original"), CLASSES, PROFILE)
-    specification["multiple"] = 16
+    specification = specification.with_multiple(16)
 
     def prepare(**parameters):
         training = TrainingParameters.model_validate(SETTINGS | parameters)
@@ -83,7 +83,7 @@ def test_a_training_ends_the_same_with_and_without(prepared, tmp_path):
         case = prepared()
         plan = settled(case) if tried else case.plan
         result = train_model(case.inputs, case.training, tmp_path / str(tried), plan=plan)
-        network = last_network(result, case.inputs.specification)
+        network = last_network(result, case.inputs.spec)
         ends.append((digest(network), result.history["train/loss"].tolist()))
     assert ends[0] == ends[1]
 
@@ -190,7 +190,7 @@ def crowded(prepared, monkeypatch):
         case.inputs = replace(case.inputs, proposal=case.inputs.proposal.model_copy(update={"batch_size": 64}))
         # A patch keeps its pixels normalised, and the outputs of two convolutions, a normalisation and an activation.
         weights = sum(value.numel() for value in case.inputs.build_network().parameters())
-        costs = model_complexity(case.inputs.specification, 32, 32)
+        costs = model_complexity(case.inputs.spec, 32, 32)
         assert costs["activation_bytes"] > 4 * 4 * 32 * 32 * 3  # four channels of float32, after three layers
         needed = 4 * 4 * weights + patches * costs["activation_bytes"]
         monkeypatch.setattr(preflight, "available_memory", lambda: needed / 0.9 + 1)

@@ -15,8 +15,8 @@ from tests.training.conftest import last_network
 from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
-from unet_segmentation.models.factory import load_model
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.architectures.unet_original import UNet
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
 from unet_segmentation.training.train_model import train_model
 
@@ -173,7 +173,7 @@ def test_killed_while_it_writes_a_checkpoint(make_plan, tmp_path):
 
     def train(folder):
         result = train_model(inputs, plan.parameters, folder, plan=plan)
-        return SimpleNamespace(result=result, network=last_network(result, inputs.specification))
+        return SimpleNamespace(result=result, network=last_network(result, inputs.spec))
 
     (tmp_path / "job.pickle").write_bytes(pickle.dumps((inputs, plan, parts)))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job.pickle")], check=False)

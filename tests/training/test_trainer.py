@@ -14,7 +14,7 @@ from tests.training.conftest import CLASSES
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix
 from unet_segmentation.metrics.definitions import global_scores
-from unet_segmentation.models.factory import load_model
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import OptimizerParameters
 from unet_segmentation.training import progress
 from unet_segmentation.training.lightning_module import ExponentialMovingAverage, make_optimizer
@@ -52,9 +52,9 @@ def test_a_training_learns_and_leaves_what_it_says(training, caplog):
 
 def test_the_best_epoch_is_kept_and_its_scores_are_those_of_the_model(training, packed):
     run = training(epochs=5)
-    network, information = load_model(run.result.best)
+    network, info = load_model(run.result.best)
     scores = run.result.history.set_index("epoch")["validation/dice/mean"]
-    assert information["epoch"] == scores.idxmax()
+    assert info.epoch == scores.idxmax()
     matrix = 0
     with torch.no_grad():
         for sample_id in packed.sample_ids[8:]:

@@ -1,5 +1,6 @@
 """The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
+from unet_segmentation.datasets.evaluation_tables import EvaluationTablesDataset
 from unet_segmentation.datasets.files import (
     CSVDataset,
     FileDataset,
@@ -7,6 +8,7 @@ from unet_segmentation.datasets.files import (
     ImageDataset,
     JSONDataset,
     MarkdownDataset,
+    OptionalFileDataset,
     OptionalJSONDataset,
     ParquetDataset,
     PlotlyDataset,
@@ -23,6 +25,7 @@ from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
+    "EvaluationTablesDataset",
     "FileDataset",
     "FolderDataset",
     "HTMLDataset",
@@ -31,6 +34,7 @@ __all__ = [
     "MarkdownDataset",
     "MaskFolderDataset",
     "ModelDataset",
+    "OptionalFileDataset",
     "OptionalJSONDataset",
     "PackedSamplesDataset",
     "ParquetDataset",

@@ -115,6 +115,16 @@ class FileDataset(_File):
             link_or_copy(data, temporary)
 
 
+class OptionalFileDataset(FileDataset):
+    """A file that need not be there, and loads as None then: what another pipeline may have written."""
+
+    optional = True  # a run that starts from it does without (hooks.check_inputs)
+
+    def load(self) -> Path | None:  # type: ignore[override]
+        """Return the path of the file; None where there is none."""
+        return self._filepath if self._filepath.is_file() else None
+
+
 class WeightsDataset(_File):
     """Network weights as safetensors: no code is executed on loading. Loads the path, saves a state dict."""
 

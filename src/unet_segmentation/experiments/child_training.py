@@ -23,9 +23,12 @@ from unet_segmentation.errors import ConfigurationError, ResourceError, find_pro
 from unet_segmentation.experiments.sweep.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
-from unet_segmentation.parameters import ModelParameters, PredictorParameters, TrainingParameters
-from unet_segmentation.parameters.serialization import flatten
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters import ModelParameters, Parameters, PredictorParameters, TrainingParameters
+from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
@@ -56,24 +59,23 @@ class ExperimentData:
     """The prepared data and the parameters that all training runs of an experiment share.
 
     Attributes:
-        parameters: all parameters of the problem, as plain values.
+        parameters: all of the problem.
         samples: columns sample_id, split, masks.
         packed: images and masks, opened once.
         statistics: of the training split.
         plan: the problem's proposed plan.
     """
 
-    parameters: dict[str, Any]
+    parameters: Parameters
     samples: pd.DataFrame
     packed: PackedSamples
     statistics: DatasetStatistics
-    plan: dict[str, Any]
+    plan: object
 
     @property
     def classes(self) -> list[str]:
         """Return the names of the classes."""
-        names: list[str] = self.parameters["classes"]
-        return names
+        return self.parameters.classes
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
@@ -82,7 +84,7 @@ class ExperimentData:
         Raises:
             ConfigurationError: the split has no sample with a mask.
         """
-        split = self.parameters["evaluation"]["split"]
+        split = self.parameters.evaluation.split
         sample_ids = labelled_ids_by_split(self.samples).get(split)
         if not sample_ids:
             raise ConfigurationError(f"evaluation.split: the {split} split has no sample with a mask; name another")
@@ -98,9 +100,7 @@ class ExperimentData:
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
-        own_network = ModelParameters.model_validate(self.parameters["model"])
-        own_training = TrainingParameters.model_validate(self.parameters["training"])
-        planned = propose_plan(self.statistics, own_network, own_training, self.classes)["values"]
+        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes)["values"]
         proposed = propose_plan(self.statistics, network, training, self.classes)["values"]
         changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
         return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
@@ -180,7 +180,7 @@ def run_child_training(
     outcome = None if stored is None else Outcome(**stored)
     started = outcome.started if outcome else time.time()
     child = run.start_nested_run(name, directory / RUN_FILE, tags, started)
-    child.log_params(flatten({**data.parameters, **variant.parameters}))
+    child.log_params(flatten(to_builtin(variant.parameters)))
     if outcome is not None:
         logger.info("%s: finished before", name)
         _log_history(child, directory.parent, outcome.ended)
@@ -205,7 +205,7 @@ def run_child_training(
 
 def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
-) -> tuple[dict[str, Any], TrainingResult]:
+) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is not trained again.
 
     Args:
@@ -215,37 +215,36 @@ def train_variant(
         report_epoch: called after each epoch.
 
     Returns:
-        The model's specification, and what the training produced.
+        The model's spec, and what the training produced.
     """
     stored = read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
-        return stored["specification"], TrainingResult(plan, work.best, work.last, history, stored["information"])
-    network, training = variant.network, _with_every_epoch_saved(variant)
+        info = read_header(work.best)
+        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
+    network, training = variant.parameters.model, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
-    recipe = compose_recipe(variant.augmentation, data.statistics.channels, data.statistics.dtype)
+    recipe = compose_recipe(variant.parameters.augmentation, data.statistics.channels, data.statistics.dtype)
     specification, weights = initialize_model(network, training, values, data.classes, data.statistics)
     inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.statistics, values)
     return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 
-def save_training_result(directory: Path, specification: Mapping[str, Any], trained: TrainingResult) -> None:
+def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    plan = trained.plan.model_dump(mode="json")
-    result = {"plan": plan, "information": trained.information, "specification": specification}
-    write_json(directory / TRAINED_FILE, result)
+    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 
 def training_key(variant: Variant, data: ExperimentData) -> str:
     """Return a hash of all that determines the result of a training run, computed before a model is built."""
-    training = variant.training
+    training = variant.parameters.training
     return fingerprint(
-        variant.parameters["model"],
+        variant.parameters.model.model_dump(mode="json"),
         training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
-        variant.parameters["augmentation"],
-        data.plan_values(variant.network, training).model_dump(),
+        variant.parameters.augmentation.model_dump(mode="json"),
+        data.plan_values(variant.parameters.model, training).model_dump(),
         data.fingerprint,
         unet_segmentation.__version__,
         torch.__version__,
@@ -254,7 +253,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
 
 def predict_and_count(
     model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> EvaluationTables:
     """Predict samples with a model file and count.
 
     Args:
@@ -265,7 +264,7 @@ def predict_and_count(
         workdir: holds the predicted masks until they are counted.
 
     Returns:
-        The sparse confusion counts and the soft overlap sums of every image.
+        The tables of the confusion and of the soft overlap of every image.
     """
     masks = workdir / "predicting"
     remove(masks)
@@ -274,7 +273,7 @@ def predict_and_count(
     soft = predict_split(predictor, packed, sample_ids, masks).soft
     confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.classes))
     remove(masks)
-    return confusion, soft
+    return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -304,7 +303,7 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
 
 def _with_every_epoch_saved(variant: Variant) -> TrainingParameters:
     """Save a checkpoint after every epoch unless the variant says otherwise, so that a kill costs at most one epoch."""
-    training = variant.training
+    training = variant.parameters.training
     if CHECKPOINT_SHARE in variant.overrides:
         return training
     return training.model_copy(update={"checkpoint": training.checkpoint.model_copy(update={"max_time_fraction": 1.0})})

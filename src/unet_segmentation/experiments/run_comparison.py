@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
+from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
 from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
 
@@ -52,15 +53,15 @@ def compare_evaluations(
         DataError: the two were tested on different classes, splits or samples.
     """
     from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+    from unet_segmentation.metrics.paired_comparison import compare
 
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
     if reference.split != other.split:
         raise DataError(f"one was tested on the {reference.split} split, the other on the {other.split} split")
     return compare(
-        EvaluationCounts(other.confusion, other.soft),
-        EvaluationCounts(reference.confusion, reference.soft),
+        other.tables,
+        reference.tables,
         reference.classes,
         margin=margin,
         groups=groups_of(reference.samples),
@@ -75,7 +76,7 @@ def count_units(evaluation: Evaluation) -> int:
     from unet_segmentation.metrics.count_tables import groups_of
 
     groups = groups_of(evaluation.samples)
-    return len({groups.get(name, name) for name in evaluation.soft["sample_id"].astype(str)})
+    return len({groups.get(name, name) for name in evaluation.tables.sample_ids})
 
 
 def small_sample_warning(units: int) -> str | None:
@@ -172,8 +173,8 @@ def _comparison(
 
 def test_set_fingerprint(evaluation: Evaluation) -> str:
     """Hash the test set of a run: the classes, the split, and the pixels of each class in each image."""
-    pixels = evaluation.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
-    images = sorted(evaluation.soft["sample_id"].astype(str))
+    pixels = evaluation.tables.confusion.groupby(["sample_id", "truth"], sort=True)["count"].sum().reset_index()
+    images = sorted(evaluation.tables.sample_ids)
     return hashlib.sha256(repr([evaluation.classes, evaluation.split, images, pixels.to_csv()]).encode()).hexdigest()
 
 
@@ -196,7 +197,7 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "value": run.metrics[f"test/{score}"],
         "low": low,
         "high": high,
-        "encoder": network if network == "unet_original" else parameter("model.encoder", ""),
+        "encoder": network if network in ARCHITECTURES.module_names() else parameter("model.encoder", ""),
         "epochs": _epochs(uri, run),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],

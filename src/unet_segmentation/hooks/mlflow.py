@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError
 
 from unet_segmentation.errors import ConfigurationError, find_project_error
 from unet_segmentation.hooks.state import RunState, command_line, path_of
+from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.tracking import active_run
 from unet_segmentation.tracking.resume import claim_training
-from unet_segmentation.tracking.run_metadata import weights_sha256
 from unet_segmentation.utils.strict_model import StrictModel
 
 if TYPE_CHECKING:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.data import ImageParameters
 
 GREY, RGB = 1, 3  # channels
 
 
-def image_parameters(specification: Mapping[str, Any]) -> ImageParameters:
-    """Return how a network's training images were read; older specifications say less about it.
-
-    Args:
-        specification: see `network.describe_network`.
-    """
-    given = specification.get("images")
-    if given is None:
-        channels, bands = specification["in_channels"], specification.get("bands")
-        keep = bands is None and channels in {2, 4}
-        given = {"bands": bands, "range": specification.get("range"), "alpha": "keep" if keep else "drop"}
-    return ImageParameters.model_validate(given)
+def image_parameters(spec: ModelSpec) -> ImageParameters:
+    """Return how a model's training images were read; older model files say less about it."""
+    if spec.images is not None:
+        return ImageParameters.model_validate(spec.images)
+    keep = spec.bands is None and spec.in_channels in {2, 4}
+    bands = None if spec.bands is None else list(spec.bands)
+    return ImageParameters(bands=bands, range=spec.range, alpha="keep" if keep else "drop")
 
 
 def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
+from unet_segmentation.models.spec import ModelSpec
 
 ALIKE = ("classes", "in_channels", "range", "bands")  # what networks of one ensemble must share
 
@@ -40,18 +40,18 @@ class EnsembleBackend(Backend):
         return min(known, default=None)
 
 
-def common_specification(specifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def common_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
     """Return what the networks of an ensemble have in common; sides must fit the network that halves most often.
 
     Raises:
         ConfigurationError: they do not belong together.
     """
-    first = dict(specifications[0])
-    for other in specifications[1:]:
-        if differing := [name for name in ALIKE if other.get(name) != first.get(name)]:
-            name = differing[0]
-            raise ConfigurationError(
-                f"These networks cannot be averaged: {name} is {first.get(name)} in one and {other.get(name)} in "
-                "another. Take networks of one problem."
-            )
-    return {**first, "multiple": math.lcm(*(int(each["multiple"]) for each in specifications))}
+    first = specs[0]
+    for other in specs[1:]:
+        for name in ALIKE:
+            if (one := getattr(first, name)) != (two := getattr(other, name)):
+                raise ConfigurationError(
+                    f"These networks cannot be averaged: {name} is {one} in one and {two} in another. Take networks of "
+                    "one problem."
+                )
+    return first.with_multiple(math.lcm(*(spec.multiple for spec in specs)))

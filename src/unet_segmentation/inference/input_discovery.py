@@ -36,7 +36,7 @@ class Input(NamedTuple):
     stamp: str
 
 
-def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[FileStore, list[Input]]:
+def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tuple[FileStore, list[Input]]:
     """Find the images that a user means.
 
     Args:
@@ -65,7 +65,7 @@ def list_inputs(source: str, options: dict[str, str] | None = None) -> tuple[Fil
     return storage, [Input(path, names[path], stamp) for path, stamp in zip(pages, stamps, strict=True)]
 
 
-def _find(source: str, options: dict[str, str] | None) -> tuple[FileStore, list[str]]:
+def _find(source: str, options: Mapping[str, object] | None) -> tuple[FileStore, list[str]]:
     """Return the storage and the files in it that are meant."""
     if "://" in source:
         return _find_remote(source, options)
@@ -86,7 +86,7 @@ def _find(source: str, options: dict[str, str] | None) -> tuple[FileStore, list[
     raise DataError(f"There is nothing at {source}. Give a folder, an image file, a glob or a URL.")
 
 
-def _find_remote(source: str, options: dict[str, str] | None) -> tuple[FileStore, list[str]]:
+def _find_remote(source: str, options: Mapping[str, object] | None) -> tuple[FileStore, list[str]]:
     if "*" in source:
         fixed = source.partition("*")[0].rpartition("/")[0]
         return _matching(FileStore(fixed, options), source.removeprefix(f"{fixed}/"))

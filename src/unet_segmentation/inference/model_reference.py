@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.models.model_file import weights_sha256
+
+FOLDS = "cv-ensemble"
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelReference:
     """One network, or several that are averaged.
 
     Attributes:
@@ -26,26 +29,26 @@ class Model:
     title: str
     run_id: str
     sha256: list[str]
-    inference: dict[str, Any]
+    inference: Mapping[str, Any]
 
     @classmethod
-    def of(cls, files: Sequence[Path], title: str, run_id: str = "", inference: dict[str, Any] | None = None) -> Self:
+    def of(
+        cls, files: Sequence[Path], title: str, run_id: str = "", inference: Mapping[str, Any] | None = None
+    ) -> Self:
         """Describe model files.
 
         Raises:
             ConfigurationError: a file is not there.
         """
-        from unet_segmentation.tracking.run_metadata import weights_sha256
-
         for file in files:
             if not file.is_file():
                 raise ConfigurationError(f"There is no model file {file} (looked for at {file.absolute()}).")
-        sums = [weights_sha256(file) for file in files]
-        return cls([str(file) for file in files], title, run_id, sums, inference or {})
+        sha256 = [weights_sha256(file) for file in files]
+        return cls([str(file) for file in files], title, run_id, sha256, inference or {})
 
     @classmethod
     def together(cls, models: Sequence[Self]) -> Self:
-        """Make an ensemble of several models."""
+        """Build an ensemble of several models."""
         if len(models) == 1:
             return models[0]
         return cls(
@@ -56,6 +59,61 @@ class Model:
             models[0].inference,
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what `Model(**values)` takes."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class ModelSources:
+    """Where a problem's models are found.
+
+    Attributes:
+        problem: its name, in MLflow, too.
+        trained: the model of the last training; None where there is none.
+        fold_models: the model file of each fold of the last cross-validation; None where there is none.
+        cache: keeps models that were fetched from MLflow.
+    """
+
+    problem: str
+    trained: Path | None
+    fold_models: Mapping[str, str] | None
+    cache: Path
+
+    def find(self, names: Sequence[str]) -> ModelReference:
+        """Find the models that a user names; none: the champion, else the newest, else that of the last training.
+
+        Raises:
+            ConfigurationError: there is no such model, or none at all.
+            TrackingError: MLflow does not answer, or there is no such run.
+        """
+        return ModelReference.together([self._named(name) for name in names]) if names else self._default()
+
+    def _named(self, name: str) -> ModelReference:
+        if name == FOLDS:
+            return self._of_folds()
+        if name.endswith(".safetensors"):
+            return ModelReference.of([Path(name).expanduser()], f"the model in {name}")
+        from unet_segmentation.tracking.model_download import named_model
+
+        logged = named_model(name, self.problem, self.cache, asked_by="inference.model")
+        return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
+
+    def _default(self) -> ModelReference:
+        from unet_segmentation import tracking
+
+        if (uri := tracking.active_tracking_uri()) is not None:
+            from unet_segmentation.tracking import model_download
+
+            place = uri, self.problem, self.cache
+            logged = model_download.champion_model(*place) or model_download.newest_model(*place)
+            if logged is not None:
+                return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
+        if self.trained is not None:
+            return ModelReference.of([self.trained], f"the model in {self.trained}")
+        raise ConfigurationError(f"There is no model of {self.problem} yet. Train one: kedro run --env {self.problem}")
+
+    def _of_folds(self) -> ModelReference:
+        if self.fold_models is None:
+            raise ConfigurationError(
+                "inference.model: cv-ensemble: there is no cross-validation of this problem yet. Run one: "
+                "kedro run --pipelines cross_validation"
+            )
+        files = [Path(file) for file in self.fold_models.values()]
+        return ModelReference.of(files, f"the mean of the {len(files)} networks of the last cross-validation")

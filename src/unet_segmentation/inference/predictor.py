@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,33 +19,29 @@ from unet_segmentation.inference.sliding_window import (
     tile_starts,
 )
 from unet_segmentation.inference.test_time_augmentation import SymmetricBackend
+from unet_segmentation.models.spec import ModelSpec
 
 if TYPE_CHECKING:  # an exported model takes this module along, and has neither pydantic nor torch
-    from unet_segmentation.inference.backends.pytorch import Accelerator
     from unet_segmentation.parameters.predictor import PredictorParameters
+    from unet_segmentation.utils.device import Accelerator
 
 PAYS_OFF = 8  # images together, where nothing says how many fit
 
 
-class Predictor:
-    """Applies a network to images of any size.
-
-    An image of at most `predictor.max_pixels` goes through the network whole, padded by reflection to sides that
-    the network can halve; a larger one in overlapping tiles, whose probabilities are averaged with Gaussian weights.
-    Either way the result has the image's size. At most `max_pixels` (or one tile, where that is more) are in the
-    network at a time.
+class ModelInput:
+    """What a model takes: checks images, and knows what batches they make. Computes nothing.
 
     Attributes:
+        inference: tile, overlap and limits.
         classes: names of the classes, in the order of their ids.
         channels: number of channels that images must have.
-        value_range: of images that do not hold uint8 or uint16, as when they were prepared.
-        mean: of the training images by channel, in raw pixel units; None where that is not known.
-        backend: what computes.
+        multiple: sides of what the network takes are multiples of it.
+        value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or uint16.
+        mean: of the training images by channel, in raw pixel units: stands where a raster holds no data.
     """
 
     def __init__(
         self,
-        backend: Backend,
         inference: PredictorParameters,
         *,
         classes: Sequence[str],
@@ -54,41 +50,88 @@ class Predictor:
         value_range: tuple[float, float] | None = None,
         mean: Sequence[float] | None = None,
     ) -> None:
-        """Take what computes, and what has to be known of its network.
-
-        Args:
-            backend: what computes.
-            inference: tile, overlap and limits.
-            classes: names of the classes.
-            channels: number of channels that images must have.
-            multiple: sides of what the network takes must be multiples of it.
-            value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or
-                uint16.
-            mean: of the training images by channel, in raw pixel units: stands where a raster holds no data.
-        """
         self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
         self.value_range, self.mean = value_range, mean
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, inference: PredictorParameters) -> ModelInput:
+        """Build it for a model."""
+        return ModelInput(inference, **_requirements(spec))
+
+    def example(self, image: Image) -> Image:
+        """Return the first batch that an image makes: it alone, padded; of a large one its first tile.
+
+        Returns:
+            (1, height, width, channels).
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
+        image = self.checked(image)
+        size = self._padded_size(image)
+        if self._is_large(image):
+            side = round_up_to_multiple(self.inference.tile_size, self.multiple)
+            size = min(side, size[0]), min(side, size[1])
+        return padded(image[: size[0], : size[1]], size)[None]
+
+    def checked(self, image: Image) -> Image:
+        """Return an image as the network takes it, (height, width, channels) uint8 or uint16.
+
+        Raises:
+            DataError: the image is not what the network was trained on.
+        """
+        image = image[..., None] if image.ndim == 2 else image
+        if image.ndim != 3 or 0 in image.shape:
+            raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")
+        try:
+            image, _ = to_uint(image, self.value_range)
+        except BitDepthError as error:
+            raise DataError(
+                f"An image must hold uint8 or uint16 pixels, or images.range must say how others are mapped; this one "
+                f"{error}."
+            ) from None
+        if image.shape[2] != self.channels:
+            raise DataError(
+                f"The network was trained on images of {_kind(self.channels)}; this one has {_kind(image.shape[2])}. "
+                "Convert it first."
+            )
+        return image
+
+    def _is_large(self, image: Image) -> bool:
+        return image.shape[0] * image.shape[1] > self.inference.max_pixels
+
+    def _padded_size(self, image: Image) -> tuple[int, int]:
+        return round_up_to_multiple(image.shape[0], self.multiple), round_up_to_multiple(image.shape[1], self.multiple)
+
+
+class Predictor(ModelInput):
+    """Applies a network to images of any size.
+
+    An image of at most `predictor.max_pixels` goes through the network whole, padded by reflection to sides that
+    the network can halve; a larger one in overlapping tiles, whose probabilities are averaged with Gaussian weights.
+    Either way the result has the image's size. At most `max_pixels` (or one tile, where that is more) are in the
+    network at a time.
+
+    Attributes:
+        backend: what computes.
+    """
+
+    def __init__(self, backend: Backend, inference: PredictorParameters, **requirements: Any) -> None:  # noqa: ANN401
+        """Build it from what computes and what its network takes (keywords of `ModelInput`)."""
+        super().__init__(inference, **requirements)
         symmetries = inference.test_time_augmentation
         self.backend = backend if symmetries == "none" else SymmetricBackend(backend, symmetries)
 
     @classmethod
-    def of(cls, specification: Mapping[str, Any], backend: Backend, inference: PredictorParameters) -> Self:
-        """Make the predictor of a specified network, whatever computes it.
+    def of(cls, spec: ModelSpec, backend: Backend, inference: PredictorParameters) -> Self:
+        """Build the predictor of a model, whatever computes it.
 
         Args:
-            specification: of the network (see `network.describe_network`); every model file holds it.
+            spec: of the model; every model file holds it.
             backend: what computes.
             inference: tile, overlap and limits.
         """
-        return cls(
-            backend,
-            inference,
-            classes=specification["classes"],
-            channels=specification["in_channels"],
-            multiple=specification["multiple"],
-            value_range=specification.get("range"),  # models of older versions have none
-            mean=specification.get("mean"),
-        )
+        return cls(backend, inference, **_requirements(spec))
 
     @classmethod
     def from_file(cls, model: Path, inference: PredictorParameters, accelerator: Accelerator = "auto") -> Self:
@@ -122,13 +165,13 @@ class Predictor:
             ResourceError: the accelerator is not there.
         """
         from unet_segmentation.inference.backends.pytorch import EagerBackend
-        from unet_segmentation.inference.ensemble import EnsembleBackend, common_specification
-        from unet_segmentation.models.factory import load_model
+        from unet_segmentation.inference.ensemble import EnsembleBackend, common_spec
+        from unet_segmentation.models.model_file import load_model
 
         loaded = [load_model(model) for model in models]
-        specification = common_specification([information["specification"] for _, information in loaded])
+        spec = common_spec([info.spec for _, info in loaded])
         backends = [EagerBackend(network, accelerator) for network, _ in loaded]
-        return cls.of(specification, backends[0] if len(backends) == 1 else EnsembleBackend(backends), inference)
+        return cls.of(spec, backends[0] if len(backends) == 1 else EnsembleBackend(backends), inference)
 
     def predict(self, image: Image) -> Mask:
         """Return the most probable class of every pixel.
@@ -184,48 +227,6 @@ class Predictor:
         if batch:
             yield from self._whole(batch)
 
-    def example(self, image: Image) -> Image:
-        """Return the first batch that an image makes: it alone, padded; of a large one its first tile.
-
-        Returns:
-            (1, height, width, channels).
-
-        Raises:
-            DataError: the image is not what the network was trained on.
-        """
-        image = self.checked(image)
-        size = self._padded_size(image)
-        if self._is_large(image):
-            side = round_up_to_multiple(self.inference.tile_size, self.multiple)
-            size = min(side, size[0]), min(side, size[1])
-        return padded(image[: size[0], : size[1]], size)[None]
-
-    def checked(self, image: Image) -> Image:
-        """Return an image as the network takes it, (height, width, channels) uint8 or uint16.
-
-        Raises:
-            DataError: the image is not what the network was trained on.
-        """
-        image = image[..., None] if image.ndim == 2 else image
-        if image.ndim != 3 or 0 in image.shape:
-            raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")
-        try:
-            image, _ = to_uint(image, self.value_range)
-        except BitDepthError as error:
-            raise DataError(
-                f"An image must hold uint8 or uint16 pixels, or images.range must say how others are mapped; this one "
-                f"{error}."
-            ) from None
-        if image.shape[2] != self.channels:
-            raise DataError(
-                f"The network was trained on images of {_kind(self.channels)}; this one has {_kind(image.shape[2])}. "
-                "Convert it first."
-            )
-        return image
-
-    def _is_large(self, image: Image) -> bool:
-        return image.shape[0] * image.shape[1] > self.inference.max_pixels
-
     def _fits(self, batch: list[Image], image: Image) -> bool:
         """Return whether one more image may join a batch: same padded size, and not too many together."""
         size = self._padded_size(image)
@@ -246,9 +247,6 @@ class Predictor:
         else:
             most = min(wanted, limit)
         return max(1, min(most, self.backend.worthwhile // pixels))
-
-    def _padded_size(self, image: Image) -> tuple[int, int]:
-        return round_up_to_multiple(image.shape[0], self.multiple), round_up_to_multiple(image.shape[1], self.multiple)
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
         size = self._padded_size(images[0])
@@ -303,6 +301,16 @@ class Predictor:
                 ) from None
         middle = len(images) // 2
         return np.concatenate([self.compute(images[:middle]), self.compute(images[middle:])])
+
+
+def _requirements(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "classes": spec.classes,
+        "channels": spec.in_channels,
+        "multiple": spec.multiple,
+        "value_range": spec.range,
+        "mean": spec.mean,
+    }
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
@@ -14,14 +15,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from unet_segmentation.data.ingestion.urls import file_name
+from unet_segmentation.data.io.filesystem import WEB
 from unet_segmentation.inference.backends.base import Image, Probabilities
 from unet_segmentation.inference.polygons.connected_components import Regions, coco_head, coco_images
+from unet_segmentation.inference.progress_log import Row
 from unet_segmentation.inference.sliding_window import argmax_with_confidence
 from unet_segmentation.parameters import InferenceParameters
 from unet_segmentation.utils.atomic_io import atomic_write, disk_full_error, remove
 from unet_segmentation.visualization import as_jpeg, overlay
-
-Row = dict[str, Any]
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
@@ -86,7 +88,7 @@ class PredictionWriter:
         return {"image": image, "mask": place, "height": size[0], "width": size[1], **shares, **rest}
 
     def path(self, name: str, ending: str) -> Path:
-        """Return where a result lies; folders are kept, characters that a file system may refuse are percent-encoded."""
+        """Return where a result lies; characters that a file system may refuse are percent-encoded."""
         return self.folder / _safe(name + ending)
 
     def _probabilities(self, probabilities: Probabilities, file: Path) -> None:
@@ -149,6 +151,14 @@ class PredictionWriter:
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             raise disk_full_error(error, file) from error
+
+
+def results_name(source: str) -> str:
+    """Name the results of a source: what it is called, and a hash that keeps two of the same name apart."""
+    text = source if "://" in source else str(Path(source).expanduser().absolute())
+    last = file_name(text) if text.startswith(WEB) else Path(text.rstrip("/")).name
+    called = re.sub(r"[^\w.-]+", "_", last).strip("._") or "images"
+    return f"{called[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _safe(path: str) -> str:

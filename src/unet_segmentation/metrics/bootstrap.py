@@ -36,7 +36,7 @@ Method = Literal["percentile", "bca"]
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made.
+    """How intervals are computed.
 
     Attributes:
         method: see the module.
@@ -52,7 +52,7 @@ class Resampling:
 
 
 def bootstrap(sums: UnitSums | MultiSeedSums, resampling: Resampling = Resampling()) -> pd.DataFrame:
-    """Return every score with its interval.
+    """Compute every score with its interval.
 
     Args:
         sums: of the units.
@@ -92,18 +92,18 @@ def _remark(units: int, kind: str) -> str:
 
 
 def resampled_sums(table: Values, resampling: Resampling) -> Iterator[Values]:
-    """Draw as many units as there are, with replacement, and add up their rows; again and again.
+    """Yield the sums of resamples: as many units as there are, drawn with replacement, and their rows added up.
 
     Args:
         table: (units, columns).
         resampling: how often, and the seed.
 
     Yields:
-        (some, columns), until there are `resamples` in all. Memory does not grow with their number.
+        (chunk, columns), until there are `resamples` in all. Memory does not grow with their number.
     """
     units = len(table)
-    for some in _parts(resampling.resamples, units):
-        yield bootstrap_draws(units, some, resampling.seed) @ table
+    for chunk in _chunks(resampling.resamples, units):
+        yield bootstrap_draws(units, chunk, resampling.seed) @ table
 
 
 def bootstrap_draws(units: int, resamples: range, seed: int) -> Values:
@@ -111,7 +111,7 @@ def bootstrap_draws(units: int, resamples: range, seed: int) -> Values:
 
     Args:
         units: that are drawn from, and as many are drawn.
-        resamples: their numbers; the first one is part of the seed, so that no two parts draw the same.
+        resamples: their numbers; the first one is part of the seed, so that no two chunks draw the same.
         seed: of the drawing.
 
     Returns:
@@ -123,13 +123,13 @@ def bootstrap_draws(units: int, resamples: range, seed: int) -> Values:
     return np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
 
 
-def _parts(resamples: int, units: int) -> Iterator[range]:
+def _chunks(resamples: int, units: int) -> Iterator[range]:
     rows = max(1, ENTRIES // max(1, units))
     return (range(start, min(start + rows, resamples)) for start in range(0, resamples, rows))
 
 
 def left_out(table: Values) -> Values:
-    """Leave out one unit at a time (the jackknife): the sums of the others, (units, columns)."""
+    """Return the sums with one unit left out at a time (the jackknife): (units, columns)."""
     rest: Values = table.sum(axis=0) - table
     return rest
 
@@ -137,7 +137,7 @@ def left_out(table: Values) -> Values:
 def confidence_limits(
     value: Values, resampled: Values, jackknifed: Values, resampling: Resampling
 ) -> tuple[Values, Values]:
-    """Make intervals of resampled scores.
+    """Compute intervals of resampled scores.
 
     Args:
         value: (scores,) of the whole sample.
@@ -149,43 +149,43 @@ def confidence_limits(
         Lower and upper limits, (scores,), NaN where the value is.
     """
     low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-    for place in np.flatnonzero(~np.isnan(value)):
-        drawn = np.sort(resampled[:, place][~np.isnan(resampled[:, place])])
+    for score in np.flatnonzero(~np.isnan(value)):
+        drawn = np.sort(resampled[:, score][~np.isnan(resampled[:, score])])
         if not len(drawn):
             continue
-        apart = _apart(jackknifed[:, place])
-        shares = _tails(apart, resampling.confidence)
+        influence = _influence(jackknifed[:, score])
+        quantiles = _tails(influence, resampling.confidence)
         if resampling.method == "bca":
-            shares = _corrected(shares, value[place], drawn, apart)
-        low[place], high[place] = np.quantile(drawn, shares)
+            quantiles = _corrected(quantiles, value[score], drawn, influence)
+        low[score], high[score] = np.quantile(drawn, quantiles)
     return low, high
 
 
-def _apart(jackknifed: Values) -> Values:
-    """Return what each unit does to a score: how much lower it is without the unit than it is on average."""
+def _influence(jackknifed: Values) -> Values:
+    """Compute each unit's influence on a score: how much lower it is without the unit than it is on average."""
     defined = jackknifed[~np.isnan(jackknifed)]
-    apart: Values = defined.sum() / max(1, len(defined)) - defined
-    return apart
+    influence: Values = defined.sum() / max(1, len(defined)) - defined
+    return influence
 
 
-def _tails(apart: Values, confidence: float) -> Values:
-    """Return the shares at which the limits lie: wider than the confidence says, see the module."""
-    units, squares = max(2, len(apart)), (apart**2).sum()
+def _tails(influence: Values, confidence: float) -> Values:
+    """Compute the quantiles at which the limits lie: wider than the confidence says, see the module."""
+    units, squares = max(2, len(influence)), (influence**2).sum()
     freedom = units - 1.0
     if squares > 0:
-        kurtosis = len(apart) * (apart**4).sum() / squares**2
+        kurtosis = len(influence) * (influence**4).sum() / squares**2
         freedom = np.clip(2 * units / max(kurtosis - 1, 1e-12), 1.0, freedom)
     tail = (1 - confidence) / 2
     wide = np.sqrt(units / (units - 1)) * t.ppf([tail, 1 - tail], freedom)
     return np.clip(norm.cdf(wide), 1e-12, 1 - 1e-12)
 
 
-def _corrected(tails: Values, value: float, drawn: Values, apart: Values) -> Values:
-    """Correct the shares for bias and skewness (Efron 1987, equations 2.2 and 6.6)."""
+def _corrected(tails: Values, value: float, drawn: Values, influence: Values) -> Values:
+    """Correct the quantiles for bias and skewness (Efron 1987, equations 2.2 and 6.6)."""
     below = (np.count_nonzero(drawn < value) + np.count_nonzero(drawn <= value)) / (2 * len(drawn))
     bias = norm.ppf(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
-    spread = (apart**2).sum() ** 1.5
-    acceleration = (apart**3).sum() / (6 * spread) if spread > 0 else 0.0
+    spread = (influence**2).sum() ** 1.5
+    acceleration = (influence**3).sum() / (6 * spread) if spread > 0 else 0.0
     shifted = bias + norm.ppf(tails)
     corrected: Values = norm.cdf(bias + shifted / (1 - acceleration * shifted))
     return corrected

@@ -1,4 +1,4 @@
-"""How well the contours of classes are met: boundary IoU, Hausdorff distance, surface Dice.
+"""Metrics of the contours of classes: boundary IoU, Hausdorff distance, surface Dice.
 
 The contour of a class are its pixels with a neighbour (of four) outside it; beyond the image everything is outside.
 Distances are Euclidean, in pixels, from pixel centre to pixel centre.
@@ -6,12 +6,13 @@ Distances are Euclidean, in pixels, from pixel centre to pixel centre.
 An ignored pixel (255) cannot make an error: there the truth is taken to be what was predicted, and what lies in it, of
 a contour or of a band along it, counts nowhere.
 
-Each class is looked at within its own bounding box, so that small classes cost little.
+Each class is measured within its own bounding box, so that small classes cost little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage
 from unet_segmentation.metrics.confusion_matrix import IGNORED
-from unet_segmentation.metrics.count_tables import divided, sparse_table, total
+from unet_segmentation.metrics.count_tables import CountTableBuilder, dense, divided
 
-BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU looks at (Cheng et al. 2021)
+BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU compares (Cheng et al. 2021)
 PERCENTILE = 95
 COLUMNS: dict[str, dict[str, type]] = {  # of the table, by measure
     "boundary_iou": {"intersection": np.int64, "union": np.int64},
@@ -36,7 +38,7 @@ Values = NDArray[np.float64]
 
 
 def measure_boundaries(
-    truth: NDArray, prediction: NDArray, classes: int, measures: Sequence[str], tolerance: float
+    truth: NDArray[Any], prediction: NDArray[Any], classes: int, measures: Sequence[str], tolerance: float
 ) -> Values:
     """Measure the contours of one image.
 
@@ -44,7 +46,7 @@ def measure_boundaries(
         truth: (height, width) class ids, 255 where a pixel counts nowhere.
         prediction: (height, width) class ids.
         classes: number of classes.
-        measures: those of `MEASURES` that are wanted.
+        measures: those of `MEASURES` to compute.
         tolerance: of the surface Dice, in pixels.
 
     Returns:
@@ -54,7 +56,7 @@ def measure_boundaries(
     counted = truth != IGNORED
     truth = np.where(counted, truth, prediction)
     diagonal = float(np.hypot(*truth.shape))
-    found = np.zeros((classes, sum(len(COLUMNS[measure]) for measure in measures)))
+    result = np.zeros((classes, sum(len(COLUMNS[measure]) for measure in measures)))
     for number, box in _boxes(truth, prediction, classes):
         masks = truth[box] == number, prediction[box] == number
         values: dict[str, tuple[float, ...]] = {}
@@ -62,12 +64,12 @@ def measure_boundaries(
             values["boundary_iou"] = band_overlap(*masks, counted[box], max(1, round(BAND * diagonal)))
         if "hd95" in measures or "surface_dice" in measures:
             distances = contour_distances(*masks, counted[box])
-            near = sum(int((part <= tolerance).sum()) for part in distances)
+            within = sum(int((part <= tolerance).sum()) for part in distances)
             distance = hausdorff_distance(distances, diagonal)
             values["hd95"] = (np.nan_to_num(distance), not np.isnan(distance))
-            values["surface_dice"] = (near, sum(part.size for part in distances))
-        found[number] = [value for measure in measures for value in values[measure]]
-    return found
+            values["surface_dice"] = (within, sum(part.size for part in distances))
+        result[number] = [value for measure in measures for value in values[measure]]
+    return result
 
 
 def band_overlap(true: Mask, predicted: Mask, counted: Mask, width: int) -> tuple[int, int]:
@@ -76,8 +78,8 @@ def band_overlap(true: Mask, predicted: Mask, counted: Mask, width: int) -> tupl
     An erosion takes the pixels with a neighbour (of eight) outside, as in the authors' own code.
 
     Args:
-        true: (height, width), wherever one of the masks is.
-        predicted: likewise.
+        true: (height, width).
+        predicted: (height, width).
         counted: pixels that count.
         width: of the band, in pixels.
 
@@ -121,69 +123,61 @@ def hausdorff_distance(distances: tuple[Values, Values], diagonal: float) -> flo
     return float(max(np.percentile(part, PERCENTILE) for part in parts))
 
 
-def boundary_table(images: Iterable[tuple[str, Values]], measures: Sequence[str]) -> pd.DataFrame:
-    """Write measurements as a table.
+class Boundary(Basis):
+    """What was measured of the contours in each image: a row for every class that is in one of the masks.
 
-    Args:
-        images: sample id and `measure_boundaries` of each image.
-        measures: those that were measured.
-
-    Returns:
-        Columns sample_id, class, and those of the measures: intersection, union (pixels of the bands); hd95 (pixels of
-        distance; 0 where it is undefined) and hd95_defined (1 or 0); within (the tolerance), contour (pixels of both
-        contours). A row for every class of an image.
+    Columns of the metrics that are asked for: intersection, union (pixels of the bands); hd95 (pixels of distance; 0
+    where it is undefined) and hd95_defined (1 or 0); within (the tolerance), contour (pixels of both contours).
     """
-    return sparse_table(
-        images, ["class"], {name: kind for measure in measures for name, kind in COLUMNS[measure].items()}
-    )
+
+    name, keys = "boundary", ("class",)
+    columns: ClassVar = {name: dtype for columns in COLUMNS.values() for name, dtype in columns.items()}
+
+    @property
+    def measures(self) -> list[str]:
+        """The metrics that are asked for, in the order of their columns."""
+        return [measure for measure in MEASURES if measure in self.settings.boundary]
+
+    @property
+    def applies(self) -> bool:
+        """Whether any of the metrics is asked for."""
+        return bool(self.measures)
+
+    def table_builder(self) -> CountTableBuilder:
+        """Return what builds the table, with the columns of the metrics that are asked for."""
+        columns = {name: dtype for measure in self.measures for name, dtype in COLUMNS[measure].items()}
+        return CountTableBuilder(self.keys, columns)
+
+    def measure(self, image: EvaluatedImage) -> Values:
+        """Measure one image: (classes, columns)."""
+        settings = self.settings
+        return measure_boundaries(image.truth, image.prediction, settings.n_classes, self.measures, settings.tolerance)
+
+    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return for each metric of the table numerator and denominator of its ratio: (images, classes, 2).
+
+        Boundary IoU is a ratio of pixels; the others are means over the images in which they are defined.
+        """
+        classes = self.settings.n_classes
+        present = {name: columns for name, columns in COLUMNS.items() if set(columns) <= set(table)}
+        sums = {
+            name: dense(table, sample_ids, self.keys, list(columns), [classes]) for name, columns in present.items()
+        }
+        if (surface := sums.get("surface_dice")) is not None:
+            within, contour = surface[..., 0], surface[..., 1]
+            sums["surface_dice"] = np.stack([np.nan_to_num(divided(within, contour)), contour > 0], axis=-1)
+        return sums
 
 
-def boundary_sums(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Take what every image adds to two sums, whose ratio is the measure.
-
-    Args:
-        table: see `boundary_table`.
-
-    Returns:
-        For each measure of the table, columns sample_id, class, above, below. Boundary IoU is a ratio of pixels; the
-        others are means over the images in which they are defined.
-    """
-    found: dict[str, tuple[pd.Series, pd.Series]] = {}
-    if "union" in table:
-        found["boundary_iou"] = table["intersection"], table["union"]
-    if "hd95" in table:
-        found["hd95"] = table["hd95"], table["hd95_defined"]
-    if "contour" in table:
-        found["surface_dice"] = (table["within"] / table["contour"]).fillna(0), (table["contour"] > 0).astype(np.int64)
-    keys = table[["sample_id", "class"]]
-    return {name: keys.assign(above=above, below=below) for name, (above, below) in found.items()}
-
-
-def boundary_values(table: pd.DataFrame, classes: int) -> dict[str, Values]:
-    """Return the measures of every class.
-
-    Args:
-        table: see `boundary_table`.
-        classes: number of classes.
-
-    Returns:
-        For each measure of the table, (classes,); NaN where it is defined in no image.
-    """
-    return {
-        name: ratio(total(rows, ["class"], ["above", "below"], [classes]))
-        for name, rows in boundary_sums(table).items()
-    }
-
-
-def ratio(sums: NDArray) -> Values:
+def ratio(sums: NDArray[Any]) -> Values:
     """Divide the first by the second, (..., 2) to (...); NaN where there is nothing to divide by."""
     return divided(sums[..., 0], sums[..., 1])
 
 
-def _boxes(truth: NDArray, prediction: NDArray, classes: int) -> Iterable[tuple[int, tuple[slice, slice]]]:
-    """Return each class that occurs, and the smallest box that holds all of it in both masks."""
-    found = [ndimage.find_objects(mask.astype(np.intp) + 1, max_label=classes) for mask in (truth, prediction)]
-    for number, boxes in enumerate(zip(*found, strict=True)):
+def _boxes(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> Iterable[tuple[int, tuple[slice, slice]]]:
+    """Yield each class that occurs, and the smallest box that holds all of it in both masks."""
+    boxes_of_masks = [ndimage.find_objects(mask.astype(np.intp) + 1, max_label=classes) for mask in (truth, prediction)]
+    for number, boxes in enumerate(zip(*boxes_of_masks, strict=True)):
         sides = list(zip(*(box for box in boxes if box is not None), strict=True))
         if sides:
             rows, columns = (slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)

@@ -1,27 +1,29 @@
-"""Calibration: is a network right as often as its probabilities say?
+"""Calibration: does the accuracy of the pixels match their confidence?
 
-The confidence of a pixel is the probability of the class that it was given. Pixels of like confidence share a bin; a
-bin's gap is the difference between its mean confidence and its share of right pixels. See Guo, Pleiss, Sun, Weinberger
+The confidence of a pixel is the probability of the predicted class. Pixels of like confidence share a bin; a
+bin's gap is the difference between its mean confidence and its accuracy. See Guo, Pleiss, Sun, Weinberger
 2017, "On Calibration of Modern Neural Networks".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage
 from unet_segmentation.metrics.confusion_matrix import IGNORED
-from unet_segmentation.metrics.count_tables import divided, sparse_table, total
+from unet_segmentation.metrics.count_tables import divided, total
 
-BINS = 15  # of equal width from 0 to 1, as in the article
+BINS = 15  # of equal width from 0 to 1, as in that paper
 
 Values = NDArray[np.float64]
 
 
-def calibration_sums(truth: NDArray, prediction: NDArray, confidence: NDArray) -> Values:
+def calibration_sums(truth: NDArray[Any], prediction: NDArray[Any], confidence: NDArray[Any]) -> Values:
     """Sum up one image.
 
     Args:
@@ -30,35 +32,39 @@ def calibration_sums(truth: NDArray, prediction: NDArray, confidence: NDArray) -
         confidence: (height, width) probability of the predicted class. A bin holds its lower end; the last one both.
 
     Returns:
-        (BINS, 3): counted pixels, the sum of their confidences, how many of them are right.
+        (BINS, 3): counted pixels, the sum of their confidences, the number of correct ones.
     """
     bins = np.minimum((confidence * BINS).astype(np.uint8), BINS - 1)
-    # One code per pixel: twice the bin, and one more where it is right; ignored pixels behind the last.
+    # One code per pixel: twice the bin, and one more where it is correct; ignored pixels behind the last.
     codes = np.where(truth == IGNORED, np.uint8(2 * BINS), 2 * bins + (prediction == truth)).ravel()
     pixels = np.bincount(codes, minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
     sums = np.bincount(codes, weights=confidence.ravel(), minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
     return np.stack([pixels.sum(axis=1), sums.sum(axis=1), pixels[:, 1]], axis=1).astype(np.float64)
 
 
-def calibration_table(images: Iterable[tuple[str, Values]]) -> pd.DataFrame:
-    """Write sums as a table.
+class Calibration(Basis):
+    """The pixels of each image by confidence: a row for every bin with a pixel."""
 
-    Args:
-        images: sample id and `calibration_sums` of each image.
+    name, needs, keys = "calibration", "probabilities", ("bin",)
+    columns: ClassVar = {"pixels": np.int64, "confidence": np.float64, "correct": np.int64}
 
-    Returns:
-        Columns sample_id, bin, pixels (int64), confidence (float64), correct (int64); a row for every bin with a pixel.
-    """
-    return sparse_table(images, ["bin"], {"pixels": np.int64, "confidence": np.float64, "correct": np.int64})
+    def measure(self, image: EvaluatedImage) -> Values:
+        """Measure one image: (BINS, 3)."""
+        assert image.probabilities is not None
+        return calibration_sums(image.truth, image.prediction, image.probabilities.max(axis=0))
+
+    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the sums of each image: `calibration`, (images, BINS, 3)."""
+        return self.dense_sums(table, sample_ids, BINS)
 
 
 def total_sums(table: pd.DataFrame) -> Values:
     """Sum a table over its images: (BINS, 3), as `calibration_sums`."""
-    return total(table, ["bin"], ["pixels", "confidence", "correct"], [BINS])
+    return total(table, Calibration.keys, list(Calibration.columns), [BINS])
 
 
 def reliability(sums: Values) -> pd.DataFrame:
-    """Return the reliability curve.
+    """Compute the reliability curve.
 
     Args:
         sums: (BINS, 3), see `calibration_sums`.

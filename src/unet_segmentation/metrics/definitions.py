@@ -1,4 +1,4 @@
-"""The scores: one table of definitions, from which values, documentation and descriptions are made.
+"""The metrics: one table of definitions, from which values, documentation and descriptions are made.
 
 One rule for absent classes: a class is undefined (NaN) and left out of means only where it occurs neither in the truth
 nor in the prediction (TP + FP + FN = 0). Wherever it occurs in one of them, 0 / 0 counts as 0.
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.metrics import boundary, calibration, object_recall, thresholds
-from unet_segmentation.metrics.confusion_matrix import ClassCounts, class_counts
-from unet_segmentation.metrics.count_tables import divided
+from unet_segmentation.metrics.basis import Basis
+from unet_segmentation.metrics.confusion_matrix import ClassCounts, Confusion
+from unet_segmentation.metrics.count_tables import divided, mean_of_defined
+from unet_segmentation.metrics.soft_overlap import SoftOverlap
 
 Values = NDArray[np.float64]
+
+# What the metrics are computed from. A metric of a new kind is one more basis here and its entries in `METRICS`.
+BASES: tuple[type[Basis], ...] = (
+    Confusion, SoftOverlap, calibration.Calibration, object_recall.Objects, boundary.Boundary, thresholds.Foreground,
+)  # fmt: skip
 
 CLASS, SIZE = "<class>", "<size>"  # stand in a metric's name for the slug of a class, and for a size of objects
 
@@ -30,61 +36,55 @@ CLASS, SIZE = "<class>", "<size>"  # stand in a metric's name for the slug of a 
 
 def iou_per_class(counts: ClassCounts) -> Values:
     """Intersection over union, TP / (TP + FP + FN)."""
-    return _ratio(counts.hits, counts.union, counts)
+    return _ratio(counts.tp, counts.union, counts)
 
 
 def dice_per_class(counts: ClassCounts) -> Values:
     """Dice coefficient, also called F1: 2 TP / (2 TP + FP + FN)."""
-    return _ratio(2 * counts.hits, counts.truth + counts.predicted, counts)
+    return _ratio(2 * counts.tp, counts.support + counts.predicted, counts)
 
 
 def precision_per_class(counts: ClassCounts) -> Values:
     """Share of the pixels predicted as the class that are of it, TP / (TP + FP)."""
-    return _ratio(counts.hits, counts.predicted, counts)
+    return _ratio(counts.tp, counts.predicted, counts)
 
 
 def recall_per_class(counts: ClassCounts) -> Values:
-    """Share of the class's pixels that were found, TP / (TP + FN)."""
-    return _ratio(counts.hits, counts.truth, counts)
+    """Share of the class's pixels that were predicted as it, TP / (TP + FN)."""
+    return _ratio(counts.tp, counts.support, counts)
 
 
 def pixel_accuracy(counts: ClassCounts) -> Values:
-    """Share of all pixels that are right."""
-    return divided(counts.hits.sum(axis=-1), counts.truth.sum(axis=-1))
+    """Share of all pixels that are correct."""
+    return divided(counts.tp.sum(axis=-1), counts.support.sum(axis=-1))
 
 
 def class_accuracy(counts: ClassCounts) -> Values:
     """Recall, averaged over the classes that occur in the truth."""
-    return mean_of_defined(divided(counts.hits, counts.truth))
+    return mean_of_defined(divided(counts.tp, counts.support))
 
 
 def frequency_weighted_iou(counts: ClassCounts) -> Values:
     """IoU, weighted by each class's share of the true pixels."""
-    weighted = np.nansum(counts.truth * iou_per_class(counts), axis=-1)
-    return divided(weighted, counts.truth.sum(axis=-1))
+    weighted = np.nansum(counts.support * iou_per_class(counts), axis=-1)
+    return divided(weighted, counts.support.sum(axis=-1))
 
 
 def soft_iou(soft: Values) -> Values:
-    """The article's IoU of each image, (I + 1) / (sum t + sum p - I + 1), from (images, 3) sums I, sum t, sum p."""
+    """Smoothed soft IoU of images, (I + 1) / (sum t + sum p - I + 1), from (images, 3) sums I, sum t, sum p."""
     intersection, truth, prediction = soft.T
     return np.where(truth == 0, np.nan, (intersection + 1) / (truth + prediction - intersection + 1))
 
 
 def soft_dice(soft: Values) -> Values:
-    """The article's Dice of each image, (2 I + 1) / (sum t + sum p + 1), from (images, 3) sums I, sum t, sum p."""
+    """Smoothed soft Dice of images, (2 I + 1) / (sum t + sum p + 1), from (images, 3) sums I, sum t, sum p."""
     intersection, truth, prediction = soft.T
     return np.where(truth == 0, np.nan, (2 * intersection + 1) / (truth + prediction + 1))
 
 
-def mean_of_defined(values: NDArray, axis: int = -1) -> Values:
-    """Average what is not NaN; NaN where nothing is left."""
-    defined = ~np.isnan(values)
-    return divided(np.where(defined, values, 0.0).sum(axis=axis), defined.sum(axis=axis))
-
-
-def _ratio(above: NDArray, below: NDArray, counts: ClassCounts) -> Values:
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], counts: ClassCounts) -> Values:
     """Divide under the rule for absent classes: 0 / 0 is 0 where the class occurs at all, else NaN."""
-    return np.where(counts.union == 0, np.nan, np.nan_to_num(divided(above, below)))
+    return np.where(counts.union == 0, np.nan, np.nan_to_num(divided(numerator, denominator)))
 
 
 # --- the table ---
@@ -92,24 +92,21 @@ def _ratio(above: NDArray, below: NDArray, counts: ClassCounts) -> Values:
 
 @dataclass(frozen=True)
 class Metric:
-    """The definition of a score.
+    """The definition of a metric.
 
     Attributes:
         name: as it stands in metrics.json, in MLflow and in the report; `<class>` stands for the slug of each class.
         title: for people.
-        formula: with TP, FP, FN per class, or the article's sums.
+        formula: with TP, FP, FN per class, or the sums of `SoftOverlapSums`.
         aggregation: over what it is summed and averaged.
         range: smallest and largest value.
         better: whether a higher or a lower value is better.
         absent: what a class that does not occur does to it.
         source: where the definition comes from.
-        basis: what `function` is given. Of the counts of pixels: `split` (summed over the split, gives one value),
-            `class` (the same, gives a value per class), `image` (per image, gives a value per image, averaged); `soft`
-            (the article's sums per image, gives a value per image, averaged). Of the other tables, where there is one:
-            `calibration` (see `calibration.total_sums`), `objects` (`objects.total_objects`), `foreground` (the
-            histogram of `thresholds`), `threshold` (counts of the foreground at the chosen threshold), and each of
-            `boundaries.MEASURES` (a value per class); these give one value, or one per class or size, as the name says.
-        function: see `basis`.
+        basis: name of the sums that it is computed from, as `Basis.unit_sums` of one of the `BASES` names them.
+        function: of the sums of a split (..., *shape), with resamples in front; gives one value, or one per class or
+            size, as the name says. None where the value is no function of sums.
+        per_image: whether `function` is applied to the sums of every image, and its values are averaged.
     """
 
     name: str
@@ -117,14 +114,12 @@ class Metric:
     formula: str
     aggregation: str
     source: str
-    basis: Literal[
-        "split", "class", "image", "soft", "calibration", "objects", "foreground", "threshold", "boundary_iou", "hd95",
-        "surface_dice",
-    ]  # fmt: skip
-    function: Callable[[Any], Any]
+    basis: str
+    function: Callable[[Values], Values] | None
     absent: str = "left out where TP + FP + FN = 0"
     range: str = "0 to 1"
     better: Literal["higher", "lower"] = "higher"
+    per_image: bool = False
 
 
 _IOU, _DICE = "TP / (TP + FP + FN)", "2 TP / (2 TP + FP + FN)"
@@ -167,36 +162,46 @@ _OBJECT_ABSENT = "null where there is no object"
 _UNBOUNDED = "0 upwards, in pixels"
 
 
-def _mean(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
+ClassFunction = Callable[[ClassCounts], Values]
+
+
+def _counts(function: ClassFunction) -> Callable[[Values], Values]:
+    return lambda sums: function(ClassCounts.from_array(sums))
+
+
+def _mean(function: ClassFunction) -> ClassFunction:
     return lambda counts: mean_of_defined(function(counts))
 
 
-def _foreground(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
+def _foreground(function: ClassFunction) -> ClassFunction:
     return lambda counts: function(counts.foreground())
 
 
-def _pooled(function: Callable[[ClassCounts], Values]) -> Callable[[ClassCounts], Values]:
+def _pooled(function: ClassFunction) -> ClassFunction:
     return lambda counts: function(counts.pooled())[..., 0]
 
 
 def _family(
-    measure: str, noun: str, formula: str, source: str, function: Callable[[ClassCounts], Values], absent: str
+    measure: str, noun: str, formula: str, source: str, function: ClassFunction, absent: str = _LEFT_OUT
 ) -> Iterator[Metric]:
     """Define the means of a measure that has a value per class: over the split and per image, with and without 0."""
     without = f"{noun} without background"
     mean, pooled = _mean(function), _pooled(function)
-    rows: tuple[tuple[str, str, str, Any, Any, str], ...] = (
-        ("mean", f"Mean {noun}", _CLASSES, "split", mean, absent),
-        ("foreground_mean", f"Mean {without}", _FOREGROUND, "split", _foreground(mean), absent),
-        ("foreground_micro", f"Pooled {without}", _POOLED_FOREGROUND, "split", _foreground(pooled), _POOLED_ABSENT),
-        ("per_image_mean", f"Mean {noun} per image", _IMAGES, "image", mean, _IMAGE_ABSENT),
+    rows: tuple[tuple[str, str, str, bool, ClassFunction, str], ...] = (
+        ("mean", f"Mean {noun}", _CLASSES, False, mean, absent),
+        ("foreground_mean", f"Mean {without}", _FOREGROUND, False, _foreground(mean), absent),
+        ("foreground_micro", f"Pooled {without}", _POOLED_FOREGROUND, False, _foreground(pooled), _POOLED_ABSENT),
+        ("per_image_mean", f"Mean {noun} per image", _IMAGES, True, mean, _IMAGE_ABSENT),
         (
-            "foreground_per_image_mean", f"Mean {without} per image", _FOREGROUND_IMAGES, "image", _foreground(mean),
+            "foreground_per_image_mean", f"Mean {without} per image", _FOREGROUND_IMAGES, True, _foreground(mean),
             f"{_IMAGE_ABSENT}, and images without foreground in both masks",
         ),
     )  # fmt: skip
-    for name, title, aggregation, basis, value, without_class in rows:
-        yield Metric(f"{measure}/{name}", title, formula, aggregation, source, basis, value, without_class)
+    for name, title, aggregation, per_image, value, without_class in rows:
+        yield Metric(
+            f"{measure}/{name}", title, formula, aggregation, source, "confusion", _counts(value), without_class,
+            per_image=per_image,
+        )  # fmt: skip
 
 
 def _contour_family(
@@ -209,14 +214,18 @@ def _contour_family(
     range_: str = "0 to 1",
     better: Literal["higher", "lower"] = "higher",
 ) -> Iterator[Metric]:
-    """Define the means of a boundary measure, whose values per class are given."""
+    """Define the means of a boundary measure that has a value per class, and these values."""
+    ratio = boundary.ratio
     rows: tuple[tuple[str, str, str, Callable[[Values], Values]], ...] = (
-        ("mean", f"Mean {noun}", f"{each}; unweighted mean over the classes, background included", mean_of_defined),
+        (
+            "mean", f"Mean {noun}", f"{each}; unweighted mean over the classes, background included",
+            lambda sums: mean_of_defined(ratio(sums)),
+        ),
         (
             "foreground_mean", f"Mean {noun} without background",
-            f"{each}; unweighted mean over the classes but class 0", lambda values: mean_of_defined(values[..., 1:]),
+            f"{each}; unweighted mean over the classes but class 0", lambda sums: mean_of_defined(ratio(sums)[..., 1:]),
         ),
-        (f"class/{CLASS}", f"{noun} of a class", f"{each}; one value per class", lambda values: values),
+        (f"class/{CLASS}", f"{noun} of a class", f"{each}; one value per class", ratio),
     )  # fmt: skip
     for name, title, aggregation, function in rows:
         name = f"{measure}/{name}"  # noqa: PLW2901
@@ -226,49 +235,57 @@ def _contour_family(
 METRICS: tuple[Metric, ...] = (
     *_family("dice", "Dice", _DICE, _SORENSEN, dice_per_class, _LEFT_OUT),
     *_family("iou", "IoU", _IOU, _JACCARD, iou_per_class, _LEFT_OUT),
-    Metric("iou/micro", "Pooled IoU", _IOU, _POOLED, _JACCARD, "split", _pooled(iou_per_class), _POOLED_ABSENT),
+    Metric(
+        "iou/micro", "Pooled IoU", _IOU, _POOLED, _JACCARD, "confusion", _counts(_pooled(iou_per_class)),
+        _POOLED_ABSENT,
+    ),
     Metric(
         "iou/frequency_weighted", "Frequency-weighted IoU", "sum over classes of (share of the true pixels) x IoU",
-        _SPLIT, _FCN, "split", frequency_weighted_iou, "weight 0",
+        _SPLIT, _FCN, "confusion", _counts(frequency_weighted_iou), "weight 0",
     ),
     Metric(
         "iou/foreground_frequency_weighted", "Frequency-weighted IoU without background",
-        "sum over classes but class 0 of (share of their true pixels) x IoU", _SPLIT, _FCN, "split",
-        _foreground(frequency_weighted_iou), "weight 0; null without true foreground",
+        "sum over classes but class 0 of (share of their true pixels) x IoU", _SPLIT, _FCN, "confusion",
+        _counts(_foreground(frequency_weighted_iou)), "weight 0; null without true foreground",
     ),
     Metric(
         "accuracy/pixel", "Pixel accuracy", "sum of TP / sum of (TP + FN)",
-        f"{_POOLED}; so pooled Dice, precision and recall, background included, are the same", _FCN, "split",
-        pixel_accuracy, "adds nothing",
+        f"{_POOLED}; so pooled Dice, precision and recall, background included, are the same", _FCN, "confusion",
+        _counts(pixel_accuracy), "adds nothing",
     ),
     Metric(
         "accuracy/class_mean", "Mean class accuracy", _RECALL, f"{_SPLIT}; mean over the classes in the truth", _FCN,
-        "split", class_accuracy, "left out where TP + FN = 0",
+        "confusion", _counts(class_accuracy), "left out where TP + FN = 0",
     ),
     Metric(
         "accuracy/foreground_class_mean", "Mean class accuracy without background", _RECALL,
-        f"{_SPLIT}; mean over the classes in the truth but class 0", _FCN, "split", _foreground(class_accuracy),
-        "left out where TP + FN = 0",
+        f"{_SPLIT}; mean over the classes in the truth but class 0", _FCN, "confusion",
+        _counts(_foreground(class_accuracy)), "left out where TP + FN = 0",
     ),
     *_family("precision", "precision", _PRECISION, _RIJSBERGEN, precision_per_class, _ZERO),
     *_family("recall", "recall", _RECALL, _RIJSBERGEN, recall_per_class, _ZERO),
-    Metric(f"dice/class/{CLASS}", "Dice of a class", _DICE, _PER_CLASS, _SORENSEN, "class", dice_per_class, _NULL),
-    Metric(f"iou/class/{CLASS}", "IoU of a class", _IOU, _PER_CLASS, _JACCARD, "class", iou_per_class, _NULL),
     Metric(
-        f"precision/class/{CLASS}", "Precision of a class", _PRECISION, _PER_CLASS, _RIJSBERGEN, "class",
-        precision_per_class, f"{_NULL}; 0 where it occurs but is never predicted",
+        f"dice/class/{CLASS}", "Dice of a class", _DICE, _PER_CLASS, _SORENSEN, "confusion", _counts(dice_per_class),
+        _NULL,
     ),
     Metric(
-        f"recall/class/{CLASS}", "Recall of a class", _RECALL, _PER_CLASS, _RIJSBERGEN, "class",
-        recall_per_class, f"{_NULL}; 0 where it is predicted but does not occur",
+        f"iou/class/{CLASS}", "IoU of a class", _IOU, _PER_CLASS, _JACCARD, "confusion", _counts(iou_per_class), _NULL,
+    ),
+    Metric(
+        f"precision/class/{CLASS}", "Precision of a class", _PRECISION, _PER_CLASS, _RIJSBERGEN, "confusion",
+        _counts(precision_per_class), f"{_NULL}; 0 where it occurs but is never predicted",
+    ),
+    Metric(
+        f"recall/class/{CLASS}", "Recall of a class", _RECALL, _PER_CLASS, _RIJSBERGEN, "confusion",
+        _counts(recall_per_class), f"{_NULL}; 0 where it is predicted but does not occur",
     ),
     Metric(
         "soft_iou/smooth1", "IoU as in the article", "(I + 1) / (sum t + sum p - I + 1)", _SOFT_MEAN, _ARTICLE,
-        "soft", soft_iou, _SOFT_ABSENT, "above 0 to 1",
+        "soft", soft_iou, _SOFT_ABSENT, "above 0 to 1", per_image=True,
     ),
     Metric(
         "soft_dice/smooth1", "Dice as in the article", "(2 I + 1) / (sum t + sum p + 1)", _SOFT_MEAN, _ARTICLE,
-        "soft", soft_dice, _SOFT_ABSENT, "above 0 to 1",
+        "soft", soft_dice, _SOFT_ABSENT, "above 0 to 1", per_image=True,
     ),
     *_contour_family(
         "boundary_iou", "boundary IoU",
@@ -324,139 +341,63 @@ METRICS: tuple[Metric, ...] = (
         "optimal_threshold/value", "Threshold",
         "threshold of the highest Dice of the foreground on the validation split",
         "chosen on validation, never on the split that is scored; of equal ones, the nearest to 0.5", "this project",
-        "threshold", lambda chosen: chosen[0], _BINARY_ABSENT,
+        "threshold", None, _BINARY_ABSENT,
     ),
     Metric(
         "at_optimal_threshold/dice", "Dice at the threshold", _DICE, _THRESHOLD, _SORENSEN, "threshold",
-        lambda chosen: dice_per_class(chosen[1]), _THRESHOLD_ABSENT,
+        _counts(dice_per_class), _THRESHOLD_ABSENT,
     ),
     Metric(
         "at_optimal_threshold/iou", "IoU at the threshold", _IOU, _THRESHOLD, _JACCARD, "threshold",
-        lambda chosen: iou_per_class(chosen[1]), _THRESHOLD_ABSENT,
+        _counts(iou_per_class), _THRESHOLD_ABSENT,
     ),
     Metric(
         "at_optimal_threshold/precision", "Precision at the threshold",
         _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
-        lambda chosen: precision_per_class(chosen[1]), _THRESHOLD_ABSENT,
+        _counts(precision_per_class), _THRESHOLD_ABSENT,
     ),
     Metric(
         "at_optimal_threshold/recall", "Recall at the threshold", _RECALL, _THRESHOLD, _RIJSBERGEN, "threshold",
-        lambda chosen: recall_per_class(chosen[1]), _THRESHOLD_ABSENT,
+        _counts(recall_per_class), _THRESHOLD_ABSENT,
     ),
 )  # fmt: skip
-
-PER_IMAGE = ("iou/per_image_mean", "dice/per_image_mean", "accuracy/pixel")  # columns of the table of image scores
 
 
 def class_slugs(classes: Sequence[str]) -> list[str]:
     """Turn class names into the last part of metric names: lower case, digits and underscores, each once."""
-    taken: list[str] = []
+    unique: list[str] = []
     for number, name in enumerate(classes):
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or f"class_{number}"
-        while slug in taken:
+        while slug in unique:
             slug += f"_{number}"
-        taken.append(slug)
-    return taken
+        unique.append(slug)
+    return unique
 
 
 def global_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
-    """Score one confusion matrix: everything that needs no single image.
+    """Compute the metrics of one confusion matrix: everything that needs no single image.
 
     Args:
         matrix: (classes, classes), truth in the rows, prediction in the columns.
         classes: names of the classes.
 
     Returns:
-        Name to value; NaN where a score is undefined.
+        Name to value; NaN where a metric is undefined.
     """
-    counts = ClassCounts.of(np.asarray(matrix))
-    return _scores({"split": counts, "class": counts}, classes)
-
-
-def scores(
-    confusion: pd.DataFrame,
-    soft: pd.DataFrame,
-    classes: Sequence[str],
-    *,
-    calibration_counts: pd.DataFrame | None = None,
-    object_counts: pd.DataFrame | None = None,
-    boundary_counts: pd.DataFrame | None = None,
-    foreground_histogram: pd.DataFrame | None = None,
-    threshold: float | None = None,
-) -> dict[str, float]:
-    """Compute every score of a split, as far as there are tables for it.
-
-    Args:
-        confusion: sparse counts per image: sample_id, truth, prediction, count.
-        soft: the article's sums per image: sample_id, intersection, truth, prediction. It names all images.
-        classes: names of the classes.
-        calibration_counts: see `calibration.calibration_table`.
-        object_counts: see `objects.objects_table`.
-        boundary_counts: see `boundaries.boundary_table`; its columns say which measures were asked for.
-        foreground_histogram: see `thresholds.histogram_table`; of a problem of two classes.
-        threshold: of the foreground, chosen on another split.
-
-    Returns:
-        Name to value, in the order of `METRICS`; NaN where a score is undefined.
-    """
-    images = class_counts(confusion, len(classes), soft["sample_id"].tolist())
-    split = images.total()
-    given: dict[str, Any] = {"split": split, "class": split, "image": images, "soft": soft_sums(soft)}
-    if calibration_counts is not None:
-        given["calibration"] = calibration.total_sums(calibration_counts)
-    if object_counts is not None:
-        given["objects"] = object_recall.total_objects(object_counts, len(classes))
-    if boundary_counts is not None:
-        given |= boundary.boundary_values(boundary_counts, len(classes))
-    if foreground_histogram is not None:
-        given["foreground"] = thresholds.total_histogram(foreground_histogram)
-        if threshold is not None:
-            given["threshold"] = threshold, thresholds.counts_at(given["foreground"], threshold)
-    return _scores(given, classes)
-
-
-def image_scores(confusion: pd.DataFrame, soft: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Score every image by itself.
-
-    Args:
-        confusion: see `scores`.
-        soft: see `scores`.
-        classes: names of the classes.
-
-    Returns:
-        Columns sample_id, the scores of `PER_IMAGE`, the article's, `iou/class/...` and `pixels` (counted ones); the
-        worst `iou/per_image_mean` first, images without a counted pixel last.
-    """
-    images = class_counts(confusion, len(classes), soft["sample_id"].tolist())
-    table = pd.DataFrame({"sample_id": soft["sample_id"]})
+    sums = ClassCounts.of(np.asarray(matrix)).to_array()
+    values: dict[str, float] = {}
     for metric in METRICS:
-        if metric.name in PER_IMAGE:
-            table[metric.name] = metric.function(images)
-        elif metric.basis == "soft":
-            table[metric.name] = metric.function(soft_sums(soft))
-    table = table[["sample_id", *PER_IMAGE, *(name for name in table if name not in ("sample_id", *PER_IMAGE))]]
-    for slug, values in zip(class_slugs(classes), iou_per_class(images).T, strict=True):
-        table[f"iou/class/{slug}"] = values
-    table["pixels"] = images.truth.sum(axis=-1)
-    return table.sort_values([PER_IMAGE[0], "sample_id"], na_position="last", ignore_index=True)
+        if metric.basis == Confusion.name and metric.function is not None and not metric.per_image:
+            named = zip(names_of(metric, classes), np.atleast_1d(metric.function(sums)).tolist(), strict=True)
+            values.update(named)
+    return values
 
 
 def describe(name: str) -> Metric | None:
-    """Find the definition of a score by its name (`iou/class/nucleus` is found under `iou/class/<class>`)."""
+    """Find the definition of a metric by its name (`iou/class/nucleus` stands under `iou/class/<class>`)."""
     pattern = re.sub(r"/(class|size)/.*", r"/\1/<\1>", name)
     return next((metric for metric in METRICS if metric.name == pattern), None)
-
-
-def _scores(given: Mapping[str, Any], classes: Sequence[str]) -> dict[str, float]:
-    """Compute the scores whose basis is given."""
-    found: dict[str, float] = {}
-    for metric in METRICS:
-        if metric.basis in given:
-            value = metric.function(given[metric.basis])
-            values = mean_of_defined(value) if metric.basis in ("image", "soft") else value
-            found.update(zip(names_of(metric, classes), np.atleast_1d(values).tolist(), strict=True))
-    return found
 
 
 def names_of(metric: Metric, classes: Sequence[str]) -> list[str]:
@@ -465,8 +406,3 @@ def names_of(metric: Metric, classes: Sequence[str]) -> list[str]:
         if mark in metric.name:
             return [metric.name.replace(mark, name) for name in names]
     return [metric.name]
-
-
-def soft_sums(soft: pd.DataFrame) -> Values:
-    """Take the article's sums of each image from their table: (images, 3), I, sum t, sum p."""
-    return soft[["intersection", "truth", "prediction"]].to_numpy(np.float64)

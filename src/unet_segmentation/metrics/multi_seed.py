@@ -1,9 +1,9 @@
-"""Several networks of one kind, trained with different seeds and tested on the same images: their mean score.
+"""Several models of one kind, trained with different seeds and evaluated on the same images: their mean score.
 
-The mean of their scores is one function of one table: the sums of an image by all of them side by side. Resampling
-images (the same for all seeds), leaving one out and exchanging two kinds of networks are then what they are for a
-single network; see `sums`. An interval of such a mean says how much it depends on the images that were tested; the
-spread over the seeds says how much a score depends on the training.
+The mean of their scores is one function of one table: the columns of all of them. Resampling images (the same for all
+seeds), leaving one out and exchanging two kinds of models are then what they are for a single model; see `sums`. An
+interval of such a mean says how much it depends on the images that were tested; the spread over the seeds says how much
+a score depends on the training seed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 @dataclass(frozen=True)
 class MultiSeedSums:
-    """The sums of every unit by each of several networks; the scores are means over the networks.
+    """The sums of every unit by each of several models; the scores are means over the models.
 
     Attributes:
-        each: of one network each, over the same units in the same order.
+        each: of one model each, over the same units in the same order.
     """
 
     each: tuple[UnitSums, ...]
 
     @classmethod
     def of(cls, each: Sequence[UnitSums]) -> MultiSeedSums:
-        """Put networks side by side.
+        """Combine models.
 
         Raises:
             DataError: they were not tested on the same images.
@@ -43,15 +43,14 @@ class MultiSeedSums:
 
     @property
     def table(self) -> Values:
-        """(units, columns of all networks)."""
+        """(units, columns of all models)."""
         table: Values = np.concatenate([sums.table for sums in self.each], axis=1)
         return table
 
     @property
     def total(self) -> Values:
-        """(columns of all networks,): over all units."""
-        total: Values = self.table.sum(axis=0)
-        return total
+        """(columns of all models,): over all units."""
+        return np.concatenate([sums.total for sums in self.each])
 
     @property
     def names(self) -> list[str]:
@@ -69,12 +68,12 @@ class MultiSeedSums:
         return self.each[0].kind
 
     def scores(self, sums: Values) -> Values:
-        """Make mean scores of sums: (..., columns of all networks) to (..., scores)."""
+        """Compute the mean scores of sums: (..., columns of all models) to (..., scores)."""
         parts = np.split(sums, len(self.each), axis=-1)
-        found: Values = np.mean([one.scores(part) for one, part in zip(self.each, parts, strict=True)], axis=0)
-        return found
+        means: Values = np.mean([one.scores(part) for one, part in zip(self.each, parts, strict=True)], axis=0)
+        return means
 
     def occurrences(self) -> NDArray[np.int64]:
-        """Count, for each score, the units that say anything about it: by the network of which fewest do."""
+        """Count, for each score, the units that say anything about it: by the model of which fewest do."""
         counts: NDArray[np.int64] = np.min([sums.occurrences() for sums in self.each], axis=0)
         return counts

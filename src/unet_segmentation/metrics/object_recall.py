@@ -6,15 +6,17 @@ half of its pixels are predicted as its class. Its size is the diameter of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage
 from unet_segmentation.metrics.confusion_matrix import IGNORED
-from unet_segmentation.metrics.count_tables import divided, sparse_table, total
+from unet_segmentation.metrics.count_tables import divided, total
 
 EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
 SIZES = ("below_8", "8_to_16", "16_to_32", "32_to_64", "64_to_128", "128_and_more")  # as they stand in metric names
@@ -22,7 +24,7 @@ NEIGHBOURS = np.ones((3, 3), np.uint8)
 FOUND = 0.5  # of an object's pixels, exceeded
 
 
-def count_objects(truth: NDArray, prediction: NDArray, classes: int) -> NDArray[np.int64]:
+def count_objects(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count the objects of one image by class and size.
 
     Args:
@@ -42,31 +44,33 @@ def count_objects(truth: NDArray, prediction: NDArray, classes: int) -> NDArray[
         labels, objects = ndimage.label(mask, NEIGHBOURS)
         inside = labels[mask]
         area = np.bincount(inside, minlength=objects + 1)[1:]
-        hits = np.bincount(inside[prediction[box][mask] == number], minlength=objects + 1)[1:]
+        tp = np.bincount(inside[prediction[box][mask] == number], minlength=objects + 1)[1:]
         size = np.searchsorted(EDGES, np.sqrt(4 * area / np.pi), side="right")
         np.add.at(counts[number, :, 0], size, 1)
-        np.add.at(counts[number, :, 1], size, hits > FOUND * area)
+        np.add.at(counts[number, :, 1], size, tp > FOUND * area)
     return counts
 
 
-def objects_table(images: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.DataFrame:
-    """Write counts as a table.
+class Objects(Basis):
+    """The objects of each image, and those that are found: a row for every class and size with an object."""
 
-    Args:
-        images: sample id and `count_objects` of each image.
+    name, keys = "objects", ("class", "size")
+    columns: ClassVar = {"objects": np.int64, "found": np.int64}
 
-    Returns:
-        Columns sample_id, class, size (its place in `SIZES`), objects, found (int64); a row for every class and size
-        that an image has an object of.
-    """
-    return sparse_table(images, ["class", "size"], {"objects": np.int64, "found": np.int64})
+    def measure(self, image: EvaluatedImage) -> NDArray[np.int64]:
+        """Measure one image: (classes, sizes, 2)."""
+        return count_objects(image.truth, image.prediction, self.settings.n_classes)
+
+    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the counts of each image: `objects`, (images, classes, sizes, 2)."""
+        return self.dense_sums(table, sample_ids, self.settings.n_classes, len(SIZES))
 
 
 def total_objects(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
     """Sum a table over its images: (classes, sizes, 2), as `count_objects`."""
-    return total(table, ["class", "size"], ["objects", "found"], [classes, len(SIZES)])
+    return total(table, Objects.keys, list(Objects.columns), [classes, len(SIZES)])
 
 
-def recall(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def recall(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Divide found by all, (..., 2) to (...); NaN where there is no object."""
     return divided(counts[..., 1], counts[..., 0])

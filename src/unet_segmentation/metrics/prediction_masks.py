@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.errors import DataError
+from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
 
 # What some file system cannot hold in a name: separators, wildcards, control characters, a dot or blank at an end.
 _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
@@ -49,6 +51,24 @@ def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:
             f"There is no prediction for {sample_id} ({file}): the split has changed since. "
             "Run the evaluation pipeline again: kedro run --pipelines evaluation"
         ) from None
+
+
+def measure_predictions(
+    folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], settings: EvaluationSettings
+) -> EvaluationTables:
+    """Measure predicted masks for every basis that needs no probabilities, one image at a time.
+
+    Args:
+        folder: of the predictions.
+        sample_ids: the images.
+        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
+        settings: how images are measured.
+
+    Raises:
+        DataError: a prediction is missing, or does not fit its mask.
+    """
+    images = ((name, EvaluatedImage(mask(name), read_prediction(folder, name))) for name in sample_ids)
+    return build_tables(((name, measure_image(image, settings, "masks")) for name, image in images), settings, "masks")
 
 
 def count_predictions(

@@ -6,21 +6,40 @@ least the threshold; thresholds are the lower edges of the bins, so that the cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage
 from unet_segmentation.metrics.confusion_matrix import IGNORED, ClassCounts
-from unet_segmentation.metrics.count_tables import sparse_table, total
+from unet_segmentation.metrics.count_tables import total
 
 BINS = 256  # of equal width from 0 to 1
 THRESHOLDS = np.arange(BINS) / BINS
 
 
-def foreground_histogram(truth: NDArray, probability: NDArray) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The threshold of the foreground in a problem of two classes, chosen on the validation split.
+
+    Attributes:
+        threshold: one of `THRESHOLDS`; None where there is none.
+        dice: of the foreground at the threshold, on validation.
+        images: of the validation split.
+        note: why it is this one, or why there is none.
+    """
+
+    threshold: float | None = None
+    dice: float | None = None
+    images: int = 0
+    note: str = ""
+
+
+def foreground_histogram(truth: NDArray[Any], probability: NDArray[Any]) -> NDArray[np.int64]:
     """Count the pixels of one image by the probability of the foreground.
 
     Args:
@@ -35,46 +54,61 @@ def foreground_histogram(truth: NDArray, probability: NDArray) -> NDArray[np.int
     return np.bincount(codes.ravel(), minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
 
 
-def histogram_table(images: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.DataFrame:
-    """Write histograms as a table.
+class Foreground(Basis):
+    """The histogram of the foreground's probability in each image: a row for every bin with a pixel."""
 
-    Args:
-        images: sample id and `foreground_histogram` of each image.
+    name, needs, keys = "foreground", "probabilities", ("bin",)
+    columns: ClassVar = {"background": np.int64, "foreground": np.int64}
 
-    Returns:
-        Columns sample_id, bin, background, foreground (pixels of each, int64); a row for every bin with a pixel.
-    """
-    return sparse_table(images, ["bin"], {"background": np.int64, "foreground": np.int64})
+    @property
+    def applies(self) -> bool:
+        """Whether there are two classes."""
+        return self.settings.n_classes == 2
+
+    def measure(self, image: EvaluatedImage) -> NDArray[np.int64]:
+        """Measure one image: (BINS, 2)."""
+        assert image.probabilities is not None
+        return foreground_histogram(image.truth, image.probabilities[1])
+
+    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return the histogram of each image: `foreground`, (images, BINS, 2).
+
+        Where a threshold was chosen, the counts of the foreground at it as well: `threshold`, (images, 3, 1).
+        """
+        sums = self.dense_sums(table, sample_ids, BINS)
+        if self.settings.threshold is not None:
+            sums["threshold"] = counts_at(sums[self.name], self.settings.threshold).to_array()
+        return sums
 
 
 def total_histogram(table: pd.DataFrame) -> NDArray[np.int64]:
     """Sum a table over its images: (BINS, 2), as `foreground_histogram`."""
-    return total(table, ["bin"], ["background", "foreground"], [BINS])
+    return total(table, Foreground.keys, list(Foreground.columns), [BINS])
 
 
 def counts_at_thresholds(histogram: NDArray[Any]) -> ClassCounts:
     """Count the foreground at every threshold: (..., BINS, 2) to arrays of (..., BINS, 1), as in `THRESHOLDS`."""
     background, foreground = np.moveaxis(histogram[..., ::-1, :].cumsum(axis=-2)[..., ::-1, :], -1, 0)[..., None]
-    truth = np.broadcast_to(foreground[..., :1, :], foreground.shape)
-    return ClassCounts(hits=foreground, truth=truth, predicted=foreground + background)
+    support = np.broadcast_to(foreground[..., :1, :], foreground.shape)
+    return ClassCounts(tp=foreground, support=support, predicted=foreground + background)
 
 
 def counts_at(histogram: NDArray[Any], threshold: float) -> ClassCounts:
     """Count the foreground at one of the `THRESHOLDS`: (..., BINS, 2) to arrays of (..., 1)."""
     at = counts_at_thresholds(histogram)
-    place = round(threshold * BINS)
-    return ClassCounts(*(counts[..., place, :] for counts in (at.hits, at.truth, at.predicted)))
+    index = round(threshold * BINS)
+    return ClassCounts(*(counts[..., index, :] for counts in (at.tp, at.support, at.predicted)))
 
 
 def precision_recall_curve(histogram: NDArray[np.int64]) -> pd.DataFrame:
-    """Return precision and recall of the foreground at every threshold.
+    """Compute precision and recall of the foreground at every threshold.
 
     Returns:
         Columns threshold, precision (NaN where nothing is predicted), recall (NaN without true foreground).
     """
     at = counts_at_thresholds(histogram)
     with np.errstate(invalid="ignore"):
-        precision, recall = (at.hits / below for below in (at.predicted, at.truth))
+        precision, recall = (at.tp / denominator for denominator in (at.predicted, at.support))
     return pd.DataFrame({"threshold": THRESHOLDS, "precision": precision[:, 0], "recall": recall[:, 0]})
 
 
@@ -85,9 +119,9 @@ def average_precision(histogram: NDArray[Any]) -> NDArray[np.float64]:
     multiple of 1/256.
     """
     at = counts_at_thresholds(histogram)
-    shape = at.hits.shape
-    precision = np.divide(at.hits, at.predicted, out=np.zeros(shape), where=at.predicted > 0)[..., 0]
-    recall = np.divide(at.hits, at.truth, out=np.full(shape, np.nan), where=at.truth > 0)[..., 0]
+    shape = at.tp.shape
+    precision = np.divide(at.tp, at.predicted, out=np.zeros(shape), where=at.predicted > 0)[..., 0]
+    recall = np.divide(at.tp, at.support, out=np.full(shape, np.nan), where=at.support > 0)[..., 0]
     gains = -np.diff(recall, axis=-1, append=0.0)
     area: NDArray[np.float64] = (precision * gains).sum(axis=-1)
     return area
@@ -102,6 +136,6 @@ def best_threshold(histogram: NDArray[np.int64]) -> float | None:
     if not histogram[:, 1].any():
         return None
     at = counts_at_thresholds(histogram)
-    dice = (2 * at.hits / (at.truth + at.predicted))[1:, 0]
+    dice = (2 * at.tp / (at.support + at.predicted))[1:, 0]
     best = THRESHOLDS[1:][dice == dice.max()]
     return float(best[np.abs(best - 0.5).argmin()])

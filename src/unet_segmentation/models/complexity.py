@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_segmentation.models.factory import SegmentationModel, build_model
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.utils.private_api import storage_id
 
 BATCH = 2  # the least that a batch normalisation over one pixel can be trained with
 STATES = 4  # weights, gradients and AdamW's two moments
@@ -21,12 +22,12 @@ WARM_UP = 2  # steps that are not timed
 FEWEST = 3  # steps that are
 
 
-def model_complexity(specification: dict[str, Any], height: int, width: int) -> dict[str, int]:
+def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]:
     """Count what one image of a size costs a network; nothing is computed, so that it takes no time to speak of.
 
     Args:
-        specification: of the network (see `network.describe_network`).
-        height: of the image, in pixels, a multiple of the specification's ``multiple``.
+        spec: of the network.
+        height: of the image, in pixels, a multiple of the spec's ``multiple``.
         width: likewise.
 
     Returns:
@@ -39,14 +40,14 @@ def model_complexity(specification: dict[str, Any], height: int, width: int) -> 
         * ``training_bytes`` of a batch of one: the activations, and weights, gradients and AdamW's two moments. What a
           step takes for a moment besides is not in it.
     """
-    network, images = _skeleton(specification, height, width)
+    network, images = _skeleton(spec, height, width)
     network.train()
-    weights = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    weights = {storage_id(tensor) for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in weights:
-            kept[_storage(tensor)] = tensor, tensor.untyped_storage().nbytes()  # held, so that no place is used twice
+        if storage_id(tensor) not in weights:
+            kept[storage_id(tensor)] = tensor, tensor.untyped_storage().nbytes()  # held, so that no place is used twice
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -123,22 +124,17 @@ def measure_speed(
     }
 
 
-def _skeleton(specification: dict[str, Any], height: int, width: int) -> tuple[nn.Module, Tensor]:
+def _skeleton(spec: ModelSpec, height: int, width: int) -> tuple[nn.Module, Tensor]:
     """Build the network and its input without memory behind them, where the encoder allows it."""
-    size = BATCH, specification["in_channels"], height, width
+    size = BATCH, spec.in_channels, height, width
     try:
         with torch.device("meta"):
-            network = build_model(specification).to("meta")  # smp makes the first layer of grey images on the CPU
+            network = build_model(spec).to("meta")  # smp makes the first layer of grey images on the CPU
             network(torch.zeros(size))
             return network, torch.zeros(size)
     except (RuntimeError, NotImplementedError):  # some encoders compute with tensors while they are built
         with torch.random.fork_rng(devices=[]):
-            return build_model(specification), torch.zeros(size)
-
-
-def _storage(tensor: Tensor) -> int:
-    """Name the memory behind a tensor, also where there is none (`data_ptr` is 0 there)."""
-    return tensor.untyped_storage()._cdata
+            return build_model(spec), torch.zeros(size)
 
 
 def _median_seconds(step: Callable[[], None], seconds: float) -> float:

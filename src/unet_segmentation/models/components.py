@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.models.unet import UNet
+from unet_segmentation.models.architecture import Architecture
 from unet_segmentation.parameters.training import TrainingParameters
 
 
@@ -58,13 +58,14 @@ def deep_supervision_stages(network: nn.Module) -> list[nn.Module]:
     import segmentation_models_pytorch as smp
 
     inner = getattr(network, "network", network)
-    if isinstance(inner, UNet):
-        stages = list(inner.merge)
+    stages: list[nn.Module] = []
+    if isinstance(inner, Architecture):
+        stages = inner.deep_supervision_stages()
     elif isinstance(inner, smp.Unet | smp.MAnet):
         stages = list(inner.decoder.blocks)
     elif isinstance(inner, smp.UnetPlusPlus):
         stages = [inner.decoder.blocks[f"x_0_{stage}"] for stage in range(inner.decoder.depth + 1)]
-    else:
+    if not stages:
         raise ConfigurationError(
             f"training.deep_supervision: not for {type(inner).__name__}; set it to false, or model.architecture to "
             "unet, unetplusplus, manet or unet_original"

@@ -1,30 +1,29 @@
-"""The network: described as JSON, built from the description, stored beside it in one file."""
+"""Resolve the parameters of a model into its spec, and build the network of a spec."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from unet_segmentation.data.statistics import DatasetStatistics
-from unet_segmentation.errors import ConfigurationError, ProjectError
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.models.architecture import SHARED
+from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.models.components import get_encoder
 from unet_segmentation.models.pretrained import check_name, is_file, load_encoder, offline_aware_download
-from unet_segmentation.models.unet import UNet
-from unet_segmentation.models.upsampling import LEARNABLE_MODES, replace_upsampling
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.models.upsampling import LEARNABLE_MODES, Learned, replace_upsampling
 from unet_segmentation.parameters.model import ModelParameters
-from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 
-PAPER_UNET = "unet_original"
-PAPER_DEPTH = 4
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # red, green, blue; of a largest value of 1
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # red, green, blue; of a largest value of 1
 LEAST_SHARE = 1e-6  # of a class, as an untrained network expects it
 
 
@@ -40,7 +39,7 @@ class SegmentationModel(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
@@ -60,53 +59,40 @@ class SegmentationModel(nn.Module):
         return self.network((images.float() - self.mean) * self.scale).float()
 
 
-def resolve_model_spec(network: ModelParameters, classes: list[str], statistics: DatasetStatistics) -> dict[str, Any]:
-    """Resolve the parameters into a specification: JSON from which the same network can be built anywhere.
+def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statistics: DatasetStatistics) -> ModelSpec:
+    """Resolve the parameters into a spec from which the same network can be built anywhere.
 
     Args:
         network: the parameters.
         classes: names of the classes, in the order of their ids.
         statistics: of the training split.
 
-    Returns:
-        ``architecture, encoder, encoder_weights, encoder_depth, upsampling, width, normalization, decoder_channels``
-        (null where the architecture has no such thing), ``in_channels, classes, mean, std, range, bands, images,
-        typical``,
-        ``parameters`` (how many) and ``multiple`` (what height and width of the input must be divisible by).
-
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
     """
-    images = statistics.images.model_dump(mode="json")
-    specification: dict[str, Any] = {
-        "architecture": network.architecture.lower(),
-        "encoder": None,
-        "encoder_weights": network.encoder_weights,
-        "encoder_depth": network.encoder_depth,
-        "upsampling": None,
-        "base_channels": None,
-        "norm_layer": None,
-        "decoder_channels": None,
-        "in_channels": len(statistics.mean),
-        "classes": list(classes),
-        **_pixel_statistics(network, statistics),
-        "range": images["range"],
-        "bands": images["bands"],
-        "images": images,
-        "typical": statistics.typical.model_dump(mode="json"),
-    }
-    specification |= _describe_paper(network) if network.architecture.lower() == PAPER_UNET else _describe_smp(network)
-    skeleton = _skeleton(specification)
-    specification["parameters"] = sum(parameter.numel() for parameter in skeleton.parameters())
-    specification["multiple"] = _multiple(skeleton, specification)
-    return specification
+    mean, std = _pixel_statistics(network, statistics)
+    spec = ModelSpec(
+        **_describe_own(network) if network.architecture.lower() in ARCHITECTURES else _describe_smp(network),
+        encoder_weights=network.encoder_weights,
+        in_channels=len(mean),
+        classes=tuple(classes),
+        mean=mean,
+        std=std,
+        range=_as_tuple(statistics.images.range),
+        bands=_as_tuple(statistics.images.bands),
+        images=statistics.images.model_dump(mode="json"),
+        typical=statistics.typical.model_dump(mode="json"),
+    )
+    skeleton = _skeleton(spec)
+    parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+    return replace(spec, parameters=parameters, multiple=_multiple(skeleton, spec))
 
 
-def build_model(specification: dict[str, Any], encoder_weights: str | None = None) -> SegmentationModel:
-    """Build the network of a specification, with weights drawn from torch's random state.
+def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> SegmentationModel:
+    """Build the network of a spec, with weights drawn from torch's random state.
 
     Args:
-        specification: what :func:`describe_network` returned.
+        spec: see :func:`describe_network`.
         encoder_weights: pretrained weights of the encoder, by name (``imagenet``; fetched once, then cached) or in a
             file (see :func:`pretrained.load_encoder`).
 
@@ -114,15 +100,16 @@ def build_model(specification: dict[str, Any], encoder_weights: str | None = Non
         ConfigurationError: the pretrained weights do not exist, do not fit, or cannot be had without a network.
     """
     if encoder_weights is None:
-        network = _build(specification, None)
+        network = _build(spec, None)
     elif is_file(encoder_weights):
-        network = _build(specification, None)
+        network = _build(spec, None)
         load_encoder(get_encoder(network, "model.encoder_weights"), Path(encoder_weights))
     else:
-        check_name(specification["encoder"], encoder_weights)
-        with offline_aware_download(specification["encoder"], encoder_weights):
-            network = _build(specification, encoder_weights)
-    return SegmentationModel(network, specification["mean"], specification["std"])
+        encoder = str(spec.encoder)
+        check_name(encoder, encoder_weights)
+        with offline_aware_download(encoder, encoder_weights):
+            network = _build(spec, encoder_weights)
+    return SegmentationModel(network, spec.mean, spec.std)
 
 
 def init_bias_from_class_priors(network: nn.Module, shares: Sequence[float]) -> None:
@@ -148,104 +135,67 @@ def segmentation_head(network: nn.Module, classes: int) -> nn.Conv2d | None:
     return next((layer for layer in reversed(layers) if layer.bias is not None), None)
 
 
-def save_model(path: Path, network: nn.Module, specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
-    """Write weights and everything needed to rebuild the network into one safetensors file.
-
-    Args:
-        path: the file; replaced as a whole.
-        network: a :class:`SegmentationNetwork`.
-        specification: what :func:`describe_network` returned.
-        **information: JSON values that travel with the model (epoch, scores, plan, ...).
-    """
-    save_weights(path, network.state_dict(), specification, **information)
-
-
-def save_weights(path: Path, weights: Mapping[str, Tensor], specification: dict[str, Any], **information: Any) -> None:  # noqa: ANN401
-    """Write what :func:`save_model` writes, for weights that are at hand."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    header = {"specification": json.dumps(specification), "information": json.dumps(information)}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
-        temporary.chmod(0o644)  # safetensors makes it private
-
-
-def load_model(path: Path) -> tuple[SegmentationModel, dict[str, Any]]:
-    """Read what :func:`save_model` wrote. No code in the file is executed.
-
-    Returns:
-        The network in evaluation mode on the CPU, and the information, with the specification under
-        ``specification``.
-
-    Raises:
-        ProjectError: the file is not a model of this project.
-    """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        information = {"specification": json.loads(header["specification"]), **json.loads(header["information"])}
-    except (SafetensorError, KeyError, OSError) as error:
-        raise ProjectError(f"{path} is not a model of this project ({error}); train one with: kedro run") from error
-    network = build_model(information["specification"])
-    network.load_state_dict(load_file(path))
-    return network.eval(), information
-
-
-def _pixel_statistics(network: ModelParameters, statistics: DatasetStatistics) -> dict[str, list[float]]:
-    """Choose what pixels are normalised with, in raw units: what the encoder's weights were trained with, if known."""
+def _pixel_statistics(
+    network: ModelParameters, statistics: DatasetStatistics
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Choose mean and deviation that pixels are normalised with, in raw units: those of the encoder's training."""
     channels, weights = len(statistics.mean), network.encoder_weights
-    wanted = network.input_normalization
-    if wanted == "auto":
-        wanted = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
-    if wanted == "data":
-        return {"mean": list(statistics.mean), "std": list(statistics.std)}
+    choice = network.input_normalization
+    if choice == "auto":
+        choice = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
+    if choice == "data":
+        return tuple(map(float, statistics.mean)), tuple(map(float, statistics.std))
     if channels != 3:
         raise ConfigurationError(
             f"model.input_normalization: imagenet has 3 channels, these images have {channels}; take data or auto"
         )
-    return {name: [value * statistics.maximum_value for value in values] for name, values in IMAGENET.items()}
+    maximum = statistics.maximum_value
+    return tuple(value * maximum for value in IMAGENET_MEAN), tuple(value * maximum for value in IMAGENET_STD)
 
 
-def _describe_paper(network: ModelParameters) -> dict[str, Any]:
+def _describe_own(network: ModelParameters) -> dict[str, Any]:
+    name = network.architecture.lower()
+    architecture = ARCHITECTURES[name]
     if network.encoder_weights is not None:
-        raise ConfigurationError("model.encoder_weights: unet_original has no pretrained encoder; set it to null")
+        raise ConfigurationError(f"model.encoder_weights: {name} has no pretrained encoder; set it to null")
     if network.decoder_channels is not None:
-        raise ConfigurationError(
-            "model.decoder_channels: unet_original has model.base_channels instead; set it to null"
-        )
+        raise ConfigurationError(f"model.decoder_channels: {name} takes no such list; set it to null")
+    settings = architecture.resolve_settings(network).model_dump(mode="json")
+    shared = {key: settings.pop(key) for key in SHARED if key in settings}
+    if architecture.default_upsampling is None and network.upsampling != "auto":
+        raise ConfigurationError(f"model.upsampling: {name} goes up in its own way; set it to auto")
     return {
-        "encoder_depth": _number(network.encoder_depth) or PAPER_DEPTH,
-        "upsampling": "transposed" if network.upsampling == "auto" else network.upsampling,
-        "base_channels": network.base_channels,
-        "norm_layer": network.norm_layer,
+        "architecture": name,
+        "encoder_depth": _number(network.encoder_depth) or architecture.default_depth,
+        "upsampling": architecture.default_upsampling if network.upsampling == "auto" else network.upsampling,
+        **shared,
+        "settings": settings,
     }
 
 
 def _describe_smp(network: ModelParameters) -> dict[str, Any]:
-    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as ARCHITECTURES
+    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
 
     architecture = network.architecture.lower()
-    if architecture not in ARCHITECTURES:
-        raise unknown_name_error("model.architecture", network.architecture, [*ARCHITECTURES, PAPER_UNET])
+    if architecture not in SMP:
+        raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
+    if network.settings:
+        raise ConfigurationError(f"model.settings: {architecture} takes none; set it to {{}}")
     _check_encoder(network.encoder)
-    arguments = inspect.signature(ARCHITECTURES[architecture]).parameters
+    arguments = inspect.signature(SMP[architecture]).parameters
     decoder = arguments.get("decoder_channels")
-    channels = network.decoder_channels
+    channels: Sequence[int] | None = network.decoder_channels
     if channels is not None and (decoder is None or not isinstance(decoder.default, tuple)):
         raise ConfigurationError(f"model.decoder_channels: {architecture} takes no such list; set it to null")
     depth = _number(network.encoder_depth) or arguments["encoder_depth"].default
     if channels is None and decoder is not None and isinstance(decoder.default, tuple):
-        channels = list(decoder.default[:depth])
+        channels = decoder.default[:depth]
     return {
         "architecture": architecture,
         "encoder": network.encoder,
         "encoder_depth": depth,
         "upsampling": _smp_upsampling(network, architecture, "decoder_interpolation" in arguments),
-        "decoder_channels": channels,
+        "decoder_channels": _as_tuple(channels),
     }
 
 
@@ -272,13 +222,13 @@ def validate_model_name(network: ModelParameters) -> None:
     Raises:
         ConfigurationError: names the nearest that exists.
     """
-    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as ARCHITECTURES
+    from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
 
     architecture = network.architecture.lower()
-    if architecture == PAPER_UNET:
+    if architecture in ARCHITECTURES:
         return
-    if architecture not in ARCHITECTURES:
-        raise unknown_name_error("model.architecture", network.architecture, [*ARCHITECTURES, PAPER_UNET])
+    if architecture not in SMP:
+        raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
     _check_encoder(network.encoder)
 
 
@@ -294,60 +244,57 @@ def _check_encoder(name: str) -> None:
         raise unknown_name_error("model.encoder", name, get_encoder_names())
 
 
-def _build(specification: dict[str, Any], encoder_weights: str | None) -> nn.Module:
-    if specification["architecture"] == PAPER_UNET:
-        return UNet(
-            specification["in_channels"],
-            len(specification["classes"]),
-            base_channels=specification["base_channels"],
-            depth=specification["encoder_depth"],
-            upsampling=specification["upsampling"],
-            batch_norm=specification["norm_layer"] == "batch",
-        )
+def _build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
+    if spec.architecture in ARCHITECTURES:
+        architecture = ARCHITECTURES[spec.architecture]
+        return architecture.from_spec(spec, architecture.settings_of(spec))
     import segmentation_models_pytorch as smp
 
     options: dict[str, Any] = {}
-    upsampling = specification["upsampling"]
-    if upsampling is not None and upsampling not in LEARNABLE_MODES:
-        options["decoder_interpolation"] = upsampling
-    if specification["decoder_channels"] is not None:
-        options["decoder_channels"] = specification["decoder_channels"]
-    if specification["architecture"] == "dpt":
+    if spec.upsampling is not None and spec.upsampling not in LEARNABLE_MODES:
+        options["decoder_interpolation"] = spec.upsampling
+    if spec.decoder_channels is not None:
+        options["decoder_channels"] = list(spec.decoder_channels)
+    if spec.architecture == "dpt":
         options["dynamic_img_size"] = True  # otherwise its vision transformer takes one size only
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's and smp's talk about names that are going away
-        network = smp.create_model(
-            specification["architecture"],
-            specification["encoder"],
+        network: nn.Module = smp.create_model(
+            spec.architecture,
+            spec.encoder,
             # timm's encoders carry the variant in their name and take only yes or no; no is None, not False
-            True if encoder_weights and specification["encoder"].startswith("tu-") else encoder_weights,
-            in_channels=specification["in_channels"],
-            classes=len(specification["classes"]),
-            encoder_depth=specification["encoder_depth"],
+            True if encoder_weights and str(spec.encoder).startswith("tu-") else encoder_weights,
+            in_channels=spec.in_channels,
+            classes=len(spec.classes),
+            encoder_depth=spec.encoder_depth,
             **options,
         )
-    if upsampling in LEARNABLE_MODES:
-        replace_upsampling(network, upsampling)
+    if spec.upsampling in LEARNABLE_MODES:
+        replace_upsampling(network, cast("Learned", spec.upsampling))
     return network
 
 
-def _skeleton(specification: dict[str, Any]) -> nn.Module:
+def _skeleton(spec: ModelSpec) -> nn.Module:
     """Build the network without drawing its weights where the encoder allows it: only its shape is wanted."""
     try:
         try:
             with torch.device("meta"):
-                return _build(specification, None)
+                return _build(spec, None)
         except (RuntimeError, NotImplementedError):  # some encoders compute with tensors while they are built
             with torch.random.fork_rng(devices=[]):
-                return _build(specification, None)
+                return _build(spec, None)
     except Exception as error:
+        channels = None if spec.decoder_channels is None else list(spec.decoder_channels)
         raise ConfigurationError(
-            f"model: {specification['architecture']} cannot be built with encoder {specification['encoder']}, "
-            f"encoder_depth {specification['encoder_depth']} and decoder_channels "
-            f"{specification['decoder_channels']}: {error}"
+            f"model: {spec.architecture} cannot be built with encoder {spec.encoder}, encoder_depth "
+            f"{spec.encoder_depth} and decoder_channels {channels}: {error}"
         ) from error
 
 
-def _multiple(network: nn.Module, specification: dict[str, Any]) -> int:
+def _multiple(network: nn.Module, spec: ModelSpec) -> int:
     encoder = getattr(network, "encoder", None)
-    return int(getattr(encoder, "output_stride", 2 ** specification["encoder_depth"]))
+    return int(getattr(encoder, "output_stride", 2 ** (spec.encoder_depth or 0)))
+
+
+def _as_tuple(values: Sequence[Any] | None) -> Any:  # noqa: ANN401 - of what the sequence is of
+    return None if values is None else tuple(values)

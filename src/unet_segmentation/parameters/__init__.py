@@ -17,6 +17,7 @@ from unet_segmentation.parameters.data import (
 from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
+from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
@@ -31,7 +32,6 @@ from unet_segmentation.parameters.sweep import SweepParameters
 from unet_segmentation.parameters.training import (
     CheckpointParameters,
     EarlyStoppingParameters,
-    LossParameters,
     OptimizerParameters,
     SamplingParameters,
     ScheduleParameters,

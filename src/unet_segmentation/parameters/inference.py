@@ -1,13 +1,11 @@
 """What is predicted, by which model, and what is written of it. Only the pipeline `inference` reads this."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.source import refuse_secrets
-
-BackendName = Literal["auto", "pytorch", "bfloat16", "float16", "torch-export", "onnx", "int8"]
 
 
 class InferenceParameters(StrictModel):
@@ -20,7 +18,8 @@ class InferenceParameters(StrictModel):
             `cv-ensemble`, the models of the last cross-validation; several: their probabilities are averaged.
             null: the champion, else the newest finished run with a model, else the model in `data/`.
         output: the folder of the results; null: one below `data/07_model_output/<problem>/inference`.
-        backend: what computes; `auto` takes the fastest whose masks agree with those of the network in float32.
+        backend: what computes, see `inference/backends`; `auto`: by a rule for the device, if its masks agree with
+            those of the network in float32.
         overlay: write a picture of each image with the classes in colour.
         probabilities: write the probability of every class (`.npz`, float16; rasters: a GeoTIFF).
         polygons: write the regions of each image as GeoJSON, and of all images but rasters as COCO.
@@ -31,7 +30,7 @@ class InferenceParameters(StrictModel):
     storage_options: dict[str, Any] = Field(default_factory=dict)
     model: list[str] = Field(default_factory=list)
     output: str | None = None
-    backend: BackendName = "auto"
+    backend: str = "auto"
     overlay: bool = True
     probabilities: bool = False
     polygons: bool = True

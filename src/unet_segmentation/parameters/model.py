@@ -28,6 +28,7 @@ class ModelParameters(StrictModel):
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
         input_normalization: mean and standard deviation that pixels are normalised with: `data` (of the training
             split), `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
+        settings: what else an architecture of this project takes, see its file in `models/architectures`.
     """
 
     architecture: str = "unet"
@@ -39,3 +40,4 @@ class ModelParameters(StrictModel):
     norm_layer: Literal["batch", "none"] = "batch"
     decoder_channels: list[int] | None = None
     input_normalization: Literal["auto", "data", "imagenet"] = "auto"
+    settings: dict[str, object] = Field(default_factory=dict)

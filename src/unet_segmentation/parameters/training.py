@@ -5,54 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from unet_segmentation.parameters.base import Auto, StrictModel
+from unet_segmentation.parameters.loss import LossParameters
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class LossParameters(StrictModel):
-    """A weighted sum of losses, in float32, ignored pixels masked in each; the formulas are in docs/training.md.
-
-    Attributes:
-        cross_entropy: weight of the cross-entropy.
-        dice: weight of the Dice loss.
-        jaccard: weight of the Jaccard (IoU) loss.
-        tversky: weight of the Tversky loss.
-        focal: weight of the focal loss.
-        lovasz: weight of the Lovasz-softmax loss.
-        ohem: weight of the cross-entropy over the hardest pixels only.
-        class_weights: `none`, `auto` (from the shares of the training split) or a list, for the cross-entropy, the
-            focal loss and OHEM.
-        focal_gamma: how much less the focal loss cares for pixels that are right already.
-        tversky_alpha: what a false positive costs in the Tversky loss.
-        tversky_beta: what a false negative costs there.
-        ohem_fraction: the hardest pixels of a batch, as a share of the pixels that are not ignored.
-    """
-
-    cross_entropy: float = Field(default=1.0, ge=0)
-    dice: float = Field(default=1.0, ge=0)
-    jaccard: float = Field(default=0.0, ge=0)
-    tversky: float = Field(default=0.0, ge=0)
-    focal: float = Field(default=0.0, ge=0)
-    lovasz: float = Field(default=0.0, ge=0)
-    ohem: float = Field(default=0.0, ge=0)
-    class_weights: Literal["none", "auto"] | list[float] = "none"
-    focal_gamma: float = Field(default=2.0, ge=0)
-    tversky_alpha: float = Field(default=0.3, ge=0)
-    tversky_beta: float = Field(default=0.7, ge=0)
-    ohem_fraction: float = Field(default=0.25, gt=0, le=1)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Return the losses with a weight above 0, by name."""
-        names = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "ohem")
-        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if not self.weights:
-            raise ValueError("at least one of the losses (cross_entropy, dice, ...) must be above 0")
-        return self
 
 
 class OptimizerParameters(StrictModel):

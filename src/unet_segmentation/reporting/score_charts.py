@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from unet_segmentation.metrics import calibration, thresholds
+from unet_segmentation.metrics.confusion_matrix import total_matrix
 from unet_segmentation.metrics.definitions import class_slugs
-from unet_segmentation.metrics.object_recall import SIZES, recall
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.object_recall import SIZES, recall, total_objects
 from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
 
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
 CURVE_HEIGHT = 380  # pixels
 CELLS_WITH_TEXT = 15  # classes; with more, a number would not fit into its cell
+
+
+class ScoreCharts(NamedTuple):
+    """The charts of an evaluation."""
+
+    confusion_matrix: go.Figure
+    class_scores: go.Figure
+    reliability: go.Figure
+    object_recall: go.Figure
+    precision_recall: go.Figure
+
+
+def draw_score_charts(
+    tables: EvaluationTables, metrics: Mapping[str, float | None], threshold: float | None, classes: Sequence[str]
+) -> ScoreCharts:
+    """Draw all charts of an evaluation.
+
+    Args:
+        tables: counts per image.
+        metrics: name to value; None where a score is undefined.
+        threshold: of the foreground, where one was chosen.
+        classes: names of the classes.
+    """
+    curve = None
+    if "foreground" in tables:
+        curve = thresholds.precision_recall_curve(thresholds.total_histogram(tables["foreground"]))
+    return ScoreCharts(
+        confusion_chart(total_matrix(tables.confusion, len(classes)), classes),
+        class_chart(metrics, classes),
+        reliability_chart(calibration.reliability(calibration.total_sums(tables["calibration"]))),
+        objects_chart(total_objects(tables["objects"], len(classes)), classes),
+        precision_recall_chart(curve, threshold),
+    )
 
 
 def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
@@ -85,7 +122,7 @@ def reliability_chart(curve: pd.DataFrame) -> go.Figure:
     """Draw how often the network is right against how sure it is: on the diagonal it is as sure as it may be.
 
     Args:
-        curve: columns low, high, pixels, confidence, accuracy, as `scoring.calibration.reliability` gives them.
+        curve: columns low, high, pixels, confidence, accuracy, see `metrics.calibration.reliability`.
     """
     curve = curve[curve["pixels"] > 0]
     shares = curve["pixels"] / max(1, curve["pixels"].sum())
@@ -128,7 +165,7 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
     """Draw precision against recall of the foreground.
 
     Args:
-        curve: columns threshold, precision, recall, as `scoring.thresholds.precision_recall_curve` gives them; None
+        curve: columns threshold, precision, recall, see `metrics.thresholds.precision_recall_curve`; None
             where there are not two classes: the chart says so.
         threshold: the chosen one, marked; None where there is none.
     """
@@ -176,7 +213,7 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
     """Draw the share of the objects that is found, by size: of all classes, and of each.
 
     Args:
-        counts: (classes, sizes, 2), objects and those that are found, as `scoring.objects` counts them.
+        counts: (classes, sizes, 2), objects and those that are found, see `metrics.object_recall`.
         classes: names of the classes; the first, the background, has no objects.
     """
     sizes = [size.replace("_", " ") for size in SIZES]

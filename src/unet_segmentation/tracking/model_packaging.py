@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ast
-import json
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_segmentation.errors import ProjectError
+from unet_segmentation.models.model_file import read_header
 
 if TYPE_CHECKING:
     from unet_segmentation.parameters import PredictorParameters
 
+PLUGINS = re.compile(r"unet_segmentation(\.\w+)+")  # a package of a registry, see utils/registry.py
 EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
 
 
@@ -44,7 +45,7 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
     folder.mkdir(parents=True)
     shutil.copyfile(model, folder / "best.safetensors")
     (folder / "inference.json").write_text(inference.model_dump_json(indent=2), encoding="utf-8")
-    np.save(folder / "example.npy", _example(example, specification_of(model).get("bands")))
+    np.save(folder / "example.npy", _example(example, read_header(model).spec.bands))
     package = Path(unet_segmentation.__file__).parent
     serving = package / "deployment" / "serving" / "pyfunc_model.py"
     shutil.copyfile(serving, folder / serving.name)
@@ -52,21 +53,6 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
         target = folder / "code" / package.name / module.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module, target)
-
-
-def specification_of(model: Path) -> dict[str, Any]:
-    """Read the specification of a model's file (see `network.describe_network`) without torch.
-
-    Raises:
-        ProjectError: the file is not a model of this project.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(model, framework="np") as file:
-            return json.loads((file.metadata() or {})["specification"])
-    except (SafetensorError, KeyError, OSError) as error:
-        raise ProjectError(f"{model} is not a model of this project ({error}); train one with: kedro run") from error
 
 
 def needed_modules(program: Path, package: Path) -> list[Path]:
@@ -98,6 +84,8 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and PLUGINS.fullmatch(node.value):
+            yield f"{node.value}.*"  # a registry imports all modules of its package
         yield from _imports(node)
 
 
@@ -109,6 +97,8 @@ def _files(name: str, package: Path) -> Iterator[Path]:
     yield package / "__init__.py"
     path = package
     for part in parts:
+        if part == "*":
+            yield from path.glob("*.py")
         path = path / part
         if (path / "__init__.py").is_file():
             yield path / "__init__.py"
@@ -116,11 +106,11 @@ def _files(name: str, package: Path) -> Iterator[Path]:
             yield path.with_suffix(".py")
 
 
-def _example(example: np.ndarray, bands: list[int] | None) -> np.ndarray:
+def _example(example: np.ndarray, bands: Sequence[int] | None) -> np.ndarray:
     """Crop a small image (height, width, channels); selected bands are put where files have them."""
     image = (example[0] if example.ndim == 4 else example)[:EXAMPLE_SIDE, :EXAMPLE_SIDE]
     if bands is None:
         return np.ascontiguousarray(image)
     file = np.zeros((*image.shape[:2], max(bands) + 1), image.dtype)
-    file[:, :, bands] = image
+    file[:, :, list(bands)] = image
     return file

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from unet_segmentation.models.architectures import ARCHITECTURES
 
 NAMED_ALONE = (
     "release",
@@ -47,12 +47,11 @@ def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> 
         return f"{alone} · {when}"
     network = parameters.get("model") or {}
     architecture = network.get("architecture", "unet")
-    detail = (
-        f"width {network.get('base_channels', 64)}"
-        if architecture == "unet_original"
-        else network.get("encoder", "resnet18")
-    )
-    return f"{architecture.replace('_', ' ')} {detail} · {when}"
+    if architecture in ARCHITECTURES.module_names():
+        detail = ARCHITECTURES[architecture].describe_settings(network)
+    else:
+        detail = network.get("encoder", "resnet18")
+    return f"{architecture.replace('_', ' ')} {detail}".strip() + f" · {when}"
 
 
 def user() -> str:
@@ -107,21 +106,6 @@ def lock_file(root: Path) -> bytes | None:
     """Return the project's lock file; None where there is none."""
     file = root / "requirements.lock"
     return file.read_bytes() if file.is_file() else None
-
-
-def weights_sha256(file: Path) -> str:
-    """Hash the weights of a safetensors file: names, types, shapes and values, but not what else its header tells.
-
-    The format: 8 bytes (little endian) say how long the JSON header is, which the values follow.
-    Source: https://github.com/huggingface/safetensors#format
-    """
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        header.pop("__metadata__", None)
-        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:

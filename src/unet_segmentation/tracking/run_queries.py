@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+
 CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
+TABLES = "evaluation/tables"  # a Parquet file per table of counts
 PAGE_SIZE = 500  # runs of one request
 MAX_SHOWN = 5  # runs that a message names
 SHORT_ID = 8  # digits of an id in messages
@@ -71,15 +74,13 @@ class Evaluation(NamedTuple):
     """The counts per image of a run's evaluation.
 
     Attributes:
-        confusion: columns sample_id, truth, prediction, count.
-        soft: columns sample_id, intersection, truth, prediction.
+        tables: of the confusion and of the soft overlap.
         samples: all samples of the problem, with the columns sample_id, group and split.
         classes: names of the classes.
         split: the split that was evaluated.
     """
 
-    confusion: pd.DataFrame
-    soft: pd.DataFrame
+    tables: EvaluationTables
     samples: pd.DataFrame
     classes: list[str]
     split: str
@@ -152,7 +153,7 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Args:
         uri: of the MLflow store.
         run_id: of the run.
-        artifact: such as `evaluation/confusion_counts.parquet`.
+        artifact: such as `evaluation/intervals.csv`.
         folder: where to; it keeps its path below.
 
     Returns:
@@ -201,17 +202,26 @@ def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation
     """
     import pandas as pd
 
+    tables = tables_of(uri, run_id)
     with tempfile.TemporaryDirectory() as folder:
-        confusion, soft, samples = (
-            pd.read_parquet(fetch(uri, holder_id, name, Path(folder)))
-            for holder_id, name in (
-                (run_id, "evaluation/confusion_counts.parquet"),
-                (run_id, "evaluation/soft_overlap_sums.parquet"),
-                (above or run_id, "data/samples.parquet"),
-            )
-        )
+        samples = pd.read_parquet(fetch(uri, above or run_id, "data/samples.parquet", Path(folder)))
     parameters = parameters_of(uri, above or run_id)
-    return Evaluation(confusion, soft, samples, parameters["classes"], parameters["evaluation"]["split"])
+    return Evaluation(tables, samples, parameters["classes"], parameters["evaluation"]["split"])
+
+
+def tables_of(uri: str, run_id: str) -> EvaluationTables:
+    """Load the counts per image that runs are compared by: confusion and soft overlap.
+
+    Raises:
+        TrackingError: the run lacks one of the tables.
+    """
+    import pandas as pd
+
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: fetch(uri, run_id, f"{TABLES}/{name}.parquet", Path(folder)) for name in ("confusion", "soft")}
+        return EvaluationTables({name: pd.read_parquet(file) for name, file in files.items()})
 
 
 # -- MLflow

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from unet_segmentation import errors
 from unet_segmentation.errors import ProjectError
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.augmentation import AugmentationRecipe
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.training.plan import TrainingPlan
@@ -49,7 +50,7 @@ class TrainingJob(StrictModel):
 
     Attributes:
         plan: of the training.
-        specification: of the network.
+        spec: of the network.
         recipe: of the augmentation.
         packed: folder of images and masks.
         initial_weights: file of the network's initial weights.
@@ -57,7 +58,7 @@ class TrainingJob(StrictModel):
     """
 
     plan: TrainingPlan
-    specification: dict[str, Any]
+    spec: ModelSpec
     recipe: AugmentationRecipe
     packed: Path
     initial_weights: Path
@@ -139,7 +140,7 @@ def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> 
         save_file({name: value.contiguous() for name, value in setup.initial_weights.items()}, temporary)
     job = TrainingJob(
         plan=plan,
-        specification=setup.specification,
+        spec=setup.spec,
         recipe=setup.recipe,
         packed=setup.packed.folder.resolve(),
         initial_weights=initial,

@@ -54,7 +54,7 @@ def _train(job: TrainingJob, first: bool) -> None:
     from unet_segmentation.training.training_inputs import TrainingSetup
 
     weights = load_file(job.initial_weights)
-    setup = TrainingSetup(job.specification, weights, PackedSamples(job.packed), job.recipe)
+    setup = TrainingSetup(job.spec, weights, PackedSamples(job.packed), job.recipe)
     work = RunDirectory(job.folder.parent, job.folder.name)
     train_in_process(job.plan, setup, work, write_epoch_reports_to(job.folder) if first else None)
 

@@ -158,7 +158,7 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
         ConfigurationError: what is asked for is not possible on this machine, or does not fit together.
         DataError: the training or validation split is empty.
     """
-    split, specification = labelled_ids_by_split(inputs.samples), inputs.specification
+    split, spec = labelled_ids_by_split(inputs.samples), inputs.spec
     for name in ("train", "validation"):
         if not split.get(name):
             raise DataError(
@@ -173,14 +173,14 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
         **dict(request),
         hardware=hardware,
         batch_size=_check_batch(values.batch_size, hardware.world_size),
-        patch_size=_check_patch(values.patch_size, specification["multiple"]),
+        patch_size=_check_patch(values.patch_size, spec.multiple),
         cycles=(values.epochs,),
         steps_per_epoch=steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
         foreground=ForegroundSampling(
             share=values.oversample_foreground_fraction,
-            class_ids=tuple(class_ids(values.foreground_classes, specification["classes"])),
+            class_ids=tuple(class_ids(values.foreground_classes, list(spec.classes))),
         ),
-        class_weights=_class_weights(training, specification["classes"], inputs.statistics),
+        class_weights=_class_weights(training, list(spec.classes), inputs.statistics),
         samples={name: tuple(split[name]) for name in ("train", "validation")},
     )
 
@@ -197,7 +197,7 @@ def training_request(training: TrainingParameters, inputs: TrainingInputs) -> Tr
             data=inputs.statistics.data_sha256,
             split=fingerprint({name: split.get(name, []) for name in ("train", "validation")}),
             plan=fingerprint(inputs.proposal.model_dump()),
-            network=fingerprint(inputs.specification),
+            network=fingerprint(inputs.spec.to_json()),
             initial_weights=inputs.initial_weights_sha256,
             augmentation=fingerprint(inputs.recipe.model_dump(mode="json")),
         ),
@@ -294,7 +294,7 @@ def _check_patch(patch_size: int, multiple: int) -> int:
 def _class_weights(
     training: TrainingParameters, classes: list[str], statistics: DatasetStatistics
 ) -> tuple[float, ...] | None:
-    from unet_segmentation.training.losses import automatic_class_weights
+    from unet_segmentation.training.class_weights import automatic_class_weights
 
     class_weights = training.loss.class_weights
     if class_weights == "none":

@@ -139,7 +139,7 @@ def _fits_on_cpu(plan: TrainingPlan, setup: TrainingSetup) -> bool:
 
 def _counted_bytes(plan: TrainingPlan, setup: TrainingSetup) -> int:
     """Count the bytes of a training step of all processes, in float32."""
-    costs = model_complexity(setup.specification, plan.patch_size, plan.patch_size)
+    costs = model_complexity(setup.spec, plan.patch_size, plan.patch_size)
     weights = costs["training_bytes"] - costs["activation_bytes"]
     return plan.hardware.devices * weights + plan.batch_size * costs["activation_bytes"]
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
+from unet_segmentation.models.model_file import read_header
+from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training import trainer
@@ -34,17 +33,17 @@ class TrainingResult:
 
     Attributes:
         plan: of the training.
-        best: the model of the best epoch (:func:`network.load_model` reads it).
+        best: the model of the best epoch (:func:`model_file.load_model` reads it).
         last: the checkpoint after the last epoch.
         history: a row per epoch; ``epoch`` from 1, then the metrics.
-        information: of the best epoch: `epoch`, `scores` (`validation/...`), `fingerprint`.
+        info: the header of the best model.
     """
 
     plan: TrainingPlan
     best: Path
     last: Path
     history: pd.DataFrame
-    information: dict[str, Any]
+    info: ModelInfo
 
 
 def initialize_model(
@@ -53,8 +52,8 @@ def initialize_model(
     values: PlanValues,
     classes: list[str],
     statistics: DatasetStatistics,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Resolve the specification of a network, and draw its initial weights from the seed.
+) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """Resolve the spec of a model, and draw its initial weights from the seed.
 
     Args:
         network: the parameters; an `auto` depth is that of the plan.
@@ -64,20 +63,20 @@ def initialize_model(
         statistics: of the training split.
 
     Returns:
-        The specification and the state dict.
+        The spec and the state dict.
 
     Raises:
         ConfigurationError: there is no such network, or it cannot be trained as the parameters say.
     """
     if network.encoder_depth == "auto":
         network = network.model_copy(update={"encoder_depth": values.encoder_depth})
-    specification = networks.resolve_model_spec(network, classes, statistics)
+    spec = networks.resolve_model_spec(network, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        model = networks.build_model(specification, network.encoder_weights)
+        model = networks.build_model(spec, network.encoder_weights)
     check_model_supports(model, training)
     networks.init_bias_from_class_priors(model, [statistics.class_shares[name] for name in classes])
-    return specification, model.state_dict()
+    return spec, model.state_dict()
 
 
 def make_plan(inputs: TrainingInputs, training: TrainingParameters, *, estimate_duration: bool = False) -> TrainingPlan:
@@ -113,15 +112,8 @@ def train_model(
         plan = find_resumable_plan(folder, training_request(training, inputs)) or make_plan(inputs, training)
     resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
     work = trainer.fit(plan, inputs, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
-    return TrainingResult(plan, work.best, work.last, _history(work.history), _information(work.best))
+    return TrainingResult(plan, work.best, work.last, _history(work.history), read_header(work.best))
 
 
 def _history(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, float_precision="round_trip")
-
-
-def _information(model: Path) -> dict[str, Any]:
-    """Load the epoch and the validation scores from a model's header."""
-    with safe_open(model, framework="np") as file:
-        information: dict[str, Any] = json.loads(file.metadata()["information"])
-    return information

@@ -124,7 +124,7 @@ class TrainingCallbacks:
     ) -> TrainingCallbacks:
         """Build them for a training."""
         history = EpochHistory(plan)
-        best_model = BestModel(setup.specification, history)
+        best_model = BestModel(setup.spec, history)
         return cls(
             seed=KeyedLayerSeed(plan.parameters.seed),
             loss_guard=NonFiniteLossGuard(),
@@ -215,7 +215,7 @@ def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> Loaders:
         setup.packed, samples["train"], setup.recipe, plan.patch_size, plan.parameters.seed, plan.foreground
     )
     pixels = 2 * plan.batch_size // share[1] * plan.patch_size**2  # no gradients: there is room for more
-    tiles = TileDataset(setup.packed, samples["validation"], setup.specification["multiple"], pixels, share)
+    tiles = TileDataset(setup.packed, samples["validation"], setup.spec.multiple, pixels, share)
     workers, pin_memory = hardware.num_workers, hardware.accelerator == "cuda"
     train = training_loader(patches, plan.batch_size, plan.steps_per_epoch, workers, pin_memory, share)
     return train, validation_loader(tiles, min(workers, 2), pin_memory)

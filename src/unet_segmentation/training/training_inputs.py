@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.training.plan_rules import PlanValues, validate_plan_values
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class TrainingSetup:
     """What every process of a training needs besides the plan.
 
     Attributes:
-        specification: of the network, from `network.describe_network`.
+        spec: of the network.
         initial_weights: state dict of the network.
         packed: images and masks.
         recipe: of the augmentation.
     """
 
-    specification: dict[str, Any]
+    spec: ModelSpec
     initial_weights: Mapping[str, Tensor]
     packed: SampleStore
     recipe: AugmentationRecipe
@@ -44,8 +45,7 @@ class TrainingSetup:
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
-        names: list[str] = self.specification["classes"]
-        return names
+        return list(self.spec.classes)
 
     def build_network(self) -> networks.SegmentationModel:
         """Build the network with its initial weights.
@@ -53,7 +53,7 @@ class TrainingSetup:
         Raises:
             ProjectError: the weights belong to another network.
         """
-        network = networks.build_model(self.specification)
+        network = networks.build_model(self.spec)
         try:
             network.load_state_dict(self.initial_weights)
         except RuntimeError as error:
@@ -84,7 +84,7 @@ class TrainingInputs(TrainingSetup):
 
 
 def load_inputs(
-    specification: dict[str, Any],
+    spec: ModelSpec,
     initial_weights: Path,
     *,
     samples: pd.DataFrame,
@@ -95,11 +95,11 @@ def load_inputs(
 ) -> TrainingInputs:
     """Load the initial weights, validate the proposed plan, and put all inputs together."""
     return TrainingInputs(
-        specification=specification,
+        spec=spec,
         initial_weights=load_file(initial_weights),
         packed=packed,
         recipe=recipe,
         samples=samples,
         statistics=statistics,
-        proposal=validate_plan_values(plan, specification["classes"]),
+        proposal=validate_plan_values(plan, list(spec.classes)),
     )

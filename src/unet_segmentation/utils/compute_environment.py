@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unet_segmentation.inference.backends.pytorch import pick_device
+from unet_segmentation.utils.device import pick_device
 
 
 def compute_environment() -> dict[str, str]:

@@ -41,3 +41,21 @@ def processed_batches(checkpoint: Mapping[str, Any]) -> int:
 def first_batch(trainer: L.Trainer) -> int:
     """Return the batch that a training resumes with within an epoch; no public name either (Lightning 2.6)."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Return whether oneDNN computes bfloat16 here in instructions of the processor; else it would be slow.
+
+    torch 2.11: there is no public question; `torch.backends.cpu.get_cpu_capability` does not tell.
+    """
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def storage_id(tensor: Tensor) -> int:
+    """Return the identity of the memory behind a tensor, also where there is none (`data_ptr` is 0 on `meta`).
+
+    torch 2.11: `untyped_storage()` makes a new Python object at each call.
+    """
+    return int(tensor.untyped_storage()._cdata)

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from tests.inference.test_backends import CLASSES, make, pixels
-from unet_segmentation.deployment.export.bundle import MODULES, colours_of, describe_input, fill_folder
+from tests.specs import make_spec
+from unet_segmentation.deployment.export.bundle import MODULES, describe_input, fill_folder
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.inference.backends.onnx_export import save_onnx
 from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
@@ -23,7 +24,9 @@ from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.backends.quantization import quantise
 from unet_segmentation.inference.backends.torch_export import export_program, save_program
 from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
+from unet_segmentation.visualization import class_colours
 
 INFERENCE = PredictorParameters(max_pixels=2500, tile_size=32, test_time_augmentation="flip")
 
@@ -47,9 +50,9 @@ def exported(tmp_path_factory):
     quantise(folder / "a.onnx", folder / "b.onnx", (pixels(specification, (1, 4, 4)) for _ in range(3)))
     information = {
         "classes": CLASSES,
-        "colours": colours_of(CLASSES),
+        "colours": class_colours(len(CLASSES)).tolist(),
         "input": describe_input(specification, "uint8"),
-        "specification": specification,
+        "specification": specification.to_json(),
         "inference": INFERENCE.model_dump(),
     }
     target = folder / "export"
@@ -78,7 +81,9 @@ def test_the_folder_predicts_alone_what_the_network_predicts(exported, tmp_path)
     for name, image in images.items():
         with Image.open(tmp_path / "masks" / f"{name}.png") as written:
             mask = np.array(written)
-            assert written.getpalette()[:9] == [value for colour in colours_of(CLASSES) for value in colour]
+            assert written.getpalette()[:9] == [
+                value for colour in class_colours(len(CLASSES)).tolist() for value in colour
+            ]
         np.testing.assert_array_equal(mask, predictor.predict(image))
 
 
@@ -120,7 +125,7 @@ def test_another_file_than_was_checked_is_refused(exported, tmp_path):
 def test_model_json_says_what_is_needed(exported):
     folder, _, specification = exported
     described = json.loads((folder / "model.json").read_text())
-    assert described["specification"] == specification
+    assert ModelSpec.from_json(described["specification"]) == specification
     assert set(described["files"]) == {"model.onnx", "model.int8.onnx"}
     assert described["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (folder / "requirements.txt").read_text().count("==") == 3
@@ -143,7 +148,7 @@ def test_8_bits_are_near(exported):
     folder, network, specification = exported
     images = pixels(specification, (2, 4, 4))
     found = OnnxRuntimeBackend(folder / "model.int8.onnx")
-    assert found.specification == specification
+    assert found.spec == specification
     kinds = {node.op_type for node in onnx.load(folder / "model.int8.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
     assert np.abs(found(images) - EagerBackend(network, "cpu")(images)).mean() < 0.05
@@ -163,7 +168,7 @@ class Stubborn(nn.Module):
 
 
 def test_what_cannot_be_exported_is_told():
-    specification = {"multiple": 8, "in_channels": 3, "architecture": "stubborn", "encoder": "none"}
+    specification = make_spec(multiple=8, architecture="stubborn", encoder="none")
     with pytest.raises(ConfigurationError, match="stubborn with encoder none cannot be exported with a free size"):
         export_program(Stubborn(), specification)
 

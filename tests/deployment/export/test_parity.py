@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from tests.specs import make_spec
 from unet_segmentation.deployment.export.parity import Case, failures, hold_against, odd_cases, summarise
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 CLASSES = ["background", "cell"]
-SPECIFICATION = {"classes": CLASSES, "in_channels": 1, "multiple": 8}
+SPEC = make_spec(classes=CLASSES, in_channels=1, multiple=8)
 INFERENCE = PredictorParameters()
 
 
@@ -45,7 +46,7 @@ def cases():
 
 
 def check(*, name="model.onnx", shift=0.0, where=None, **parameters):
-    parity = hold_against(Pointwise(), {name: Pointwise(shift, where)}, cases, SPECIFICATION, INFERENCE)
+    parity = hold_against(Pointwise(), {name: Pointwise(shift, where)}, cases, SPEC, INFERENCE)
     figures = summarise(parity, CLASSES)
     return parity, figures, failures(parity, figures, ExportParameters(**parameters))
 

@@ -21,7 +21,9 @@ from PIL import Image
 from tests.conftest import PATIENCE
 from tests.data.fabricated_statistics import statistics_of
 from tests.toy_project import empty_store
-from unet_segmentation.models.factory import build_model, resolve_model_spec, save_model
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import save_model
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import Operation, RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient
@@ -40,7 +42,7 @@ def weights(file: Path, seed: int = 0, channels: int = 3, **profile: object) -> 
     known = statistics_of({"mean": [127.0] * channels, "std": [50.0] * channels, **profile})
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
     specification = resolve_model_spec(network, CLASSES, known)
-    save_model(file, build_model(specification), specification)
+    save_model(file, build_model(specification), ModelInfo(specification))
     return file
 
 

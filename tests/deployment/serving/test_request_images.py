@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from tests.deployment.serving.served import bomb, picture, png
+from tests.specs import make_spec
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_reader import read_image
 from unet_segmentation.deployment.serving.request_images import Reader, as_batch
@@ -208,7 +209,7 @@ def test_a_bomb_takes_no_memory():
 
 
 @pytest.mark.parametrize(
-    ("specification", "expected"),
+    ("fields", "expected"),
     [
         ({"in_channels": 3}, {}),
         ({"in_channels": 4}, {"alpha": "keep"}),
@@ -217,5 +218,5 @@ def test_a_bomb_takes_no_memory():
         ({"in_channels": 4, "images": {"alpha": "drop", "bands": [0, 1, 2, 3]}}, {"bands": [0, 1, 2, 3]}),
     ],
 )
-def test_the_specification_says_how_images_are_read(specification, expected):
-    assert Reader.of(specification, max_pixels=1).images == ImageParameters(**expected)
+def test_the_spec_says_how_images_are_read(fields, expected):
+    assert Reader.of(make_spec(**fields), max_pixels=1).images == ImageParameters(**expected)

@@ -9,6 +9,7 @@ from unet_segmentation.experiments.article_claims.encoder_benchmark import rank_
 from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS
 from unet_segmentation.experiments.article_claims.report_page import claims_page, speeds_page
 from unet_segmentation.metrics.bootstrap import Resampling
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import ArticleClaimsParameters
 
@@ -195,7 +196,8 @@ def sums(dice: float, seed: int) -> UnitSums:
         soft.append((str(number), 80.0, 100.0, 100.0))
     confusion = pd.DataFrame(rows, columns=["sample_id", "truth", "prediction", "count"])
     columns = ["sample_id", "intersection", "truth", "prediction"]
-    return UnitSums.of(confusion, pd.DataFrame(soft, columns=columns), ["a", "b"], {})
+    tables = EvaluationTables({"confusion": confusion, "soft": pd.DataFrame(soft, columns=columns)})
+    return UnitSums.of(tables, ["a", "b"], {})
 
 
 def test_encoders_are_ranked_by_their_mean_and_compared_with_the_best():

@@ -30,7 +30,8 @@ from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
 )
 from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
 from unet_segmentation.metrics.bootstrap import Resampling
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
@@ -121,7 +122,7 @@ def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(meas
     assert ((shares >= 0) & (shares <= 1)).all(axis=None)
     first = (confusion["upsampling"] == "bilinear") & (confusion["seed"] == 0)
     same = (soft["upsampling"] == "bilinear") & (soft["seed"] == 0)
-    found = scores(confusion[first], soft[same], CLASSES)
+    found = compute_scores(EvaluationTables({"confusion": confusion[first], "soft": soft[same]}), CLASSES)
     assert runs.loc[0, list(SCORES)].tolist() == pytest.approx([found[name] for name in SCORES], nan_ok=True)
 
 
@@ -211,7 +212,7 @@ def test_a_known_difference_is_found():
             )
             ids = [f"i{n}" for n in range(30)]
             soft = pd.DataFrame({"sample_id": ids, "intersection": 1.0, "truth": 1.0, "prediction": 1.0})
-            sums["tiny", way, seed] = UnitSums.of(confusion, soft, CLASSES, {})
+            sums["tiny", way, seed] = UnitSums.of(EvaluationTables({"confusion": confusion, "soft": soft}), CLASSES, {})
             rows.append({"network": "tiny", "upsampling": way, "seed": seed, "accuracy/pixel": hits / 100})
     resampling = Resampling("percentile", resamples=50)
     table = compare_modes(pd.DataFrame(rows), sums, "accuracy/pixel", "bilinear", 0.02, resampling)

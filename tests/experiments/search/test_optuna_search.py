@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.specs import make_spec
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.search import optuna_search as searching
 from unet_segmentation.experiments.search.best_config import best_folder, write_best
 from unet_segmentation.experiments.search.search_space import read_space
+from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.reporting.search_charts import history_chart, importance_chart
 from unet_segmentation.tracking import NullRun
@@ -30,13 +32,16 @@ SPACE = {RATE: {"low": 1e-4, "high": 1e-1, "log": True}, WIDTH: [2, 4, 8]}
 def pretended(variant, prepared, place, report=None):
     """Come to a score that rises with width and rate; three epochs, as long as nobody ends it."""
     assert "test" not in set(prepared.samples["split"])
-    score = variant.network.base_channels / 100 + (4 + math.log10(variant.training.optimizer.learning_rate)) / 10
+    score = (
+        variant.parameters.model.base_channels / 100
+        + (4 + math.log10(variant.parameters.training.optimizer.learning_rate)) / 10
+    )
     for epoch in (1, 2, 3):
         if report(epoch, {"validation/dice/mean": score * epoch / 3}, time.time()):
             break
-    information = {"epoch": epoch, "scores": {"validation/dice/mean": score}}
+    info = ModelInfo(make_spec(), epoch, {"validation/dice/mean": score})
     nowhere = place / "nothing"
-    return {}, SimpleNamespace(information=information, last=nowhere, best=nowhere)
+    return {}, SimpleNamespace(info=info, last=nowhere, best=nowhere)
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_it_goes_on_from_its_store_and_another_space_is_another_study(seen, tmp_
 
 def test_bad_trials_are_pruned_and_failed_ones_stop_nobody(seen, tmp_path, monkeypatch):
     def failing(variant, *given):
-        if variant.network.base_channels == 4:
+        if variant.parameters.model.base_channels == 4:
             raise ConfigurationError("no such width")
         return pretended(variant, *given)
 
@@ -103,7 +108,8 @@ def test_bad_trials_are_pruned_and_failed_ones_stop_nobody(seen, tmp_path, monke
 
 def test_nothing_is_pruned_where_minutes_bound_the_trials(seen, tmp_path, caplog):
     caplog.set_level("INFO")
-    minutes = {**seen.parameters, "training": {**seen.parameters["training"], "max_time_minutes": 1.0}}
+    training = seen.parameters.training.model_copy(update={"max_time_minutes": 1.0})
+    minutes = seen.parameters.model_copy(update={"training": training})
     table = searching.trials_table(run(tmp_path, replace(seen, parameters=minutes), n_trials=14))
     assert set(table["state"]) == {"finished"}
     assert set(table["epochs"]) == {3}
@@ -193,7 +199,8 @@ BEST = searching.BestTrial("s", 3, "validation/dice/mean", 0.5, 9, {WIDTH: 8})
 def test_the_best_parameters_are_a_problem(prepared, tmp_path):
     folder = write_best(tmp_path, BEST, prepared.parameters)
     written = yaml.safe_load((folder / "parameters.yml").read_text())
-    expected = {**prepared.parameters, "model": {**prepared.parameters["model"], "base_channels": 8}}
+    expected = prepared.parameters.model_dump(mode="json")
+    expected["model"]["base_channels"] = 8
     expected.pop("problem")
     for section in ("source", "classes", "model", "augmentation", "predictor"):
         assert written[section] == expected[section]

@@ -14,7 +14,7 @@ from unet_segmentation.experiments.child_training import Outcome
 from unet_segmentation.experiments.sweep.leaderboard import costs_table, leaderboard, pareto_front, runs_table
 from unet_segmentation.experiments.sweep.report_page import cost_lines, frontier_chart, score_lines, summary, sweep_page
 from unet_segmentation.experiments.sweep.variants import Variant
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 RIGHT = {"weak": 0.5, "good": 0.9, "same": 0.9}
@@ -27,7 +27,7 @@ def swept():
     for seed in SEEDS:
         for place, (name, right) in enumerate(RIGHT.items()):
             tables = tables_of(10 * seed + place, right)
-            found = scores(*tables, CLASSES)
+            found = compute_scores(tables, CLASSES)
             costs = {
                 "seconds": 9.0,
                 "training_seconds": 3.0 + place,
@@ -38,7 +38,7 @@ def swept():
                 multiply_adds=1000 * (place + 1),
             )  # fmt: skip
             results.append((Variant(name, seed, {}, {}), result))
-            sums[name, seed] = UnitSums.of(*tables, CLASSES)
+            sums[name, seed] = UnitSums.of(tables, CLASSES)
         results.append((Variant("broken", seed, {}, {}), Outcome("failed", "no such thing <b>")))
     return results, sums
 

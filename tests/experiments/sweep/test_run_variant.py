@@ -28,6 +28,10 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+def trained_with(parameters, **changes):
+    return parameters.model_copy(update={"training": parameters.training.model_copy(update=changes)})
+
+
 def variant_of(prepared, name="v", **overrides):
     changes = {key.replace("__", "."): value for key, value in overrides.items()}
     return declare_variants(prepared.parameters, SweepParameters(variants={name: changes}, seeds=[0]))[0]
@@ -126,13 +130,13 @@ def test_other_data_is_another_training(prepared):
 
 
 def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared):
-    base = {
-        **prepared.parameters,
-        "training": {**prepared.parameters["training"], "epochs": "auto", "batch_size": "auto"},
-    }
+    base = trained_with(prepared.parameters, epochs="auto", batch_size="auto")
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
-    assert open_ones.plan_values(wide.network, wide.training).epochs == prepared.plan["values"]["epochs"]
+    assert (
+        open_ones.plan_values(wide.parameters.model, wide.parameters.training).epochs
+        == prepared.plan["values"]["epochs"]
+    )
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing is known of the memory elsewhere")
@@ -156,8 +160,7 @@ def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch)
     speeds = iter([fast, slow])
     monkeypatch.setattr(preflight, "measure_throughput", lambda *_: next(speeds))
     minutes = 100.0
-    training = {**prepared.parameters["training"], "max_time_minutes": minutes}
-    timed = replace(prepared, parameters={**prepared.parameters, "training": training})
+    timed = replace(prepared, parameters=trained_with(prepared.parameters, max_time_minutes=minutes))
     asked = SweepParameters(variants={"slim": {}, "wide": {"model.base_channels": 16}}, seeds=[0], budget="minutes")
     variants = declare_variants(timed.parameters, asked)
     plans = []

@@ -4,7 +4,7 @@ import pytest
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.sweep.variants import declare_variants
-from unet_segmentation.parameters import SweepParameters
+from unet_segmentation.parameters import SweepParameters, validate_parameters
 
 PARAMETERS = {
     "problem": "toy",
@@ -17,7 +17,7 @@ PARAMETERS = {
 
 
 def declared(parameters=PARAMETERS, **comparison):
-    return declare_variants(parameters, SweepParameters(**comparison))
+    return declare_variants(validate_parameters(parameters), SweepParameters(**comparison))
 
 
 def test_every_combination_of_a_grid_with_every_seed():
@@ -27,13 +27,13 @@ def test_every_combination_of_a_grid_with_every_seed():
     assert [variant.name for variant in variants[:2]] == ["base_channels=2, epochs=1", "base_channels=2, epochs=3"]
     for variant in variants:
         assert (
-            variant.parameters["model"]["base_channels"]
+            variant.parameters.model.base_channels
             == variant.overrides["model.base_channels"]
-            == variant.network.base_channels
+            == variant.parameters.model.base_channels
         )
-        assert variant.training.epochs == variant.overrides["training.epochs"]
-        assert variant.training.seed == variant.seed
-        assert variant.training.min_steps_per_epoch == 10  # as by default
+        assert variant.parameters.training.epochs == variant.overrides["training.epochs"]
+        assert variant.parameters.training.seed == variant.seed
+        assert variant.parameters.training.min_steps_per_epoch == 10  # as by default
 
 
 def test_listed_variants_are_crossed_with_the_grid():
@@ -51,7 +51,7 @@ def test_listed_variants_are_crossed_with_the_grid():
 
 def test_a_variant_named_without_anything_changes_nothing():
     (variant,) = declared(variants={"plain": None}, seeds=[3])
-    assert variant.network.base_channels == 4
+    assert variant.parameters.model.base_channels == 4
     assert variant.overrides == {}
 
 
@@ -59,7 +59,7 @@ def test_names_of_the_grid_are_told_apart_and_long_values_are_cut():
     long = [{"name": "HorizontalFlip"}, {"name": "VerticalFlip"}, {"name": "RandomRotate90"}]
     (variant,) = declared(grid={"augmentation.transforms": [long]}, seeds=[0])
     assert len(variant.name) < 60
-    assert len(variant.augmentation.transforms) == 3
+    assert len(variant.parameters.augmentation.transforms) == 3
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_refused_with_the_reason(comparison, words):
 
 def test_a_time_budget_is_the_same_for_all():
     timed = {**PARAMETERS, "training": {"max_time_minutes": 2}}
-    assert declared(timed, variants={"a": {}}, budget="minutes", seeds=[0])[0].training.max_time_minutes == 2
+    assert declared(timed, variants={"a": {}}, budget="minutes", seeds=[0])[0].parameters.training.max_time_minutes == 2
     with pytest.raises(ConfigurationError, match=r"must not set training\.epochs"):
         declared(timed, variants={"a": {"training.epochs": 3}}, budget="minutes")
     with pytest.raises(ConfigurationError, match="set that to null"):

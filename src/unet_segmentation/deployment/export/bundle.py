@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from unet_segmentation.utils.atomic_io import link_or_copy
+from unet_segmentation.deployment.export.source import ExportSource
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters import PredictorParameters
+from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
+from unet_segmentation.visualization import class_colours
 
 FORMAT = 1
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "segmentation-models-pytorch")
@@ -18,13 +22,21 @@ NEEDED = ("numpy", "onnxruntime", "pillow")  # by predict.py
 # The project's own modules that predict.py uses; they import numpy and onnxruntime, nothing else.
 MODULES = (
     "errors.py",
+    "data/__init__.py",
+    "data/io/__init__.py",
     "data/io/bit_depth.py",
-    "predicting/__init__.py",
+    "models/__init__.py",
+    "models/spec.py",
+    "inference/__init__.py",
+    "inference/backends/__init__.py",
     "inference/backends/base.py",
+    "inference/backends/onnxruntime.py",
+    "utils/did_you_mean.py",
     "inference/sliding_window.py",
     "inference/test_time_augmentation.py",
     "inference/predictor.py",
-    "inference/backends/onnxruntime.py",
+    "utils/__init__.py",
+    "utils/registry.py",
 )
 
 
@@ -58,6 +70,44 @@ def fill_folder(target: Path, files: Mapping[str, Path], information: Mapping[st
     (target / "model.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
+def bundle_writer(
+    source: ExportSource,
+    files: Mapping[str, Path],
+    inference: PredictorParameters,
+    rest: Mapping[str, object],
+    output: Path | None,
+) -> Callable[[Path], None]:
+    """Return a writer of the bundle of a model.
+
+    Args:
+        source: the model.
+        files: that passed, by their name in the bundle.
+        inference: the predictor's parameters.
+        rest: what `model.json` says besides.
+        output: of a copy, replaced as a whole.
+    """
+    spec = source.spec
+    information = {
+        "problem": source.problem,
+        "classes": list(spec.classes),
+        "colours": class_colours(len(spec.classes)).tolist(),
+        "input": describe_input(spec, source.dtype),
+        "specification": spec.to_json(),
+        "inference": inference.model_dump(),
+        "weights_sha256": source.weights_sha256,
+        "run_id": source.run_id,
+        **rest,
+    }
+
+    def write(target: Path) -> None:
+        fill_folder(target, files, information)
+        if output is not None:
+            with atomic_write(output) as copy:
+                shutil.copytree(target, copy)
+
+    return write
+
+
 def describe_file(file: Path) -> dict[str, Any]:
     """Return a file's size and hash."""
     digest = hashlib.sha256()
@@ -67,23 +117,16 @@ def describe_file(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def describe_input(specification: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+def describe_input(spec: ModelSpec, dtype: str) -> dict[str, Any]:
     """Describe what the ONNX file and the program take and give, for people who write their own client."""
-    multiple, classes = specification["multiple"], len(specification["classes"])
+    multiple, classes = spec.multiple, len(spec.classes)
     return {
         "images": {
             "dtype": dtype,
-            "shape": ["batch", "height", "width", specification["in_channels"]],
+            "shape": ["batch", "height", "width", spec.in_channels],
             "values": "raw pixels, not normalised; RGB where there are 3 channels",
             "sides": f"multiples of {multiple}; extend images below and to the right by reflection, and cut the result",
         },
         "probabilities": {"dtype": "float32", "shape": ["batch", classes, "height", "width"]},
         "logits": {"dtype": "float32", "shape": ["batch", classes, "height", "width"]},
     }
-
-
-def colours_of(classes: Sequence[str]) -> list[list[int]]:
-    """Return the classes' colours, as the report has them."""
-    from unet_segmentation.visualization import class_colours
-
-    return class_colours(len(classes)).tolist()

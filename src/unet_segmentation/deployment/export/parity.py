@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.inference.backends.base import Backend, Image, Mask, Probabilities
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix
 from unet_segmentation.metrics.definitions import global_scores
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 LARGEST_WHOLE = 1_048_576  # pixels: odd images that are larger go in tiles here, so that the check stays short
@@ -73,7 +77,7 @@ def hold_against(
     network: _Computes,
     files: Mapping[str, _Computes],
     cases: Callable[[], Iterator[Case]],
-    specification: Mapping[str, Any],
+    spec: ModelSpec,
     inference: PredictorParameters,
 ) -> Parity:
     """Send every case through the network and through every file, by the predictor, and compare.
@@ -82,12 +86,12 @@ def hold_against(
         network: the reference: eager float32, as in evaluation.
         files: what is tried, by the name of the file.
         cases: gives the images, again at each call; only a few are in memory at a time.
-        specification: of the network.
+        spec: of the network.
         inference: tile, overlap and limits.
     """
-    classes = list(specification["classes"])
+    classes = list(spec.classes)
     everything = {"network": network, **files}
-    predictors = {name: _predictor(backend, specification, inference) for name, backend in everything.items()}
+    predictors = {name: _predictor(backend, spec, inference) for name, backend in everything.items()}
     counts = {name: np.zeros((len(classes), len(classes)), np.int64) for name in everything}
     rows: list[dict[str, Any]] = []
     found = [predictor.predict_many(case.image for case in cases()) for predictor in predictors.values()]
@@ -99,6 +103,41 @@ def hold_against(
                 mask = argmax_mask(result[: len(classes)])
                 counts[name] += confusion_matrix(case.truth, mask, len(classes))
     return Parity(pd.DataFrame(rows), counts)
+
+
+def compare_files(
+    model: Path, files: Mapping[str, Path], packed: PackedSamples, names: Sequence[str], inference: PredictorParameters
+) -> Parity:
+    """Compare exported files with the network of a model file, on samples and on images of odd sizes.
+
+    Args:
+        model: the model file.
+        files: `.pt2` files that this run has written, and `.onnx` files, by name.
+        packed: images and masks.
+        names: ids of the samples.
+        inference: the predictor's parameters.
+    """
+    import torch
+
+    from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
+    from unet_segmentation.inference.backends.pytorch import EagerBackend
+    from unet_segmentation.inference.backends.torch_export import ExportedBackend
+    from unet_segmentation.models.model_file import load_model
+
+    def backend(file: Path) -> _Computes:
+        if file.suffix == ".pt2":
+            return ExportedBackend(torch.export.load(file))
+        precision = "int8" if ".int8." in file.name else "float32"
+        return OnnxRuntimeBackend(file, precision=precision, threads=torch.get_num_threads())
+
+    network, info = load_model(model)
+    backends = {name: backend(file) for name, file in files.items()}
+
+    def cases() -> Iterator[Case]:
+        odd = odd_cases(packed.image(names[0]), info.spec.multiple, inference)
+        return sample_cases(names, lambda name: (packed.image(name), packed.mask(name)), odd)
+
+    return hold_against(EagerBackend(network, "cpu"), backends, cases, info.spec, inference)
 
 
 def odd_cases(image: Image, multiple: int, inference: PredictorParameters) -> Iterator[Case]:
@@ -176,9 +215,8 @@ def _failures_of(
     )
     if probability > export.max_probability_difference:
         yield (
-            f"{name}: a probability differs by {probability:.3g}, more than "
-            f"{export.max_probability_difference:g} (export.max_probability_difference); "
-            f"{_largest(table)}"
+            f"{name}: a probability differs by {probability:.3g}, more than {export.max_probability_difference:g} "
+            f"(export.max_probability_difference); {_largest(table)}"
         )
     if agreement < export.min_agreement:
         yield (
@@ -218,10 +256,10 @@ def sample_cases(
     yield from odd
 
 
-def _predictor(backend: _Computes, specification: Mapping[str, Any], inference: PredictorParameters) -> Predictor:
+def _predictor(backend: _Computes, spec: ModelSpec, inference: PredictorParameters) -> Predictor:
     """Make a predictor of twice as many classes: the second half are logits."""
-    classes = list(specification["classes"])
-    both = {**specification, "classes": [*classes, *(f"logit of {name}" for name in classes)]}
+    classes = list(spec.classes)
+    both = replace(spec, classes=(*classes, *(f"logit of {name}" for name in classes)))
     limited = inference.model_copy(update={"max_pixels": min(inference.max_pixels, LARGEST_WHOLE)})
     return Predictor.of(both, _WithLogits(backend), limited)
 

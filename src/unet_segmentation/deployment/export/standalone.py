@@ -35,6 +35,7 @@ class ExportedModel:
         from unet_segmentation.errors import ProjectError
         from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
         from unet_segmentation.inference.predictor import Predictor
+        from unet_segmentation.models.spec import ModelSpec
 
         self.information: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         name = "model.int8.onnx" if int8 else "model.onnx"
@@ -45,7 +46,8 @@ class ExportedModel:
             raise ProjectError(f"{folder / name} is not the file that model.json describes. Export it again.")
         backend = OnnxRuntimeBackend(folder / name, precision="int8" if int8 else "float32")
         inference: Any = SimpleNamespace(**self.information["inference"])
-        self.predictor = Predictor.of(self.information["specification"], backend, inference)
+        self.spec = ModelSpec.from_json(self.information["specification"])
+        self.predictor = Predictor.of(self.spec, backend, inference)
 
     def predict(self, image: Any) -> Any:  # noqa: ANN401 - numpy is imported below
         """Return class ids (height, width) of an image (height, width, channels)."""
@@ -56,7 +58,7 @@ class ExportedModel:
         import numpy as np
         from PIL import Image, ImageOps
 
-        specification, channels = self.information["specification"], self.predictor.channels
+        channels = self.predictor.channels
         with Image.open(file) as opened:
             picture = ImageOps.exif_transpose(opened)
             grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
@@ -66,8 +68,8 @@ class ExportedModel:
                 picture = picture.convert("L" if grey else "RGB")
             pixels = np.asarray(picture)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        if specification.get("bands") is not None:
-            pixels = np.ascontiguousarray(pixels[..., specification["bands"]])
+        if self.spec.bands is not None:
+            pixels = np.ascontiguousarray(pixels[..., list(self.spec.bands)])
         if pixels.shape[2] == 1 and channels == 3:  # as grey samples were packed among coloured ones
             pixels = pixels.repeat(3, axis=2)
         if pixels.dtype == np.uint8 and self.information["input"]["images"]["dtype"] == "uint16":

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from unet_segmentation.errors import ProjectError, ReleaseError
-from unet_segmentation.metrics.paired_comparison import EvaluationCounts
-from unet_segmentation.tracking.run_queries import RunRecord, fetch, parameters_of
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.tracking.run_queries import RunRecord, parameters_of, tables_of
 
 ENVIRONMENT = "evaluation."  # prefix of the tags that hold what evaluation computed with
 
@@ -61,7 +59,7 @@ class Champion:
 
 def load_challenger(
     uri: str, run: RunRecord, score: str, groups: Mapping[str, str]
-) -> tuple[ReleaseCandidate, EvaluationCounts]:
+) -> tuple[ReleaseCandidate, EvaluationTables]:
     """Load a run's facts and its counts per image from MLflow.
 
     Args:
@@ -77,14 +75,13 @@ def load_challenger(
     from unet_segmentation.tracking.model_registry import find_model  # importing MLflow takes seconds
 
     counts, classes, split = _load_evaluation(uri, run.run_id)
-    sample_ids = counts.soft["sample_id"].astype(str)
     candidate = ReleaseCandidate(
         run_id=run.run_id,
         model_id=find_model(uri, run.run_id),
         classes=classes,
         split=split,
         name=run.name,
-        units=int(sample_ids.map(lambda name: groups.get(name, name)).nunique()),
+        units=len({groups.get(name, name) for name in counts.sample_ids}),
         score=score,
         value=run.metrics.get(f"test/{score}"),
         environment={
@@ -94,7 +91,7 @@ def load_challenger(
     return candidate, counts
 
 
-def load_champion(uri: str, problem: str, challenger: ReleaseCandidate) -> tuple[Champion, EvaluationCounts | None]:
+def load_champion(uri: str, problem: str, challenger: ReleaseCandidate) -> tuple[Champion, EvaluationTables | None]:
     """Load the released model's facts, and its counts where they can be compared with the challenger's."""
     from unet_segmentation.tracking.model_registry import Registry  # importing MLflow takes seconds
 
@@ -130,15 +127,10 @@ def lock_release_dir(directory: Path) -> FileLock:
     return lock
 
 
-def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationCounts, list[str], str]:
+def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationTables, list[str], str]:
     """Load a run's counts per image, its classes and the split that was evaluated.
 
     The samples table is not loaded: a run of `training` and `evaluation` alone has none.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        confusion, soft_overlap_sums = (
-            pd.read_parquet(fetch(uri, run_id, f"evaluation/{name}.parquet", Path(folder)))
-            for name in ("confusion_counts", "soft_overlap_sums")
-        )
     parameters = parameters_of(uri, run_id)
-    return EvaluationCounts(confusion, soft_overlap_sums), parameters["classes"], parameters["evaluation"]["split"]
+    return tables_of(uri, run_id), parameters["classes"], parameters["evaluation"]["split"]

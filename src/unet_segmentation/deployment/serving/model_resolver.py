@@ -72,12 +72,13 @@ def _of_file(file: Path, folder: Path, inference: Mapping[str, Any]) -> ServedMo
     """Make of a file what a run would have logged, so that it is served in the same way."""
     import numpy as np
 
+    from unet_segmentation.models.model_file import read_header
     from unet_segmentation.parameters import PredictorParameters
-    from unet_segmentation.tracking.model_packaging import EXAMPLE_SIDE, package_model, specification_of
+    from unet_segmentation.tracking.model_packaging import EXAMPLE_SIDE, package_model
 
     if not file.is_file():
         raise ConfigurationError(f"--model {file}: there is no such file (looked for at {file.resolve()}).")
-    channels = specification_of(file)["in_channels"]
+    channels = read_header(file).spec.in_channels
     example = np.zeros((EXAMPLE_SIDE, EXAMPLE_SIDE, channels), np.uint8)
     built = folder / "mlflow"
     package_model(built, model=file, inference=PredictorParameters.model_validate(inference), example=example)

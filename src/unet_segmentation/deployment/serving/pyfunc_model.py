@@ -33,14 +33,13 @@ class SegmentationModel(PythonModel):
         from unet_segmentation.deployment.serving.request_images import Reader
         from unet_segmentation.inference.backends.pytorch import EagerBackend
         from unet_segmentation.inference.predictor import Predictor
-        from unet_segmentation.models.factory import load_model
+        from unet_segmentation.models.model_file import load_model
         from unet_segmentation.parameters.predictor import PredictorParameters
 
-        network, information = load_model(Path(context.artifacts["weights"]))
-        specification = information["specification"]
+        network, info = load_model(Path(context.artifacts["weights"]))
         inference = PredictorParameters.model_validate_json(Path(context.artifacts["inference"]).read_bytes())
-        self._predictor = Predictor.of(specification, EagerBackend(network), inference)
-        self._reader = Reader.of(specification, **context.model_config)
+        self._predictor = Predictor.of(info.spec, EagerBackend(network), inference)
+        self._reader = Reader.of(info.spec, **context.model_config)
         # Servers call from several threads. One image after the other is as fast, and torch keeps one thread pool.
         self._network = ThreadPoolExecutor(1, "network")
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unet_segmentation.data.io.image_reader import UnreadableError, decode_image
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.channel_adaptation import image_parameters, with_channels
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.data import ImageParameters
 
 COLUMN = "image"  # of a table, and key of a record
@@ -56,9 +57,9 @@ class Reader:
     read_paths: bool = False
 
     @classmethod
-    def of(cls, specification: Mapping[str, Any], *, max_pixels: int, read_paths: bool = False) -> Reader:
+    def of(cls, spec: ModelSpec, *, max_pixels: int, read_paths: bool = False) -> Reader:
         """Make the reader of a specified network; older ones say less about their images."""
-        return cls(image_parameters(specification), specification["in_channels"], max_pixels, read_paths)
+        return cls(image_parameters(spec), spec.in_channels, max_pixels, read_paths)
 
     def read(self, batch: Batch) -> Iterator[NDArray]:
         """Decode image by image.

@@ -25,7 +25,9 @@ from unet_segmentation.inference.backends.base import Mask, Probabilities
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap, confidence_limits, left_out, resampled_sums
-from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table, soft_overlap_sums
+from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -249,7 +251,8 @@ def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -
         soft.append((name, *soft_overlap_sums(mask, probabilities)))
         foreground.append(foreground_sums(mask, probabilities[1]))
     sums = pd.DataFrame(soft, columns=["sample_id", "intersection", "truth", "prediction"])
-    common = bootstrap(UnitSums.of(confusion_table(matrices), sums, CLASSES), resampling).set_index("score")
+    tables = EvaluationTables({"confusion": confusion_table(matrices), "soft": sums})
+    common = bootstrap(UnitSums.of(tables, CLASSES), resampling).set_index("score")
     return pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)]).loc[list(METRICS)]
 
 

@@ -19,10 +19,12 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
 from unet_segmentation.metrics.count_tables import groups_of
-from unet_segmentation.metrics.definitions import scores
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
@@ -90,7 +92,7 @@ class GridData:
 
     def initialize(
         self, point: GridPoint, training: TrainingParameters
-    ) -> tuple[dict[str, Any], dict[str, Tensor], TrainingParameters]:
+    ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
         return *initialize_model(point.network, seeded, self.values, self.classes, self.statistics), seeded
@@ -182,13 +184,11 @@ def train_all(
             specification, weights, data.packed, data.recipe, data.samples, data.statistics, data.values
         )
         trained = train_model(inputs, seeded, directory)
-        confusion, soft = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
-        all_scores = scores(confusion, soft, data.classes)
-        rows.append(
-            {**point.key, "best_epoch": trained.information["epoch"]} | {name: all_scores[name] for name in SCORES}
-        )
-        confusions.append(confusion.assign(**point.key))
-        softs.append(soft.assign(**point.key))
+        tables = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
+        scores = compute_scores(tables, data.classes)
+        rows.append({**point.key, "best_epoch": trained.info.epoch} | {name: scores[name] for name in SCORES})
+        confusions.append(tables.confusion.assign(**point.key))
+        softs.append(tables.soft.assign(**point.key))
         models.append(trained.best)
     confusion, soft = (pd.concat(tables, ignore_index=True) for tables in (confusions, softs))
     return GridResult(pd.DataFrame(rows), confusion, soft, models)
@@ -236,12 +236,12 @@ class CostMeasurement:
             rows.append({**point.key, **speed})
         return pd.DataFrame(rows)
 
-    def _specification(self, point: GridPoint) -> tuple[dict[str, Any], int]:
+    def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
         network = point.network
         if network.encoder_depth == "auto":
             network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
         specification = resolve_model_spec(network, self.classes, self.statistics)
-        return specification, -(-self.side // specification["multiple"]) * specification["multiple"]
+        return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
 def sums_of(
@@ -258,6 +258,6 @@ def sums_of(
     """
     groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
     return {
-        values: UnitSums.of(counts.get_group(values), soft, classes, groups)
+        values: UnitSums.of(EvaluationTables({"confusion": counts.get_group(values), "soft": soft}), classes, groups)
         for values, soft in soft_overlap_sums.groupby(key, sort=False)
     }

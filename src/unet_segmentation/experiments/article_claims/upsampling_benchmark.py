@@ -21,7 +21,8 @@ from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
 from unet_segmentation.metrics.multi_seed import MultiSeedSums
 from unet_segmentation.metrics.paired_comparison import compare_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
-from unet_segmentation.models.factory import build_model, load_model, resolve_model_spec
+from unet_segmentation.models.factory import build_model, resolve_model_spec
+from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.utils.atomic_io import atomic_write
 
@@ -78,7 +79,7 @@ def measure_checkerboard(
         ``checkerboard/initial/<stride>`` and ``checkerboard/trained/<stride>``, for each of `STRIDES`.
     """
     specification, weights, _ = data.initialize(point, training)
-    batch = example_batch(data.packed, data.evaluated_ids[:images], specification["multiple"])
+    batch = example_batch(data.packed, data.evaluated_ids[:images], specification.multiple)
     untrained = build_model(specification)
     untrained.load_state_dict(weights)
     # an untrained model has no running statistics: it is measured in training mode, as its first step sees it

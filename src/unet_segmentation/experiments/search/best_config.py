@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.search.optuna_search import BestTrial
-from unet_segmentation.experiments.sweep.variants import checked_parameters
-from unet_segmentation.parameters.serialization import dump_parameters_yaml
+from unet_segmentation.experiments.sweep.variants import override_parameters
+from unet_segmentation.parameters import Parameters
+from unet_segmentation.parameters.serialization import dump_parameters_yaml, to_builtin
 from unet_segmentation.utils.atomic_io import atomic_write
 
 HEADER = "# Written by kedro search"
@@ -33,13 +32,13 @@ def best_folder(conf: Path, problem: str) -> Path:
     return folder
 
 
-def write_best(conf: Path, best: BestTrial, parameters: Mapping[str, Any]) -> Path:
+def write_best(conf: Path, best: BestTrial, parameters: Parameters) -> Path:
     """Write the problem's parameters with the best values.
 
     Args:
         conf: the project's `conf/`.
         best: the best trial.
-        parameters: all of the problem, as plain values.
+        parameters: all of the problem.
 
     Returns:
         The folder; its name is what `--env` takes.
@@ -47,9 +46,9 @@ def write_best(conf: Path, best: BestTrial, parameters: Mapping[str, Any]) -> Pa
     Raises:
         ConfigurationError: the folder was not written by a search.
     """
-    problem = str(parameters["problem"])
+    problem = parameters.problem
     folder = best_folder(conf, problem)
-    body = dump_parameters_yaml({**parameters, **checked_parameters(parameters, best.parameters, "search")}).decode()
+    body = dump_parameters_yaml(to_builtin(override_parameters(parameters, best.parameters, "search"))).decode()
     changes = "".join(f"#   {name}: {value}\n" for name, value in best.parameters.items())
     text = (
         f"{HEADER} --env {problem}: study {best.study}, trial {best.trial}, the best of {best.trials} by\n"

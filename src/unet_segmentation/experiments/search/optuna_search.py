@@ -35,10 +35,11 @@ from unet_segmentation.experiments.child_training import (
     training_key,
 )
 from unet_segmentation.experiments.search.search_space import Space, decode_trial_params, suggest
-from unet_segmentation.experiments.sweep.variants import FREE, Variant, checked_parameters
+from unet_segmentation.experiments.sweep.variants import Variant, free_sections, override_parameters
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.plan import fingerprint
+from unet_segmentation.training.plan_rules import validate_plan_values
 from unet_segmentation.utils.atomic_io import remove
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Search:
     @property
     def score(self) -> str:
         """Return the name of the objective, which is maximized: `validation/...`."""
-        return f"validation/{self.data.parameters['training']['monitor']}"
+        return f"validation/{self.data.parameters.training.monitor}"
 
     def lock(self) -> FileLock:
         """Return the lock under which processes decide what they run next."""
@@ -209,8 +210,8 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
             child.log_metrics({"search/objective": _value(search, outcome)})
 
     try:
-        parameters = checked_parameters(data.parameters, overrides, name)
-        variant = Variant(name, parameters["training"]["seed"], overrides, parameters)
+        parameters = override_parameters(data.parameters, overrides, name)
+        variant = Variant(name, parameters.training.seed, overrides, parameters)
         directory = search.folder / training_key(variant, data)
     except ProjectError as error:
         outcome = Outcome("failed", str(error))
@@ -253,7 +254,7 @@ def _train_trial(
         return pruned
 
     _, trained = train_variant(variant, search.data, directory, report)
-    value = trained.information["scores"].get(search.score, math.nan)
+    value = trained.info.scores.get(search.score, math.nan)
     if not pruned and math.isnan(value):
         raise ProjectError(
             f"{search.score} is not defined for any epoch: no class that counts is in the validation split"
@@ -363,9 +364,9 @@ def _best_so_far(study: optuna.Study) -> str:
 
 def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData) -> str:
     declared = {name: values if isinstance(values, list) else values.model_dump() for name, values in space.items()}
-    sections = {name: data.parameters[name] for name in FREE}
-    key = fingerprint(declared, parameters.pruner, sections, data.plan["values"], data.fingerprint)
-    return f"{data.parameters['problem']}-{key[:8]}"
+    sections, values = free_sections(data.parameters), validate_plan_values(data.plan, data.classes).model_dump()
+    key = fingerprint(declared, parameters.pruner, sections, values, data.fingerprint)
+    return f"{data.parameters.problem}-{key[:8]}"
 
 
 def _pruner(parameters: SearchParameters, *, timed: bool) -> optuna.pruners.BasePruner:
@@ -379,7 +380,7 @@ def _pruner(parameters: SearchParameters, *, timed: bool) -> optuna.pruners.Base
 
 
 def _is_timed(space: Space, data: ExperimentData) -> bool:
-    return MAX_MINUTES in space or data.parameters["training"]["max_time_minutes"] is not None
+    return MAX_MINUTES in space or data.parameters.training.max_time_minutes is not None
 
 
 def _state(trial: FrozenTrial) -> str:

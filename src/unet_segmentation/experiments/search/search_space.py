@@ -9,26 +9,26 @@ from typing import Any
 import optuna
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.sweep.variants import checked_parameters
-from unet_segmentation.parameters import RangeParameters
+from unet_segmentation.experiments.sweep.variants import override_parameters
+from unet_segmentation.parameters import Parameters, RangeParameters
 
 EXAMPLE = "search: {space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}"
 
 Space = dict[str, RangeParameters | list[Any]]
 
 
-def read_space(declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> Space:
+def read_space(declared: Mapping[str, object], parameters: Parameters) -> Space:
     """Check a declared space: every name, both ends of every range and every value of every list.
 
     Args:
         declared: dotted name to range or list.
-        parameters: all of the problem, as plain values.
+        parameters: all of the problem.
 
     Raises:
         ConfigurationError: nothing is declared, a name is unknown or may not be varied, or a value is wrong.
     """
     space: Space = {
-        name: RangeParameters.model_validate(values) if isinstance(values, Mapping) else list(values)
+        name: values if isinstance(values, list) else RangeParameters.model_validate(values)
         for name, values in _dotted(declared).items()
     }
     if not space:
@@ -37,16 +37,16 @@ def read_space(declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> Sp
         )
     for name, values in space.items():
         for value in values if isinstance(values, list) else (values.low, values.high):
-            checked_parameters(parameters, {name: value}, "search.space")
+            override_parameters(parameters, {name: value}, "search.space")
     return space
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, object]:
     """Suggest a value for every parameter: dotted name to value."""
     return {name: _suggest(trial, name, values) for name, values in space.items()}
 
 
-def decode_trial_params(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+def decode_trial_params(params: Mapping[str, object], space: Space) -> dict[str, object]:
     """Decode the parameters of a trial, as the study stores them, into values of parameters."""
     return {
         name: _choices(values)[value] if isinstance(values := space[name], list) else value
@@ -54,11 +54,13 @@ def decode_trial_params(params: Mapping[str, Any], space: Space) -> dict[str, An
     }
 
 
-def _dotted(declared: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _dotted(declared: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in declared.items():
-        nested = isinstance(value, Mapping) and "low" not in value
-        flat |= _dotted(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        if isinstance(value, Mapping) and "low" not in value:
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 

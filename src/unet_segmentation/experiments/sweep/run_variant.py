@@ -21,7 +21,7 @@ from unet_segmentation.experiments.child_training import (
     training_key,
 )
 from unet_segmentation.experiments.sweep.variants import Variant
-from unet_segmentation.metrics.definitions import scores as all_scores
+from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Run
@@ -33,7 +33,7 @@ from unet_segmentation.utils.peak_memory import PeakMemory
 logger = logging.getLogger(__name__)
 
 BYTES_PER_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two moments
-COUNT_FILES = ("confusion_counts.parquet", "soft_overlap_sums.parquet")
+TABLES = "tables"  # directory of the counts per image
 
 
 def check_buildable(variants: list[Variant], statistics: DatasetStatistics) -> None:
@@ -44,8 +44,8 @@ def check_buildable(variants: list[Variant], statistics: DatasetStatistics) -> N
     """
     for variant in variants:
         try:
-            validate_model_name(variant.network)
-            compose_recipe(variant.augmentation, statistics.channels, statistics.dtype)
+            validate_model_name(variant.parameters.model)
+            compose_recipe(variant.parameters.augmentation, statistics.channels, statistics.dtype)
         except ConfigurationError as error:
             raise ConfigurationError(f"The variant {variant.name!r}: {error}") from None
 
@@ -69,8 +69,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
     def log(child: Run, outcome: Outcome) -> None:
         scores = {f"test/{name}": value for name, value in outcome.scores.items() if value is not None}
         child.log_metrics(scores, time=outcome.ended)
-        for name in COUNT_FILES:
-            child.log_artifact(directory / name, "evaluation")
+        child.log_artifact(directory / TABLES, "evaluation")
 
     outcome = run_child_training(
         str(variant),
@@ -87,18 +86,16 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
 
 def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) -> Path:
     """Return the directory of an evaluation within that of its training: variants may differ in the predictor alone."""
-    evaluation = fingerprint(variant.parameters["predictor"], data.parameters["evaluation"]["split"])
+    evaluation = fingerprint(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 
-def _train_and_evaluate(
-    variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float
-) -> Outcome:
+def _train_and_evaluate(variant: Variant, data: ExperimentData, directory: Path, child: Run, started: float) -> Outcome:
     with PeakMemory() as memory:
         specification, trained = train_variant(
             variant, data, directory.parent, lambda epoch, values, when: child.log_metrics(values, epoch, when)
         )
-    save_training_result(directory.parent, specification, trained)
+    save_training_result(directory.parent, trained)
     evaluation_started = time.perf_counter()
     scores = _evaluate(trained.best, variant, data, directory)
     evaluation_seconds = time.perf_counter() - evaluation_started
@@ -109,7 +106,7 @@ def _train_and_evaluate(
         status="finished",
         fingerprint=trained.plan.fingerprint,
         epochs=len(history),
-        best_epoch=trained.information["epoch"],
+        best_epoch=trained.info.epoch,
         parameters=counts["parameters"],
         multiply_adds=counts["multiply_adds"],
         memory_bytes=batch_size * counts["activation_bytes"] + BYTES_PER_WEIGHT * counts["parameters"],
@@ -129,9 +126,9 @@ def _train_and_evaluate(
 
 def _evaluate(model: Path, variant: Variant, data: ExperimentData, directory: Path) -> dict[str, float | None]:
     """Predict and score the evaluated split, and save the counts of every image."""
-    tables = predict_and_count(model, variant.inference, data.packed, data.evaluated_ids, directory)
-    for name, table in zip(COUNT_FILES, tables, strict=True):
-        with atomic_write(directory / name) as temporary:
-            table.to_parquet(temporary, index=False)
-    scores = all_scores(*tables, data.classes)
+    tables = predict_and_count(model, variant.parameters.predictor, data.packed, data.evaluated_ids, directory)
+    with atomic_write(directory / TABLES) as temporary:
+        temporary.mkdir()
+        tables.save(temporary)
+    scores = compute_scores(tables, data.classes)
     return {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import (
-    AugmentationParameters,
-    ModelParameters,
-    PredictorParameters,
-    SweepParameters,
-    TrainingParameters,
-    validate_parameters,
-)
+from unet_segmentation.parameters import Parameters, SweepParameters, validate_parameters
 
 FREE = ("model", "training", "augmentation", "predictor")  # sections that variants may change
 MAX_LENGTH = 40  # characters of a value in a variant's name
@@ -44,43 +35,23 @@ class Variant:
         name: of the variant; the same for all seeds.
         seed: of the training.
         overrides: dotted name to value.
-        parameters: the complete sections that variants may change, as plain values.
+        parameters: all of the problem, with the overrides and the seed.
     """
 
     name: str
     seed: int
-    overrides: dict[str, Any]
-    parameters: dict[str, Any]
-
-    @property
-    def network(self) -> ModelParameters:
-        """Return the parameters of the model."""
-        return ModelParameters.model_validate(self.parameters["model"])
-
-    @property
-    def training(self) -> TrainingParameters:
-        """Return the parameters of training."""
-        return TrainingParameters.model_validate(self.parameters["training"])
-
-    @property
-    def augmentation(self) -> AugmentationParameters:
-        """Return the parameters of the augmentation."""
-        return AugmentationParameters.model_validate(self.parameters["augmentation"])
-
-    @property
-    def inference(self) -> PredictorParameters:
-        """Return the parameters of the predictor."""
-        return PredictorParameters.model_validate(self.parameters["predictor"])
+    overrides: Mapping[str, object]
+    parameters: Parameters
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
 
 
-def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters) -> list[Variant]:
+def declare_variants(parameters: Parameters, comparison: SweepParameters) -> list[Variant]:
     """List all training runs of a sweep: for each seed every variant, so that one stopped early compares all of them.
 
     Args:
-        parameters: all of the problem, as plain values.
+        parameters: all of the problem.
         comparison: the variants, the grid, the seeds and the budget.
 
     Returns:
@@ -100,7 +71,7 @@ def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters)
         if "training.seed" in overrides:
             raise ConfigurationError(f"sweep: {name}: training.seed is varied by sweep.seeds, for all alike")
     variants = [
-        Variant(name, seed, overrides, checked_parameters(parameters, overrides | {"training.seed": seed}, name))
+        Variant(name, seed, overrides, override_parameters(parameters, overrides | {"training.seed": seed}, name))
         for seed in comparison.seeds
         for name, overrides in declared.items()
     ]
@@ -109,23 +80,23 @@ def declare_variants(parameters: Mapping[str, Any], comparison: SweepParameters)
     return variants
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Flatten nested names; what is dotted already stays so.
 
     >>> dotted({"network": {"encoder": "vgg16_bn"}, "training.epochs": 3})
     {'model.encoder': 'vgg16_bn', 'training.epochs': 3}
     """
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
     return flat
 
 
-def checked_parameters(parameters: Mapping[str, Any], overrides: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the sections that variants may change, with some values replaced.
+def override_parameters(parameters: Parameters, overrides: Mapping[str, object], name: str) -> Parameters:
+    """Return all parameters with some values replaced.
 
     Args:
-        parameters: all of the problem, as plain values.
+        parameters: all of the problem.
         overrides: dotted name to value.
         name: of the variant, for messages.
 
@@ -135,21 +106,25 @@ def checked_parameters(parameters: Mapping[str, Any], overrides: Mapping[str, An
     """
     for key in overrides:
         _check_free(key, name)
-    merged: Any = copy.deepcopy(dict(parameters))
+    values = parameters.model_dump(mode="json")
     for key, value in overrides.items():
         *path, last = key.split(".")
-        section = merged
+        section = values
         for part in path:
             below = section.get(part)
             section[part] = below if isinstance(below, dict) else {}
             section = section[part]
         section[last] = value
     try:
-        checked = validate_parameters(merged)
+        return validate_parameters(values)
     except ConfigurationError as error:
         lines = str(error).partition("\n")[2]
         raise ConfigurationError(f"The variant {name!r} is not valid:\n{lines}") from None
-    return {section: getattr(checked, section).model_dump(mode="json") for section in FREE}
+
+
+def free_sections(parameters: Parameters) -> dict[str, object]:
+    """Return the sections that variants may change as plain values."""
+    return parameters.model_dump(mode="json", include=set(FREE))
 
 
 def _check_free(key: str, name: str) -> None:
@@ -167,7 +142,7 @@ def _check_free(key: str, name: str) -> None:
         raise ConfigurationError(f"{name}: {key}: variants change parameters below {', '.join(FREE)}{hint}")
 
 
-def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, Any]]]:
+def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield name and overrides of each variant: those that are listed, each crossed with the grid."""
     points = list(_points(dotted(comparison.grid)))
     listed = {name: dotted(changes) for name, changes in comparison.variants.items()}
@@ -181,19 +156,21 @@ def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, Any]
             yield ", ".join(filter(None, (name, label))), changes | point
 
 
-def _points(grid: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _points(grid: Mapping[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield every combination of the grid's values, with its name: `encoder=resnet18, epochs=10`."""
+    lists: list[list[object]] = []
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ConfigurationError(f"sweep.grid: {key}: give a list of values, as in {EXAMPLE}")
+        lists.append(values)
     ends = [key.rpartition(".")[2] for key in grid]
     short = {key: end if ends.count(end) == 1 else key for key, end in zip(grid, ends, strict=True)}
-    for values in itertools.product(*grid.values()):
-        point = dict(zip(grid, values, strict=True))
+    for combination in itertools.product(*lists):
+        point = dict(zip(grid, combination, strict=True))
         yield ", ".join(f"{short[key]}={_text(value)}" for key, value in point.items()), point
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - a parameter
+def _text(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
 
@@ -201,7 +178,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 - a parameter
 def _check_different(variants: Sequence[Variant]) -> None:
     names: dict[str, str] = {}
     for variant in variants:
-        content = json.dumps(variant.parameters, sort_keys=True)
+        content = json.dumps(free_sections(variant.parameters), sort_keys=True)
         if content in names:
             raise ConfigurationError(
                 f"sweep: {names[content]!r} and {variant.name!r} are the same training run; remove one"
@@ -211,7 +188,7 @@ def _check_different(variants: Sequence[Variant]) -> None:
 
 def _check_budget(variants: Sequence[Variant], budget: str) -> None:
     for variant in variants:
-        minutes = variant.parameters["training"]["max_time_minutes"]
+        minutes = variant.parameters.training.max_time_minutes
         if budget == "epochs" and minutes is not None:
             raise ConfigurationError(
                 f"sweep.budget: epochs, but {variant.name!r} has training.max_time_minutes {minutes:g}: set that to "

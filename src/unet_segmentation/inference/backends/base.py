@@ -1,10 +1,23 @@
 """What a predictor asks of whatever computes: one batch of raw pixels in, class probabilities out."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unet_segmentation.utils.registry import Registry
+
+if TYPE_CHECKING:  # exported models carry this module along
+    from torch import nn
+
+    from unet_segmentation.models.spec import ModelSpec
+    from unet_segmentation.utils.device import Accelerator
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.uint8]
@@ -25,7 +38,7 @@ class Backend(Protocol):
 
     @abstractmethod
     def __call__(self, images: Image) -> Probabilities:
-        """Return the probability of every class in every pixel.
+        """Compute the probability of every class in every pixel.
 
         Args:
             images: (N, height, width, channels), raw pixel values; the sides are multiples of the network's `multiple`.
@@ -40,15 +53,27 @@ class Backend(Protocol):
         return None
 
 
-class NullBackend(Backend):
-    """Stands where a predictor is only asked what it takes."""
+@dataclass(frozen=True)
+class BackendRequest:
+    """What a backend is built from.
 
-    name = "nothing"
+    Attributes:
+        model: the model file.
+        network: its network, on the CPU; stays as it is.
+        spec: of the network.
+        examples: batches (N, height, width, channels) of raw pixels, for what is calibrated.
+        accelerator: `auto` takes a GPU where there is one.
+        folder: for files that are written once for a model.
+    """
 
-    def __call__(self, images: Image) -> Probabilities:
-        """Refuse.
+    model: Path
+    network: nn.Module
+    spec: ModelSpec
+    examples: Sequence[Image]
+    accelerator: Accelerator
+    folder: Path
 
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError("no backend was chosen yet")
+
+BackendFactory = Callable[[BackendRequest], Backend]
+BACKENDS: Registry[BackendFactory] = Registry("inference.backend", __name__.rpartition(".")[0])
+register_backend = BACKENDS.register

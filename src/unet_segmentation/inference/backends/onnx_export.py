@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.inference.backends.torch_export import quiet
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.utils.atomic_io import atomic_write
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 INPUT, OUTPUTS = "images", ("probabilities", "logits")
 
 
-def save_onnx(program: ExportedProgram, specification: Mapping[str, Any], path: Path) -> None:
-    """Write a program as ONNX, with the specification in its metadata.
+def save_onnx(program: ExportedProgram, spec: ModelSpec, path: Path) -> None:
+    """Write a program as ONNX, with the spec in its metadata.
 
     Args:
         program: see `program.export_program`.
-        specification: of the network.
+        spec: of the network.
         path: of the file; it is whole or absent.
 
     Raises:
@@ -38,13 +38,13 @@ def save_onnx(program: ExportedProgram, specification: Mapping[str, Any], path: 
             )
         except Exception as error:
             raise ConfigurationError(
-                f"model: {specification.get('architecture')} with encoder {specification.get('encoder')} cannot be "
+                f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
                 f"written as ONNX ({str(error).splitlines()[0][:200]}). docs/export.md says which networks can."
             ) from error
         assert made is not None
         model = made.model_proto
     _name_sizes(model)
-    onnx.helper.set_model_props(model, {"specification": json.dumps(dict(specification))})
+    onnx.helper.set_model_props(model, {"specification": json.dumps(spec.to_json())})
     with atomic_write(path) as temporary:
         onnx.save(model, temporary)
 

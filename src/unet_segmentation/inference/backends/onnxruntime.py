@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet_segmentation.errors import DataError, ProjectError
-from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
+from unet_segmentation.inference.backends.base import Backend, BackendRequest, Image, Probabilities, register_backend
+from unet_segmentation.models.spec import ModelSpec
 
 SILENT = 4  # severity of ONNX Runtime's log: what it calls an error is raised, too
 
@@ -20,7 +23,7 @@ class OnnxRuntimeBackend(Backend):
 
     Attributes:
         name: for people.
-        specification: of the network, as the file holds it; empty where it holds none.
+        spec: of the network; None where the file does not hold it.
     """
 
     def __init__(self, path: Path, *, precision: str = "float32", threads: int | None = None) -> None:
@@ -44,23 +47,22 @@ class OnnxRuntimeBackend(Backend):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            (given,) = self._session.get_inputs()
-            self._dtype = np.dtype(given.type.removeprefix("tensor(").removesuffix(")"))
+            (images,) = self._session.get_inputs()
+            self._dtype = np.dtype(images.type.removeprefix("tensor(").removesuffix(")"))
             self._outputs = {output.name for output in self._session.get_outputs()}
-            self._input = given.name
+            self._input = images.name
         except Exception as error:  # onnxruntime has a dozen classes of errors, none with a common base
             raise ProjectError(f"{path} is no ONNX file that ONNX Runtime can read ({_first_line(error)})") from error
-        self.specification: dict[str, Any] = json.loads(
-            self._session.get_modelmeta().custom_metadata_map.get("specification", "{}")
-        )
+        header = self._session.get_modelmeta().custom_metadata_map.get("specification")
+        self.spec = None if header is None else ModelSpec.from_json(json.loads(header))
         self.name = f"ONNX Runtime, {precision}, on cpu"
 
     def __call__(self, images: Image) -> Probabilities:
-        """See `Backend`."""
+        """Compute probabilities, see `Backend`."""
         return self._run(["probabilities"], images)[0]
 
     def both(self, images: Image) -> tuple[Probabilities, Probabilities]:
-        """Return probabilities and logits, both (N, classes, height, width)."""
+        """Compute probabilities and logits, both (N, classes, height, width)."""
         probabilities, logits = self._run(["probabilities", "logits"], images)
         return probabilities, logits
 
@@ -78,6 +80,48 @@ class OnnxRuntimeBackend(Backend):
             raise ProjectError(
                 f"ONNX Runtime cannot compute a batch of {images.shape} ({_first_line(error)})."
             ) from error
+
+
+@register_backend("onnx")
+def build_onnx(request: BackendRequest) -> Backend:
+    """Write the model as ONNX, once, and build the backend of the file."""
+    import torch
+
+    return OnnxRuntimeBackend(_onnx_file("onnx", request), threads=torch.get_num_threads())
+
+
+@register_backend("int8")
+def build_int8(request: BackendRequest) -> Backend:
+    """Write the model in whole numbers of 8 bits, calibrated on the examples, and build the backend of the file."""
+    import torch
+
+    from unet_segmentation.inference.backends.quantization import quantise
+
+    file = _onnx_file("int8", request)
+    quantised = file.with_suffix(".int8.onnx")  # each time: its ranges are those of these examples
+    # the file takes int32, which holds both depths
+    batches: Any = (example[:1].astype(np.int32) for example in request.examples)
+    quantise(file, quantised, batches)
+    return OnnxRuntimeBackend(quantised, precision="int8", threads=torch.get_num_threads())
+
+
+def _onnx_file(name: str, request: BackendRequest) -> Path:
+    """Write the model as ONNX, unless the file of these weights and library versions is there.
+
+    Raises:
+        ResourceError: the accelerator is no CPU.
+    """
+    from unet_segmentation.inference.backends.onnx_export import save_onnx
+    from unet_segmentation.inference.backends.torch_export import export_program, require_cpu
+    from unet_segmentation.models.model_file import file_sha256
+
+    require_cpu(name, request.accelerator)
+    versions = [metadata.version(library) for library in ("torch", "onnxruntime", "onnx", "onnxscript")]
+    label = hashlib.sha256(" ".join([file_sha256(request.model), *versions]).encode()).hexdigest()[:16]
+    file = request.folder / f"{label}.onnx"
+    if not file.is_file():
+        save_onnx(export_program(request.network, request.spec, "int32"), request.spec, file)
+    return file
 
 
 def cores() -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet_segmentation.errors import ResourceError
-from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
+from unet_segmentation.inference.backends.base import Backend, BackendRequest, Image, Probabilities, register_backend
+from unet_segmentation.models.fuse_batchnorm import fuse_conv_bn
+from unet_segmentation.utils.device import Accelerator, pick_device
 
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 SHARE = 0.8  # of a GPU's free memory that a batch may take
@@ -47,12 +48,12 @@ class EagerBackend(Backend):
 
     @torch.inference_mode()
     def __call__(self, images: Image) -> Probabilities:
-        """See `Backend`."""
+        """Compute probabilities, see `Backend`."""
         return torch.softmax(self._logits(images), dim=1).cpu().numpy()
 
     @torch.inference_mode()
     def both(self, images: Image) -> tuple[Probabilities, Probabilities]:
-        """Return probabilities and logits, both (N, classes, height, width)."""
+        """Compute probabilities and logits, both (N, classes, height, width)."""
         logits = self._logits(images)
         return torch.softmax(logits, dim=1).cpu().numpy(), logits.cpu().numpy()
 
@@ -64,7 +65,7 @@ class EagerBackend(Backend):
             return self._network(pixels.permute(0, 3, 1, 2)).float()
 
     def room(self, shape: tuple[int, int, int]) -> int | None:
-        """See `Backend`; on a GPU one image is tried, and what it takes is measured."""
+        """Return how many images fit; on a GPU one image is tried, and the memory it takes is measured."""
         if self.device.type != "cuda":
             return None
         if shape not in self._room:
@@ -78,15 +79,24 @@ class EagerBackend(Backend):
         return self._room[shape]
 
 
-def pick_device(accelerator: Accelerator) -> torch.device:
-    """Choose where a network runs.
+@register_backend("pytorch")
+def build_eager(request: BackendRequest) -> Backend:
+    """Build what evaluation computes with: the network as it was trained, in float32."""
+    return EagerBackend(copy.deepcopy(request.network), request.accelerator)
 
-    Raises:
-        ResourceError: the accelerator is not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available[accelerator]:
-        raise ResourceError(f"accelerator: {accelerator} was asked for, but there is none here. Use auto or cpu.")
-    return torch.device(accelerator)
+
+@register_backend("bfloat16")
+def build_bfloat16(request: BackendRequest) -> Backend:
+    """Build the network with its batch normalisation fused, in bfloat16."""
+    return EagerBackend(_fused(request), request.accelerator, "bfloat16")
+
+
+@register_backend("float16")
+def build_float16(request: BackendRequest) -> Backend:
+    """Build the network with its batch normalisation fused, in float16."""
+    return EagerBackend(_fused(request), request.accelerator, "float16")
+
+
+def _fused(request: BackendRequest) -> nn.Module:
+    side = 2 * request.spec.multiple
+    return fuse_conv_bn(request.network, torch.zeros(1, request.spec.in_channels, side, side, dtype=torch.int32))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.errors import ConfigurationError, ResourceError
+from unet_segmentation.inference.backends.base import Backend, BackendRequest, Image, Probabilities, register_backend
 from unet_segmentation.models.fuse_batchnorm import fuse_conv_bn
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.utils.atomic_io import atomic_write
+from unet_segmentation.utils.device import Accelerator, pick_device
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -37,12 +41,12 @@ class ImagesToProbabilities(nn.Module):
         return torch.softmax(logits, dim=1), logits
 
 
-def export_program(network: nn.Module, specification: Mapping[str, Any], dtype: str = "uint8") -> ExportedProgram:
+def export_program(network: nn.Module, spec: ModelSpec, dtype: str = "uint8") -> ExportedProgram:
     """Trace a network into a program whose batch, height and width are free.
 
     Args:
         network: raw pixels (N, channels, H, W) to logits; left as it is.
-        specification: of the network: `in_channels`, `multiple`.
+        spec: of the network.
         dtype: of the pixels: `uint8`, `uint16` or `int32`.
 
     Returns:
@@ -51,7 +55,7 @@ def export_program(network: nn.Module, specification: Mapping[str, Any], dtype: 
     Raises:
         ConfigurationError: the network cannot be exported with free sizes.
     """
-    multiple, channels = int(specification["multiple"]), int(specification["in_channels"])
+    multiple, channels = spec.multiple, spec.in_channels
     batch, rows, columns = EXAMPLE
     example = torch.zeros(batch, rows * multiple, columns * multiple, channels, dtype=torch.int32)
     whole_network = ImagesToProbabilities(fuse_conv_bn(network, example.permute(0, 3, 1, 2))).eval()
@@ -62,7 +66,7 @@ def export_program(network: nn.Module, specification: Mapping[str, Any], dtype: 
             return torch.export.export(whole_network, (example.to(DTYPES[dtype]),), dynamic_shapes={"images": sizes})
         except Exception as error:
             raise ConfigurationError(
-                f"model: {specification.get('architecture')} with encoder {specification.get('encoder')} cannot be "
+                f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
                 f"exported with a free size ({_first_line(error)}). docs/export.md says which networks can."
             ) from error
 
@@ -71,6 +75,58 @@ def save_program(program: ExportedProgram, path: Path) -> None:
     """Write a program as `.pt2`. Reading it back is for files one trusts: `torch.export.load` may execute code."""
     with quiet(), atomic_write(path) as temporary:
         torch.export.save(program, temporary)
+
+
+class ExportedBackend(Backend):
+    """A program of `export_program`, in float32 on the CPU.
+
+    It is made from weights and a specification when it is needed, and never read from a `.pt2` file of others, since
+    `torch.export.load` may execute code.
+
+    Attributes:
+        name: for people.
+    """
+
+    name = "torch.export, float32, on cpu"
+
+    def __init__(self, program: ExportedProgram) -> None:
+        """Build the backend of a program."""
+        # The guards of torch.export only say again that sides are multiples, some of them too strictly.
+        self._module = program.module(check_guards=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        (images,) = program.example_inputs[0]
+        self._dtype = str(images.dtype).removeprefix("torch.")
+
+    def __call__(self, images: Image) -> Probabilities:
+        """Compute probabilities, see `Backend`."""
+        return self.both(images)[0]
+
+    @torch.inference_mode()
+    def both(self, images: Image) -> tuple[Probabilities, Probabilities]:
+        """Compute probabilities and logits, both (N, classes, height, width)."""
+        pixels = torch.from_numpy(images.astype(np.dtype(self._dtype), copy=False))
+        probabilities, logits = self._module(pixels)
+        return probabilities.numpy(), logits.numpy()
+
+
+@register_backend("torch-export")
+def build_exported(request: BackendRequest) -> Backend:
+    """Build the backend of the network's program.
+
+    Raises:
+        ResourceError: the accelerator is no CPU.
+    """
+    require_cpu("torch-export", request.accelerator)
+    return ExportedBackend(export_program(request.network, request.spec, "int32"))
+
+
+def require_cpu(backend: str, accelerator: Accelerator) -> None:
+    """Refuse a device that a backend cannot run on.
+
+    Raises:
+        ResourceError: it is no CPU.
+    """
+    if pick_device(accelerator).type != "cpu":
+        raise ResourceError(f"backend: {backend} computes on the CPU only. Take accelerator cpu, or another backend.")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from unet_segmentation.data.io.image_reader import from_raster
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backends.base import Image
 from unet_segmentation.inference.channel_adaptation import with_channels
-from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.predictor import ModelInput
 from unet_segmentation.inference.rasters.tiling import Span
 from unet_segmentation.parameters.data import ImageParameters
 from unet_segmentation.visualization import class_colours
@@ -47,18 +47,18 @@ class RasterSource:
         cache: bytes of decoded blocks that must be kept so that none is decoded for every row of tiles.
     """
 
-    def __init__(self, path: Path, predictor: Predictor, images: ImageParameters) -> None:
+    def __init__(self, path: Path, takes: ModelInput, images: ImageParameters) -> None:
         """Open a raster.
 
         Args:
             path: of the file.
-            predictor: knows what the network takes.
+            takes: what the network takes.
             images: which bands are used, what becomes of transparency, and which values become black and white.
 
         Raises:
             DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
         """
-        self._path, self._predictor, self._images = path, predictor, images
+        self._path, self._takes, self._images = path, takes, images
         with _read_errors(path, None):
             self.file = rasterio.open(path)
         self.height, self.width = self.file.shape
@@ -71,7 +71,7 @@ class RasterSource:
                     f"{path} is stored in pieces of {columns} x {rows} pixels, too large to be read bit by bit. Tile "
                     "it first: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
                 )
-            height = min(self.height, predictor.inference.tile_size + 2 * rows)
+            height = min(self.height, takes.inference.tile_size + 2 * rows)
             self.cache = min(MOST_CACHE, max(LEAST_CACHE, height * (self.width + columns) * pixel))
         except BaseException:
             self.file.close()
@@ -144,10 +144,10 @@ class RasterSource:
         if self._white_is_zero and raw.dtype.kind in "bu":
             raw = ~raw
         raster = Raster(raw[..., 0] if raw.shape[2] == 1 else np.ascontiguousarray(raw), "TIFF", self._palette)
-        pixels = with_channels(from_raster(raster, self._images).pixels, self._predictor.channels, self._images)
-        pixels = self._predictor.checked(pixels)
+        pixels = with_channels(from_raster(raster, self._images).pixels, self._takes.channels, self._images)
+        pixels = self._takes.checked(pixels)
         if not whole:
-            mean = self._predictor.mean
+            mean = self._takes.mean
             fill = pixels[valid].mean(axis=0) if mean is None else np.asarray(mean)
             pixels[~valid] = np.rint(fill).astype(pixels.dtype)
         return pixels

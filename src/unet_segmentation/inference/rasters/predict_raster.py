@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
@@ -18,8 +18,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from unet_segmentation.inference.backends.base import Image, Probabilities
-from unet_segmentation.inference.predictor import Predictor
+from unet_segmentation.inference.backends.base import Image, Mask, Probabilities
+from unet_segmentation.inference.predictor import ModelInput, Predictor
 from unet_segmentation.inference.rasters.checkpoint import RasterCheckpoint, State, kept_rows
 from unet_segmentation.inference.rasters.geojson_writer import RegionTarget
 from unet_segmentation.inference.rasters.geotiff import (
@@ -109,67 +109,132 @@ def is_raster(path: Path) -> bool:
         return False
 
 
+class RasterFiles(NamedTuple):
+    """Files to write.
+
+    Attributes:
+        target: uint8 class ids, 255 where there is no data, in compressed tiles with the source's coordinates.
+        probabilities: a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
+        overlay: a JPEG of at most `previews.LARGEST` pixels a side, the image with the classes in colour.
+        polygons: the regions of every class but 0 as GeoJSON, see `region_file.RegionFile`.
+    """
+
+    target: Path
+    probabilities: Path | None = None
+    overlay: Path | None = None
+    polygons: Path | None = None
+
+
 def predict_raster(
     predictor: Predictor,
     source: Path,
-    target: Path,
+    files: RasterFiles,
     *,
     images: ImageParameters,
-    probabilities: Path | None = None,
-    overlay: Path | None = None,
-    polygons: Path | None = None,
     key: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RasterSummary:
     """Predict a raster of any size into a GeoTIFF of class ids.
 
-    Tiles are read, computed, blended and written row by row, reading and writing beside the network. Memory holds
-    what later tiles still need: it does not depend on the raster's height, and per pixel of its width on
+    Tiles are read, computed, blended and written row by row, reading and writing in parallel with the network. Memory
+    holds what later tiles still need: it does not depend on the raster's height, and per pixel of its width on
     classes x overlap. The result is that of blending all tiles in memory, to rounding.
 
     Args:
         predictor: what computes; `predictor.tile_size`, `raster_overlap` and `batch_size` hold.
         source: the raster, in whatever format GDAL reads.
-        target: gets uint8 class ids, 255 where there is no data, in compressed tiles with the source's coordinates.
+        files: to write.
         images: which bands are used, what becomes of transparency, and which values become black and white.
-        probabilities: gets a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
-        overlay: gets a JPEG of at most `previews.LARGEST` pixels a side, the image with the classes in colour.
-        polygons: gets the regions of every class but 0 as GeoJSON, see `region_file.RegionFile`.
-        key: names source, model and parameters. Finished rows of tiles are kept beside `target`; where this call is
-            killed, another one with the same key and outputs goes on behind them, to the same result. None: none is.
-        progress: is told the share of the tiles that are finished.
-
-    Returns:
-        What was found.
+        key: names source, model and parameters. Finished rows of tiles are kept in a hidden folder next to the target;
+            where this call is killed, another one with the same key and files resumes behind them, with the same
+            result. None: none is.
+        progress: is called with the share of the tiles that are finished.
 
     Raises:
         DataError: the source is damaged or not what the network takes; names the file and the window.
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
-    outputs = [path is not None for path in (probabilities, overlay, polygons)]
-    keeping = nullcontext() if key is None else kept_rows(target, f"{key} {predictor.backend.name} {outputs}")
+    written = [path is not None for path in files[1:]]
+    keeping = nullcontext() if key is None else kept_rows(files.target, f"{key} {predictor.backend.name} {written}")
     with keeping as kept, _opened(predictor, source, images) as raster:
-        return _predict(predictor, raster, _Files(target, probabilities, overlay, polygons), kept, progress)
+        grid = _Grid.of(predictor, raster)
+        state = {} if kept is None else kept.load()
+        height = max(span.size for span in grid.rows)
+        with _opened_outputs(files, raster, predictor.classes, height, kept, state) as outputs:
+            work = _Work(grid, raster, outputs, len(predictor.classes))
+            first = work.restore(state) if state else 0
+            _predict_rows(predictor, work, first, progress)
+        return work.summary()
 
 
-class _Files(NamedTuple):
-    """What is written; see `predict_raster`."""
+def _predict_rows(predictor: Predictor, work: _Work, first: int, progress: Callable[[float], None] | None) -> None:
+    """Send all tiles from a row on through the network; one thread reads, another one blends and writes."""
+    grid = work.grid
+    reading = prefetch_map(work.read, ((tile,) for tile in grid.tiles(first)), threads=1)
+    computed = _computed(predictor, grid, reading)
+    adding = prefetch_map(work.add, ((each,) for each in computed), threads=1)
+    with closing(reading), closing(computed), closing(adding):
+        for number, _ in enumerate(adding, start=1 + first * len(grid.columns)):
+            if progress is not None:
+                progress(number / grid.count)
 
-    target: Path
-    probabilities: Path | None
-    overlay: Path | None
-    polygons: Path | None
+
+@dataclass
+class _Outputs:
+    """Everything that is written of a raster, row of tiles by row of tiles."""
+
+    targets: list[RasterTarget]  # class ids, then probabilities
+    preview: Preview | None
+    regions: RegionTarget | None
+    kept: RasterCheckpoint | None
+
+    def put(
+        self, probabilities: Probabilities, mask: Mask, confidence: NDArray[np.float32], top: int, columns: slice
+    ) -> None:
+        """Take the finished part of a tile; `mask` is `NO_DATA` where a pixel holds none."""
+        if self.preview is not None:
+            self.preview.add_mask(mask, top, columns.start)
+        if self.regions is not None:
+            self.regions.put(mask, confidence, columns)
+        self.targets[0].put(mask[None], columns)
+        for target in self.targets[1:]:
+            scaled = np.rint(np.clip(probabilities * np.float32(SCALE), 0, SCALE)).astype(np.uint8)
+            scaled[:, mask == NO_DATA] = NO_DATA
+            target.put(scaled, columns)
+
+    def end_row(self, row: int, height: int) -> None:
+        """Write what became complete with a row of tiles, `height` pixels of it."""
+        for number, target in enumerate(self.targets):
+            if self.kept is not None:
+                target.keep_rows(self.kept.path(f"{row}-{number}.tif"), height)
+            target.end_rows(height)
+        if self.regions is not None:
+            self.regions.end_rows(height)
+
+    def state(self) -> State:
+        """Return what `restore` needs."""
+        return dict(ChainMap(*(part.state() for part in (self.preview, self.regions) if part is not None)))
+
+    def restore(self, state: State, rows: int) -> None:
+        """Write the rows of tiles that were finished before; regions were restored when they were opened."""
+        assert self.kept is not None
+        for row in range(rows):
+            for number, target in enumerate(self.targets):
+                target.take_rows(self.kept.path(f"{row}-{number}.tif"))
+        if self.preview is not None:
+            self.preview.restore(state)
 
 
-def _predict(
-    predictor: Predictor,
+@contextmanager
+def _opened_outputs(
+    files: RasterFiles,
     raster: RasterSource,
-    files: _Files,
+    classes: Sequence[str],
+    rows: int,
     kept: RasterCheckpoint | None,
-    progress: Callable[[float], None] | None,
-) -> RasterSummary:
-    grid, state = _Grid.of(predictor, raster), {} if kept is None else kept.load()
-    rows = max(span.size for span in grid.rows)
+    state: State,
+) -> Iterator[_Outputs]:
+    """Open what is written; all files appear when the block ends, none of them where it fails."""
     with ExitStack() as stack:
         temporary = [stack.enter_context(atomic_write(path)) for path in files[:2] if path is not None]
         preview = Preview(raster.height, raster.width) if files.overlay is not None else None
@@ -177,18 +242,9 @@ def _predict(
         if files.polygons is not None:
             outlines = stack.enter_context(atomic_write(files.polygons))
             growing = outlines if kept is None else kept.path("regions.geojson")
-            regions = stack.enter_context(closing(RegionTarget(growing, raster, predictor.classes, rows, state)))
-        pairs = [(path, number > 0) for number, path in enumerate(temporary)]
-        with written(pairs, raster, predictor.classes, rows) as targets:
-            work = _Work(grid, raster, targets, len(predictor.classes), preview, regions, kept)
-            first = work.restore(state) if state else 0
-            reading = prefetch_map(work.read, ((tile,) for tile in grid.tiles(first)), threads=1)
-            computed = _computed(predictor, grid, reading)
-            adding = prefetch_map(work.add, ((each,) for each in computed), threads=1)
-            with closing(reading), closing(computed), closing(adding):
-                for number, _ in enumerate(adding, start=1 + first * len(grid.columns)):
-                    if progress is not None:
-                        progress(number / grid.count)
+            regions = stack.enter_context(closing(RegionTarget(growing, raster, classes, rows, state)))
+        with written([(path, number > 0) for number, path in enumerate(temporary)], raster, classes, rows) as targets:
+            yield _Outputs(targets, preview, regions, kept)
         add_overviews(temporary[0])
         if regions is not None and outlines is not None:
             regions.finish()
@@ -196,14 +252,13 @@ def _predict(
                 link_or_copy(growing, outlines)  # it is still needed if a kill comes now
         if files.overlay is not None and preview is not None:
             stack.enter_context(atomic_write(files.overlay)).write_bytes(as_jpeg(preview.picture()))
-        return work.summary()
 
 
-def preview_work(predictor: Predictor, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
+def preview_work(takes: ModelInput, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
     """Look at what a raster asks of a network, before anything is computed.
 
     Args:
-        predictor: knows the network and the tiles.
+        takes: knows the tiles and what the network takes.
         source: the raster.
         images: see `predict_raster`.
 
@@ -214,8 +269,8 @@ def preview_work(predictor: Predictor, source: Path, images: ImageParameters) ->
     Raises:
         DataError: the source is damaged or not what the network takes.
     """
-    with _opened(predictor, source, images) as raster:
-        grid = _Grid.of(predictor, raster)
+    with _opened(takes, source, images) as raster:
+        grid = _Grid.of(takes, raster)
         middle = Tile(len(grid.rows) // 2, len(grid.columns) // 2)
         for tile in islice(chain([middle], grid.tiles(0)), LOOKED):
             image, _ = raster.read(grid.rows[tile.row], grid.columns[tile.column])
@@ -233,9 +288,9 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(predictor: Predictor, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
+def _opened(takes: ModelInput, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
     with _quiet():
-        raster = RasterSource(source, predictor, images)
+        raster = RasterSource(source, takes, images)
         with closing(raster), rasterio.Env(GDAL_CACHEMAX=raster.cache):
             yield raster
 
@@ -250,8 +305,8 @@ class _Grid:
     column_weights: list[NDArray[np.float32]]
 
     @classmethod
-    def of(cls, predictor: Predictor, raster: RasterSource) -> _Grid:
-        inference, multiple = predictor.inference, predictor.multiple
+    def of(cls, takes: ModelInput, raster: RasterSource) -> _Grid:
+        inference, multiple = takes.inference, takes.multiple
         side = round_up_to_multiple(inference.tile_size, multiple)
         rows, columns = (
             place_tiles(length, side, inference.raster_overlap, multiple) for length in (raster.height, raster.width)
@@ -302,19 +357,16 @@ def _compute(predictor: Predictor, batch: list[Read]) -> Iterator[Computed]:
 class _Work:
     """Blends tiles that come row by row, and writes what no later tile will change.
 
-    A finished tile leaves two things: to its right a strip that the next tile of the row adds to (`beside`), and
+    A finished tile leaves two things: to its right a strip that the next tile of the row adds to (`right`), and
     below it one that the next row adds to (`below`). Pixels of a tile without data are without data in its neighbours,
     too, so such a tile may leave anything.
     """
 
     grid: _Grid
     raster: RasterSource
-    targets: list[RasterTarget]
+    outputs: _Outputs
     classes: int
-    preview: Preview | None = None
-    regions: RegionTarget | None = None
-    kept: RasterCheckpoint | None = None
-    beside: NDArray[np.float32] | None = None
+    right: NDArray[np.float32] | None = None
     pixels: NDArray[np.int64] = field(init=False)
     below: NDArray[np.float32] = field(init=False)
     no_data: int = 0
@@ -331,8 +383,8 @@ class _Work:
         """Read a tile; called by one thread."""
         rows, columns = self.grid.rows[tile.row], self.grid.columns[tile.column]
         image, valid = self.raster.read(rows, columns)
-        if self.preview is not None and image is not None:
-            self.preview.add_image(image, rows.start, columns.start)
+        if self.outputs.preview is not None and image is not None:
+            self.outputs.preview.add_image(image, rows.start, columns.start)
         return Read(tile, image, valid)
 
     def add(self, computed: Computed) -> None:
@@ -343,7 +395,7 @@ class _Work:
         width = _finished(self.grid.columns, column, self.raster.width)
         valid = computed.valid[:height, :width]
         if computed.probabilities is None:
-            self.skipped, self.beside = self.skipped + 1, None
+            self.skipped, self.right = self.skipped + 1, None
             found = np.zeros((self.classes, height, width), np.float32)
         else:
             found = self._blended(computed.tile, computed.probabilities, height, width)
@@ -352,46 +404,37 @@ class _Work:
             self._end_row(row, height)
 
     def _end_row(self, row: int, height: int) -> None:
-        self.beside = None
-        for number, target in enumerate(self.targets):
-            if self.kept is not None:
-                target.keep_rows(self.kept.path(f"{row}-{number}.tif"), height)
-            target.end_rows(height)
-        if self.regions is not None:
-            self.regions.end_rows(height)
-        if self.kept is not None and self.grid.section(row + 1) != self.grid.section(row):
-            self.kept.save(lambda: self._state(row + 1))
+        self.right = None
+        self.outputs.end_row(row, height)
+        if self.outputs.kept is not None and self.grid.section(row + 1) != self.grid.section(row):
+            self.outputs.kept.save(lambda: self._state(row + 1))
 
     def _state(self, rows: int) -> State:
-        """Return what is needed to go on behind so many rows of tiles."""
-        numbers = {name: np.array(getattr(self, name)) for name in KEPT}
-        parts = [part.state() for part in (self.preview, self.regions) if part is not None]
-        return dict(ChainMap({"rows": np.array(rows), **numbers}, *parts))
+        """Return what is needed to resume behind this number of rows of tiles."""
+        return {
+            "rows": np.array(rows),
+            **{name: np.array(getattr(self, name)) for name in KEPT},
+            **self.outputs.state(),
+        }
 
     def restore(self, state: State) -> int:
-        """Go on from what was kept; gives the row of tiles that comes next."""
-        assert self.kept is not None
-        for row in range(int(state["rows"])):
-            for number, target in enumerate(self.targets):
-                target.take_rows(self.kept.path(f"{row}-{number}.tif"))
+        """Resume from a state; returns the row of tiles that comes next."""
+        rows = int(state["rows"])
+        self.outputs.restore(state, rows)
         for name in KEPT:
             value = state[name]
             setattr(self, name, value if value.ndim else value.item())
-        if self.preview is not None:
-            self.preview.restore(state)
-        logger.info(
-            "Going on behind %d of %d rows of tiles that were finished before", state["rows"], len(self.grid.rows)
-        )
-        return int(state["rows"])
+        logger.info("Resuming after %d of %d rows of tiles that were finished before", rows, len(self.grid.rows))
+        return rows
 
     def _blended(self, tile: Tile, probabilities: Probabilities, height: int, width: int) -> Probabilities:
         """Add what earlier tiles left, keep what later ones need, and give the finished part."""
         weights = np.outer(self.grid.row_weights[tile.row], self.grid.column_weights[tile.column])
         total = probabilities * weights
-        if self.beside is not None:
-            total[:, :, : self.beside.shape[2]] += self.beside
+        if self.right is not None:
+            total[:, :, : self.right.shape[2]] += self.right
         last = tile.column == len(self.grid.columns) - 1
-        self.beside = None if last else total[:, :, width:].copy()
+        self.right = None if last else total[:, :, width:].copy()
         start = self.grid.columns[tile.column].start
         columns = slice(start, start + width)
         if tile.row:
@@ -402,23 +445,15 @@ class _Work:
             self.below[:, : left.shape[1], columns] = left
         return total[:, :height, :width]
 
-    def _put(self, found: Probabilities, valid: NDArray[np.bool_], top: int, columns: slice) -> None:
-        mask = argmax_mask(found)
+    def _put(self, probabilities: Probabilities, valid: NDArray[np.bool_], top: int, columns: slice) -> None:
+        mask = argmax_mask(probabilities)
         mask[~valid] = NO_DATA
-        if self.preview is not None:
-            self.preview.add_mask(mask, top, columns.start)
         counts = np.bincount(mask.ravel(), minlength=NO_DATA + 1)
         self.pixels += counts[: self.classes]
         self.no_data += int(counts[NO_DATA])
-        chosen = found.max(axis=0)
-        self.confidence += float(chosen[valid].sum(dtype=np.float64))
-        if self.regions is not None:
-            self.regions.put(mask, chosen, columns)
-        self.targets[0].put(mask[None], columns)
-        for target in self.targets[1:]:
-            scaled = np.rint(np.clip(found * np.float32(SCALE), 0, SCALE)).astype(np.uint8)
-            scaled[:, ~valid] = NO_DATA
-            target.put(scaled, columns)
+        confidence = probabilities.max(axis=0)
+        self.confidence += float(confidence[valid].sum(dtype=np.float64))
+        self.outputs.put(probabilities, mask, confidence, top, columns)
 
     def summary(self) -> RasterSummary:
         """Describe what was found."""

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 STRIP = 1_000_000  # pixels that are looked at together
 TRACED = 100_000  # corners that are traced together, unless one region has more
 LARGEST = 100_000  # corners of a region; a larger one is cut, as GDAL refuses GeoJSON with about twice as many in one
+STATE = ("top", "cuts", "above", "above_parts", "classes", "areas", "sums", "points", "around")  # of a stream, as saved
 MOST = 1_000_000  # points of regions that still grow; where there are more, all are cut
 
 
@@ -81,12 +82,12 @@ class StreamingComponents:
             logger.warning("Regions with more than %d corners were cut along rows, %d times", LARGEST, self.cuts)
 
     def state(self) -> dict[str, NDArray]:
-        """Return what is known, so that another stream can `restore` it and go on."""
-        return {f"regions.{name}": np.asarray(value) for name, value in vars(self).items() if name != "_width"}
+        """Return what another stream needs to `restore` it and resume."""
+        return {f"regions.{name}": np.asarray(getattr(self, name)) for name in STATE}
 
     def restore(self, state: Mapping[str, NDArray]) -> None:
-        """Go on from a `state`."""
-        for name in vars(self).keys() - {"_width"}:
+        """Resume from a `state`."""
+        for name in STATE:
             value = state[f"regions.{name}"]
             setattr(self, name, value if value.ndim else int(value))
 

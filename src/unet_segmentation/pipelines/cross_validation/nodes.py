@@ -98,7 +98,7 @@ def train_folds(
         specification, weights = initialize_model(network, training, values, classes, statistics)
         inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
         trained = train_model(inputs, training, folder / str(fold))
-        epoch, score = trained.information["epoch"], trained.information["scores"].get(monitor, math.nan)
+        epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
         tracking.active_run().log_metrics({f"cv/{monitor}": score}, step=fold)
         rows.append({"fold": fold, **sizes, "fingerprint": trained.plan.fingerprint, "epoch": epoch, "score": score})
@@ -180,8 +180,9 @@ def score_folds(
         Name to value, None where it is undefined.
     """
     from unet_segmentation.metrics.cross_validation import out_of_fold_scores
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-    scores = out_of_fold_scores(confusion, soft_overlap_sums, classes)
+    scores = out_of_fold_scores(EvaluationTables({"confusion": confusion, "soft": soft_overlap_sums}), classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()
     for fold, size in sizes.items():
         headline = (scores[f"cv/fold_{fold}/{name}"] for name in ("dice/mean", "iou/mean"))

@@ -8,12 +8,13 @@ import pandas as pd
 
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, TrainingParameters
 from unet_segmentation.training.lr_schedule import LearningRateTest
 
 
 def find_learning_rate(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,

@@ -20,7 +20,8 @@ from unet_segmentation.deployment.release.candidate import (
 )
 from unet_segmentation.errors import ProjectError, ReleaseError
 from unet_segmentation.metrics.count_tables import groups_of
-from unet_segmentation.metrics.paired_comparison import EvaluationCounts, compare
+from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.paired_comparison import compare
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.tracking.run_metadata import user
 from unet_segmentation.tracking.run_queries import find_run
@@ -32,7 +33,7 @@ COMPARED = ("score", "champion", "challenger", "difference", "low", "high", "p_v
 
 def choose_challenger(
     problem: str, logged_model: dict[str, Any], samples: pd.DataFrame, release: ReleaseParameters, folder: Path
-) -> tuple[ReleaseCandidate, pd.DataFrame, pd.DataFrame, BaseFileLock]:
+) -> tuple[ReleaseCandidate, EvaluationTables, BaseFileLock]:
     """Find the run that may be released, and load what its evaluation has logged.
 
     Args:
@@ -43,7 +44,7 @@ def choose_challenger(
         folder: of the release's files; one release at a time works in it.
 
     Returns:
-        The run, its two tables of counts per image, and the lock of the folder.
+        The run, its tables of counts per image, and the lock of the folder.
 
     Raises:
         ReleaseError: tracking is off, the run has no model, or another release is at work here.
@@ -58,23 +59,21 @@ def choose_challenger(
             "Evaluate it with tracking on (kedro run --pipelines evaluation), or name a run: kedro release --run RUN"
         )
     run = find_run(uri, name, problem)
-    challenger, counts = load_challenger(uri, run, release.score, groups_of(samples))
+    challenger, tables = load_challenger(uri, run, release.score, groups_of(samples))
     value = "undefined" if challenger.value is None else f"{challenger.value:.4f}"
     logger.info("The challenger is %s: %s %s", run, release.score, value)
-    return challenger, counts.confusion, counts.soft, lock
+    return challenger, tables, lock
 
 
 def verify_model(
     challenger: ReleaseCandidate,
-    confusion: pd.DataFrame,
-    soft_overlap_sums: pd.DataFrame,
+    tables: EvaluationTables,
     packed: PackedSamples,
     release: ReleaseParameters,
 ) -> model_verification.ModelVerification:
     """Compare what the logged model predicts, loaded in a process of its own, with its evaluation."""
-    sample_ids = soft_overlap_sums["sample_id"].astype(str).tolist()
     verification = model_verification.verify_model(
-        _store(), challenger, confusion, sample_ids, packed, release.tolerance
+        _store(), challenger, tables.confusion, tables.sample_ids, packed, release.tolerance
     )
     logger.info(verification.sentence)
     return verification
@@ -83,8 +82,7 @@ def verify_model(
 def compare_with_champion(
     problem: str,
     challenger: ReleaseCandidate,
-    confusion: pd.DataFrame,
-    soft_overlap_sums: pd.DataFrame,
+    tables: EvaluationTables,
     samples: pd.DataFrame,
     release: ReleaseParameters,
     bootstrap: BootstrapParameters,
@@ -94,14 +92,14 @@ def compare_with_champion(
     Returns:
         The released model, and a row per score; no row where there is nothing to compare.
     """
-    champion, counts = load_champion(_store(), problem, challenger)
+    champion, champion_tables = load_champion(_store(), problem, challenger)
     if champion.candidate is None:
         logger.info("%s has no champion yet", problem)
-    if counts is not None:
+    if champion_tables is not None:
         try:
             comparison = compare(
-                EvaluationCounts(confusion, soft_overlap_sums),
-                counts,
+                tables,
+                champion_tables,
                 challenger.classes,
                 margin=release.noninferiority_margin,
                 groups=groups_of(samples),

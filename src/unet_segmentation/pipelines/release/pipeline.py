@@ -18,15 +18,14 @@ def create_pipeline(**_: object) -> Pipeline:
                     "release": "params:release",
                     "folder": "release_dir",
                 },
-                outputs=["challenger", "challenger_confusion_counts", "challenger_soft_overlap_sums", "release_lock"],
+                outputs=["challenger", "challenger_tables", "release_lock"],
                 name="choose_challenger",
             ),
             Node(
                 nodes.verify_model,
                 inputs={
                     "challenger": "challenger",
-                    "confusion": "challenger_confusion_counts",
-                    "soft_overlap_sums": "challenger_soft_overlap_sums",
+                    "tables": "challenger_tables",
                     "packed": "packed_dataset",
                     "release": "params:release",
                 },
@@ -38,8 +37,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 inputs={
                     "problem": "params:problem",
                     "challenger": "challenger",
-                    "confusion": "challenger_confusion_counts",
-                    "soft_overlap_sums": "challenger_soft_overlap_sums",
+                    "tables": "challenger_tables",
                     "samples": "samples",
                     "release": "params:release",
                     "bootstrap": "params:bootstrap",

@@ -1,6 +1,7 @@
 """Nodes of the hyperparameter search: thin, the work is done in ``unet_segmentation.experiments``."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from kedro.utils import find_kedro_project
 from unet_segmentation import tracking
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
-from unet_segmentation.parameters import SearchParameters, TrainingParameters
+from unet_segmentation.parameters import SearchParameters, TrainingParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
 
 logger = logging.getLogger(__name__)
@@ -19,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 def run_search(
     *,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, object],
     search: SearchParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: dict[str, Any],
+    plan: object,
     folder: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
     """Run trials, resuming where earlier runs of this search ended, without the test split.
 
     Args:
@@ -52,13 +53,13 @@ def run_search(
     )
     from unet_segmentation.experiments.search.search_space import read_space
 
-    values = to_builtin(parameters)
-    space = read_space(search.space, values)
-    best_folder(_conf(), values["problem"])  # refuse it now, not after hours
+    problem = validate_parameters(to_builtin(parameters))
+    space = read_space(search.space, problem)
+    best_folder(_conf(), problem.problem)  # refuse it now, not after hours
     without_test = samples[samples["split"] != "test"]
     run = tracking.active_run()
     run.set_resumed(True)
-    opened = open_search(folder, space, search, ExperimentData(values, without_test, packed, statistics, plan))
+    opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, statistics, plan))
     run_trials(opened, run)
     best = best_of(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)
@@ -79,7 +80,7 @@ def plot_importance(importance: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly
     return importance_chart(importance)
 
 
-def write_best(best: dict[str, Any], parameters: dict[str, Any]) -> dict[str, str]:
+def write_best(best: dict[str, Any], parameters: Mapping[str, object]) -> dict[str, str]:
     """Write the best parameters as a folder of `conf/` that can be run.
 
     Returns:
@@ -88,7 +89,7 @@ def write_best(best: dict[str, Any], parameters: dict[str, Any]) -> dict[str, st
     from unet_segmentation.experiments.search.best_config import write_best as write
     from unet_segmentation.experiments.search.optuna_search import BestTrial
 
-    folder = write(_conf(), BestTrial(**best), to_builtin(parameters))
+    folder = write(_conf(), BestTrial(**best), validate_parameters(to_builtin(parameters)))
     logger.info("the best parameters: %s; train and test them: kedro run --env %s", folder, folder.name)
     return {"env": folder.name, "folder": str(folder)}
 

@@ -1,7 +1,7 @@
 """Nodes of the sweep: thin, the work is done in ``unet_segmentation.experiments``."""
 
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from unet_segmentation import tracking
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters
+from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
 
 logger = logging.getLogger(__name__)
@@ -20,31 +20,40 @@ MAX_SHOWN = 5  # failures that a message names
 
 
 def declare_variants(
-    parameters: dict[str, Any], comparison: SweepParameters, statistics: DatasetStatistics
-) -> list[dict[str, Any]]:
+    parameters: Mapping[str, object], comparison: SweepParameters, statistics: DatasetStatistics
+) -> list[dict[str, object]]:
     """List every variant with every seed, all of them validated before anything is trained.
 
     Returns:
-        The fields of `sweep.variants.Variant`.
+        Name, seed and overrides of each, and the sections of parameters that variants may change.
     """
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
     from unet_segmentation.experiments.sweep.variants import declare_variants as declare
+    from unet_segmentation.experiments.sweep.variants import free_sections
 
-    variants = declare(to_builtin(parameters), comparison)
+    variants = declare(validate_parameters(to_builtin(parameters)), comparison)
     check_buildable([variant for variant in variants if variant.seed == variants[0].seed], statistics)
     seeds = len(comparison.seeds)
     logger.info("%d training runs: %d variants, %d seeds", len(variants), len(variants) // seeds, seeds)
-    return [asdict(variant) for variant in variants]
+    return [
+        {
+            "name": variant.name,
+            "seed": variant.seed,
+            "overrides": dict(variant.overrides),
+            "parameters": free_sections(variant.parameters),
+        }
+        for variant in variants
+    ]
 
 
 def train_variants(
     *,
     variants: list[dict[str, Any]],
-    parameters: dict[str, Any],
+    parameters: Mapping[str, object],
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: dict[str, Any],
+    plan: object,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and evaluate every variant with every seed, each as a nested MLflow run.
@@ -64,14 +73,17 @@ def train_variants(
     from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.sweep.leaderboard import costs_table, runs_table
     from unet_segmentation.experiments.sweep.run_variant import run_variant
-    from unet_segmentation.experiments.sweep.variants import Variant
+    from unet_segmentation.experiments.sweep.variants import Variant, override_parameters
 
     run = tracking.active_run()
     run.set_resumed(True)  # other data make other training runs, nested below this one
-    data = ExperimentData(to_builtin(parameters), samples, packed, statistics, plan)
+    problem = validate_parameters(to_builtin(parameters))
+    data = ExperimentData(problem, samples, packed, statistics, plan)
     outcomes = []
-    for number, fields in enumerate(variants, 1):
-        variant = Variant(**fields)
+    for number, declared in enumerate(variants, 1):
+        name, seed, overrides = declared["name"], declared["seed"], declared["overrides"]
+        seeded = override_parameters(problem, overrides | {"training.seed": seed}, name)
+        variant = Variant(name, seed, overrides, seeded)
         logger.info("variant %d/%d: %s", number, len(variants), variant)
         outcomes.append((variant, run_variant(variant, data, folder, run)))
     return runs_table(outcomes), costs_table(outcomes)
@@ -96,16 +108,17 @@ def rank_variants(
         folder: of the sweep.
     """
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
-    from unet_segmentation.experiments.sweep.run_variant import COUNT_FILES
+    from unet_segmentation.experiments.sweep.run_variant import TABLES
     from unet_segmentation.metrics.bootstrap import Resampling
     from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
     from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
     groups = groups_of(samples)
     sums = {}
     for row in runs[runs["status"] == "finished"].to_dict("records"):
-        confusion, soft = (pd.read_parquet(folder / row["folder"] / name) for name in COUNT_FILES)
-        sums[row["variant"], row["seed"]] = UnitSums.of(confusion, soft, classes, groups)
+        tables = EvaluationTables.load(folder / row["folder"] / TABLES)
+        sums[row["variant"], row["seed"]] = UnitSums.of(tables, classes, groups)
     return leaderboard(runs, sums, release.score, release.noninferiority_margin, Resampling(**bootstrap.model_dump()))
 
 
@@ -119,7 +132,7 @@ def plot_pareto_front(leaderboard: pd.DataFrame, costs: pd.DataFrame, release: R
 def build_summary(
     *,
     comparison: SweepParameters,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, object],
     leaderboard: pd.DataFrame,
     runs: pd.DataFrame,
     costs: pd.DataFrame,
@@ -133,8 +146,8 @@ def build_summary(
     from unet_segmentation.experiments.sweep.report_page import summary
     from unet_segmentation.training.plan import data_fingerprint
 
-    values = to_builtin(parameters)
-    minutes = values["training"]["max_time_minutes"] if comparison.budget == "minutes" else None
+    problem = validate_parameters(to_builtin(parameters))
+    minutes = problem.training.max_time_minutes if comparison.budget == "minutes" else None
     units = int(leaderboard["units"].iloc[0])
     return summary(
         leaderboard,
@@ -144,7 +157,7 @@ def build_summary(
         budget="Equal epochs." if minutes is None else f"Equal wall-clock: {minutes:g} minutes of training each.",
         score=release.score,
         margin=release.noninferiority_margin,
-        confidence=values["bootstrap"]["confidence"],
+        confidence=problem.bootstrap.confidence,
         remark=small_sample_warning(units) if units else None,
         data=data_fingerprint(statistics, samples),
     )

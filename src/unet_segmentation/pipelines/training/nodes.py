@@ -8,6 +8,7 @@ import pandas as pd
 
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, TrainingParameters
 from unet_segmentation.training.plan import TrainingPlan
 
@@ -31,11 +32,11 @@ def build_model(
     plan: Mapping[str, object],
     classes: list[str],
     statistics: DatasetStatistics,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Resolve the network's specification, and draw its initial weights from the seed.
+) -> tuple[ModelSpec, dict[str, Any]]:
+    """Resolve the model's spec, and draw its initial weights from the seed.
 
     Returns:
-        The specification (JSON) and the state dict.
+        The spec and the state dict.
     """
     from unet_segmentation.training.hardware import resolve_hardware
     from unet_segmentation.training.plan_rules import validate_plan_values
@@ -46,7 +47,7 @@ def build_model(
 
 
 def preflight(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
@@ -74,7 +75,7 @@ def preflight(
 
 
 def train(
-    network: dict[str, Any],
+    network: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,

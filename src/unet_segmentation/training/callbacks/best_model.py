@@ -9,7 +9,8 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from unet_segmentation.models.factory import save_weights
+from unet_segmentation.models.model_file import save_weights
+from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.training.callbacks.history import EpochHistory
 from unet_segmentation.training.lightning_module import SegmentationTask
 
@@ -18,7 +19,7 @@ class BestModel(L.Callback):
     """Holds a copy of the best weights until they are saved.
 
     Args:
-        specification: of the network.
+        spec: of the network.
         history: whose last row is the epoch's.
 
     Attributes:
@@ -28,12 +29,12 @@ class BestModel(L.Callback):
 
     state_key = "best_model"
 
-    def __init__(self, specification: dict[str, Any], history: EpochHistory) -> None:
-        self.specification = specification
+    def __init__(self, spec: ModelSpec, history: EpochHistory) -> None:
+        self.spec = spec
         self.history = history
         self.best_epoch = 0
         self.best_score = -math.inf
-        self._unsaved: tuple[dict[str, Tensor], dict[str, object]] | None = None  # weights, information
+        self._unsaved: tuple[dict[str, Tensor], ModelInfo] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and its score."""
@@ -54,17 +55,13 @@ class BestModel(L.Callback):
         self.best_epoch, self.best_score = int(row["epoch"]), score if math.isfinite(score) else -math.inf
         if trainer.is_global_zero:
             scores = {name: value for name, value in row.items() if name not in {"epoch", "train/epoch_seconds"}}
-            information: dict[str, object] = {
-                "epoch": self.best_epoch,
-                "scores": {name: value for name, value in scores.items() if math.isfinite(value)},
-                "fingerprint": task.plan.fingerprint,
-            }
+            finite = {name: value for name, value in scores.items() if math.isfinite(value)}
+            info = ModelInfo(self.spec, self.best_epoch, finite, task.plan.fingerprint)
             weights = {name: value.detach().cpu().clone() for name, value in task.ema_network.state_dict().items()}
-            self._unsaved = weights, information
+            self._unsaved = weights, info
 
     def save(self, path: Path) -> None:
         """Save the best model, unless it is saved already."""
         if self._unsaved is not None:
-            weights, information = self._unsaved
-            save_weights(path, weights, self.specification, **information)
+            save_weights(path, *self._unsaved)
             self._unsaved = None

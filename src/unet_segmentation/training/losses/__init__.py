@@ -1,6 +1,4 @@
-"""Losses, computed in float32, with ignored pixels masked in all: `SegmentationLoss` sums them."""
+"""One file per loss: each registers a class with its settings; `CompositeLoss` sums those whose weight is above 0.
 
-from unet_segmentation.training.losses.class_weights import automatic_class_weights
-from unet_segmentation.training.losses.composite import IGNORED, CompositeLoss, one_hot
-
-__all__ = ["IGNORED", "CompositeLoss", "automatic_class_weights", "one_hot"]
+This package is imported when parameters are read, so its modules import torch in functions only.
+"""

@@ -1,37 +1,47 @@
-"""Online hard example mining: the cross-entropy of the hardest pixels."""
+"""Online hard example mining: the cross-entropy of the hardest pixels (https://arxiv.org/abs/1604.03540)."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from unet_segmentation.training.losses.cross_entropy import pixel_cross_entropy, weighted_mean
+from pydantic import Field
+
+from unet_segmentation.training.losses.base import Loss, LossInputs, LossSettings, register_loss
+from unet_segmentation.training.losses.pixelwise import pixel_nll, weighted_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def ohem_cross_entropy(
-    log_probabilities: Tensor, truth: Tensor, share: float, class_weights: Tensor | None = None
-) -> Tensor:
-    """Return the weighted mean of -log p[truth] over the hardest pixels of the batch.
+@register_loss("ohem")
+class OhemLoss(Loss):
+    """The weighted mean of -log p[target] over the hardest pixels of the batch.
 
-    Shrivastava et al. 2016 (https://arxiv.org/abs/1604.03540), for pixels as in Wu et al. 2016
-    (https://arxiv.org/abs/1604.04339): the pixels with the largest w[truth] * -log p[truth], as many as the share,
-    rounded up, of those that are not ignored. With share 1 it is the cross-entropy.
+    Shrivastava et al. 2016, for pixels as in Wu et al. 2016 (https://arxiv.org/abs/1604.04339): the pixels with the
+    largest w[target] * -log p[target], as many as the fraction, rounded up, of those that are not ignored. With 1 it
+    is the cross-entropy.
 
     It is no ratio of sums: several processes compute it each of their own share of the batch.
-
-    Args:
-        log_probabilities: p, (N, classes, H, W).
-        truth: one-hot, bool, of the same shape; an ignored pixel has no class.
-        share: above 0, at most 1.
-        class_weights: w, one per class; None means 1 for each.
-
-    Returns:
-        A scalar; 0 where every pixel is ignored.
     """
-    surprise, weight = (values.flatten() for values in pixel_cross_entropy(log_probabilities, truth, class_weights))
-    valid = truth.any(dim=1).flatten()
-    # sorted, not topk: how many is known to the device only, and to wait for it would cost time
-    order = torch.where(valid, surprise.detach(), -1.0).argsort(descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    hardest = rank < (share * valid.sum()).ceil()
-    return weighted_mean(torch.stack([(surprise * hardest).sum(), (weight * hardest).sum()]))
+
+    formula = "cross-entropy of the hardest fraction of the pixels"
+    source = "Shrivastava et al. 2016, Wu et al. 2016"
+
+    class Settings(LossSettings):
+        """`fraction`: the hardest pixels of a batch, as a fraction of the pixels that are not ignored."""
+
+        fraction: float = Field(default=0.25, gt=0, le=1)
+
+    settings: Settings
+
+    def compute(self, inputs: LossInputs, sums: Tensor | None) -> Tensor:
+        """Compute the loss; 0 where every pixel is ignored."""
+        import torch
+
+        nll, weight = (values.flatten() for values in pixel_nll(*inputs))
+        valid = inputs.target.any(dim=1).flatten()
+        # sorted, not topk: how many is known to the device only, and to wait for it would cost time
+        order = torch.where(valid, nll.detach(), -1.0).argsort(descending=True, stable=True)
+        rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        hardest = rank < (self.settings.fraction * valid.sum()).ceil()
+        return weighted_mean(torch.stack([(nll * hardest).sum(), (weight * hardest).sum()]))

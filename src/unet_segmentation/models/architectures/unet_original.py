@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal, Self, cast
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unet_segmentation.models.architecture import Architecture
+from unet_segmentation.models.architectures import register_model
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.models.upsampling import SubpixelConvolution, Upsampling, learned_upsampling
+from unet_segmentation.utils.strict_model import StrictModel
 
 
-class UNet(nn.Module):
+@register_model("unet_original")
+class UNet(Architecture):
     """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection kept, a 1x1 head.
 
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
     large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
-    paper does not have. With ``width`` 64, ``depth`` 4, one input channel, two classes and no batch normalisation there
-    are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and ``nearest``.
+    paper does not have. With ``base_channels`` 64, ``depth`` 4, one input channel, two classes and no batch
+    normalisation there are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and
+    ``nearest``.
 
     The way up is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
@@ -30,6 +40,14 @@ class UNet(nn.Module):
         upsampling: how the decoder goes up.
         batch_norm: normalise after every 3x3 convolution.
     """
+
+    class Settings(StrictModel):
+        """`base_channels` and `norm_layer` of `model`."""
+
+        base_channels: int = Field(default=64, ge=1)
+        norm_layer: Literal["batch", "none"] = "batch"
+
+    default_upsampling = "transposed"
 
     def __init__(
         self,
@@ -66,6 +84,28 @@ class UNet(nn.Module):
             skip = skips.pop()
             features = merge(torch.cat([skip, _as_large_as(up(features), skip)], dim=1))
         return self.head(features)
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, settings: Settings) -> Self:
+        """Build the network of a spec."""
+        assert spec.encoder_depth is not None
+        return cls(
+            spec.in_channels,
+            len(spec.classes),
+            base_channels=settings.base_channels,
+            depth=spec.encoder_depth,
+            upsampling=cast("Upsampling", spec.upsampling),
+            batch_norm=settings.norm_layer == "batch",
+        )
+
+    def deep_supervision_stages(self) -> list[nn.Module]:
+        """Return the double convolutions of the decoder, coarsest first."""
+        return list(self.merge)
+
+    @classmethod
+    def describe_settings(cls, network: Mapping[str, Any]) -> str:
+        """Name the width, as the channels of the first stage are also called."""
+        return f"width {network.get('base_channels', 64)}"
 
 
 def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequential:
