@@ -15,7 +15,11 @@ PAPER = {"architecture": "unet_original", "base_channels": 4, "encoder_depth": 2
 
 
 def described(channels=3, **parameters):
-    profile = PROFILE if channels == 3 else {"mean": [9.0] * channels, "std": [2.0] * channels, "maximum_value": 255}
+    profile = (
+        PROFILE
+        if channels == 3
+        else statistics_of({"mean": [9.0] * channels, "std": [2.0] * channels, "maximum_value": 255})
+    )
     return resolve_model_spec(ModelParameters(**parameters), ["a", "b"], profile)
 
 

@@ -84,7 +84,9 @@ def test_raw_pixels_of_any_dtype_are_normalised_with_the_profile():
 
 def test_a_channel_that_never_varies_gives_no_infinity():
     specification = resolve_model_spec(
-        ModelParameters(architecture="unet_original", base_channels=1), CLASSES, {"mean": [7.0], "std": [0.0]}
+        ModelParameters(architecture="unet_original", base_channels=1),
+        CLASSES,
+        statistics_of({"mean": [7.0], "std": [0.0]}),
     )
     assert build_model(specification).eval()(torch.full((1, 1, 16, 16), 7)).isfinite().all()
 

@@ -39,7 +39,9 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     parameters = ModelParameters(
         architecture="unet_original", base_channels=4, encoder_depth=2, upsampling="transposed"
     )
-    case.network = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
+    case.network = factory.resolve_model_spec(
+        parameters, CLASSES, statistics_of({"mean": [100.0] * 3, "std": [50.0] * 3})
+    )
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
     save_model(case.model, factory.build_model(case.network), ModelInfo(case.network, epoch=7))
