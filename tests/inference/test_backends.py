@@ -78,6 +78,7 @@ def normalisations(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "idle"), [("resnet18", 0), ("efficientnet-b0", 1)])  # one is for classifying only
 def test_every_normalisation_is_folded_and_the_function_is_the_same(encoder, idle):
     network, specification = make(architecture="unet", encoder=encoder, encoder_depth=5)

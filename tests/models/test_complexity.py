@@ -69,6 +69,7 @@ def test_nothing_needs_to_be_computed_for_the_counts(parameters, monkeypatch):
     assert model_complexity(specification, 32, 64) == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vgg16_bn", "resnet18", "efficientnet-b0", "tu-convnext_tiny"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_images_of_any_number_of_channels_are_counted(encoder, channels, monkeypatch):

@@ -320,8 +320,8 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
     told = {}
 
     class Run:
-        def log_model(self, model, inference, metrics, step, example):
-            told.update(model=model, metrics=metrics, step=step, example=example)
+        def log_model(self, build, metrics, step):
+            told.update(build.keywords, metrics=metrics, step=step)
             return {"model_uri": "models:/m-1"}
 
     monkeypatch.setattr(nodes.tracking, "active_run", Run)

@@ -20,6 +20,8 @@ from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ExportParameters, ModelParameters
 from unet_segmentation.pipelines.export import nodes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):

@@ -67,7 +67,7 @@ def packed(tmp_path_factory):
     return pack(tmp_path_factory.mktemp("packed") / "arrays", data)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     return compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
 
@@ -146,7 +146,7 @@ BASE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan(packed, recipe):
     """Call it with training parameters; it gives plan and inputs of the training of a network without statistics."""
 

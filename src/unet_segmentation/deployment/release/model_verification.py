@@ -95,7 +95,7 @@ def verify_counts(
         counts: those of the logged model.
         sample_ids: the images of both.
         classes: names of the classes.
-        arithmetic: what evaluation computed with, and what the logged model (see `utils.compute_environment`). Where they are
+        arithmetic: what evaluation computed with, and what the logged model (see `compute_environment`). Where they are
             the same, every count has to be.
         tolerance: by which scores may differ elsewhere.
     """
