@@ -159,6 +159,7 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.config_loader import ProblemConfigLoader
+        from unet_segmentation.data.statistics import DatasetStatistics
         from unet_segmentation.data.store.packed_arrays import PackedSamples
         from unet_segmentation.parameters import validate_parameters
         from unet_segmentation.settings import CONFIG_LOADER_ARGS
@@ -174,7 +175,7 @@ class Problem:
         loader = ProblemConfigLoader(options.conf, cell.data, runtime_params=parameters, **CONFIG_LOADER_ARGS)
         self.parameters = validate_parameters(loader["parameters"])
         self.samples = pd.read_parquet(folder / "samples.parquet")
-        self.profile = json.loads((folder / "dataset_statistics.json").read_text(encoding="utf-8"))
+        self.profile = DatasetStatistics.model_validate_json((folder / "dataset_statistics.json").read_bytes())
         pointer = json.loads((folder / "packed_dataset.json").read_text(encoding="utf-8"))
         self.packed = PackedSamples(folder / pointer["folder"])
         self.classes = self.parameters.classes
@@ -198,7 +199,7 @@ class Problem:
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
         statistics = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
-        self.profile = statistics.model_dump(mode="json")
+        self.profile = statistics
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:

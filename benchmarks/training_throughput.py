@@ -36,6 +36,7 @@ import torch
 from PIL import Image
 
 from benchmarks.plain import PlainModule, PlainSamples, train_plainly
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec
@@ -123,9 +124,17 @@ def make_cases(folder: Path, size: int, options: argparse.Namespace) -> list[Cas
     packed = pack(folder / "packed", data)
     files = write_files(folder / "files", data)
     ids = packed.sample_ids
-    side = {"median": size}
-    profile = {"mean": [128.0] * 3, "std": [40.0] * 3, "data_sha256": "random", "height": side, "width": side}
-    profile["class_shares"] = dict.fromkeys(CLASSES, 1 / 3)
+    side = {"minimum": size, "median": size, "maximum": size}
+    profile = statistics_of(
+        {
+            "mean": [128.0] * 3,
+            "std": [40.0] * 3,
+            "data_sha256": "random",
+            "height": side,
+            "width": side,
+            "class_shares": dict.fromkeys(CLASSES, 1 / 3),
+        }
+    )
     recipe = compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
     workers, threads = (value if value == "auto" else int(value) for value in (options.workers, options.threads))
     training = TrainingParameters(
