@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unet_segmentation.data.statistics import dataset_statistics
+from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.experiments.article_claims.checkerboard_figures import (
@@ -92,7 +92,7 @@ def problem(tmp_path_factory):
         )  # fmt: skip
     samples = pd.DataFrame(rows)
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
-    profile = dataset_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
+    profile = compute_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES)
 
@@ -103,7 +103,7 @@ def measure(problem, folder, article=ARTICLE):
     ways = article.upsampling.modes
     speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
     return nodes.measure_upsampling(
-        samples=samples, packed=packed, profile=profile, recipe=recipe, plan=plan, training=TRAINING,
+        samples=samples, packed=packed, statistics=profile, recipe=recipe, plan=plan, training=TRAINING,
         inference=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
         article=article, folder=folder,
     )  # fmt: skip
