@@ -159,6 +159,7 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.config_loader import ProblemConfigLoader
+        from unet_segmentation.data.statistics import DatasetStatistics
         from unet_segmentation.data.store.packed_arrays import PackedSamples
         from unet_segmentation.parameters import validate_parameters
         from unet_segmentation.settings import CONFIG_LOADER_ARGS
@@ -174,7 +175,7 @@ class Problem:
         loader = ProblemConfigLoader(options.conf, cell.data, runtime_params=parameters, **CONFIG_LOADER_ARGS)
         self.parameters = validate_parameters(loader["parameters"])
         self.samples = pd.read_parquet(folder / "samples.parquet")
-        self.profile = json.loads((folder / "dataset_statistics.json").read_text(encoding="utf-8"))
+        self.profile = DatasetStatistics.model_validate_json((folder / "dataset_statistics.json").read_bytes())
         pointer = json.loads((folder / "packed_dataset.json").read_text(encoding="utf-8"))
         self.packed = PackedSamples(folder / pointer["folder"])
         self.classes = self.parameters.classes
@@ -198,7 +199,7 @@ class Problem:
         folds = assign_folds(self.samples, inspected, parameters, self.parameters.split)
         self.samples = samples_of_fold(self.samples, folds, fold)
         statistics = compute_statistics(self.samples, inspected, self.classes, self.parameters.images)
-        self.profile = statistics.model_dump(mode="json")
+        self.profile = statistics
 
 
 def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
@@ -232,18 +233,21 @@ def run_ours(problem: Problem) -> dict[str, Any]:
         initial = folder / "initial.safetensors"
         save_file(weights, initial)
         began = time.perf_counter()
-        plan = preflight(network, initial, problem.samples, packed, recipe, profile, proposal, training, folder)
-        best, _, history = train(network, initial, packed, recipe, plan, training, folder)
+        inputs = network, initial, problem.samples, packed, recipe, profile, proposal
+        plan = preflight(*inputs, training, folder)
+        best, _, history = train(*inputs, plan, training, folder)
         seconds = time.perf_counter() - began
-        predictor = Predictor.from_file(best, parameters.predictor, "cpu" if plan["accelerator"] == "cpu" else "auto")
+        predictor = Predictor.from_file(
+            best, parameters.predictor, "cpu" if plan.hardware.accelerator == "cpu" else "auto"
+        )
         masks = [predictor.predict(packed.image(sample_id)) for sample_id in problem.scored]
     score = history[f"validation/{training.monitor}"]
     return {
         "seconds": round(seconds, 1),
-        "steps": plan["epochs"] * plan["steps_per_epoch"],
-        "epochs": plan["epochs"],
-        "batch": plan["batch_size"],
-        "patch": plan["patch_size"],
+        "steps": plan.epochs * plan.steps_per_epoch,
+        "epochs": plan.epochs,
+        "batch": plan.batch_size,
+        "patch": plan.patch_size,
         "best_epoch": int(score.argmax()) + 1,
         "native": score_masks(problem, masks),
         "resized": {str(size): score_masks(problem, masks, size) for size in problem.sizes},

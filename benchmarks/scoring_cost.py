@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predict_split import predict_split
@@ -119,7 +120,7 @@ def ratios(folder: Path, classes: int, options: argparse.Namespace) -> dict[str,
     packed = samples(folder, classes, options.images)
     names = [str(number) for number in range(classes)]
     parameters = ModelParameters(architecture="unet", encoder="resnet18")
-    specification = resolve_model_spec(parameters, names, {"mean": [120.0] * 3, "std": [60.0] * 3})
+    specification = resolve_model_spec(parameters, names, statistics_of({"mean": [120.0] * 3, "std": [60.0] * 3}))
     predictor = Predictor(EagerBackend(build_model(specification)), PredictorParameters(), classes=names, channels=3)
     predictions = folder / "predictions"
     predictions.mkdir()

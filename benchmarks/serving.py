@@ -37,13 +37,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
+from tests.data.fabricated_statistics import statistics_of
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import load_model, save_model
 from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient, create_database
-from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
 
 PROBLEM = "cells"
@@ -56,7 +57,7 @@ def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
     """Log networks of random weights, and release the last; gives the store and the files."""
     uri, files = f"sqlite:///{folder / 'mlflow.db'}", []
     create_database(folder / "mlflow.db")
-    profile = {"mean": [127.0] * 3, "std": [50.0] * 3, "maximum_value": 255}
+    profile = statistics_of({"mean": [127.0] * 3, "std": [50.0] * 3, "maximum_value": 255})
     network = ModelParameters(architecture="unet", encoder="resnet18", encoder_weights=None)
     for number in range(count):
         torch.manual_seed(number)

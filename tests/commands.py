@@ -193,6 +193,7 @@ def _server() -> str:
     folder = tempfile.mkdtemp(prefix="forkserver-")
     address = f"{folder}/socket"
     environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "COLUMNS"}}
+    environment["MLFLOW_CONFIGURE_LOGGING"] = "false"  # read at the import; the project sets it before its own
     command = [sys.executable, Path(__file__).with_name("forkserver.py"), address]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None

@@ -23,9 +23,11 @@ BIN = Path(sys.executable).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with slow tests first: processes that share the work then end together, with small files."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Put the slowest files first: processes that share the work then end together, with small files."""
+    counts: dict[Path, list[int]] = {}
+    for item in items:
+        counts.setdefault(item.path, [0, 0])[item.get_closest_marker("slow") is None] += 1
+    items.sort(key=lambda item: (counts[item.path][1] > 0, counts[item.path][0] == 0))
 
 
 @pytest.fixture(scope="session")

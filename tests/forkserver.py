@@ -27,8 +27,9 @@ from pathlib import Path
 LIBRARIES = (
     "torch", "torch.distributed", "torchvision", "torchmetrics", "lightning.pytorch", "segmentation_models_pytorch",
     "albumentations", "cv2", "scipy.ndimage", "scipy.stats", "pandas", "pyarrow.parquet", "matplotlib.pyplot",
-    "plotly.graph_objects", "plotly.io", "sqlalchemy", "flask", "optuna", "omegaconf", "dynaconf", "pydantic",
-    "fsspec", "jinja2", "kedro.io", "kedro.pipeline", "kedro.config", "kedro_datasets", "rich.console",
+    "plotly.graph_objects", "plotly.io", "mlflow", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store", "optuna",
+    "omegaconf", "dynaconf", "pydantic", "fsspec", "jinja2", "kedro.io", "kedro.pipeline", "kedro.config",
+    "kedro_datasets", "rich.console",
 )  # fmt: skip
 FORBIDDEN = ("kedro.framework.project", "unet_segmentation")  # what belongs to the folder of a command
 KEDRO = Path(sys.executable).with_name("kedro")

@@ -60,6 +60,7 @@ def test_what_every_command_imports_is_light(root):
     assert answer.stdout.strip() == "[]", answer.stderr
 
 
+@pytest.mark.slow
 def test_a_run_is_quiet_says_its_nodes_and_where_to_look(toy):
     answer = kedro(toy, "run")
     assert answer.returncode == 0, answer.stderr
@@ -93,6 +94,7 @@ def test_a_run_is_quiet_says_its_nodes_and_where_to_look(toy):
     assert [item.path for item in client.list_artifacts(run.info.run_id, "evaluation")] == ["evaluation/metrics.json"]
 
 
+@pytest.mark.slow
 def test_threads_log_to_the_one_run_also_from_a_subfolder(toy):
     answer = kedro(toy, "run", "--runner", "ThreadRunner", cwd="conf/base")
     assert answer.returncode == 0, answer.stderr
@@ -102,6 +104,7 @@ def test_threads_log_to_the_one_run_also_from_a_subfolder(toy):
     assert run.data.metrics["train/loss"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
@@ -120,6 +123,7 @@ def test_a_known_error_is_one_message(toy, mode, words):
     assert run.data.tags["failure"]
 
 
+@pytest.mark.slow
 def test_a_bug_keeps_its_traceback(toy):
     answer = kedro(toy, "run", TOY="bug")
     assert answer.returncode == 1
@@ -128,12 +132,14 @@ def test_a_bug_keeps_its_traceback(toy):
     assert only_run(toy).data.tags["failure"] == "RuntimeError: a bug"
 
 
+@pytest.mark.slow
 def test_the_traceback_of_a_known_error_can_be_asked_for(toy):
     answer = kedro(toy, "run", TOY="data", UNET_TRACEBACK="1")
     assert "Traceback" in answer.stderr
     assert "DataError" in answer.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "mode", "status"),
     [(signal.SIGINT, "sleep", 130), (signal.SIGINT, "swallow", 130), (signal.SIGTERM, "sleep", 143)],
@@ -156,6 +162,7 @@ def test_an_interrupted_run_is_killed(toy, number, mode, status):
     assert run.data.metrics["train/loss"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_stops_the_run_before_the_download(toy):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -172,6 +179,7 @@ def test_an_unreachable_server_stops_the_run_before_the_download(toy):
     assert not (toy / ".tracking").exists()
 
 
+@pytest.mark.slow
 def test_tracking_can_be_switched_off(toy):
     (toy / "conf" / "local" / "mlflow.yml").write_text("enabled: false\n")
     (toy / "mlflow.db").unlink()
@@ -182,6 +190,7 @@ def test_tracking_can_be_switched_off(toy):
     assert not (toy / ".tracking").exists()
 
 
+@pytest.mark.slow
 def test_a_typo_in_tracking_yml(toy):
     (toy / "conf" / "local" / "mlflow.yml").write_text("enable: false\n")
     answer = kedro(toy, "run")
@@ -189,6 +198,7 @@ def test_a_typo_in_tracking_yml(toy):
     assert "enable: there is no such setting; did you mean 'enabled'?" in answer.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -210,6 +220,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(toy, arguments, words):
         assert "kedro run --pipelines data_ingestion --env cells" in answer.stderr
 
 
+@pytest.mark.slow
 def test_nothing_to_do_makes_no_run(toy):
     assert kedro(toy, "run").returncode == 0
     answer = kedro(toy, "run", "--only-missing-outputs")

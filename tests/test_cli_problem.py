@@ -14,6 +14,8 @@ import yaml
 from tests.conftest import BIN, PATIENCE, Project
 from tests.data.onboarding.fabrication import DataSet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(make_project) -> Project:

@@ -24,8 +24,8 @@ from unet_segmentation.hooks import ConsoleHooks, MlflowHooks
 from unet_segmentation.hooks.console import OnceFilter, format_duration
 from unet_segmentation.hooks.input_check import check_inputs
 from unet_segmentation.hooks.mlflow import address_of
+from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.tracking import NullRun
-from unet_segmentation.tracking.run_metadata import weights_sha256
 
 
 class Recorder(NullRun):

@@ -160,6 +160,7 @@ def test_eager_is_the_network_itself(model, tmp_path):
     assert check == BackendCheck("pytorch", 1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_several_models_are_averaged(model, tmp_path):
     file, examples, network = model
     other, spec = make(base_channels=6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.inference.backends.onnx_export import save_onnx
 from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
@@ -17,7 +18,7 @@ from unet_segmentation.models.fuse_batchnorm import fuse_conv_bn
 from unet_segmentation.parameters import ModelParameters
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
-PROFILE = {"mean": [120.0, 110.0, 130.0], "std": [40.0, 50.0, 45.0]}
+PROFILE = statistics_of({"mean": [120.0, 110.0, 130.0], "std": [40.0, 50.0, 45.0]})
 SIZES = [(1, 1, 1), (2, 3, 7), (1, 9, 1), (3, 4, 4)]  # batch, height and width in multiples
 
 
@@ -77,6 +78,7 @@ def normalisations(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "idle"), [("resnet18", 0), ("efficientnet-b0", 1)])  # one is for classifying only
 def test_every_normalisation_is_folded_and_the_function_is_the_same(encoder, idle):
     network, specification = make(architecture="unet", encoder=encoder, encoder_depth=5)

@@ -145,6 +145,7 @@ def test_the_state_is_saved_as_seldom_as_it_costs(tmp_path, monkeypatch):
     assert len(saved) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(tmp_path):
     for folder in ("undisturbed", "killed"):
         source_in(tmp_path / folder)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.models.factory import build_model, resolve_model_spec
@@ -13,7 +14,7 @@ from unet_segmentation.parameters import ModelParameters, PredictorParameters
 
 def saved(folder, name: str, depth: int = 2, classes: tuple[str, ...] = ("a", "b", "c")):
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=depth)
-    specification = resolve_model_spec(network, list(classes), {"mean": [127.0] * 3, "std": [50.0] * 3})
+    specification = resolve_model_spec(network, list(classes), statistics_of({"mean": [127.0] * 3, "std": [50.0] * 3}))
     save_model(folder / name, build_model(specification), ModelInfo(specification))
     return folder / name
 

@@ -471,6 +471,7 @@ def test_full_disk_is_said(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_mask_and_the_next_run_cleans_up(tmp_path):
     source, target = write(tmp_path / "a.tif", pixels(600, 600)), tmp_path / "b.tif"
     script = textwrap.dedent(f"""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import DataError, ProjectError, ResourceError
 from unet_segmentation.inference.backends.base import Backend
@@ -204,7 +205,7 @@ def test_a_stored_network_is_loaded(tmp_path):
     parameters = ModelParameters(
         architecture="unet_original", base_channels=2, encoder_depth=2, upsampling="transposed"
     )
-    specification = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0], "std": [40.0]})
+    specification = factory.resolve_model_spec(parameters, CLASSES, statistics_of({"mean": [100.0], "std": [40.0]}))
     torch.manual_seed(0)
     model = factory.build_model(specification).eval()
     save_model(tmp_path / "best.safetensors", model, ModelInfo(specification))

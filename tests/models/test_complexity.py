@@ -4,17 +4,22 @@ import pytest
 import torch
 from torch import nn
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.models import complexity, factory
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.parameters import ModelParameters
 
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
+PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255})
 PAPER = {"architecture": "unet_original", "base_channels": 4, "encoder_depth": 2, "norm_layer": "none"}
 
 
 def described(channels=3, **parameters):
-    profile = PROFILE if channels == 3 else {"mean": [9.0] * channels, "std": [2.0] * channels, "maximum_value": 255}
+    profile = (
+        PROFILE
+        if channels == 3
+        else statistics_of({"mean": [9.0] * channels, "std": [2.0] * channels, "maximum_value": 255})
+    )
     return resolve_model_spec(ModelParameters(**parameters), ["a", "b"], profile)
 
 
@@ -64,6 +69,7 @@ def test_nothing_needs_to_be_computed_for_the_counts(parameters, monkeypatch):
     assert model_complexity(specification, 32, 64) == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["vgg16_bn", "resnet18", "efficientnet-b0", "tu-convnext_tiny"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_images_of_any_number_of_channels_are_counted(encoder, channels, monkeypatch):

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.factory import build_model, init_bias_from_class_priors, resolve_model_spec
@@ -11,7 +12,7 @@ from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters
 
 CLASSES = ["a", "b", "c"]
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
+PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255})
 
 
 def described(**parameters):
@@ -75,7 +76,7 @@ def test_raw_pixels_of_any_dtype_are_normalised_with_the_profile():
     network = build_model(described(architecture="unet_original", base_channels=1, encoder_depth=2)).eval()
     inner, network.network = network.network, torch.nn.Identity()
     images = torch.randint(0, 255, (2, 3, 8, 8))
-    mean, std = (torch.tensor(PROFILE[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(getattr(PROFILE, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
     for dtype in (torch.uint8, torch.int32, torch.float32):
         torch.testing.assert_close(network(images.to(dtype)), (images - mean) / std)
     assert inner is not None
@@ -83,7 +84,9 @@ def test_raw_pixels_of_any_dtype_are_normalised_with_the_profile():
 
 def test_a_channel_that_never_varies_gives_no_infinity():
     specification = resolve_model_spec(
-        ModelParameters(architecture="unet_original", base_channels=1), CLASSES, {"mean": [7.0], "std": [0.0]}
+        ModelParameters(architecture="unet_original", base_channels=1),
+        CLASSES,
+        statistics_of({"mean": [7.0], "std": [0.0]}),
     )
     assert build_model(specification).eval()(torch.full((1, 1, 16, 16), 7)).isfinite().all()
 
@@ -154,15 +157,17 @@ def test_pixels_are_normalised_as_the_encoders_weights_want_it(parameters, image
     """torchvision's presets say what ImageNet's are."""
     from torchvision.transforms._presets import ImageClassification
 
-    specification = resolve_model_spec(ModelParameters(**parameters), CLASSES, PROFILE | {"maximum_value": largest})
+    specification = resolve_model_spec(
+        ModelParameters(**parameters), CLASSES, PROFILE.model_copy(update={"maximum_value": largest})
+    )
     preset = ImageClassification(crop_size=224)
     scaled = {name: [value * largest for value in getattr(preset, name)] for name in ("mean", "std")}
     for name in ("mean", "std"):
-        assert getattr(specification, name) == pytest.approx(scaled[name] if imagenet else PROFILE[name])
+        assert getattr(specification, name) == pytest.approx(scaled[name] if imagenet else getattr(PROFILE, name))
 
 
 def test_imagenets_statistics_need_three_channels():
-    profile = {"mean": [1.0], "std": [1.0], "maximum_value": 255}
+    profile = statistics_of({"mean": [1.0], "std": [1.0], "maximum_value": 255})
     with pytest.raises(ConfigurationError, match=r"model\.input_normalization: imagenet has 3 channels.* have 1"):
         resolve_model_spec(ModelParameters(input_normalization="imagenet"), CLASSES, profile)
     assert resolve_model_spec(ModelParameters(encoder_weights="imagenet"), CLASSES, profile).mean == (1.0,)
@@ -182,7 +187,7 @@ def test_a_network_starts_from_the_class_shares(architecture):
     head = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     with torch.no_grad():
         head.weight.zero_()
-        probabilities = network(torch.zeros(1, len(PROFILE["mean"]), 64, 64)).softmax(dim=1)
+        probabilities = network(torch.zeros(1, len(PROFILE.mean), 64, 64)).softmax(dim=1)
     assert torch.allclose(probabilities[0, :, 10, 10], torch.tensor(shares), atol=1e-6)
 
 

@@ -10,6 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders._utils import patch_first_conv
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models import pretrained
 from unet_segmentation.models.factory import build_model, resolve_model_spec
@@ -21,7 +22,7 @@ CLASSES = ["a", "b"]
 
 
 def described(channels=3, **parameters):
-    profile = {"mean": [100.0] * channels, "std": [30.0] * channels, "maximum_value": 255}
+    profile = statistics_of({"mean": [100.0] * channels, "std": [30.0] * channels, "maximum_value": 255})
     return resolve_model_spec(ModelParameters(**parameters), CLASSES, profile)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models.components import deep_supervision_stages
 from unet_segmentation.models.factory import build_model, resolve_model_spec
@@ -11,7 +12,7 @@ from unet_segmentation.models.upsampling import LEARNABLE_MODES, LearnedUpBlock,
 from unet_segmentation.parameters import ModelParameters
 
 CLASSES = ["a", "b", "c"]
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255}
+PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0], "maximum_value": 255})
 UNET = {
     "architecture": "unet",
     "encoder": "resnet18",

@@ -3,12 +3,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters, TransformParameters
 from unet_segmentation.pipelines.augmentation import nodes
 
-PROFILE = {"channels": 3, "dtype": "uint8"}
+PROFILE = statistics_of({"channels": 3, "dtype": "uint8"})
 SIZES = {"patch_size": 32, "batch_size": 2, "epochs": 1, "min_steps_per_epoch": 1, "encoder_depth": None}
 PLAN = {"values": SIZES | {"oversample_foreground_fraction": 0.0, "foreground_classes": []}}
 AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)

@@ -91,7 +91,7 @@ def problem(tmp_path_factory):
     case = SimpleNamespace(data=data, inspected=inspected, samples=samples)
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
-    statistics = compute_statistics(samples, inspected, CLASSES, IMAGES).model_dump(mode="json")
+    statistics = compute_statistics(samples, inspected, CLASSES, IMAGES)
     case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES)
     return case
 

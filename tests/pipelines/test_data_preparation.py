@@ -69,8 +69,8 @@ def test_from_index_to_profile(tmp_path):
     samples = outputs["samples"]
     assert set(samples["sample_id"]) == set(outputs["packed_dataset"].sample_ids)
     assert (samples.groupby("group")["split"].nunique() == 1).all()
-    assert sum(outputs["dataset_statistics"]["samples"].values()) == 12
-    assert len(outputs["dataset_statistics"]["mean"]) == 3
+    assert sum(outputs["dataset_statistics"].samples.values()) == 12
+    assert len(outputs["dataset_statistics"].mean) == 3
 
 
 def test_bad_masks_stop_the_run_but_not_the_audit(tmp_path):
@@ -92,7 +92,7 @@ def test_a_damaged_sample_stops_the_run_or_is_set_aside(tmp_path):
     outputs = _run(catalog)
     assert outputs["audit_result"].set_aside == ("3",)
     assert set(outputs["samples"]["sample_id"]) == {str(n) for n in range(12)} - {"3"}
-    assert sum(outputs["dataset_statistics"]["samples"].values()) == 11
+    assert sum(outputs["dataset_statistics"].samples.values()) == 11
 
 
 def test_running_again_gives_the_same(tmp_path):

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
+from tests.data.fabricated_statistics import statistics_of
 from tests.experiments.reproduce.test_run_snapshot import training_plan
 from tests.metrics.brute_force import brute_force
 from tests.pipelines.evaluated import CLASSES, problem
@@ -38,7 +39,9 @@ def evaluated(tmp_path_factory) -> SimpleNamespace:
     parameters = ModelParameters(
         architecture="unet_original", base_channels=4, encoder_depth=2, upsampling="transposed"
     )
-    case.network = factory.resolve_model_spec(parameters, CLASSES, {"mean": [100.0] * 3, "std": [50.0] * 3})
+    case.network = factory.resolve_model_spec(
+        parameters, CLASSES, statistics_of({"mean": [100.0] * 3, "std": [50.0] * 3})
+    )
     torch.manual_seed(3)
     case.model = folder / "best.safetensors"
     save_model(case.model, factory.build_model(case.network), ModelInfo(case.network, epoch=7))
@@ -302,7 +305,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
             proposals=(),
         ),
         findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
-        profile={"samples": {"train": 1, "validation": 1, "test": 8}},
+        statistics=statistics_of({"samples": {"train": 1, "validation": 1, "test": 8}}),
         network=case.network,
         plan=training_plan("cpu", 1),
     )
@@ -317,8 +320,8 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
     told = {}
 
     class Run:
-        def log_model(self, model, inference, metrics, step, example):
-            told.update(model=model, metrics=metrics, step=step, example=example)
+        def log_model(self, build, metrics, step):
+            told.update(build.keywords, metrics=metrics, step=step)
             return {"model_uri": "models:/m-1"}
 
     monkeypatch.setattr(nodes.tracking, "active_run", Run)

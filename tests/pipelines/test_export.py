@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from tests.data.fabricated_statistics import statistics_of
 from tests.inference.test_backends import lively
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.datasets import FolderDataset
@@ -19,6 +20,8 @@ from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ExportParameters, ModelParameters
 from unet_segmentation.pipelines.export import nodes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
@@ -27,7 +30,7 @@ def exported(tmp_path_factory):
     found = problem(folder)
     network = ModelParameters(architecture="unet_original", encoder_depth=2, base_channels=4)
     torch.manual_seed(0)
-    specification = resolve_model_spec(network, CLASSES, {"mean": [120.0] * 3, "std": [50.0] * 3})
+    specification = resolve_model_spec(network, CLASSES, statistics_of({"mean": [120.0] * 3, "std": [50.0] * 3}))
     save_model(folder / "best.safetensors", lively(build_model(specification)), ModelInfo(specification, epoch=3))
     found.folder = folder
     found.export = ExportParameters(int8=True, calibration_images=1, max_int8_score_drop=0.5)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import S3_ENVIRONMENT, put_into_bucket
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation import tracking
 from unet_segmentation.datasets import ModelDataset
 from unet_segmentation.errors import ConfigurationError, DataError
@@ -27,7 +28,7 @@ def saved(file, seed: int = 0):
 
     torch.manual_seed(seed)
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
-    specification = resolve_model_spec(network, CLASSES, {"mean": [127.0] * 3, "std": [50.0] * 3})
+    specification = resolve_model_spec(network, CLASSES, statistics_of({"mean": [127.0] * 3, "std": [50.0] * 3}))
     file.parent.mkdir(parents=True, exist_ok=True)
     save_model(file, build_model(specification), ModelInfo(specification))
     return file

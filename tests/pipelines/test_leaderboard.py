@@ -21,6 +21,7 @@ def test_without_tracking_there_is_nothing_to_read():
         nodes.rank("cells", ReleaseParameters(), BootstrapParameters())
 
 
+@pytest.mark.slow
 def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(empty_store())
     ids = [tell(tmp_path, name, found=tables(5, error)) for name, error in (("0012", 0.3), ("better", 0.1))]

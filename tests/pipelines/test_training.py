@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, ProjectError
@@ -20,15 +21,17 @@ from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["a", "b"]
 SIDE = {"minimum": 32, "median": 32, "maximum": 32}
-PROFILE = {
-    "mean": [90.0],
-    "std": [30.0],
-    "class_shares": {"a": 0.5, "b": 0.5},
-    "data_sha256": "x",
-    "height": SIDE,
-    "width": SIDE,
-    "samples": {"train": 3, "validation": 2},
-}
+PROFILE = statistics_of(
+    {
+        "mean": [90.0],
+        "std": [30.0],
+        "class_shares": {"a": 0.5, "b": 0.5},
+        "data_sha256": "x",
+        "height": SIDE,
+        "width": SIDE,
+        "samples": {"train": 3, "validation": 2},
+    }
+)
 NETWORK = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
 TRAINING = TrainingParameters(epochs=2, min_steps_per_epoch=2, batch_size=2, num_threads=1, accelerator="cpu")
 
@@ -171,7 +174,7 @@ def test_a_training_that_was_delivered_starts_anew(run, recorder, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"epochs": 3}, "training.epochs"), ({"profile": PROFILE | {"data_sha256": "y"}}, "data")],
+    [({"epochs": 3}, "training.epochs"), ({"profile": PROFILE.model_copy(update={"data_sha256": "y"})}, "data")],
 )
 def test_what_changed_is_said_and_nothing_is_taken_up(run, recorder, caplog, change, word):
     caplog.set_level(logging.INFO, "unet_segmentation")

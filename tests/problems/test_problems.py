@@ -10,7 +10,6 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,6 +26,7 @@ from unet_segmentation.data.ingestion.records import ExtractedFiles
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_reader import read_image, read_roi
 from unet_segmentation.data.io.mask_decoder import MaskDecoder
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import SourceError
 from unet_segmentation.parameters import Parameters, SourceParameters, validate_parameters
@@ -122,7 +122,7 @@ def test_from_the_publishers_archives_to_a_verdict(
         expected = np.where(fabricated.inside.get(name, True), truth, IGNORED)
         np.testing.assert_array_equal(prepared.packed.mask(name), expected)
     check_split(prepared.samples, fabricated)
-    check_profile(prepared.profile, prepared.samples, fabricated, parameters.classes)
+    check_profile(prepared.statistics, prepared.samples, fabricated, parameters.classes)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Prepared:
     packed: PackedSamples
     verdict: AuditResult
     page: str
-    profile: dict[str, Any]
+    profile: DatasetStatistics
 
 
 def prepare(
@@ -173,7 +173,9 @@ def check_split(samples: pd.DataFrame, fabricated: Fabricated) -> None:
     assert all(len(found) == 1 for found in groups.values())
 
 
-def check_profile(profile: dict[str, Any], samples: pd.DataFrame, fabricated: Fabricated, classes: list[str]) -> None:
+def check_profile(
+    profile: DatasetStatistics, samples: pd.DataFrame, fabricated: Fabricated, classes: list[str]
+) -> None:
     """The class shares that training weighs by are those of the true masks of its split, ignored pixels left out."""
     counts = np.zeros(256, int)
     for name in samples.loc[samples["split"] == "train", "sample_id"]:
@@ -181,8 +183,8 @@ def check_profile(profile: dict[str, Any], samples: pd.DataFrame, fabricated: Fa
         counts += np.bincount(ids.ravel(), minlength=256)
     labelled = counts[: len(classes)]
     assert counts.sum() - labelled.sum() == counts[IGNORED]
-    np.testing.assert_allclose(list(profile["class_shares"].values()), labelled / labelled.sum())
-    assert profile["ignored_share"] == pytest.approx(counts[IGNORED] / counts.sum())
+    np.testing.assert_allclose(list(profile.class_shares.values()), labelled / labelled.sum())
+    assert profile.ignored_share == pytest.approx(counts[IGNORED] / counts.sum())
 
 
 @pytest.mark.parametrize("problem", sorted({problem for problem, _ in PROBLEMS.values()} - UNHASHED))

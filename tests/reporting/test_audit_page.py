@@ -195,6 +195,7 @@ def test_an_empty_data_set_and_a_table_without_measurements():
     assert "2 not split" in page
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_findings_make_a_page_below_ten_megabytes():
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 256, (900, 1800, 3), np.uint8))  # nothing compresses worse

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PATIENCE
+from tests.data.fabricated_statistics import statistics_of
 from tests.experiments.sweep.test_leaderboard import ranked, summary_of
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.metrics.confusion_matrix import confusion_table
@@ -111,13 +112,15 @@ def render(folder: Path, **changes) -> str:
         "findings": pd.DataFrame([["warning", "rare_class", "a", "masks/<a>.png", "too rare"]] * 60).set_axis(
             ["severity", "kind", "sample_id", "file", "message"], axis=1
         ),
-        "profile": {
-            "samples": {"train": 10, "test": 30},
-            "class_shares": {"background": 0.9975, "<b>nucleus</b>": 0.0025, "never": 0.0},
-            "height": {"minimum": 30, "median": 40.0, "maximum": 50},
-            "width": {"minimum": 40, "median": 40.0, "maximum": 40},
-            "data_sha256": "ab" * 32,
-        },
+        "statistics": statistics_of(
+            {
+                "samples": {"train": 10, "test": 30},
+                "class_shares": {"background": 0.9975, "<b>nucleus</b>": 0.0025, "never": 0.0},
+                "height": {"minimum": 30, "median": 40.0, "maximum": 50},
+                "width": {"minimum": 40, "median": 40.0, "maximum": 40},
+                "data_sha256": "ab" * 32,
+            }
+        ),
         "network": {"architecture": "unet", "encoder": "resnet18", "parameters": 14_328_354, "mean": [1.0]},
         "plan": {"seed": 0, "loss": {"dice": 1.0}, "compiled": False, "measured": {"step": 0.123456}},
         "inference": PredictorParameters(),
@@ -259,7 +262,7 @@ def test_report_escapes_what_comes_from_outside(tmp_path):
 
 def test_report_of_a_run_without_findings_and_without_defined_scores(tmp_path):
     findings = pd.DataFrame({name: [] for name in ("severity", "kind", "sample_id", "file", "message")})
-    page = render(tmp_path, findings=findings, verdict=None, profile={}, plan={}, network={}, model={}, code={})
+    page = render(tmp_path, findings=findings, verdict=None, statistics=None, plan={}, network={}, model={}, code={})
     assert "None: every file was read" in page
     nothing = pd.DataFrame({"sample_id": [], "intersection": [], "truth": [], "prediction": []})
     tables = EvaluationTables({"confusion": confusion_table([]), "soft": nothing})

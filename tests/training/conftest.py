@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.models import factory as networks
 from unet_segmentation.parameters import AugmentationParameters, ModelParameters, TrainingParameters
@@ -20,17 +21,19 @@ from unet_segmentation.training.train_model import train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 CLASSES = ["background", "disc"]
-PROFILE = {
-    "mean": [110.0, 110.0, 110.0],
-    "std": [40.0, 40.0, 40.0],
-    "channels": 3,
-    "dtype": "uint8",
-    "class_shares": {"background": 0.9, "disc": 0.1},
-    "height": {"minimum": 20, "median": 33, "maximum": 48},
-    "width": {"minimum": 32, "median": 52, "maximum": 70},
-    "samples": {"train": 8, "validation": 4},
-    "data_sha256": "0" * 64,
-}
+PROFILE = statistics_of(
+    {
+        "mean": [110.0, 110.0, 110.0],
+        "std": [40.0, 40.0, 40.0],
+        "channels": 3,
+        "dtype": "uint8",
+        "class_shares": {"background": 0.9, "disc": 0.1},
+        "height": {"minimum": 20, "median": 33, "maximum": 48},
+        "width": {"minimum": 32, "median": 52, "maximum": 70},
+        "samples": {"train": 8, "validation": 4},
+        "data_sha256": "0" * 64,
+    }
+)
 TRANSFORMS = [
     {"name": "HorizontalFlip"},
     {"name": "Affine", "parameters": {"rotate": [-45, 45], "p": 1.0}},
@@ -64,7 +67,7 @@ def packed(tmp_path_factory):
     return pack(tmp_path_factory.mktemp("packed") / "arrays", data)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     return compose_recipe(AugmentationParameters.model_validate({"transforms": TRANSFORMS}), channels=3)
 
@@ -143,7 +146,7 @@ BASE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan(packed, recipe):
     """Call it with training parameters; it gives plan and inputs of the training of a network without statistics."""
 

@@ -15,14 +15,16 @@ from tests.training.test_trainer import TIMES, digest
 from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.training.train_model import train_model
 
+pytestmark = pytest.mark.slow
 
-@pytest.fixture
-def train(make_plan, tmp_path):
+
+@pytest.fixture(scope="module")
+def train(make_plan, tmp_path_factory):
     def train(name, report=None, **parameters):
         plan, inputs = make_plan(**parameters)
         told = []
         report = report or (lambda *arguments: told.append(arguments))
-        result = train_model(inputs, plan.parameters, tmp_path / name, plan=plan, report_epoch=report)
+        result = train_model(inputs, plan.parameters, tmp_path_factory.mktemp(name), plan=plan, report_epoch=report)
         return result.history, last_network(result, inputs.spec), told
 
     return train
@@ -40,6 +42,12 @@ def test_two_processes_give_the_losses_of_one(train):
     assert [epoch for epoch, *_ in told] == [1, 2]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(train):
+    """Two processes that nobody kills."""
+    return train("whole", devices=2, epochs=3)
+
+
 @pytest.fixture(params=["all cores", "one core"])
 def cores(request):
     """On one core, processes that start together come one after the other to where they meet."""
@@ -52,8 +60,8 @@ def cores(request):
     os.sched_setaffinity(0, before)
 
 
-def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train, cores):
-    undisturbed, network, _ = train("whole", devices=2, epochs=3)
+def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train, undisturbed, cores):
+    whole, network, _ = undisturbed
     told = []
 
     def kill_a_worker(epoch, values, when):
@@ -66,7 +74,7 @@ def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(trai
         "killed", kill_a_worker, devices=2, epochs=3, checkpoint={"every_n_train_steps": 1, "max_time_fraction": 1}
     )
     assert told == [1, 2, 3]
-    pd.testing.assert_frame_equal(undisturbed.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
+    pd.testing.assert_frame_equal(whole.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
     assert digest(network) == digest(same)
 
 
@@ -75,7 +83,13 @@ def test_an_error_in_a_process_is_the_project_s_own(train):
         train("nan", devices=2, optimizer={"learning_rate": 1e30}, gradient_clip_val=0.0, min_steps_per_epoch=8)
 
 
+def children_besides(others):
+    return set(psutil.Process().children(recursive=True)) - others
+
+
 def test_ctrl_c_ends_all_processes(train):
+    others = set(psutil.Process().children(recursive=True))
+
     def interrupt(epoch, *_):
         if epoch == 1:
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -83,7 +97,7 @@ def test_ctrl_c_ends_all_processes(train):
     with pytest.raises(KeyboardInterrupt):
         train("interrupted", interrupt, devices=2, epochs=500)
     until = time.monotonic() + 10
-    while [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]:
+    while [child for child in children_besides(others) if child.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < until
         time.sleep(0.1)
 

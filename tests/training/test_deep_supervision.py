@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.data.fabricated_statistics import statistics_of
 from tests.training.conftest import CLASSES
 from tests.training.test_trainer import digest
 from unet_segmentation.errors import ConfigurationError
@@ -14,7 +15,7 @@ from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import ModelParameters
 from unet_segmentation.training.composite_loss import CompositeLoss
 
-PROFILE = {"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]}
+PROFILE = statistics_of({"mean": [100.0, 110.0, 120.0], "std": [30.0, 31.0, 32.0]})
 
 
 def built(**parameters):

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from statistics import median
 
 import pandas as pd
 import pytest
@@ -8,6 +7,7 @@ import torch
 
 from tests.specs import make_spec
 from tests.training.conftest import PROFILE
+from unet_segmentation.data.statistics import SideLengths
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters import AugmentationRecipe, TrainingParameters
 from unet_segmentation.training import hardware
@@ -21,14 +21,18 @@ NETWORK = make_spec(classes=["background", "disc"])
 NO_RECIPE = AugmentationRecipe()
 
 
-def resolved(*sizes, split=None, network=NETWORK, recipe=NO_RECIPE, profile=PROFILE, **parameters):
+def resolved(*sizes, split=None, network=NETWORK, recipe=NO_RECIPE, statistics=PROFILE, **parameters):
     sizes = sizes or ((128, 128),) * 4
     split = split or {"train": [str(number) for number in range(len(sizes))], "validation": ["0"]}
     training = TrainingParameters.model_validate(parameters)
-    profile = profile | {side: {"median": median(size[axis] for size in sizes)} for axis, side in enumerate(SIDES)}
+    statistics = statistics.model_copy(
+        update={
+            side: SideLengths.from_column(pd.Series([size[axis] for size in sizes])) for axis, side in enumerate(SIDES)
+        }
+    )
     rows = [(name, side, ["m.png"]) for side, names in split.items() for name in names]
     samples = pd.DataFrame(rows, columns=["sample_id", "split", "masks"])
-    inputs = TrainingInputs(network, {}, None, recipe, samples, profile, default_plan_values(training, profile))
+    inputs = TrainingInputs(network, {}, None, recipe, samples, statistics, default_plan_values(training, statistics))
     return plans.resolve_plan(training, inputs)
 
 
@@ -82,7 +86,7 @@ def test_the_fingerprint_follows_what_matters_and_nothing_else():
     assert resolved(seed=1).fingerprint != base
     assert resolved(recipe=AugmentationRecipe(library="another")).fingerprint != base
     assert resolved(network=replace(NETWORK, architecture="fpn")).fingerprint != base
-    assert resolved(profile=PROFILE | {"data_sha256": "1"}).fingerprint != base
+    assert resolved(statistics=PROFILE.model_copy(update={"data_sha256": "1"})).fingerprint != base
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

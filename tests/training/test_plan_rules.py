@@ -7,6 +7,7 @@ import math
 import pytest
 import yaml
 
+from tests.data.fabricated_statistics import statistics_of
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import ModelParameters, SamplingParameters, TrainingParameters
 from unet_segmentation.training import plan_rules
@@ -17,15 +18,19 @@ EVEN = {"a": 0.5, "b": 0.5}
 
 
 def profile(train=40, validation=20, height=128, width=128, **shares):
-    sides = {name: {"median": side} for name, side in (("height", height), ("width", width))}
-    return {"samples": {"train": train, "validation": validation}, "class_shares": shares or EVEN, **sides}
+    sides = {
+        name: {"minimum": side, "median": side, "maximum": side}
+        for name, side in (("height", height), ("width", width))
+    }
+    samples = {"train": train, "validation": validation}
+    return statistics_of({"samples": samples, "class_shares": shares or EVEN, **sides})
 
 
 def propose(data=None, network=None, **training):
     data = data or profile()
     parameters = TrainingParameters.model_validate(OPEN | training)
     chosen = ModelParameters.model_validate({"encoder_depth": "auto"} | (network or {}))
-    return propose_plan(data, chosen, parameters, list(data["class_shares"]))
+    return propose_plan(data, chosen, parameters, list(data.class_shares))
 
 
 def values(data=None, **training):
@@ -102,7 +107,7 @@ def test_batch(patch, train):
 )
 def test_each_pixel_is_seen_fifty_times_within_bounds(data, steps):
     plan = values(data)
-    per_epoch = max(plan["min_steps_per_epoch"], math.ceil(data["samples"]["train"] / plan["batch_size"]))
+    per_epoch = max(plan["min_steps_per_epoch"], math.ceil(data.samples["train"] / plan["batch_size"]))
     total = plan["epochs"] * per_epoch
     assert steps <= total < steps + per_epoch
 

@@ -165,6 +165,7 @@ train_model(inputs, plan.parameters, folder, plan=plan)
 """
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_a_checkpoint(make_plan, tmp_path):
     """A process is killed while it writes; what it leaves is whole, and the training goes on from there."""
     plan, inputs = make_plan(epochs=3)

@@ -192,8 +192,3 @@ def _outer_fences(values: NDArray[np.float64], maximum_value: int) -> ChannelLim
     low = np.minimum(first - reach, values.min(axis=0) - rounding)
     high = np.maximum(third + reach, values.max(axis=0) + rounding)
     return ChannelLimits(low=tuple(low.tolist()), high=tuple(high.tolist()))
-
-
-def dataset_statistics(samples: pd.DataFrame, inspected: pd.DataFrame, classes: Sequence[str]) -> dict[str, object]:
-    """Compute the statistics of the training split as JSON."""
-    return compute_statistics(samples, inspected, classes).model_dump(mode="json", exclude={"images"})

@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 
 import unet_segmentation
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
@@ -61,14 +62,14 @@ class ExperimentData:
         parameters: all of the problem.
         samples: columns sample_id, split, masks.
         packed: images and masks, opened once.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
     """
 
     parameters: Parameters
     samples: pd.DataFrame
     packed: PackedSamples
-    profile: dict[str, Any]
+    statistics: DatasetStatistics
     plan: object
 
     @property
@@ -92,15 +93,15 @@ class ExperimentData:
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash of the data and of its split."""
-        return data_fingerprint(self.profile, self.samples)
+        return data_fingerprint(self.statistics, self.samples)
 
     def plan_values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the plan's values for a variant: the problem's own, except those that the variant changes.
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
-        planned = propose_plan(self.profile, self.parameters.model, self.parameters.training, self.classes)["values"]
-        proposed = propose_plan(self.profile, network, training, self.classes)["values"]
+        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes)["values"]
+        proposed = propose_plan(self.statistics, network, training, self.classes)["values"]
         changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
         return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
@@ -224,9 +225,9 @@ def train_variant(
         return info.spec, TrainingResult(plan, work.best, work.last, history, info)
     network, training = variant.parameters.model, _with_every_epoch_saved(variant)
     values = data.plan_values(network, training)
-    recipe = compose_recipe(variant.parameters.augmentation, data.profile["channels"], data.profile["dtype"])
-    specification, weights = initialize_model(network, training, values, data.classes, data.profile)
-    inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.profile, values)
+    recipe = compose_recipe(variant.parameters.augmentation, data.statistics.channels, data.statistics.dtype)
+    specification, weights = initialize_model(network, training, values, data.classes, data.statistics)
+    inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.statistics, values)
     return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
 
 

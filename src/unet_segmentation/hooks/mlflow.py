@@ -59,7 +59,7 @@ class MlflowMetadata(StrictModel):
     Attributes:
         artifact: folder of the artifacts that gets the file.
         metrics: prefix; numbers of the dataset are logged as `PREFIX/name`.
-        tags: tag to the key of the dataset that holds its value.
+        tags: tag to the key, or the attribute, of the dataset that holds its value.
         weights_tag: tag that gets the hash of the file's weights.
         input: whether the table of samples is logged as the run's dataset.
         resume: how a run that makes this dataset is resumed.
@@ -206,9 +206,8 @@ class MlflowHooks:
         if metadata.input:
             source = address_of(self._state.parameters.get("source") or {})
             run.log_dataset(cast("pd.DataFrame", data), self._state.problem, source)
-        if isinstance(data, Mapping) and (
-            tags := {tag: data[key] for tag, key in metadata.tags.items() if key in data}
-        ):
+        values = {tag: _value_of(data, key) for tag, key in metadata.tags.items()}
+        if tags := {tag: value for tag, value in values.items() if value is not None}:
             run.set_tags(tags)
         if metadata.weights_tag is not None and path is not None:
             run.set_tags({metadata.weights_tag: weights_sha256(path)})
@@ -262,3 +261,8 @@ def _warn_instead(dataset: str) -> Iterator[None]:
     except Exception as error:
         log.warning("%s was not tracked: %s", dataset, error)
         log.debug("%s was not tracked", dataset, exc_info=True)
+
+
+def _value_of(data: object, key: str) -> str | None:
+    value = data.get(key) if isinstance(data, Mapping) else getattr(data, key, None)
+    return None if value is None else str(value)

@@ -75,7 +75,7 @@ class Basis(ABC):
 
     @property
     def applies(self) -> bool:
-        """Whether images are measured at all."""
+        """Return whether images are measured at all."""
         return True
 
     @abstractmethod

@@ -135,12 +135,12 @@ class Boundary(Basis):
 
     @property
     def measures(self) -> list[str]:
-        """The metrics that are asked for, in the order of their columns."""
+        """Return the metrics that are asked for, in the order of their columns."""
         return [measure for measure in MEASURES if measure in self.settings.boundary]
 
     @property
     def applies(self) -> bool:
-        """Whether any of the metrics is asked for."""
+        """Return whether any of the metrics is asked for."""
         return bool(self.measures)
 
     def table_builder(self) -> CountTableBuilder:

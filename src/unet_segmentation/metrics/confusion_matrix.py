@@ -35,12 +35,12 @@ class ClassCounts:
 
     @classmethod
     def of(cls, matrix: NDArray[np.int64]) -> ClassCounts:
-        """Take them from confusion matrices (..., C, C) with the truth in the rows."""
+        """Compute them from confusion matrices (..., C, C) with the truth in the rows."""
         return cls(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2))
 
     @classmethod
     def from_array(cls, sums: NDArray[Any]) -> ClassCounts:
-        """Take them from an array (..., 3, C), see `to_array`."""
+        """Build them from an array (..., 3, C), see `to_array`."""
         return cls(*np.moveaxis(sums, -2, 0))
 
     def to_array(self) -> NDArray[Any]:

@@ -40,7 +40,7 @@ COLUMNS = ["pattern", "images", "rho", "low", "high", "p_value", "sentence"]
 
 
 def image_features(image_scores: pd.DataFrame, samples: pd.DataFrame, inspected: pd.DataFrame) -> pd.DataFrame:
-    """Put the error of every image beside what the inspection knows of it; no pixel is read.
+    """Merge the error of every image with what the inspection has measured of it; no pixel is read.
 
     Args:
         image_scores: columns sample_id, `iou/per_image_mean`.
@@ -53,8 +53,8 @@ def image_features(image_scores: pd.DataFrame, samples: pd.DataFrame, inspected:
         group ("" for none). Images without a score are left out.
     """
     scored = image_scores[["sample_id", "iou/per_image_mean"]].dropna()
-    known = inspected[["sample_id", "height", "width", "channel_mean", "class_pixels"]]
-    table = scored.merge(known, on="sample_id", how="left", validate="one_to_one")
+    measured = inspected[["sample_id", "height", "width", "channel_mean", "class_pixels"]]
+    table = scored.merge(measured, on="sample_id", how="left", validate="one_to_one")
     groups = samples.set_index("sample_id")["group"] if "group" in samples else pd.Series(dtype="object")
     return pd.DataFrame(
         {
@@ -69,7 +69,7 @@ def image_features(image_scores: pd.DataFrame, samples: pd.DataFrame, inspected:
 
 
 def find_patterns(facts: pd.DataFrame) -> pd.DataFrame:
-    """Say in a sentence each what the error of an image goes with.
+    """Describe in a sentence each what the error of an image correlates with.
 
     Correlations are Spearman's, with the interval of Bonett and Wright (2000, Psychometrika 65): Fisher's z with the
     variance (1 + rho^2 / 2) / (n - 3). Groups are compared by the test of Kruskal and Wallis (1952).
@@ -89,21 +89,21 @@ def large_groups(facts: pd.DataFrame) -> pd.DataFrame:
     """Keep the images of groups that are large enough to be compared; none where fewer than two groups are."""
     named = facts[facts["group"] != ""]
     sizes = named.groupby("group")["error"].transform("size")
-    kept = named[sizes >= FEW_OF_A_GROUP]
-    return kept if kept["group"].nunique() > 1 else kept.iloc[:0]
+    large = named[sizes >= FEW_OF_A_GROUP]
+    return large if large["group"].nunique() > 1 else large.iloc[:0]
 
 
 def _correlated(facts: pd.DataFrame, feature: Feature) -> list[object]:
     from scipy.stats import spearmanr
 
-    known = facts[["error", feature.name]].dropna()
-    count = len(known)
+    measured = facts[["error", feature.name]].dropna()
+    count = len(measured)
     if count < FEW_IMAGES:
         return _nothing(feature.name, count, f"Only {_images(count)}: too few to tell.")
     for column, words in ((feature.name, f"the same {feature.title}"), ("error", "the same error")):
-        if known[column].nunique() == 1:
+        if measured[column].nunique() == 1:
             return _nothing(feature.name, count, f"All {_images(count)} have {words}.")
-    rho, p_value = map(float, spearmanr(known[feature.name], known["error"]))
+    rho, p_value = map(float, spearmanr(measured[feature.name], measured["error"]))
     low, high = _interval(rho, count)
     figures = f"Spearman's rho {rho:.2f} [{low:.2f}, {high:.2f}], {_images(count)}"
     if low <= 0 <= high:

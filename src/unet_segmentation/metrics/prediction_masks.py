@@ -23,7 +23,7 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|%\x00-\x1f]|^[. ]|[. ]$')
 
 def file_name(sample_id: str) -> str:
     """Name the file of a sample; unsafe characters are percent-encoded, so that `sample_id_of` finds it back."""
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", sample_id) + ".png"
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", sample_id) + ".png"
 
 
 def sample_id_of(name: str) -> str:
@@ -79,7 +79,7 @@ def count_predictions(
     Args:
         folder: of the predictions.
         sample_ids: the images.
-        mask: gives the true mask of one, (height, width) class ids, 255 = ignored.
+        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
         classes: how many.
 
     Returns:

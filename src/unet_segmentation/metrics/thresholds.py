@@ -62,7 +62,7 @@ class Foreground(Basis):
 
     @property
     def applies(self) -> bool:
-        """Whether there are two classes."""
+        """Return whether there are two classes."""
         return self.settings.n_classes == 2
 
     def measure(self, image: EvaluatedImage) -> NDArray[np.int64]:

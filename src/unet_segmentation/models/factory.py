@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.models.architecture import SHARED
 from unet_segmentation.models.architectures import ARCHITECTURES
@@ -58,20 +59,18 @@ class SegmentationModel(nn.Module):
         return self.network((images.float() - self.mean) * self.scale).float()
 
 
-def resolve_model_spec(network: ModelParameters, classes: Sequence[str], profile: Mapping[str, Any]) -> ModelSpec:
+def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statistics: DatasetStatistics) -> ModelSpec:
     """Resolve the parameters into a spec from which the same network can be built anywhere.
 
     Args:
         network: the parameters.
         classes: names of the classes, in the order of their ids.
-        profile: statistics of the training split; ``mean`` and ``std`` by channel, in raw pixel units; ``images``
-            (how files are read), with its ``range`` and ``bands`` once more; ``typical`` (what its images are like);
-            ``maximum_value`` (255 or 65535) for the statistics of ImageNet.
+        statistics: of the training split.
 
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
     """
-    mean, std = _pixel_statistics(network, profile)
+    mean, std = _pixel_statistics(network, statistics)
     spec = ModelSpec(
         **_describe_own(network) if network.architecture.lower() in ARCHITECTURES else _describe_smp(network),
         encoder_weights=network.encoder_weights,
@@ -79,10 +78,10 @@ def resolve_model_spec(network: ModelParameters, classes: Sequence[str], profile
         classes=tuple(classes),
         mean=mean,
         std=std,
-        range=_as_tuple(profile.get("range")),
-        bands=_as_tuple(profile.get("bands")),
-        images=profile.get("images"),
-        typical=profile.get("typical"),
+        range=_as_tuple(statistics.images.range),
+        bands=_as_tuple(statistics.images.bands),
+        images=statistics.images.model_dump(mode="json"),
+        typical=statistics.typical.model_dump(mode="json"),
     )
     skeleton = _skeleton(spec)
     parameters = sum(parameter.numel() for parameter in skeleton.parameters())
@@ -137,20 +136,20 @@ def segmentation_head(network: nn.Module, classes: int) -> nn.Conv2d | None:
 
 
 def _pixel_statistics(
-    network: ModelParameters, profile: Mapping[str, Any]
+    network: ModelParameters, statistics: DatasetStatistics
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Choose mean and deviation that pixels are normalised with, in raw units: those of the encoder's training."""
-    channels, weights = len(profile["mean"]), network.encoder_weights
+    channels, weights = len(statistics.mean), network.encoder_weights
     choice = network.input_normalization
     if choice == "auto":
         choice = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
     if choice == "data":
-        return tuple(map(float, profile["mean"])), tuple(map(float, profile["std"]))
+        return tuple(map(float, statistics.mean)), tuple(map(float, statistics.std))
     if channels != 3:
         raise ConfigurationError(
             f"model.input_normalization: imagenet has 3 channels, these images have {channels}; take data or auto"
         )
-    maximum = profile["maximum_value"]
+    maximum = statistics.maximum_value
     return tuple(value * maximum for value in IMAGENET_MEAN), tuple(value * maximum for value in IMAGENET_STD)
 
 

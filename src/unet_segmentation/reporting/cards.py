@@ -10,6 +10,7 @@ import pandas as pd
 
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.statistics import DatasetStatistics, SideLengths
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
@@ -23,26 +24,27 @@ TONES = {"error": "bad", "warning": "warn"}
 Rows = list[tuple[str, str]]
 
 
-def data_card(source: SourceParameters, profile: Mapping[str, Any], audit: AuditResult | None) -> Rows:
+def data_card(source: SourceParameters, statistics: DatasetStatistics | None, audit: AuditResult | None) -> Rows:
     """Say where the data come from, under which terms, how many they are and of what kind."""
     rows = html.provenance(source)
     if source.homepage:
         rows.append(("Described at", source.homepage))
-    if samples := profile.get("samples"):
-        rows.append(("Samples", ", ".join(f"{count:,} {split}" for split, count in samples.items())))
+    if statistics is not None:
+        counts = ", ".join(f"{count:,} {split}" for split, count in statistics.samples.items())
+        rows.append(("Samples", counts))
     if audit is not None and audit.set_aside:
         rows.append(("Set aside", f"{_count(len(audit.set_aside), 'sample')}, because of errors"))
-    for key in ("width", "height"):
-        if isinstance(sides := profile.get(key), Mapping):
-            rows.append((f"{key.capitalize()} in training", _range(sides)))
-    if "channels" in profile:
-        rows.append(("Values", f"{_count(profile['channels'], 'channel')} of {profile.get('dtype', 'unknown type')}"))
-    for key, name in (("bands", "Bands"), ("range", "Range"), ("mean", "Mean"), ("std", "Standard deviation")):
-        if profile.get(key) is not None:
-            rows.append((f"{name}{' in training' * (key in ('mean', 'std'))}", html.text(profile[key])))
-    if "ignored_share" in profile:
-        rows.append(("Ignored in training", html.percent(profile["ignored_share"])))
-    return rows + _hash("Data (SHA-256)", profile.get("data_sha256"))
+    if statistics is None:
+        return rows
+    rows += [("Width in training", _range(statistics.width)), ("Height in training", _range(statistics.height))]
+    rows.append(("Values", f"{_count(statistics.channels, 'channel')} of {statistics.dtype}"))
+    for name, values in (("Bands", statistics.images.bands), ("Range", statistics.images.range)):
+        if values is not None:
+            rows.append((name, html.text(list(values))))
+    rows.append(("Mean in training", html.text(list(statistics.mean))))
+    rows.append(("Standard deviation in training", html.text(list(statistics.std))))
+    rows.append(("Ignored in training", html.percent(statistics.ignored_share)))
+    return rows + _hash("Data (SHA-256)", statistics.data_sha256)
 
 
 def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
@@ -108,7 +110,7 @@ def uses_and_limits(
     classes: Sequence[str],
     split: str,
     images: int,
-    profile: Mapping[str, Any],
+    statistics: DatasetStatistics | None,
     network: Mapping[str, Any],
     per_class: Sequence[Mapping[str, Any]],
 ) -> list[str]:
@@ -120,23 +122,21 @@ def uses_and_limits(
         classes: their names.
         split: the split that was scored.
         images: how many were scored.
-        profile: statistics of the training split.
+        statistics: of the training split.
         network: the network's specification.
         per_class: rows with name, iou and pixels.
     """
     found = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
     origin = html.provenance(source)[0][1]
     found.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
-    sides = [profile[key] for key in ("width", "height") if isinstance(profile.get(key), Mapping)]
-    if len(sides) == 2:
-        sizes = [
-            f"{side['minimum']:g}" + f" to {side['maximum']:g}" * (side["minimum"] != side["maximum"]) for side in sides
-        ]
+    if statistics is not None:
+        sides = statistics.width, statistics.height
+        sizes = [f"{side.minimum:g}" + f" to {side.maximum:g}" * (side.minimum != side.maximum) for side in sides]
         found.append(
             f"Trained on images {sizes[0]} pixels wide and {sizes[1]} high; another resolution of the same things is "
             "another problem to the network."
         )
-    shares = profile.get("class_shares", {})
+    shares = {} if statistics is None else statistics.class_shares
     if rare := [f"{name} ({html.percent(share)})" for name, share in shares.items() if 0 < share < RARE_SHARE]:
         found.append(f"Rare in training: {', '.join(rare[:NAMED_CLASSES])}. Expect most errors there.")
     if never := [name for name, share in shares.items() if share == 0]:
@@ -156,20 +156,20 @@ def uses_and_limits(
 
 
 def reproduction(
-    code: Mapping[str, str], profile: Mapping[str, Any], plan: Mapping[str, Any], model: Mapping[str, Any]
+    code: Mapping[str, str], statistics: DatasetStatistics | None, plan: Mapping[str, Any], model: Mapping[str, Any]
 ) -> Rows:
     """Name everything that has to be the same for the same scores.
 
     Args:
         code: of `commit`, `changed`, `lock_sha256`, `versions` what is known.
-        profile: holds the hash of the data.
+        statistics: holds the hash of the data.
         plan: holds seed and accelerator.
         model: holds the hash of the weights.
     """
     rows: Rows = []
     if "commit" in code:
         rows.append(("Commit", code["commit"] + code.get("changed", "")))
-    rows += _hash("Data (SHA-256)", profile.get("data_sha256"))
+    rows += _hash("Data (SHA-256)", None if statistics is None else statistics.data_sha256)
     rows += _hash("requirements.lock (SHA-256)", code.get("lock_sha256"))
     parameters, hardware = plan.get("parameters", {}), plan.get("hardware")
     rows += [("Seed", str(parameters["seed"]))] if "seed" in parameters else []
@@ -193,13 +193,9 @@ def _training(plan: Mapping[str, Any]) -> str:
     )
 
 
-def _range(sides: Mapping[str, Any]) -> str:
-    low, high = _ends(sides)
-    return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {sides['median']:g}"
-
-
-def _ends(sides: Mapping[str, Any]) -> tuple[float, float]:
-    return sides["minimum"], sides["maximum"]
+def _range(sides: SideLengths) -> str:
+    low, high = sides.minimum, sides.maximum
+    return f"{low} pixels" if low == high else f"{low} to {high} pixels, median {sides.median:g}"
 
 
 def _named(classes: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.metrics.definitions import class_slugs, describe
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
@@ -68,7 +69,7 @@ def render_report(
     samples: pd.DataFrame,
     verdict: AuditResult | None,
     findings: pd.DataFrame,
-    profile: Mapping[str, Any],
+    statistics: DatasetStatistics | None,
     network: Mapping[str, Any],
     plan: Mapping[str, Any],
     inference: PredictorParameters,
@@ -98,7 +99,7 @@ def render_report(
         samples: columns sample_id, split, class_pixels, ignored_pixels.
         verdict: result of the audit of the data; None where there is none.
         findings: columns severity, kind, sample_id, file, message.
-        profile: statistics of the training split.
+        statistics: of the training split.
         network: the network's specification.
         plan: the plan of the training.
         inference: the predictor's parameters.
@@ -161,7 +162,7 @@ def render_report(
         ],
         variants=variants,
         data=data,
-        data_card=cards.data_card(source, profile, verdict),
+        data_card=cards.data_card(source, statistics, verdict),
         class_table=class_table(samples, classes),
         finding_kinds=cards.findings_by_kind(findings),
         findings=shown_findings,
@@ -173,14 +174,14 @@ def render_report(
             classes=classes,
             split=split,
             images=len(image_scores),
-            profile=profile,
+            statistics=statistics,
             network=network,
             per_class=per_class,
         ),
         network=html.rows(network, skipped={"classes", "mean", "std"}),
         plan=html.rows(plan, skipped={"samples", "parameters", "measured"}),
         parameters=html.rows(plan.get("parameters", {})),
-        reproduction=cards.reproduction(code, profile, plan, model),
+        reproduction=cards.reproduction(code, statistics, plan, model),
         commit=code.get("commit"),
         changed=code.get("changed"),
     )

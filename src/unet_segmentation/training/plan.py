@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import computed_field, model_validator
 
 import unet_segmentation
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
@@ -62,8 +63,8 @@ class TrainingRequest(StrictModel):
 
     def differences(self, other: TrainingRequest) -> list[str]:
         """Name what differs in another request."""
-        mine, theirs = (one.parameters.model_dump(exclude=RESULT_NEUTRAL) for one in (self, other))
-        names = [f"training.{name}" for name, value in mine.items() if value != theirs[name]]
+        first, second = (one.parameters.model_dump(exclude=RESULT_NEUTRAL) for one in (self, other))
+        names = [f"training.{name}" for name, value in first.items() if value != second[name]]
         names += [name for name, value in self.versions.items() if value != other.versions.get(name)]
         inputs = other.inputs.model_dump()
         return names + [name.replace("_", " ") for name, value in self.inputs if value != inputs[name]]
@@ -118,13 +119,13 @@ class TrainingPlan(TrainingRequest):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def epochs(self) -> int:
-        """Epochs of all cycles."""
+        """Return the epochs of all cycles."""
         return sum(self.cycles)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def fingerprint(self) -> str:
-        """The identity, for readers of the file."""
+        """Return the identity, for readers of the file."""
         return self.identity()
 
     @model_validator(mode="before")
@@ -193,7 +194,7 @@ def training_request(training: TrainingParameters, inputs: TrainingInputs) -> Tr
         parameters=training,
         versions={"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
         inputs=InputHashes(
-            data=inputs.statistics.get("data_sha256"),
+            data=inputs.statistics.data_sha256,
             split=fingerprint({name: split.get(name, []) for name in ("train", "validation")}),
             plan=fingerprint(inputs.proposal.model_dump()),
             network=fingerprint(inputs.spec.to_json()),
@@ -249,14 +250,14 @@ def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
     return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
 
 
-def data_fingerprint(profile: Mapping[str, Any], samples: pd.DataFrame) -> str:
+def data_fingerprint(statistics: DatasetStatistics, samples: pd.DataFrame) -> str:
     """Hash the data and its split.
 
     Args:
-        profile: statistics of the training split, with ``data_sha256``.
+        statistics: of the training split, with ``data_sha256``.
         samples: columns ``sample_id, split, masks``.
     """
-    return fingerprint(profile.get("data_sha256"), labelled_ids_by_split(samples))
+    return fingerprint(statistics.data_sha256, labelled_ids_by_split(samples))
 
 
 def _log_overruled_values(values: PlanValues, proposal: PlanValues) -> None:
@@ -291,7 +292,7 @@ def _check_patch(patch_size: int, multiple: int) -> int:
 
 
 def _class_weights(
-    training: TrainingParameters, classes: list[str], statistics: Mapping[str, Any]
+    training: TrainingParameters, classes: list[str], statistics: DatasetStatistics
 ) -> tuple[float, ...] | None:
     from unet_segmentation.training.class_weights import automatic_class_weights
 
@@ -299,5 +300,5 @@ def _class_weights(
     if class_weights == "none":
         return None
     if class_weights == "auto":
-        return tuple(automatic_class_weights([statistics["class_shares"][name] for name in classes]))
+        return tuple(automatic_class_weights([statistics.class_shares[name] for name in classes]))
     return tuple(float(weight) for weight in class_weights)

@@ -1,4 +1,4 @@
-"""The rules of the plan: what the data's profile says about whatever the parameters leave open. No pixel is read.
+"""The rules of the plan: what the statistics of the data say about what the parameters leave open. No pixel is read.
 
 The rules follow nnU-Net (Isensee et al. 2021), carried over to the encoders used here; docs/planning.md says where they
 differ, and why.
@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.model import ModelParameters
@@ -22,7 +23,7 @@ LARGEST_PADDING = 0.0  # of a patch's side: 0.1 would pad a median image of 120 
 DEEPEST_SIDE, LEAST_DEPTH, LARGEST_DEPTH = 4, 2, 5  # pixels of the deepest feature map; halvings
 BATCH_PIXELS, LARGEST_BATCH, BATCH_SHARE = 16 * 128**2, 32, 0.05  # a batch; of the training pixels
 SEEN, LEAST_STEPS, MOST_STEPS = 50, 300, 20_000  # how often each training pixel is seen; steps in all
-STEPS_OF_AN_EPOCH, FEWEST_EPOCHS, EPOCHS = 10, 5, 50  # at least; about so many validations
+STEPS_OF_AN_EPOCH, FEWEST_EPOCHS, EPOCHS = 10, 5, 50  # at least; validations, about
 VALIDATION_COST, VALIDATION_SHARE = 1 / 3, 0.1  # of training on the same pixels; of the time
 FOREGROUND_SHARE = 1 / 3
 COVERED = 0.5  # a patch that covers more of the median image is not aimed
@@ -52,12 +53,12 @@ class PlanValues(StrictModel):
 
 
 def propose_plan(
-    profile: Mapping[str, Any], network: ModelParameters, training: TrainingParameters, classes: list[str]
+    statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
 ) -> dict[str, Any]:
     """Propose a value for whatever is open.
 
     Args:
-        profile: statistics of the training split: ``samples`` by split, ``height`` and ``width`` (``median``, in
+        statistics: of the training split: ``samples`` by split, ``height`` and ``width`` (``median``, in
             pixels), ``class_shares`` by class.
         network: the parameters.
         training: the parameters; what they say stands in the plan as it is.
@@ -69,14 +70,14 @@ def propose_plan(
         foreground_classes`` (names); and ``reasons``: a sentence for each. Both may be edited: the network is built,
         and the training planned, from ``values``.
     """
-    patch = _given(training.patch_size) or _patch_size(profile)
-    batch = _given(training.batch_size) or _batch_size(profile, patch[0])
-    minimum = _given(training.min_steps_per_epoch) or _minimum_steps(profile, batch[0] * patch[0] ** 2)
-    foreground = _foreground(profile, training, patch[0], classes)
+    patch = _given(training.patch_size) or _patch_size(statistics)
+    batch = _given(training.batch_size) or _batch_size(statistics, patch[0])
+    minimum = _given(training.min_steps_per_epoch) or _minimum_steps(statistics, batch[0] * patch[0] ** 2)
+    foreground = _foreground(statistics, training, patch[0], classes)
     proposals = {
         "patch_size": patch,
         "batch_size": batch,
-        "epochs": _given(training.epochs) or _epochs(profile, batch[0], batch[0] * patch[0] ** 2, minimum[0]),
+        "epochs": _given(training.epochs) or _epochs(statistics, batch[0], batch[0] * patch[0] ** 2, minimum[0]),
         "min_steps_per_epoch": minimum,
         "encoder_depth": _encoder_depth(network, patch[0]),
         "oversample_foreground_fraction": foreground[0],
@@ -96,7 +97,7 @@ def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
         classes: names of the classes.
 
     Raises:
-        ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and the way out.
+        ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and how to correct it.
     """
     values = plan.get("values") if isinstance(plan, Mapping) else None
     if not isinstance(values, Mapping):
@@ -107,14 +108,14 @@ def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
         raise _wrong([_explained(one) for one in error.errors(include_url=False)]) from None
     for name in checked.foreground_classes:
         if name not in classes:
-            known = ", ".join(classes)
-            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {known}"])
+            names = ", ".join(classes)
+            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
     return checked
 
 
-def default_plan_values(training: TrainingParameters, profile: Mapping[str, Any]) -> PlanValues:
+def default_plan_values(training: TrainingParameters, statistics: DatasetStatistics) -> PlanValues:
     """Propose the values alone, for a network with the architecture's own depth; for scripts and notebooks."""
-    plan = propose_plan(profile, ModelParameters(), training, list(profile["class_shares"]))
+    plan = propose_plan(statistics, ModelParameters(), training, list(statistics.class_shares))
     return PlanValues(**plan["values"])
 
 
@@ -125,8 +126,8 @@ def _given(value: Any) -> Proposal | None:  # noqa: ANN401 - a parameter
     return None if value == "auto" else (value, AS_GIVEN)
 
 
-def _patch_size(profile: Mapping[str, Any]) -> Proposal:
-    side = min(_median_size(profile))
+def _patch_size(statistics: DatasetStatistics) -> Proposal:
+    side = min(_median_size(statistics))
     whole = int(side // (1 - LARGEST_PADDING))  # a patch of this side would just be padded that much
     patch = max(SMALLEST_PATCH, min(LARGEST_PATCH, whole) // MULTIPLE * MULTIPLE)
     return patch, (
@@ -134,25 +135,25 @@ def _patch_size(profile: Mapping[str, Any]) -> Proposal:
     )
 
 
-def _batch_size(profile: Mapping[str, Any], patch: int) -> Proposal:
+def _batch_size(statistics: DatasetStatistics, patch: int) -> Proposal:
     by_pixels = min(LARGEST_BATCH, BATCH_PIXELS / patch**2)
-    by_data = BATCH_SHARE * _training_pixels(profile) / patch**2
+    by_data = BATCH_SHARE * _training_pixels(statistics) / patch**2
     batch = 2 ** int(math.log2(max(2.0, min(by_pixels, by_data))))
     if by_data < by_pixels:
         return batch, f"a power of two, at least 2, that takes at most {BATCH_SHARE:.0%} of the training pixels at once"
     return batch, f"as many pixels as 16 patches of 128 px, and at most {LARGEST_BATCH} patches"
 
 
-def _total_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> int:
-    wanted = math.ceil(SEEN * _training_pixels(profile) / pixels_of_a_step)
-    return max(LEAST_STEPS, min(MOST_STEPS, wanted))
+def _total_steps(statistics: DatasetStatistics, pixels_of_a_step: int) -> int:
+    steps = math.ceil(SEEN * _training_pixels(statistics) / pixels_of_a_step)
+    return max(LEAST_STEPS, min(MOST_STEPS, steps))
 
 
-def _minimum_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> Proposal:
-    """Let validation take its share of the time at most, and let there be so many epochs at most."""
-    steps = _total_steps(profile, pixels_of_a_step)
-    height, width = _median_size(profile)
-    validation = VALIDATION_COST * profile["samples"].get("validation", 0) * height * width / pixels_of_a_step
+def _minimum_steps(statistics: DatasetStatistics, pixels_of_a_step: int) -> Proposal:
+    """Bound the share of time of validation, and the number of epochs."""
+    steps = _total_steps(statistics, pixels_of_a_step)
+    height, width = _median_size(statistics)
+    validation = VALIDATION_COST * statistics.samples.get("validation", 0) * height * width / pixels_of_a_step
     by_time = min(math.ceil(validation * (1 / VALIDATION_SHARE - 1)), steps // FEWEST_EPOCHS)
     by_number = math.ceil(steps / EPOCHS)
     if by_time > max(by_number, STEPS_OF_AN_EPOCH):
@@ -165,11 +166,11 @@ def _minimum_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> Proposa
     return STEPS_OF_AN_EPOCH, f"an epoch has at least {STEPS_OF_AN_EPOCH}"
 
 
-def _epochs(profile: Mapping[str, Any], batch: int, pixels_of_a_step: int, min_steps_per_epoch: int) -> Proposal:
-    steps = _total_steps(profile, pixels_of_a_step)
-    per_epoch = max(min_steps_per_epoch, math.ceil(profile["samples"]["train"] / batch))
+def _epochs(statistics: DatasetStatistics, batch: int, pixels_of_a_step: int, min_steps_per_epoch: int) -> Proposal:
+    steps = _total_steps(statistics, pixels_of_a_step)
+    per_epoch = max(min_steps_per_epoch, math.ceil(statistics.samples["train"] / batch))
     bound = {LEAST_STEPS: " (the least there are)", MOST_STEPS: " (the most there are)"}.get(steps, "")
-    seen = steps * pixels_of_a_step / _training_pixels(profile)
+    seen = steps * pixels_of_a_step / _training_pixels(statistics)
     return max(1, math.ceil(steps / per_epoch)), (
         f"{steps} steps{bound}, {per_epoch} an epoch: each training pixel is seen about {seen:.0f} times"
     )
@@ -189,17 +190,17 @@ def _encoder_depth(network: ModelParameters, patch: int) -> Proposal:
 
 
 def _foreground(
-    profile: Mapping[str, Any], training: TrainingParameters, patch: int, classes: list[str]
+    statistics: DatasetStatistics, training: TrainingParameters, patch: int, classes: list[str]
 ) -> tuple[Proposal, Proposal]:
     """Return the share, and the classes."""
-    shares = {name: share for name in classes if (share := profile["class_shares"].get(name, 0.0)) > 0}
+    shares = {name: class_share for name in classes if (class_share := statistics.class_shares.get(name, 0.0)) > 0}
     limit = 1 / (2 * len(classes))
     rare = [name for name, share in shares.items() if share < limit]
-    height, width = _median_size(profile)
+    height, width = _median_size(statistics)
     of_image = patch**2 / (height * width)
-    given = _given(training.sampling.classes)
-    if given is not None:
-        names = given
+    fixed_classes = _given(training.sampling.classes)
+    if fixed_classes is not None:
+        names = fixed_classes
     elif (
         training.sampling.oversample_foreground_fraction != "auto"
         and training.sampling.oversample_foreground_fraction > 0
@@ -219,14 +220,14 @@ def _foreground(
     return share or (FOREGROUND_SHARE, f"a third, as in nnU-Net, for {', '.join(names[0])}"), names
 
 
-def _median_size(profile: Mapping[str, Any]) -> tuple[float, float]:
-    return float(profile["height"]["median"]), float(profile["width"]["median"])
+def _median_size(statistics: DatasetStatistics) -> tuple[float, float]:
+    return float(statistics.height.median), float(statistics.width.median)
 
 
-def _training_pixels(profile: Mapping[str, Any]) -> float:
+def _training_pixels(statistics: DatasetStatistics) -> float:
     """Count them as if every image had the median size."""
-    height, width = _median_size(profile)
-    return float(profile["samples"]["train"] * height * width)
+    height, width = _median_size(statistics)
+    return float(statistics.samples["train"] * height * width)
 
 
 # -- what is wrong with an edited plan

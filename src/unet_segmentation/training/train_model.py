@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.components import check_model_supports
 from unet_segmentation.models.model_file import read_header
@@ -51,7 +51,7 @@ def initialize_model(
     training: TrainingParameters,
     values: PlanValues,
     classes: list[str],
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Tensor]]:
     """Resolve the spec of a model, and draw its initial weights from the seed.
 
@@ -60,7 +60,7 @@ def initialize_model(
         training: the parameters.
         values: of the plan.
         classes: names of the classes.
-        profile: statistics of the training split.
+        statistics: of the training split.
 
     Returns:
         The spec and the state dict.
@@ -70,12 +70,12 @@ def initialize_model(
     """
     if network.encoder_depth == "auto":
         network = network.model_copy(update={"encoder_depth": values.encoder_depth})
-    spec = networks.resolve_model_spec(network, classes, profile)
+    spec = networks.resolve_model_spec(network, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = networks.build_model(spec, network.encoder_weights)
     check_model_supports(model, training)
-    networks.init_bias_from_class_priors(model, [profile["class_shares"][name] for name in classes])
+    networks.init_bias_from_class_priors(model, [statistics.class_shares[name] for name in classes])
     return spec, model.state_dict()
 
 

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.spec import ModelSpec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from unet_segmentation.parameters import AugmentationRecipe
-    from unet_segmentation.training.patch_dataset import SampleStore
+    from unet_segmentation.training.sample_store import SampleStore
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class TrainingInputs(TrainingSetup):
     """
 
     samples: pd.DataFrame
-    statistics: dict[str, Any]
+    statistics: DatasetStatistics
     proposal: PlanValues
 
     @cached_property
@@ -89,7 +90,7 @@ def load_inputs(
     samples: pd.DataFrame,
     packed: SampleStore,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: object,
 ) -> TrainingInputs:
     """Load the initial weights, validate the proposed plan, and put all inputs together."""
@@ -99,6 +100,6 @@ def load_inputs(
         packed=packed,
         recipe=recipe,
         samples=samples,
-        statistics=profile,
+        statistics=statistics,
         proposal=validate_plan_values(plan, list(spec.classes)),
     )

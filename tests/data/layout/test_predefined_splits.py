@@ -290,6 +290,7 @@ def test_whatever_csv_writes_is_read(groups: dict[str, str]) -> None:
     assert {name: group for name, (_, group) in found.items()} == groups
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_are_found_quickly() -> None:
     names = [f"p{number // 10:05}/{number % 10}" for number in range(100_000)]
     samples = nested(*names)

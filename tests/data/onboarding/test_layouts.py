@@ -137,6 +137,7 @@ def test_a_folder_in_the_project_is_written_relative_to_it(tmp_path, create):
     assert create(data.root).parameters.source.folder == "data/01_raw/cells"
 
 
+@pytest.mark.slow
 def test_large_folders_take_seconds(tmp_path, create):
     """100 files are written, the rest are links: 10,000 pairs."""
     data = DataSet(tmp_path / "many")

@@ -322,6 +322,7 @@ def test_files_without_a_palette_are_not_proposed_as_palettes():
     assert verdict.values == {"0": 0.5, "255": 0.5}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_findings_are_quick_and_the_message_is_short():
     count = 100_000
     samples = pd.DataFrame({"sample_id": [f"s{n:06}" for n in range(count)], "split": [None] * count})

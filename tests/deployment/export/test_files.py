@@ -66,6 +66,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent)
 
 
+@pytest.mark.slow
 def test_the_folder_predicts_alone_what_the_network_predicts(exported, tmp_path):
     folder, network, specification = exported
     random = np.random.default_rng(1)
@@ -87,6 +88,7 @@ def test_the_folder_predicts_alone_what_the_network_predicts(exported, tmp_path)
         np.testing.assert_array_equal(mask, predictor.predict(image))
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_told_and_left_out(exported, tmp_path):
     (tmp_path / "bad.png").write_text("no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
@@ -98,6 +100,7 @@ def test_a_broken_image_is_told_and_left_out(exported, tmp_path):
     assert [file.name for file in (tmp_path / "masks").iterdir()] == ["good.png"]
 
 
+@pytest.mark.slow
 def test_two_images_of_one_stem_do_not_meet_in_one_file(exported, tmp_path):
     for ending in ("png", "bmp"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"a.{ending}")
@@ -105,11 +108,13 @@ def test_two_images_of_one_stem_do_not_meet_in_one_file(exported, tmp_path):
     assert {file.name for file in (tmp_path / "masks").iterdir()} == {"a.png.png", "a.bmp.png"}
 
 
+@pytest.mark.slow
 def test_a_grey_image_is_read_as_it_was_packed_for_training(exported, tmp_path):
     Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
     assert run(exported[0], str(tmp_path), "--output", str(tmp_path / "masks")).returncode == 0
 
 
+@pytest.mark.slow
 def test_another_file_than_was_checked_is_refused(exported, tmp_path):
     import shutil
 
@@ -122,6 +127,7 @@ def test_another_file_than_was_checked_is_refused(exported, tmp_path):
     assert "is not the file that model.json describes" in answer.stderr
 
 
+@pytest.mark.slow
 def test_model_json_says_what_is_needed(exported):
     folder, _, specification = exported
     described = json.loads((folder / "model.json").read_text())
@@ -135,6 +141,7 @@ def test_model_json_says_what_is_needed(exported):
     assert shipped == {*MODULES, "__init__.py"}
 
 
+@pytest.mark.slow
 def test_sizes_have_names_and_are_free(exported):
     model = onnx.load(exported[0] / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -144,6 +151,7 @@ def test_sizes_have_names_and_are_free(exported):
     assert not any(node.domain not in ("", "ai.onnx") for node in model.graph.node)  # nothing but ONNX's operators
 
 
+@pytest.mark.slow
 def test_8_bits_are_near(exported):
     folder, network, specification = exported
     images = pixels(specification, (2, 4, 4))
@@ -154,6 +162,7 @@ def test_8_bits_are_near(exported):
     assert np.abs(found(images) - EagerBackend(network, "cpu")(images)).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_8_bits_need_images(exported, tmp_path):
     with pytest.raises(DataError, match="images of the training split"):
         quantise(exported[0] / "model.onnx", tmp_path / "c.onnx", [])
@@ -173,6 +182,7 @@ def test_what_cannot_be_exported_is_told():
         export_program(Stubborn(), specification)
 
 
+@pytest.mark.slow
 def test_the_program_comes_back(exported, tmp_path):
     _, network, specification = exported
     save_program(export_program(network, specification), tmp_path / "model.pt2")

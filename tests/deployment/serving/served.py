@@ -19,14 +19,15 @@ import torch
 from PIL import Image
 
 from tests.conftest import PATIENCE
+from tests.data.fabricated_statistics import statistics_of
 from tests.toy_project import empty_store
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import save_model
 from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import Operation, RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient
-from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
 
 PROJECT = Path(__file__).parents[3]
@@ -38,7 +39,7 @@ INFERENCE = PredictorParameters()
 def weights(file: Path, seed: int = 0, channels: int = 3, **profile: object) -> Path:
     """Write a small network of random weights."""
     torch.manual_seed(seed)
-    known = {"mean": [127.0] * channels, "std": [50.0] * channels, "maximum_value": 255, **profile}
+    known = statistics_of({"mean": [127.0] * channels, "std": [50.0] * channels, **profile})
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
     specification = resolve_model_spec(network, CLASSES, known)
     save_model(file, build_model(specification), ModelInfo(specification))

@@ -142,6 +142,7 @@ def experiment(tmp_path_factory):
     return run_experiment(TINY, 1, tmp_path_factory.mktemp("experiment"), Resampling(resamples=200))
 
 
+@pytest.mark.slow
 def test_the_experiment_has_a_value_for_every_share_prediction_and_metric(experiment):
     keys = experiment[["share", "prediction", "metric"]]
     assert len(keys.drop_duplicates()) == len(experiment) == 2 * 3 * len(METRICS)
@@ -152,6 +153,7 @@ def test_the_experiment_has_a_value_for_every_share_prediction_and_metric(experi
         assert background.loc[(share, "foreground_smooth1/dice_image_mean")]["value"] >= row["empty"]
 
 
+@pytest.mark.slow
 def test_a_metric_that_praises_blindness_is_judged_so(experiment):
     table = metric_verdicts(experiment)
     judged = table.set_index("metric")["judgement"]

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from unet_segmentation.data.statistics import dataset_statistics
+from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.experiments.article_claims.checkerboard_figures import (
@@ -92,7 +92,7 @@ def problem(tmp_path_factory):
         )  # fmt: skip
     samples = pd.DataFrame(rows)
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
-    profile = dataset_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
+    profile = compute_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES)
 
@@ -103,7 +103,7 @@ def measure(problem, folder, article=ARTICLE):
     ways = article.upsampling.modes
     speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
     return nodes.measure_upsampling(
-        samples=samples, packed=packed, profile=profile, recipe=recipe, plan=plan, training=TRAINING,
+        samples=samples, packed=packed, statistics=profile, recipe=recipe, plan=plan, training=TRAINING,
         inference=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
         article=article, folder=folder,
     )  # fmt: skip
@@ -115,6 +115,7 @@ def measured(problem, tmp_path_factory):
     return *measure(problem, folder), folder
 
 
+@pytest.mark.slow
 def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(measured):
     runs, confusion, soft, _ = measured
     assert runs[KEY].to_numpy().tolist() == [["tiny", way, seed] for way in ("bilinear", "subpixel") for seed in (0, 1)]
@@ -126,6 +127,7 @@ def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(meas
     assert runs.loc[0, list(SCORES)].tolist() == pytest.approx([found[name] for name in SCORES], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_run_again_it_gives_the_same_without_training(measured, problem, monkeypatch):
     from unet_segmentation.training import trainer
 
@@ -144,6 +146,7 @@ def test_a_network_that_cannot_go_up_so_is_refused_before_anything_is_trained(pr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measured, problem):
     runs, confusion, soft, _ = measured
     table = nodes.compare_upsampling(
@@ -222,6 +225,7 @@ def test_a_known_difference_is_found():
     assert table["verdict"].tolist() == ["reference", "better"]
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_of_what_the_laboratory_left(measured):
     runs, *_, folder = measured
     sheet = nodes.draw_checkerboards(runs, ARTICLE, folder)

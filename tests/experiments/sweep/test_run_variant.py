@@ -12,7 +12,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.child_training import train_model, training_key
 from unet_segmentation.experiments.sweep import run_variant as running
 from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant
-from unet_segmentation.experiments.sweep.variants import declare_variants
+from unet_segmentation.experiments.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer
@@ -123,7 +123,7 @@ def test_a_full_disk_stops_the_sweep(prepared, tmp_path, monkeypatch):
 
 
 def test_other_data_is_another_training(prepared):
-    other = replace(prepared, profile={**prepared.profile, "data_sha256": "other"})
+    other = replace(prepared, statistics=prepared.statistics.model_copy(update={"data_sha256": "other"}))
     variant = variant_of(prepared)
     assert training_key(variant, prepared) != training_key(variant, other)
     assert training_key(variant, prepared) == training_key(variant_of(prepared, "renamed"), prepared)
@@ -186,4 +186,4 @@ def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch)
 )
 def test_names_that_nobody_knows_are_refused_before_anything_is_trained(prepared, change, words):
     with pytest.raises(ConfigurationError, match=words):
-        check_buildable([variant_of(prepared, **change)], prepared.profile)
+        check_buildable([variant_of(prepared, **change)], prepared.statistics)

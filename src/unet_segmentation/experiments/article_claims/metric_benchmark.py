@@ -207,14 +207,13 @@ def _trained(
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.drop(columns=facts[1:])
     statistics = compute_statistics(table, samples[facts], CLASSES)
-    profile = statistics.model_dump(mode="json")
     training = TrainingParameters(epochs=epochs, batch_size=parameters.batch_size, seed=parameters.seed)
-    values = default_plan_values(training, profile)
+    values = default_plan_values(training, statistics)
     network = ModelParameters.model_validate(parameters.model)
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
     recipe = compose_recipe(augmentation, statistics.channels, statistics.dtype)
-    specification, weights = initialize_model(network, training, values, CLASSES, profile)
-    inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
+    specification, weights = initialize_model(network, training, values, CLASSES, statistics)
+    inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
     trained = train_model(inputs, training, folder)
     return Predictor.from_file(trained.best, PredictorParameters())
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
@@ -62,7 +63,7 @@ class GridData:
     Attributes:
         samples: columns sample_id, split, masks, group.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         recipe: of the augmentation.
         values: of the plan.
         classes: names of the classes.
@@ -71,7 +72,7 @@ class GridData:
 
     samples: pd.DataFrame
     packed: PackedSamples
-    profile: dict[str, Any]
+    statistics: DatasetStatistics
     recipe: AugmentationRecipe
     values: PlanValues
     classes: list[str]
@@ -94,7 +95,7 @@ class GridData:
     ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
-        return *initialize_model(point.network, seeded, self.values, self.classes, self.profile), seeded
+        return *initialize_model(point.network, seeded, self.values, self.classes, self.statistics), seeded
 
 
 class GridResult(NamedTuple):
@@ -180,7 +181,7 @@ def train_all(
         directory.mkdir(parents=True, exist_ok=True)
         specification, weights, seeded = data.initialize(point, training)
         inputs = TrainingInputs(
-            specification, weights, data.packed, data.recipe, data.samples, data.profile, data.values
+            specification, weights, data.packed, data.recipe, data.samples, data.statistics, data.values
         )
         trained = train_model(inputs, seeded, directory)
         tables = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
@@ -199,7 +200,7 @@ class CostMeasurement:
 
     Attributes:
         classes: names of the classes.
-        profile: statistics of the training split.
+        statistics: of the training split.
         values: of the plan.
         side: of the images, in pixels; rounded up to what a model takes.
         batch_size: of the steps that are timed.
@@ -207,7 +208,7 @@ class CostMeasurement:
     """
 
     classes: list[str]
-    profile: dict[str, Any]
+    statistics: DatasetStatistics
     values: PlanValues
     side: int
     batch_size: int
@@ -239,7 +240,7 @@ class CostMeasurement:
         network = point.network
         if network.encoder_depth == "auto":
             network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
-        specification = resolve_model_spec(network, self.classes, self.profile)
+        specification = resolve_model_spec(network, self.classes, self.statistics)
         return specification, -(-self.side // specification.multiple) * specification.multiple
 
 

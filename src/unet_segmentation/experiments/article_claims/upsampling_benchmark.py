@@ -57,7 +57,7 @@ def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Se
     """
     for point in upsampling_points(networks, modes):
         try:
-            resolve_model_spec(point.network, data.classes, data.profile)
+            resolve_model_spec(point.network, data.classes, data.statistics)
         except ConfigurationError as error:
             raise ConfigurationError(f"article_claims.upsampling.models.{point.key['network']}: {error}") from None
 

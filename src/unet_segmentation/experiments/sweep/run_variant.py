@@ -8,8 +8,8 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.child_training import (
     ExperimentData,
@@ -20,7 +20,7 @@ from unet_segmentation.experiments.child_training import (
     train_variant,
     training_key,
 )
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
@@ -36,7 +36,7 @@ BYTES_PER_WEIGHT = 16  # float32: the weight, its gradient, and AdamW's two mome
 TABLES = "tables"  # directory of the counts per image
 
 
-def check_buildable(variants: list[Variant], profile: dict[str, Any]) -> None:
+def check_buildable(variants: list[Variant], statistics: DatasetStatistics) -> None:
     """Refuse unknown names of architectures, encoders and transforms before anything is trained.
 
     Raises:
@@ -45,7 +45,7 @@ def check_buildable(variants: list[Variant], profile: dict[str, Any]) -> None:
     for variant in variants:
         try:
             validate_model_name(variant.parameters.model)
-            compose_recipe(variant.parameters.augmentation, profile["channels"], profile["dtype"])
+            compose_recipe(variant.parameters.augmentation, statistics.channels, statistics.dtype)
         except ConfigurationError as error:
             raise ConfigurationError(f"The variant {variant.name!r}: {error}") from None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ArticleClaimsParameters,
@@ -26,7 +27,7 @@ def measure_upsampling(
     *,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
@@ -42,7 +43,7 @@ def measure_upsampling(
     Args:
         samples: the samples with their split.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         recipe: of the augmentation.
         plan: proposes what the parameters leave open.
         training: the problem's; steps, patch, batch and seed are the article's.
@@ -71,7 +72,7 @@ def measure_upsampling(
     from unet_segmentation.training.plan_rules import validate_plan_values
 
     benchmark, preset = article.upsampling, article.chosen_preset
-    data = GridData(samples, packed, profile, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
     validate_upsampling_modes(benchmark.models, benchmark.modes, data)
     points = upsampling_points(benchmark.models, benchmark.modes, preset.seeds)
     shared = shared_training_parameters(training, preset, preset.steps, data)
@@ -85,7 +86,7 @@ def measure_upsampling(
 
 
 def measure_upsampling_costs(
-    profile: dict[str, Any], plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of each network with each upsampling mode, and time those that are trained."""
     from unet_segmentation.experiments.article_claims.training_grid import CostMeasurement
@@ -94,7 +95,9 @@ def measure_upsampling_costs(
 
     benchmark = article.upsampling
     values = validate_plan_values(plan, classes)
-    measurement = CostMeasurement(classes, profile, values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds)
+    measurement = CostMeasurement(
+        classes, statistics, values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds
+    )
     counts = measurement.count(upsampling_points({**benchmark.models, **benchmark.cost_only_models}, benchmark.modes))
     return counts, measurement.time(upsampling_points(benchmark.models, benchmark.modes))
 
@@ -142,7 +145,7 @@ def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, fol
 
 
 def measure_encoders(
-    profile: dict[str, Any], plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of smp's U-Net with each encoder, and time it."""
     from unet_segmentation.experiments.article_claims.encoder_benchmark import encoder_points
@@ -151,7 +154,7 @@ def measure_encoders(
 
     options, points = article.encoders, encoder_points(article.encoders.names)
     values = validate_plan_values(plan, classes)
-    measurement = CostMeasurement(classes, profile, values, options.size, options.batch_size, options.seconds)
+    measurement = CostMeasurement(classes, statistics, values, options.size, options.batch_size, options.seconds)
     return measurement.count(points), measurement.time(points)
 
 
@@ -159,7 +162,7 @@ def train_encoders(
     *,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
     plan: dict[str, Any],
     training: TrainingParameters,
@@ -184,7 +187,7 @@ def train_encoders(
     from unet_segmentation.training.plan_rules import validate_plan_values
 
     preset = article.chosen_preset
-    data = GridData(samples, packed, profile, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
     points = encoder_points(article.encoders.names, preset.encoder_seeds)
     shared = shared_training_parameters(training, preset, preset.encoder_steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, article.encoders.size))

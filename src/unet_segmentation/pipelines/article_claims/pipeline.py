@@ -10,7 +10,7 @@ from unet_segmentation.pipelines.article_claims import nodes
 TRAINING_INPUTS = {
     "samples": "samples",
     "packed": "packed_dataset",
-    "profile": "dataset_statistics",
+    "statistics": "dataset_statistics",
     "recipe": "augmentation_recipe",
     "plan": "proposed_plan",
     "training": "params:training",
@@ -19,7 +19,7 @@ TRAINING_INPUTS = {
     "classes": "params:classes",
     "article": "params:article_claims",
 }
-COST_INPUTS = {name: TRAINING_INPUTS[name] for name in ("profile", "plan", "classes", "article")}
+COST_INPUTS = {name: TRAINING_INPUTS[name] for name in ("statistics", "plan", "classes", "article")}
 COMPARISON_INPUTS = {
     "samples": "samples",
     "classes": "params:classes",

@@ -5,16 +5,17 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe, TrainingParameters
 
 
-def compose_augmentation(augmentation: AugmentationParameters, profile: dict[str, Any]) -> AugmentationRecipe:
+def compose_augmentation(augmentation: AugmentationParameters, statistics: DatasetStatistics) -> AugmentationRecipe:
     """Turn the parameters into a recipe, every transform tried on an image like those of the training split."""
     from unet_segmentation.training.augmentation import compose_recipe
 
-    return compose_recipe(augmentation, profile["channels"], profile["dtype"])
+    return compose_recipe(augmentation, statistics.channels, statistics.dtype)
 
 
 def preview_augmentation(

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.compose_augmentation,
-                inputs={"augmentation": "params:augmentation", "profile": "dataset_statistics"},
+                inputs={"augmentation": "params:augmentation", "statistics": "dataset_statistics"},
                 outputs="augmentation_recipe",
                 name="compose_augmentation",
             ),

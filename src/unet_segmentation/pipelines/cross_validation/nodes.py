@@ -95,9 +95,8 @@ def train_folds(
         statistics = compute_statistics(table, inspected, classes, images)
         if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
             logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
-        profile = statistics.model_dump(mode="json")
-        specification, weights = initialize_model(network, training, values, classes, profile)
-        inputs = TrainingInputs(specification, weights, packed, recipe, table, profile, values)
+        specification, weights = initialize_model(network, training, values, classes, statistics)
+        inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
         trained = train_model(inputs, training, folder / str(fold))
         epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)

@@ -11,6 +11,7 @@ import pandas as pd
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.ingestion.records import ExtractedFiles
 from unet_segmentation.data.label_map import LabelMap
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import (
     ImageParameters,
@@ -137,12 +138,11 @@ def enforce_audit(samples: pd.DataFrame, audit_result: AuditResult) -> pd.DataFr
 
 def compute_statistics(
     samples: pd.DataFrame, inspected: pd.DataFrame, label_map: LabelMap, images: ImageParameters
-) -> dict[str, object]:
+) -> DatasetStatistics:
     """Compute the statistics of the training split from the tables."""
-    from unet_segmentation.data.statistics import compute_statistics
+    from unet_segmentation.data import statistics as dataset
 
-    statistics = compute_statistics(samples, inspected, label_map.names, images)
+    statistics = dataset.compute_statistics(samples, inspected, label_map.names, images)
     if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
         logger.warning("No pixel of the training split is of: %s. What is not there is not learned", ", ".join(absent))
-    read = statistics.images.model_dump(mode="json", include={"range", "bands"})
-    return statistics.model_dump(mode="json") | read
+    return statistics

@@ -16,6 +16,7 @@ from kedro.utils import find_kedro_project
 
 from unet_segmentation import tracking
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backend_selection import BackendCheck
@@ -214,7 +215,7 @@ def report(
     augmentation_preview: Path,
     verdict: AuditResult,
     findings: pd.DataFrame,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     network: ModelSpec,
     plan: TrainingPlan,
     intervals: pd.DataFrame | None = None,
@@ -256,7 +257,7 @@ def report(
         samples=samples.merge(pixels, on="sample_id", how="left", validate="one_to_one"),
         verdict=verdict,
         findings=findings,
-        profile=profile,
+        statistics=statistics,
         network=network.to_json(),
         plan=plan.model_dump(mode="json"),
         inference=inference,
@@ -268,7 +269,7 @@ def report(
         code=_code(root),
         intervals=intervals,
         variants=comparison,
-        data=data_fingerprint(profile, samples),
+        data=data_fingerprint(statistics, samples),
     )
 
 
@@ -304,8 +305,8 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.deployment.serving.model_packaging import package_model
     from unet_segmentation.models.model_file import read_header
-    from unet_segmentation.tracking.model_packaging import package_model
 
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])

@@ -124,7 +124,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "augmentation_preview": "augmentation_preview",
                     "verdict": "audit_result",
                     "findings": "findings",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                     "network": "model_spec",
                     "plan": "training_plan",
                     "comparison": "sweep_summary",  # None where there was no sweep

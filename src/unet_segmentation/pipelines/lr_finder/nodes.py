@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, TrainingParameters
@@ -18,7 +19,7 @@ def find_learning_rate(
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: Mapping[str, object],
     training: TrainingParameters,
 ) -> LearningRateTest:
@@ -28,7 +29,7 @@ def find_learning_rate(
     from unet_segmentation.training.training_inputs import load_inputs
 
     inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, profile=profile, plan=plan
+        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )
     return lr_finder.find_learning_rate(resolve_plan(training, inputs), inputs)
 

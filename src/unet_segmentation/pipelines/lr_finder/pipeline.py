@@ -17,7 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "samples": "samples",
                     "packed": "packed_dataset",
                     "recipe": "augmentation_recipe",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                     "plan": "proposed_plan",
                     "training": "params:training",
                 },

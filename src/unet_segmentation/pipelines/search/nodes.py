@@ -10,6 +10,7 @@ import pandas as pd
 from kedro.utils import find_kedro_project
 
 from unet_segmentation import tracking
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import SearchParameters, TrainingParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
@@ -23,7 +24,7 @@ def run_search(
     search: SearchParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: object,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
@@ -34,7 +35,7 @@ def run_search(
         search: the space, and how to search it.
         samples: columns sample_id, split, masks.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
         folder: of the study, and of the training runs.
 
@@ -58,7 +59,7 @@ def run_search(
     without_test = samples[samples["split"] != "test"]
     run = tracking.active_run()
     run.set_resumed(True)
-    opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, profile, plan))
+    opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, statistics, plan))
     run_trials(opened, run)
     best = best_of(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)

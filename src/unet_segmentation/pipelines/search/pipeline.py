@@ -16,7 +16,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "search": "params:search",
                     "samples": "samples",
                     "packed": "packed_dataset",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                     "plan": "proposed_plan",
                     "folder": "search_dir",
                 },

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from unet_segmentation import tracking
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters, validate_parameters
@@ -19,7 +20,7 @@ MAX_SHOWN = 5  # failures that a message names
 
 
 def declare_variants(
-    parameters: Mapping[str, object], comparison: SweepParameters, profile: dict[str, Any]
+    parameters: Mapping[str, object], comparison: SweepParameters, statistics: DatasetStatistics
 ) -> list[dict[str, object]]:
     """List every variant with every seed, all of them validated before anything is trained.
 
@@ -27,11 +28,11 @@ def declare_variants(
         Name, seed and overrides of each, and the sections of parameters that variants may change.
     """
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
-    from unet_segmentation.experiments.sweep.variants import declare_variants as declare
-    from unet_segmentation.experiments.sweep.variants import free_sections
+    from unet_segmentation.experiments.variants import declare_variants as declare
+    from unet_segmentation.experiments.variants import free_sections
 
     variants = declare(validate_parameters(to_builtin(parameters)), comparison)
-    check_buildable([variant for variant in variants if variant.seed == variants[0].seed], profile)
+    check_buildable([variant for variant in variants if variant.seed == variants[0].seed], statistics)
     seeds = len(comparison.seeds)
     logger.info("%d training runs: %d variants, %d seeds", len(variants), len(variants) // seeds, seeds)
     return [
@@ -51,7 +52,7 @@ def train_variants(
     parameters: Mapping[str, object],
     samples: pd.DataFrame,
     packed: PackedSamples,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: object,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,7 +63,7 @@ def train_variants(
         parameters: all of the problem.
         samples: columns sample_id, split, masks.
         packed: images and masks.
-        profile: statistics of the training split.
+        statistics: of the training split.
         plan: the problem's proposed plan.
         folder: gets a directory for each training run.
 
@@ -72,12 +73,12 @@ def train_variants(
     from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.sweep.leaderboard import costs_table, runs_table
     from unet_segmentation.experiments.sweep.run_variant import run_variant
-    from unet_segmentation.experiments.sweep.variants import Variant, override_parameters
+    from unet_segmentation.experiments.variants import Variant, override_parameters
 
     run = tracking.active_run()
     run.set_resumed(True)  # other data make other training runs, nested below this one
     problem = validate_parameters(to_builtin(parameters))
-    data = ExperimentData(problem, samples, packed, profile, plan)
+    data = ExperimentData(problem, samples, packed, statistics, plan)
     outcomes = []
     for number, declared in enumerate(variants, 1):
         name, seed, overrides = declared["name"], declared["seed"], declared["overrides"]
@@ -138,7 +139,7 @@ def build_summary(
     chart: Any,  # noqa: ANN401 - a Plotly figure
     release: ReleaseParameters,
     samples: pd.DataFrame,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> dict[str, Any]:
     """Build what the page of the sweep and the report show of it."""
     from unet_segmentation.experiments.run_comparison import small_sample_warning
@@ -158,7 +159,7 @@ def build_summary(
         margin=release.noninferiority_margin,
         confidence=problem.bootstrap.confidence,
         remark=small_sample_warning(units) if units else None,
-        data=data_fingerprint(profile, samples),
+        data=data_fingerprint(statistics, samples),
     )
 
 

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.declare_variants,
-                inputs={"parameters": "parameters", "comparison": "params:sweep", "profile": "dataset_statistics"},
+                inputs={"parameters": "parameters", "comparison": "params:sweep", "statistics": "dataset_statistics"},
                 outputs="sweep_variants",
                 name="declare_variants",
             ),
@@ -22,7 +22,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "parameters": "parameters",
                     "samples": "samples",
                     "packed": "packed_dataset",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                     "plan": "proposed_plan",
                     "folder": "sweep_dir",
                 },
@@ -63,7 +63,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "chart": "sweep_pareto_front",
                     "release": "params:release",
                     "samples": "samples",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                 },
                 outputs="sweep_summary",
                 name="build_summary",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, TrainingParameters
@@ -13,7 +14,7 @@ from unet_segmentation.training.plan import TrainingPlan
 
 
 def propose_plan(
-    profile: dict[str, Any], network: ModelParameters, training: TrainingParameters, classes: list[str]
+    statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
 ) -> dict[str, Any]:
     """Propose a value, and the reason for it, for whatever the parameters leave open.
 
@@ -22,7 +23,7 @@ def propose_plan(
     """
     from unet_segmentation.training import plan_rules
 
-    return plan_rules.propose_plan(profile, network, training, classes)
+    return plan_rules.propose_plan(statistics, network, training, classes)
 
 
 def build_model(
@@ -30,7 +31,7 @@ def build_model(
     training: TrainingParameters,
     plan: Mapping[str, object],
     classes: list[str],
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Any]]:
     """Resolve the model's spec, and draw its initial weights from the seed.
 
@@ -42,7 +43,7 @@ def build_model(
     from unet_segmentation.training.train_model import initialize_model
 
     resolve_hardware(training)  # an accelerator that is missing is reported now, not after the preview
-    return initialize_model(network, training, validate_plan_values(plan, classes), classes, profile)
+    return initialize_model(network, training, validate_plan_values(plan, classes), classes, statistics)
 
 
 def preflight(
@@ -51,7 +52,7 @@ def preflight(
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: Mapping[str, object],
     training: TrainingParameters,
     folder: Path,
@@ -65,7 +66,7 @@ def preflight(
     from unet_segmentation.training.training_inputs import load_inputs
 
     inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, profile=profile, plan=plan
+        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )
     request = training_request(training, inputs)
     resumable = find_resumable_plan(folder, request)
@@ -79,7 +80,7 @@ def train(
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    profile: dict[str, Any],
+    statistics: DatasetStatistics,
     plan: Mapping[str, object],
     training_plan: TrainingPlan,
     training: TrainingParameters,
@@ -96,7 +97,7 @@ def train(
 
     run = tracking.active_run()
     inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, profile=profile, plan=plan
+        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
     )
     result = train_model(
         inputs,

@@ -10,7 +10,7 @@ INPUTS = {  # what a training starts from
     "samples": "samples",
     "packed": "packed_dataset",
     "recipe": "augmentation_recipe",
-    "profile": "dataset_statistics",
+    "statistics": "dataset_statistics",
     "plan": "proposed_plan",
     "training": "params:training",
     "folder": "training_dir",
@@ -24,7 +24,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.propose_plan,
                 inputs={
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                     "network": "params:model",
                     "training": "params:training",
                     "classes": "params:classes",
@@ -39,7 +39,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "training": "params:training",
                     "plan": "proposed_plan",
                     "classes": "params:classes",
-                    "profile": "dataset_statistics",
+                    "statistics": "dataset_statistics",
                 },
                 outputs=["model_spec", "initial_weights"],
                 name="build_model",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PATIENCE
+from tests.data.fabricated_statistics import statistics_of
 from tests.tracking.runs import log_model
 from tests.tracking.test_run import begin, client_of
 from unet_segmentation.parameters import PredictorParameters
@@ -55,7 +56,7 @@ def weights(tmp_path_factory):
 
     torch.manual_seed(0)
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
-    profile = {"channels": 3, "mean": [127.0] * 3, "std": [50.0] * 3, "dtype": "uint8"}
+    profile = statistics_of({"channels": 3, "mean": [127.0] * 3, "std": [50.0] * 3, "dtype": "uint8"})
     specification = resolve_model_spec(network, ["background", "cell", "nucleus"], profile)
     file = tmp_path_factory.mktemp("model") / "best.safetensors"
     save_model(file, build_model(specification), ModelInfo(specification))
