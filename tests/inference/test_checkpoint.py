@@ -153,8 +153,8 @@ def test_a_killed_process_goes_on(tmp_path):
     script = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from tests.inference.test_checkpoint import predict, raster_rows, rasters
-        raster_rows.SHARE, rasters.SECTION = float("inf"), 4
+        from tests.inference.test_checkpoint import predict, checkpoint, rasters
+        checkpoint.SHARE, rasters.SECTION = float("inf"), 4
         kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
         predict(Path({str(tmp_path / "killed")!r}), kill_at=float(os.environ["SHARE"]), kill=kill)
     """)

@@ -48,7 +48,7 @@ class BackendCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether enough pixels agree."""
+        """Return whether enough pixels agree."""
         return self.agreement >= MIN_AGREEMENT
 
 

@@ -1,4 +1,4 @@
-"""How the images of a model are read, and what becomes of a grey picture where colours are wanted."""
+"""How the images of a model are read, and how a grey image is adapted to a model of colours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image_parameters(spec: ModelSpec) -> ImageParameters:
 
 
 def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:
-    """Let a grey file stand for a coloured one, and the other way round where its bands are equal.
+    """Repeat a grey image in three channels, or take one of three where all are equal.
 
     Args:
         pixels: (height, width, channels of the file).
@@ -30,15 +30,15 @@ def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> ND
         images: declared bands are taken at their word.
 
     Raises:
-        DataError: the file does not fit; says what it is and what is wanted.
+        DataError: the file does not fit; says what it is and what the network takes.
     """
-    found = pixels.shape[2]
-    if images.bands is not None or found == channels:
+    file_channels = pixels.shape[2]
+    if images.bands is not None or file_channels == channels:
         return pixels
-    if found == GREY and channels == RGB:
+    if file_channels == GREY and channels == RGB:
         return np.repeat(pixels, RGB, axis=2)
-    if found == RGB and channels == GREY:
+    if file_channels == RGB and channels == GREY:
         if (pixels == pixels[:, :, :1]).all():
             return np.ascontiguousarray(pixels[:, :, :1])
         raise DataError("is coloured; the network was trained on grey images. Convert it first")
-    raise DataError(f"has {found} channels; the network takes {channels}. Convert it first")
+    raise DataError(f"has {file_channels} channels; the network takes {channels}. Convert it first")

@@ -22,7 +22,7 @@ class EnsembleBackend(Backend):
     """
 
     def __init__(self, members: Sequence[Backend]) -> None:
-        """Take the members, at least one."""
+        """Build an ensemble of at least one member."""
         self.name = f"{len(members)} networks, {members[0].name}"
         self.worthwhile = members[0].worthwhile
         self._members = list(members)
@@ -36,8 +36,8 @@ class EnsembleBackend(Backend):
 
     def room(self, shape: tuple[int, int, int]) -> int | None:
         """See `Backend`; the members compute one after the other."""
-        known = [room for member in self._members if (room := member.room(shape)) is not None]
-        return min(known, default=None)
+        limits = [room for member in self._members if (room := member.room(shape)) is not None]
+        return min(limits, default=None)
 
 
 def common_spec(specs: Sequence[ModelSpec]) -> ModelSpec:

@@ -27,7 +27,7 @@ class Input(NamedTuple):
 
     Attributes:
         path: relative to the storage's root; `volume.tif#3` is a page.
-        name: of its results, without an ending: the path without its own, where that is not taken.
+        name: of its results, without an ending: the path without its own, where that is unique.
         stamp: changes when the file changes.
     """
 
@@ -55,8 +55,8 @@ def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tup
     images = [path for path in paths if endings[path] in ENDINGS]
     others = Counter(ending or "no ending" for ending in endings.values() if ending not in ENDINGS)
     if not images:
-        found = f"{sum(others.values())} files of other kinds ({_counted(others)})" if others else "no file"
-        raise DataError(f"{source} holds no image: {found}. Images end in {', '.join(sorted(ENDINGS))}.")
+        contents = f"{sum(others.values())} files of other kinds ({_counted(others)})" if others else "no file"
+        raise DataError(f"{source} holds no image: {contents}. Images end in {', '.join(sorted(ENDINGS))}.")
     if others:
         logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
     pages = [page for path in images for page in _pages(storage, path, endings[path])]
@@ -117,8 +117,8 @@ def _names(spoken: Mapping[str, str]) -> dict[str, str]:
         spoken: of each path what a person would call it.
     """
     short = {path: _without_ending(name) for path, name in spoken.items()}
-    taken = Counter(name.casefold() for name in short.values())
-    return {path: name if taken[name.casefold()] == 1 else spoken[path] for path, name in short.items()}
+    counts = Counter(name.casefold() for name in short.values())
+    return {path: name if counts[name.casefold()] == 1 else spoken[path] for path, name in short.items()}
 
 
 def _spoken(path: str) -> str:

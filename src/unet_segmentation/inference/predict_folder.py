@@ -72,12 +72,12 @@ class FolderJob:
 
     @cached_property
     def images(self) -> ImageParameters:
-        """How images are read."""
+        """Return how images are read."""
         return image_parameters(self.spec)
 
     @cached_property
     def reference(self) -> ReferenceStatistics | None:
-        """What the training images are like; None where the model does not say."""
+        """Return what the training images are like; None where the model does not say."""
         return None if self.spec.typical is None else ReferenceStatistics.model_validate(self.spec.typical)
 
     def read(self, image: Input) -> DecodedInput:

@@ -239,19 +239,19 @@ class Predictor(ModelInput):
         At most `batch_size`, at most `max_pixels` in all, and no more than makes it faster. With `batch_size: auto`
         as many as fit into the free memory, where the backend can measure that (on a GPU).
         """
-        pixels, wanted = height * width, self.inference.batch_size
+        pixels, batch_size = height * width, self.inference.batch_size
         limit = self.inference.max_pixels // pixels
-        if wanted == "auto":
+        if batch_size == "auto":
             room = self.backend.room((height, width, self.channels))
             most = min(PAYS_OFF, limit) if room is None else room
         else:
-            most = min(wanted, limit)
+            most = min(batch_size, limit)
         return max(1, min(most, self.backend.worthwhile // pixels))
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
         size = self._padded_size(images[0])
-        found = self.compute([padded(image, size) for image in images])
-        for image, probabilities in zip(images, found, strict=True):
+        predictions = self.compute([padded(image, size) for image in images])
+        for image, probabilities in zip(images, predictions, strict=True):
             yield probabilities[:, : image.shape[0], : image.shape[1]]
 
     def _tiled(self, image: Image) -> Probabilities:
@@ -273,8 +273,8 @@ class Predictor(ModelInput):
                 (slice(top, top + tile[0]), slice(left, left + tile[1]))
                 for top, left in corners[start : start + together]
             ]
-            found = self.compute([image[place] for place in places])
-            for place, probabilities in zip(places, found, strict=True):
+            predictions = self.compute([image[place] for place in places])
+            for place, probabilities in zip(places, predictions, strict=True):
                 total[:, *place] += probabilities * weights
                 weight[place] += weights
         total /= weight
@@ -314,7 +314,7 @@ def _requirements(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell torch's ways to say so by their words: this module does not import torch."""
+    """Return whether memory ran out, by the words of the error: this module does not import torch."""
     words = f"{type(error).__name__} {error}"
     return isinstance(error, MemoryError) or "OutOfMemory" in words or "can't allocate memory" in words
 

@@ -1,4 +1,4 @@
-"""What is finished in a folder of results: a line per image, so that a run that was killed goes on where it stopped."""
+"""A log of the finished images of a folder, a line each, so that a run that was killed resumes where it stopped."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class SymmetricBackend(Backend):
     """
 
     def __init__(self, backend: Backend, symmetries: Symmetries) -> None:
-        """Take what computes each view."""
+        """Build it from the backend that computes each view."""
         self._backend, self._views = backend, VIEWS[symmetries]
         self.name, self.worthwhile = f"{backend.name}, {len(self._views)} views", backend.worthwhile
 
@@ -38,8 +38,8 @@ class SymmetricBackend(Backend):
         total: Probabilities | None = None
         for turns, mirrored in self._views:
             view: Image = np.ascontiguousarray(_seen(images, turns, mirrored, (1, 2)))
-            found = _seen_back(self._backend(view), turns, mirrored, (2, 3))
-            total = found.copy() if total is None else np.add(total, found, out=total)
+            prediction = _seen_back(self._backend(view), turns, mirrored, (2, 3))
+            total = prediction.copy() if total is None else np.add(total, prediction, out=total)
         assert total is not None
         return total / np.float32(len(self._views))
 

@@ -1,4 +1,4 @@
-"""What is written of a prediction: class ids, an overlay, probabilities, regions. Every file is whole or absent."""
+"""Writers of predictions: class ids, an overlay, probabilities, regions. Every file is written atomically."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class PredictionWriter:
     Args:
         folder: of the results.
         classes: names of the classes.
-        wanted: which files are.
+        outputs: which files are written.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], wanted: InferenceParameters) -> None:
-        self.folder, self._classes, self._wanted = folder, list(classes), wanted
+    def __init__(self, folder: Path, classes: Sequence[str], outputs: InferenceParameters) -> None:
+        self.folder, self._classes, self._outputs = folder, list(classes), outputs
         self._numbers = itertools.count()
         remove(folder / PARTIAL)  # of a run that was killed
 
@@ -54,7 +54,7 @@ class PredictionWriter:
         remove(self.folder / PARTIAL)
 
     def write(self, image: str, name: str, pixels: Image, probabilities: Probabilities) -> Row:
-        """Write what is wanted of one image.
+        """Write the outputs of one image.
 
         Args:
             image: where it came from.
@@ -66,11 +66,11 @@ class PredictionWriter:
             Its row of the table.
         """
         mask, confidence = argmax_with_confidence(probabilities)
-        if self._wanted.overlay:
+        if self._outputs.overlay:
             self._bytes(as_jpeg(overlay(pixels, mask)), self.path(name, OVERLAY))
-        if self._wanted.probabilities:
+        if self._outputs.probabilities:
             self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
-        if self._wanted.polygons:
+        if self._outputs.polygons:
             self._regions(Regions(mask, confidence), name)
         file = self.path(name, ".png")
         self._png(mask, file)  # last: where it is, everything is
@@ -103,17 +103,17 @@ class PredictionWriter:
         return self.folder / ANNOTATIONS / _safe(f"{name}.json")
 
     def join_annotations(self, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
-        """Write the COCO file of all images, from what was kept of each.
+        """Write the COCO file of all images, from the annotations of each.
 
         Args:
             rows: of the finished images.
             names: of their results, by image.
         """
-        kept = [row for row in rows if self._annotations(names[row["image"]]).is_file()]
+        annotated = [row for row in rows if self._annotations(names[row["image"]]).is_file()]
         with atomic_write(self.folder / COCO) as temporary, temporary.open("wb") as stream:
-            head = orjson.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, kept)))})
+            head = orjson.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, annotated)))})
             stream.write(head.removesuffix(b"}") + b',"annotations":[')
-            for number, annotation in enumerate(self._numbered(kept, names)):
+            for number, annotation in enumerate(self._numbered(annotated, names)):
                 stream.write((b"," if number else b"") + b"\n" + orjson.dumps(annotation))
             stream.write(b"]}")
 
@@ -162,4 +162,4 @@ def results_name(source: str) -> str:
 
 
 def _safe(path: str) -> str:
-    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", path)
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", path)

@@ -28,7 +28,7 @@ def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]
     Args:
         spec: of the network.
         height: of the image, in pixels, a multiple of the spec's ``multiple``.
-        width: likewise.
+        width: of the image, in pixels, a multiple of the spec's ``multiple``.
 
     Returns:
         * ``parameters``: those that the logits depend on, as an encoder that is cut off early keeps stages it does not
@@ -43,11 +43,14 @@ def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]
     network, images = _skeleton(spec, height, width)
     network.train()
     weights = {storage_id(tensor) for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, tuple[Tensor, int]] = {}
+    saved: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if storage_id(tensor) not in weights:
-            kept[storage_id(tensor)] = tensor, tensor.untyped_storage().nbytes()  # held, so that no place is used twice
+            saved[storage_id(tensor)] = (
+                tensor,
+                tensor.untyped_storage().nbytes(),
+            )  # held: no place is used twice
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -56,7 +59,7 @@ def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]
     used = [parameter for parameter in network.parameters() if parameter.grad is not None]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(images)
-    activations = sum(size for _, size in kept.values()) // BATCH
+    activations = sum(size for _, size in saved.values()) // BATCH
     return {
         "parameters": sum(parameter.numel() for parameter in used),
         "multiply_adds": counter.get_total_flops() // 2 // BATCH,
@@ -81,7 +84,7 @@ def measure_speed(
     Args:
         network: is trained on noise, so give a copy, or throw it away.
         height: of the images, in pixels.
-        width: likewise.
+        width: of the images, in pixels.
         batch_size: images at once.
         seconds: of each measurement, after a warm-up.
         accelerator: where (`cpu`, `cuda`, `mps`).

@@ -113,7 +113,7 @@ def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> Segmenta
 
 
 def init_bias_from_class_priors(network: nn.Module, shares: Sequence[float]) -> None:
-    """Let an untrained network expect each class as often as it occurs, instead of all equally often.
+    """Initialise the biases so that an untrained network predicts each class as often as it occurs.
 
     Sets the biases of the last convolution to the logarithm of the shares, so that the first steps need not unlearn
     foreground that was never there (Lin et al., Focal Loss for Dense Object Detection, 2017, section 3.3).
@@ -239,7 +239,7 @@ def _check_encoder(name: str) -> None:
 
     if name.startswith("tu-"):
         if not timm.is_model(name[3:]):
-            raise unknown_name_error("model.encoder", name, [f"tu-{known}" for known in timm.list_models()])
+            raise unknown_name_error("model.encoder", name, [f"tu-{model}" for model in timm.list_models()])
     elif name not in get_encoder_names():
         raise unknown_name_error("model.encoder", name, get_encoder_names())
 

@@ -16,7 +16,7 @@ def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
     """Fold what can be folded (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2).
 
     A layer is folded where, in a pass over the example, a convolution's output is what a batch normalisation takes, and
-    both are used once. The result is held against the network's; should it differ, the network is given back as it is.
+    both are used once. The result is compared with the network's; should it differ, the network is returned as it is.
 
     Args:
         network: in evaluation mode; it is left as it is.
@@ -25,38 +25,38 @@ def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
     Returns:
         A copy with folded layers.
     """
-    ours = copy.deepcopy(network).eval()
+    fused = copy.deepcopy(network).eval()
     with torch.inference_mode():
-        wanted = ours(example)
-    for convolution, normalisation in _pairs(ours, example):
+        expected = fused(example)
+    for convolution, normalisation in _pairs(fused, example):
         # With statistics and weights of its own, a folded convolution needs no normalisation behind it.
-        _replace(ours, convolution, fuse_conv_bn_eval(convolution, normalisation))
-        _replace(ours, normalisation, nn.Identity())
+        _replace(fused, convolution, fuse_conv_bn_eval(convolution, normalisation))
+        _replace(fused, normalisation, nn.Identity())
     with torch.inference_mode():
-        found = ours(example)
-    same = torch.allclose(found, wanted, rtol=0, atol=ALIKE * max(1.0, float(wanted.abs().max())))
-    return ours if same else copy.deepcopy(network).eval()
+        result = fused(example)
+    same = torch.allclose(result, expected, rtol=0, atol=ALIKE * max(1.0, float(expected.abs().max())))
+    return fused if same else copy.deepcopy(network).eval()
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Find the convolutions whose output goes into a batch normalisation, by watching one pass."""
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no two have one id
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     calls: dict[nn.Module, int] = {}
 
-    def after(module: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         calls[module] = calls.get(module, 0) + 1
         if isinstance(module, nn.Conv2d):
             outputs[id(output)] = module, output
-        elif id(given[0]) in outputs:
-            found.append((outputs[id(given[0])][0], module))  # type: ignore[arg-type] # hooked below, by type
+        elif id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], module))  # type: ignore[arg-type] # hooked below, by type
 
     hooks = [module.register_forward_hook(after) for module in network.modules() if _is_watched(module)]
     with torch.no_grad():
         network(example)
     for hook in hooks:
         hook.remove()
-    return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1 and pair[1].running_mean is not None]
+    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1 and pair[1].running_mean is not None]
 
 
 def _is_watched(module: nn.Module) -> bool:

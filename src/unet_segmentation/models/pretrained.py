@@ -41,7 +41,7 @@ def check_name(encoder: str, weights: str) -> None:
     """Refuse a name of weights that an encoder of smp does not have.
 
     Raises:
-        ConfigurationError: as said.
+        ConfigurationError: there is none.
     """
     from segmentation_models_pytorch.encoders import encoders
 
@@ -50,7 +50,7 @@ def check_name(encoder: str, weights: str) -> None:
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Return an encoder the weights in a file. No code in the file is executed.
+    """Load the weights in a file into an encoder. No code in the file is executed.
 
     The file holds the weights of such an encoder, or of a model that has one: of this project (``best.safetensors`` or
     ``last.ckpt``), of smp, or of torchvision, whose classifier is left out. If its first convolution takes another
@@ -64,12 +64,12 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
         ConfigurationError: there is no such file, it holds no weights, or those of another network.
     """
     expected = encoder.state_dict()
-    given = _renamed(_read(path), expected)
+    weights = _renamed(_read(path), expected)
     first = next(name for name, tensor in expected.items() if tensor.ndim == 4)
-    if first in given:
-        given[first] = adapt_input_channels(given[first], expected[first].shape[1])
-    _check(path, given, expected)
-    encoder.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+    if first in weights:
+        weights[first] = adapt_input_channels(weights[first], expected[first].shape[1])
+    _check(path, weights, expected)
+    encoder.load_state_dict({name: weights.get(name, tensor) for name, tensor in expected.items()})
 
 
 def adapt_input_channels(weight: Tensor, channels: int) -> Tensor:
@@ -126,16 +126,16 @@ def _renamed(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict
     }
 
 
-def _check(path: Path, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in expected]
+def _check(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in expected]
     shapes = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
+        if name in weights and weights[name].shape != tensor.shape
     ]
-    found = {"missing": missing, "not known to it": unexpected, "of another shape": shapes}
-    problems = [f"{len(names)} {kind} ({_few(names)})" for kind, names in found.items() if names]
+    differences = {"missing": missing, "not known to it": unexpected, "of another shape": shapes}
+    problems = [f"{len(names)} {kind} ({_few(names)})" for kind, names in differences.items() if names]
     if problems:
         raise ConfigurationError(
             f"{KEY}: the weights in {path} are not those of this encoder: {'; '.join(problems)}. Set model.encoder "
@@ -149,7 +149,7 @@ def _few(names: list[str]) -> str:
 
 @contextmanager
 def offline_aware_download(encoder: str, weights: str) -> Iterator[None]:
-    """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a way out."""
+    """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a hint."""
     import logging
 
     import requests

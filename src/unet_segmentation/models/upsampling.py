@@ -1,4 +1,4 @@
-"""The ways up in a decoder that have parameters to learn, and how they get into the U-Net of smp."""
+"""Upsampling layers with parameters to learn, and how they get into the U-Net of smp."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SubpixelConvolution(nn.Sequential):
 
     @torch.no_grad()
     def init_icnr(self) -> None:
-        """Let the four pixels that come from one start alike: no checkerboard before training has made one.
+        """Initialise the four pixels that come from one alike: no checkerboard before training has made one.
 
         ICNR, "initialised to convolution, nearest-neighbour resize" (Aitken et al. 2017,
         https://arxiv.org/abs/1707.02937, section 3): of the four kernels that were drawn for a channel the first counts
@@ -87,9 +87,9 @@ class LearnedUpBlock(nn.Module):
 
 
 def replace_upsampling(unet: Unet, kind: Learned) -> None:
-    """Put a learned layer in place of every interpolation in the decoder of smp's U-Net.
+    """Replace every interpolation by a learned layer in the decoder of smp's U-Net.
 
-    The layers are drawn after all others, as torch draws its layers: with one seed, what the networks of all ways up
+    The layers are drawn after all others, as torch draws its layers: with one seed, what the networks of all modes
     have in common starts alike.
 
     Args:

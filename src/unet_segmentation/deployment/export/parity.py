@@ -61,7 +61,7 @@ class _WithLogits(Backend):
 
 
 class Parity(NamedTuple):
-    """What was found.
+    """Results of a parity check.
 
     Attributes:
         table: a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
@@ -94,11 +94,11 @@ def hold_against(
     predictors = {name: _predictor(backend, spec, inference) for name, backend in everything.items()}
     counts = {name: np.zeros((len(classes), len(classes)), np.int64) for name in everything}
     rows: list[dict[str, Any]] = []
-    found = [predictor.predict_many(case.image for case in cases()) for predictor in predictors.values()]
-    for case, wanted, *others in zip(cases(), *found, strict=True):
-        for name, result in zip(everything, (wanted, *others), strict=True):
+    predictions = [predictor.predict_many(case.image for case in cases()) for predictor in predictors.values()]
+    for case, expected, *others in zip(cases(), *predictions, strict=True):
+        for name, result in zip(everything, (expected, *others), strict=True):
             if name != "network":
-                rows.append({"file": name, **_compare(case, result, wanted, classes)})
+                rows.append({"file": name, **_compare(case, result, expected, classes)})
             if case.truth is not None:
                 mask = argmax_mask(result[: len(classes)])
                 counts[name] += confusion_matrix(case.truth, mask, len(classes))
@@ -193,18 +193,18 @@ def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]
 
 
 def failures(parity: Parity, figures: Mapping[str, float | None], export: ExportParameters) -> list[str]:
-    """Say in a sentence each what does not meet the parameters; nothing where all files may be published."""
-    found: list[str] = []
+    """Return in a sentence each what does not meet the parameters; nothing where all files may be published."""
+    sentences: list[str] = []
     for name in parity.table["file"].unique().tolist():
         table = parity.table[parity.table["file"] == name]
         probability = _known(figures[f"{name}/probability"])
         if math.isinf(probability):
-            found.append(f"{name}: a probability is no number; {_largest(table)}")
+            sentences.append(f"{name}: a probability is no number; {_largest(table)}")
         elif ".int8." in name:
-            found += _failures_of_int8(name, table, figures, export)
+            sentences += _failures_of_int8(name, table, figures, export)
         else:
-            found += _failures_of(name, table, figures, export)
-    return found
+            sentences += _failures_of(name, table, figures, export)
+    return sentences
 
 
 def _failures_of(
@@ -264,13 +264,13 @@ def _predictor(backend: _Computes, spec: ModelSpec, inference: PredictorParamete
     return Predictor.of(both, _WithLogits(backend), limited)
 
 
-def _compare(case: Case, found: Probabilities, wanted: Probabilities, classes: Sequence[str]) -> dict[str, Any]:
-    if found.shape != wanted.shape:
-        raise ProjectError(f"{case.name}: the exported file gives {found.shape}, the network {wanted.shape}.")
+def _compare(case: Case, result: Probabilities, expected: Probabilities, classes: Sequence[str]) -> dict[str, Any]:
+    if result.shape != expected.shape:
+        raise ProjectError(f"{case.name}: the exported file gives {result.shape}, the network {expected.shape}.")
     count = len(classes)
-    apart = np.nan_to_num(np.abs(found - wanted), nan=np.inf)  # what is no number is as far away as can be
+    apart = np.nan_to_num(np.abs(result - expected), nan=np.inf)  # what is no number is as far away as can be
     place = np.unravel_index(int(apart[:count].argmax()), apart[:count].shape)
-    equal = argmax_mask(found[:count]) == argmax_mask(wanted[:count])
+    equal = argmax_mask(result[:count]) == argmax_mask(expected[:count])
     return {
         "kind": case.kind,
         "image": case.name,

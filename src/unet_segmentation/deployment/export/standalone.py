@@ -81,7 +81,7 @@ class ExportedModel:
 
 
 def main() -> int:
-    """Predict what the command line names; a file that cannot be read is told and left out (exit status 1)."""
+    """Predict what the command line names; a file that cannot be read is reported and left out (exit status 1)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, default=Path("predictions"))
@@ -92,7 +92,7 @@ def main() -> int:
     except Exception as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    files = [file for given in options.images for file in _files(given)]
+    files = [file for path in options.images for file in _files(path)]
     failed = 0
     options.output.mkdir(parents=True, exist_ok=True)
     stems = [file.stem for file in files]
@@ -100,7 +100,7 @@ def main() -> int:
         name = file.stem if stems.count(file.stem) == 1 else file.name  # a.png and a.jpg do not meet in one file
         try:
             write(options.output / f"{name}.png", model.predict(model.read(file)), model.information["colours"])
-        except Exception as error:  # of whatever kind, the others go on
+        except Exception as error:  # of whatever kind, the others are predicted
             failed += 1
             print(f"{file}: {error}", file=sys.stderr)  # noqa: T201
     print(f"{len(files) - failed} of {len(files)} images predicted into {options.output}")  # noqa: T201
@@ -118,10 +118,10 @@ def write(target: Path, mask: Any, colours: list[list[int]]) -> None:  # noqa: A
     partial.replace(target)
 
 
-def _files(given: Path) -> list[Path]:
-    if not given.is_dir():
-        return [given]
-    return sorted(file for file in given.iterdir() if file.suffix.lower() in ENDINGS)
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def save_onnx(program: ExportedProgram, spec: ModelSpec, path: Path) -> None:
     Args:
         program: see `program.export_program`.
         spec: of the network.
-        path: of the file; it is whole or absent.
+        path: of the file, written atomically.
 
     Raises:
         ConfigurationError: an operator of the network has no counterpart in ONNX.

@@ -43,7 +43,7 @@ class OnnxRuntimeBackend(Backend):
         options.log_severity_level = SILENT
         options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
-        # Idle threads that spin would take the cores from whatever decodes and writes beside the network.
+        # Idle threads that spin would take the cores from whatever decodes and writes in parallel.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""The backend that every other is held against: the network as it was trained, in plain torch."""
+"""The backend that every other is compared with: the network as it was trained, in plain torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EagerBackend(Backend):
     """
 
     def __init__(self, network: nn.Module, accelerator: Accelerator = "auto", precision: Precision = "float32") -> None:
-        """Put a network on its device.
+        """Move a network to its device.
 
         Args:
             network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
@@ -72,10 +72,10 @@ class EagerBackend(Backend):
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             self(np.zeros((1, *shape), np.uint8))
-            taken = torch.cuda.max_memory_allocated(self.device) - before
+            used = torch.cuda.max_memory_allocated(self.device) - before
             torch.cuda.empty_cache()
             free, _ = torch.cuda.mem_get_info(self.device)
-            self._room[shape] = max(1, min(MOST, int(SHARE * free / max(1, taken))))
+            self._room[shape] = max(1, min(MOST, int(SHARE * free / max(1, used))))
         return self._room[shape]
 
 

@@ -21,7 +21,7 @@ def quantise(source: Path, target: Path, batches: Iterable[Image]) -> None:
 
     Args:
         source: ONNX file of `onnx_file.save_onnx`.
-        target: the ONNX file to write; it is whole or absent.
+        target: the ONNX file to write, atomically.
         batches: (N, height, width, channels) raw pixels, one after the other; of the training split, never of the
             split that is scored. The smallest and the largest value of every layer over them become its range.
 

@@ -114,7 +114,7 @@ class _Runs(NamedTuple):
     Attributes:
         regions: (N,) that they belong to; all from 0 on have some.
         starts: (N,) flat indices, column by column.
-        stops: (N,) likewise.
+        stops: (N,) flat indices.
     """
 
     regions: NDArray[np.intp]
@@ -123,7 +123,7 @@ class _Runs(NamedTuple):
 
     @property
     def firsts(self) -> NDArray[np.intp]:
-        """The first run of each region."""
+        """Return the first run of each region."""
         return np.flatnonzero(np.diff(self.regions, prepend=-1))
 
     def boxes(self, height: int) -> list[list[int]]:
@@ -167,7 +167,7 @@ def feature(
 
 
 def begins_of_runs(mask: Mask) -> NDArray[np.bool_]:
-    """Tell where runs begin: with each row, and where the class changes."""
+    """Return where runs begin: with each row, and where the class changes."""
     begins = np.ones(mask.shape, np.bool_)
     np.not_equal(mask[:, 1:], mask[:, :-1], out=begins[:, 1:])
     return begins

@@ -22,7 +22,7 @@ class Corners(NamedTuple):
         places: (N, 2) x and y, in pixels' edges.
         parts: (N,) that the borders are of.
         arriving: (N,) direction that a border comes in, with its part on the right.
-        leaving: (N,) direction that it goes on in.
+        leaving: (N,) direction that it leaves in.
     """
 
     places: NDArray[np.intp]
@@ -43,8 +43,8 @@ def corner_points(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
     width = mask.shape[1]
     around = np.pad(mask, 1)
-    beside, below = around[:, :-1] == around[:, 1:], around[:-1] == around[1:]
-    straight = (beside[:-1] & beside[1:]) | (below[:, :-1] & below[:, 1:])
+    equal_right, equal_below = around[:, :-1] == around[:, 1:], around[:-1] == around[1:]
+    straight = (equal_right[:-1] & equal_right[1:]) | (equal_below[:, :-1] & equal_below[:, 1:])
     points = np.flatnonzero(~straight)
     y, x = np.divmod(points, width + 1)
     rows, columns = y + np.array([[0], [0], [1], [1]]), x + np.array([[0], [1], [1], [0]])
@@ -92,12 +92,17 @@ def trace_contours(points: NDArray[np.intp], parts: NDArray[np.intp], width: int
 def _corners(points: NDArray[np.intp], parts: NDArray[np.intp], width: int) -> Corners:
     """Find how borders turn at the points.
 
-    Of the four pixels around a point, a border goes round one that has no neighbour of its part beside it, to the
-    right; or round the middle one of three, to the left. Where a part touches itself across the point, what lies
-    between is a hole: borders turn to the left there, and so leave holes apart from each other and from the outside.
+    Three cases of the four pixels around a point, and their rotations (x: pixels of the border's part)::
+
+        x .    x .    x x
+        . .    . x    x .
+
+    A border turns right around a pixel alone, and left around the middle one of three. Where a part touches itself
+    across the point, what lies between is a hole: borders turn left there, and so leave holes apart from each other and
+    from the outside.
     """
     alike = parts == np.roll(parts, -1, axis=0)  # each pixel and the next one clockwise
-    found = []
+    corners = []
     for number in range(4):
         before, after, across = alike[number - 1], alike[number], parts[number] == parts[number - 2]
         one, three = ~before & ~after, before & after & ~across
@@ -108,8 +113,8 @@ def _corners(points: NDArray[np.intp], parts: NDArray[np.intp], width: int) -> C
         ):
             where = np.flatnonzero(turns & (parts[number] >= 0))
             directions = np.full((2, len(where)), [[arriving % 4], [leaving % 4]])
-            found.append(np.stack([points[where], parts[number, where], *directions]))
-    place, part, arriving, leaving = np.concatenate(found, axis=1)
+            corners.append(np.stack([points[where], parts[number, where], *directions]))
+    place, part, arriving, leaving = np.concatenate(corners, axis=1)
     order = np.argsort(place, kind="stable")
     y, x = np.divmod(place[order], width + 1)
     return Corners(np.stack([x, y], axis=1), part[order], arriving[order], leaving[order])

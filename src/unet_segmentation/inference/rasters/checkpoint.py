@@ -1,4 +1,4 @@
-"""What is finished of a raster, kept beside its result, so that a run that was killed goes on inside it."""
+"""The finished rows of a raster, next to its result, so that a run that was killed resumes inside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 
 SHARE = 0.02  # of the time that keeping the state may take
-FORMAT = 1  # of what is kept; another one is not taken up
+FORMAT = 1  # of the checkpoint; another one is removed
 
 State = dict[str, NDArray]
 
@@ -29,21 +29,21 @@ def folder_of(target: Path) -> Path:
 @contextmanager
 def kept_rows(target: Path, key: str) -> Iterator[RasterCheckpoint]:
     """Keep rows until a result is finished, or cannot be: what damaged data gave is of no use later."""
-    kept = RasterCheckpoint(target, key)
+    checkpoint = RasterCheckpoint(target, key)
     try:
-        yield kept
+        yield checkpoint
     except DataError:
-        kept.remove()
+        checkpoint.remove()
         raise
-    kept.remove()
+    checkpoint.remove()
 
 
 class RasterCheckpoint:
-    """A hidden folder beside a result: of every finished row of tiles its files, and the state behind some of them.
+    """A hidden folder next to a result: of every finished row of tiles its files, and the state behind some of them.
 
     Args:
         target: the result.
-        key: of what it depends on; what was kept under another key is removed.
+        key: of what it depends on; what was saved under another key is removed.
     """
 
     def __init__(self, target: Path, key: str) -> None:

@@ -71,10 +71,12 @@ class RegionFile:
                 self._write(region, [list(islice(lines, len(rings))) for rings in region.polygons])
 
     def _write(self, region: Region, polygons: list[list[NDArray]]) -> None:
-        found = feature(polygons, self._classes[region.class_id], region.class_id, region.area, region.confidence)
+        region_feature = feature(
+            polygons, self._classes[region.class_id], region.class_id, region.area, region.confidence
+        )
         if self._square_metres is not None:
-            found["properties"]["square_metres"] = round(region.area * self._square_metres, 4)
-        self._stream.write(self._between + orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY))
+            region_feature["properties"]["square_metres"] = round(region.area * self._square_metres, 4)
+        self._stream.write(self._between + orjson.dumps(region_feature, option=orjson.OPT_SERIALIZE_NUMPY))
         self._between = b",\n"
 
     def flushed(self) -> int:
@@ -117,7 +119,7 @@ class RegionTarget:
         source: gives width and coordinates.
         classes: names of the classes.
         rows: largest number of rows that are added at a time.
-        state: of another target that began this file, to go on from.
+        state: of another target that began this file, to resume from.
     """
 
     def __init__(
@@ -138,11 +140,11 @@ class RegionTarget:
         self._confidence = np.zeros((rows, source.width), np.float32)
 
     def state(self) -> dict[str, NDArray]:
-        """Return what another target needs to go on with the file."""
+        """Return what another target needs to resume the file."""
         return {"regions.size": np.array(self._file.flushed()), **self._stream.state()}
 
     def put(self, mask: Mask, confidence: NDArray[np.float32], columns: slice) -> None:
-        """Take (rows, columns) of the rows that are being added; no region lies where there is no data."""
+        """Add (rows, columns) of the rows that are being written; no region lies where there is no data."""
         self._mask[: len(mask), columns] = np.where(mask == NO_DATA, 0, mask)
         self._confidence[: len(mask), columns] = confidence
 

@@ -212,7 +212,7 @@ class RasterTarget:
         self._first, self._filled = 0, 0  # row of the raster that the buffer begins with; its rows that are finished
 
     def put(self, values: NDArray[np.uint8], columns: slice) -> None:
-        """Take (bands, rows, columns) of the rows that are being added."""
+        """Add (bands, rows, columns) of the rows that are being added."""
         self._rows[:, self._filled : self._filled + values.shape[1], columns] = values
 
     def keep_rows(self, path: Path, count: int) -> None:
@@ -269,7 +269,7 @@ def add_overviews(path: Path) -> None:
 
 
 def _check_whole(path: Path) -> None:
-    """Look whether all blocks lie inside the file: GDAL does not say so when it closes a file on a full disk.
+    """Check that all blocks lie inside the file: GDAL does not report when it closes a file on a full disk.
 
     Raises:
         OSError: they do not.
@@ -290,7 +290,7 @@ def _check_whole(path: Path) -> None:
 def written(
     files: Sequence[tuple[Path, bool]], source: RasterSource, classes: Sequence[str], rows: int
 ) -> Iterator[list[RasterTarget]]:
-    """Open what is written, and close it; what fails is told as a full disk where the disk is full.
+    """Open what is written, and close it; what fails is reported as a full disk where the disk is full.
 
     Args:
         files: paths, and whether each is of probabilities.

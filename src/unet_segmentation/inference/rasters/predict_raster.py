@@ -41,15 +41,15 @@ from unet_segmentation.visualization import as_jpeg
 logger = logging.getLogger(__name__)
 
 LARGE = 64_000_000  # pixels; a larger TIFF is worked window by window
-SECTION = 64  # tiles, at least, that are computed without looking at those behind them: where a run may go on
-KEPT = ("below", "pixels", "no_data", "confidence", "skipped")  # of `_Work`, to go on
+SECTION = 64  # tiles, at least, that are computed without looking at those behind them: where a run may resume
+KEPT = ("below", "pixels", "no_data", "confidence", "skipped")  # of `_Work`, to resume
 LOOKED = 100  # tiles, for one that holds data
 ENDINGS = {".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
 class RasterSummary:
-    """What was found in a raster.
+    """Counts over a predicted raster.
 
     Attributes:
         height: in pixels.
@@ -94,7 +94,7 @@ class Read(NamedTuple):
 
 
 def is_raster(path: Path) -> bool:
-    """Tell a TIFF that should be worked window by window: it has coordinates, or more than `LARGE` pixels.
+    """Return whether a TIFF should be predicted window by window: it has coordinates, or more than `LARGE` pixels.
 
     Args:
         path: of a file on the disk, of any kind; only its header is read.
@@ -155,12 +155,12 @@ def predict_raster(
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
     written = [path is not None for path in files[1:]]
-    keeping = nullcontext() if key is None else kept_rows(files.target, f"{key} {predictor.backend.name} {written}")
-    with keeping as kept, _opened(predictor, source, images) as raster:
+    saving = nullcontext() if key is None else kept_rows(files.target, f"{key} {predictor.backend.name} {written}")
+    with saving as checkpoint, _opened(predictor, source, images) as raster:
         grid = _Grid.of(predictor, raster)
-        state = {} if kept is None else kept.load()
+        state = {} if checkpoint is None else checkpoint.load()
         height = max(span.size for span in grid.rows)
-        with _opened_outputs(files, raster, predictor.classes, height, kept, state) as outputs:
+        with _opened_outputs(files, raster, predictor.classes, height, checkpoint, state) as outputs:
             work = _Work(grid, raster, outputs, len(predictor.classes))
             first = work.restore(state) if state else 0
             _predict_rows(predictor, work, first, progress)
@@ -186,12 +186,12 @@ class _Outputs:
     targets: list[RasterTarget]  # class ids, then probabilities
     preview: Preview | None
     regions: RegionTarget | None
-    kept: RasterCheckpoint | None
+    checkpoint: RasterCheckpoint | None
 
     def put(
         self, probabilities: Probabilities, mask: Mask, confidence: NDArray[np.float32], top: int, columns: slice
     ) -> None:
-        """Take the finished part of a tile; `mask` is `NO_DATA` where a pixel holds none."""
+        """Write the finished part of a tile; `mask` is `NO_DATA` where a pixel holds none."""
         if self.preview is not None:
             self.preview.add_mask(mask, top, columns.start)
         if self.regions is not None:
@@ -205,8 +205,8 @@ class _Outputs:
     def end_row(self, row: int, height: int) -> None:
         """Write what became complete with a row of tiles, `height` pixels of it."""
         for number, target in enumerate(self.targets):
-            if self.kept is not None:
-                target.keep_rows(self.kept.path(f"{row}-{number}.tif"), height)
+            if self.checkpoint is not None:
+                target.keep_rows(self.checkpoint.path(f"{row}-{number}.tif"), height)
             target.end_rows(height)
         if self.regions is not None:
             self.regions.end_rows(height)
@@ -217,10 +217,10 @@ class _Outputs:
 
     def restore(self, state: State, rows: int) -> None:
         """Write the rows of tiles that were finished before; regions were restored when they were opened."""
-        assert self.kept is not None
+        assert self.checkpoint is not None
         for row in range(rows):
             for number, target in enumerate(self.targets):
-                target.take_rows(self.kept.path(f"{row}-{number}.tif"))
+                target.take_rows(self.checkpoint.path(f"{row}-{number}.tif"))
         if self.preview is not None:
             self.preview.restore(state)
 
@@ -231,7 +231,7 @@ def _opened_outputs(
     raster: RasterSource,
     classes: Sequence[str],
     rows: int,
-    kept: RasterCheckpoint | None,
+    checkpoint: RasterCheckpoint | None,
     state: State,
 ) -> Iterator[_Outputs]:
     """Open what is written; all files appear when the block ends, none of them where it fails."""
@@ -241,10 +241,10 @@ def _opened_outputs(
         regions, outlines = None, None
         if files.polygons is not None:
             outlines = stack.enter_context(atomic_write(files.polygons))
-            growing = outlines if kept is None else kept.path("regions.geojson")
+            growing = outlines if checkpoint is None else checkpoint.path("regions.geojson")
             regions = stack.enter_context(closing(RegionTarget(growing, raster, classes, rows, state)))
         with written([(path, number > 0) for number, path in enumerate(temporary)], raster, classes, rows) as targets:
-            yield _Outputs(targets, preview, regions, kept)
+            yield _Outputs(targets, preview, regions, checkpoint)
         add_overviews(temporary[0])
         if regions is not None and outlines is not None:
             regions.finish()
@@ -255,7 +255,7 @@ def _opened_outputs(
 
 
 def preview_work(takes: ModelInput, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
-    """Look at what a raster asks of a network, before anything is computed.
+    """Estimate what a raster asks of a network, before anything is computed.
 
     Args:
         takes: knows the tiles and what the network takes.
@@ -348,9 +348,9 @@ def _computed(predictor: Predictor, grid: _Grid, tiles: Iterable[Read]) -> Gener
 
 def _compute(predictor: Predictor, batch: list[Read]) -> Iterator[Computed]:
     pictures = [each.image for each in batch if each.image is not None]
-    found = iter(predictor.compute(pictures) if pictures else ())
+    predictions = iter(predictor.compute(pictures) if pictures else ())
     for each in batch:
-        yield Computed(each.tile, each.valid, None if each.image is None else next(found))
+        yield Computed(each.tile, each.valid, None if each.image is None else next(predictions))
 
 
 @dataclass
@@ -396,18 +396,18 @@ class _Work:
         valid = computed.valid[:height, :width]
         if computed.probabilities is None:
             self.skipped, self.right = self.skipped + 1, None
-            found = np.zeros((self.classes, height, width), np.float32)
+            finished = np.zeros((self.classes, height, width), np.float32)
         else:
-            found = self._blended(computed.tile, computed.probabilities, height, width)
-        self._put(found, valid, self.grid.rows[row].start, slice(start, start + width))
+            finished = self._blended(computed.tile, computed.probabilities, height, width)
+        self._put(finished, valid, self.grid.rows[row].start, slice(start, start + width))
         if column == len(self.grid.columns) - 1:
             self._end_row(row, height)
 
     def _end_row(self, row: int, height: int) -> None:
         self.right = None
         self.outputs.end_row(row, height)
-        if self.outputs.kept is not None and self.grid.section(row + 1) != self.grid.section(row):
-            self.outputs.kept.save(lambda: self._state(row + 1))
+        if self.outputs.checkpoint is not None and self.grid.section(row + 1) != self.grid.section(row):
+            self.outputs.checkpoint.save(lambda: self._state(row + 1))
 
     def _state(self, rows: int) -> State:
         """Return what is needed to resume behind this number of rows of tiles."""
@@ -456,14 +456,14 @@ class _Work:
         self.outputs.put(probabilities, mask, confidence, top, columns)
 
     def summary(self) -> RasterSummary:
-        """Describe what was found."""
-        known = int(self.pixels.sum())
+        """Return the counts."""
+        counted = int(self.pixels.sum())
         return RasterSummary(
             self.raster.height,
             self.raster.width,
             self.pixels,
             self.no_data,
-            self.confidence / known if known else float("nan"),
+            self.confidence / counted if counted else float("nan"),
             self.grid.count - self.skipped,
             self.skipped,
         )

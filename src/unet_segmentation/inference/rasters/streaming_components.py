@@ -1,4 +1,4 @@
-"""The connected regions of a raster, found while its rows pass: each is given when it is complete."""
+"""The connected regions of a raster, found while its rows pass, each yielded when it is complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unet_segmentation.inference.polygons.contour_tracing import Ring, corner_po
 
 logger = logging.getLogger(__name__)
 
-STRIP = 1_000_000  # pixels that are looked at together
+STRIP = 1_000_000  # pixels that are processed together
 TRACED = 100_000  # corners that are traced together, unless one region has more
 LARGEST = 100_000  # corners of a region; a larger one is cut, as GDAL refuses GeoJSON with about twice as many in one
 STATE = ("top", "cuts", "above", "above_parts", "classes", "areas", "sums", "points", "around")  # of a stream, as saved
@@ -62,7 +62,7 @@ class StreamingComponents:
         self.around = np.empty((4, 0), np.int32)  # parts around each point, -1: none
 
     def add(self, mask: Mask, confidence: NDArray[np.float32]) -> Iterator[Region]:
-        """Take the next rows, and give the regions that are complete.
+        """Add the next rows, and yield the regions that are complete.
 
         Args:
             mask: (height, width) class ids; 0 where there is no data.
@@ -93,11 +93,11 @@ class StreamingComponents:
 
     def _add(self, mask: Mask, confidence: NDArray[np.float32]) -> None:
         """Find the points above every one of these rows, and what their parts are."""
-        width, known = self._width, len(self.classes)
+        width, count_before = self._width, len(self.classes)
         strip = np.concatenate([self.above, mask])
         begins = begins_of_runs(strip)
         starts, runs = np.flatnonzero(begins), np.cumsum(begins.ravel(), dtype=np.int32) - 1
-        parts = known + parts_of_runs(strip, begins, runs)
+        parts = count_before + parts_of_runs(strip, begins, runs)
         new = int(np.searchsorted(starts, width))  # the runs before it were counted
         areas = np.diff(starts[new:], append=strip.size)
         sums = np.add.reduceat(confidence.ravel(), starts[new:] - width, dtype=np.float64)
@@ -107,7 +107,7 @@ class StreamingComponents:
 
         seen = np.flatnonzero(self.above_parts >= 0)
         merged = connected((self.above_parts[seen], parts[runs[seen]]), int(parts.max()) + 1)
-        owners = np.concatenate([np.arange(known), parts[new:]])
+        owners = np.concatenate([np.arange(count_before), parts[new:]])
         count = int(merged.max()) + 1
         classes = np.zeros(count, np.intp)
         classes[merged[owners]] = np.concatenate([self.classes, strip.ravel()[starts[new:]]])
@@ -139,13 +139,13 @@ class StreamingComponents:
         left = (self.classes > 0) & ~done
         numbers = np.where(left, np.cumsum(left) - 1, -1)
         around = _renumbered(self.around, numbers)
-        kept = (around >= 0).any(axis=0)
-        self.points, self.around = self.points[kept], around[:, kept]
+        active = (around >= 0).any(axis=0)
+        self.points, self.around = self.points[active], around[:, active]
         self.above_parts = _renumbered(self.above_parts, numbers)
         self.classes, self.areas, self.sums = self.classes[left], self.areas[left], self.sums[left]
 
     def _close(self, parts: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Let parts end below the last row; gives those of its pixels that do."""
+        """Close parts below the last row; returns those of its pixels that are."""
         ending = np.append(parts, False)[self.above_parts]
         points, pixels = corner_points(np.where(ending, self.above, 0))
         below = points > self._width  # the other points lie above the row

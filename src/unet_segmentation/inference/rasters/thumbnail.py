@@ -29,13 +29,13 @@ class Preview:
         self._mask = np.full((math.ceil(height / self._step), math.ceil(width / self._step)), IGNORE_INDEX, np.uint8)
 
     def add_image(self, window: Image, top: int, left: int) -> None:
-        """Take a window (height, width, channels); what reaches beyond the raster is left out."""
+        """Add a window (height, width, channels); what reaches beyond the raster is left out."""
         if self._image is None:
             self._image = np.zeros((*self._mask.shape, window.shape[2]), window.dtype)
         self._put(self._image, window, top, left)
 
     def add_mask(self, window: Mask, top: int, left: int) -> None:
-        """Take a window (height, width) of class ids, 255 where there is no data."""
+        """Add a window (height, width) of class ids, 255 where there is no data."""
         self._put(self._mask, window, top, left)
 
     def _put(self, whole: NDArray, window: NDArray, top: int, left: int) -> None:
@@ -51,7 +51,7 @@ class Preview:
         return {**image, "preview.mask": self._mask}
 
     def restore(self, state: Mapping[str, NDArray]) -> None:
-        """Go on from a `state`."""
+        """Resume from a `state`."""
         self._image, self._mask = state.get("preview.image"), state["preview.mask"]
 
     def picture(self) -> Picture:

@@ -20,7 +20,7 @@ class Span(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Where it ends."""
+        """Return where it ends."""
         return self.start + self.size
 
 
@@ -59,7 +59,7 @@ def blending_profiles(spans: Sequence[Span]) -> list[NDArray[np.float32]]:
     """Weigh the pixels of every tile along one side: Gaussian (see `tiles.blending_weights`), summing to 1 in a pixel.
 
     The weights of a tile are the outer product of its profiles along both sides: sums over tiles in rows and columns
-    factor likewise, so nothing need be divided afterwards.
+    factor in the same way, so nothing need be divided afterwards.
 
     Returns:
         Of each span an array (size,).

@@ -27,7 +27,7 @@ class UNet(Architecture):
     normalisation there are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and
     ``nearest``.
 
-    The way up is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
+    Upsampling is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
     interpolate first; ``transposed_k4`` and ``subpixel`` are other layers that do both. Height and width need not be
     divisible: what was rounded off on the way down comes back by repeating the border.
