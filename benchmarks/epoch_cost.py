@@ -44,10 +44,10 @@ def main() -> None:
 def beside_steps(models: Path) -> float:
     """Share of the time between the ends of the first and the last epoch that was no training step."""
     plan = json.loads((models / "plan.json").read_text(encoding="utf-8"))
-    epochs = torch.load(models / "last.ckpt", weights_only=True)["callbacks"]["epochs"]
+    epochs = torch.load(models / "last.ckpt", weights_only=True)["callbacks"]["history"]
     images = plan["steps_per_epoch"] * plan["batch_size"]
     steps = sum(images / row["train/throughput"] for row in epochs["rows"][1:])
-    return 1 - steps / (epochs["times"][-1] - epochs["times"][0])
+    return 1 - steps / (epochs["end_times"][-1] - epochs["end_times"][0])
 
 
 if __name__ == "__main__":

@@ -232,18 +232,21 @@ def run_ours(problem: Problem) -> dict[str, Any]:
         initial = folder / "initial.safetensors"
         save_file(weights, initial)
         began = time.perf_counter()
-        plan = preflight(network, initial, problem.samples, packed, recipe, profile, proposal, training, folder)
-        best, _, history = train(network, initial, packed, recipe, plan, training, folder)
+        inputs = network, initial, problem.samples, packed, recipe, profile, proposal
+        plan = preflight(*inputs, training, folder)
+        best, _, history = train(*inputs, plan, training, folder)
         seconds = time.perf_counter() - began
-        predictor = Predictor.from_file(best, parameters.predictor, "cpu" if plan["accelerator"] == "cpu" else "auto")
+        predictor = Predictor.from_file(
+            best, parameters.predictor, "cpu" if plan.hardware.accelerator == "cpu" else "auto"
+        )
         masks = [predictor.predict(packed.image(sample_id)) for sample_id in problem.scored]
     score = history[f"validation/{training.monitor}"]
     return {
         "seconds": round(seconds, 1),
-        "steps": plan["epochs"] * plan["steps_per_epoch"],
-        "epochs": plan["epochs"],
-        "batch": plan["batch_size"],
-        "patch": plan["patch_size"],
+        "steps": plan.epochs * plan.steps_per_epoch,
+        "epochs": plan.epochs,
+        "batch": plan.batch_size,
+        "patch": plan.patch_size,
         "best_epoch": int(score.argmax()) + 1,
         "native": score_masks(problem, masks),
         "resized": {str(size): score_masks(problem, masks, size) for size in problem.sizes},

@@ -25,18 +25,19 @@ PLAIN = """
 import json, sys, time, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from unet_segmentation.models.factory import build_model
-from unet_segmentation.training.training_inputs import TrainingInputs
+from unet_segmentation.parameters import AugmentationRecipe
+from unet_segmentation.training.plan import TrainingPlan
+from unet_segmentation.training.training_inputs import TrainingSetup
 from unet_segmentation.training.trainer import fit
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 data = Path("data")
-plan, network = (json.loads((data / "06_models/cells" / name).read_text()) for name in ("plan.json", "model_spec.json"))
-recipe = json.loads((data / "05_model_input/cells/augmentation_recipe.json").read_text())
+plan = TrainingPlan.model_validate_json((data / "06_models/cells/plan.json").read_text())
+specification = json.loads((data / "06_models/cells/model_spec.json").read_text())
+recipe = AugmentationRecipe.model_validate_json((data / "05_model_input/cells/augmentation_recipe.json").read_text())
 begin = time.perf_counter()
-model = build_model(network)
-model.load_state_dict(load_file(data / "06_models/cells/initial.safetensors"))
+weights = load_file(data / "06_models/cells/initial.safetensors")
 packed = PackedSamples(next((data / "03_primary/cells").glob("packed/*/packed.json")).parent)
-fit(plan, TrainingInputs(model, network, packed, recipe), Path(sys.argv[1]))
+fit(plan, TrainingSetup(specification, weights, packed, recipe), Path(sys.argv[1]))
 print(time.perf_counter() - begin)
 """
 

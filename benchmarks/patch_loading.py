@@ -21,7 +21,7 @@ import torch
 from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
 from unet_segmentation.parameters import AugmentationParameters
 from unet_segmentation.training.augmentation import A, compose_recipe
-from unet_segmentation.training.foreground_sampler import ForegroundSampler
+from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
 from unet_segmentation.training.patch_dataset import PatchDataset
 
 TRANSFORMS = [{"name": "D4"}, {"name": "RandomBrightnessContrast", "parameters": {"p": 0.5}}]
@@ -47,7 +47,8 @@ def main() -> None:
         print("\nimage  anywhere  centred  (us a patch of 256 px)  first look (ms a mask, one class; eleven)")
         for side in (512, 2048, options.largest):
             packed = make_samples(Path(name) / str(side), 2 if side > 4096 else 8, side, side)
-            anywhere, centred = (PatchDataset(packed, packed.sample_ids, recipe, 256, 0, s, [3]) for s in (0.0, 1.0))
+            sampling = (ForegroundSampling(share=share, class_ids=(3,)) for share in (0.0, 1.0))
+            anywhere, centred = (PatchDataset(packed, packed.sample_ids, recipe, 256, 0, each) for each in sampling)
             without, given = in_turns([anywhere, centred], options)
             looks = [first_look(packed, classes) for classes in ([3], list(range(11)))]
             print(f"{side:5}  {without:8.0f}  {given:7.0f}  {looks[0]:30.2f}  {looks[1]:.2f}", flush=True)

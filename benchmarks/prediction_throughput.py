@@ -218,8 +218,8 @@ def masks_of_mlflow(model: Path, packed: PackedSamples, names: list[str], folder
     """Log the model into a store of its own, and predict as whoever takes it from there."""
     import mlflow
 
-    from unet_segmentation.tracking.isolated_model import predict_in_subprocess
-    from unet_segmentation.tracking.model_packaging import package_model
+    from unet_segmentation.deployment.serving.isolated_model import predict_in_subprocess
+    from unet_segmentation.deployment.serving.model_packaging import package_model
 
     folder.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{folder / 'mlflow.db'}"

@@ -37,13 +37,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory_growth import anonymous_bytes
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import load_model, save_model
 from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient, create_database
-from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
 
 PROBLEM = "cells"

@@ -31,11 +31,12 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
 from benchmarks.plain import PlainModule, PlainSamples, train_plainly
-from unet_segmentation.data.store.packed_arrays import PackedSamples, pack
+from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import (
@@ -47,7 +48,7 @@ from unet_segmentation.parameters import (
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import make_optimizer
-from unet_segmentation.training.plan import resolve_plan
+from unet_segmentation.training.plan import TrainingPlan, resolve_plan
 from unet_segmentation.training.plan_rules import default_plan_values
 from unet_segmentation.training.trainer import fit
 from unet_segmentation.training.training_inputs import TrainingInputs
@@ -71,9 +72,8 @@ class Case:
     encoder: str
     size: int
     specification: ModelSpec
-    plan: dict[str, Any]
-    packed: PackedSamples
-    recipe: dict[str, Any]
+    plan: TrainingPlan
+    inputs: TrainingInputs
     files: list[tuple[Path, Path]]
     ratios: list[tuple[float, float, float]] = field(default_factory=list)
 
@@ -96,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = [case for size in options.size for case in make_cases(folder / str(size), size, options)]
-        torch.set_num_threads(cases[0].plan["num_threads"])
+        torch.set_num_threads(cases[0].plan.hardware.num_threads)
         print_header(cases, options)
         for number in range(options.rounds):
             for case in cases:
@@ -136,14 +136,16 @@ def make_cases(folder: Path, size: int, options: argparse.Namespace) -> list[Cas
         num_workers=workers,
         num_threads=threads,
     )
-    split = {"train": ids[:-VALIDATION], "validation": ids[-VALIDATION:]}
+    splits = ["train"] * (len(ids) - VALIDATION) + ["validation"] * VALIDATION
+    samples = pd.DataFrame({"sample_id": ids, "split": splits, "masks": [["mask"]] * len(ids)})
     cases = []
     for encoder in options.encoder:
         specification = resolve_model_spec(ModelParameters(encoder=encoder), CLASSES, profile)
-        plan = resolve_plan(
-            training, default_plan_values(training, profile), specification, packed, split, recipe, profile
-        )
-        cases.append(Case(encoder, size, specification, plan, packed, recipe, files))
+        torch.manual_seed(0)
+        weights = build_model(specification).state_dict()
+        values = default_plan_values(training, profile)
+        inputs = TrainingInputs(specification, weights, packed, recipe, samples, profile, values)
+        cases.append(Case(encoder, size, specification, resolve_plan(training, inputs), inputs, files))
     return cases
 
 
@@ -159,8 +161,9 @@ def measure(case: Case, models: Path, options: argparse.Namespace) -> str:
 def print_header(cases: list[Case], options: argparse.Namespace) -> None:
     plan, names = cases[0].plan, "; ".join(case.name for case in cases)
     print(
-        f"{names}, batch {options.batch}, {plan['accelerator']} {plan['precision']}, {plan['num_threads']} threads, "
-        f"{plan['num_workers']} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
+        f"{names}, batch {options.batch}, {plan.hardware.accelerator} {plan.hardware.precision}, "
+        f"{plan.hardware.num_threads} threads, "
+        f"{plan.hardware.num_workers} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
     )
 
 
@@ -205,32 +208,26 @@ def run_ours(case: Case, folder: Path) -> tuple[float, float]:
     """The second of two epochs: images/s of its steps, and the share of time beside them."""
     ends: list[float] = []
     folder.mkdir(exist_ok=True)
-    torch.manual_seed(0)
-    result = fit(
-        case.plan,
-        TrainingInputs(build_model(case.specification), case.specification, case.packed, case.recipe),
-        folder,
-        report_epoch=lambda *_: ends.append(time.perf_counter()),
-    )
-    speed = float(result.history["train/throughput"].iloc[-1])
-    steps = case.plan["steps_per_epoch"] * case.plan["batch_size"] / speed
+    directory = fit(case.plan, case.inputs, folder, report_epoch=lambda *_: ends.append(time.perf_counter()))
+    speed = float(pd.read_csv(directory.history)["train/throughput"].iloc[-1])
+    steps = case.plan.steps_per_epoch * case.plan.batch_size / speed
     return speed, (ends[1] - ends[0] - steps) / steps
 
 
 def run_ceiling(case: Case, options: argparse.Namespace) -> float:
     plan, size = case.plan, case.size
-    device = torch.device(plan["accelerator"])
+    device = torch.device(plan.hardware.accelerator)
     torch.manual_seed(0)
     network = build_model(case.specification).to(device, memory_format=torch.channels_last).train()
     loss = CompositeLoss().to(device)
-    optimizer = make_optimizer(network, OptimizerParameters(), fused=plan["precision"] != "16-mixed")
+    optimizer = make_optimizer(network, OptimizerParameters(), fused=plan.hardware.precision != "16-mixed")
     images = torch.randint(0, 255, (options.batch, 3, size, size), dtype=torch.uint8, device=device)
     images = images.to(memory_format=torch.channels_last)
     masks = torch.randint(0, 3, (options.batch, size, size), dtype=torch.uint8, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16-mixed"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.hardware.precision == "bf16-mixed"):
             value = loss(network(images), masks)
         value.backward()
         optimizer.step()

@@ -21,7 +21,7 @@ search:
 training: {epochs: 4}
 """
 PREPARATION = ("--to-nodes", "training.propose_plan")
-FAILING = "sweep.variants.deep.network.encoder_depth=6,sweep.variants.deep.training.patch_size=32"
+FAILING = "sweep.variants.deep.model.encoder_depth=6,sweep.variants.deep.training.patch_size=32"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project
 
 
 def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", "sweep.variants.odd.network.widht=3")
+    answer = project.kedro("sweep", "--env", "test", "--params", "sweep.variants.odd.model.widht=3")
     assert answer.returncode == 1
     assert "did you mean 'width'" in answer.stdout
     assert "epoch" not in answer.stdout

@@ -1,4 +1,4 @@
-"""Nodes of the release over a real MLflow store; tests/tracking/test_isolated_model.py tests the model in a process."""
+"""Nodes of the release over a real MLflow store; the model's own process is tested in test_isolated_model."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ CLEAN = AuditResult(
     messages=(), values={}, proposals=(),
 )  # fmt: skip
 REPRODUCED = ModelVerification(True, "The same.")
+
+IN_SUBPROCESS = "unet_segmentation.deployment.serving.isolated_model.predict_in_subprocess"
 
 
 @pytest.fixture
@@ -277,7 +279,7 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
 
         return predict_afresh
 
-    monkeypatch.setattr("unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts(masks))
+    monkeypatch.setattr(IN_SUBPROCESS, predicts(masks))
     perfect = confusion_table((name, np.diag(np.bincount(masks[name].ravel(), minlength=2))) for name in images)
     counts = EvaluationTables({"confusion": perfect, "soft": pd.DataFrame({"sample_id": list(images)})})
     challenger = ReleaseCandidate("0" * 32, "m-1", ["background", "cell"])
@@ -286,7 +288,8 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
     assert [image.shape for image in seen] == [(8, 8, 3), (8, 12, 3)], "by size, as evaluation does"
 
     monkeypatch.setattr(
-        "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "a": 1 - masks["a"]})
+        IN_SUBPROCESS,
+        predicts({**masks, "a": 1 - masks["a"]}),
     )
     found = nodes.verify_model(challenger, counts, *arguments)
     assert not found.passed
@@ -295,6 +298,7 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
     missing = nodes.verify_model(challenger, others, *arguments)
     assert missing.sentence == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")
     monkeypatch.setattr(
-        "unet_segmentation.tracking.isolated_model.predict_in_subprocess", predicts({**masks, "b": masks["b"][:4]})
+        IN_SUBPROCESS,
+        predicts({**masks, "b": masks["b"][:4]}),
     )
     assert "could not be reproduced" in nodes.verify_model(challenger, counts, *arguments).sentence

@@ -11,7 +11,7 @@ from functools import partial
 import mlflow
 
 from tests.conftest import PATIENCE
-from unet_segmentation.tracking.model_packaging import package_model
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.tracking.resume import claim_training
 from unet_segmentation.tracking.run import start_run
 from unet_segmentation.tracking.settings import TrackingSettings

@@ -19,7 +19,7 @@ import torch
 import unet_segmentation
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training.foreground_sampler import ForegroundSampling
-from unet_segmentation.training.patch_dataset import PatchDataset, SampleStore, training_loader
+from unet_segmentation.training.patch_dataset import PatchDataset, training_loader
 from unet_segmentation.training.plan import class_ids, effective_values, steps_per_epoch
 from unet_segmentation.training.plan_rules import PlanValues
+from unet_segmentation.training.sample_store import SampleStore
 
 
 def first_patches(

@@ -16,11 +16,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from unet_segmentation import errors
 from unet_segmentation.errors import ProjectError
@@ -63,11 +61,6 @@ class TrainingJob(StrictModel):
     packed: Path
     initial_weights: Path
     folder: Path
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """Return the rank of this process and how many train together: (0, 1) where it trains alone."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launch(
@@ -197,7 +190,7 @@ def _forward_epoch_reports(work: RunDirectory, report_epoch: ReportEpoch | None)
 
 
 def write_failure(folder: Path, error: ProjectError) -> None:
-    """Save an error that a restart cannot mend, for the process that launched this one."""
+    """Save an error that a restart cannot repair, for the process that launched this one."""
     with atomic_write(folder / FAILURE) as temporary:
         temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
 
@@ -212,34 +205,6 @@ def _failure(work: RunDirectory) -> ProjectError | None:
         return None
     kind, message = json.loads((work.folder / FAILURE).read_text(encoding="utf-8"))
     return getattr(errors, kind)(message)
-
-
-# -- sums over processes
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes.
-
-    Every process computes the same loss from it. Gradients of the weights are averaged over processes afterwards, so
-    that what flows back here counts once for each of them.
-    """
-
-    @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
-        total = values.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
-        return gradient * torch.distributed.get_world_size()
-
-
-def all_reduce_sum(values: Tensor) -> Tensor:
-    """Sum over all processes that train together; differentiable. The values themselves where there is only one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    return _Sum.apply(values)
 
 
 # -- surroundings
@@ -262,7 +227,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _store_for_each_start() -> Iterator[None]:
-    """Let processes that are started again meet in a new store."""
+    """Set the variable that gives each restart a store of its own."""
     before = os.environ.get(STORE_PER_RESTART)
     os.environ[STORE_PER_RESTART] = "1"
     try:
@@ -276,7 +241,7 @@ def _store_for_each_start() -> Iterator[None]:
 
 @contextmanager
 def _same_handlers() -> Iterator[None]:
-    """Put signal handlers back: the launcher leaves its own behind."""
+    """Restore the signal handlers: the launcher leaves its own behind."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     before = [signal.getsignal(number) for number in numbers]
     try:

@@ -24,17 +24,18 @@ LOOK = 0.2  # seconds between looks at the process that started this one
 
 
 def main(job_file: Path) -> None:
-    """Train this process's share of a job; leave with status 1 where it cannot go on."""
+    """Train this process's share of a job; exit with status 1 on an error."""
     _end_with_the_launcher()
     for number in (signal.SIGINT, signal.SIGTERM):  # at once: files are whole, and the launcher reports
         signal.signal(number, lambda received, _: os._exit(128 + received))
 
     from unet_segmentation.training import ddp
+    from unet_segmentation.training.collectives import rank_and_world_size
 
     job = ddp.TrainingJob.model_validate_json(job_file.read_bytes())
     if ddp.has_failed(job.folder):
         sys.exit(1)
-    first = ddp.rank_and_world_size()[0] == 0
+    first = rank_and_world_size()[0] == 0
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("unet_segmentation").setLevel(logging.INFO if first else logging.ERROR)
     try:

@@ -111,7 +111,7 @@ class Batches:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Batch]:
-        """One after the other."""
+        """Yield one after the other."""
         return iter(self.batches)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet_segmentation.parameters.base import StrictModel
 
 if TYPE_CHECKING:
-    from unet_segmentation.training.patch_dataset import SampleStore
+    from unet_segmentation.training.sample_store import SampleStore
 
 
 class ForegroundSampling(StrictModel):
@@ -27,7 +27,7 @@ class ForegroundSampling(StrictModel):
 
 
 ANYWHERE = ForegroundSampling()
-STRIP = 1 << 14  # pixels, about; so many are read to draw one (what is drawn does not depend on it)
+STRIP = 1 << 14  # pixels, about, that are read to draw one (what is drawn does not depend on it)
 
 
 class ForegroundSampler:

@@ -15,8 +15,8 @@ from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters
+from unet_segmentation.training.collectives import all_reduce_sum
 from unet_segmentation.training.composite_loss import IGNORED, CompositeLoss
-from unet_segmentation.training.ddp import all_reduce_sum
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.private_api import foreach_lerp_
@@ -69,7 +69,7 @@ class SegmentationTask(L.LightningModule):
 
     @property
     def ema_network(self) -> nn.Module:
-        """The network that is validated and kept: the moving average, where there is one."""
+        """Return the network that is validated and saved: the moving average, where there is one."""
         return self.network if self.average is None else self.average.network
 
     @property

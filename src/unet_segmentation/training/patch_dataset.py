@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter
 from unet_segmentation.training.foreground_sampler import ANYWHERE, ForegroundSampler, ForegroundSampling
+from unet_segmentation.training.sample_store import SampleStore
 
 IGNORE_INDEX = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
@@ -23,16 +23,6 @@ ORDER, PIXELS, LAYERS = 0, 1, 2  # what a random stream is for
 
 Key = tuple[int, int, int]  # epoch, index of the sample, repetition within the epoch
 Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, masks (N, H, W) uint8
-
-
-class SampleStore(Protocol):
-    """Packed samples, as training reads them."""
-
-    folder: Path  # where other processes find them
-
-    def shape(self, sample_id: str) -> tuple[int, int, int]: ...  # noqa: D102
-    def image(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray: ...  # noqa: D102
-    def mask(self, sample_id: str, rows: slice = ..., columns: slice = ...) -> NDArray[np.uint8]: ...  # noqa: D102
 
 
 class PatchDataset(Dataset[Any]):
@@ -114,7 +104,7 @@ class KeyedSampler(Sampler[Key]):
         self.samples, self.batch_size, self.batches, self.seed = samples, batch_size, batches, seed
         self.rank, self.processes = share
         self.epoch = 0
-        self.resumed = (0, 0)  # in this epoch, so many batches were done before
+        self.resumed = (0, 0)  # an epoch, and its batches that were done before
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch (from 0) that comes next."""

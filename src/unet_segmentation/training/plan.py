@@ -62,8 +62,8 @@ class TrainingRequest(StrictModel):
 
     def differences(self, other: TrainingRequest) -> list[str]:
         """Name what differs in another request."""
-        mine, theirs = (one.parameters.model_dump(exclude=RESULT_NEUTRAL) for one in (self, other))
-        names = [f"training.{name}" for name, value in mine.items() if value != theirs[name]]
+        first, second = (one.parameters.model_dump(exclude=RESULT_NEUTRAL) for one in (self, other))
+        names = [f"training.{name}" for name, value in first.items() if value != second[name]]
         names += [name for name, value in self.versions.items() if value != other.versions.get(name)]
         inputs = other.inputs.model_dump()
         return names + [name.replace("_", " ") for name, value in self.inputs if value != inputs[name]]
@@ -118,13 +118,13 @@ class TrainingPlan(TrainingRequest):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def epochs(self) -> int:
-        """Epochs of all cycles."""
+        """Return the epochs of all cycles."""
         return sum(self.cycles)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def fingerprint(self) -> str:
-        """The identity, for readers of the file."""
+        """Return the identity, for readers of the file."""
         return self.identity()
 
     @model_validator(mode="before")

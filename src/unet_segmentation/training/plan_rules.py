@@ -22,7 +22,7 @@ LARGEST_PADDING = 0.0  # of a patch's side: 0.1 would pad a median image of 120 
 DEEPEST_SIDE, LEAST_DEPTH, LARGEST_DEPTH = 4, 2, 5  # pixels of the deepest feature map; halvings
 BATCH_PIXELS, LARGEST_BATCH, BATCH_SHARE = 16 * 128**2, 32, 0.05  # a batch; of the training pixels
 SEEN, LEAST_STEPS, MOST_STEPS = 50, 300, 20_000  # how often each training pixel is seen; steps in all
-STEPS_OF_AN_EPOCH, FEWEST_EPOCHS, EPOCHS = 10, 5, 50  # at least; about so many validations
+STEPS_OF_AN_EPOCH, FEWEST_EPOCHS, EPOCHS = 10, 5, 50  # at least; validations, about
 VALIDATION_COST, VALIDATION_SHARE = 1 / 3, 0.1  # of training on the same pixels; of the time
 FOREGROUND_SHARE = 1 / 3
 COVERED = 0.5  # a patch that covers more of the median image is not aimed
@@ -96,7 +96,7 @@ def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
         classes: names of the classes.
 
     Raises:
-        ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and the way out.
+        ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and how to correct it.
     """
     values = plan.get("values") if isinstance(plan, Mapping) else None
     if not isinstance(values, Mapping):
@@ -107,8 +107,8 @@ def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
         raise _wrong([_explained(one) for one in error.errors(include_url=False)]) from None
     for name in checked.foreground_classes:
         if name not in classes:
-            known = ", ".join(classes)
-            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {known}"])
+            names = ", ".join(classes)
+            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
     return checked
 
 
@@ -144,12 +144,12 @@ def _batch_size(profile: Mapping[str, Any], patch: int) -> Proposal:
 
 
 def _total_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> int:
-    wanted = math.ceil(SEEN * _training_pixels(profile) / pixels_of_a_step)
-    return max(LEAST_STEPS, min(MOST_STEPS, wanted))
+    steps = math.ceil(SEEN * _training_pixels(profile) / pixels_of_a_step)
+    return max(LEAST_STEPS, min(MOST_STEPS, steps))
 
 
 def _minimum_steps(profile: Mapping[str, Any], pixels_of_a_step: int) -> Proposal:
-    """Let validation take its share of the time at most, and let there be so many epochs at most."""
+    """Bound the share of time of validation, and the number of epochs."""
     steps = _total_steps(profile, pixels_of_a_step)
     height, width = _median_size(profile)
     validation = VALIDATION_COST * profile["samples"].get("validation", 0) * height * width / pixels_of_a_step
@@ -197,9 +197,9 @@ def _foreground(
     rare = [name for name, share in shares.items() if share < limit]
     height, width = _median_size(profile)
     of_image = patch**2 / (height * width)
-    given = _given(training.sampling.classes)
-    if given is not None:
-        names = given
+    fixed_classes = _given(training.sampling.classes)
+    if fixed_classes is not None:
+        names = fixed_classes
     elif (
         training.sampling.oversample_foreground_fraction != "auto"
         and training.sampling.oversample_foreground_fraction > 0

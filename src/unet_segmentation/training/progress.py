@@ -42,7 +42,7 @@ def seconds_since_start() -> float:
 
 
 def duration(seconds: float) -> str:
-    """Say a duration as a person would: ``40 s``, ``7 min``, ``2 h 5 min``."""
+    """Format a duration as a person would: ``40 s``, ``7 min``, ``2 h 5 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -50,11 +50,11 @@ def duration(seconds: float) -> str:
 
 
 def epoch_line(epoch: int, epochs: int, values: dict[str, float], *, best: bool, seconds_left: float) -> str:
-    """Sum up an epoch in one line.
+    """Format an epoch as one line.
 
     Args:
         epoch: from 1.
-        epochs: at most so many.
+        epochs: of the training, at most.
         values: the epoch's metrics.
         best: whether this epoch's score is the best so far.
         seconds_left: until the last epoch ends.
@@ -94,13 +94,13 @@ class TrainingBar:
         return self.progress is not None and time.monotonic() >= self.next_refresh
 
     def update(self, step: int, epoch: int, numbers: str) -> None:
-        """Show where the training stands."""
+        """Update the bar."""
         if self.progress is not None:
             self.progress.update(self.task, completed=step, epoch=epoch, numbers=numbers)
             self.next_refresh = time.monotonic() + REFRESH_SECONDS
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None

@@ -27,7 +27,7 @@ class RunDirectory:
     """``folder/<identity of the plan>/``.
 
     Holds ``plan.json``, ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (the model of the best epoch)
-    and ``history.csv``; each is whole or absent. The empty file ``delivered`` marks that what followed the training
+    and ``history.csv``; each is complete or missing. The empty file ``delivered`` marks that what followed the training
     ended, too: such a training is not resumed.
     """
 
@@ -39,7 +39,7 @@ class RunDirectory:
 
     @cached_property
     def plan(self) -> TrainingPlan:
-        """The plan as it was when the training began."""
+        """Load the plan as it was when the training began."""
         return TrainingPlan.model_validate_json(self.plan_path.read_bytes())
 
     def is_readable(self) -> bool:
@@ -101,7 +101,7 @@ class RunDirectory:
 
 
 def list_run_directories(folder: Path) -> list[RunDirectory]:
-    """List the trainings under a folder, the newest first; without those of versions with other plans."""
+    """List the run directories under a folder, the newest first; without those of versions with other plans."""
     return [work for work in _directories(folder) if work.is_readable()]
 
 
@@ -142,7 +142,7 @@ def explain_mismatch(folder: Path, request: TrainingRequest) -> tuple[str, list[
 
 
 def prune_run_directories(folder: Path, count: int = KEPT_FOLDERS) -> None:
-    """Remove all trainings but the newest."""
+    """Remove all run directories but the newest."""
     for work in _directories(folder)[count:]:
         remove(work.folder)
         work.folder.with_suffix(".lock").unlink(missing_ok=True)

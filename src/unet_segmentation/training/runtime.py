@@ -1,4 +1,4 @@
-"""The runtime of a training: threads, determinism, signals, and errors with a way out."""
+"""The runtime of a training: threads, determinism, signals, and errors with what to do about them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _determinism(plan: TrainingPlan) -> Iterator[None]:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Let Ctrl-C be KeyboardInterrupt and a termination end with status 143; Lightning makes SystemExit of both."""
+    """Raise KeyboardInterrupt on Ctrl-C, and exit with 143 on a termination; Lightning makes SystemExit of both."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

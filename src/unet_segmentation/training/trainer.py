@@ -23,6 +23,7 @@ from unet_segmentation.training.callbacks.history import EpochHistory
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
 from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
 from unet_segmentation.training.callbacks.progress import ProgressCallback
+from unet_segmentation.training.collectives import rank_and_world_size
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import (
     Batch,
@@ -210,7 +211,7 @@ def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
 
 def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> Loaders:
     """Build the loaders of training and validation."""
-    samples, hardware, share = plan.samples, plan.hardware, ddp.rank_and_world_size()
+    samples, hardware, share = plan.samples, plan.hardware, rank_and_world_size()
     patches = PatchDataset(
         setup.packed, samples["train"], setup.recipe, plan.patch_size, plan.parameters.seed, plan.foreground
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from unet_segmentation.parameters import AugmentationRecipe
-    from unet_segmentation.training.patch_dataset import SampleStore
+    from unet_segmentation.training.sample_store import SampleStore
 
 
 @dataclass(frozen=True)

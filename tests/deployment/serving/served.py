@@ -20,13 +20,13 @@ from PIL import Image
 
 from tests.conftest import PATIENCE
 from tests.toy_project import empty_store
+from unet_segmentation.deployment.serving.model_packaging import package_model
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.model_file import save_model
 from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 from unet_segmentation.tracking.journal import Operation, RunHeader
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient
-from unet_segmentation.tracking.model_packaging import package_model
 from unet_segmentation.tracking.model_registry import Registry
 
 PROJECT = Path(__file__).parents[3]

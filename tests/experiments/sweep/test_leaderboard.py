@@ -13,7 +13,7 @@ from unet_segmentation.datasets import CSVDataset
 from unet_segmentation.experiments.child_training import Outcome
 from unet_segmentation.experiments.sweep.leaderboard import costs_table, leaderboard, pareto_front, runs_table
 from unet_segmentation.experiments.sweep.report_page import cost_lines, frontier_chart, score_lines, summary, sweep_page
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 

@@ -12,7 +12,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.child_training import train_model, training_key
 from unet_segmentation.experiments.sweep import run_variant as running
 from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant
-from unet_segmentation.experiments.sweep.variants import declare_variants
+from unet_segmentation.experiments.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer

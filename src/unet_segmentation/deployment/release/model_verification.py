@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.deployment.release.candidate import ReleaseCandidate
+from unet_segmentation.deployment.serving import isolated_model
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.metrics.confusion_matrix import confusion_matrices, confusion_matrix, confusion_table
 from unet_segmentation.metrics.definitions import global_scores
-from unet_segmentation.tracking import isolated_model
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def verify_counts(
         counts: those of the logged model.
         sample_ids: the images of both.
         classes: names of the classes.
-        arithmetic: what evaluation computed with, and what the logged model (see `utils.compute_environment`). Where they are
+        arithmetic: what evaluation computed with, and what the logged model (see `compute_environment`). Where they are
             the same, every count has to be.
         tolerance: by which scores may differ elsewhere.
     """

@@ -1,8 +1,8 @@
 """The process of a served model: requests come in through a pipe, and several are processed at a time.
 
-Like `isolated_model`, this file is run as a program and imports nothing of the project: the code that was logged with the model
-has to suffice, so that two versions with different code can run in parallel. Decoding and encoding run in threads in
-parallel with the network.
+Like `isolated_model`, this file is run as a program and imports nothing of the project: the code that was logged with
+the model has to suffice, so that two versions with different code can run in parallel. Decoding and encoding run in
+threads in parallel with the network.
 """
 
 from __future__ import annotations

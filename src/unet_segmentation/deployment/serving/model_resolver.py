@@ -72,9 +72,9 @@ def _of_file(file: Path, folder: Path, inference: Mapping[str, Any]) -> ServedMo
     """Make of a file what a run would have logged, so that it is served in the same way."""
     import numpy as np
 
+    from unet_segmentation.deployment.serving.model_packaging import EXAMPLE_SIDE, package_model
     from unet_segmentation.models.model_file import read_header
     from unet_segmentation.parameters import PredictorParameters
-    from unet_segmentation.tracking.model_packaging import EXAMPLE_SIDE, package_model
 
     if not file.is_file():
         raise ConfigurationError(f"--model {file}: there is no such file (looked for at {file.resolve()}).")

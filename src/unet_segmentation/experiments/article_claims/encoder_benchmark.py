@@ -45,8 +45,8 @@ def rank_encoders(
         resampling: of the intervals and of the test.
 
     Returns:
-        A row per encoder, the best first: `COLUMNS` of `sweep.leaderboard.leaderboard` (variant as encoder, memory_bytes
-        as training_bytes), and frontier: whether no other scores as much for fewer multiply-adds.
+        A row per encoder, the best first: `COLUMNS` of `leaderboard.leaderboard` (variant as encoder, memory_bytes as
+        training_bytes), and frontier: whether no other scores as much for fewer multiply-adds.
     """
     names = {"encoder": "variant", "training_bytes": "memory_bytes"}
     table = runs.assign(status="finished", epochs=runs["best_epoch"]).merge(costs, on="encoder").rename(columns=names)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.experiments.search.optuna_search import BestTrial
-from unet_segmentation.experiments.sweep.variants import override_parameters
+from unet_segmentation.experiments.variants import override_parameters
 from unet_segmentation.parameters import Parameters
 from unet_segmentation.parameters.serialization import dump_parameters_yaml, to_builtin
 from unet_segmentation.utils.atomic_io import atomic_write

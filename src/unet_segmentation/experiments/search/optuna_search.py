@@ -35,7 +35,7 @@ from unet_segmentation.experiments.child_training import (
     training_key,
 )
 from unet_segmentation.experiments.search.search_space import Space, decode_trial_params, suggest
-from unet_segmentation.experiments.sweep.variants import Variant, free_sections, override_parameters
+from unet_segmentation.experiments.variants import Variant, free_sections, override_parameters
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.plan import fingerprint

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.sweep.variants import override_parameters
+from unet_segmentation.experiments.variants import override_parameters
 from unet_segmentation.parameters import Parameters, RangeParameters
 
 EXAMPLE = "search: {space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}"

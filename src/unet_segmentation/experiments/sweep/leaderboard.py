@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
 from unet_segmentation.metrics.multi_seed import MultiSeedSums
 from unet_segmentation.metrics.paired_comparison import compare_sums

@@ -20,7 +20,7 @@ from unet_segmentation.experiments.child_training import (
     train_variant,
     training_key,
 )
-from unet_segmentation.experiments.sweep.variants import Variant
+from unet_segmentation.experiments.variants import Variant
 from unet_segmentation.metrics.scores import compute_scores
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name

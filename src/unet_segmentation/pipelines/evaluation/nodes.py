@@ -364,8 +364,8 @@ def log_model(
     Returns:
         Where the model is, or why it was not logged.
     """
+    from unet_segmentation.deployment.serving.model_packaging import package_model
     from unet_segmentation.models.model_file import read_header
-    from unet_segmentation.tracking.model_packaging import package_model
 
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])

@@ -27,8 +27,8 @@ def declare_variants(
         Name, seed and overrides of each, and the sections of parameters that variants may change.
     """
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
-    from unet_segmentation.experiments.sweep.variants import declare_variants as declare
-    from unet_segmentation.experiments.sweep.variants import free_sections
+    from unet_segmentation.experiments.variants import declare_variants as declare
+    from unet_segmentation.experiments.variants import free_sections
 
     variants = declare(validate_parameters(to_builtin(parameters)), comparison)
     check_buildable([variant for variant in variants if variant.seed == variants[0].seed], profile)
@@ -72,7 +72,7 @@ def train_variants(
     from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.sweep.leaderboard import costs_table, runs_table
     from unet_segmentation.experiments.sweep.run_variant import run_variant
-    from unet_segmentation.experiments.sweep.variants import Variant, override_parameters
+    from unet_segmentation.experiments.variants import Variant, override_parameters
 
     run = tracking.active_run()
     run.set_resumed(True)  # other data make other training runs, nested below this one

@@ -21,7 +21,7 @@ class CheckpointCallback(L.Callback):
     Args:
         directory: of the run.
         history: is saved with each checkpoint.
-        best_model: likewise.
+        best_model: is saved before each checkpoint.
         reports: are flushed after each checkpoint.
     """
 
@@ -71,7 +71,7 @@ class CheckpointCallback(L.Callback):
         self.reports.flush()
 
     def _is_due(self) -> bool:
-        """Whether a checkpoint now stays within its share of the time, judged by the last one."""
+        """Return whether a checkpoint now stays within its share of the time, judged by the last one."""
         share = self.parameters.max_time_fraction
         return share == 1 or time.perf_counter() - self.saved_at >= self.saving_seconds / share
 

@@ -37,7 +37,7 @@ class EpochHistory(L.Callback):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The rows as a table."""
+        """Return the rows as a table."""
         return pd.DataFrame(self.rows)
 
     def save(self, path: Path) -> None:
@@ -45,11 +45,11 @@ class EpochHistory(L.Callback):
         with atomic_write(path) as temporary:
             self.table.to_csv(temporary, index=False)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, list[Any]]:
         """Return the rows."""
         return {"rows": self.rows, "end_times": self.end_times}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, list[Any]]) -> None:
         """Restore the rows."""
         self.rows, self.end_times = list(state_dict["rows"]), list(state_dict["end_times"])
 

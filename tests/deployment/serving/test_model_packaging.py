@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.deployment.serving.served import weights
+from unet_segmentation.deployment.serving.model_packaging import needed_modules, pack_model
+from unet_segmentation.deployment.serving.pyfunc_builder import encoded
 from unet_segmentation.deployment.serving.request_images import Reader, as_batch
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.parameters import PredictorParameters
-from unet_segmentation.tracking.model_packaging import needed_modules, pack_model
-from unet_segmentation.tracking.pyfunc_builder import encoded
 
 
 def test_imports_are_followed_at_whatever_place_and_those_of_type_checkers_are_not(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.sweep.variants import declare_variants
+from unet_segmentation.experiments.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters, validate_parameters
 
 PARAMETERS = {

@@ -23,7 +23,7 @@ EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
 
 def package_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
     """Build the MLflow model of a trained network; the arguments are those of `pack_model`."""
-    from unet_segmentation.tracking.pyfunc_builder import build_model
+    from unet_segmentation.deployment.serving.pyfunc_builder import build_model
 
     with tempfile.TemporaryDirectory() as temporary:
         packed = Path(temporary) / "packed"
@@ -47,7 +47,7 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
     (folder / "inference.json").write_text(inference.model_dump_json(indent=2), encoding="utf-8")
     np.save(folder / "example.npy", _example(example, read_header(model).spec.bands))
     package = Path(unet_segmentation.__file__).parent
-    serving = package / "deployment" / "serving" / "pyfunc_model.py"
+    serving = Path(__file__).with_name("pyfunc_model.py")
     shutil.copyfile(serving, folder / serving.name)
     for module in needed_modules(serving, package):
         target = folder / "code" / package.name / module.relative_to(package)

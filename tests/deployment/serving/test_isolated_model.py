@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.deployment.serving.test_pyfunc_builder import weights  # noqa: F401 - a fixture
 from tests.tracking.runs import log_model
-from tests.tracking.test_pyfunc_builder import weights  # noqa: F401 - a fixture
 from tests.tracking.test_run import begin
+from unet_segmentation.deployment.serving.isolated_model import predict_in_subprocess
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.parameters import PredictorParameters
-from unet_segmentation.tracking.isolated_model import predict_in_subprocess
 
 pytestmark = pytest.mark.slow
 
