@@ -28,7 +28,8 @@ NODES = {
     "evaluation": [
         "predict", "count", "choose_threshold", "score", "estimate_intervals", "plot_scores", "draw_gallery",
         "find_patterns",
-        "report", "check_backend", "log_model",
+        "write_training_section", "write_evaluation_section", "write_gallery_section", "write_data_section", "report",
+        "check_backend", "log_model",
     ],
     "leaderboard": ["rank", "plot_ranks"],
     "cross_validation": [

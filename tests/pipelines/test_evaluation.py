@@ -19,7 +19,7 @@ from tests.metrics.brute_force import brute_force
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.store.packed_arrays import pack
-from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, PlotlyDataset
+from unet_segmentation.datasets import CSVDataset, JSONDataset, MaskFolderDataset, ModelDataset, PlotlyDataset
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference import predictor
 from unet_segmentation.metrics.prediction_masks import file_name, read_prediction
@@ -273,27 +273,26 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         dataset = PlotlyDataset(filepath=str(tmp_path / f"{name}.json"))
         dataset.save(figure)
         charts[name] = dataset.load()
-    page = nodes.report(
-        problem="cells",
-        source=case.source,
-        classes=CLASSES,
-        inference=case.inference,
-        evaluation=case.evaluation,
-        samples=case.samples,
-        inspected=case.inspected,
-        packed=case.packed,
-        predictions=case.predictions,
-        model=case.model,
-        metrics=case.metrics,
-        image_scores=image_scores,
-        tables=case.tables,
-        image_features=facts,
-        error_patterns=patterns,
-        confusion_matrix=charts["confusion"],
-        class_scores=charts["classes"],
-        training_curves=charts["curves"],
-        augmentation_preview=tmp_path / "gallery.png",
-        verdict=AuditResult(
+    statistics = statistics_of({"samples": {"train": 1, "validation": 1, "test": 8}})
+    sections = [
+        nodes.write_training_section(
+            problem="cells", classes=CLASSES, inference=case.inference, model=case.model,
+            training_curves=charts["curves"], augmentation_preview=tmp_path / "gallery.png", statistics=statistics,
+            network=case.network, plan=training_plan("cpu", 1),
+        ),
+        nodes.write_evaluation_section(
+            problem="cells", source=case.source, classes=CLASSES, evaluation=case.evaluation, tables=case.tables,
+            threshold=case.threshold, metrics=case.metrics, intervals=None, image_scores=image_scores,
+            statistics=statistics, network=case.network,
+        ),
+        nodes.write_gallery_section(
+            classes=CLASSES, evaluation=case.evaluation, metrics=case.metrics, image_scores=image_scores,
+            tables=case.tables, predictions=case.predictions, packed=case.packed, image_features=facts,
+            error_patterns=patterns,
+        ),
+        nodes.write_data_section(
+            source=case.source, classes=CLASSES, samples=case.samples, inspected=case.inspected,
+            verdict=AuditResult(
             status="passed",
             samples=10,
             set_aside=(),
@@ -304,11 +303,17 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
             values={},
             proposals=(),
         ),
-        findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
-        statistics=statistics_of({"samples": {"train": 1, "validation": 1, "test": 8}}),
-        network=case.network,
-        plan=training_plan("cpu", 1),
-    )
+            findings=pd.DataFrame(columns=["severity", "kind", "sample_id", "file", "message", "values"]),
+            statistics=statistics,
+        ),
+    ]  # fmt: skip
+    for number, section in enumerate(sections):  # as the catalog hands them on
+        dataset = ModelDataset(
+            filepath=str(tmp_path / f"{number}.json"), model="unet_segmentation.reporting.report_section.ReportSection"
+        )
+        dataset.save(section)
+        sections[number] = dataset.load()
+    page = nodes.report("cells", case.evaluation, *sections)
     assert f"Mean Dice {case.metrics['dice/mean']:.3f} on 8 images" in page
     assert "Only 8 images were scored" in page
     assert "Only 8 images: too few to tell." in page

@@ -22,7 +22,6 @@ from unet_segmentation.metrics.scores import compute_image_scores, compute_score
 from unet_segmentation.parameters import PredictorParameters, SourceParameters
 from unet_segmentation.reporting import report
 from unet_segmentation.reporting.prediction_gallery import Shown, embedded
-from unet_segmentation.reporting.report import render_report
 from unet_segmentation.reporting.score_charts import class_chart, confusion_chart
 from unet_segmentation.reporting.training_curves import training_curves
 
@@ -130,7 +129,30 @@ def render(folder: Path, **changes) -> str:
     given = changes.pop("intervals", None)
     if callable(given):
         changes["intervals"] = given(metrics)
-    return render_report(**{**arguments, **changes})
+    arguments |= changes
+
+    def some(*names):
+        return {name: arguments[name] for name in names if name in arguments}
+
+    charts = dict(arguments.pop("charts"))
+    sections = [
+        report.render_training_section(
+            **some("problem", "classes", "inference", "augmentation", "statistics", "network", "plan", "model", "code"),
+            curves=charts.pop("curves"),
+        ),
+        report.render_evaluation_section(
+            **some("problem", "source", "classes", "split", "metrics", "image_scores", "pixels", "statistics", "network"),
+            **some("intervals"), charts=charts,
+        ),
+        report.render_gallery_section(
+            **some("classes", "metrics", "image_scores", "gallery", "class_gallery", "gallery_score", "facts"),
+            **some("patterns"),
+        ),
+        report.render_data_section(
+            **some("source", "classes", "samples", "verdict", "findings", "statistics", "variants", "data")
+        ),
+    ]  # fmt: skip
+    return report.render_report(arguments["problem"], arguments["split"], sections)
 
 
 def test_report_fetches_nothing(tmp_path):

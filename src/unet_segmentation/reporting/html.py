@@ -15,17 +15,40 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+def render(template: str, **values: object) -> str:
     """Fill in a template of this folder. Texts are escaped, and a name that is missing is an error.
 
     Args:
         template: name of the file.
         values: what it shows.
     """
+    return _template(template).render(**values)
+
+
+def render_blocks(template: str, **values: object) -> dict[str, str]:
+    """Fill in the blocks of a template of this folder, each by itself: HTML by the name of the block."""
+    loaded = _template(template)
+    context = loaded.new_context(values)
+    return {name: "".join(block(context)).strip() for name, block in loaded.blocks.items()}
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template(template).render(**values)
+    return environment.get_template(name)
+
+
+def figure_json(figure: go.Figure) -> str:
+    """Encode a figure as JSON that cannot end the script it stands in."""
+    return str(figure.to_json()).replace("<", "\\u003c")
+
+
+def plotly_code() -> str:
+    """Return Plotly's code, which cannot end the script it stands in."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().replace("</script", "<\\/script")
 
 
 def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
@@ -34,12 +57,7 @@ def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
     Args:
         charts: by the name of their element, without its `chart-`.
     """
-    from plotly.offline import get_plotlyjs
-
-    return {
-        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
-        "charts": {name: str(figure.to_json()).replace("<", "\\u003c") for name, figure in charts.items()},
-    }
+    return {"plotly": plotly_code(), "charts": {name: figure_json(figure) for name, figure in charts.items()}}
 
 
 def data_uri(data: bytes, media_type: str) -> str:

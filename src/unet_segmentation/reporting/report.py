@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from unet_segmentation.reporting.audit_page import class_table
 from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
 from unet_segmentation.reporting.interval_chart import interval_chart
 from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
+from unet_segmentation.reporting.report_section import ReportSection
 from unet_segmentation.visualization import class_colours
 
 TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "soft_dice/smooth1")
@@ -50,7 +52,106 @@ SHEET_SIDE = 1600  # longest of the picture of the augmentation, in pixels
 Interval = dict[str, Any]
 
 
-def render_report(
+def render_report(problem: str, split: str, sections: Sequence[ReportSection]) -> str:
+    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
+
+    Args:
+        problem: its name.
+        split: the split that was scored.
+        sections: of the training, the evaluation, the gallery and the data.
+
+    Returns:
+        HTML that fetches nothing.
+    """
+    blocks = {name: block for section in sections for name, block in section.blocks.items()}
+    charts = {name: chart for section in sections for name, chart in section.charts.items()}
+    return html.render(
+        "report.html", problem=problem, split=split, blocks=blocks, plotly=html.plotly_code(), charts=charts
+    )
+
+
+def render_data_section(
+    *,
+    source: SourceParameters,
+    classes: Sequence[str],
+    samples: pd.DataFrame,
+    verdict: AuditResult | None,
+    findings: pd.DataFrame,
+    statistics: DatasetStatistics | None,
+    variants: Mapping[str, Any] | None = None,
+    data: str = "",
+) -> ReportSection:
+    """Render the audit of the data, the data card, and a sweep of the problem where there was one.
+
+    Args:
+        source: where the data came from.
+        classes: names of the classes.
+        samples: columns sample_id, split, class_pixels, ignored_pixels.
+        verdict: result of the audit of the data; None where there is none.
+        findings: columns severity, kind, sample_id, file, message.
+        statistics: of the training split.
+        variants: see `experiments.sweep.report_page.summary`; None where there was no sweep.
+        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
+    """
+    rows = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
+    blocks = html.render_blocks(
+        "report_data.html",
+        audit=_audit(verdict),
+        data_card=cards.data_card(source, statistics, verdict),
+        class_table=class_table(samples, classes),
+        finding_kinds=cards.findings_by_kind(findings),
+        findings=rows,
+        more_findings=max(0, len(findings) - len(rows)),
+        variants=variants,
+        data=data,
+    )
+    charts = {} if variants is None else {"variants": html.figure_json(go.Figure(variants["chart"]))}
+    return ReportSection(blocks, charts)
+
+
+def render_training_section(
+    *,
+    problem: str,
+    classes: Sequence[str],
+    inference: PredictorParameters,
+    curves: go.Figure,
+    augmentation: Path,
+    statistics: DatasetStatistics | None,
+    network: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    model: Mapping[str, Any],
+    code: Mapping[str, str],
+) -> ReportSection:
+    """Render the training curves, the augmentation, the model card, and how to reproduce the run.
+
+    Args:
+        problem: its name.
+        classes: names of the classes.
+        inference: the predictor's parameters.
+        curves: of the training.
+        augmentation: picture of the first augmented batches.
+        statistics: of the training split.
+        network: the model's specification.
+        plan: of the training.
+        model: `epoch`, `file` and `sha256` of the weights, as far as known.
+        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+    """
+    blocks = html.render_blocks(
+        "report_training.html",
+        problem=problem,
+        augmentation=_sheet(augmentation),
+        model_card=cards.model_card(network, plan, inference, model, classes),
+        network=html.rows(network, skipped={"classes", "mean", "std"}),
+        plan=html.rows(plan, skipped={"samples", "parameters", "measured"}),
+        parameters=html.rows(plan.get("parameters", {})),
+        reproduction=cards.reproduction(code, statistics, plan, model),
+        commit=code.get("commit"),
+        changed=code.get("changed"),
+    )
+    return ReportSection(blocks, {"curves": html.figure_json(curves)} if curves.data else {})
+
+
+def render_evaluation_section(
     *,
     problem: str,
     source: SourceParameters,
@@ -58,28 +159,13 @@ def render_report(
     split: str,
     metrics: Mapping[str, float | None],
     image_scores: pd.DataFrame,
-    pixels: NDArray,
+    pixels: NDArray[Any],
     charts: Mapping[str, go.Figure],
-    gallery: Iterable[Shown],
-    class_gallery: Iterable[tuple[str, Shown]],
-    gallery_score: str,
-    augmentation: Path,
-    facts: pd.DataFrame,
-    patterns: pd.DataFrame,
-    samples: pd.DataFrame,
-    verdict: AuditResult | None,
-    findings: pd.DataFrame,
     statistics: DatasetStatistics | None,
     network: Mapping[str, Any],
-    plan: Mapping[str, Any],
-    inference: PredictorParameters,
-    model: Mapping[str, Any],
-    code: Mapping[str, str],
     intervals: pd.DataFrame | None = None,
-    variants: Mapping[str, Any] | None = None,
-    data: str = "",
-) -> str:
-    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
+) -> ReportSection:
+    """Render the scores of the split and of each class, and what the model is for.
 
     Args:
         problem: its name.
@@ -89,57 +175,69 @@ def render_report(
         metrics: every score by name; None where undefined.
         image_scores: a row per image, the worst first.
         pixels: (classes,) counted pixels of each class in the split.
-        charts: Plotly figures named curves, confusion and classes; those of `OPTIONAL_CHARTS` that there are.
-        gallery: the worst, the median and the best samples.
-        class_gallery: class and sample, those of a class together.
-        gallery_score: name of the score of `gallery`, for people.
-        augmentation: picture of the first augmented batches.
-        facts: what `scoring.patterns.image_features` gave.
-        patterns: what `scoring.patterns.find_patterns` gave.
-        samples: columns sample_id, split, class_pixels, ignored_pixels.
-        verdict: result of the audit of the data; None where there is none.
-        findings: columns severity, kind, sample_id, file, message.
+        charts: Plotly figures named confusion and classes; those of `OPTIONAL_CHARTS` that there are.
         statistics: of the training split.
-        network: the network's specification.
-        plan: the plan of the training.
-        inference: the predictor's parameters.
-        model: `epoch`, `file` and `sha256` of the weights, as far as known.
-        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+        network: the model's specification.
         intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
             computed.
-        variants: what `figures.sweep.summary` gave of a sweep of the problem; None where there was none.
-        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
-
-    Returns:
-        HTML that fetches nothing.
     """
-    known = _intervals(intervals)
-    per_class = _per_class(classes, metrics, pixels, known)
-    shown_findings = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
-    album = _Album()
-    iou_by_class = {row["name"]: row["iou"] for row in per_class}
+    by_score = _intervals(intervals)
+    per_class = _per_class(classes, metrics, pixels, by_score)
     drawn = {name: figure for name, figure in charts.items() if figure.data}
-    drawn |= {f"pattern-{name}": figure for name, figure in pattern_charts(facts).items()}
-    if intervals is not None and known:
+    if intervals is not None and by_score:
         drawn["intervals"] = interval_chart(intervals, _titles(metrics, classes))
-    if variants is not None:
-        drawn["variants"] = go.Figure(variants["chart"])
-    return html.render(
-        "report.html",
-        problem=problem,
-        split=split,
+    limits = cards.uses_and_limits(
+        problem=problem, source=source, classes=classes, split=split, images=len(image_scores), statistics=statistics,
+        network=network, per_class=per_class,
+    )  # fmt: skip
+    blocks = html.render_blocks(
+        "report_evaluation.html",
         subtitle=_subtitle(classes, image_scores, split, network),
-        verdict=_verdict(per_class, image_scores, metrics, known),
-        audit=_audit(verdict),
+        verdict=_verdict(per_class, image_scores, metrics, by_score),
         cautions=_cautions(image_scores, split, per_class, intervals),
-        tiles=[_tile(name, metrics, known) for name in TILES if name in metrics],
-        all_scores=[_score(name, value, known) for name, value in metrics.items() if "/class/" not in name],
+        tiles=[_tile(name, metrics, by_score) for name in TILES if name in metrics],
+        all_scores=[_score(name, value, by_score) for name, value in metrics.items() if "/class/" not in name],
         method=_method(intervals),
         measures=MEASURES,
         per_class=per_class,
         means={measure: metrics.get(f"{measure}/mean") for measure in MEASURES},
+        optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
+        calibration_error=metrics.get("calibration/ece"),
+        limits=limits,
+    )
+    return ReportSection(blocks, {name: html.figure_json(figure) for name, figure in drawn.items()})
+
+
+def render_gallery_section(
+    *,
+    classes: Sequence[str],
+    metrics: Mapping[str, float | None],
+    image_scores: pd.DataFrame,
+    gallery: Iterable[Shown],
+    class_gallery: Iterable[tuple[str, Shown]],
+    gallery_score: str,
+    facts: pd.DataFrame,
+    patterns: pd.DataFrame,
+) -> ReportSection:
+    """Render samples of the split, and what the error of an image correlates with.
+
+    Args:
+        classes: names of the classes.
+        metrics: every score by name; None where undefined.
+        image_scores: a row per image, the worst first.
+        gallery: the worst, the median and the best samples.
+        class_gallery: class and sample, those of a class together.
+        gallery_score: title of the score of `gallery`.
+        facts: see `metrics.error_analysis.image_features`.
+        patterns: see `metrics.error_analysis.find_patterns`.
+    """
+    album, charts = _Album(), pattern_charts(facts)
+    per_class = _per_class(classes, metrics, np.zeros(len(classes), np.int64), {})
+    iou_by_class = {row["name"]: row["iou"] for row in per_class}
+    blocks = html.render_blocks(
+        "report_gallery.html",
+        per_class=per_class,
         worst=image_scores.head(WORST_IMAGES).astype(object).where(image_scores.notna(), None).to_dict("records"),
-        parts=PARTS,
         gallery=[
             (section, [album.example(sample, f"{gallery_score} {sample.score:.3f}") for sample in members])
             for section, members in groupby(gallery, key=lambda sample: sample.section)
@@ -153,38 +251,12 @@ def render_report(
             for name, members in groupby(class_gallery, key=lambda entry: entry[0])
         ],
         without_picture=album.without_picture,
-        augmentation=_sheet(augmentation),
-        **html.drawn(drawn),
-        optional=[(name, *words) for name, words in OPTIONAL_CHARTS.items() if name in drawn],
-        calibration_error=metrics.get("calibration/ece"),
         patterns=[
             (name, TITLES[name], words) for name, words in zip(patterns["pattern"], patterns["sentence"], strict=True)
         ],
-        variants=variants,
-        data=data,
-        data_card=cards.data_card(source, statistics, verdict),
-        class_table=class_table(samples, classes),
-        finding_kinds=cards.findings_by_kind(findings),
-        findings=shown_findings,
-        more_findings=max(0, len(findings) - len(shown_findings)),
-        model_card=cards.model_card(network, plan, inference, model, classes),
-        limits=cards.uses_and_limits(
-            problem=problem,
-            source=source,
-            classes=classes,
-            split=split,
-            images=len(image_scores),
-            statistics=statistics,
-            network=network,
-            per_class=per_class,
-        ),
-        network=html.rows(network, skipped={"classes", "mean", "std"}),
-        plan=html.rows(plan, skipped={"samples", "parameters", "measured"}),
-        parameters=html.rows(plan.get("parameters", {})),
-        reproduction=cards.reproduction(code, statistics, plan, model),
-        commit=code.get("commit"),
-        changed=code.get("changed"),
+        charts={f"pattern-{name}" for name in charts},
     )
+    return ReportSection(blocks, {f"pattern-{name}": html.figure_json(figure) for name, figure in charts.items()})
 
 
 class _Album:

@@ -30,6 +30,7 @@ from unet_segmentation.parameters import (
     PredictorParameters,
     SourceParameters,
 )
+from unet_segmentation.reporting.report_section import ReportSection
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils import machine
@@ -193,53 +194,61 @@ def find_patterns(
     return facts, error_analysis.find_patterns(facts), patterns_chart(facts)
 
 
-def report(
+def write_training_section(
+    *,
     problem: str,
-    source: SourceParameters,
     classes: list[str],
     inference: PredictorParameters,
-    evaluation: EvaluationParameters,
-    samples: pd.DataFrame,
-    inspected: pd.DataFrame,
-    packed: PackedSamples,
-    predictions: Path,
     model: Path,
-    metrics: dict[str, Any],
-    image_scores: pd.DataFrame,
-    tables: EvaluationTables,
-    image_features: pd.DataFrame,
-    error_patterns: pd.DataFrame,
-    confusion_matrix: Any,  # noqa: ANN401 - a Plotly figure
-    class_scores: Any,  # noqa: ANN401 - a Plotly figure
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
-    verdict: AuditResult,
-    findings: pd.DataFrame,
     statistics: DatasetStatistics,
     network: ModelSpec,
     plan: TrainingPlan,
-    intervals: pd.DataFrame | None = None,
-    reliability: Any = None,  # noqa: ANN401 - a Plotly figure, like the two after it
-    precision_recall: Any = None,  # noqa: ANN401
-    object_recall: Any = None,  # noqa: ANN401
-    comparison: dict[str, Any] | None = None,
-) -> str:
-    """Write everything about the run into one HTML page that opens without a network.
-
-    It takes what the nodes before it have made and, where there was one, what the last sweep of the problem has found.
-    """
-    from unet_segmentation.metrics.confusion_matrix import total_matrix
+) -> ReportSection:
+    """Render what the report shows of the training and of the model."""
     from unet_segmentation.models.model_file import read_header, weights_sha256
-    from unet_segmentation.reporting.report import render_report
-    from unet_segmentation.training.plan import data_fingerprint
+    from unet_segmentation.reporting.report import render_training_section
 
-    charts = {"curves": training_curves, "confusion": confusion_matrix, "classes": class_scores}
-    charts |= {"reliability": reliability, "precision_recall": precision_recall, "object_recall": object_recall}
-    shown, by_class = _galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
-    pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
     root = find_kedro_project(Path.cwd()) or Path.cwd()
     file = model.absolute()
-    return render_report(
+    path = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    return render_training_section(
+        problem=problem,
+        classes=classes,
+        inference=inference,
+        curves=training_curves,
+        augmentation=augmentation_preview,
+        statistics=statistics,
+        network=network.to_json(),
+        plan=plan.model_dump(mode="json"),
+        model={"epoch": read_header(model).epoch, "file": path, "sha256": weights_sha256(model)},
+        code=_code(root),
+    )
+
+
+def write_evaluation_section(
+    *,
+    problem: str,
+    source: SourceParameters,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+    tables: EvaluationTables,
+    threshold: ThresholdChoice,
+    metrics: dict[str, float | None],
+    intervals: pd.DataFrame,
+    image_scores: pd.DataFrame,
+    statistics: DatasetStatistics,
+    network: ModelSpec,
+) -> ReportSection:
+    """Render what the report shows of the scores."""
+    from unet_segmentation.metrics.confusion_matrix import total_matrix
+    from unet_segmentation.reporting.report import render_evaluation_section
+    from unet_segmentation.reporting.score_charts import draw_score_charts
+
+    charts = draw_score_charts(tables, metrics, threshold.threshold, classes)._asdict()
+    names = {"confusion_matrix": "confusion", "class_scores": "classes"}
+    return render_evaluation_section(
         problem=problem,
         source=source,
         classes=classes,
@@ -247,30 +256,81 @@ def report(
         metrics=metrics,
         image_scores=image_scores,
         pixels=total_matrix(tables.confusion, len(classes)).sum(axis=1),
-        charts={name: chart for name, chart in charts.items() if chart is not None},
+        charts={names.get(name, name): chart for name, chart in charts.items()},
+        statistics=statistics,
+        network=network.to_json(),
+        intervals=intervals,
+    )
+
+
+def write_gallery_section(
+    *,
+    classes: list[str],
+    evaluation: EvaluationParameters,
+    metrics: dict[str, float | None],
+    image_scores: pd.DataFrame,
+    tables: EvaluationTables,
+    predictions: Path,
+    packed: PackedSamples,
+    image_features: pd.DataFrame,
+    error_patterns: pd.DataFrame,
+) -> ReportSection:
+    """Render what the report shows of single images, and of what their error correlates with."""
+    from unet_segmentation.reporting.report import render_gallery_section
+
+    shown, by_class = _galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
+    return render_gallery_section(
+        classes=classes,
+        metrics=metrics,
+        image_scores=image_scores,
         gallery=shown,
         class_gallery=by_class,
         gallery_score=_score_title(evaluation),
-        augmentation=augmentation_preview,
         facts=image_features,
         patterns=error_patterns,
+    )
+
+
+def write_data_section(
+    *,
+    source: SourceParameters,
+    classes: list[str],
+    samples: pd.DataFrame,
+    inspected: pd.DataFrame,
+    verdict: AuditResult,
+    findings: pd.DataFrame,
+    statistics: DatasetStatistics,
+    sweep: dict[str, Any] | None = None,
+) -> ReportSection:
+    """Render what the report shows of the data and, where there was one, of the last sweep of the problem."""
+    from unet_segmentation.reporting.report import render_data_section
+    from unet_segmentation.training.plan import data_fingerprint
+
+    pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
+    return render_data_section(
+        source=source,
+        classes=classes,
         samples=samples.merge(pixels, on="sample_id", how="left", validate="one_to_one"),
         verdict=verdict,
         findings=findings,
         statistics=statistics,
-        network=network.to_json(),
-        plan=plan.model_dump(mode="json"),
-        inference=inference,
-        model={
-            "epoch": read_header(model).epoch,
-            "file": file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name,
-            "sha256": weights_sha256(model),
-        },
-        code=_code(root),
-        intervals=intervals,
-        variants=comparison,
-        data=data_fingerprint(statistics, samples),
+        variants=sweep,
+        data=data_fingerprint(statistics, samples) if sweep is not None else "",
     )
+
+
+def report(
+    problem: str,
+    evaluation: EvaluationParameters,
+    training: ReportSection,
+    scores: ReportSection,
+    gallery: ReportSection,
+    data: ReportSection,
+) -> str:
+    """Write everything about the run into one HTML page that opens without a network."""
+    from unet_segmentation.reporting.report import render_report
+
+    return render_report(problem, evaluation.split, [training, scores, gallery, data])
 
 
 def check_backend(
