@@ -59,7 +59,7 @@ class ProblemConfigLoader(OmegaConfigLoader):
         return config
 
     def _unreadable(self, key: str) -> str | None:
-        """Say which file cannot be read, and where; Kedro does not always know, and counts lines from 0."""
+        """Name the file that cannot be read, and where; Kedro does not always know, and counts lines from 0."""
         folders = [Path(self.conf_source) / name for name in (BASE, self.problem, LOCAL)]
         for path in [path for folder in folders for each in self.config_patterns[key] for path in folder.glob(each)]:
             try:
@@ -92,10 +92,10 @@ def problems(conf_source: Path) -> list[str]:
 def _check_problem(conf_source: Path, problem: str) -> None:
     if not conf_source.is_dir() or (conf_source / problem).is_dir():
         return
-    known = [name for name in problems(conf_source) if name not in NOT_PROBLEMS]
-    near = difflib.get_close_matches(problem, known, n=1)
+    names = [name for name in problems(conf_source) if name not in NOT_PROBLEMS]
+    near = difflib.get_close_matches(problem, names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise ConfigurationError(
         f"There is no environment {problem!r} (no folder conf/{problem}). {hint}"
-        f"Known: {', '.join(known)}. To add a problem of your own, copy conf/template to conf/{problem}."
+        f"Known: {', '.join(names)}. To add a problem of your own, copy conf/template to conf/{problem}."
     )

@@ -223,8 +223,8 @@ def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """Cut a text in its middle until it is at most ``width`` pixels wide."""
     if font.getlength(text) <= width:
         return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    for length in range(len(text) - 1, 1, -1):
+        shorter = f"{text[: length - length // 2]}…{text[len(text) - length // 2 :]}"
         if font.getlength(shorter) <= width:
             return shorter
     return ""

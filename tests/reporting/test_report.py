@@ -141,8 +141,8 @@ def render(folder: Path, **changes) -> str:
             curves=charts.pop("curves"),
         ),
         report.render_evaluation_section(
-            **some("problem", "source", "classes", "split", "metrics", "image_scores", "pixels", "statistics", "network"),
-            **some("intervals"), charts=charts,
+            **some("problem", "source", "classes", "split", "metrics", "image_scores", "pixels", "network"),
+            **some("statistics", "intervals"), charts=charts,
         ),
         report.render_gallery_section(
             **some("classes", "metrics", "image_scores", "gallery", "class_gallery", "gallery_score", "facts"),

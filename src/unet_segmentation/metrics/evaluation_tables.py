@@ -48,7 +48,7 @@ class EvaluationTables:
 
     @property
     def sample_ids(self) -> list[str]:
-        """The images, in the order in which they were evaluated."""
+        """Return the ids of the images, in the order in which they were evaluated."""
         return self.soft["sample_id"].astype(str).tolist()
 
     def where(self, column: str, value: object) -> EvaluationTables:

@@ -64,7 +64,7 @@ class MultiSeedSums:
 
     @property
     def kind(self) -> Literal["images", "groups"]:
-        """What the units are."""
+        """Return what the units are."""
         return self.each[0].kind
 
     def scores(self, sums: Values) -> Values:

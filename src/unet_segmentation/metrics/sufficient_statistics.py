@@ -92,7 +92,7 @@ class UnitSums:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The definitions of the scores, in the order of `METRICS`."""
+        """Return the definitions of the scores, in the order of `METRICS`."""
         return [
             metric
             for metric in METRICS

@@ -1,4 +1,4 @@
-"""One HTML page about a data set: the verdict, every finding with its files and the way out, and what was checked."""
+"""One HTML page about a data set: the verdict, every finding with its files and the fix, and what was checked."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def render_audit(
 def sample_thumbnail(
     image: NDArray | None, ids: NDArray[np.uint8] | None, side: int = THUMBNAIL_SIDE
 ) -> Image.Image | None:
-    """Draw a sample: the image, and beside it the image with the classes laid over it and outlined.
+    """Draw a sample: the image, and next to it the image with the classes laid over it and outlined.
 
     Args:
         image: (height, width, channels), any depth; None where it cannot be read.

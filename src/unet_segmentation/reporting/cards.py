@@ -15,7 +15,7 @@ from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html
 
-FEW_IMAGES = 20  # with fewer, a score says little about images that were not looked at
+FEW_IMAGES = 20  # with fewer, a score says little about images that were not evaluated
 RARE_SHARE = 0.01  # of the training pixels; the network has seen little of such a class
 NAMED_CLASSES = 30  # in one sentence
 SEVERITIES = ("error", "warning", "note")
@@ -25,7 +25,7 @@ Rows = list[tuple[str, str]]
 
 
 def data_card(source: SourceParameters, statistics: DatasetStatistics | None, audit: AuditResult | None) -> Rows:
-    """Say where the data come from, under which terms, how many they are and of what kind."""
+    """Describe where the data come from, under which terms, how many they are and of what kind."""
     rows = html.provenance(source)
     if source.homepage:
         rows.append(("Described at", source.homepage))
@@ -50,7 +50,7 @@ def data_card(source: SourceParameters, statistics: DatasetStatistics | None, au
 def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
     """Count the findings of each kind, the severe ones first: severity, tone, heading, count."""
     counts = Counter(zip(findings["severity"], findings["kind"], strict=True))
-    found = [
+    rows = [
         {
             "severity": severity,
             "tone": TONES.get(severity, ""),
@@ -59,7 +59,7 @@ def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for (severity, kind), count in counts.items()
     ]
-    return sorted(found, key=lambda row: (SEVERITIES.index(row["severity"]), -row["count"]))
+    return sorted(rows, key=lambda row: (SEVERITIES.index(row["severity"]), -row["count"]))
 
 
 def model_card(
@@ -126,33 +126,35 @@ def uses_and_limits(
         network: the network's specification.
         per_class: rows with name, iou and pixels.
     """
-    found = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
+    sentences = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
     origin = html.provenance(source)[0][1]
-    found.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
+    sentences.append(f"All data have one origin ({origin}); how it does on images from elsewhere is not known.")
     if statistics is not None:
         sides = statistics.width, statistics.height
         sizes = [f"{side.minimum:g}" + f" to {side.maximum:g}" * (side.minimum != side.maximum) for side in sides]
-        found.append(
+        sentences.append(
             f"Trained on images {sizes[0]} pixels wide and {sizes[1]} high; another resolution of the same things is "
             "another problem to the network."
         )
     shares = {} if statistics is None else statistics.class_shares
     if rare := [f"{name} ({html.percent(share)})" for name, share in shares.items() if 0 < share < RARE_SHARE]:
-        found.append(f"Rare in training: {', '.join(rare[:NAMED_CLASSES])}. Expect most errors there.")
+        sentences.append(f"Rare in training: {', '.join(rare[:NAMED_CLASSES])}. Expect most errors there.")
     if never := [name for name, share in shares.items() if share == 0]:
-        found.append(f"Never seen in training: {', '.join(never[:NAMED_CLASSES])}.")
+        sentences.append(f"Never seen in training: {', '.join(never[:NAMED_CLASSES])}.")
     scored = [row for row in per_class if row["iou"] is not None and row["pixels"]]
     if len(scored) > 1:
         weakest = min(scored, key=lambda row: row["iou"])
-        found.append(f"Weakest class on {split}: {weakest['name']}, IoU {weakest['iou']:.3f}.")
+        sentences.append(f"Weakest class on {split}: {weakest['name']}, IoU {weakest['iou']:.3f}.")
     if images < FEW_IMAGES:
-        found.append(f"Scored on {_count(images, 'image')} only: too few for a figure to be relied on.")
+        sentences.append(f"Scored on {_count(images, 'image')} only: too few for a figure to be relied on.")
     if network.get("encoder_weights"):
-        found.append(f"Its encoder began with weights made from {network['encoder_weights']}: their terms hold, too.")
-    found.append(
+        sentences.append(
+            f"Its encoder began with weights made from {network['encoder_weights']}: their terms hold, too."
+        )
+    sentences.append(
         f"License of the data: {source.license}. Whether it allows a use of the weights is for their user to see."
     )
-    return found
+    return sentences
 
 
 def reproduction(

@@ -20,8 +20,8 @@ def folds_chart(metrics: Mapping[str, float | None]) -> go.Figure:
     """
     figure = go.Figure()
     for (score, title), colour in zip(SCORES.items(), PALETTE, strict=False):
-        found = (re.fullmatch(rf"cv/fold_(\d+)/{score}", name) for name in metrics)
-        folds = sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(rf"cv/fold_(\d+)/{score}", name) for name in metrics)
+        folds = sorted(int(match[1]) for match in matches if match)
         figure.add_trace(
             go.Scatter(
                 name=title,

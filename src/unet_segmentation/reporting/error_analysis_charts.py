@@ -59,19 +59,19 @@ def patterns_chart(facts: pd.DataFrame) -> go.Figure:
 
 
 def _drawable(facts: pd.DataFrame) -> dict[str, list[go.Scatter] | list[go.Box]]:
-    found: dict[str, list[go.Scatter] | list[go.Box]] = {}
+    traces: dict[str, list[go.Scatter] | list[go.Box]] = {}
     for feature in FEATURES:
-        known = facts[["sample_id", "error", feature.name]].dropna()
-        if known[feature.name].nunique() > 1:
-            found[feature.name] = _points(known, feature.name)
+        rows = facts[["sample_id", "error", feature.name]].dropna()
+        if rows[feature.name].nunique() > 1:
+            traces[feature.name] = _points(rows, feature.name)
     if len(compared := large_groups(facts)):
-        found["group"] = _boxes(compared)
-    return found
+        traces["group"] = _boxes(compared)
+    return traces
 
 
-def _points(known: pd.DataFrame, name: str) -> list[go.Scatter]:
+def _points(rows: pd.DataFrame, name: str) -> list[go.Scatter]:
     """Draw images as points, at most `MOST_POINTS` evenly spread over the errors, and the median error of tenths."""
-    ranked = known.sort_values(["error", "sample_id"])
+    ranked = rows.sort_values(["error", "sample_id"])
     shown = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, min(MOST_POINTS, len(ranked))).round().astype(int))]
     points = go.Scatter(
         x=[float(f"{value:.5g}") for value in shown[name]],
@@ -81,9 +81,9 @@ def _points(known: pd.DataFrame, name: str) -> list[go.Scatter]:
         marker={"size": 6, "color": PALETTE[0], "opacity": 0.55, "line": {"width": 0}},
         hovertemplate="%{text}<br>%{x:.4g}, error %{y:.3f}<extra></extra>",
     )
-    if len(known) < FEW_FOR_A_LINE:
+    if len(rows) < FEW_FOR_A_LINE:
         return [points]
-    tenths = known.groupby(pd.qcut(known[name], 10, duplicates="drop"), observed=True)
+    tenths = rows.groupby(pd.qcut(rows[name], 10, duplicates="drop"), observed=True)
     line = go.Scatter(
         x=tenths[name].median().tolist(),
         y=tenths["error"].median().tolist(),

@@ -71,7 +71,7 @@ def data_uri(data: bytes, media_type: str) -> str:
 
 
 def provenance(source: SourceParameters) -> list[tuple[str, str]]:
-    """Say in lines for a table where data come from.
+    """Return lines for a table: where the data come from.
 
     Args:
         source: of the problem.

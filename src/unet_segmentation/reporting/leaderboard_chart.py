@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, styled
 
-VERDICTS = {  # to the colour, and what it means beside the best run
+VERDICTS = {  # to the colour, and what it means against the best run
     "best": (PALETTE[0], "best"),
     "better": (PALETTE[0], "better than the best by value"),
     "equivalent": (PALETTE[2], "equivalent"),

@@ -70,7 +70,7 @@ def pick_by_class(
 ) -> list[tuple[str, str, str, float]]:
     """Choose the worst, the median and the best image of each class, by the IoU of that class in the image.
 
-    Of images with the same IoU (many a rare class is missed wholly, or found where it is not) the one with more pixels
+    Of images with the same IoU (many a rare class is missed wholly, or picked where it is not) the one with more pixels
     at stake is taken: those that are of the class or were predicted as it.
 
     Args:
@@ -82,7 +82,7 @@ def pick_by_class(
         (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
         classes. A class without a scored image has no entry, and no image comes twice for a class.
     """
-    found: list[tuple[float, list[tuple[str, str, str, float]]]] = []
+    picked: list[tuple[float, list[tuple[str, str, str, float]]]] = []
     for number, (name, slug) in enumerate(zip(classes, class_slugs(classes), strict=True)):
         column = f"iou/class/{slug}"
         at_stake = confusion[(confusion["truth"] == number) | (confusion["prediction"] == number)]
@@ -94,9 +94,9 @@ def pick_by_class(
         if ranked:
             hits = at_stake.loc[at_stake["truth"] == at_stake["prediction"], "count"].sum()
             iou = float(hits) / max(1, int(pixels.sum()))
-            found.append((iou, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
-    found.sort(key=lambda entry: entry[0])
-    return [row for _, rows in found[:SHOWN_CLASSES] for row in rows]
+            picked.append((iou, [(name, section, *ranked[place]) for place, section in _places(ranked).items()]))
+    picked.sort(key=lambda entry: entry[0])
+    return [row for _, rows in picked[:SHOWN_CLASSES] for row in rows]
 
 
 def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:

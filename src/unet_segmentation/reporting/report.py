@@ -286,7 +286,7 @@ def _verdict(
     metrics: Mapping[str, float | None],
     intervals: Mapping[str, Interval],
 ) -> dict[str, str]:
-    """Say in two sentences how good the network is."""
+    """Describe in two sentences how good the model is."""
     scored = [row for row in per_class if row["iou"] is not None]
     sentences = []
     if scored:
@@ -295,8 +295,8 @@ def _verdict(
     if len(image_scores) and pd.notna(image_scores["iou/per_image_mean"].iloc[0]):
         worst = image_scores.iloc[0]
         sentences.append(f"Worst image: {worst['sample_id']} (IoU {worst['iou/per_image_mean']:.3f}).")
-    dice, found = metrics["dice/mean"], intervals.get("dice/mean")
-    bounds = f" [{found['low']:.3f}, {found['high']:.3f}]" if found else ""
+    dice, interval = metrics["dice/mean"], intervals.get("dice/mean")
+    bounds = f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else ""
     headline = "No score is defined" if dice is None else f"Mean Dice {dice:.3f}{bounds} on {_images(image_scores)}"
     return {"headline": headline, "sentence": " ".join(sentences)}
 
@@ -322,26 +322,26 @@ def _cautions(
     per_class: Sequence[Mapping[str, Any]],
     intervals: pd.DataFrame | None,
 ) -> list[str]:
-    found = []
+    cautions = []
     if len(image_scores) < cards.FEW_IMAGES:
-        found.append(
+        cautions.append(
             f"Only {_images(image_scores)} were scored: another choice of test images could give quite other figures."
         )
     if split != "test":
-        found.append(f"These are scores of the {split} split, not of images that training never touched.")
+        cautions.append(f"These are scores of the {split} split, not of images that training never touched.")
     missing = [row["name"] for row in per_class if not row["pixels"]]
     if missing:
-        found.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
+        cautions.append(f"Without a pixel in the {split} split, and so without a fair score: {', '.join(missing)}.")
     if intervals is not None:
         doubtful = intervals[~intervals["trusted"].astype(bool) & intervals["low"].notna()]
         remarks = [(str(remark), list(scores)) for remark, scores in doubtful.groupby("remark")["score"]]
         remarks.sort(key=lambda entry: -len(entry[1]))
         for remark, scores in remarks[:REMARKS]:
             which = f"{len(scores)} scores" if len(scores) > 3 else ", ".join(scores)
-            found.append(f"Marked with ? ({which}): {remark}.")
+            cautions.append(f"Marked with ? ({which}): {remark}.")
         if more := sum(len(scores) for _, scores in remarks[REMARKS:]):
-            found.append(f"So are {more} further scores, for the like reason: see intervals.csv.")
-    return found
+            cautions.append(f"So are {more} further scores, for the like reason: see intervals.csv.")
+    return cautions
 
 
 def _intervals(intervals: pd.DataFrame | None) -> dict[str, Interval]:

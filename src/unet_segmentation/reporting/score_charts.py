@@ -232,7 +232,7 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
                 hovertemplate=f"{name}, " + "%{x}<br>%{customdata[1]:,} of %{customdata[0]:,} found<extra></extra>",
             )
         )
-    counted = [f"{found} of {objects}" if objects else "none" for objects, found in rows[0][1]]
+    counted = [f"{hits} of {objects}" if objects else "none" for objects, hits in rows[0][1]]
     figure.update_xaxes(
         title_text="diameter in pixels; found, of all classes",
         type="category",

@@ -22,9 +22,9 @@ def panels(rows: int, columns: int, width: float, height: float, *, share_y: boo
 
     Args:
         rows: of panels.
-        columns: likewise.
+        columns: of panels.
         width: of the whole, in inches.
-        height: likewise.
+        height: of the whole, in inches.
         share_y: the panels of a row have one scale.
 
     Returns:

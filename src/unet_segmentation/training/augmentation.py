@@ -107,10 +107,10 @@ class _D4(A.D4):
 
 def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
     """Check names and values of one transform (and of those inside it) and write in what fills masks."""
-    known = _known()
-    if transform.name not in known:
-        raise unknown_name_error(f"{key}.name", transform.name, known)
-    kind, arguments = known[transform.name], dict(transform.parameters)
+    transforms = _known()
+    if transform.name not in transforms:
+        raise unknown_name_error(f"{key}.name", transform.name, transforms)
+    kind, arguments = transforms[transform.name], dict(transform.parameters)
     names = [name for name in inspect.signature(kind).parameters if name != "self"]
     for argument in arguments:
         if argument not in names:
@@ -163,11 +163,11 @@ def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
 
 def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
-    given = arguments.get("fill_mask")
-    if given not in {None, IGNORED}:
-        raise ConfigurationError(f"{key}.parameters.fill_mask: {given} would draw a class; leave it out (255, ignored)")
+    fill = arguments.get("fill_mask")
+    if fill not in {None, IGNORED}:
+        raise ConfigurationError(f"{key}.parameters.fill_mask: {fill} would draw a class; leave it out (255, ignored)")
     default = inspect.signature(kind).parameters["fill_mask"].default
-    return {} if default is None and given is None else {"fill_mask": IGNORED}
+    return {} if default is None and fill is None else {"fill_mask": IGNORED}
 
 
 def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:

@@ -1,4 +1,4 @@
-"""What the last bits of a network's output depend on, beside the network, the tiles and the batches."""
+"""What the last bits of a network's output depend on, in addition to the network, the tiles and the batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unet_segmentation.utils.device import pick_device
 
 
 def compute_environment() -> dict[str, str]:
-    """Say where and how the predictor computes on this machine. Two that say the same give the same bits.
+    """Return where and how the predictor computes on this machine. Equal environments give equal bits.
 
     The number of threads is left out: a convolution is divided among them by its outputs, never within a sum.
 

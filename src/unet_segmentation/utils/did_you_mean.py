@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from unet_segmentation.errors import ConfigurationError
 
 
-def unknown_name_error(key: str, name: str, known: Iterable[str]) -> ConfigurationError:
-    """Make the error for a name that is not known: it says which are near, else which there are."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted(known)[:80])}"
+def unknown_name_error(key: str, name: str, names: Iterable[str]) -> ConfigurationError:
+    """Build the error for an unknown name, with the nearest names, or else all of them."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted(names)[:80])}"
     return ConfigurationError(f"{key}: there is no {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Work in threads beside the network: files are read before they are needed, and results written after."""
+"""Work in threads in parallel with the network: files are read before they are needed, and results written after."""
 
 from __future__ import annotations
 

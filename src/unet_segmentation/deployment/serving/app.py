@@ -98,17 +98,17 @@ def make_app(service: Service, problem: str, find: Callable[[], ServedModel | No
 
 
 def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
-    target, said = service.target, service.worker.description
+    target, model = service.target, service.worker.description
     return {
         "problem": problem,
         "title": target.title,
         "version": target.version,
         "run_id": target.run_id or None,
-        "classes": said["classes"],
-        "colours": [f"#{bytes(colour.tolist()).hex()}" for colour in class_colours(len(said["classes"]))],
-        "channels": said["channels"],
-        "computes": said["computes"],
-        "max_pixels": said["max_pixels"],
+        "classes": model["classes"],
+        "colours": [f"#{bytes(colour.tolist()).hex()}" for colour in class_colours(len(model["classes"]))],
+        "channels": model["channels"],
+        "computes": model["computes"],
+        "max_pixels": model["max_pixels"],
         "maximum_bytes": body,
         "process": service.worker.process_id,
     }

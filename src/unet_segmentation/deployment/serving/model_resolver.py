@@ -25,11 +25,11 @@ def champion(uri: str, problem: str) -> ServedModel | None:
     return ServedModel(address, str(version.number), title, version.run_id)
 
 
-def find_target(wanted: str, uri: str, problem: str, folder: Path, inference: Mapping[str, Any]) -> ServedModel:
-    """Find the model that was asked for.
+def find_target(reference: str, uri: str, problem: str, folder: Path, inference: Mapping[str, Any]) -> ServedModel:
+    """Find the model to serve.
 
     Args:
-        wanted: `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors` file.
+        reference: `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors` file.
         uri: MLflow's store.
         problem: whose champion, or whose run.
         folder: an empty folder, for the model that is made of a file.
@@ -40,14 +40,14 @@ def find_target(wanted: str, uri: str, problem: str, folder: Path, inference: Ma
         ConfigurationError: there is no such file.
         TrackingError: there is no such run.
     """
-    if wanted == CHAMPION:
+    if reference == CHAMPION:
         return champion(uri, problem) or _refuse(uri, problem)
-    if wanted.endswith(".safetensors"):
-        return _of_file(Path(wanted), folder, inference)
+    if reference.endswith(".safetensors"):
+        return _of_file(Path(reference), folder, inference)
     from unet_segmentation.tracking.model_registry import find_model
     from unet_segmentation.tracking.run_queries import find_run
 
-    run = find_run(uri, wanted, problem)
+    run = find_run(uri, reference, problem)
     address = f"models:/{find_model(uri, run.run_id)}"
     return ServedModel(address, run.run_id[:SHORT], f"the model of run {run}", run.run_id)
 

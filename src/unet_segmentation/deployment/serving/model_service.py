@@ -50,7 +50,7 @@ class Service:
             launch: starts the process of a model, given its address, and waits until it can answer.
             say: tells people what happened, in a line.
             timeout: seconds that a request may take.
-            queue: how many requests may be in the house; each holds its image in memory.
+            queue: how many requests may be in flight; each holds its image in memory.
 
         Raises:
             TrackingError: the model cannot be loaded.
@@ -65,12 +65,12 @@ class Service:
 
     @property
     def target(self) -> ServedModel:
-        """What is served."""
+        """Return the model that is served."""
         return self._serving[0]
 
     @property
     def worker(self) -> Worker:
-        """The process that serves it."""
+        """Return the process that serves it."""
         return self._serving[1]
 
     async def answer(self, data: bytes) -> tuple[ServedModel, Answer]:
@@ -89,12 +89,12 @@ class Service:
                 while died < ATTEMPTS and not self._ended:
                     target, worker = self._serving
                     try:
-                        asked = await asyncio.to_thread(worker.ask, data, deadline)
+                        answer = await asyncio.to_thread(worker.ask, data, deadline)
                     except WorkerDiedError:
                         await self._restart(worker)
                         continue
                     try:
-                        return target, await asyncio.wrap_future(asked)
+                        return target, await asyncio.wrap_future(answer)
                     except WorkerDiedError:
                         died += 1
                         await self._restart(worker)
@@ -105,7 +105,7 @@ class Service:
             return self.target, Answer(BUSY, str(error))
 
     async def follow(self, find: Callable[[], ServedModel | None], seconds: float) -> None:
-        """Look every few seconds which model is to be served, and change to it without losing a request.
+        """Poll for the model to serve, and change to a new one without losing a request.
 
         Args:
             find: gives it; None where there is none any more, and what is served stays.
@@ -115,35 +115,35 @@ class Service:
         while True:
             await asyncio.sleep(seconds)
             try:
-                wanted = await asyncio.to_thread(find)
+                target = await asyncio.to_thread(find)
                 unheard = False
             except Exception as error:  # the store is away: it may come back
                 if not unheard:
                     self._say(f"{self.target.title} stays: the champion cannot be asked for ({_short(error)})")
                 unheard = True
                 continue
-            if wanted is not None and wanted not in {self.target, self._refused}:
-                await self._change(wanted)
+            if target is not None and target not in {self.target, self._refused}:
+                await self._change(target)
 
     def close(self) -> None:
         """Answer what is in work, then end."""
         self._ended = True
         self.worker.close(wait=True)
 
-    async def _change(self, wanted: ServedModel) -> None:
-        """Start the new model beside the old one, then switch; the old one still answers what it was asked."""
+    async def _change(self, new: ServedModel) -> None:
+        """Start the new model while the old one serves, then switch; the old one still answers its open requests."""
         begun = time.monotonic()
         try:
-            worker = await asyncio.to_thread(self._launch, wanted.uri)
+            worker = await asyncio.to_thread(self._launch, new.uri)
         except ProjectError as error:
-            self._refused = wanted
+            self._refused = new
             self._say(f"{self.target.title} stays: {error}")
             return
         async with self._replacing:
             before, old = self._serving
-            self._serving, self._refused = (wanted, worker), None
+            self._serving, self._refused = (new, worker), None
         old.close()
-        self._say(f"Now {wanted.title}, instead of {before.title} ({time.monotonic() - begun:.1f} s)")
+        self._say(f"Now {new.title}, instead of {before.title} ({time.monotonic() - begun:.1f} s)")
 
     async def _restart(self, dead: Worker) -> None:
         """Start the process again, once for all requests that have missed it."""

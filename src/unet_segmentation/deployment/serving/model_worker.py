@@ -96,7 +96,7 @@ class Worker:
         return answer
 
     def close(self, *, wait: bool = False) -> None:
-        """Take no more requests. Those that are in work are still answered, then the process ends."""
+        """Refuse new requests, answer those in flight, and end the process."""
         with self._lock:
             self._closed = True
             with contextlib.suppress(OSError):
@@ -118,13 +118,13 @@ class Worker:
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError), cast("IO[bytes]", self._process.stdout):
             while True:
                 number, *answer = pickle.load(cast("IO[bytes]", self._process.stdout))
-                if asked := self._waiting.pop(number, None):
-                    _settle(asked, Answer(*answer))
+                if future := self._waiting.pop(number, None):
+                    _settle(future, Answer(*answer))
         with self._lock:
             self._closed = True
         self._process.wait()
-        for asked in list(self._waiting.values()):
-            _settle(asked, WorkerDiedError())
+        for future in list(self._waiting.values()):
+            _settle(future, WorkerDiedError())
         self._waiting.clear()
 
     def _last_words(self) -> str:
@@ -133,13 +133,13 @@ class Worker:
         return lines[-1] if lines else ""
 
 
-def _settle(asked: Future[Answer], answer: Answer | WorkerDiedError) -> None:
+def _settle(future: Future[Answer], answer: Answer | WorkerDiedError) -> None:
     """Answer, unless the client has left."""
-    if asked.set_running_or_notify_cancel():
+    if future.set_running_or_notify_cancel():
         if isinstance(answer, WorkerDiedError):
-            asked.set_exception(answer)
+            future.set_exception(answer)
         else:
-            asked.set_result(answer)
+            future.set_result(answer)
 
 
 def _start(model_uri: str, store: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:

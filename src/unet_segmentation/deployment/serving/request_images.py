@@ -107,33 +107,33 @@ class Reader:
             raise DataError(f"{name} is larger than {self.max_pixels / 1e6:.4g} million pixels: cut it first")
 
 
-def as_batch(given: Any) -> Batch:  # noqa: ANN401 - whatever a client sends
+def as_batch(value: Any) -> Batch:  # noqa: ANN401 - whatever a client sends
     """Sort out what came: MLflow hands over tables, dictionaries, arrays of texts and lists, as the request had it.
 
     Raises:
         DataError: there is no image in it, or several columns and none is called `image`.
     """
-    given = _column(given)
-    if isinstance(given, np.ndarray) and given.dtype.kind in "OUS":
-        given = given.item() if given.ndim == 0 else list(given.ravel())
-    if isinstance(given, np.ndarray) and given.ndim == 4:
-        return _checked(Batch(list(given), single=False, arrays=True))
-    if isinstance(given, list | tuple):
-        entries = [_column(entry) if isinstance(entry, Mapping) else entry for entry in given]
+    value = _column(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OUS":
+        value = value.item() if value.ndim == 0 else list(value.ravel())
+    if isinstance(value, np.ndarray) and value.ndim == 4:
+        return _checked(Batch(list(value), single=False, arrays=True))
+    if isinstance(value, list | tuple):
+        entries = [_column(entry) if isinstance(entry, Mapping) else entry for entry in value]
         entries = [entry.item() if _is_scalar(entry) else entry for entry in entries]
         arrays = bool(entries) and all(isinstance(entry, np.ndarray) for entry in entries)
         return _checked(Batch(entries, single=False, arrays=arrays))
-    return _checked(Batch([given], single=True, arrays=isinstance(given, np.ndarray)))
+    return _checked(Batch([value], single=True, arrays=isinstance(value, np.ndarray)))
 
 
-def _column(given: Any) -> Any:  # noqa: ANN401
-    """Take the column of a table (pandas, told by its columns) or the value of a dictionary that holds the images."""
-    if isinstance(given, Mapping):
-        names, take = list(given), given.__getitem__
-    elif hasattr(given, "columns") and hasattr(given, "iloc"):
-        names, take = list(given.columns), lambda name: list(given[name])
+def _column(value: Any) -> Any:  # noqa: ANN401
+    """Return the column of a table (pandas) or the value of a dictionary that holds the images."""
+    if isinstance(value, Mapping):
+        names, take = list(value), value.__getitem__
+    elif hasattr(value, "columns") and hasattr(value, "iloc"):
+        names, take = list(value.columns), lambda name: list(value[name])
     else:
-        return list(given) if hasattr(given, "iloc") else given
+        return list(value) if hasattr(value, "iloc") else value
     if COLUMN in names:
         return take(COLUMN)
     if len(names) == 1:

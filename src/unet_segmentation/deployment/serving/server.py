@@ -30,11 +30,11 @@ class Options:
 
     Attributes:
         host: address to listen at.
-        port: likewise.
+        port: to listen at.
         timeout: seconds that a request may take.
         queue: how many requests may be in work or waiting.
         body: bytes that an image file may have.
-        access_log: whether every request is told in a line.
+        access_log: whether every request is logged.
     """
 
     host: str = "127.0.0.1"
@@ -95,18 +95,18 @@ async def _serve(
 
 
 async def _tell(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Say of every request what became of it, and in which time."""
+    """Log every request with its status and duration."""
     begun = time.perf_counter()
     response = await answer(request)
     took = (time.perf_counter() - begun) * 1000
     client = request.client.host if request.client else "-"
-    told = f"{client} {request.method} {request.url.path} {response.status_code} {took:.0f} ms"
-    click.echo(f"{time.strftime('%H:%M:%S')} {told}")
+    line = f"{client} {request.method} {request.url.path} {response.status_code} {took:.0f} ms"
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}")
     return response
 
 
 def _taken(host: str, port: int) -> socket.socket:
-    """Take the address before the model is loaded: whoever cannot have it should not wait for that."""
+    """Bind the address before the model is loaded: an address in use is reported at once."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)

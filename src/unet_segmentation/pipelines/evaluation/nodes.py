@@ -417,10 +417,10 @@ def _score_title(evaluation: EvaluationParameters) -> str:
 
 
 def _code(root: Path) -> dict[str, str]:
-    """Say of which code, libraries and lock file the run is made; empty where it is no checkout."""
+    """Return commit, library versions and hash of the lock file; no commit where it is no checkout."""
     tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
-    found = {name.removeprefix("version."): version for name, version in machine.versions().items()}
-    code = {"versions": ", ".join(f"{name} {version}" for name, version in found.items())}
+    versions = {name.removeprefix("version."): version for name, version in machine.versions().items()}
+    code = {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
     if "git.commit" in tags:
         code["commit"] = tags["git.commit"]
         code["changed"] = ", with uncommitted changes" if tags["git.dirty"] == "true" else ""

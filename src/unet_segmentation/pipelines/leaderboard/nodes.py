@@ -10,7 +10,7 @@ from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 
 
 def rank(problem: str, release: ReleaseParameters, bootstrap: BootstrapParameters) -> pd.DataFrame:
-    """Put all finished runs of the problem in order, each compared with the best.
+    """Rank all finished runs of the problem, each compared with the best.
 
     Args:
         problem: the segmentation problem.
