@@ -81,10 +81,10 @@ def test_the_networks_scores_are_those_of_evaluation(exported, tmp_path):
     predictions.mkdir()
     model = exported.folder / "best.safetensors"
     arguments = (exported.samples, exported.packed)
-    write, *_ = evaluation.predict(model, *arguments, exported.inference, exported.evaluation, working)
+    write, probability_tables = evaluation.predict(model, *arguments, exported.inference, exported.evaluation, working)
     write(predictions)
-    confusion, _ = evaluation.count(predictions, *arguments, CLASSES, exported.evaluation)
-    wanted = global_scores(total_matrix(confusion, len(CLASSES)), CLASSES)
+    tables = evaluation.count(predictions, *arguments, CLASSES, exported.evaluation, probability_tables)
+    wanted = global_scores(total_matrix(tables.confusion, len(CLASSES)), CLASSES)
     assert exported.parity[1]["network/dice/mean"] == wanted["dice/mean"]
     assert exported.parity[1]["model.onnx/dice/mean"] == pytest.approx(wanted["dice/mean"], abs=1e-4)
 
