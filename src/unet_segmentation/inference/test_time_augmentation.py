@@ -18,7 +18,7 @@ VIEWS: dict[Symmetries, list[View]] = {
     "flip": [(0, False), (0, True), (2, False), (2, True)],
     "d4": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
 }
-"""`flips`: as it is, mirrored left to right, upside down, both. `d4`: all eight symmetries of the square."""
+"""`flip`: as it is, mirrored left to right, upside down, both. `d4`: all eight symmetries of the square."""
 
 
 class SymmetricBackend(Backend):

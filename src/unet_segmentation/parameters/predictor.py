@@ -20,7 +20,7 @@ class PredictorParameters(StrictModel):
             share is computed twice, and a raster is nearly all seams.
         batch_size: tiles (or images of one size) that go through the network together at most; `auto` takes what fits
             into a GPU's free memory. Where memory runs short, a batch is halved.
-        test_time_augmentation: `flips` averages over an image and its three mirror images, `d4` over all eight
+        test_time_augmentation: `flip` averages over an image and its three mirror images, `d4` over all eight
             symmetries of the square; four and eight times the work.
     """
 
