@@ -36,12 +36,13 @@ CLASSES = ["background", "cell", "nucleus"]
 INFERENCE = PredictorParameters()
 
 
-def weights(file: Path, seed: int = 0, channels: int = 3, **profile: object) -> Path:
+def weights(file: Path, seed: int = 0, channels: int = 3, bands: list[int] | None = None, **values: object) -> Path:
     """Write a small network of random weights."""
     torch.manual_seed(seed)
-    known = statistics_of({"mean": [127.0] * channels, "std": [50.0] * channels, **profile})
+    images = {"images": {"bands": bands}}
+    statistics = statistics_of({"mean": [127.0] * channels, "std": [50.0] * channels, **images, **values})
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
-    specification = resolve_model_spec(network, CLASSES, known)
+    specification = resolve_model_spec(network, CLASSES, statistics)
     save_model(file, build_model(specification), ModelInfo(specification))
     return file
 
