@@ -134,7 +134,7 @@ class Prepared:
     packed: PackedSamples
     verdict: AuditResult
     page: str
-    profile: DatasetStatistics
+    statistics: DatasetStatistics
 
 
 def prepare(
