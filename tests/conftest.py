@@ -23,11 +23,20 @@ BIN = Path(sys.executable).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first: processes that share the work then end together, with small files."""
+    """Put the slowest files first: processes that share the work then end together, with small files.
+
+    The very first is test_run.py: it looks at runs of a project to which other files add theirs.
+    """
     counts: dict[Path, list[int]] = {}
     for item in items:
         counts.setdefault(item.path, [0, 0])[item.get_closest_marker("slow") is None] += 1
-    items.sort(key=lambda item: (counts[item.path][1] > 0, counts[item.path][0] == 0))
+    items.sort(
+        key=lambda item: (
+            item.path.parent.name + item.path.name != "end_to_endtest_run.py",
+            counts[item.path][1] > 0,
+            counts[item.path][0] == 0,
+        )
+    )
 
 
 @pytest.fixture(scope="session")

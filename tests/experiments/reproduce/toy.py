@@ -62,9 +62,11 @@ FILES = {
         dataset_statistics:
           type: unet_segmentation.datasets.JSONDataset
           filepath: data/${problem:}/dataset_statistics.json
+          metadata: {mlflow: {tags: {data.sha256: data_sha256}}}
         best_model:
           type: unet_segmentation.datasets.FileDataset
           filepath: data/${problem:}/best.safetensors
+          metadata: {mlflow: {weights_tag: weights.sha256}}
         training_plan:
           type: unet_segmentation.datasets.JSONDataset
           filepath: data/${problem:}/plan.json
