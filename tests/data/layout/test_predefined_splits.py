@@ -244,7 +244,7 @@ def test_a_tables_own_names_of_splits() -> None:
         "a": ("train", None),
         "b": ("test", None),
     }
-    with pytest.raises(DataError, match=r"'fold' of t.csv holds '2', which names no split. Values there: 0, 2. Declare"):
+    with pytest.raises(DataError, match=r"'fold' of t.csv holds '2', which names no split. Values there: 0, 2"):
         table("id,fold\na,0\nb,2\n", flat("a", "b"), split="fold", splits=splits)
 
 
