@@ -98,9 +98,9 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_status_says_so(project
 
 
 def test_a_wrong_variant_is_refused_before_anything_is_trained(project):
-    answer = project.kedro("sweep", "--env", "test", "--params", "sweep.variants.odd.model.widht=3")
+    answer = project.kedro("sweep", "--env", "test", "--params", "sweep.variants.odd.model.base_chanels=3")
     assert answer.returncode == 1
-    assert "did you mean 'width'" in answer.stdout
+    assert "did you mean 'base_channels'" in answer.stdout
     assert "epoch" not in answer.stdout
 
 
@@ -108,7 +108,7 @@ def test_a_search_that_was_killed_queues_its_trial_again_and_leaves_a_problem(pr
     kill_at(project, "epoch 2/4", "search", "--env", "test")
     output = succeeded(project.kedro("search", "--env", "test"))
     assert "trial 0 was killed: it is queued again" in output
-    assert "going on after epoch" in output
+    assert "resuming after epoch" in output
     assert parents(project, "search") == 1
     trials = pd.read_csv(report(project, "search_trials.csv"))
     assert trials["state"].tolist()[0] == "killed"
