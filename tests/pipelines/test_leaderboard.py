@@ -29,7 +29,7 @@ def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
     class OwnRun(NullRun):
         uri, run_id = f"sqlite:///{tmp_path / 'mlflow.db'}", "own"
 
-    monkeypatch.setattr(tracking, "_current", OwnRun())
+    monkeypatch.setattr(tracking, "_active", OwnRun())
     monkeypatch.setattr(OwnRun, "enabled", True)
     table = nodes.rank("cells", ReleaseParameters(), BootstrapParameters())
     assert list(table["run_id"]) == ids[::-1]
