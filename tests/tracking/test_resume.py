@@ -322,7 +322,13 @@ def test_the_run_has_one_model_in_the_end(root, tmp_path, first_ready):
     from unet_segmentation.parameters import PredictorParameters
 
     weights = tmp_path / "best.safetensors"
-    specification = {"architecture": "unet", "classes": ["a", "b"], "in_channels": 3, "mean": [0.0] * 3, "std": [1.0] * 3}
+    specification = {
+        "architecture": "unet",
+        "classes": ["a", "b"],
+        "in_channels": 3,
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+    }
     header = {"specification": json.dumps(specification), "information": "{}"}
     save_file({"w": np.zeros(1, np.float32)}, weights, header)
     client = client_of(root)
