@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import time
 from dataclasses import replace
 from itertools import islice
@@ -259,7 +258,6 @@ def test_memory_of_a_container(tmp_path):
 def test_no_compiler_is_a_wrong_parameter(prepared):
     case = prepared(compile=True)
     patches = Batches(preflight._first_batch(case.plan, case.inputs))
-    importlib.import_module("torch._inductor.cpp_builder").get_cpp_compiler.cache_clear()
     torch.compiler.reset()  # what other tests of this process have compiled needs no compiler any more
     # torch's own patch: after pytest's, an option that is the alias of another one stays hidden for ever.
     with (
