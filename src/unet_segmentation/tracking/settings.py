@@ -124,7 +124,7 @@ def check_store(uri: str, timeout: float) -> None:
 def _check_database(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # the sender makes it, whole or not at all
+        if not path.exists():  # created with the first run, atomically
             if not os.access(path.parent, os.W_OK):
                 raise TrackingError(f"The MLflow store {path} cannot be made: no permission. {STORE_HELP}")
             return
