@@ -37,14 +37,11 @@ def problem_new(
     On a terminal it asks what pixels cannot tell, unless --classes and --ignore-values say it.
     """
     from unet_segmentation.data.onboarding.create_problem import Request, create_problem
+    from unet_segmentation.data.onboarding.prompts import ask_questions
 
     root = project_root()
     request = Request(name, images, masks, _names(classes), _numbers(ignore_values), overwrite)
-    ask = None
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        from unet_segmentation.data.onboarding.prompts import Questions
-
-        ask = Questions(request)
+    ask = ask_questions if sys.stdin.isatty() and sys.stdout.isatty() else None
     for line in create_problem(request, root, root / "conf", ask):
         click.echo(line)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
@@ -14,69 +15,48 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding.
+    """A kind of finding."""
 
-    Attributes:
-        severity: `error` stops the run (or sets the sample aside), `warning` is shown, `note` is kept.
-        heading: for a list of such findings.
-        fix: what to do about it; empty where nothing needs to be done.
-    """
-
-    severity: Severity
-    heading: str
-    fix: str = ""
+    severity: Severity  # `error` stops the run (or sets the sample aside), `warning` is shown, `note` is kept
+    heading: str  # for a list of such findings
+    fix: str = ""  # what to do about it; empty where nothing needs to be done
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about a file or the data set.
+    """Something to know about a file or the data set."""
 
-    Attributes:
-        severity: see `Kind`.
-        kind: a key of `KINDS`.
-        sample_id: empty where it concerns the data set.
-        file: relative to the root of the files.
-        message: what is wrong with it.
-        values: JSON of pixels by mask value, where it is about values; else empty.
-        other: the other sample, where it is about two.
-    """
+    kind: str  # a key of `KINDS`
+    message: str  # what is wrong
+    sample_id: str = ""  # empty where it concerns the data set
+    file: str = ""  # relative to the root of the files
+    values: Mapping[str, int] | None = None  # pixels by mask value, where it is about values
+    other: str = ""  # the other sample, where it is about two
 
-    severity: Severity
-    kind: str
-    sample_id: str
-    file: str
-    message: str
-    values: str = ""
-    other: str = ""
+    @property
+    def severity(self) -> Severity:
+        """Severity of its kind."""
+        return KINDS[self.kind].severity
 
 
-def finding(
-    kind: str,
-    message: str,
-    *,
-    sample_id: str = "",
-    file: str = "",
-    values: Mapping[str, int] | None = None,
-    other: str = "",
-) -> Finding:
-    """Build a finding with the severity of its kind.
-
-    Args:
-        kind: a key of `KINDS`.
-        message: what is wrong.
-        sample_id: empty where it concerns the data set.
-        file: relative to the root of the files.
-        values: pixels by mask value.
-        other: the other sample, where it is about two.
-    """
-    return Finding(
-        KINDS[kind].severity, kind, sample_id, file, message, json.dumps(dict(values)) if values else "", other
-    )
+TALLIED_VALUES = 1024  # of the whole data set
+COLUMNS = ["severity", "kind", "sample_id", "file", "message", "values", "other"]
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Build a table of findings, with all columns even where it is empty."""
-    return pd.DataFrame([asdict(entry) for entry in findings], columns=[field.name for field in fields(Finding)])
+    """Build a table of findings, with all columns even where it is empty; values are JSON, or empty."""
+    rows = [
+        vars(entry) | {"severity": entry.severity, "values": json.dumps(dict(entry.values)) if entry.values else ""}
+        for entry in findings
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def add_values(tally: Counter[str], values: Mapping[str, int], limit: int = TALLIED_VALUES) -> None:
+    """Add pixels by value, of a limited number of different values."""
+    for value, count in values.items():
+        if value in tally or len(tally) < limit:
+            tally[value] += count
 
 
 def most_frequent(values: Mapping[str, int], number: int) -> dict[str, int]:

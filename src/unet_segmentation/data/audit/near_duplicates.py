@@ -6,7 +6,6 @@ grow with their number, nor with how many of them are alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -34,23 +33,10 @@ SCENE = 3.0  # thumbnail pixels; what is smoother than that (light, layout) is n
 REACH = 5  # samples before and after, in order of path
 LIGHT = 6.0  # thumbnail pixels; what is smoother than that is uneven light
 NOISE = 2.0  # grey levels of a stretched thumbnail
-
-
-@dataclass(frozen=True)
-class MismatchThresholds:
-    """From when on masks are reported to fit another image better.
-
-    Attributes:
-        information: in nats; a mask that says less of every image is no evidence.
-        masks: number of masks that are evidence below which nothing is reported.
-        consistency: share of the masks whose best image is as many files away as that of the mask before.
-        lead: of the best pairing over the second best, as a share of the median lead.
-    """
-
-    information: float = 0.01
-    masks: int = 8
-    consistency: float = 0.5
-    lead: float = 0.25
+LEAST_INFORMATION = 0.01  # in nats; a mask that says less of every image is no evidence
+LEAST_MASKS = 8  # that are evidence, below which nothing is reported
+CONSISTENCY = 0.5  # share of the masks whose best image is as many files away as that of the mask before
+CLEAR_LEAD = 0.25  # of the best pairing over the second best, as a share of the median lead
 
 
 def find_near_duplicates(
@@ -94,12 +80,8 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     distance of Simard et al. 1993). What is smoother than SCENE pixels is subtracted before, because light and layout
     are common to images of one kind.
 
-    Args:
-        one: grey thumbnails, (pairs, SIDE, SIDE).
-        other: grey thumbnails of the same shape.
-
     Returns:
-        Correlations, (pairs,), 0 to 1 (what is negative counts as 0).
+        Correlations, (pairs,), 0 to 1 (what is negative counts as 0), of grey thumbnails, (pairs, SIDE, SIDE) each.
     """
     detail, target = _detail(one, SCENE), _flat(_detail(other, SCENE))
     down, across = (np.gradient(detail, axis=axis).astype(np.float32) for axis in (1, 2))
@@ -228,9 +210,7 @@ def _apply_pose(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArr
     return thumbnails
 
 
-def find_mismatched_masks(
-    signatures: NDArray, rows: Indices, thresholds: MismatchThresholds | None = None
-) -> list[tuple[int, int, float, float]]:
+def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
     """Find masks that fit the image of another sample better than their own: swapped, or shifted along the files.
 
     The fit of a mask to an image is the information, in nats, that classes give on grey and colour
@@ -241,24 +221,22 @@ def find_mismatched_masks(
     Args:
         signatures: records of `SIGNATURE`; may be a memory map.
         rows: which of them to compare, in order of their path. Samples of one size are compared, REACH to either side.
-        thresholds: from when on masks are reported.
 
     Returns:
         Tuples `(i, j, own, other)`: the mask of `i` fits the image of `j` better; the fits to both, in nats. Indices
         into `signatures`, in the order of `rows`.
     """
-    thresholds = thresholds or MismatchThresholds()
     by_size = np.lexsort((signatures["height"][rows], signatures["width"][rows]))  # those of one size stay in order
     ordered = rows[by_size]
     fits = _fits(signatures, ordered)
     own = fits[:, REACH]
     best, lead = _leads(fits)
-    is_evidence = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > thresholds.information)
+    is_evidence = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > LEAST_INFORMATION)
     offsets = best[is_evidence]
-    if len(offsets) < thresholds.masks or np.mean(offsets[1:] == offsets[:-1]) < thresholds.consistency:
+    if len(offsets) < LEAST_MASKS or np.mean(offsets[1:] == offsets[:-1]) < CONSISTENCY:
         return []
     median_lead = np.median(lead[is_evidence & (lead > 0)])
-    is_clear = lead > max(thresholds.information, thresholds.lead * median_lead)
+    is_clear = lead > max(LEAST_INFORMATION, CLEAR_LEAD * median_lead)
     masks = np.flatnonzero(is_evidence & (best != 0) & is_clear)
     masks = masks[np.argsort(by_size[masks])]
     return [(int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in masks]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +50,6 @@ class SettledFindings:
     set_aside: tuple[str, ...]
     objection: str
 
-    def with_severity(self, severity: str) -> pd.DataFrame:
-        """Return the findings of one severity."""
-        return self.table[self.table["severity"] == severity]
-
 
 def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: InspectionParameters) -> SettledFindings:
     """Allow errors and set samples aside, as `inspection` asks.
@@ -70,22 +66,22 @@ def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: Inspecti
     table["other"] = table["other"].fillna("") if "other" in table else ""
     is_error = table["severity"] == "error"
     is_allowed = is_error & _named_in(check_allowed(inspection.allow), table)
-    errors = table[is_error & ~is_allowed]
+    errors, exempt = table[is_error & ~is_allowed], table[is_allowed]
+    kinds = exempt["kind"]
+    needed = {*kinds, *(kinds + ":" + exempt["sample_id"]), *(kinds + ":" + exempt["other"])}
+    allowed = [entry for entry in inspection.allow if entry in needed]
     to_blame = _samples_to_blame(errors, inspected) if inspection.on_error == "quarantine" else set()
     objection = _objection(to_blame, inspected)
     set_aside = set() if objection else to_blame
     table.loc[is_allowed, "severity"] = "warning"
     table, is_moot = _with_set_aside(table, errors, set_aside)
     states = table["severity"].mask(is_allowed.reindex(table.index, fill_value=False), "allowed")
-    allowed = tuple(_applied(inspection.allow, findings[is_allowed.to_numpy()]))
-    return SettledFindings(table, states.mask(is_moot, "set aside"), allowed, tuple(sorted(set_aside)), objection)
+    states = states.mask(is_moot, "set aside")
+    return SettledFindings(table, states, tuple(allowed), tuple(sorted(set_aside)), objection)
 
 
 def check_allowed(entries: Iterable[str]) -> AllowList:
-    """Parse `inspection.allow`.
-
-    Args:
-        entries: `KIND` or `KIND:SAMPLE_ID`.
+    """Parse `inspection.allow`: `KIND` or `KIND:SAMPLE_ID` each.
 
     Raises:
         ConfigurationError: there is no such kind, or it cannot be allowed.
@@ -112,12 +108,11 @@ def check_allowed(entries: Iterable[str]) -> AllowList:
     return allow_list
 
 
-def by_kind(findings: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield kinds and their findings, in the order of `KINDS`."""
+def by_kind(findings: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return kinds and their findings, in the order of `KINDS`."""
     rank = {kind: position for position, kind in enumerate(KINDS)}
-    groups = {str(kind): rows for kind, rows in findings.groupby("kind", sort=False)}
-    for kind in sorted(groups, key=lambda kind: rank.get(kind, len(rank))):
-        yield kind, groups[kind]
+    groups = [(str(kind), rows) for kind, rows in findings.groupby("kind", sort=False)]
+    return sorted(groups, key=lambda group: rank.get(group[0], len(rank)))
 
 
 def _named_in(allow_list: AllowList, findings: pd.DataFrame) -> pd.Series[bool]:
@@ -126,14 +121,6 @@ def _named_in(allow_list: AllowList, findings: pd.DataFrame) -> pd.Series[bool]:
         about_sample = findings["sample_id"].isin(samples) | findings["other"].isin(samples)
         named |= (findings["kind"] == kind) & (about_sample | ("" in samples))
     return named
-
-
-def _applied(entries: Sequence[str], allowed: pd.DataFrame) -> list[str]:
-    """Return the entries of `inspection.allow` that some finding needed."""
-    applied = set(allowed["kind"]) | set(allowed["kind"] + ":" + allowed["sample_id"])
-    if "other" in allowed:
-        applied |= set(allowed["kind"] + ":" + allowed["other"])
-    return [entry for entry in entries if entry in applied]
 
 
 def _with_set_aside(
