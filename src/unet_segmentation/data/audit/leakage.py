@@ -31,9 +31,8 @@ def find_split_leakage(samples: pd.DataFrame, official: pd.Series, block: pd.Ser
             about = {"sample_id": ids[position], "file": files[position], "other": ids[other]}
             by_sample.setdefault(position, Finding("identical_across_splits", message, **about))
     findings = [by_sample[position] for position in sorted(by_sample)]
-    for names in (samples["group"], block):
-        crossing = [] if names is None else _crossing(names, ranks)
-        for position, other in {names[position]: (position, other) for position, other in crossing}.values():
+    for names in [samples["group"]] if block is None else [samples["group"], block]:
+        for position, other in {names[pair[0]]: pair for pair in _crossing(names, ranks)}.values():
             message = f"{names[position]} lies in {official[position]} and {official[other]}"
             about = {"sample_id": ids[position], "file": files[position], "other": ids[other]}
             findings.append(Finding("group_across_splits", message, **about))

@@ -7,7 +7,6 @@ grow with their number, nor with how many of them are alike.
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 CHUNK = 128  # samples, or pairs, at a time
+# Positions of two images, the pose of the second (see `_best_pose`), and how similar they are.
+PAIR = np.dtype([("first", np.intp), ("second", np.intp), ("pose", np.uint8), ("similarity", np.float32)])
 
 # Near-duplicate images
 FREQUENCIES = 8  # lowest of the cosine transform, by axis
@@ -63,14 +64,14 @@ def find_near_duplicates(
     if len(rows) < 2:
         return []
     pairs = _candidates(coefficients)
-    for start in range(0, len(pairs.first), CHUNK):
-        part = slice(start, start + CHUNK)
-        one = signatures["grey"][rows[pairs.first[part]]]
-        other = _apply_pose(signatures["grey"][rows[pairs.second[part]]], pairs.pose[part])
-        pairs.similarity[part] = similarity(one, other)
-    pairs = pairs.take(pairs.similarity >= threshold).best_of_each(PARTNERS)
-    pairs = pairs.take(np.argsort(-pairs.similarity, kind="stable"))
-    return list(zip(rows[pairs.first].tolist(), rows[pairs.second].tolist(), pairs.similarity.tolist(), strict=True))
+    for start in range(0, len(pairs), CHUNK):
+        part = pairs[start : start + CHUNK]
+        other = _apply_pose(signatures["grey"][rows[part["second"]]], part["pose"])
+        part["similarity"] = similarity(signatures["grey"][rows[part["first"]]], other)
+    pairs = _best_of_each(pairs[pairs["similarity"] >= threshold], PARTNERS)
+    pairs = pairs[np.argsort(-pairs["similarity"], kind="stable")]
+    first, second = rows[pairs["first"]], rows[pairs["second"]]
+    return list(zip(first.tolist(), second.tolist(), pairs["similarity"].tolist(), strict=True))
 
 
 def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
@@ -112,40 +113,19 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
     return coefficients[varied] / norms[varied, None, None], rows[varied]
 
 
-class _Pairs(NamedTuple):
-    """Pairs of images: positions of the first and the second, the pose of the second, their similarity."""
-
-    first: Indices
-    second: Indices
-    pose: NDArray[np.uint8]
-    similarity: Floats
-
-    def take(self, which: NDArray) -> _Pairs:
-        return _Pairs(*(values[which] for values in self))
-
-    def union(self, other: _Pairs) -> _Pairs:
-        """Return the pairs of both, each once."""
-        pairs = _concatenate([self, other])
-        keys = pairs.first * (pairs.second.max(initial=0) + 1) + pairs.second
-        return pairs.take(np.unique(keys, return_index=True)[1])
-
-    def best_of_each(self, most: int) -> _Pairs:
-        """Return the pairs that are among the `most` most similar ones of one of their images."""
-        member = np.concatenate([self.first, self.second])
-        ranked = np.lexsort((-np.tile(self.similarity, 2), member))
-        ordered = member[ranked]
-        rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-        is_best = np.zeros(len(self.first), bool)
-        is_best[ranked[rank < most] % max(1, len(is_best))] = True
-        return self.take(is_best)
+def _best_of_each(pairs: NDArray, most: int) -> NDArray:
+    """Return the pairs that are among the `most` most similar ones of one of their images."""
+    member = np.concatenate([pairs["first"], pairs["second"]])
+    ranked = np.lexsort((-np.tile(pairs["similarity"], 2), member))
+    ordered = member[ranked]
+    rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    is_best = np.zeros(len(pairs), bool)
+    is_best[ranked[rank < most] % max(1, len(is_best))] = True
+    return pairs[is_best]
 
 
-def _concatenate(pairs: list[_Pairs]) -> _Pairs:
-    return _Pairs(*(np.concatenate(values) for values in zip(*pairs, strict=True)))
-
-
-def _candidates(coefficients: Floats) -> _Pairs:
-    """Return pairs worth comparing; `similarity` is the correlation of their low frequencies."""
+def _candidates(coefficients: Floats) -> NDArray:
+    """Return pairs worth comparing, (n,) of PAIR; `similarity` is the correlation of their low frequencies."""
     bits = _hash_bits(coefficients)
     count = len(bits)
     random = np.random.default_rng(0)
@@ -153,21 +133,23 @@ def _candidates(coefficients: Floats) -> _Pairs:
     for _ in range(SORTINGS):
         packed = np.packbits(bits[:, random.permutation(bits.shape[1])], axis=1)
         sorting = np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable")
-        # cut back at once, so that memory stays flat where thousands are alike
-        pairs = pairs.union(_neighbours(coefficients, sorting)).best_of_each(2 * PARTNERS)
+        pairs = np.concatenate([pairs, _neighbours(coefficients, sorting)])
+        pairs = pairs[np.unique(pairs["first"] * count + pairs["second"], return_index=True)[1]]
+        pairs = _best_of_each(pairs, 2 * PARTNERS)  # at once, so that memory stays flat where thousands are alike
     return pairs
 
 
-def _neighbours(coefficients: Floats, sorting: Indices) -> _Pairs:
+def _neighbours(coefficients: Floats, sorting: Indices) -> NDArray:
     """Compare each image with the NEAREST next ones of a sorting."""
     pairs = []
     for start in range(0, len(sorting), CHUNK):
         for step in range(1, NEAREST + 1):
             second = sorting[start + step : start + step + CHUNK]
-            first, second = np.sort([sorting[start : start + len(second)], second], axis=0)
-            pose, correlation = _best_pose(coefficients[first], coefficients[second])
-            pairs.append(_Pairs(first, second, pose, correlation).take(correlation >= COARSE_SIMILARITY))
-    return _concatenate(pairs)
+            near = np.empty(len(second), PAIR)
+            near["first"], near["second"] = np.sort([sorting[start : start + len(second)], second], axis=0)
+            near["pose"], near["similarity"] = _best_pose(coefficients[near["first"]], coefficients[near["second"]])
+            pairs.append(near[near["similarity"] >= COARSE_SIMILARITY])
+    return np.concatenate(pairs)
 
 
 def _hash_bits(coefficients: Floats) -> NDArray[np.bool_]:
