@@ -22,13 +22,10 @@ IMAGE_FIELDS = ("grey", "colour", "height", "width")  # of a signature: what han
 def dataset_findings(
     inspected: pd.DataFrame, classes: Sequence[str], inspection: InspectionParameters, tally: Counter[str]
 ) -> list[Finding]:
-    """Find what only the whole data set shows; grey images among colour images become colour images (in the table).
+    """Find what only the whole data set shows.
 
-    Args:
-        inspected: a row per sample; changed in place.
-        classes: names, in the order of their ids.
-        inspection: which class counts as rare.
-        tally: pixels by mask value, over all files.
+    Grey images among colour images become colour images in the table, which is changed in place. The tally has the
+    pixels by mask value, over all files.
     """
     if inspected.empty:
         return [Finding("no_samples", "there is no sample")]
@@ -101,11 +98,7 @@ def duplicate_findings(
 ) -> list[Finding]:
     """Find near-identical images, and masks that fit another image better than their own.
 
-    Args:
-        packed: the samples that `signatures` belong to, in their order.
-        inspected: a row per sample.
-        signatures: (samples,) of `SIGNATURE`.
-        inspection: from which correlation on images are near-identical.
+    The signatures, (samples,) of `SIGNATURE`, are those of the packed samples, in their order.
     """
     ids = packed.sample_ids
     table = inspected.set_index("sample_id").reindex(ids)

@@ -59,12 +59,8 @@ def _crossing(names: pd.Series, ranks: NDArray[np.int64]) -> Iterator[tuple[int,
 def class_findings(samples: pd.DataFrame, all_pixels: pd.Series, classes: Sequence[str] | None = None) -> list[Finding]:
     """Find classes that the training split lacks, and those of which a held-out split has little.
 
-    A class that occurs nowhere at all is inspection's to tell.
-
-    Args:
-        samples: `split`, `class_pixels`.
-        all_pixels: `class_pixels` of every sample that was inspected.
-        classes: names, in the order of their ids.
+    A class that occurs nowhere at all is inspection's to tell: `all_pixels` has `class_pixels` of every sample that was
+    inspected, `samples` has those that are used, with their `split`.
     """
     occurring = np.array(all_pixels.tolist(), dtype=np.int64).sum(axis=0) > 0
     names = classes or [f"class {number}" for number in range(len(occurring))]
@@ -84,12 +80,7 @@ def class_findings(samples: pd.DataFrame, all_pixels: pd.Series, classes: Sequen
 
 
 def near_identical_pairs(samples: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
-    """Find near-identical images in different splits.
-
-    Args:
-        samples: `sample_id`, `image`, `split`.
-        pairs: `sample_id`, `other`. Those with a sample that is not used do not matter.
-    """
+    """Find near-identical images (pairs of `sample_id` and `other`) in different splits, of samples that are used."""
     if pairs is None or pairs.empty:
         return []
     splits = dict(zip(samples["sample_id"], samples["split"], strict=True))

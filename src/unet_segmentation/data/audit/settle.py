@@ -35,29 +35,19 @@ AllowList = Mapping[str, set[str]]
 class SettledFindings:
     """Findings once errors are allowed and samples set aside.
 
-    Attributes:
-        table: the findings, numbered from 0, with the severity that they have now; a warning `set_aside` is added for
-            each sample that was, with the first of its errors.
-        states: of each row of the table, its severity, or `allowed` or `set aside` where it was an error before.
-        allowed: the entries of `inspection.allow` that applied.
-        set_aside: ids of the samples that are not to be used.
-        objection: why samples with errors were not set aside, though quarantine was asked for; else empty.
+    The table has the findings, numbered from 0, with the severity that they have now; a warning `set_aside` is added
+    for each sample that was, with the first of its errors.
     """
 
     table: pd.DataFrame
-    states: pd.Series[str]
-    allowed: tuple[str, ...]
-    set_aside: tuple[str, ...]
-    objection: str
+    states: pd.Series[str]  # of each row its severity, or `allowed` or `set aside` where it was an error before
+    allowed: tuple[str, ...]  # the entries of `inspection.allow` that applied
+    set_aside: tuple[str, ...]  # ids of the samples that are not to be used
+    objection: str  # why samples with errors were not set aside, though quarantine was asked for
 
 
 def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: InspectionParameters) -> SettledFindings:
-    """Allow errors and set samples aside, as `inspection` asks.
-
-    Args:
-        findings: of inspection and split; left unchanged.
-        inspected: a row per sample: `sample_id`, and `split` where there is an official one.
-        inspection: what is allowed, and whether samples with errors are set aside.
+    """Allow errors and set samples aside, as `inspection` asks; `inspected` has `sample_id` and the official `split`.
 
     Raises:
         ConfigurationError: `inspection.allow` names no kind of finding, or one that cannot be allowed.
@@ -126,11 +116,7 @@ def _named_in(allow_list: AllowList, findings: pd.DataFrame) -> pd.Series[bool]:
 def _with_set_aside(
     table: pd.DataFrame, errors: pd.DataFrame, set_aside: set[str]
 ) -> tuple[pd.DataFrame, pd.Series[bool]]:
-    """Turn the errors of samples that are set aside into notes, and add a warning for each of these samples.
-
-    Returns:
-        The findings, and which of them are such errors.
-    """
+    """Make the errors of samples that are set aside notes, which are returned, too; add a warning for each sample."""
     errors = errors[~errors["kind"].isin(DATASET_KINDS)]
     blamed = pd.concat([errors.assign(blamed=errors["sample_id"]), errors.assign(blamed=errors["other"])])
     blamed = blamed[blamed["blamed"].isin(set_aside)].sort_index(kind="stable")

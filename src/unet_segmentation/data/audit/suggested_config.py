@@ -53,7 +53,7 @@ def propose_values(pixels: Mapping[str, int], classes: Sequence[str], masks: Mas
         masks: what is declared now.
 
     Returns:
-        The likeliest first; empty where nothing can be guessed, or where everything is declared already.
+        The likeliest first; nothing where nothing can be guessed, or everything is declared already.
     """
     colours = {name: count for name, count in pixels.items() if "," in name}
     try:

@@ -55,15 +55,7 @@ def audit_result(
     masks: MaskParameters,
     inspection: InspectionParameters,
 ) -> AuditResult:
-    """Decide whether the data can be trained on, and suggest what to declare where they cannot.
-
-    Args:
-        settled: the findings of inspection and split.
-        inspected: a row per sample: `sample_id`, and `split` where there is an official one.
-        classes: names, in the order of their ids.
-        masks: how masks are declared.
-        inspection: what is allowed.
-    """
+    """Decide whether the data can be trained on, and suggest what to declare where they cannot."""
     table = settled.table
     errors, warnings, notes = (table[table["severity"] == severity] for severity in ("error", "warning", "note"))
     values = _sum_values(table)

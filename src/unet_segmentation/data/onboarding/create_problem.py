@@ -38,16 +38,13 @@ Ask = Callable[[Request, Survey, MaskInterpretations], MaskInterpretations]
 
 
 def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None = None) -> list[str]:
-    """Create a problem from a folder.
+    """Create a problem from a folder; return a description, line by line.
 
     Args:
         request: the arguments of the command.
         project: the project's root.
         conf: its folder of configurations.
         ask: asks what pixels cannot tell; None where nobody can be asked.
-
-    Returns:
-        A description, line by line.
 
     Raises:
         ProjectError: the folder cannot be made a problem; the message says why.

@@ -81,11 +81,7 @@ class Survey:
 
 
 def locate(images: str, masks: str | None = None) -> Folders:
-    """Find the folder that holds both images and masks.
-
-    Args:
-        images: a folder, or a URL; where no masks are named, the one that holds everything.
-        masks: the folder of the masks.
+    """Find the folder that holds both images and masks: folders, or URLs; without masks, one that holds everything.
 
     Raises:
         DataError: a folder is not there, both are the same, or they have nothing in common.

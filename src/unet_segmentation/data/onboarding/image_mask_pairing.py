@@ -74,16 +74,9 @@ class Pairing:
 def find_pairing(
     paths: Sequence[str], probe: PixelProbe, is_image: Callable[[str], bool], is_mask: Callable[[str], bool]
 ) -> Pairing | None:
-    """Find the layout that pairs most files with fewest left over.
+    """Find the layout that pairs most files with fewest left over; None where nothing pairs.
 
-    Args:
-        paths: all files, relative to the root.
-        probe: what pixels look like.
-        is_image: returns whether a path may be an image.
-        is_mask: returns whether a path may be a mask.
-
-    Returns:
-        None where nothing pairs.
+    `is_image` and `is_mask` return whether a path may be one.
     """
     data = [path for path in paths if may_be_data(path) and (is_image(path) or is_mask(path))]
     images: list[GlobCandidate] = []

@@ -30,12 +30,7 @@ STRAY = 1e-4  # share of the pixels; colours below it are hardly classes
 def propose_interpretations(
     survey: MaskSurvey, classes: Sequence[str] | None = None, ignore: Sequence[int] | None = None
 ) -> MaskInterpretations:
-    """Propose what masks may mean.
-
-    Args:
-        survey: of the masks.
-        classes: names, in the order of the values; None where there are none.
-        ignore: values that belong to no class; None where nobody has named them.
+    """Propose what masks may mean, with the names of the classes and the values of no class that a user has named.
 
     Raises:
         ConfigurationError: the names do not fit the values, or a value is ignored that cannot be.

@@ -88,11 +88,7 @@ def survey_masks(
 ) -> MaskSurvey:
     """Decode a sample of the masks, spread over all of them, and count what is in them.
 
-    Args:
-        storage: where the files are.
-        pairing: which files are masks.
-        paths: all files; one may name the classes that annotations number.
-        progress: called with the share that is done.
+    Of all `paths`, one may name the classes that annotations number. `progress` is called with the share that is done.
     """
     survey = MaskSurvey(pairing.kind)
     counts = [len(sample.masks) for sample in pairing.pairs]

@@ -33,13 +33,7 @@ class Official:
 
 
 def find_official(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> Official | None:
-    """Find lists or a table that split the samples; of several, those that name most labelled samples.
-
-    Args:
-        storage: where the files are.
-        paths: all files.
-        samples: without a split.
-    """
+    """Find lists or a table that split the samples; of several, those that name most labelled samples."""
     files = [path for path in paths if ending(path) in LISTS]
     splits = [*_by_lists(storage, files, samples), *_by_table(storage, files, samples)]
     return max(splits, key=_rank, default=None)
