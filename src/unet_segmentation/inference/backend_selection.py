@@ -34,17 +34,11 @@ ONNX_IMAGES = 100  # to write an ONNX file takes as long as to predict some tens
 
 @dataclass(frozen=True)
 class BackendCheck:
-    """A backend compared with float32 on a few images.
+    """A backend compared with float32 on a few images."""
 
-    Attributes:
-        backend: its name.
-        agreement: share of the pixels with the class of float32.
-        largest_difference: of a probability, from float32.
-    """
-
-    backend: str
-    agreement: float = 1.0
-    largest_difference: float = 0.0
+    backend: str  # its name
+    agreement: float = 1.0  # share of the pixels with the class of float32
+    largest_difference: float = 0.0  # of a probability, from float32
 
     @property
     def passed(self) -> bool:

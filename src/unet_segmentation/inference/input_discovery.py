@@ -23,17 +23,11 @@ MANY_PAGES = frozenset({"tif", "tiff", "gif", "webp"})  # endings of files that 
 
 
 class Input(NamedTuple):
-    """An image to predict.
+    """An image to predict."""
 
-    Attributes:
-        path: relative to the storage's root; `volume.tif#3` is a page.
-        name: of its results, without an ending: the path without its own, where that is unique.
-        stamp: changes when the file changes.
-    """
-
-    path: str
-    name: str
-    stamp: str
+    path: str  # relative to the storage's root; `volume.tif#3` is a page
+    name: str  # of its results, without an ending: the path without its own, where that is unique
+    stamp: str  # changes when the file changes
 
 
 def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tuple[FileStore, list[Input]]:

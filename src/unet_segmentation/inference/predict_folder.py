@@ -52,23 +52,14 @@ class DecodedInput(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What is predicted into a folder, and how.
+    """What is predicted into a folder, and how."""
 
-    Attributes:
-        spec: of the model.
-        inference: how it is applied.
-        storage: where the images are.
-        folder: of the results.
-        outputs: which results.
-        key: of the model and the parameters: what was finished with another key is predicted again.
-    """
-
-    spec: ModelSpec
-    inference: PredictorParameters
-    storage: FileStore
-    folder: Path
-    outputs: InferenceParameters
-    key: str
+    spec: ModelSpec  # of the model
+    inference: PredictorParameters  # how it is applied
+    storage: FileStore  # where the images are
+    folder: Path  # of the results
+    outputs: InferenceParameters  # which results
+    key: str  # of the model and the parameters: what was finished with another key is predicted again
 
     @cached_property
     def images(self) -> ImageParameters:
@@ -93,25 +84,15 @@ class FolderJob:
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """What is left to do in a folder.
+    """What is left to do in a folder."""
 
-    Attributes:
-        inputs: all images.
-        finished: rows of those that were finished before, by path.
-        plain: images to predict that fit into memory.
-        rasters: images to predict window by window.
-        readings: images of `plain` that were read already, by path: none is decoded twice.
-        examples: a few batches as the network will meet them.
-        expected_images: to predict, tiles of the first raster counted one by one.
-    """
-
-    inputs: Sequence[Input]
-    finished: Mapping[str, Row]
-    plain: Sequence[Input]
-    rasters: Sequence[Input]
-    readings: dict[str, DecodedInput]
-    examples: list[Image]
-    expected_images: int
+    inputs: Sequence[Input]  # all images
+    finished: Mapping[str, Row]  # rows of those that were finished before, by path
+    plain: Sequence[Input]  # images to predict that fit into memory
+    rasters: Sequence[Input]  # images to predict window by window
+    readings: dict[str, DecodedInput]  # images of `plain` that were read already, by path: none is decoded twice
+    examples: list[Image]  # a few batches as the network will meet them
+    expected_images: int  # to predict, tiles of the first raster counted one by one
 
 
 def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:

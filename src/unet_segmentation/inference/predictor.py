@@ -231,9 +231,9 @@ class Predictor(ModelInput):
         """Return whether one more image may join a batch: same padded size, and not too many together."""
         size = self._padded_size(image)
         same = size == self._padded_size(batch[0]) and image.dtype == batch[0].dtype
-        return same and len(batch) < self.together(*size)
+        return same and len(batch) < self.batch_size(*size)
 
-    def together(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         """Return how many images, or tiles, of a padded size go through the network together.
 
         At most `batch_size`, at most `max_pixels` in all, and no more than makes it faster. With `batch_size: auto`
@@ -267,11 +267,11 @@ class Predictor(ModelInput):
         weights = blending_weights(tile[0], tile[1])
         total = np.zeros((len(self.classes), *image.shape[:2]), np.float32)
         weight = np.zeros(image.shape[:2], np.float32)
-        together = self.together(*tile)
-        for start in range(0, len(corners), together):
+        batch_size = self.batch_size(*tile)
+        for start in range(0, len(corners), batch_size):
             places = [
                 (slice(top, top + tile[0]), slice(left, left + tile[1]))
-                for top, left in corners[start : start + together]
+                for top, left in corners[start : start + batch_size]
             ]
             predictions = self.compute([image[place] for place in places])
             for place, probabilities in zip(places, predictions, strict=True):

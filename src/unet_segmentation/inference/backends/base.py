@@ -55,23 +55,14 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class BackendRequest:
-    """What a backend is built from.
+    """What a backend is built from."""
 
-    Attributes:
-        model: the model file.
-        network: its network, on the CPU; stays as it is.
-        spec: of the network.
-        examples: batches (N, height, width, channels) of raw pixels, for what is calibrated.
-        accelerator: `auto` takes a GPU where there is one.
-        folder: for files that are written once for a model.
-    """
-
-    model: Path
-    network: nn.Module
-    spec: ModelSpec
-    examples: Sequence[Image]
-    accelerator: Accelerator
-    folder: Path
+    model: Path  # the model file
+    network: nn.Module  # its network, on the CPU; stays as it is
+    spec: ModelSpec  # of the network
+    examples: Sequence[Image]  # batches (N, height, width, channels) of raw pixels, for what is calibrated
+    accelerator: Accelerator  # `auto` takes a GPU where there is one
+    folder: Path  # for files that are written once for a model
 
 
 BackendFactory = Callable[[BackendRequest], Backend]

@@ -16,19 +16,12 @@ Ring = NDArray[np.intp]  # (N, 2) x and y of its corners, the first again at the
 
 
 class Corners(NamedTuple):
-    """Where borders turn, row by row; a point at which several do is there for each of them.
+    """Where borders turn, row by row; a point at which several do is there for each of them."""
 
-    Attributes:
-        places: (N, 2) x and y, in pixels' edges.
-        parts: (N,) that the borders are of.
-        arriving: (N,) direction that a border comes in, with its part on the right.
-        leaving: (N,) direction that it leaves in.
-    """
-
-    places: NDArray[np.intp]
-    parts: NDArray[np.intp]
-    arriving: NDArray[np.intp]
-    leaving: NDArray[np.intp]
+    places: NDArray[np.intp]  # (N, 2) x and y, in pixels' edges
+    parts: NDArray[np.intp]  # (N,) that the borders are of
+    arriving: NDArray[np.intp]  # (N,) direction that a border comes in, with its part on the right
+    leaving: NDArray[np.intp]  # (N,) direction that it leaves in
 
 
 def corner_points(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -74,8 +74,3 @@ def blending_profiles(spans: Sequence[Span]) -> list[NDArray[np.float32]]:
         (gaussian / total[span.start : span.stop]).astype(np.float32)
         for span, gaussian in zip(spans, gaussians, strict=True)
     ]
-
-
-def tiling_overhead(spans: Sequence[Span], length: int) -> float:
-    """Return work done over work needed along one side; of a raster it is the product of both sides'."""
-    return sum(span.size for span in spans) / length
