@@ -47,12 +47,7 @@ class BackendCheck:
 
 
 def default_backend(device: torch.device, expected_images: int) -> str:
-    """Return what is fastest on a device, as a rule; benchmarks/prediction_throughput.py measures it.
-
-    Args:
-        device: where the network runs.
-        expected_images: how many will be predicted.
-    """
+    """Return what is fastest on a device, as a rule; benchmarks/prediction_throughput.py measures it."""
     import torch
 
     from unet_segmentation.utils.private_api import cpu_computes_bfloat16
@@ -116,14 +111,7 @@ def choose_backend(
 def check_default_backend(
     model: Path, images: Sequence[Image], inference: PredictorParameters, folder: Path
 ) -> BackendCheck:
-    """Check the rule's backend when a model is logged, so that predictions on this machine need not.
-
-    Args:
-        model: the model file.
-        images: (height, width, channels); a few are enough.
-        inference: tile and limits.
-        folder: where checks are kept.
-    """
+    """Check the rule's backend on a few images when a model is logged, so that predictions on this machine need not."""
     from unet_segmentation.models.model_file import read_header
 
     takes = ModelInput.from_spec(read_header(model).spec, inference)

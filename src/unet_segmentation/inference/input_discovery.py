@@ -105,11 +105,7 @@ def _pages(storage: FileStore, path: str, ending: str) -> list[str]:
 
 
 def _names(spoken: Mapping[str, str]) -> dict[str, str]:
-    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings.
-
-    Args:
-        spoken: of each path what a person would call it.
-    """
+    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings."""
     short = {path: _without_ending(name) for path, name in spoken.items()}
     counts = Counter(name.casefold() for name in short.values())
     return {path: name if counts[name.casefold()] == 1 else spoken[path] for path, name in short.items()}

@@ -41,12 +41,7 @@ def prediction_table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
 
 
 def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
-    """Draw the first predictions, flagged ones before the others.
-
-    Args:
-        table: see `prediction_table`.
-        folder: of the results.
-    """
+    """Draw the first predictions of the table, flagged ones before the others."""
     import numpy as np
     from PIL import Image
 

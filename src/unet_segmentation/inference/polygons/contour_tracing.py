@@ -25,10 +25,7 @@ class Corners(NamedTuple):
 
 
 def corner_points(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find the points between four pixels where borders of classes turn, end or touch.
-
-    Args:
-        mask: (height, width) class ids.
+    """Find the points between four pixels of a mask (height, width) where borders of classes turn, end or touch.
 
     Returns:
         (N,) flat indices into (height + 1, width + 1), increasing; and (4, N) flat indices into the mask of the pixels
@@ -49,7 +46,7 @@ def trace_contours(points: NDArray[np.intp], parts: NDArray[np.intp], width: int
     """Follow the borders of parts, which are pixels connected by their sides, from corner to corner.
 
     Args:
-        points: see `turning_points`.
+        points: see `corner_points`.
         parts: (4, N) numbers of the parts that the pixels around each point belong to, -1 for none.
         width: of the mask, in pixels.
 

@@ -140,7 +140,7 @@ class RasterSource:
             raw = ~raw
         raster = Raster(raw[..., 0] if raw.shape[2] == 1 else np.ascontiguousarray(raw), "TIFF", self._palette)
         pixels = with_channels(from_raster(raster, self._images).pixels, self._takes.channels, self._images)
-        pixels = self._takes.checked(pixels)
+        pixels = self._takes.validate(pixels)
         if not whole:
             mean = self._takes.mean
             fill = pixels[valid].mean(axis=0) if mean is None else np.asarray(mean)
