@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_reader import UnreadableError, read_image
+from unet_segmentation.data.io.image_decoders import UnreadableError
+from unet_segmentation.data.io.image_reader import read_image
 from unet_segmentation.data.statistics import ReferenceStatistics
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities

@@ -1,4 +1,4 @@
-"""Work in threads in parallel with the network: files are read before they are needed, and results written after."""
+"""Threads in parallel with the network: files are read before they are needed, and results written after."""
 
 from __future__ import annotations
 
@@ -14,15 +14,9 @@ QUEUE_SIZE = 4  # items that may wait
 
 
 def prefetch_map(work: Callable[..., Result], items: Iterable[tuple], threads: int = THREADS) -> Generator[Result]:
-    """Do work on items in threads, while the caller does something else.
+    """Yield the results of work on the parts of each item, in order; threads work while the caller does something else.
 
-    Args:
-        work: is given each item's parts.
-        items: read few at a time, as the results are taken.
-        threads: that work.
-
-    Yields:
-        The results, in the items' order.
+    The items are read few at a time, as the results are taken.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()

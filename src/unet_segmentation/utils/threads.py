@@ -1,4 +1,4 @@
-"""Work in a few threads that waits for the network, and can be left at any moment."""
+"""Threads that wait for the network, and can be left at any moment."""
 
 from __future__ import annotations
 
@@ -25,14 +25,8 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
 
     Args:
         work: takes an item, and an event to check whenever it can: once that is set, it must end.
-        items: what to work on.
+        items: the results are in their order.
         threads: how many items at a time.
-
-    Returns:
-        The results, in the order of the items.
-
-    Raises:
-        Exception: what the first failure raised.
     """
     stop = threading.Event()
     waiting: SimpleQueue[int] = SimpleQueue()

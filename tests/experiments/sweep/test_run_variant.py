@@ -17,7 +17,7 @@ from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer
 from unet_segmentation.training.plan import Throughput
-from unet_segmentation.utils.peak_memory import PeakMemory
+from unet_segmentation.utils.memory import PeakMemory
 
 
 @pytest.fixture(autouse=True)
