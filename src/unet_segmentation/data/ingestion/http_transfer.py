@@ -66,11 +66,8 @@ class Bar:
 def make_session(ca_bundle: Path | None) -> requests.Session:
     """Open a session: proxies, certificates and ``.netrc`` come from the environment, as ``requests`` does.
 
-    Args:
-        ca_bundle: PEM file of authorities to trust as well.
-
     Raises:
-        ConfigurationError: that file cannot be read, or holds no certificate.
+        ConfigurationError: the PEM file of further authorities cannot be read, or holds no certificate.
     """
     session = requests.Session()
     if ca_bundle is not None:
@@ -86,9 +83,8 @@ class _TrustingAdapter(HTTPAdapter):
         try:
             self._context.load_verify_locations(ca_bundle)
         except OSError as error:  # ssl.SSLError is one
-            reason = (
-                error.strerror if isinstance(error, FileNotFoundError | PermissionError) else "no certificate in it"
-            )
+            is_readable = not isinstance(error, FileNotFoundError | PermissionError)
+            reason = "no certificate in it" if is_readable else error.strerror
             raise ConfigurationError(
                 f"source.ca_bundle: {ca_bundle} cannot be used ({reason}). Give a PEM file with the certificates of "
                 "the authorities to trust."
@@ -138,8 +134,8 @@ def transfer(
         The content type that the server stated.
 
     Raises:
-        PassingError: it may work at the next attempt.
-        LastingError: it will not.
+        TransientDownloadError: it may work at the next attempt.
+        PermanentDownloadError: it will not.
         ResourceError: the disk has not enough room.
         StoppedError: ``stop`` was set.
     """
@@ -152,7 +148,7 @@ def transfer(
                 continue  # without a range this time, so it cannot happen twice
             _check_status(response, allowed=(200, 206) if ranged else (200,))
             if response.status_code == requests.codes.ok:
-                partial.begin(Origin(shown(url), _strong_tag(response), _modified(response), _length(response)))
+                partial.begin(_origin(url, response))
             _receive(url, response, partial, bar, stop)
             return response.headers.get("Content-Type", "of no stated type")
 
@@ -183,10 +179,9 @@ def _is_of_no_use(response: requests.Response, url: str, partial: Partial) -> bo
     if origin.url != shown(url):  # a mirror names the same file differently; the declared hash is what tells
         return False
     # Some servers do not know If-Range, and send the range of whatever they have now.
-    return any(
-        stored is not None and current is not None and stored != current
-        for stored, current in ((origin.etag, _strong_tag(response)), (origin.modified, _modified(response)))
-    )
+    current = _origin(url, response)
+    pairs = ((origin.etag, current.etag), (origin.modified, current.modified))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _check_status(response: requests.Response, allowed: tuple[int, ...]) -> None:
@@ -241,9 +236,8 @@ def _explained(url: str, timeout: float) -> Iterator[None]:
     except requests.exceptions.ConnectionError as error:
         text = str(error)
         if "NameResolution" in text or "getaddrinfo" in text:
-            raise PermanentDownloadError(
-                f"there is no host {urlsplit(url).hostname!r} (a typo, or no network)"
-            ) from error
+            host = urlsplit(url).hostname
+            raise PermanentDownloadError(f"there is no host {host!r} (a typo, or no network)") from error
         if "refused" in text:
             raise PermanentDownloadError("the host refused the connection") from error
         raise TransientDownloadError(f"the connection broke ({_root(error)})") from error
@@ -267,13 +261,11 @@ def _length(response: requests.Response) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-def _strong_tag(response: requests.Response) -> str | None:
+def _origin(url: str, response: requests.Response) -> Origin:
     tag = response.headers.get("ETag")
-    return None if tag is None or tag.startswith("W/") else tag  # a weak tag says nothing about the bytes
-
-
-def _modified(response: requests.Response) -> str | None:
-    return response.headers.get("Last-Modified")
+    if tag is not None and tag.startswith("W/"):  # a weak tag says nothing about the bytes
+        tag = None
+    return Origin(shown(url), tag, response.headers.get("Last-Modified"), _length(response))
 
 
 def _retry_after(response: requests.Response) -> float:
@@ -285,14 +277,6 @@ def _retry_after(response: requests.Response) -> float:
 
 def _root(error: BaseException) -> str:
     """Find the shortest true reason in requests' nested errors."""
-    reason: object = error
-    while isinstance(reason, BaseException):
-        inner = next((part for part in (getattr(reason, "reason", None), *reason.args) if _is_error(part)), None)
-        if inner is None:
-            break
-        reason = inner
-    return str(reason).rstrip(".")
-
-
-def _is_error(part: object) -> bool:
-    return isinstance(part, BaseException)
+    parts = (getattr(error, "reason", None), *error.args)
+    inner = next((part for part in parts if isinstance(part, BaseException)), None)
+    return str(error).rstrip(".") if inner is None else _root(inner)

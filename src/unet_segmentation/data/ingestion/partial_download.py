@@ -12,19 +12,12 @@ from unet_segmentation.data.ingestion.urls import shown
 
 @dataclass(frozen=True)
 class Origin:
-    """The file that a server began to send, as far as it described it.
+    """The file that a server began to send, as far as it described it."""
 
-    Attributes:
-        url: its address, without a password.
-        etag: its strong entity tag.
-        modified: its time, as the server wrote it.
-        total: its size in bytes.
-    """
-
-    url: str
-    etag: str | None
-    modified: str | None
-    total: int | None
+    url: str  # without a password
+    etag: str | None  # a strong one
+    modified: str | None  # as the server wrote it
+    total: int | None  # bytes
 
     @property
     def validator(self) -> str | None:

@@ -30,11 +30,6 @@ def verify_archives(downloads: Downloads, source: SourceParameters, folder: Path
 
     A download that is wrong is deleted, so that the next run fetches it again. A file of the user's own never is.
 
-    Args:
-        downloads: the archives.
-        source: with what is declared of them.
-        folder: the archives folder.
-
     Raises:
         SourceError: an archive is missing, is damaged, holds what it must not, or is not what is declared.
     """
