@@ -144,8 +144,9 @@ def unpack_all(entries: Sequence[ArchiveEntry], target: Path, selects: Callable[
         if entry.plain_name is not None:
             size = entry.path.stat().st_size
             _check_room(entry.path, size, target)
+            plain = Member(entry.plain_path, size, partial(entry.path.open, "rb"))  # type: ignore[arg-type]
             with byte_progress("Copying", size) as advance:
-                _write(Member(entry.plain_path, size, partial(entry.path.open, "rb")), target, entry.path, advance)
+                _write(plain, target, entry.path, advance)
             continue
         with opened(entry.path, shutil.disk_usage(target).total, entry.into, scratch=target) as contents:
             new = {path for path in contents.sizes if selects(path) or not os.path.exists(target / path)}

@@ -60,7 +60,7 @@ class FileStore:
             if not files:
                 system.ls(prefix)  # raises the reason, which `find` suppresses
         paths = sorted(path[len(prefix) :].lstrip("/") for path in files)
-        yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
+        yield from (path for path in paths if path and is_data(path))
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a file; raise OSError, as `open` does."""
@@ -175,9 +175,9 @@ def split_page(path: str) -> tuple[str, int | None]:
     return (path, None) if match is None else (match[1], int(match[2]))
 
 
-def is_data(name: str) -> bool:
-    """Return whether a name is none of those of file managers: hidden files, AppleDouble (``._x``), ``__MACOSX``."""
-    return not name.startswith(".") and name not in NOT_DATA
+def is_data(path: str) -> bool:
+    """Return whether no part of a path is of a file manager: hidden files, AppleDouble (``._x``), ``__MACOSX``."""
+    return all(not name.startswith(".") and name not in NOT_DATA for name in path.split("/"))
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Globs with placeholders, translated into regular expressions. The language is described in `sources.layout`."""
+"""Globs with placeholders, translated into regular expressions. The language is described in `data.layout.layout`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ _PLACEHOLDER = "|".join(f"\\{{{name}\\}}" for name in PLACEHOLDERS)
 
 
 def compile_glob(glob: str, splits: Collection[str] = ()) -> re.Pattern[str]:
-    """Translate a glob into a regular expression for whole paths, with a group for each placeholder.
+    """Translate a glob into a regular expression for whole paths, with a group for each placeholder but `#{page}`.
 
-    Args:
-        glob: relative, with forward slashes; a `#{page}` at its end is left out of account.
-        splits: what ``{split}`` may stand for.
+    ``{split}`` stands for one of the splits.
     """
     components = [component for component in glob.removesuffix(PAGE).split("/") if component not in {"", "."}]
     seen: set[str] = set()
@@ -40,11 +38,14 @@ def literal_text(glob: str) -> str:
 
 
 def _component(component: str, splits: Collection[str], seen: set[str], folders_in_id: bool) -> str:
+    meanings = dict.fromkeys(PLACEHOLDERS, "[^/]+") | {"split": "|".join(map(re.escape, splits))}
+    if folders_in_id:
+        meanings["id"] = "(?:[^/]+/)*[^/]+"
     translated = ""
     for token in re.split(rf"({_PLACEHOLDER}|\*+|\?)", component):
         name = token[1:-1]
         if re.fullmatch(_PLACEHOLDER, token):
-            translated += f"(?P={name})" if name in seen else f"(?P<{name}>{_meaning(name, splits, folders_in_id)})"
+            translated += f"(?P={name})" if name in seen else f"(?P<{name}>{meanings[name]})"
             seen.add(name)
         elif token == "?":
             translated += "[^/]"
@@ -53,9 +54,3 @@ def _component(component: str, splits: Collection[str], seen: set[str], folders_
         else:
             translated += re.escape(token)
     return translated
-
-
-def _meaning(name: str, splits: Collection[str], folders_in_id: bool) -> str:
-    if name == "split":
-        return "|".join(map(re.escape, splits))
-    return "(?:[^/]+/)*[^/]+" if name == "id" and folders_in_id else "[^/]+"

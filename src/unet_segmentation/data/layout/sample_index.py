@@ -28,9 +28,8 @@ def index_files(root: str, source: SourceParameters, resolve: Callable[[Path], P
         resolve: makes a path of the user's absolute.
 
     Returns:
-        ``sample_id`` (unique), ``image``, ``masks`` and ``roi`` (paths relative to the root, with ``#3`` at the end
-        for a page), ``group``, ``split``. A mask without an image has a row too, with an empty ``image``, for the
-        inspection to report.
+        See `samples_table`. A mask without an image has a row too, with an empty ``image``, for the inspection to
+        report.
 
     Raises:
         DataError: the layout matches nothing, two images claim the same id, or a list or table does not fit.
