@@ -64,12 +64,7 @@ def _stretched(image: NDArray) -> Picture:
 
 
 def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Picture:
-    """Paint class ids in the classes' colours; ignored pixels (255) are hatched in grey.
-
-    Args:
-        mask: (height, width) class ids, 255 = ignored.
-        colours: (classes, 3) RGB; `class_colours` by default.
-    """
+    """Paint class ids in the classes' colours, `class_colours` by default; ignored pixels (255) are hatched."""
     mask = np.asarray(mask)
     return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
 

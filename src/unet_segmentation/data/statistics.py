@@ -80,14 +80,7 @@ def compute_statistics(
     classes: Sequence[str],
     images: ImageParameters = ImageParameters(),  # noqa: B008 - frozen
 ) -> DatasetStatistics:
-    """Compute the statistics of the training split, and hash the data.
-
-    Args:
-        samples: the samples with their split.
-        inspected: what inspection measured of them.
-        classes: names, in the order of their ids.
-        images: how image values were read.
-    """
+    """Compute the statistics of the training split, and hash the data of all samples."""
     columns = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.merge(inspected[columns], on="sample_id", validate="one_to_one").sort_values("sample_id")
     training = table[table["split"] == "train"]
@@ -120,9 +113,6 @@ def pooled_moments(samples: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[
     """Compute mean and population standard deviation over the pixels of all images, from those of each image.
 
     The variance of a union is the mean of the variances plus the variance of the means, each weighted by pixels.
-
-    Args:
-        samples: `height`, `width`, `channel_mean`, `channel_std`.
     """
     weights = (samples["height"] * samples["width"]).to_numpy(dtype=np.float64)
     weights /= weights.sum()
@@ -145,8 +135,8 @@ def reference_statistics(
     """Compute what the training images are like.
 
     Args:
-        channel_mean: (images, channels), raw pixel units.
-        channel_std: (images, channels), raw pixel units.
+        channel_mean: (images, channels), raw pixel units, as `channel_std`.
+        channel_std: of the pixels of each image.
         sides: (images, 2), height and width in pixels.
         maximum_value: 255 or 65535.
     """

@@ -35,7 +35,7 @@ from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, Predict
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ImageParameters, InferenceParameters, PredictorParameters
 from unet_segmentation.utils.atomic_io import remove
-from unet_segmentation.utils.prefetch import prefetch_map
+from unet_segmentation.utils.threads import prefetch_map
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.data.ingestion.conftest import Site, zipped
 from unet_segmentation.data.ingestion.download import Download, Network, fetch_all
-from unet_segmentation.data.ingestion.partial_download import Partial
+from unet_segmentation.data.ingestion.http_transfer import Partial
 from unet_segmentation.errors import SourceError
 
 BODY = zipped({"noise": random.Random(0).randbytes(20_000)})

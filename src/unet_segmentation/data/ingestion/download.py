@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 from unet_segmentation.data.ingestion.archives import check_archive, gigabytes
 from unet_segmentation.data.ingestion.http_transfer import (
     Bar,
+    Partial,
     PermanentDownloadError,
     TransientDownloadError,
     announced_size,
     make_session,
     transfer,
 )
-from unet_segmentation.data.ingestion.partial_download import Partial
 from unet_segmentation.data.ingestion.urls import file_name, local_path, shown
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.utils.atomic_io import atomic_write

@@ -29,7 +29,7 @@ def fetch_archives(
 
     Args:
         source: with archives, or paths that replace them.
-        folder: the archives folder, for what is downloaded or was fetched by hand.
+        folder: for what is downloaded or was fetched by hand.
         network: timeouts, retries and certificates.
         resolve: makes a path of the user's absolute.
 

@@ -1,13 +1,16 @@
-"""One attempt to receive a file from one address: all of it, or what is still missing."""
+"""One attempt to receive a file from one address: all of it, or what is still missing of a partial download."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +22,6 @@ from rich.progress import Progress
 from urllib3.util.ssl_ import create_urllib3_context
 
 from unet_segmentation.data.ingestion.archives import gigabytes
-from unet_segmentation.data.ingestion.partial_download import Origin, Partial
 from unet_segmentation.data.ingestion.urls import shown
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.utils.threads import StoppedError
@@ -45,6 +47,73 @@ class TransientDownloadError(Exception):
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that a server began to send, as far as it described it."""
+
+    url: str  # without a password
+    etag: str | None  # a strong one
+    modified: str | None  # as the server wrote it
+    total: int | None  # bytes
+
+    @property
+    def validator(self) -> str | None:
+        """By what a server can decide whether it still has the same file."""
+        return self.etag or self.modified
+
+
+class Partial:
+    """The first bytes of a file, in ``.NAME.part`` next to it, and their origin in ``.NAME.part.json``.
+
+    Both stay when a run is interrupted or killed, for the next one to resume from. Neither is ever taken for the file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.part")
+        self._record = target.with_name(f".{target.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def origin(self) -> Origin | None:
+        """Origin of the bytes; None where it is unknown, so that they are of no use."""
+        try:
+            return Origin(**json.loads(self._record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def continues(self, url: str, hashed: bool) -> bool:
+        """Return whether the rest may come from an address: its server, or a hash in the end, tells whether it fits."""
+        origin, size = self.origin, self.size
+        if origin is None or not size or (origin.total is not None and size > origin.total):
+            return False
+        return hashed or (origin.url == shown(url) and origin.validator is not None)
+
+    def is_whole(self) -> bool:
+        """Return whether all bytes are here, and only the name is not yet the final one."""
+        origin = self.origin
+        return origin is not None and origin.total == self.size
+
+    def begin(self, origin: Origin) -> None:
+        """Forget what is here, and note whose bytes come next."""
+        self.discard()
+        self._record.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Rename the file to its final name."""
+        os.replace(self.path, self.target)
+        self._record.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what is here. The record goes first: bytes without one are never used."""
+        self._record.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 class Bar:
@@ -118,20 +187,18 @@ def transfer(
     bar: Bar,
     stop: threading.Event,
 ) -> str:
-    """Receive a file, or the rest of one that was begun.
+    """Receive a file, or the rest of one that was begun; return the content type that the server stated.
+
+    A partial download is restarted where its rest cannot be had: the server knows no ranges, or the file has changed.
 
     Args:
         url: http(s) address.
-        partial: what is here; grows, and is whole at the end. It is restarted where its rest cannot be had: the server
-            knows no ranges, or the file has changed.
-        session: of ``make_session``.
+        partial: what is here; grows, and is whole at the end.
+        session: of `make_session`.
         timeout: seconds that the server may stay silent.
         hashed: a hash is declared that checks the file as a whole.
         bar: shows the bytes.
         stop: set when the download is to end early.
-
-    Returns:
-        The content type that the server stated.
 
     Raises:
         TransientDownloadError: it may work at the next attempt.

@@ -35,12 +35,9 @@ def verify_archives(downloads: Downloads, source: SourceParameters, folder: Path
     """
     uses = Layout.of(source).uses
     declared = declarations(source, downloads.archives)
-    archives = [
-        _verify(record, parameters, uses, folder)
-        for record, parameters in zip(downloads.archives, declared, strict=True)
-    ]
+    archives = tuple(_verify(*pair, uses, folder) for pair in zip(downloads.archives, declared, strict=True))
     content = combined([archive.content_sha256 for archive in archives])
-    return VerifiedArchives(archives=tuple(archives), content_sha256=content)
+    return VerifiedArchives(archives=archives, content_sha256=content)
 
 
 def _verify(

@@ -61,14 +61,7 @@ ANNOTATION_FORMATS: Registry[AnnotationFormat] = Registry("masks.encoding", "une
 
 
 def read_annotation(encoding: str, storage: FileStore, path: str, image: str, size: Size) -> Annotation:
-    """Read the shapes of one image.
-
-    Args:
-        encoding: name of the format.
-        storage: where the file is.
-        path: of the annotation file.
-        image: path of the image, which files for many images name.
-        size: of the image.
+    """Read the shapes that the annotation file ``path`` has of one image; files for many images name its path.
 
     Raises:
         UnreadableError: the file is missing or malformed (the message says where), or does not list the image.

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image as PIL
     from tifffile import TiffFile, TiffPage
 
-Note = tuple[str, str]
-"""A kind of finding (a key of `findings.KINDS`) and its message."""
+Note = tuple[str, str]  # a kind of finding (a key of `findings.KINDS`) and its message
 
 SEVERAL_PAGES: Note = ("several_pages", "has several pages or frames: only the first is used")
 TOO_LARGE = "is larger than {:.4g} million pixels or 2 GiB: cut it into smaller images first"
@@ -55,11 +54,13 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 33  # bytes of the signature and the first chunk
 PNG_EXTRAS = (b"tRNS", b"acTL", b"eXIf", b"Raw profile type")  # transparency, frames, the camera's orientation
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
+REDUCED, MASK = 1, 4  # bits of what TIFF calls a new subfile type
 ORIENTATION = 0x0112  # the tag, in EXIF and TIFF
 LOSSY_TIFF = {6, 7, 33003, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP and JPEG XL inside TIFF
 WHITE_IS_ZERO, PALETTE, CMYK, YCBCR, CIELAB = 0, 3, 5, 6, 8  # what TIFF calls a photometric interpretation
 TRANSPARENCY = {1, 2}  # what TIFF calls an extra sample: associated and unassociated alpha
 
+logger = logging.getLogger(__name__)
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs what it also raises, or what is harmless
 
 
@@ -73,34 +74,21 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Raster:
-    """The content of a file.
+    """The content of a file, with what was done to it or is odd."""
 
-    Attributes:
-        pixels: (height, width) or (height, width, bands), numbers of any type; bool where the file has one bit.
-        format: of the content, as Pillow calls it; `NPY`, `MAT`, `TEXT`.
-        palette: (entries, 3) uint8 colours where the pixels are indices; (entries, 4) where some are transparent.
-        alpha: the last band is transparency.
-        lossy: the format does not keep values exactly (JPEG, lossy WebP, ...).
-        sha256: of the file's bytes; of the pixels and their shape where one page of several was read.
-        notes: what was done to it, or is odd: `several_pages`, `turned_by_exif`, `wrong_extension`.
-    """
-
-    pixels: NDArray
-    format: str
-    palette: NDArray[np.uint8] | None = None
-    alpha: bool = False
-    lossy: bool = False
-    sha256: str = ""
+    pixels: NDArray  # (height, width) or (height, width, bands), any type; bool where the file has one bit
+    format: str  # of the content, as Pillow calls it; `NPY`, `MAT`, `TEXT`
+    palette: NDArray[np.uint8] | None = None  # (entries, 3) where pixels are indices; (entries, 4) with transparency
+    alpha: bool = False  # the last band is transparency
+    lossy: bool = False  # the format does not keep values exactly (JPEG, lossy WebP, ...)
+    sha256: str = ""  # of the file's bytes; of the pixels and their shape where one page of several was read
     notes: tuple[Note, ...] = ()
 
 
 def read_raster(storage: FileStore, path: str, variable: str | None = None) -> Raster:
-    """Read a file, or one page of it.
+    """Read a file, or one page of it: `volume.tif#3` is page 3, and only that is read.
 
-    Args:
-        storage: where the file is.
-        path: of the file; `volume.tif#3` is its page 3, and only that is read.
-        variable: of a `.mat` file, with dots into structures; None takes the only two-dimensional one.
+    Of a `.mat` file ``variable``, with dots into structures, is read; None takes the only two-dimensional one.
 
     Raises:
         UnreadableError: the file is missing, damaged or of an unknown format.
@@ -120,12 +108,8 @@ def read_raster(storage: FileStore, path: str, variable: str | None = None) -> R
 def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
     """Decode the bytes of an image file, whatever its name was.
 
-    Args:
-        data: of a PNG, JPEG, BMP, GIF, WebP, PPM, JPEG 2000, TIFF or `.npy` file.
-        largest: number of pixels that an image may have; what the file declares is checked before it is decoded.
-
     Raises:
-        UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels.
+        UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels than ``largest``.
     """
     with explained():
         _check_content(data)
@@ -143,6 +127,32 @@ def read_bytes(storage: FileStore, path: str, *, may_be_empty: bool = False) -> 
     if data or not may_be_empty:
         _check_content(data)
     return data
+
+
+def count_pages(storage: FileStore, path: str) -> int:
+    """Count the pages of a TIFF, or the frames of a GIF, APNG or WebP; only headers are read.
+
+    A file that cannot be read has one page, so that it becomes a sample that the inspection reports.
+    """
+    import tifffile
+    from PIL import Image
+
+    try:
+        with storage.open(path) as stream:
+            is_tiff = stream.read(4) in TIFF_SIGNATURES
+            stream.seek(0)
+            if is_tiff:
+                with tifffile.TiffFile(stream) as file:
+                    if not len(file.pages):
+                        raise ValueError("it holds none")
+                    # An overview of a raster (a smaller copy) or its mask of valid pixels is no page of its own.
+                    types = [getattr(page, "subfiletype", 0) for page in file.pages[1:]]
+                    return 1 if all(each & (REDUCED | MASK) for each in types) else len(file.pages)
+            with Image.open(stream) as image:
+                return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # whatever a broken file makes the readers raise
+        logger.warning("The pages of %s cannot be counted: %s", path, str(error) or type(error).__name__)
+        return 1
 
 
 def _check_content(data: bytes) -> None:

@@ -35,9 +35,7 @@ class DecodedImage:
 
 
 def read_image(storage: FileStore, path: str, images: ImageParameters) -> DecodedImage:
-    """Decode an image: PNG, JPEG, BMP, GIF, WebP, TIFF, `.npy`; 8 and 16 bits as they are, other numbers by a range.
-
-    The camera's orientation (EXIF) is applied, palettes become colours. `volume.tif#3` is page 3 of a file.
+    """Decode an image: 8 and 16 bits as they are, other numbers by a range; upright (EXIF), palettes as colours.
 
     Raises:
         UnreadableError: the file is missing or damaged (`unreadable_image`), needs a range (`no_range`), or holds NaN

@@ -42,7 +42,7 @@ class MaskDecoder:
 
         Args:
             paths: of the files, from the lowest to the uppermost.
-            image: path of the sample's image; annotation files for many images name it.
+            image: path of the sample's image, which annotation files for many images name.
             size: height and width of the image as it was decoded.
 
         Raises:

@@ -23,7 +23,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -31,17 +31,65 @@ from typing import Literal
 import pandas as pd
 
 from unet_segmentation.data.io.filesystem import is_data, split_page
-from unet_segmentation.data.layout.glob_patterns import PAGE, compile_glob, literal_text
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.source import SourceParameters
 
 logger = logging.getLogger(__name__)
 
+PAGE = "#{page}"  # ends a glob whose files hold many images
+PLACEHOLDERS = ("id", "folder", "split", "class")
+
+_PLACEHOLDER = "|".join(f"\\{{{name}\\}}" for name in PLACEHOLDERS)
 COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 SHOWN = 5  # paths that a message names
 
 Role = Literal["image", "mask", "roi"]
 Key = tuple[str | None, str]  # a sample's split and id
+
+
+def compile_glob(glob: str, splits: Collection[str] = ()) -> re.Pattern[str]:
+    """Translate a glob into a regular expression for whole paths, with a group for each placeholder but `#{page}`.
+
+    ``{split}`` stands for one of the splits.
+    """
+    components = [component for component in glob.removesuffix(PAGE).split("/") if component not in {"", "."}]
+    seen: set[str] = set()
+    parts = []
+    folders_in_id = False
+    for position, component in enumerate(components):
+        last = position == len(components) - 1
+        if component == "**" and not last:
+            folders_in_id = components[position + 1].startswith("{id}") and "id" not in seen
+            parts.append("" if folders_in_id else "(?:[^/]+/)*")
+            continue
+        parts.append(".+" if component == "**" else _component(component, splits, seen, folders_in_id))
+        parts.append("" if last else "/")
+        folders_in_id = False
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def literal_text(glob: str) -> str:
+    """Return what is neither placeholder nor wildcard in a glob: the more of it, the more specific the glob."""
+    return re.sub(f"{_PLACEHOLDER}|[*?]", "", glob.removesuffix(PAGE))
+
+
+def _component(component: str, splits: Collection[str], seen: set[str], folders_in_id: bool) -> str:
+    meanings = dict.fromkeys(PLACEHOLDERS, "[^/]+") | {"split": "|".join(map(re.escape, splits))}
+    if folders_in_id:
+        meanings["id"] = "(?:[^/]+/)*[^/]+"
+    translated = ""
+    for token in re.split(rf"({_PLACEHOLDER}|\*+|\?)", component):
+        name = token[1:-1]
+        if re.fullmatch(_PLACEHOLDER, token):
+            translated += f"(?P={name})" if name in seen else f"(?P<{name}>{meanings[name]})"
+            seen.add(name)
+        elif token == "?":
+            translated += "[^/]"
+        elif token and not token.strip("*"):
+            translated += "[^/]*"
+        else:
+            translated += re.escape(token)
+    return translated
 
 
 @dataclass(frozen=True, slots=True)

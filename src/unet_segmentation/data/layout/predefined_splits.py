@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.layout.glob_patterns import compile_glob
-from unet_segmentation.data.layout.layout import Sample, some
+from unet_segmentation.data.layout.layout import Sample, compile_glob, some
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.source import TableParameters
 
@@ -147,8 +146,7 @@ def split_by_lists(
 
     Args:
         samples: without a split.
-        lists: lines that name a sample each, by the project's name for the split. Blank lines and those that begin
-            with ``#`` are skipped.
+        lists: by split, lines that name a sample each; blank ones and those that begin with ``#`` are skipped.
         unlisted: what becomes of samples on no list.
         where: what to call each list in a message, by split.
 

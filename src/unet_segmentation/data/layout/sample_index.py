@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.page_count import count_pages
+from unet_segmentation.data.io.image_decoders import count_pages
 from unet_segmentation.data.layout.layout import Layout, find_samples, samples_table
 from unet_segmentation.data.layout.predefined_splits import apply_table, find_file, read_text, split_by_lists
 from unet_segmentation.errors import DataError

@@ -51,16 +51,15 @@ def split_samples(
     Args:
         inspected: a row per sample, with what inspection measured.
         usable: by row of `inspected`, whether the sample can be used (bool).
-        parameters: seed, shares, folds and blocks. A share is one of the samples that are split here; with folds,
-            `validation` is one of the samples outside of the fold.
-        folder: for one small file that remembers which sample is on which side. Without it the result depends only
-            on the samples and the seed, and samples move when others are added.
+        parameters: seed, shares (of the samples that are split here; with folds, outside of the fold), folds, blocks.
+        folder: for one small file that remembers which sample is on which side. Without it samples move when others
+            are added.
         pairs: `sample_id`, `other`: near-identical images.
         classes: names, in the order of their ids, for messages.
 
     Returns:
-        The usable samples, sorted by id, with the columns `COLUMNS`, and the findings. Where there are too few
-        samples, or groups, that is a finding (`too_few_samples`), and `split` is None.
+        The usable samples (`COLUMNS`), sorted by id, and the findings. Where there are too few samples or groups, that
+        is a finding (`too_few_samples`), and `split` is None.
 
     Raises:
         DataError: the id of a sample does not fit the pattern of blocks, or the remembering file is damaged.
@@ -90,7 +89,7 @@ def merge_groups(samples: pd.DataFrame, block: pd.Series | None = None) -> list[
         block: by sample, the name of its spatial block.
 
     Returns:
-        The name of each sample's merged group: the first, in sorted order, of the names that were merged.
+        The first, in sorted order, of the names that each sample's merged group had.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -214,7 +213,7 @@ class _Splitter:
             return np.zeros(len(members), dtype=np.int64)
         ids, file = pd.Index(self.ids[rows], dtype=object), self._file(shares, folding)
         remembered = _read_sides(file, list(shares))
-        fixed = _group_sides(remembered.reindex(ids, fill_value=-1).to_numpy(np.int64), members, groups, len(shares))
+        fixed = _group_sides(remembered.reindex(ids, fill_value=-1).to_numpy(), members, groups, len(shares))
         lost = len(shares) - len(np.unique(fixed[fixed >= 0]))
         if lost > np.count_nonzero(fixed < 0):
             raise _TooFewSamplesError(
@@ -275,7 +274,7 @@ def _write_sides(file: Path, names: Sequence[str], before: pd.Series[int], now: 
 
 
 def _group_sides(
-    remembered: NDArray[np.int64], members: NDArray[np.int64], groups: int, sides: int
+    remembered: NDArray[np.integer], members: NDArray[np.int64], groups: int, sides: int
 ) -> NDArray[np.int64]:
     """Return the side that is remembered of most samples of each group (of two, the one more for training), or -1."""
     is_known = remembered >= 0

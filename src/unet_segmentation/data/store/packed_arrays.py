@@ -193,12 +193,7 @@ class PackedWriter:
             _write_header(self.folder, ["."], self._sample_ids, np.array(self._rows, np.int64).reshape(-1, 7))
 
     def add(self, sample_id: str, image: Image, mask: Mask) -> None:
-        """Append a sample with a new id.
-
-        Args:
-            sample_id: its id.
-            image: (height, width, channels) or (height, width), uint8 or uint16.
-            mask: (height, width) uint8.
+        """Append an image, (height, width[, channels]) uint8 or uint16, and a mask, (height, width) uint8.
 
         Raises:
             ValueError: the shapes or the dtypes do not fit.
