@@ -20,7 +20,7 @@ from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.definitions import dice_per_class
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, Measurements, build_tables, measure_image
 from unet_segmentation.metrics.prediction_masks import write_prediction
-from unet_segmentation.utils.prefetch import prefetch_map
+from unet_segmentation.utils.threads import prefetch_map
 
 logger = logging.getLogger(__name__)
 

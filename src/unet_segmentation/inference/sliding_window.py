@@ -18,7 +18,7 @@ def argmax_mask(probabilities: Probabilities) -> Mask:
 
 
 def argmax_with_confidence(probabilities: Probabilities) -> tuple[Mask, NDArray[np.float32]]:
-    """Return the most probable class of every pixel (of equal ones, the first), and its probability: (height, width)."""
+    """Return the most probable class of every pixel (of equal ones, the first) and its probability, (height, width)."""
     best = probabilities[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for number in range(1, len(probabilities)):  # four times as fast as numpy's argmax over the first axis
