@@ -32,6 +32,7 @@ from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.callbacks.progress import duration
 from unet_segmentation.training.plan import (
     RESULT_NEUTRAL,
     TrainingPlan,
@@ -40,7 +41,6 @@ from unet_segmentation.training.plan import (
     labelled_ids_by_split,
 )
 from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
-from unet_segmentation.training.progress import duration
 from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs

@@ -12,13 +12,6 @@ from unet_segmentation.training.losses.base import LOSSES, LossInputs
 
 IGNORED = 255
 
-Reduce = Callable[[Tensor], Tensor]
-
-
-def identity(sums: Tensor) -> Tensor:
-    """Return the sums: one process has the whole batch."""
-    return sums
-
 
 class CompositeLoss(nn.Module):
     """The weighted sum of the losses whose weight is above 0.
@@ -38,7 +31,7 @@ class CompositeLoss(nn.Module):
         self,
         parameters: LossParameters | None = None,
         class_weights: list[float] | None = None,
-        reduce: Reduce = identity,
+        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,  # one process has the whole batch
     ) -> None:
         super().__init__()
         parameters = parameters or LossParameters()

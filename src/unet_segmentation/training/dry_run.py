@@ -11,11 +11,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.runtime import training_runtime
-from unet_segmentation.training.trainer import QUIET
+from unet_segmentation.training.trainer import build_task, build_trainer
 from unet_segmentation.training.training_inputs import TrainingSetup
 
 WARM_UP = 2  # steps that are not counted
@@ -40,21 +39,9 @@ def dry_run(
     Raises: what a training raises (see :func:`trainer.fit`).
     """
     with training_runtime(plan):
-        task = SegmentationTask(setup.build_network(), plan, setup.classes)
-        if plan.parameters.compile:
-            task.network.compile()
-        trainer = L.Trainer(
-            accelerator=plan.hardware.accelerator,
-            devices=1,
-            precision=plan.hardware.precision,
-            max_epochs=1,
-            accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
-            callbacks=[callback],
-            **QUIET,
-        )
-        task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task = build_task(plan, setup)
         torch.manual_seed(plan.parameters.seed)
-        trainer.fit(task, train, validation)
+        build_trainer(plan, [callback], max_epochs=1, devices=1).fit(task, train, validation)
 
 
 class TimingCallback(L.Callback):
@@ -66,19 +53,19 @@ class TimingCallback(L.Callback):
         self.started = 0.0
 
     def on_train_batch_start(self, *_: object, **__: object) -> None:
-        """Start."""
+        """Start the clock."""
         self.started = synchronized_time()
 
     def on_train_batch_end(self, *_: object, **__: object) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.steps.append(synchronized_time() - self.started)
 
     def on_validation_batch_start(self, *_: object, **__: object) -> None:
-        """Start."""
+        """Start the clock."""
         self.started = synchronized_time()
 
     def on_validation_batch_end(self, *_: object, **__: object) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.validations.append(synchronized_time() - self.started)
 
     @property

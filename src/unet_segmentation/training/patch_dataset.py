@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter
-from unet_segmentation.training.foreground_sampler import ANYWHERE, ForegroundSampler, ForegroundSampling
-from unet_segmentation.training.sample_store import SampleStore
+from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
 
 IGNORE_INDEX = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
 ORDER, PIXELS, LAYERS = 0, 1, 2  # what a random stream is for
+ANYWHERE = ForegroundSampling()
 
 Key = tuple[int, int, int]  # epoch, index of the sample, repetition within the epoch
 Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, masks (N, H, W) uint8
@@ -40,7 +41,7 @@ class PatchDataset(Dataset[Any]):
 
     def __init__(
         self,
-        samples: SampleStore,
+        samples: PackedSamples,
         sample_ids: Sequence[str],
         recipe: AugmentationRecipe,
         patch_size: int,
@@ -74,7 +75,7 @@ class PatchDataset(Dataset[Any]):
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         """Build a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
-        return _batch((self[key] for key in keys), len(keys))
+        return _fill_batch((self[key] for key in keys), len(keys))
 
     def _crop(self, sample_id: str, generator: np.random.Generator) -> tuple[slice, slice]:
         centre = None
@@ -150,21 +151,20 @@ class TileDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        samples: SampleStore,
+        samples: PackedSamples,
         sample_ids: Sequence[str],
         multiple: int,
         pixels: int,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.samples = samples
-        self.sample_ids = list(sample_ids)
-        self.multiple = multiple
+        self.samples, self.sample_ids = samples, list(sample_ids)
         groups: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         for index, sample_id in enumerate(self.sample_ids):
             height, width, _ = samples.shape(sample_id)
             for top in range(0, height, TILE_SIZE):
                 for left in range(0, width, TILE_SIZE):
-                    shape = self._padded(height - top), self._padded(width - left)
+                    sides = min(height - top, TILE_SIZE), min(width - left, TILE_SIZE)
+                    shape = -(-sides[0] // multiple) * multiple, -(-sides[1] // multiple) * multiple
                     groups.setdefault(shape, []).append((index, top, left))
         self.batches = [
             (shape, tiles[start : start + size])
@@ -181,17 +181,13 @@ class TileDataset(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Read one batch of tiles."""
         shape, tiles = self.batches[number]
-        return _batch((self._tile(shape, *tile) for tile in tiles), len(tiles))
+        return _fill_batch((self._tile(shape, *tile) for tile in tiles), len(tiles))
 
     def _tile(self, shape: tuple[int, int], index: int, top: int, left: int) -> tuple[NDArray, NDArray[np.uint8]]:
         rows, columns = slice(top, top + TILE_SIZE), slice(left, left + TILE_SIZE)
         sample_id = self.sample_ids[index]
         image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
         return pad_reflect(image, mask, *shape)
-
-    def _padded(self, side: int) -> int:
-        side = min(side, TILE_SIZE)
-        return -(-side // self.multiple) * self.multiple
 
 
 def training_loader(
@@ -202,7 +198,7 @@ def training_loader(
     pin_memory: bool = False,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
-    """Load training batches; the same ones whatever the number of workers.
+    """Load training batches, the same ones whatever the number of workers.
 
     Args:
         patches: what batches are made of.
@@ -245,7 +241,7 @@ def _crop_around(centre: int, side: int, patch: int) -> slice:
     return slice(start, start + patch)
 
 
-def _batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
+def _fill_batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
     """Fill a batch one by one: a patch's memory serves the next one, instead of coming from the system each time."""
     images, masks = np.empty(0), np.empty(0)
     for number, (image, mask) in enumerate(items):
@@ -256,21 +252,21 @@ def _batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Ba
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks)
 
 
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - the whole batch was made at once
-    return batch
-
-
 def _loader(dataset: Dataset[Batch], workers: int, pin_memory: bool, **options: Any) -> DataLoader[Batch]:  # noqa: ANN401
     return DataLoader(
         dataset,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_keep_batch,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread if workers else None,
         generator=torch.Generator(),  # its own: the network's random layers must not notice the loading
         **options,
     )
+
+
+def _keep_batch(batch: Batch) -> Batch:
+    return batch  # it was made as a whole
 
 
 def _one_thread(_: int) -> None:

@@ -17,12 +17,6 @@ class CheckpointCallback(L.Callback):
     """Writes best model, history and checkpoint, each whole or not at all; then reports the epochs in it.
 
     The checkpoint comes last: a training that resumes from it finds the other two at least as new.
-
-    Args:
-        directory: of the run.
-        history: is saved with each checkpoint.
-        best_model: is saved before each checkpoint.
-        reports: are flushed after each checkpoint.
     """
 
     def __init__(
@@ -80,8 +74,7 @@ class CheckpointCallback(L.Callback):
         if older and self.directory.last.is_file():
             older_path = self.directory.folder / f"before-{len(self.history.rows):06d}.ckpt"
             remove(older_path)
-            link_or_copy(
-                self.directory.last, older_path
-            )  # not a rename: a kill now must not leave the training without one
+            # not a rename: a kill now must not leave the training without one
+            link_or_copy(self.directory.last, older_path)
         for path in sorted(self.directory.folder.glob("before-*.ckpt"))[: -older or None]:
             remove(path)

@@ -7,20 +7,12 @@ from collections.abc import Callable
 
 from unet_segmentation.training.callbacks.history import EpochHistory
 
-# is given an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training here
+# of an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training here
 ReportEpoch = Callable[[int, dict[str, float], float], bool | None]
 
 
 class EpochReports:
-    """Reports each epoch once its checkpoint is on disk, so that nothing is reported that a kill can undo.
-
-    Args:
-        history: holds the epochs.
-        report_epoch: receives them; undefined metrics are left out.
-
-    Attributes:
-        stop_requested: whether the receiver wants the training to end.
-    """
+    """Reports each epoch once its checkpoint is on disk, so that nothing is reported that a kill can undo."""
 
     def __init__(self, history: EpochHistory, report_epoch: ReportEpoch | None) -> None:
         self.history = history
@@ -29,7 +21,7 @@ class EpochReports:
         self.stop_requested = False
 
     def flush(self) -> None:
-        """Report the epochs that were not reported yet."""
+        """Report the epochs that were not reported yet, without their undefined metrics."""
         epochs = list(zip(self.history.rows, self.history.end_times, strict=True))
         for row, end_time in epochs[self.reported :]:
             metrics = {name: value for name, value in row.items() if name != "epoch" and math.isfinite(value)}

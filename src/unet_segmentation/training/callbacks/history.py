@@ -19,31 +19,21 @@ RECORDED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/cla
 
 
 class EpochHistory(L.Callback):
-    """Records a row per epoch.
-
-    Attributes:
-        rows: ``epoch`` (from 1) and the metrics of each epoch.
-        end_times: of each epoch, in seconds since 1970.
-    """
+    """Records a row per epoch: ``epoch`` (from 1) and its metrics."""
 
     state_key = "history"
 
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan = plan
         self.rows: list[dict[str, float]] = []
-        self.end_times: list[float] = []
+        self.end_times: list[float] = []  # seconds since 1970
         self.epoch_started = self.steps_ended = 0.0
         self.first_batch = 0  # of this epoch in this process: more than 0 after a resume within it
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """Return the rows as a table."""
-        return pd.DataFrame(self.rows)
-
     def save(self, path: Path) -> None:
-        """Save the table as CSV."""
+        """Save the rows as CSV."""
         with atomic_write(path) as temporary:
-            self.table.to_csv(temporary, index=False)
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
     def state_dict(self) -> dict[str, list[Any]]:
         """Return the rows."""
