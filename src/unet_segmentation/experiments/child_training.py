@@ -100,9 +100,9 @@ class ExperimentData:
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
-        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes)["values"]
-        proposed = propose_plan(self.statistics, network, training, self.classes)["values"]
-        changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
+        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes).values
+        proposed = propose_plan(self.statistics, network, training, self.classes).values
+        changed = {k: value for k, value in proposed if value != getattr(planned, k) and k not in PLANNED_BUDGET}
         return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
 

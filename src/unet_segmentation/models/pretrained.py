@@ -38,11 +38,7 @@ def is_file(weights: str) -> bool:
 
 
 def check_name(encoder: str, weights: str) -> None:
-    """Refuse a name of weights that an encoder of smp does not have.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
+    """Raise a ConfigurationError for a name of weights that an encoder of smp does not have."""
     from segmentation_models_pytorch.encoders import encoders
 
     if encoder in encoders and weights not in encoders[encoder]["pretrained_settings"]:
@@ -55,10 +51,6 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     The file holds the weights of such an encoder, or of a model that has one: of this project (``best.safetensors`` or
     ``last.ckpt``), of smp, or of torchvision, whose classifier is left out. If its first convolution takes another
     number of channels, it is adapted as smp does: summed for one channel, else repeated and scaled to keep the sum.
-
-    Args:
-        encoder: of smp; is changed in place.
-        path: relative to the working directory, the project's root.
 
     Raises:
         ConfigurationError: there is no such file, it holds no weights, or those of another network.

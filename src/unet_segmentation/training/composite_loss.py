@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class CompositeLoss(nn.Module):
     def __init__(
         self,
         parameters: LossParameters | None = None,
-        class_weights: list[float] | None = None,
+        class_weights: Sequence[float] | None = None,
         reduce: Callable[[Tensor], Tensor] = lambda sums: sums,  # one process has the whole batch
     ) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -11,6 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from unet_segmentation.models.complexity import synchronized_time
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.runtime import training_runtime
@@ -108,10 +108,3 @@ def load_in_process(loader: DataLoader[Batch]) -> Iterator[Batch]:
     keys = iter(loader.sampler)
     while chunk := list(islice(keys, loader.batch_size)):
         yield dataset.__getitems__(chunk)
-
-
-def synchronized_time() -> float:
-    """Return the time once the device has finished all its work, in seconds."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -30,15 +30,8 @@ class UNet(Architecture):
     Upsampling is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
     interpolate first; ``transposed_k4`` and ``subpixel`` are other layers that do both. Height and width need not be
-    divisible: what was rounded off on the way down comes back by repeating the border.
-
-    Args:
-        in_channels: channels of the image.
-        classes: channels of the output.
-        base_channels: channels of the first stage; each stage down doubles them.
-        depth: how often height and width are halved.
-        upsampling: how the decoder goes up.
-        batch_norm: normalise after every 3x3 convolution.
+    divisible: what was rounded off on the way down comes back by repeating the border. The first stage has
+    ``base_channels``; each stage down doubles them.
     """
 
     class Settings(StrictModel):
@@ -118,15 +111,13 @@ def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequent
 
 
 def _up(before: int, after: int, upsampling: Upsampling) -> nn.Module:
-    match upsampling:
-        case "bilinear" | "nearest":
-            return nn.Sequential(
-                nn.Upsample(scale_factor=2, mode=upsampling),
-                nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
-                nn.Conv2d(before, after, kernel_size=2),
-            )
-        case _:
-            return learned_upsampling(upsampling, before, after)
+    if upsampling not in ("bilinear", "nearest"):
+        return learned_upsampling(upsampling, before, after)
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode=upsampling),
+        nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
+        nn.Conv2d(before, after, kernel_size=2),
+    )
 
 
 def _as_large_as(features: Tensor, skip: Tensor) -> Tensor:

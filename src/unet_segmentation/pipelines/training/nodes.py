@@ -23,7 +23,7 @@ def propose_plan(
     """
     from unet_segmentation.training import plan_rules
 
-    return plan_rules.propose_plan(statistics, network, training, classes)
+    return plan_rules.propose_plan(statistics, network, training, classes).model_dump()
 
 
 def build_model(

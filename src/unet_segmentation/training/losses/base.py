@@ -15,17 +15,11 @@ if TYPE_CHECKING:
 
 
 class LossInputs(NamedTuple):
-    """A batch as losses take it.
+    """A batch as losses take it."""
 
-    Attributes:
-        log_probabilities: log p, float32 (N, classes, H, W).
-        target: one-hot, bool, of the same shape; an ignored pixel has no class.
-        class_weights: one per class, for the losses that weigh classes; None means 1 for each.
-    """
-
-    log_probabilities: Tensor
-    target: Tensor
-    class_weights: Tensor | None = None
+    log_probabilities: Tensor  # log p, float32 (N, classes, H, W)
+    target: Tensor  # one-hot, bool, of the same shape; an ignored pixel has no class
+    class_weights: Tensor | None = None  # one per class, for the losses that weigh classes; None means 1 for each
 
 
 class LossSettings(StrictModel):
@@ -39,15 +33,10 @@ class Loss(ABC):
 
     A ratio of sums over pixels says so by `sums`: several processes then add theirs up before `compute`, and the loss
     is that of the whole batch. Losses that name the same `sums_key` share one computation of their sums.
-
-    Attributes:
-        formula: for the docs, with p the probability of the target class and w its weight.
-        source: of the formula, for the docs.
-        sums_key: see above.
     """
 
-    formula: ClassVar[str]
-    source: ClassVar[str] = ""
+    formula: ClassVar[str]  # for the docs, with p the probability of the target class and w its weight
+    source: ClassVar[str] = ""  # of the formula, for the docs
     Settings: ClassVar[type[LossSettings]] = LossSettings
     sums_key: ClassVar[str | None] = None
 

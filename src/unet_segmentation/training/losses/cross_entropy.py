@@ -29,8 +29,8 @@ class CrossEntropyLoss(Loss):
     def sums(self, inputs: LossInputs) -> Tensor:
         """Sum w[target] * -log p[target], and w[target], over the pixels that are not ignored.
 
-        Their ratio is torch's cross-entropy. The target enters as a one-hot product rather than by indexing: gathering
-        has no deterministic backward on CUDA.
+        Their ratio is torch's cross-entropy. The target enters as a one-hot product: indexing has no deterministic
+        backward on CUDA.
         """
         import torch
 

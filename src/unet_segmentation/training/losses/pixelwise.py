@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+TINY = 2.0**-126  # the smallest normal float32
+
 
 def pixel_nll(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Compute w[target] * -log p[target] and w[target] of each pixel, both float32 (N, H, W); 0 where ignored."""
@@ -19,11 +21,4 @@ def pixel_nll(log_probabilities: Tensor, target: Tensor, class_weights: Tensor |
 
 def weighted_mean(sums: Tensor) -> Tensor:
     """Divide the first of two sums by the second; 0 where both are."""
-    return sums[0] / sums[1].clamp(min=tiny())
-
-
-def tiny() -> float:
-    """Return the smallest normal float32."""
-    import torch
-
-    return torch.finfo(torch.float32).tiny
+    return sums[0] / sums[1].clamp(min=TINY)

@@ -37,14 +37,11 @@ class RegionLoss(Loss):
 
 
 def region_sums(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Sum p t, p and t by class, over the pixels that are not ignored.
+    """Sum over the pixels that are not ignored: true positives (p t), predicted (p) and support (t), (3, classes).
 
     Args:
         probabilities: p, (N, classes, H, W).
         target: t, one-hot, bool, of the same shape; an ignored pixel has no class.
-
-    Returns:
-        (3, classes): true positives (p t), predicted (p), support (t).
     """
     import torch
 
