@@ -265,8 +265,8 @@ def _loader(dataset: Dataset[Batch], workers: int, pin_memory: bool, **options: 
     )
 
 
-def _keep_batch(batch: Batch) -> Batch:
-    return batch  # it was made as a whole
+def _keep_batch(batch: Any) -> Any:  # noqa: ANN401 - it was made as a whole
+    return batch
 
 
 def _one_thread(_: int) -> None:

@@ -111,13 +111,15 @@ def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequent
 
 
 def _up(before: int, after: int, upsampling: Upsampling) -> nn.Module:
-    if upsampling not in ("bilinear", "nearest"):
-        return learned_upsampling(upsampling, before, after)
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode=upsampling),
-        nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
-        nn.Conv2d(before, after, kernel_size=2),
-    )
+    match upsampling:
+        case "bilinear" | "nearest":
+            return nn.Sequential(
+                nn.Upsample(scale_factor=2, mode=upsampling),
+                nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
+                nn.Conv2d(before, after, kernel_size=2),
+            )
+        case _:
+            return learned_upsampling(upsampling, before, after)
 
 
 def _as_large_as(features: Tensor, skip: Tensor) -> Tensor:
