@@ -1,4 +1,4 @@
-"""How fast inspection packs, beside decoding alone; and how fast it finds that nothing has changed.
+"""How fast inspection packs, next to decoding alone; and how fast it finds that nothing has changed.
 
 Three things take turns in one process, with as many threads as there are cores and files in the system's cache:
 

@@ -108,7 +108,7 @@ def told(said: list[str]) -> Done:
     for line in said:
         if found := re.search(r"variant \d+/\d+: (.*)$", line):
             training = found[1]
-        elif found := re.search(r"epoch +(\d+)/\d+ |going on after epoch (\d+) of", line):
+        elif found := re.search(r"epoch +(\d+)/\d+ |continuing after epoch (\d+) of", line):
             done[training] = int(found[1] or found[2])
         elif "finished before" in line or "dice/mean" in line:
             done[training] = 10**6

@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 RESTARTS = 3  # of a training one of whose processes died
 JOIN_SECONDS = 3600  # how long other hosts are waited for
 POLL_SECONDS = 0.2  # between looks at what the first process reports
-JOB, EPOCHS, FAILURE = "job.json", "epochs.jsonl", "failure.json"  # files in the run directory
 
 
 class TrainingJob(StrictModel):
@@ -51,7 +50,6 @@ class TrainingJob(StrictModel):
     recipe: AugmentationRecipe
     packed: Path  # folder of images and masks
     initial_weights: Path
-    folder: Path  # the run directory
 
 
 def launch(
@@ -74,7 +72,8 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    job = _write_job(plan, setup, work)
+    _write_job(plan, setup, work)
+    job = str(work.job.resolve())
     config = LaunchConfig(
         min_nodes=plan.hardware.num_nodes,
         max_nodes=plan.hardware.num_nodes,
@@ -93,18 +92,18 @@ def launch(
         logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
     os.environ.setdefault(STORE_PER_RESTART, "1")
     quiet = quiet_loggers(logging.CRITICAL, "torch.distributed")  # what they say is in the error
-    with quiet, restored_signal_handlers(), _forward_epoch_reports(work.folder / EPOCHS, report_epoch):
+    with quiet, restored_signal_handlers(), _forward_epoch_reports(work.epoch_reports, report_epoch):
         try:
-            elastic_launch(config, sys.executable)("-m", "unet_segmentation.training.ddp_worker", str(job))
+            elastic_launch(config, sys.executable)("-m", "unet_segmentation.training.ddp_worker", job)
         except ChildFailedError as error:
-            raise _failure(work.folder / FAILURE) from error
+            raise _failure(work.failure) from error
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(143) from None
 
 
-def join_command(plan: TrainingPlan, rendezvous: str | None, job: Path) -> str:
+def join_command(plan: TrainingPlan, rendezvous: str | None, job: str) -> str:
     """Return the command by which another host joins."""
     hardware = plan.hardware
     return (
@@ -114,11 +113,10 @@ def join_command(plan: TrainingPlan, rendezvous: str | None, job: Path) -> str:
     )
 
 
-def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> Path:
-    folder = work.folder.resolve()
-    for name in (EPOCHS, FAILURE):
-        remove(folder / name)
-    initial = folder / "initial.safetensors"
+def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> None:
+    remove(work.epoch_reports)
+    remove(work.failure)
+    initial = work.folder.resolve() / "initial.safetensors"
     with atomic_write(initial) as temporary:
         save_file({name: value.contiguous() for name, value in setup.initial_weights.items()}, temporary)
     job = TrainingJob(
@@ -127,11 +125,9 @@ def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> 
         recipe=setup.recipe,
         packed=setup.packed.folder.resolve(),
         initial_weights=initial,
-        folder=folder,
     )
-    with atomic_write(folder / JOB) as temporary:
+    with atomic_write(work.job) as temporary:
         temporary.write_text(job.model_dump_json(), encoding="utf-8")
-    return folder / JOB
 
 
 @contextmanager

@@ -24,34 +24,36 @@ def main(job_file: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # at once: files are whole, and the launcher reports
         signal.signal(number, lambda received, _: os._exit(128 + received))
 
+    from unet_segmentation.training.run_directory import RunDirectory
+
+    work = RunDirectory(job_file.parent.parent, job_file.parent.name)
+    if work.failure.is_file():  # an error that a restart cannot repair
+        sys.exit(1)
+
     from safetensors.torch import load_file
 
     from unet_segmentation.data.store.packed_arrays import PackedSamples
     from unet_segmentation.errors import ProjectError
     from unet_segmentation.training.collectives import rank_and_world_size
-    from unet_segmentation.training.ddp import EPOCHS, FAILURE, TrainingJob
-    from unet_segmentation.training.run_directory import RunDirectory
+    from unet_segmentation.training.ddp import TrainingJob
     from unet_segmentation.training.trainer import train_in_process
     from unet_segmentation.training.training_inputs import TrainingSetup
     from unet_segmentation.utils.atomic_io import atomic_write
 
     job = TrainingJob.model_validate_json(job_file.read_bytes())
-    if (job.folder / FAILURE).is_file():  # an error that a restart cannot repair
-        sys.exit(1)
     is_first = rank_and_world_size()[0] == 0
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("unet_segmentation").setLevel(logging.INFO if is_first else logging.ERROR)
 
     def append_report(epoch: int, metrics: dict[str, float], end_time: float) -> None:
-        with (job.folder / EPOCHS).open("a", encoding="utf-8") as file:
+        with work.epoch_reports.open("a", encoding="utf-8") as file:
             file.write(json.dumps([epoch, metrics, end_time]) + "\n")
 
     setup = TrainingSetup(job.spec, load_file(job.initial_weights), PackedSamples(job.packed), job.recipe)
-    work = RunDirectory(job.folder.parent, job.folder.name)
     try:
         train_in_process(job.plan, setup, work, append_report if is_first else None)
     except ProjectError as error:
-        with atomic_write(job.folder / FAILURE) as temporary:
+        with atomic_write(work.failure) as temporary:
             temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
         sys.exit(1)
 

@@ -32,7 +32,7 @@ def dry_run(
     Args:
         plan: of the training.
         setup: what is trained.
-        train: the batches of the steps; when it ends, the epoch does.
+        train: the batches of the steps; when it ends, the epoch does. No list: Lightning takes one for several loaders.
         validation: batches that are validated after them.
         callback: observes the training.
 
@@ -56,13 +56,11 @@ class TimingCallback(L.Callback):
         """Start the clock."""
         self.started = synchronized_time()
 
+    on_validation_batch_start = on_train_batch_start
+
     def on_train_batch_end(self, *_: object, **__: object) -> None:
         """Stop the clock."""
         self.steps.append(synchronized_time() - self.started)
-
-    def on_validation_batch_start(self, *_: object, **__: object) -> None:
-        """Start the clock."""
-        self.started = synchronized_time()
 
     def on_validation_batch_end(self, *_: object, **__: object) -> None:
         """Stop the clock."""
@@ -75,31 +73,14 @@ class TimingCallback(L.Callback):
         return sum(counted) / len(counted)
 
 
-class RepeatedBatch:
-    """The same batch again and again: for a number of seconds after the first step, three times at least."""
-
-    def __init__(self, batch: Batch, seconds: float) -> None:
-        self.batch, self.seconds = batch, seconds
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Lightning asks for one batch ahead: when it asks for the third, the first step is done."""
-        yield self.batch
-        yield self.batch
-        end = synchronized_time() + self.seconds
-        yield self.batch
-        while synchronized_time() < end:
-            yield self.batch
-
-
-class Batches:
-    """These batches; Lightning would take a list for several loaders."""
-
-    def __init__(self, *batches: Batch) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield one after the other."""
-        return iter(self.batches)
+def repeated_batch(batch: Batch, seconds: float) -> Iterator[Batch]:
+    """Yield the same batch for a number of seconds after the first step, three times at least."""
+    yield batch
+    yield batch  # Lightning asks for one batch ahead: when it asks for the third, the first step is done
+    end = synchronized_time() + seconds
+    yield batch
+    while synchronized_time() < end:
+        yield batch
 
 
 def load_in_process(loader: DataLoader[Batch]) -> Iterator[Batch]:

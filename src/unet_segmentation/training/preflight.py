@@ -20,7 +20,7 @@ import torch
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.training.callbacks.progress import duration
-from unet_segmentation.training.dry_run import Batches, RepeatedBatch, TimingCallback, dry_run, load_in_process
+from unet_segmentation.training.dry_run import TimingCallback, dry_run, load_in_process, repeated_batch
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import Throughput, TrainingPlan, effective_values, steps_per_epoch
 from unet_segmentation.training.trainer import make_loaders
@@ -112,7 +112,7 @@ def _fits_on_cuda(plan: TrainingPlan, setup: TrainingSetup) -> bool:
     plan = plan.for_one_device()
     batch = _first_batch(plan, setup)
     try:
-        dry_run(plan, setup, Batches(batch, batch), None, TimingCallback())
+        dry_run(plan, setup, iter((batch, batch)), None, TimingCallback())
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
@@ -165,7 +165,7 @@ def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float)
     largest = max(range(len(pixels)), key=pixels.__getitem__)
     tile = tiles[largest]
     clock = TimingCallback()
-    dry_run(plan, setup, RepeatedBatch(batch, seconds), Batches(tile, tile), clock)
+    dry_run(plan, setup, repeated_batch(batch, seconds), iter((tile, tile)), clock)
     workers = plan.hardware.num_workers
     return Throughput(
         step=clock.step,

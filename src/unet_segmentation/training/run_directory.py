@@ -27,13 +27,16 @@ class RunDirectory:
 
     Holds ``plan.json``, ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (the model of the best epoch)
     and ``history.csv``; each is complete or missing. The empty file ``delivered`` marks that what followed the training
-    ended, too: such a training is not resumed.
+    ended, too: such a training is not resumed. Where several processes train together, the others are for them.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder / fingerprint
         self.plan_path, self.best, self.last, self.history, self.delivered = (
             self.folder / name for name in ("plan.json", "best.safetensors", "last.ckpt", "history.csv", "delivered")
+        )
+        self.job, self.epoch_reports, self.failure = (
+            self.folder / name for name in ("job.json", "epochs.jsonl", "failure.json")
         )
 
     @cached_property
