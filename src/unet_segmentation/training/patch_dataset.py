@@ -29,14 +29,9 @@ Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, mask
 class PatchDataset(Dataset[Any]):
     """Square, augmented patches. An item is asked for by its key, so that no worker keeps a random state.
 
-    Args:
-        samples: packed images and masks.
-        sample_ids: of the training split; their order belongs to the randomness.
-        recipe: the augmentation.
-        patch_size: side of a patch, in pixels.
-        seed: of the training.
-        foreground: which patches are centred on a pixel of a chosen class, as far as the border allows; the others, and
-            those of samples that have none of the classes, are cut anywhere.
+    Patches that `foreground` aims at a class are centred on a pixel of it as far as the border allows; the others, and
+    those of samples that have none of the classes, are cut anywhere. The order of the sample ids belongs to the
+    randomness.
     """
 
     def __init__(
@@ -91,14 +86,8 @@ class KeyedSampler(Sampler[Key]):
     """Yields (epoch, index, repetition): every sample once per repetition, reshuffled each time.
 
     Where an epoch has more keys than samples, further passes follow, each in an order of its own. Lightning calls
-    :meth:`set_epoch`. Where several processes train together, each yields its share of every batch.
-
-    Args:
-        samples: how many there are.
-        batch_size: of all processes together; a multiple of their number.
-        batches: of an epoch.
-        seed: of the training.
-        share: number of this process, and how many there are.
+    :meth:`set_epoch`. Where several processes train together (`share`: rank of this one, and how many), each yields its
+    share of every batch; the batch size is that of all.
     """
 
     def __init__(self, samples: int, batch_size: int, batches: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -144,8 +133,8 @@ class TileDataset(Dataset[Batch]):
         samples: packed images and masks.
         sample_ids: of the validation split.
         multiple: what height and width must be divisible by.
-        pixels: pixels that go through the network at once.
-        share: number of this process, and how many train together; each takes its part. Where there are fewer batches
+        pixels: that go through the network at once.
+        share: rank of this process, and how many train together; each takes its part. Where there are fewer batches
             than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
     """
 
@@ -198,16 +187,7 @@ def training_loader(
     pin_memory: bool = False,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
-    """Load training batches, the same ones whatever the number of workers.
-
-    Args:
-        patches: what batches are made of.
-        batch_size: of all processes together.
-        steps: batches of an epoch.
-        workers: that load.
-        pin_memory: for a GPU.
-        share: number of this process, and how many train together; each loads its part of every batch.
-    """
+    """Load training batches, the same ones whatever the number of workers; `share` as for :class:`KeyedSampler`."""
     sampler = KeyedSampler(len(patches), batch_size, steps, patches.seed, share)
     return _loader(patches, workers, pin_memory, sampler=sampler, batch_size=batch_size // share[1])
 

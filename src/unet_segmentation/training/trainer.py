@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -93,34 +92,19 @@ def fit(
     return work
 
 
-@dataclass(frozen=True)
 class TrainingCallbacks:
-    """The callbacks of a training; the order of the fields is that in which Lightning calls them."""
+    """The callbacks of a training, in the order in which Lightning calls them."""
 
-    seed: KeyedLayerSeed
-    loss_guard: NonFiniteLossGuard
-    history: EpochHistory
-    best_model: BestModel
-    progress: ProgressCallback
-    early_stopping: EarlyStopping
-    checkpoint: CheckpointCallback
-
-    @classmethod
-    def build(
-        cls, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
-    ) -> TrainingCallbacks:
-        """Build the callbacks of a training."""
-        history = EpochHistory(plan)
-        best_model = BestModel(setup.spec, history)
-        return cls(
-            seed=KeyedLayerSeed(plan.parameters.seed),
-            loss_guard=NonFiniteLossGuard(),
-            history=history,
-            best_model=best_model,
-            progress=ProgressCallback(history, best_model),
-            early_stopping=EarlyStopping(plan.parameters.early_stopping.patience, best_model),
-            checkpoint=CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch)),
-        )
+    def __init__(
+        self, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
+    ) -> None:
+        self.seed = KeyedLayerSeed(plan.parameters.seed)
+        self.loss_guard = NonFiniteLossGuard()
+        self.history = history = EpochHistory(plan)
+        self.best_model = best_model = BestModel(setup.spec, history)
+        self.progress = ProgressCallback(history, best_model)
+        self.early_stopping = EarlyStopping(plan.parameters.early_stopping.patience, best_model)
+        self.checkpoint = CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch))
 
     def restore(self, checkpoint: dict[str, Any]) -> bool:
         """Restore what a checkpoint holds, and report its epochs again; return whether the training ended already."""
@@ -139,7 +123,7 @@ def train_in_process(
     plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
 ) -> None:
     """Train in this process, from the last checkpoint if there is one."""
-    callbacks = TrainingCallbacks.build(plan, setup, work, report_epoch)
+    callbacks = TrainingCallbacks(plan, setup, work, report_epoch)
     checkpoint = work.load_checkpoint()
     if checkpoint is not None and callbacks.restore(checkpoint):
         return
