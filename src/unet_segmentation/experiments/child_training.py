@@ -31,7 +31,7 @@ from unet_segmentation.parameters import ModelParameters, Parameters, PredictorP
 from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.callbacks.history import ReportEpoch
 from unet_segmentation.training.callbacks.progress import duration
 from unet_segmentation.training.plan import (
     RESULT_NEUTRAL,

@@ -31,7 +31,7 @@ from unet_segmentation.utils.atomic_io import atomic_write, remove
 from unet_segmentation.utils.private_api import STORE_PER_RESTART
 
 if TYPE_CHECKING:
-    from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+    from unet_segmentation.training.callbacks.history import ReportEpoch
     from unet_segmentation.training.run_directory import RunDirectory
     from unet_segmentation.training.training_inputs import TrainingSetup
 

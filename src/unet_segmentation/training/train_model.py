@@ -18,7 +18,7 @@ from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training import trainer
-from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.callbacks.history import ReportEpoch
 from unet_segmentation.training.plan import TrainingPlan, resolve_plan, training_request
 from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.preflight import finalize_plan

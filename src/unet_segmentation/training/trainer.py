@@ -17,8 +17,7 @@ from unet_segmentation.training import ddp
 from unet_segmentation.training.callbacks.best_model import BestModel
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
 from unet_segmentation.training.callbacks.early_stopping import EarlyStopping
-from unet_segmentation.training.callbacks.epoch_reports import EpochReports, ReportEpoch
-from unet_segmentation.training.callbacks.history import EpochHistory
+from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports, ReportEpoch
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
 from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
 from unet_segmentation.training.callbacks.progress import ProgressCallback
