@@ -49,7 +49,7 @@ class Architecture(nn.Module):
         """Validate the settings in the parameters.
 
         Raises:
-            ConfigurationError: one is not known, or out of range.
+            ConfigurationError: one does not exist, or is out of range.
         """
         names = cls.Settings.model_fields
         if strangers := [name for name in network.settings if name not in names]:

@@ -85,7 +85,7 @@ def measure_speed(
 
     Returns:
         ``training_images_per_second`` and ``prediction_images_per_second`` (of the median step), and
-        ``peak_training_bytes``: the most memory that torch had given out at once during the training steps; NaN where
+        ``peak_training_bytes``: the most memory that torch had allocated at once during the training steps; NaN where
         it does not say (everywhere but on CUDA).
     """
     device = torch.device(accelerator)

@@ -249,7 +249,7 @@ def _build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
 
 
 def _skeleton(spec: ModelSpec) -> nn.Module:
-    """Build the network without drawing its weights where the encoder allows it: only its shape is wanted."""
+    """Build the network without drawing its weights where the encoder allows it: only its shape matters."""
     try:
         try:
             with torch.device("meta"):

@@ -33,7 +33,7 @@ def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Find the convolutions whose output goes into a batch normalisation, by watching one pass."""
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no two have one id
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # with the tensors, so that no two have one id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     calls: dict[nn.Module, int] = {}
 

@@ -104,7 +104,7 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - w
 
 
 def _renamed(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Find the encoder: leave out the prefix (or, for timm's, add one) that makes the most names known."""
+    """Find the encoder: leave out the prefix (or, for timm's, add one) under which the most names are the encoder's."""
     candidates = [
         {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         for prefix in PREFIXES

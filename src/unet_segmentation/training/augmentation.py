@@ -70,7 +70,7 @@ class Augmenter:
         transforms = [_built(transform) for transform in recipe.transforms]
         self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
         if self.compose is not None:
-            self.compose.strict = False  # what strict finds was found by now; each call would look for it again
+            self.compose.strict = False  # each call would look again for what strict has refused by now
 
     def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
         """Return the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
@@ -155,7 +155,7 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
 
 
 def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
-    """Apply a transform once, for certain, to noise that looks like the data."""
+    """Apply a transform once, certainly, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
     mask[::2] = 1

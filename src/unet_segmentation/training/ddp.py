@@ -66,7 +66,7 @@ def launch(
     Raises:
         ProjectError: what stopped a process, or that one died too often.
         KeyboardInterrupt: Ctrl-C.
-        SystemExit: the process was told to terminate (status 143).
+        SystemExit: the process was terminated (status 143).
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -56,7 +56,7 @@ class SegmentationTask(L.LightningModule):
         if parameters.freeze_encoder_epochs:
             encoder = get_encoder(network, "training.freeze_encoder_epochs")
             self.freezable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
+        self.register_buffer("loss_sum", torch.zeros(()))  # in checkpoints, which may fall within an epoch
         self.register_buffer("loss_count", torch.zeros(()))
         self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
 

@@ -112,11 +112,11 @@ class TrainingPlan(TrainingRequest):
             return data
         return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
 
-    def for_one_device(self, batch_size: int | None = None) -> Self:
-        """Return the plan of a single process, with its share of the batch or another batch size."""
+    def for_one_device(self) -> Self:
+        """Return the plan of a single process, with its share of the batch."""
         share = -(-self.batch_size // self.hardware.world_size)
         hardware = self.hardware.model_copy(update={"devices": 1, "num_nodes": 1})
-        return self.model_copy(update={"hardware": hardware, "batch_size": batch_size or share})
+        return self.model_copy(update={"hardware": hardware, "batch_size": share})
 
 
 def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> TrainingPlan:

@@ -87,7 +87,7 @@ def fit_batch_size(plan: TrainingPlan, setup: TrainingSetup, *, fixed: bool) -> 
         ResourceError: the batch size is fixed and does not fit, or none fits; names one that does.
     """
     accelerator, batch_size, fitting = plan.hardware.accelerator, plan.batch_size, plan.batch_size
-    fits = {"cuda": _fits_on_cuda, "cpu": _fits_on_cpu}.get(accelerator)  # nothing is known of mps
+    fits = {"cuda": _fits_on_cuda, "cpu": _fits_on_cpu}.get(accelerator)  # mps does not say
     while fits and fitting and not fits(plan.model_copy(update={"batch_size": fitting}), setup):
         gc.collect()  # what a trial has left in cycles
         fitting //= 2
@@ -147,7 +147,7 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
         statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
         used = next(int(line.split()[1]) for line in statistics if line.startswith("anon "))
-        return max(0, limit - used)  # what files are cached in is given back when it is needed
+        return max(0, limit - used)  # the cache of files is returned when it is needed
     except (OSError, ValueError, StopIteration):  # no such limit
         return math.inf
 

@@ -65,7 +65,7 @@ def fit(
     Args:
         plan: of the training.
         setup: what is trained.
-        folder: of the run directories; a few older ones are kept.
+        folder: of the run directories; a few older ones stay.
         report_epoch: receives each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
             resume also those before. If it returns True the training ends there (in one process).
         resume: resume from the last checkpoint of the run directory, where there is one. Otherwise it is emptied first.
@@ -77,7 +77,7 @@ def fit(
         ConfigurationError: the batch is too small for the network.
         ResourceError: the device's memory does not suffice, or the disk is full.
         KeyboardInterrupt: Ctrl-C; what was written before stays.
-        SystemExit: the process was told to terminate (status 143).
+        SystemExit: the process was terminated (status 143).
     """
     work = RunDirectory(folder, plan.fingerprint)
     with work.lock():

@@ -19,7 +19,7 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 @register_model("unet_original")
 class UNet(Architecture):
-    """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection kept, a 1x1 head.
+    """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection, a 1x1 head.
 
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
     large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
