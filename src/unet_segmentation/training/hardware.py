@@ -96,8 +96,7 @@ def available_cores() -> int:
     """Count the physical cores that this process may use: affinity, container quota and OMP_NUM_THREADS respected."""
     import torch
 
-    allowed = usable_cores()
-    return max(1, min(allowed, torch.get_num_threads(), _container_quota()))
+    return max(1, min(usable_cores(), torch.get_num_threads(), _container_quota()))
 
 
 def _container_quota() -> int:
