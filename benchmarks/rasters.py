@@ -32,11 +32,11 @@ from benchmarks.memory_growth import anonymous_bytes
 from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.rasters.predict_raster import RasterFiles, predict_raster
-from unet_segmentation.inference.rasters.tiling import place_tiles, tiling_overhead
+from unet_segmentation.inference.rasters.tiling import place_tiles
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 
-DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes beside the mask of a raster
+DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes next to the mask of a raster
 EVERYTHING = (*DEFAULT, "probabilities")
 OVERLAPS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BLOCK = 512
@@ -111,9 +111,9 @@ def measured(source: Path, classes: int, outputs: Sequence[str]) -> tuple[float,
 
 
 def memory(side: int, cases: Sequence[tuple[int, int, Sequence[str]]]) -> None:
-    """Print time and memory of rasters so many pixels wide; cases are height, classes, and what is written."""
+    """Print time and memory of rasters that many pixels wide; cases are height, classes, and what is written."""
     table = Table(title=f"Rasters {side} pixels wide, network of one layer on the CPU")
-    for name in ("height", "classes", "beside the mask", "minutes", "Mpx/s", "peak RssAnon, MiB"):
+    for name in ("height", "classes", "next to the mask", "minutes", "Mpx/s", "peak RssAnon, MiB"):
         table.add_column(name, justify="right")
     for height, classes, outputs in cases:
         with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +128,7 @@ def memory(side: int, cases: Sequence[tuple[int, int, Sequence[str]]]) -> None:
 
 
 def keeping(side: int, rounds: int) -> None:
-    """Print what it costs to be able to go on: with and without by turns, on the same raster."""
+    """Print what it costs to be able to continue: with and without by turns, on the same raster."""
     with tempfile.TemporaryDirectory() as folder:
         source, wall, processor = Path(folder) / "raster.tif", [], []
         write_raster(source, side // 4, side)
@@ -158,6 +158,11 @@ def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
     return float(np.mean(scores))
 
 
+def tiling_overhead(length: int, tile: int, overlap: float) -> float:
+    """Return work done over work needed along one side; of a raster it is the product of both sides'."""
+    return sum(span.size for span in place_tiles(length, tile, overlap, 32)) / length
+
+
 def overlaps(model: Path, side: int, tile: int) -> None:
     """Print what overlaps cost and bring."""
     image, truth = draw_sample(1, seed=99, size=side)
@@ -177,8 +182,8 @@ def overlaps(model: Path, side: int, tile: int) -> None:
                 mask = file.read(1)
             with rasterio.open(apart) as file:
                 difference = np.abs(file.read() / 254 - whole)
-        here = tiling_overhead(place_tiles(side, tile, overlap, 32), side) ** 2
-        worst = max(tiling_overhead(place_tiles(n, tile, overlap, 32), n) for n in range(8 * tile, 40 * tile)) ** 2
+        here = tiling_overhead(side, tile, overlap) ** 2
+        worst = max(tiling_overhead(n, tile, overlap) for n in range(8 * tile, 40 * tile)) ** 2
         rows.append((overlap, here, worst, mask, difference))
     table = Table(
         title=f"{side} x {side} pixels, tiles of {tile}; the whole: Dice {mean_dice(best, truth, classes):.4f}"
@@ -212,9 +217,9 @@ def main() -> None:
     arguments.add_argument("--child", help=argparse.SUPPRESS)
     arguments.add_argument("--classes", type=int, default=3, help="of a raster of --height rows")
     arguments.add_argument(
-        "--outputs", nargs="*", default=DEFAULT, help="beside the mask, of a raster of --height rows"
+        "--outputs", nargs="*", default=DEFAULT, help="next to the mask, of a raster of --height rows"
     )
-    arguments.add_argument("--height", type=int, help="measure only a raster of so many rows")
+    arguments.add_argument("--height", type=int, help="measure only a raster of that many rows")
     arguments.add_argument(
         "--keeping", type=int, default=0, help="rounds that compare kept rows with none, and nothing else"
     )

@@ -14,7 +14,8 @@ import pytest
 from tests.inference.test_predict_raster import IMAGES, Blur, pixels, predict_raster, predictor, read, write
 from tests.inference.test_predictor import PixelNetwork
 from unet_segmentation.errors import DataError
-from unet_segmentation.inference.rasters import checkpoint, streaming_components
+from unet_segmentation.inference.polygons import streaming_components
+from unet_segmentation.inference.rasters import checkpoint
 from unet_segmentation.inference.rasters import predict_raster as rasters
 
 OUTPUTS = {"target": "b.tif", "probabilities": "c.tif", "overlay": "d.jpg", "polygons": "e.geojson"}
@@ -66,6 +67,7 @@ def check_summaries(one, other) -> None:
     assert {**vars(one), "pixels": one.pixels.tolist()} == {**vars(other), "pixels": other.pixels.tolist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 0.5])
 @pytest.mark.parametrize("shares", [[0.01], [0.5], [1], [0.2, 0.4, 0.6, 0.8]])
 def test_wherever_it_was_killed_the_result_is_the_same(tmp_path, monkeypatch, shares, overlap):
@@ -165,6 +167,6 @@ def test_a_killed_process_goes_on(tmp_path):
         )
         assert process.returncode == -signal.SIGKILL
     with np.load(checkpoint.folder_of(tmp_path / "killed" / "b.tif") / "state.npz") as state:
-        assert state["rows"] > 1
+        assert state["progress.rows"] > 1
     check_summaries(expected, predict(tmp_path / "killed"))
     check_alike(tmp_path / "undisturbed", tmp_path / "killed")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, read_raster
+from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, count_pages, read_raster
 from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.io.matlab import read_matrices
 
@@ -36,8 +36,6 @@ class PixelProbe:
         self.count_pages = cache(self._count_pages)
 
     def _count_pages(self, path: str) -> int:
-        from unet_segmentation.data.io.page_count import count_pages
-
         return count_pages(self.storage, path) if path.lower().endswith((".tif", ".tiff", ".gif")) else 1
 
     def _score_mask(self, path: str) -> MaskLikeness:
