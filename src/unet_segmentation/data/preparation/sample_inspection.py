@@ -22,7 +22,6 @@ from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 LISTED_VALUES = 32  # of one file, in a finding
 MOSTLY_IGNORED = 0.5  # share of ignored pixels that is worth a warning
-INDEX_COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 
 cv2.setNumThreads(0)  # one image is too little work to share; the threads of inspection have the cores
 
@@ -56,9 +55,12 @@ class IndexedSample(NamedTuple):
         return [file for file in (self.image, *self.masks, self.roi) if file]
 
 
+INDEX_COLUMNS = list(IndexedSample._fields)
+
+
 @dataclass(frozen=True)
 class Measurements:
-    """What is measured of a sample: columns of the inspected table. Of what could not be read 0, "" or []."""
+    """What is measured of a sample: columns of the inspected table."""
 
     height: int = 0
     width: int = 0
