@@ -1,8 +1,9 @@
-"""The loss of a training: a weighted sum of losses, in float32, ignored pixels masked in each."""
+"""The loss of a training: a weighted sum of losses, in float32, over all processes that share a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,30 @@ class CompositeLoss(nn.Module):
         reduced = self.reduce(torch.cat([part.flatten() for part in sums.values()]))
         sizes = [part.numel() for part in sums.values()]
         return {name: part.view_as(sums[name]) for name, part in zip(sums, reduced.split(sizes), strict=True)}
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, from which every process computes the same loss.
+
+    Gradients of the weights are averaged over processes afterwards, so that what flows back here counts once for each.
+    """
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+        return gradient * torch.distributed.get_world_size()
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Sum over all processes that train together; differentiable. The values themselves where there is only one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    return _Sum.apply(values)
 
 
 def one_hot(target: Tensor, classes: int) -> Tensor:

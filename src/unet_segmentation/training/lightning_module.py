@@ -15,8 +15,7 @@ from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters
-from unet_segmentation.training.collectives import all_reduce_sum
-from unet_segmentation.training.composite_loss import CompositeLoss
+from unet_segmentation.training.composite_loss import CompositeLoss, all_reduce_sum
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
