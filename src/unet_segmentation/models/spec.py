@@ -40,8 +40,10 @@ class ModelSpec:
         """
         for name in ("architecture", "in_channels", "classes", "mean", "std"):
             values[name]
-        present = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in present.items()})
+        present: dict[str, Any] = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        for name, value in present.items():
+            present[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**present)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, as model files hold them."""

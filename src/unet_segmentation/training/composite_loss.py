@@ -18,10 +18,11 @@ class CompositeLoss(nn.Module):
     Args:
         parameters: weights and settings of the losses.
         class_weights: one per class, for the losses that weigh classes; None means 1 for each.
-        reduce: takes a vector of all sums over pixels that the losses need, and returns it summed over all processes
-            that share a batch (differentiably): the losses, ratios of such sums, are then those of the whole batch.
-            Called once for each loss in training mode, and not in evaluation mode, where processes need not have
-            equally many batches. Lovasz-softmax and OHEM need more than sums: each process takes its own pixels.
+        reduce: in place of :func:`all_reduce_sum`; takes a vector of all sums over pixels that the losses need, and
+            returns it summed over all processes that share a batch (differentiably): the losses, ratios of such sums,
+            are then those of the whole batch. Called once for each loss in training mode, and not in evaluation mode,
+            where processes need not have equally many batches. Lovasz-softmax and OHEM need more than sums: each
+            process takes its own pixels.
     """
 
     class_weights: Tensor | None
@@ -30,12 +31,12 @@ class CompositeLoss(nn.Module):
         self,
         parameters: LossParameters | None = None,
         class_weights: Sequence[float] | None = None,
-        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,  # one process has the whole batch
+        reduce: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         parameters = parameters or LossParameters()
         self.losses = [(LOSSES[name](parameters.settings(name)), weight) for name, weight in parameters.weights.items()]
-        self.reduce = reduce
+        self.reduce = reduce or all_reduce_sum
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 

@@ -42,7 +42,7 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.network, self.plan, self.classes = network, plan, classes
         parameters = plan.parameters
-        self.loss = CompositeLoss(parameters.loss, plan.class_weights, all_reduce_sum)
+        self.loss = CompositeLoss(parameters.loss, plan.class_weights)
         decay = parameters.ema_decay
         self.average = None if decay is None else ExponentialMovingAverage(network, decay)
         check_model_supports(network, parameters)

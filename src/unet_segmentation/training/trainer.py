@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 from unet_segmentation.training import ddp
 from unet_segmentation.training.callbacks.best_model import BestModel
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
-from unet_segmentation.training.callbacks.early_stopping import EarlyStopping
+from unet_segmentation.training.callbacks.early_stopping import EarlyStopping, NonFiniteLossGuard
 from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports, ReportEpoch
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
-from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
 from unet_segmentation.training.callbacks.progress import ProgressCallback
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import (
