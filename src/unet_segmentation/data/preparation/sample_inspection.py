@@ -111,7 +111,9 @@ def measure_image(pixels: NDArray[np.integer]) -> Measurements:
         deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
     low, high = map(int, cv2.minMaxLoc(pixels.reshape(height, width * channels))[:2])
     depth = pixels.dtype.name
-    return Measurements(height, width, channels, depth, "", "", mean, deviation, low, high)
+    return Measurements(
+        height, width, channels, depth, channel_mean=mean, channel_std=deviation, minimum=low, maximum=high
+    )
 
 
 class _Inspection:
