@@ -46,23 +46,14 @@ class Continuation(Enum):
 
 
 class TrainingMarker(StrictModel):
-    """The last run that trained into a folder.
+    """The last run that trained into a folder."""
 
-    Attributes:
-        status: of the run; `RUNNING` where it was killed.
-        pid: of its process.
-        started: seconds since 1970.
-        command: the user's command line.
-        parameters: that have an effect, flat.
-        run: in MLflow; None where nothing is tracked.
-    """
-
-    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # RUNNING where it was killed
     pid: int
-    started: float
+    started: float  # seconds since 1970
     command: str
-    parameters: dict[str, str]
-    run: RunReference | None = None
+    parameters: dict[str, str]  # that have an effect, flat
+    run: RunReference | None = None  # in MLflow, where it is tracked
 
 
 def decide(marker: TrainingMarker | None, parameters: Mapping[str, str]) -> Continuation:
@@ -96,10 +87,24 @@ class TrainingClaim:
         extra_epochs: that are added to a finished training.
     """
 
-    def __init__(self, folder: Path, lock: FileLock, before: TrainingMarker | None, marker: TrainingMarker) -> None:
-        self.folder, self._lock, self._before, self._marker = folder, lock, before, marker
-        self.continuation = Continuation.NEW
-        self.extra_epochs: str | None = None
+    def __init__(self, folder: Path, lock: FileLock, parameters: Mapping[str, str], command: str) -> None:
+        """Decide by the marker in a folder that is locked, and leave one of this run."""
+        self.folder, self._lock, self._before = folder, lock, read_marker(folder)
+        self.continuation = decide(self._before, parameters)
+        resumed = self.continuation is not Continuation.NEW
+        extends = self.continuation is Continuation.EXTEND
+        self.extra_epochs = parameters.get("training.extra_epochs") if extends else None
+        self._marker = TrainingMarker(
+            status="RUNNING",
+            pid=os.getpid(),
+            started=time.time(),
+            command=command,
+            parameters={key: value for key, value in parameters.items() if _has_effect(key)},
+            run=self._before.run if self._before is not None and resumed else None,
+        )
+        if self._before is not None:
+            _log_decision(self._before, self.continuation, parameters)
+        _write(folder, self._marker)
 
     def earlier_run(self, uri: str) -> str | None:
         """Return the MLflow run that is continued, or replaced before its end, if it is in this store."""
@@ -161,28 +166,11 @@ def claim_training(
         if shared:
             return None
         raise _already_runs(folder) from None
-    flat = flatten(parameters)
-    before = read_marker(folder)
-    continuation = decide(before, flat)
-    if before is not None:
-        _log_decision(before, continuation, flat)
-    marker = TrainingMarker(
-        status="RUNNING",
-        pid=os.getpid(),
-        started=time.time(),
-        command=command,
-        parameters={key: value for key, value in flat.items() if _has_effect(key)},
-        run=before.run if before is not None and continuation is not Continuation.NEW else None,
-    )
-    claim = TrainingClaim(folder, lock, before, marker)
-    claim.continuation = continuation
-    claim.extra_epochs = flat.get("training.extra_epochs") if continuation is Continuation.EXTEND else None
     try:
-        _write(folder, marker)
+        return TrainingClaim(folder, lock, flatten(parameters), command)
     except BaseException:
         lock.release()
         raise
-    return claim
 
 
 def _already_runs(folder: Path) -> ConfigurationError:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.run import page_of
-from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local, page_of
 
 if TYPE_CHECKING:
     import pandas as pd

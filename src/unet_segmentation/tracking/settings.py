@@ -16,6 +16,7 @@ from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.utils.strict_model import StrictModel
 
 REQUEST_TIMEOUT = 10.0  # seconds
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `make mlflow` listens
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_HELP = (
     f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/mlflow.yml), unset it to use a store of the "
@@ -24,27 +25,16 @@ STORE_HELP = (
 
 
 class TrackingSettings(StrictModel):
-    """What is tracked, and where.
-
-    Attributes:
-        enabled: whether anything is tracked.
-        uri: MLflow's store; null is `mlflow.db` at the project's root. The variable MLFLOW_TRACKING_URI goes before it.
-        experiment: null is the problem's name.
-        run_name: null is a short one made of the network's name and the time.
-        system_metrics: whether CPU, memory, disk, network and GPU are measured during the run.
-        system_metrics_seconds: how often.
-        timeout_seconds: how long a server may take to answer one request.
-        upload_timeout_seconds: how long the end of a run waits for a server that does not answer.
-    """
+    """What is tracked, and where: mlflow.yml, which explains each."""
 
     enabled: bool = True
-    uri: str | None = None
-    experiment: str | None = None
-    run_name: str | None = None
+    uri: str | None = None  # null: `mlflow.db` at the project's root; the variable MLFLOW_TRACKING_URI goes before it
+    experiment: str | None = None  # null: the problem's name
+    run_name: str | None = None  # null: the network's name and the time
     system_metrics: bool = True
     system_metrics_seconds: float = Field(default=5.0, ge=0.5)
-    timeout_seconds: float = Field(default=10.0, gt=0)
-    upload_timeout_seconds: float = Field(default=15.0, ge=0)
+    timeout_seconds: float = Field(default=10.0, gt=0)  # for a server to answer one request
+    upload_timeout_seconds: float = Field(default=15.0, ge=0)  # that the end of a run waits for a server
 
 
 def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
@@ -102,6 +92,12 @@ def is_local(uri: str) -> bool:
 def is_server(uri: str) -> bool:
     """Return whether the store is an MLflow server."""
     return urlsplit(uri).scheme in {"http", "https"}
+
+
+def page_of(uri: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run in MLflow's UI, opened at the page for training."""
+    host = uri if is_server(uri) else LOCAL_SERVER
+    return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def check_store(uri: str, timeout: float) -> None:
