@@ -9,25 +9,18 @@ from typing import Any, NamedTuple
 from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingError
 from unet_segmentation.tracking import active_tracking_uri
 from unet_segmentation.tracking.model_registry import CHAMPION, Registry, find_model
-from unet_segmentation.tracking.run_queries import RunRecord, find_run, finished_runs
+from unet_segmentation.tracking.run_queries import find_run, finished_runs
 from unet_segmentation.utils.atomic_io import atomic_write
 
 WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package_model` names them
 
 
 class LoggedModel(NamedTuple):
-    """A logged model on this machine.
+    """A logged model on this machine."""
 
-    Attributes:
-        file: safetensors.
-        inference: the predictor's parameters that it was evaluated with.
-        title: in messages.
-        run_id: the run that made it.
-    """
-
-    file: Path
-    inference: dict[str, Any]
-    title: str
+    file: Path  # safetensors
+    inference: dict[str, Any]  # the predictor's parameters that it was evaluated with
+    title: str  # in messages
     run_id: str
 
 
@@ -36,7 +29,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
 
     Args:
         name: `champion`, or a run: its id, a prefix of it, or its name.
-        problem: the segmentation problem.
+        problem: whose champion, or whose run.
         cache: gets a directory for each model.
         asked_by: the parameter that holds the name.
 
@@ -53,7 +46,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
         )
     if name != CHAMPION:
         run = find_run(uri, name, problem)
-        return _model_of_run(uri, run, f"the model of run {run}", cache)
+        return _download(uri, find_model(uri, run.run_id), f"the model of run {run}", run.run_id, cache)
     if (champion := champion_model(uri, problem, cache)) is None:
         raise ReleaseError(
             f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or name a run, or a "
@@ -80,14 +73,11 @@ def newest_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
     """Download the model of the newest finished run that has one; None where none has."""
     for run in finished_runs(uri, problem):
         try:
-            return _model_of_run(uri, run, f"the model of the newest finished run, {run}", cache)
+            model_id = find_model(uri, run.run_id)
         except ReleaseError:  # a run without a model: of preparation, or of another prediction
             continue
+        return _download(uri, model_id, f"the model of the newest finished run, {run}", run.run_id, cache)
     return None
-
-
-def _model_of_run(uri: str, run: RunRecord, title: str, cache: Path) -> LoggedModel:
-    return _download(uri, find_model(uri, run.run_id), title, run.run_id, cache)
 
 
 def _download(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> LoggedModel:

@@ -23,14 +23,8 @@ from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.strict_model import StrictModel
 
 MARKER = "run.json"
-WITHOUT_EFFECT = {
-    *RUN_OPTIONS,
-    "training.num_workers",
-    "training.rdzv_endpoint",
-    "inspection.workers",
-    "source.archive",
-    "source.parallel",
-}
+WITHOUT_EFFECT = {*RUN_OPTIONS, "training.num_workers", "training.rdzv_endpoint"}
+WITHOUT_EFFECT |= {"inspection.workers", "source.archive", "source.parallel"}
 OTHERS = ("mlflow.", "release.", "inference.", "export.", "article_claims.")  # sections without effect on a training
 SHOWN = 5  # parameters that changed
 
@@ -149,10 +143,7 @@ def claim_training(
         folder: of the problem's models.
         parameters: all of them, nested.
         command: the user's command line.
-        shared: others may train into this folder, too.
-
-    Returns:
-        The claim; None where another process has claimed a folder that is shared.
+        shared: others may train into this folder, too; the result is None where one of them has claimed it.
 
     Raises:
         ConfigurationError: another process is training into this folder.

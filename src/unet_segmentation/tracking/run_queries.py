@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
 TABLES = "evaluation/tables"  # a Parquet file per table of counts
 PAGE_SIZE = 500  # runs of one request
@@ -31,67 +30,43 @@ SHORT_ID = 8  # digits of an id in messages
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as MLflow holds it.
-
-    Attributes:
-        run_id: MLflow's id, 32 hexadecimal digits.
-        name: several runs may have the same.
-        problem: the segmentation problem.
-        status: `FINISHED`, `FAILED`, `KILLED` or `RUNNING`.
-        started: seconds since 1970.
-        parameters: flat (`training.epochs`), as text; long lists may be truncated (exact: `parameters_of`).
-        metrics: the last value of each, such as `test/dice/mean`.
-        tags: such as `git.commit`, `data.sha256` and `weights.sha256`.
-        link: address of its page in MLflow's UI.
-    """
+    """A run as MLflow holds it."""
 
     run_id: str
-    name: str
+    name: str  # several runs may have the same
     problem: str
-    status: str
-    started: float
-    parameters: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    link: str
+    status: str  # FINISHED, FAILED, KILLED or RUNNING
+    started: float  # seconds since 1970
+    parameters: dict[str, str]  # flat (`training.epochs`); long lists may be truncated (exact: `parameters_of`)
+    metrics: dict[str, float]  # the last value of each, such as `test/dice/mean`
+    tags: dict[str, str]  # such as `git.commit`, `data.sha256` and `weights.sha256`
+    link: str  # address of its page in MLflow's UI
 
     def __str__(self) -> str:
         return f"{self.name} ({self.run_id[:SHORT_ID]})"
 
     @property
     def when(self) -> str:
-        """When it started: `2026-11-24 13:30`."""
+        """Return when it started: `2026-11-24 13:30`."""
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
 
     @property
     def above(self) -> str | None:
-        """Id of the run that this one is nested in: that of the sweep, for a variant."""
+        """Return the id of the run that this one is nested in: that of the sweep, for a variant."""
         return self.tags.get("mlflow.parentRunId")
 
 
 class Evaluation(NamedTuple):
-    """The counts per image of a run's evaluation.
+    """The counts per image of a run's evaluation."""
 
-    Attributes:
-        tables: of the confusion and of the soft overlap.
-        samples: all samples of the problem, with the columns sample_id, group and split.
-        classes: names of the classes.
-        split: the split that was evaluated.
-    """
-
-    tables: EvaluationTables
-    samples: pd.DataFrame
+    tables: EvaluationTables  # of the confusion and of the soft overlap
+    samples: pd.DataFrame  # all of the problem; columns sample_id, group and split
     classes: list[str]
-    split: str
+    split: str  # that was evaluated
 
 
 def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
-    """Find one run by its id, a unique prefix of its id, or its name.
-
-    Args:
-        uri: of the MLflow store.
-        text: id, prefix of an id, or name.
-        problem: searches only the runs of this problem; None: all.
+    """Find one run by its id, a unique prefix of its id, or its name; of one problem, or of all.
 
     Raises:
         TrackingError: no run matches, or several do; names the candidates.
@@ -131,32 +106,25 @@ def champion_of(uri: str, problem: str) -> RunRecord | None:
     Raises:
         TrackingError: the store does not answer, or the run was deleted.
     """
+    client = _client(uri)
     from mlflow.exceptions import MlflowException
 
-    client = _client(uri)
+    from unet_segmentation.tracking.model_registry import Registry
+
     try:
-        version = client.get_model_version_by_alias(problem, CHAMPION)
+        version = Registry(uri, problem).champion()
     except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return None
         raise _unreadable(uri, error) from error
+    if version is None:
+        return None
     run_id = version.run_id or (client.get_logged_model(version.model_id).source_run_id if version.model_id else None)
     if not run_id:
-        raise TrackingError(f"The champion of {problem}, version {version.version}, does not say which run made it.")
+        raise TrackingError(f"The champion of {problem}, version {version.number}, does not say which run made it.")
     return find_run(uri, run_id)
 
 
 def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
-    """Download an artifact of a run.
-
-    Args:
-        uri: of the MLflow store.
-        run_id: of the run.
-        artifact: such as `evaluation/intervals.csv`.
-        folder: where to; it keeps its path below.
-
-    Returns:
-        The downloaded file.
+    """Download an artifact of a run, such as `evaluation/intervals.csv`; below the folder it keeps its path.
 
     Raises:
         TrackingError: the run has no such artifact, or the store does not answer.
@@ -189,12 +157,7 @@ def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
 
 
 def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
-    """Load the counts per image of a run.
-
-    Args:
-        uri: of the MLflow store.
-        run_id: of the run that was evaluated.
-        above: of the run that it is nested in, which has logged samples and classes for all.
+    """Load the counts per image of a run; a run that it is nested in (`above`) has logged samples and classes for all.
 
     Raises:
         TrackingError: the run lacks one of the tables.
@@ -227,11 +190,7 @@ def tables_of(uri: str, run_id: str) -> EvaluationTables:
 
 
 def _client(uri: str) -> MlflowClient:
-    """Open a store.
-
-    Raises:
-        TrackingError: it is a database that does not exist.
-    """
+    """Open a store; raise TrackingError for a database that does not exist."""
     configure_mlflow(REQUEST_TIMEOUT)
     import mlflow
 

@@ -38,11 +38,7 @@ class TrackingSettings(StrictModel):
 
 
 def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
-    """Check the settings.
-
-    Raises:
-        ConfigurationError: names every key that is wrong and, for an unknown one, the nearest that exists.
-    """
+    """Check the settings; raise ConfigurationError that names each wrong key, and the nearest to an unknown one."""
     try:
         return TrackingSettings.model_validate(dict(values))
     except ValidationError as error:
@@ -101,11 +97,7 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str:
 
 
 def check_store(uri: str, timeout: float) -> None:
-    """Make sure, within seconds and without MLflow, that the store is there.
-
-    Raises:
-        TrackingError: names the address, what is wrong, and how to fix it.
-    """
+    """Check within seconds, and without MLflow, that the store is there; raise TrackingError where it is not."""
     if is_local(uri):
         _check_database(Path(uri.removeprefix("sqlite:///")))
     elif is_server(uri):
@@ -147,8 +139,5 @@ def _check_server(uri: str, timeout: float) -> None:
 
 def _short(error: BaseException) -> str:
     """Return the innermost reason of an error of requests, such as `Connection refused`."""
-    text = str(error)
-    for part in ("Connection refused", "Name or service not known", "Network is unreachable", "timed out"):
-        if part in text:
-            return part.lower()
-    return text
+    parts = ("Connection refused", "Name or service not known", "Network is unreachable", "timed out")
+    return next((part.lower() for part in parts if part in str(error)), str(error))

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
 from unet_segmentation.deployment.serving.model_service import BUSY, ServedModel, Service
+from unet_segmentation.deployment.serving.model_worker import Answer
 from unet_segmentation.visualization import class_colours
 
 LOOK_SECONDS = 3.0  # between two looks whether there is another champion
@@ -42,7 +43,7 @@ def make_app(service: Service, problem: str, find: Callable[[], ServedModel | No
     Args:
         service: answers.
         problem: its name.
-        find: gives the model that is to be served; None where it is always the same.
+        find: returns the model that is to be served; None where it is always the same.
         body: bytes that an image file may have.
     """
 
@@ -85,16 +86,20 @@ def make_app(service: Service, problem: str, find: Callable[[], ServedModel | No
             target, answer = await service.answer(data)
         finally:
             service.inside -= 1
-        headers = {"X-Model-Version": target.version}
-        if answer.status != 200:
-            status = 422 if answer.status == 400 else answer.status
-            headers |= {"Retry-After": "1"} if status == BUSY else {}
-            return JSONResponse({"error": answer.content}, status, headers)
-        if PNG in request.headers.get("accept", ""):
-            return Response(base64.b64decode(answer.content["mask"]), headers=headers, media_type=PNG)
-        return JSONResponse({**answer.content, "version": target.version}, headers=headers)
+        return _response(request, target.version, answer)
 
     return app
+
+
+def _response(request: Request, version: str, answer: Answer) -> Response:
+    headers = {"X-Model-Version": version}
+    if answer.status != 200:
+        status = 422 if answer.status == 400 else answer.status
+        headers |= {"Retry-After": "1"} if status == BUSY else {}
+        return JSONResponse({"error": answer.content}, status, headers)
+    if PNG in request.headers.get("accept", ""):
+        return Response(base64.b64decode(answer.content["mask"]), headers=headers, media_type=PNG)
+    return JSONResponse({**answer.content, "version": version}, headers=headers)
 
 
 def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:

@@ -25,10 +25,10 @@ class WorkerDiedError(Exception):
 
 
 class Answer(NamedTuple):
-    """What a process said: HTTP's status, and the record or the reason."""
+    """What a process said."""
 
-    status: int
-    content: Any
+    status: int  # HTTP's
+    content: Any  # the record, or the reason
 
 
 class Worker:
@@ -43,7 +43,7 @@ class Worker:
 
         Args:
             model_uri: as MLflow has it, `models:/m-...`, or the folder of a model.
-            store: MLflow's.
+            store: MLflow's tracking URI.
 
         Raises:
             TrackingError: the model cannot be loaded.
@@ -65,21 +65,16 @@ class Worker:
 
     @property
     def process_id(self) -> int:
-        """Number of the process."""
+        """Return the number of the process."""
         return self._process.pid
 
     def ask(self, data: bytes, deadline: float) -> Future[Answer]:
-        """Send an image.
+        """Send an image file; return its answer, or WorkerDiedError, some time.
 
-        Args:
-            data: of an image file.
-            deadline: in seconds since 1970; if its turn has not come by then, it is not computed.
-
-        Returns:
-            The answer, some time; or GoneError.
+        If its turn has not come by the deadline (in seconds since 1970), it is not computed.
 
         Raises:
-            GoneError: the process takes no more requests.
+            WorkerDiedError: the process takes no more requests.
         """
         with self._lock:
             if self._closed:
