@@ -36,12 +36,12 @@ def main() -> None:
             said = process.communicate()[0]
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, "kedro run", said)
-            shares.append(beside_steps(project / "data/06_models/cells"))
-            print(f"round {number + 1}: {shares[-1]:.3f} of an epoch beside its steps", flush=True)
-    print(json.dumps({"beside_steps": round(statistics.median(shares), 4)}))
+            shares.append(overhead_of_steps(project / "data/06_models/cells"))
+            print(f"round {number + 1}: {shares[-1]:.3f} of an epoch next to its steps", flush=True)
+    print(json.dumps({"overhead_of_steps": round(statistics.median(shares), 4)}))
 
 
-def beside_steps(models: Path) -> float:
+def overhead_of_steps(models: Path) -> float:
     """Share of the time between the ends of the first and the last epoch that was no training step."""
     plan = json.loads((models / "plan.json").read_text(encoding="utf-8"))
     epochs = torch.load(models / "last.ckpt", weights_only=True)["callbacks"]["history"]

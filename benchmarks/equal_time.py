@@ -10,8 +10,8 @@ Two protocols, both from one confusion matrix over the whole split:
 * native: against the masks as they are; logits of the plain loop are resized to them, bilinearly;
 * resized: against masks resized to the plain loop's square (nearest), as its users score; ours is resized alike.
 
-The last column is the longest of our trainings beside the time that was given: epochs are fixed before the first step,
-so a machine that gets busier afterwards lets them take longer, and such a cell is not a fair one.
+The last column is our longest training run as a share of its time budget: epochs are fixed before the first step, so a
+machine that gets busier afterwards lets it take longer, and such a cell is not a fair one.
 
 Every cell of the table runs in a fresh process and is kept, so that the benchmark can be stopped and goes on later:
 
@@ -53,7 +53,7 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: which data, how long, which seed, whose loop (``ours``, or ``plain-SIZE``), beside which fold."""
+    """One training: which data, how long, which seed, whose loop (``ours``, or ``plain-SIZE``), on which fold."""
 
     data: str
     minutes: float
@@ -337,11 +337,11 @@ def resized(mask: Mask, size: int | None) -> Mask:
 def print_table(results: dict[Cell, dict[str, Any]]) -> None:
     """Print means over the seeds, differences and wins; then all of it as one line of JSON."""
     rows = list(compare(results))
-    heads = f"{'mean Dice':12} {'min':>4} {'beside':>10} {'protocol':>9} {'ours':>8} {'plain':>8} {'more':>8}"
+    heads = f"{'mean Dice':12} {'min':>4} {'baseline':>10} {'protocol':>9} {'ours':>8} {'plain':>8} {'more':>8}"
     print(f"\n{heads}  wins    of the time")
     for row in rows:
         print(
-            f"{row['data']:12} {row['minutes']:4g} {row['beside']:>10} {row['protocol']:>9} {row['ours']:8.4f} "
+            f"{row['data']:12} {row['minutes']:4g} {row['baseline']:>10} {row['protocol']:>9} {row['ours']:8.4f} "
             f"{row['plain']:8.4f} {row['ours'] - row['plain']:+8.4f}  {row['wins']} of {row['seeds']}"
             f"  {row['of_the_time']:.2f}"
         )
@@ -349,7 +349,7 @@ def print_table(results: dict[Cell, dict[str, Any]]) -> None:
 
 
 def compare(results: dict[Cell, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Set ours beside every plain method: a row for each protocol."""
+    """Compare ours with every plain method: a row for each protocol."""
     groups = dict.fromkeys((cell.data, cell.minutes, cell.method) for cell in results if cell.method != "ours")
     for data, minutes, method in groups:
         cells = [cell for cell in results if (cell.data, cell.minutes, cell.method) == (data, minutes, method)]
@@ -366,7 +366,7 @@ def compare(results: dict[Cell, dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {
                 "data": data,
                 "minutes": minutes,
-                "beside": method,
+                "baseline": method,
                 "protocol": protocol,
                 "ours": round(statistics.mean(ours), 5),
                 "plain": round(statistics.mean(plain), 5),

@@ -1,7 +1,7 @@
-"""What intervals and a paired comparison cost, beside scoring each resample by itself; and whether they hold.
+"""What intervals and a paired comparison cost, next to scoring each resample by itself; and whether they hold.
 
 10,000 resamples of 1,000 images with 20 classes: all scores at once, as a product of weights with the table of sums,
-beside the plain way (the drawn images' tables put together and scored; a few of them, extrapolated). Memory is the
+next to the plain way (the drawn images' tables put together and scored; a few of them, extrapolated). Memory is the
 peak that grew meanwhile. With --coverage also: how often the interval held the truth, for populations that are made up
 (sizes lognormal, hits beta) and, with --confusion, for one that is the images of a run's confusion_counts.parquet.
 

@@ -60,7 +60,7 @@ def peak_of(command: list[str], cwd: Path) -> int:
 
 
 def measure(images: int, size: int) -> dict[str, int]:
-    """Run the stages one by one on so many images; peak of each, in bytes."""
+    """Run the stages one by one on that many images; peak of each, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
         shutil.copytree(ROOT / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))

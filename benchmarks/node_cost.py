@@ -1,6 +1,6 @@
 """What does the training node cost inside `kedro run`, over the same training called as a plain function?
 
-On a temporary copy of the project, `kedro run` trains `cells` for so many epochs, tracked as always; then a fresh
+On a temporary copy of the project, `kedro run` trains `cells` for that many epochs, tracked as always; then a fresh
 process calls `fit` with the very plan, data and weights of that run, and tells nobody. Rounds take turns. The node's
 time is that between the lines of the log that begin and end it: loading, training, tracking and saving.
 

@@ -101,7 +101,7 @@ def store_blosc2(blosc2: ModuleType, folder: Path, samples: Samples, chunk: int 
 
 
 def images_per_second(read: Reader, samples: Samples, side: int | None, seconds: float, seed: int) -> float:
-    """Read random samples for so many seconds, crops of `side` pixels or whole, after checking some."""
+    """Read random samples for that many seconds, crops of `side` pixels or whole, after checking some."""
     random = np.random.default_rng(seed)
     names = list(samples)
 

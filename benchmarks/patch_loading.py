@@ -1,8 +1,8 @@
 """How many training patches one core makes in a second, without a network.
 
 First the recipe that most problems have (D4 and RandomBrightnessContrast), cut out of images of 360 x 480 pixels: ours
-beside the same transforms as albumentations applies them; both make the same bits, in turns. Then patches centred on
-foreground beside patches cut anywhere, out of larger and larger images, and the first look at a mask.
+next to the same transforms as albumentations applies them; both make the same bits, in turns. Then patches centred on
+foreground next to patches cut anywhere, out of larger and larger images, and the first look at a mask.
 
     taskset -c 0 python -m benchmarks.patch_loading
 """

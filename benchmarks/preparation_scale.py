@@ -51,7 +51,7 @@ def main() -> None:
         )
     many = rows[options.many]
 
-    def cost(count: int) -> float:  # of an image, beside what the commands cost when nothing has changed
+    def cost(count: int) -> float:  # of an image, next to what the commands cost when nothing has changed
         return (rows[count][0] - rows[count][3]) / count
 
     result = {

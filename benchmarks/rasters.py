@@ -36,7 +36,7 @@ from unet_segmentation.inference.rasters.tiling import place_tiles, tiling_overh
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 
-DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes beside the mask of a raster
+DEFAULT = ("overlay", "polygons", "kept")  # what `kedro predict` writes next to the mask of a raster
 EVERYTHING = (*DEFAULT, "probabilities")
 OVERLAPS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BLOCK = 512
@@ -111,9 +111,9 @@ def measured(source: Path, classes: int, outputs: Sequence[str]) -> tuple[float,
 
 
 def memory(side: int, cases: Sequence[tuple[int, int, Sequence[str]]]) -> None:
-    """Print time and memory of rasters so many pixels wide; cases are height, classes, and what is written."""
+    """Print time and memory of rasters that many pixels wide; cases are height, classes, and what is written."""
     table = Table(title=f"Rasters {side} pixels wide, network of one layer on the CPU")
-    for name in ("height", "classes", "beside the mask", "minutes", "Mpx/s", "peak RssAnon, MiB"):
+    for name in ("height", "classes", "next to the mask", "minutes", "Mpx/s", "peak RssAnon, MiB"):
         table.add_column(name, justify="right")
     for height, classes, outputs in cases:
         with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +128,7 @@ def memory(side: int, cases: Sequence[tuple[int, int, Sequence[str]]]) -> None:
 
 
 def keeping(side: int, rounds: int) -> None:
-    """Print what it costs to be able to go on: with and without by turns, on the same raster."""
+    """Print what it costs to be able to continue: with and without by turns, on the same raster."""
     with tempfile.TemporaryDirectory() as folder:
         source, wall, processor = Path(folder) / "raster.tif", [], []
         write_raster(source, side // 4, side)
@@ -212,9 +212,9 @@ def main() -> None:
     arguments.add_argument("--child", help=argparse.SUPPRESS)
     arguments.add_argument("--classes", type=int, default=3, help="of a raster of --height rows")
     arguments.add_argument(
-        "--outputs", nargs="*", default=DEFAULT, help="beside the mask, of a raster of --height rows"
+        "--outputs", nargs="*", default=DEFAULT, help="next to the mask, of a raster of --height rows"
     )
-    arguments.add_argument("--height", type=int, help="measure only a raster of so many rows")
+    arguments.add_argument("--height", type=int, help="measure only a raster of that many rows")
     arguments.add_argument(
         "--keeping", type=int, default=0, help="rounds that compare kept rows with none, and nothing else"
     )

@@ -67,7 +67,7 @@ def pictures(random: np.random.Generator, count: int) -> np.ndarray:
 
 
 def write(file: Path, count: int, video: bool) -> None:
-    """Write so many signatures; the last tenth are copies of the first tenth, unless it is a video."""
+    """Write that many signatures; the last tenth are copies of the first tenth, unless it is a video."""
     random = np.random.default_rng(0)
     records = np.lib.format.open_memmap(file, "w+", SIGNATURE, (count,))
     scene = pictures(random, 1)
@@ -92,7 +92,7 @@ def write(file: Path, count: int, video: bool) -> None:
 
 
 def measure(count: int, video: bool) -> dict[str, float]:
-    """Time both searches on so many signatures, in this process."""
+    """Time both searches on that many signatures, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "signatures.npy"
         write(file, count, video)

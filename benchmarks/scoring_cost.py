@@ -1,4 +1,4 @@
-"""What the scores cost beside plain prediction, and whether memory grows with the number of images.
+"""What the scores cost besides plain prediction, and whether memory grows with the number of images.
 
 Plain prediction sends images of 512 x 512 pixels through a U-Net with a ResNet-18 and takes the most probable class.
 Beside it, in turns in one process: the same with what the evaluation adds (confusion matrices, the article's and the

@@ -1,4 +1,4 @@
-"""What serving costs beside the bare network, whether memory grows with requests, and whether a swap loses any.
+"""What serving costs besides the bare network, whether memory grows with requests, and whether a swap loses any.
 
 A U-Net with a ResNet-18 (random weights, which change no time) is logged and released in a store of its own; `kedro
 serve` serves it. In turns, side by side: the bare network, image by image, in plain eager float32 in a thread of this

@@ -1,7 +1,7 @@
 """Is a remembered, greedy split worth its file? And what do 100,000 samples cost?
 
 Three ways to cut the same samples (gamma-distributed pixels of five classes, most of them in few samples): by a hash of
-the name, greedily anew each time, and greedily from what is remembered. Samples are added twenty times, ten at a time.
+the name, greedily again each time, and greedily from what is remembered. Samples are added twenty times, ten at a time.
 What counts is how far class shares are from the wanted ones, and how many samples change sides. Then 100,000 samples of
 20 classes in a process of its own, for three splits and for five folds.
 

@@ -1,4 +1,4 @@
-"""What does a sweep cost beside training and predicting?
+"""What does a sweep cost besides training and predicting?
 
 On a temporary copy of the project, `kedro sweep` trains variants of `cells`, short ones and longer ones. Of each, the
 seconds of its epochs (with their validation) and of predicting, counting and scoring its test split are set against the

@@ -1,4 +1,4 @@
-"""How fast training steps run: beside their ceiling, and beside the loop that a user would write.
+"""How fast training steps run: against their ceiling, and against the loop that a user would write.
 
 Three things take turns in one process, on the same machine state:
 
@@ -7,7 +7,7 @@ Three things take turns in one process, on the same machine state:
 * plain: the loop of segmentation-models-pytorch's documentation: float32, NCHW, files decoded in every epoch, flips,
   Adam, Dice loss, Lightning's defaults, no workers.
 
-The third ratio is the time of an epoch beside its steps (validation, checkpoints, logging), as a share of the steps'.
+The third ratio is the time of an epoch besides its steps (validation, checkpoints, logging), as a share of the steps'.
 
     python -m benchmarks.training_throughput --rounds 5 --encoder resnet18 --size 128
 
@@ -63,7 +63,7 @@ TRANSFORMS = [
 VALIDATION = 32
 
 
-RATIOS = ("of_ceiling", "of_plain_loop", "beside_steps")
+RATIOS = ("of_ceiling", "of_plain_loop", "overhead_of_steps")
 
 
 @dataclass
@@ -161,10 +161,10 @@ def make_cases(folder: Path, size: int, options: argparse.Namespace) -> list[Cas
 def measure(case: Case, models: Path, options: argparse.Namespace) -> str:
     """One round of a case, in which the three take turns; gives its row."""
     ceiling = run_ceiling(case, options)
-    ours, beside = run_ours(case, models)
+    ours, overhead = run_ours(case, models)
     plain = run_plain(case, options)
-    case.ratios.append((ours / ceiling, ours / plain, beside))
-    return f"{ours:5.1f}  {ceiling:7.1f}  {plain:5.1f}              {beside:6.3f}"
+    case.ratios.append((ours / ceiling, ours / plain, overhead))
+    return f"{ours:5.1f}  {ceiling:7.1f}  {plain:5.1f}              {overhead:6.3f}"
 
 
 def print_header(cases: list[Case], options: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def print_header(cases: list[Case], options: argparse.Namespace) -> None:
     print(
         f"{names}, batch {options.batch}, {plan.hardware.accelerator} {plan.hardware.precision}, "
         f"{plan.hardware.num_threads} threads, "
-        f"{plan.hardware.num_workers} workers\n\nround   ours  ceiling  plain  (images/s)  beside"
+        f"{plan.hardware.num_workers} workers\n\nround   ours  ceiling  plain  (images/s)  overhead"
     )
 
 
@@ -181,14 +181,14 @@ def print_medians(cases: list[Case]) -> None:
     found = {case.name: {name: round(value, 4) for name, value in case.medians.items()} for case in cases}
     if len(cases) == 1:
         ratios = found[cases[0].name]
-        ceiling, plain, beside = ratios.values()
-        print(f"\nmedians: {ceiling:.3f} of the ceiling, {plain:.2f} times the plain loop, {beside:.3f} beside steps")
+        ceiling, plain, overhead = ratios.values()
+        print(f"\nmedians: {ceiling:.3f} of the ceiling, {plain:.2f} times the plain loop, {overhead:.3f} over steps")
         print(json.dumps(ratios))
         return
-    print(f"\n{'medians':26}  of ceiling  of plain loop  beside steps")
+    print(f"\n{'medians':26}  of ceiling  of plain loop  over steps")
     for name, ratios in found.items():
-        ceiling, plain, beside = ratios.values()
-        print(f"{name:26}  {ceiling:10.3f}  {plain:13.2f}  {beside:12.3f}")
+        ceiling, plain, overhead = ratios.values()
+        print(f"{name:26}  {ceiling:10.3f}  {plain:13.2f}  {overhead:12.3f}")
     print(json.dumps(found))
 
 
@@ -214,7 +214,7 @@ def write_files(folder: Path, samples: dict[str, tuple[np.ndarray, np.ndarray]])
 
 
 def run_ours(case: Case, folder: Path) -> tuple[float, float]:
-    """The second of two epochs: images/s of its steps, and the share of time beside them."""
+    """The second of two epochs: images/s of its steps, and the share of time besides them."""
     ends: list[float] = []
     folder.mkdir(exist_ok=True)
     directory = fit(case.plan, case.inputs, folder, report_epoch=lambda *_: ends.append(time.perf_counter()))

@@ -18,8 +18,8 @@ FILES = ("README.md", "speeds.md", "*.png")
 BEGIN, END = "<!-- verdicts -->\n", "<!-- end -->\n"
 
 
-def bring(problem: str) -> pd.Series:
-    """Copy a problem's page; give its verdicts by claim."""
+def copy_page(problem: str) -> pd.Series:
+    """Copy a problem's page and return its verdicts by claim."""
     source = ROOT / "data" / "08_reporting" / problem / "article_claims"
     target = FOLDER / problem
     shutil.rmtree(target, ignore_errors=True)
@@ -32,7 +32,7 @@ def bring(problem: str) -> pd.Series:
 
 def main() -> None:
     """Copy all pages and write the table."""
-    verdicts = {f"[{problem}](article/{problem}/README.md)": bring(problem) for problem in PROBLEMS}
+    verdicts = {f"[{problem}](article_claims/{problem}/README.md)": copy_page(problem) for problem in PROBLEMS}
     lines = [("claim", *verdicts), ("---",) * (len(verdicts) + 1)]
     lines += list(pd.DataFrame(verdicts).itertuples(name=None))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,6 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import confusion_matrix as sklearn_matrix
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.metrics import confusion_matrix as counting
 from unet_segmentation.metrics.confusion_matrix import (
     ClassCounts,
     class_counts,
@@ -18,6 +17,7 @@ from unet_segmentation.metrics.confusion_matrix import (
     total_matrix,
 )
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 CLASSES = 4
 
@@ -125,6 +125,6 @@ def test_soft_counts_equal_sums_over_one_hot():
 def test_soft_counts_without_ignored_pixels_and_without_counted_ones():
     probabilities = np.full((2, 3, 3), 0.5, np.float32)
     assert soft_overlap_sums(np.ones((3, 3), np.uint8), probabilities) == (4.5, 9.0, 9.0)
-    assert soft_overlap_sums(np.full((3, 3), counting.IGNORED, np.uint8), probabilities) == (0.0, 0.0, 0.0)
+    assert soft_overlap_sums(np.full((3, 3), IGNORE_INDEX, np.uint8), probabilities) == (0.0, 0.0, 0.0)
     with pytest.raises(DataError, match="does not go with"):
         soft_overlap_sums(np.ones((2, 3), np.uint8), probabilities)

@@ -21,8 +21,8 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.confusion_matrix import IGNORED
 from unet_segmentation.metrics.count_tables import CountTableBuilder, dense, divided
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU compares (Cheng et al. 2021)
 PERCENTILE = 95
@@ -53,7 +53,7 @@ def measure_boundaries(
         (classes, columns), the columns as `COLUMNS` lists them for the measures; 0 in all where the class is neither
         in the truth nor in the prediction.
     """
-    counted = truth != IGNORED
+    counted = truth != IGNORE_INDEX
     truth = np.where(counted, truth, prediction)
     diagonal = float(np.hypot(*truth.shape))
     result = np.zeros((classes, sum(len(COLUMNS[measure]) for measure in measures)))

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.confusion_matrix import IGNORED
 from unet_segmentation.metrics.count_tables import divided, total
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BINS = 15  # of equal width from 0 to 1, as in that paper
 
@@ -36,7 +36,7 @@ def calibration_sums(truth: NDArray[Any], prediction: NDArray[Any], confidence: 
     """
     bins = np.minimum((confidence * BINS).astype(np.uint8), BINS - 1)
     # One code per pixel: twice the bin, and one more where it is correct; ignored pixels behind the last.
-    codes = np.where(truth == IGNORED, np.uint8(2 * BINS), 2 * bins + (prediction == truth)).ravel()
+    codes = np.where(truth == IGNORE_INDEX, np.uint8(2 * BINS), 2 * bins + (prediction == truth)).ravel()
     pixels = np.bincount(codes, minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
     sums = np.bincount(codes, weights=confidence.ravel(), minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
     return np.stack([pixels.sum(axis=1), sums.sum(axis=1), pixels[:, 1]], axis=1).astype(np.float64)

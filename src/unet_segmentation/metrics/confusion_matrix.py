@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from unet_segmentation.errors import DataError
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
 from unet_segmentation.metrics.count_tables import sparse_table
-
-IGNORED = 255  # the mask value of pixels that count nowhere
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def confusion_matrix(truth: NDArray[Any], prediction: NDArray[Any], classes: int
     if truth.shape != prediction.shape:
         raise DataError(f"A mask of {truth.shape} pixels cannot be compared with a prediction of {prediction.shape}.")
     check_class_ids(prediction, classes, "prediction", ignored=None)
-    check_class_ids(truth, classes, "mask", ignored=IGNORED)
+    check_class_ids(truth, classes, "mask", ignored=IGNORE_INDEX)
     # One code per pixel: truth x classes + prediction; ignored pixels go to the codes behind the last class.
     row = np.full(256, classes * classes, np.intp)
     row[:classes] = np.arange(classes) * classes

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.confusion_matrix import IGNORED
 from unet_segmentation.metrics.count_tables import divided, total
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
 SIZES = ("below_8", "8_to_16", "16_to_32", "32_to_64", "64_to_128", "128_and_more")  # as they stand in metric names
@@ -36,7 +36,7 @@ def count_objects(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -
         (classes, sizes, 2): objects, and how many of them are found. Of class 0, the background, there are none.
     """
     counts = np.zeros((classes, len(SIZES), 2), np.int64)
-    boxes = ndimage.find_objects(np.where(truth == IGNORED, 0, truth).astype(np.intp), max_label=classes - 1)
+    boxes = ndimage.find_objects(np.where(truth == IGNORE_INDEX, 0, truth).astype(np.intp), max_label=classes - 1)
     for number, box in enumerate(boxes, start=1):
         if box is None:
             continue

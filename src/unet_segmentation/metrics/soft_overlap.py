@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.confusion_matrix import IGNORED, check_class_ids
+from unet_segmentation.metrics.confusion_matrix import check_class_ids
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 
 class SoftOverlapSums(NamedTuple):
@@ -41,8 +42,8 @@ def soft_overlap_sums(truth: NDArray[Any], probabilities: NDArray[Any]) -> SoftO
     classes = len(probabilities)
     if probabilities.shape[1:] != truth.shape:
         raise DataError(f"A mask of {truth.shape} pixels does not go with probabilities of {probabilities.shape}.")
-    check_class_ids(truth, classes, "mask", ignored=IGNORED)
-    counted = truth != IGNORED
+    check_class_ids(truth, classes, "mask", ignored=IGNORE_INDEX)
+    counted = truth != IGNORE_INDEX
     flat = probabilities.reshape(classes, truth.size)
     if counted.all():
         targets, everything = truth.ravel(), flat

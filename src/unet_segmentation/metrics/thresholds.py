@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.confusion_matrix import IGNORED, ClassCounts
+from unet_segmentation.metrics.confusion_matrix import ClassCounts
 from unet_segmentation.metrics.count_tables import total
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BINS = 256  # of equal width from 0 to 1
 THRESHOLDS = np.arange(BINS) / BINS
@@ -50,7 +51,7 @@ def foreground_histogram(truth: NDArray[Any], probability: NDArray[Any]) -> NDAr
         (BINS, 2): true background, true foreground. A bin holds its lower end; the last one both.
     """
     bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
-    codes = np.where(truth == IGNORED, 2 * BINS, 2 * bins + (truth == 1))
+    codes = np.where(truth == IGNORE_INDEX, 2 * BINS, 2 * bins + (truth == 1))
     return np.bincount(codes.ravel(), minlength=2 * BINS)[: 2 * BINS].reshape(BINS, 2)
 
 

@@ -25,8 +25,8 @@ from unet_segmentation.parameters.augmentation import (
     TransformParameters,
 )
 from unet_segmentation.utils.did_you_mean import unknown_name_error
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-IGNORED = 255
 TRIAL_SIZE = 64
 OPENCV_CHANNELS = 4
 TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the elements of the group
@@ -164,10 +164,10 @@ def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 -
 def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
     fill = arguments.get("fill_mask")
-    if fill not in {None, IGNORED}:
+    if fill not in {None, IGNORE_INDEX}:
         raise ConfigurationError(f"{key}.parameters.fill_mask: {fill} would draw a class; leave it out (255, ignored)")
     default = inspect.signature(kind).parameters["fill_mask"].default
-    return {} if default is None and fill is None else {"fill_mask": IGNORED}
+    return {} if default is None and fill is None else {"fill_mask": IGNORE_INDEX}
 
 
 def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:

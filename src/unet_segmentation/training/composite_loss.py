@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.training.losses.base import LOSSES, LossInputs
 
-IGNORED = 255
-
 Reduce = Callable[[Tensor], Tensor]
 
 

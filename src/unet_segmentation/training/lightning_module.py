@@ -16,9 +16,10 @@ from unet_segmentation.models.components import check_model_supports, get_encode
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters
 from unet_segmentation.training.collectives import all_reduce_sum
-from unet_segmentation.training.composite_loss import IGNORED, CompositeLoss
+from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.plan import TrainingPlan
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 from unet_segmentation.utils.private_api import foreach_lerp_
 
 
@@ -125,13 +126,13 @@ class SegmentationTask(L.LightningModule):
         """Add the loss and the confusion matrix of one batch of tiles."""
         images, masks = batch
         logits = self.ema_network(images)
-        pixels = (masks != IGNORED).sum()
+        pixels = (masks != IGNORE_INDEX).sum()
         loss = self.loss(logits, masks)
         self.loss_sum += loss * pixels
         self.loss_count += pixels
         classes = len(self.classes)
         truth, prediction = masks.long(), logits.argmax(dim=1)
-        cell = torch.where(masks == IGNORED, classes**2, truth * classes + prediction)
+        cell = torch.where(masks == IGNORE_INDEX, classes**2, truth * classes + prediction)
         self.confusion += torch.bincount(cell.flatten(), minlength=classes**2 + 1)
 
     def on_validation_epoch_end(self) -> None:

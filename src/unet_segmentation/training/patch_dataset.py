@@ -16,8 +16,8 @@ from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter
 from unet_segmentation.training.foreground_sampler import ANYWHERE, ForegroundSampler, ForegroundSampling
 from unet_segmentation.training.sample_store import SampleStore
+from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-IGNORE_INDEX = 255
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
 ORDER, PIXELS, LAYERS = 0, 1, 2  # what a random stream is for
 

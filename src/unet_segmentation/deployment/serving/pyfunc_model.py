@@ -13,7 +13,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-
 FORMS = ("auto", "ids", "png", "probabilities")
 PNG_LEVEL = 1  # zlib's; a mask grows by a third against the best, and takes a tenth of the time
 
