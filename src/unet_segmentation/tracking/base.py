@@ -24,18 +24,12 @@ class Run:
     """A run that can be logged to, from any thread. This one keeps nothing: it stands in where tracking is off.
 
     Each method appends one operation, named as the method of `MlflowRunClient` that sends it.
-
-    Attributes:
-        enabled: whether anything is tracked.
-        uri: MLflow's tracking URI; None where nothing is tracked.
-        run_id: MLflow's id of the run; None where there is none, or none yet.
-        experiment_id: MLflow's id of the experiment.
     """
 
-    enabled = False
-    uri: str | None = None
-    run_id: str | None = None
-    experiment_id: str | None = None
+    enabled = False  # whether anything is tracked
+    uri: str | None = None  # MLflow's tracking URI, where anything is tracked
+    run_id: str | None = None  # MLflow's, as soon as there is one
+    experiment_id: str | None = None  # MLflow's
 
     def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
         """Append an operation, with the file or folder that belongs to it."""
@@ -48,13 +42,9 @@ class Run:
         """
 
     def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
-        """Start a run nested below this one.
+        """Start a run nested below this one, at a time (seconds since 1970; now, if None).
 
-        Args:
-            name: for people.
-            note: a file that remembers the MLflow run: where it exists, that run is reopened and moves below this one.
-            tags: of the nested run.
-            started: seconds since 1970; now, if None. Only for a run that is new.
+        The file `note` remembers the MLflow run: where it exists, that run is reopened and moves below this one.
         """
         return Run()
 
@@ -78,10 +68,8 @@ class Run:
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
         """Log numbers under `group/name`; NaN is kept.
 
-        Args:
-            values: name to number.
-            step: the epoch, or 0 for what has none.
-            time: seconds since 1970; now, if None. The same name, step, time and value twice is one point.
+        The step is the epoch, or 0 for what has none; the time is in seconds since 1970 (now, if None). The same name,
+        step, time and value twice is one point.
         """
         if values:
             numbers = {name: float(value) for name, value in values.items()}
@@ -110,13 +98,7 @@ class Run:
         self._append("log_dataset", table, name=name, source=source)
 
     def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
-        """Close a nested run. Where nobody does, it ends as its parent does.
-
-        Args:
-            status: `FINISHED`, `FAILED` or `KILLED`.
-            reason: why, where it did not finish.
-            time: seconds since 1970; now, if None.
-        """
+        """Close a nested run as `FINISHED`, `FAILED` or `KILLED`. Where nobody does, it ends as its parent does."""
         self._append("close", status=status, reason=reason, time=clock.time() if time is None else time)
 
 

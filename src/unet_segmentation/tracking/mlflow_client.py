@@ -250,11 +250,7 @@ class MlflowRunClient:
     def log_model(self, path: Path, model_id: str, step: int, metrics: Mapping[str, tuple[float, float]]) -> None:
         """Send a model's folder, and link it to the run and to the metrics of its epoch and of the test.
 
-        Args:
-            path: an MLflow model, built before its ids were known.
-            model_id: of the model's entry.
-            step: the epoch of the weights.
-            metrics: of the test: name to value and time (seconds since 1970).
+        The folder is an MLflow model, built before its ids were known. The test's metrics are value and time.
         """
         model = Model.load(str(path / "MLmodel"))
         model.run_id, model.model_id, model.model_uuid = self.run_id, model_id, model_id

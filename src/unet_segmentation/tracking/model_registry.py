@@ -70,11 +70,7 @@ class Registry:
     def promote(self, model_id: str, run_id: str, *, expected: int, tags: Mapping[str, str]) -> Version:
         """Make a logged model the champion, and the champion the previous one.
 
-        Args:
-            model_id: of the logged model.
-            run_id: the run it is from.
-            expected: number of the version that it was compared with; 0 for none.
-            tags: of the version.
+        The number of the version that it was compared with is expected to be the champion's; 0: there is none.
 
         Raises:
             ConcurrentReleaseError: there is another champion by now, or another release is about to replace it.

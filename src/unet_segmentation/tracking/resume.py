@@ -73,13 +73,7 @@ def _has_effect(key: str) -> bool:
 
 
 class TrainingClaim:
-    """The claim of this process on a folder that it trains into.
-
-    Attributes:
-        folder: of the models.
-        continuation: of the run that left the marker.
-        extra_epochs: that are added to a finished training.
-    """
+    """The claim of this process on a folder that it trains into."""
 
     def __init__(self, folder: Path, lock: FileLock, parameters: Mapping[str, str], command: str) -> None:
         """Decide by the marker in a folder that is locked, and leave one of this run."""
@@ -137,13 +131,9 @@ class TrainingClaim:
 def claim_training(
     folder: Path, parameters: Mapping[str, object], command: str, *, shared: bool = False
 ) -> TrainingClaim | None:
-    """Claim a folder for a training, and decide whether an interrupted one is resumed.
+    """Claim a folder for a training with these parameters (nested), and decide whether an interrupted one is resumed.
 
-    Args:
-        folder: of the problem's models.
-        parameters: all of them, nested.
-        command: the user's command line.
-        shared: others may train into this folder, too; the result is None where one of them has claimed it.
+    Others may train into a shared folder, too; the result is None where one of them has claimed it.
 
     Raises:
         ConfigurationError: another process is training into this folder.

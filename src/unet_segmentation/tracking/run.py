@@ -126,12 +126,7 @@ class OpenRun(JournalRun):
         self._background.decided.set()
 
     def finish(self, status: str, reason: str | None = None) -> UploadResult:
-        """Close the run and wait, for a bounded time, until everything was sent.
-
-        Args:
-            status: `FINISHED`, `FAILED` or `KILLED`.
-            reason: why, where it did not finish.
-        """
+        """Close the run as `FINISHED`, `FAILED` or `KILLED` and wait, for a bounded time, until everything was sent."""
         self.ended.set()
         self.set_resumed(True)
         self.close(status, reason)
@@ -192,16 +187,8 @@ def start_run(
     """Open a run and make it the active one.
 
     A run that may turn out to be the continuation of an interrupted one is opened when that is decided: see
-    `Run.set_resumed`.
-
-    Args:
-        settings: of mlflow.yml.
-        root: the project's root.
-        problem: the segmentation problem; names the experiment where the settings name none.
-        parameters: all of them, nested; logged flat.
-        command: the user's command line.
-        tags: more tags.
-        claim: of the training that belongs to it.
+    `Run.set_resumed`. The problem names the experiment where the settings name none. The parameters are nested, and
+    logged flat. The claim is that of the training that belongs to the run.
 
     Raises:
         TrackingError: the store cannot be reached or does not take the run.

@@ -22,20 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Uploader:
-    """Sends one journal, in order, until the end of its run was sent; then the journal is removed.
-
-    Attributes:
-        client: of the run, once it is open.
-        rejected: what MLflow refused for good.
-        complete: whether all was sent.
-        models: of each model that was sent: key to its MLflow ids, or to why it was refused.
-    """
+    """Sends one journal, in order, until the end of its run was sent; then the journal is removed."""
 
     def __init__(self, journal: Journal, on_open: Callable[[MlflowRunClient], None] | None = None) -> None:
-        self.client: MlflowRunClient | None = None
-        self.rejected: list[str] = []
-        self.complete = False
-        self.models: dict[str, dict[str, str | None]] = {}
+        self.client: MlflowRunClient | None = None  # of the run, once it is open
+        self.rejected: list[str] = []  # what MLflow refused for good
+        self.complete = False  # whether all was sent
+        self.models: dict[str, dict[str, str | None]] = {}  # key to the MLflow ids of a sent model, or to its refusal
         self._journal, self._header, self._on_open = journal, journal.header, on_open
         self._nested: dict[str, MlflowRunClient] = {}
         self._tries = 0
@@ -184,15 +177,11 @@ class Uploader:
 
 
 class BackgroundUploader:
-    """Sends the journal of the open run from a thread, while it is written.
-
-    Attributes:
-        uploader: of the journal.
-        decided: is set as soon as it is known which MLflow run the journal belongs to.
-    """
+    """Sends the journal of the open run from a thread, while it is written."""
 
     def __init__(self, uploader: Uploader, journal: Journal, root: Path, patience: float) -> None:
-        self.uploader, self.decided = uploader, threading.Event()
+        self.uploader = uploader
+        self.decided = threading.Event()  # set as soon as it is known which MLflow run the journal belongs to
         self._journal, self._root, self._patience = journal, root, patience
         self._stopped, self._progress, self._steps = threading.Event(), threading.Condition(), 0
         self._thread = threading.Thread(target=self._work, name="mlflow-uploader", daemon=True)
@@ -252,12 +241,8 @@ def upload_pending(
 ) -> tuple[int, int]:
     """Send what earlier runs could not; a run whose process is gone without an end is closed as KILLED.
 
-    Args:
-        root: the project's root.
-        before: the journal of the open run. Only what goes to the same MLflow store is sent then; what belongs to the
-            run that it resumes is waited for, so that everything comes in order.
-        on_step: called after each request.
-        stopped: ends the waiting.
+    Before the journal of an open run, only what goes to the same MLflow store is sent; what belongs to the run that it
+    resumes is waited for (until it is `stopped`), so that everything comes in order.
 
     Returns:
         How many journals were sent to their end, and how many were not.

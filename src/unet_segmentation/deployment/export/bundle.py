@@ -41,12 +41,9 @@ MODULES = (
 
 
 def fill_folder(target: Path, files: Mapping[str, Path], information: Mapping[str, Any]) -> None:
-    """Fill an empty folder with an exported model.
+    """Fill an empty folder with an exported model's files, by the name that they get.
 
-    Args:
-        target: the folder.
-        files: the model's files, by the name that they get.
-        information: what `model.json` says besides the format, the files' hashes and the versions.
+    The information is what `model.json` says besides the format, the files' hashes and the versions.
     """
     for name, file in files.items():
         link_or_copy(file, target / name)
@@ -79,14 +76,9 @@ def bundle_writer(
     rest: Mapping[str, object],
     output: Path | None,
 ) -> Callable[[Path], None]:
-    """Return a writer of the bundle of a model.
+    """Return a writer of the bundle of a model, from the files that passed, by their name in the bundle.
 
-    Args:
-        source: the model.
-        files: that passed, by their name in the bundle.
-        inference: the predictor's parameters.
-        rest: what `model.json` says besides.
-        output: of a copy, replaced as a whole.
+    `rest` is what `model.json` says besides; a copy at `output` is replaced as a whole.
     """
     spec = source.spec
     information = {

@@ -56,14 +56,12 @@ class _WithLogits(Backend):
 class Parity(NamedTuple):
     """Results of a parity check.
 
-    Attributes:
-        table: a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
-            logit (the largest differences), row, column and class (where that of the probability is).
-        counts: confusion matrix (classes, classes) int64 of the split by file; the network's own under `network`.
+    The table has a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
+    logit (the largest differences), row, column and class (where that of the probability is).
     """
 
     table: pd.DataFrame
-    counts: dict[str, NDArray[np.int64]]
+    counts: dict[str, NDArray[np.int64]]  # confusion matrix of the split by file; the network's under `network`
 
 
 def hold_against(
@@ -73,14 +71,9 @@ def hold_against(
     spec: ModelSpec,
     inference: PredictorParameters,
 ) -> Parity:
-    """Send every case through the network and through every file, by the predictor, and compare.
+    """Send every case through the network (eager float32, as in evaluation) and every file, and compare.
 
-    Args:
-        network: the reference: eager float32, as in evaluation.
-        files: what is tried, by the name of the file.
-        cases: yields the images, again at each call; only a few are in memory at a time.
-        spec: of the network.
-        inference: tile, overlap and limits.
+    The cases are yielded again at each call; only a few are in memory at a time.
     """
     classes = list(spec.classes)
     everything = {"network": network, **files}
@@ -101,14 +94,9 @@ def hold_against(
 def compare_files(
     model: Path, files: Mapping[str, Path], packed: PackedSamples, names: Sequence[str], inference: PredictorParameters
 ) -> Parity:
-    """Compare exported files with the network of a model file, on samples and on images of odd sizes.
+    """Compare `.pt2` files (that this run has written) and `.onnx` files with the network of a model file.
 
-    Args:
-        model: the model file.
-        files: `.pt2` files that this run has written, and `.onnx` files, by name.
-        packed: images and masks.
-        names: ids of the samples.
-        inference: the predictor's parameters.
+    They are compared on samples, by their ids, and on images of odd sizes.
     """
     import torch
 

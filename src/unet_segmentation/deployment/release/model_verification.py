@@ -43,13 +43,8 @@ def verify_model(
 ) -> ModelVerification:
     """Load a logged model in a process of its own, predict, and compare the counts with those of evaluation.
 
-    Args:
-        uri: of the MLflow store.
-        challenger: names the model, its classes, and what evaluation computed with.
-        confusion: counts of its evaluation.
-        sample_ids: the evaluated images, in the order of the evaluation, so that batches are the same.
-        packed: images and masks.
-        tolerance: by which scores may differ on another device.
+    The images come in the order of the evaluation, so that batches are the same. The tolerance is that by which scores
+    may differ on another device.
     """
     from unet_segmentation.utils.device import compute_environment  # importing torch takes seconds
 
@@ -80,14 +75,9 @@ def verify_counts(
 ) -> ModelVerification:
     """Compare the counts of evaluation with those of the logged model.
 
-    Args:
-        stored: counts of evaluation: sample_id, truth, prediction, count.
-        counts: those of the logged model.
-        sample_ids: the images of both.
-        classes: their names.
-        arithmetic: what evaluation computed with, and what the logged model (see `compute_environment`). Where they are
-            the same, every count has to be.
-        tolerance: by which scores may differ elsewhere.
+    Both are tables of sample_id, truth, prediction and count. The arithmetic is what evaluation computed with, and what
+    the logged model (see `compute_environment`). Where they are the same, every count has to be; elsewhere scores may
+    differ by the tolerance.
     """
     before, now = (confusion_matrices(table, len(classes), sample_ids) for table in (stored, counts))
     different = int((before != now).any(axis=(1, 2)).sum())

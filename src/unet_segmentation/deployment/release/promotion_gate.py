@@ -72,13 +72,7 @@ def evaluate_conditions(
 ) -> GateResult:
     """Check all conditions of a release; those that need a comparison come last, and only where there is a champion.
 
-    Args:
-        audit: of the data.
-        verification: of the challenger's logged model.
-        challenger: the run that may be released.
-        champion: what is released now.
-        comparison: see `metrics.paired_comparison.compare`.
-        release: the margins and the score.
+    The comparison is that of `metrics.paired_comparison.compare`.
     """
     conditions = [
         _audit(audit),
@@ -187,18 +181,9 @@ def format_decision(
     why: str | None,
     overtaken: str = "",
 ) -> Decision:
-    """Format a decision; see `Decision` for the arguments.
+    """Format a decision. The champion is that before it; the version is what the challenger became.
 
-    Args:
-        outcome: what became of the challenger.
-        result: of the gate.
-        problem: the segmentation problem.
-        challenger: the run that may be released.
-        champion: before the decision.
-        version: of the registered model that the challenger is.
-        user: who asked for the release.
-        why: the reason, if it was forced.
-        overtaken: why it was not registered although it met the conditions.
+    A challenger may be overtaken: this says why it was not registered although it met the conditions.
     """
     failed = " ".join(condition.sentence for condition in result.conditions if not condition.passed)
     figures = _figures(result, challenger)

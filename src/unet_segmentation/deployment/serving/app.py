@@ -38,13 +38,9 @@ class RefusedError(Exception):
 
 
 def make_app(service: Service, problem: str, find: Callable[[], ServedModel | None] | None, *, body: int) -> FastAPI:
-    """Make the application.
+    """Make the application; `find` returns the model that is to be served (None: it is always the same).
 
-    Args:
-        service: answers.
-        problem: its name.
-        find: returns the model that is to be served; None where it is always the same.
-        body: bytes that an image file may have.
+    An image file may have as many bytes as `body` says.
     """
 
     @asynccontextmanager

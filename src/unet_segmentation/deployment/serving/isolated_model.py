@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterator[NDArray[np.uint8]]:
     """Load a logged model in a clean process and predict images. Memory does not grow with their number.
 
-    Args:
-        uri: of the MLflow store.
-        model_id: of the logged model.
-        images: (height, width, channels) each; read by a thread.
-
-    Yields:
-        The mask of each image, (height, width) class ids.
+    A thread reads the images, (height, width, channels) each; each yields its mask, (height, width) class ids.
 
     Raises:
         TrackingError: the model cannot be loaded, or refuses an image.

@@ -101,13 +101,9 @@ def encoded(image: np.ndarray) -> str:
 
 
 def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
-    """Fill a folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
+    """Fill a new folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
 
-    Args:
-        folder: is created.
-        model: safetensors file.
-        inference: tile, overlap and limits.
-        example: an image (height, width, channels) or a batch of them.
+    The example is an image (height, width, channels) or a batch of them.
     """
     import unet_segmentation
 

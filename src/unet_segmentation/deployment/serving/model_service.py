@@ -38,12 +38,8 @@ class Service:
     ) -> None:
         """Start the model's process.
 
-        Args:
-            target: the model.
-            launch: starts the process of a model by its address, and waits until it can answer.
-            say: prints a line for people.
-            timeout: seconds that a request may take.
-            queue: how many requests may be in flight; each holds its image in memory.
+        `launch` starts the process of a model by its address, and waits until it can answer; `say` prints a line for
+        people. A request may take `timeout` seconds; `queue` of them may be in flight, each with its image in memory.
 
         Raises:
             TrackingError: the model cannot be loaded.

@@ -39,11 +39,7 @@ class Worker:
     """
 
     def __init__(self, model_uri: str, store: str) -> None:
-        """Start the process and wait until the model is loaded and has computed once.
-
-        Args:
-            model_uri: as MLflow has it, `models:/m-...`, or the folder of a model.
-            store: MLflow's tracking URI.
+        """Start the process of a model (`models:/m-...`, or its folder); wait until it is loaded and has computed once.
 
         Raises:
             TrackingError: the model cannot be loaded.

@@ -37,14 +37,7 @@ class Options:
 
 
 def run_server(model: str, *, uri: str, problem: str, inference: Mapping[str, Any], options: Options) -> None:
-    """Serve until Ctrl-C or SIGTERM.
-
-    Args:
-        model: the reference of `model_resolver.find_target`.
-        uri: MLflow's store.
-        problem: the segmentation problem.
-        inference: the predictor's parameters, for a model that is a file.
-        options: where and how.
+    """Serve a model (the reference of `model_resolver.find_target`) until Ctrl-C or SIGTERM.
 
     Raises:
         ResourceError: the address is taken, or not of this machine.
