@@ -31,7 +31,7 @@ from tests.tracking.runs import (
     wait_until,
 )
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.tracking import resume
+from unet_segmentation.tracking import journal as journal_module
 from unet_segmentation.tracking.journal import FOLDER, Journal
 from unet_segmentation.tracking.resume import Continuation, TrainingMarker, claim_training, decide
 from unet_segmentation.tracking.uploader import upload_pending
@@ -405,6 +405,6 @@ def test_an_end_that_cannot_be_noted_stops_nothing(root, monkeypatch):
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(resume, "atomic_write", full)
+    monkeypatch.setattr(journal_module, "atomic_write", full)
     claimed.finish("FAILED")
     assert marker(root)["status"] == "RUNNING"

@@ -24,10 +24,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from unet_segmentation.errors import ResourceError
 from unet_segmentation.tracking.base import NewFile
@@ -37,7 +37,24 @@ from unet_segmentation.utils.strict_model import StrictModel
 FOLDER = ".tracking"
 
 
-class RunHeader(StrictModel):
+class FileModel(StrictModel):
+    """A model in a JSON file of its own."""
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """Read it; None where there is none, or none that can be read."""
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def write(self, file: Path) -> None:
+        """Write it atomically."""
+        with atomic_write(file) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+class RunHeader(FileModel):
     """What it takes to open a run."""
 
     uri: str
@@ -50,23 +67,11 @@ class RunHeader(StrictModel):
     extra_epochs: str | None = None  # added to a finished training; noted in a tag
 
 
-class RunReference(StrictModel):
+class RunReference(FileModel):
     """An MLflow run; kept in a small file of the folder whose results belong to it."""
 
     uri: str
     run_id: str
-
-    @classmethod
-    def read(cls, file: Path) -> RunReference | None:
-        """Read it; None where there is none, or none that can be read."""
-        try:
-            return cls.model_validate_json(file.read_bytes())
-        except (OSError, ValueError):
-            return None
-
-    def write(self, file: Path) -> None:
-        """Write it atomically."""
-        _write(file, self)
 
 
 class RunIds(StrictModel):
@@ -77,7 +82,7 @@ class RunIds(StrictModel):
     resumed: bool = False  # it is the run of an earlier process: what that one has logged is not logged again
 
 
-class JournalState(StrictModel):
+class JournalState(FileModel):
     """How far a journal was sent."""
 
     resumes: bool = False  # whether the header's earlier run is continued, not replaced
@@ -117,7 +122,7 @@ class Journal:
         journal = cls(root / FOLDER / f"{now}-{uuid.uuid4().hex[:6]}")
         (journal.folder / "files").mkdir(parents=True)
         journal._lock.acquire(timeout=0)
-        _write(journal.folder / "header.json", header)
+        header.write(journal.folder / "header.json")
         return journal
 
     @staticmethod
@@ -170,15 +175,14 @@ class Journal:
     def state(self) -> JournalState:
         """Return how far it was sent."""
         if self._state is None:
-            file = self.folder / "state.json"
-            self._state = JournalState.model_validate_json(file.read_bytes()) if file.is_file() else JournalState()
+            self._state = JournalState.read(self.folder / "state.json") or JournalState()
         return self._state
 
     def update(self, **values: object) -> None:
         """Change the state."""
         self._state = self.state.model_copy(update=values)
         with suppress(OSError, ResourceError):  # a full disk: what is sent again after a crash is stored once
-            _write(self.folder / "state.json", self._state)
+            self._state.write(self.folder / "state.json")
 
     @property
     def run_id(self) -> str | None:
@@ -239,8 +243,3 @@ class Journal:
         for operation in operations:
             if operation.file:
                 shutil.rmtree((self.folder / operation.file).parent, ignore_errors=True)
-
-
-def _write(file: Path, model: BaseModel) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(model.model_dump_json(indent=2), encoding="utf-8")

@@ -18,9 +18,7 @@ from filelock import FileLock, Timeout
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.parameters.serialization import RUN_OPTIONS, flatten
-from unet_segmentation.tracking.journal import RunReference
-from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.utils.strict_model import StrictModel
+from unet_segmentation.tracking.journal import FileModel, RunReference
 
 MARKER = "run.json"
 WITHOUT_EFFECT = {*RUN_OPTIONS, "training.num_workers", "training.rdzv_endpoint"}
@@ -39,7 +37,7 @@ class Continuation(Enum):
     EXTEND = auto()  # it adds epochs to a finished one
 
 
-class TrainingMarker(StrictModel):
+class TrainingMarker(FileModel):
     """The last run that trained into a folder."""
 
     status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # RUNNING where it was killed
@@ -77,7 +75,7 @@ class TrainingClaim:
 
     def __init__(self, folder: Path, lock: FileLock, parameters: Mapping[str, str], command: str) -> None:
         """Decide by the marker in a folder that is locked, and leave one of this run."""
-        self.folder, self._lock, self._before = folder, lock, read_marker(folder)
+        self.folder, self._lock, self._before = folder, lock, TrainingMarker.read(folder / MARKER)
         self.continuation = decide(self._before, parameters)
         resumed = self.continuation is not Continuation.NEW
         extends = self.continuation is Continuation.EXTEND
@@ -92,7 +90,7 @@ class TrainingClaim:
         )
         if self._before is not None:
             _log_decision(self._before, self.continuation, parameters)
-        _write(folder, self._marker)
+        self._marker.write(folder / MARKER)
 
     def earlier_run(self, uri: str) -> str | None:
         """Return the MLflow run that is continued, or replaced before its end, if it is in this store."""
@@ -117,13 +115,13 @@ class TrainingClaim:
         if self._before is None:
             (self.folder / MARKER).unlink(missing_ok=True)
         else:
-            _write(self.folder, self._before)
+            self._before.write(self.folder / MARKER)
         self._lock.release()
 
     def _update(self, **values: object) -> None:
         self._marker = self._marker.model_copy(update=values)
         try:
-            _write(self.folder, self._marker)
+            self._marker.write(self.folder / MARKER)
         except (OSError, ResourceError) as error:
             log.warning("%s could not be updated: %s", self.folder / MARKER, error)
 
@@ -155,7 +153,7 @@ def claim_training(
 
 
 def _already_runs(folder: Path) -> ConfigurationError:
-    marker = read_marker(folder)
+    marker = TrainingMarker.read(folder / MARKER)
     if marker is None:
         return ConfigurationError(f"Another process trains into {folder}. Wait for it, or stop it.")
     return ConfigurationError(
@@ -178,19 +176,6 @@ def _log_decision(before: TrainingMarker, continuation: Continuation, flat: Mapp
         ", ".join(changes[:SHOWN]),
         more,
     )
-
-
-def read_marker(folder: Path) -> TrainingMarker | None:
-    """Read a folder's marker; None where there is none, or one of another version of the project."""
-    try:
-        return TrainingMarker.model_validate_json((folder / MARKER).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _write(folder: Path, marker: TrainingMarker) -> None:
-    with atomic_write(folder / MARKER) as temporary:
-        temporary.write_text(marker.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _clock(seconds: float) -> str:

@@ -230,13 +230,14 @@ def start_run(
 def log_metadata(run: JournalRun, root: Path) -> None:
     """Log code, versions and machine."""
     run.set_tags(machine.versions() | machine.machine() | run_metadata.git_tags(root))
-    _log_code(run, "uncommitted.diff", run_metadata.git_diff(root))
-    _log_code(run, "requirements.lock", run_metadata.lock_file(root))
+    if difference := run_metadata.git_diff(root):
+        _log_code(run, "uncommitted.diff", difference)
+    if (lock := root / "requirements.lock").is_file():
+        _log_code(run, "requirements.lock", lock.read_bytes())
 
 
-def _log_code(run: JournalRun, name: str, data: bytes | None) -> None:
-    if data:
-        run._append("log_artifact", NewFile(name, lambda path: path.write_bytes(data)), folder="code")
+def _log_code(run: JournalRun, name: str, data: bytes) -> None:
+    run._append("log_artifact", NewFile(name, lambda path: path.write_bytes(data)), folder="code")
 
 
 def numbers_of(values: Mapping[str, object] | str | Path, prefix: str) -> dict[str, float]:

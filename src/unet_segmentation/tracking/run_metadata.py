@@ -83,12 +83,6 @@ def _with_new_code(root: Path) -> bytes | None:
         return _git_bytes(root, *DIFF, "HEAD", index=copy)
 
 
-def lock_file(root: Path) -> bytes | None:
-    """Return the project's lock file; None where there is none."""
-    file = root / "requirements.lock"
-    return file.read_bytes() if file.is_file() else None
-
-
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:
     output = _git_bytes(root, *arguments, index=index)
     return None if output is None else output.decode(errors="replace").strip()

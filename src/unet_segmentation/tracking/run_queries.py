@@ -6,10 +6,10 @@ import difflib
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local, page_of
@@ -26,6 +26,8 @@ TABLES = "evaluation/tables"  # a Parquet file per table of counts
 PAGE_SIZE = 500  # runs of one request
 MAX_SHOWN = 5  # runs that a message names
 SHORT_ID = 8  # digits of an id in messages
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,7 @@ def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
     """
     import yaml
 
-    with tempfile.TemporaryDirectory() as folder:
-        return yaml.safe_load(fetch(uri, run_id, PARAMETERS, Path(folder)).read_text(encoding="utf-8"))
+    return yaml.safe_load(_load(uri, run_id, PARAMETERS, Path.read_bytes))
 
 
 def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
@@ -165,8 +166,7 @@ def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation
     import pandas as pd
 
     tables = tables_of(uri, run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        samples = pd.read_parquet(fetch(uri, above or run_id, "data/samples.parquet", Path(folder)))
+    samples = _load(uri, above or run_id, "data/samples.parquet", pd.read_parquet)
     parameters = parameters_of(uri, above or run_id)
     return Evaluation(tables, samples, parameters["classes"], parameters["evaluation"]["split"])
 
@@ -181,9 +181,13 @@ def tables_of(uri: str, run_id: str) -> EvaluationTables:
 
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
+    names = ("confusion", "soft")
+    return EvaluationTables({name: _load(uri, run_id, f"{TABLES}/{name}.parquet", pd.read_parquet) for name in names})
+
+
+def _load(uri: str, run_id: str, artifact: str, read: Callable[[Path], T]) -> T:
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: fetch(uri, run_id, f"{TABLES}/{name}.parquet", Path(folder)) for name in ("confusion", "soft")}
-        return EvaluationTables({name: pd.read_parquet(file) for name, file in files.items()})
+        return read(fetch(uri, run_id, artifact, Path(folder)))
 
 
 # -- MLflow
