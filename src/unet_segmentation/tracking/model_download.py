@@ -10,6 +10,7 @@ from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingE
 from unet_segmentation.tracking import active_tracking_uri
 from unet_segmentation.tracking.model_registry import CHAMPION, Registry, find_model
 from unet_segmentation.tracking.run_queries import find_run, finished_runs
+from unet_segmentation.tracking.settings import first_line
 from unet_segmentation.utils.atomic_io import atomic_write
 
 WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package_model` names them
@@ -27,11 +28,8 @@ class LoggedModel(NamedTuple):
 def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> LoggedModel:
     """Download a model by its name, from the MLflow store of the active run.
 
-    Args:
-        name: `champion`, or a run: its id, a prefix of it, or its name.
-        problem: whose champion, or whose run.
-        cache: gets a directory for each model.
-        asked_by: the parameter that holds the name.
+    The name is `champion`, or a run: its id, a prefix of it, or its name; `asked_by` is the parameter that holds it.
+    The cache gets a directory for each model.
 
     Raises:
         ConfigurationError: tracking is off.
@@ -56,11 +54,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
 
 
 def champion_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
-    """Download the released model of a problem; None where there is none.
-
-    Raises:
-        TrackingError: its files cannot be downloaded.
-    """
+    """Download the released model of a problem; None where there is none."""
     version = Registry(uri, problem).champion()
     if version is None:
         return None
@@ -92,9 +86,8 @@ def _download(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> 
                 location = mlflow.MlflowClient(uri).get_logged_model(model_id).artifact_location
                 mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(temporary))
             except Exception as error:  # each kind of store has its own
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise TrackingError(
-                    f"The files of {title} ({model_id}) cannot be downloaded from {uri}: {reason}"
+                    f"The files of {title} ({model_id}) cannot be downloaded from {uri}: {first_line(error)}"
                 ) from error
     files = {file.name: file for file in folder.rglob("*") if file.is_file()}
     if WEIGHTS not in files:

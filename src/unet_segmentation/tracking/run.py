@@ -23,6 +23,7 @@ from unet_segmentation.tracking.settings import (
     TrackingSettings,
     check_store,
     configure_mlflow,
+    first_line,
     page_of,
     store_uri,
 )
@@ -218,8 +219,9 @@ def start_run(
         journal.remove()
         if not isinstance(error, Exception):
             raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrackingError(f"The MLflow store {uri} does not take the run: {reason} {STORE_HELP}") from error
+        raise TrackingError(
+            f"The MLflow store {uri} does not take the run: {first_line(error)} {STORE_HELP}"
+        ) from error
     run.log_params({key: value for key, value in flatten(parameters).items() if key not in RUN_OPTIONS})
     _log_code(run, "parameters.yml", dump_parameters_yaml(parameters))
     log_metadata(run, root)

@@ -1,4 +1,7 @@
-"""Queries: read runs and their artifacts from MLflow."""
+"""Queries: read runs and their artifacts from MLflow.
+
+Each raises a TrackingError where the store does not answer, or where there is no such run or artifact.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local, page_of
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, page_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +73,7 @@ class Evaluation(NamedTuple):
 def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
     """Find one run by its id, a unique prefix of its id, or its name; of one problem, or of all.
 
-    Raises:
-        TrackingError: no run matches, or several do; names the candidates.
+    An error names the candidates.
     """
     runs = sorted(_runs(uri, problem), key=lambda run: -run.started)
     for matches in (
@@ -94,20 +96,12 @@ def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
 
 
 def finished_runs(uri: str, problem: str) -> list[RunRecord]:
-    """Return all finished runs of a problem, the newest first.
-
-    Raises:
-        TrackingError: the store does not answer.
-    """
+    """Return all finished runs of a problem, the newest first."""
     return sorted(_runs(uri, problem, "FINISHED"), key=lambda run: -run.started)
 
 
 def champion_of(uri: str, problem: str) -> RunRecord | None:
-    """Return the run that made the released model of a problem; None where nothing was released.
-
-    Raises:
-        TrackingError: the store does not answer, or the run was deleted.
-    """
+    """Return the run that made the released model of a problem; None where nothing was released."""
     client = _client(uri)
     from mlflow.exceptions import MlflowException
 
@@ -126,11 +120,7 @@ def champion_of(uri: str, problem: str) -> RunRecord | None:
 
 
 def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
-    """Download an artifact of a run, such as `evaluation/intervals.csv`; below the folder it keeps its path.
-
-    Raises:
-        TrackingError: the run has no such artifact, or the store does not answer.
-    """
+    """Download an artifact of a run, such as `evaluation/intervals.csv`; below the folder it keeps its path."""
     from unet_segmentation.tracking.mlflow_client import is_transient
 
     client = _client(uri)
@@ -147,22 +137,14 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
 
 
 def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
-    """Load all parameters of a run, nested and exact.
-
-    Raises:
-        TrackingError: the run has none.
-    """
+    """Load all parameters of a run, nested and exact."""
     import yaml
 
     return yaml.safe_load(_load(uri, run_id, PARAMETERS, Path.read_bytes))
 
 
 def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
-    """Load the counts per image of a run; a run that it is nested in (`above`) has logged samples and classes for all.
-
-    Raises:
-        TrackingError: the run lacks one of the tables.
-    """
+    """Load the counts per image of a run; a run that it is nested in (`above`) has logged samples and classes."""
     import pandas as pd
 
     tables = tables_of(uri, run_id)
@@ -172,11 +154,7 @@ def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation
 
 
 def tables_of(uri: str, run_id: str) -> EvaluationTables:
-    """Load the counts per image that runs are compared by: confusion and soft overlap.
-
-    Raises:
-        TrackingError: the run lacks one of the tables.
-    """
+    """Load the counts per image that runs are compared by: confusion and soft overlap."""
     import pandas as pd
 
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
@@ -237,8 +215,7 @@ def _record(uri: str, run: Run) -> RunRecord:
 
 
 def _unreadable(uri: str, error: Exception) -> TrackingError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return TrackingError(f"The MLflow store {uri} cannot be read: {reason}")
+    return TrackingError(f"The MLflow store {uri} cannot be read: {first_line(error)}")
 
 
 def _format(runs: Iterable[RunRecord]) -> str:

@@ -90,6 +90,11 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in {"http", "https"}
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def page_of(uri: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run in MLflow's UI, opened at the page for training."""
     host = uri if is_server(uri) else LOCAL_SERVER

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from unet_segmentation.tracking.journal import Journal, Operation, RunReference
 from unet_segmentation.tracking.mlflow_client import MlflowRunClient, is_transient
+from unet_segmentation.tracking.settings import first_line
 
 VALUES = {"log_metrics", "log_params", "set_tags"}  # many go in one request
 MAX_OPERATIONS = 500  # of one request
@@ -104,8 +105,7 @@ class Uploader:
         return True
 
     def _reject(self, operation: Operation, error: Exception) -> None:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        self.rejected.append(f"{operation.name}: {first_line}")
+        self.rejected.append(f"{operation.name}: {first_line(error)}")
         if operation.name == "log_model":
             key = str(operation.arguments["key"])
             self.models[key] = {"model_uri": None, "model_id": None, "status": f"refused: {error}"}

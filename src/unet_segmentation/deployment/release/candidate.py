@@ -44,11 +44,7 @@ def load_challenger(
 ) -> tuple[ReleaseCandidate, EvaluationTables]:
     """Load a run's facts, such as the score that is compared, and its counts per image from MLflow.
 
-    Args:
-        uri: of the MLflow store.
-        run: whose model may be released.
-        score: name of the score.
-        groups: sample id to group, for samples that belong together.
+    Samples that belong together have a group, by their id.
 
     Raises:
         ReleaseError: the run has no model.
@@ -110,9 +106,6 @@ def lock_release_dir(directory: Path) -> FileLock:
 
 
 def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationTables, list[str], str]:
-    """Load a run's counts per image, its classes and the split that was evaluated.
-
-    The samples table is not loaded: a run of `training` and `evaluation` alone has none.
-    """
+    # The samples table is not loaded: a run of `training` and `evaluation` alone has none.
     parameters = parameters_of(uri, run_id)
     return tables_of(uri, run_id), parameters["classes"], parameters["evaluation"]["split"]

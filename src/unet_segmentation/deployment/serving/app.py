@@ -116,11 +116,7 @@ def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Read the body, not more of it than is allowed.
-
-    Raises:
-        RefusedError: it is too large, empty, a form, or does not come.
-    """
+    """Read the body, not more of it than is allowed; refuse one that is too large, empty, a form, or does not come."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     data, size = bytearray(), 0
     try:

@@ -28,12 +28,8 @@ def champion(uri: str, problem: str) -> ServedModel | None:
 def find_target(reference: str, uri: str, problem: str, folder: Path, inference: Mapping[str, Any]) -> ServedModel:
     """Find the model to serve.
 
-    Args:
-        reference: `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors` file.
-        uri: MLflow's store.
-        problem: whose champion, or whose run.
-        folder: an empty folder, for the model that is made of a file.
-        inference: the predictor's parameters for a file; a logged model has its own.
+    The reference is `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors`
+    file, which is made a model in the empty folder, with these parameters of the predictor: a logged one has its own.
 
     Raises:
         ReleaseError: nothing was released yet; says what to do.
