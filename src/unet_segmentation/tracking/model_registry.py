@@ -201,7 +201,7 @@ class Registry:
 
 
 def find_model(uri: str, run_id: str) -> str:
-    """Return the id of the model (of the latest epoch) that a run has logged; raise ReleaseError where there is none."""
+    """Return the id of the model, of the latest epoch, that a run has logged; raise ReleaseError if it has none."""
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)

@@ -188,8 +188,7 @@ def start_run(
     """Open a run and make it the active one.
 
     A run that may turn out to be the continuation of an interrupted one is opened when that is decided: see
-    `Run.set_resumed`. The problem names the experiment where the settings name none. The parameters are nested, and
-    logged flat. The claim is that of the training that belongs to the run.
+    `Run.set_resumed`. The problem names the experiment where the settings name none; nested parameters are logged flat.
 
     Raises:
         TrackingError: the store cannot be reached or does not take the run.
@@ -212,8 +211,7 @@ def start_run(
     )
     journal = Journal.create(root, header)
     try:
-        if header.earlier_run_id is not None and claim is not None and claim.continuation is not Continuation.NEW:
-            journal.update(resumes=True)
+        journal.update(resumes=claim is not None and claim.continuation is not Continuation.NEW)
         run = OpenRun(journal, settings, root, claim)
     except BaseException as error:
         journal.remove()
