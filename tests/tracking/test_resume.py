@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from tests.tracking.runs import (
     client_of,
     finish,
     folder_of,
+    in_a_killed_process,
     killed_training,
     log_model,
     marker,
@@ -237,6 +239,25 @@ def test_a_worker_that_outlives_its_run_holds_nothing(root):
 
 
 @pytest.mark.slow
+def test_a_worker_that_ends_releases_nothing_of_its_run(root):
+    claimed = claim_training(folder_of(root), {}, "kedro run")
+    child = os.fork()
+    if child == 0:
+        del claimed
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    def start():
+        try:
+            claim_training(folder_of(root), {}, "kedro run")
+        except ConfigurationError:
+            return "refused"
+
+    assert in_a_killed_process(start) == "refused"
+    claimed.finish("FINISHED")
+
+
 def test_of_many_starts_at_once_one_goes_through(root):
     code = (
         "import sys, time; from pathlib import Path; from unet_segmentation.tracking.resume import claim_training\n"
