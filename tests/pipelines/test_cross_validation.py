@@ -194,7 +194,7 @@ def test_counts_are_those_of_each_image_by_the_network_that_did_not_see_it(probl
 def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatch):
     """What was trained is not trained again, and all is as if nothing had happened."""
     calls = []
-    fit = trainer.fit
+    fit = trainer.run_training
 
     def killed(*arguments, **options):
         calls.append(arguments)
@@ -202,7 +202,7 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(trainer, "fit", killed)
+    monkeypatch.setattr(trainer, "run_training", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     monkeypatch.undo()

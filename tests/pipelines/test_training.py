@@ -16,7 +16,7 @@ from unet_segmentation.parameters import AugmentationParameters, ModelParameters
 from unet_segmentation.pipelines.training import nodes
 from unet_segmentation.training import preflight, train_model
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan import Throughput
+from unet_segmentation.training.plan import StepTimings
 from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["a", "b"]
@@ -144,8 +144,8 @@ def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
 
 def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
     """The training that goes on keeps its epochs, and nothing is measured again."""
-    throughput = Throughput(step=1.0, loading=0.0, overlapping=False, validation=0.2)
-    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: throughput)
+    throughput = StepTimings(step=1.0, loading=0.0, overlapping=False, validation=0.2)
+    monkeypatch.setattr(preflight, "measure_timings", lambda *_: throughput)
     brief = TRAINING.model_copy(update={"max_time_minutes": 0.2, "epochs": 1000})
     plan, *_, history = run(training=brief)
     assert plan.epochs == len(history) == 5

@@ -92,7 +92,7 @@ def render_data_section(
         findings: columns severity, kind, sample_id, file, message.
         statistics: of the training split.
         variants: see `experiments.sweep.report_page.summary`; None where there was no sweep.
-        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
+        data: see `data.statistics.hash_data`: a sweep of other data says so.
     """
     rows = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
     blocks = html.render_blocks(

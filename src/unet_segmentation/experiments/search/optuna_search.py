@@ -38,9 +38,9 @@ from unet_segmentation.experiments.search.search_space import Space, decode_tria
 from unet_segmentation.experiments.variants import Variant, free_sections, override_parameters
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.tracking import Run
-from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.training.plan_rules import validate_plan_values
 from unet_segmentation.utils.atomic_io import remove
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -365,7 +365,7 @@ def _best_so_far(study: optuna.Study) -> str:
 def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData) -> str:
     declared = {name: values if isinstance(values, list) else values.model_dump() for name, values in space.items()}
     sections, values = free_sections(data.parameters), validate_plan_values(data.plan, data.classes).model_dump()
-    key = fingerprint(declared, parameters.pruner, sections, values, data.fingerprint)
+    key = stable_hash(declared, parameters.pruner, sections, values, data.fingerprint)
     return f"{data.parameters.problem}-{key[:8]}"
 
 

@@ -198,7 +198,7 @@ def summary(
         margin: differences within it are equivalent.
         confidence: of the intervals.
         remark: why the intervals are unreliable, if they are.
-        data: see `training.plan.data_fingerprint`.
+        data: see `data.statistics.hash_data`.
     """
     failed = runs[runs["status"] == FAILED]
     return {

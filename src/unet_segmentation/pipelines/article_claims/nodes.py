@@ -260,9 +260,9 @@ def judge_claims(
     Returns:
         A row per claim (see `claims.Claim`), and the same as a page.
     """
+    from unet_segmentation.data.statistics import labelled_ids_by_split
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page
-    from unet_segmentation.training.plan import labelled_ids_by_split
 
     reference = article.upsampling.reference
     tables = claims.ClaimTables(

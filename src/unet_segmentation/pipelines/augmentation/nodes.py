@@ -32,8 +32,8 @@ def preview_augmentation(
     Returns:
         A PIL image.
     """
+    from unet_segmentation.data.statistics import labelled_ids_by_split
     from unet_segmentation.training.augmentation_preview import first_patches
-    from unet_segmentation.training.plan import labelled_ids_by_split
     from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
 

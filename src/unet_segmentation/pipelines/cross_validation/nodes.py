@@ -80,7 +80,7 @@ def train_folds(
     from unet_segmentation.data.split.split import count_splits
     from unet_segmentation.data.statistics import compute_statistics
     from unet_segmentation.training.plan_rules import validate_plan_values
-    from unet_segmentation.training.train_model import initialize_model, train_model
+    from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
     from unet_segmentation.training.training_inputs import TrainingInputs
 
     values = validate_plan_values(plan, classes)
@@ -95,7 +95,7 @@ def train_folds(
         statistics = compute_statistics(table, inspected, classes, images)
         if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
             logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
-        specification, weights = initialize_model(network, training, values, classes, statistics)
+        specification, weights = resolve_spec_and_init_weights(network, training, values, classes, statistics)
         inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
         trained = train_model(inputs, training, folder / str(fold))
         epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)

@@ -302,8 +302,8 @@ def write_data_section(
     sweep: dict[str, Any] | None = None,
 ) -> ReportSection:
     """Render what the report shows of the data and, where there was one, of the last sweep of the problem."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.reporting.report import render_data_section
-    from unet_segmentation.training.plan import data_fingerprint
 
     pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
     return render_data_section(
@@ -314,7 +314,7 @@ def write_data_section(
         findings=findings,
         statistics=statistics,
         variants=sweep,
-        data=data_fingerprint(statistics, samples) if sweep is not None else "",
+        data=hash_data(statistics, samples) if sweep is not None else "",
     )
 
 

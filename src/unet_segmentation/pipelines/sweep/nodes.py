@@ -141,9 +141,9 @@ def build_summary(
     statistics: DatasetStatistics,
 ) -> dict[str, Any]:
     """Build what the page of the sweep and the report show of it."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.experiments.run_comparison import small_sample_warning
     from unet_segmentation.experiments.sweep.report_page import summary
-    from unet_segmentation.training.plan import data_fingerprint
 
     problem = validate_parameters(to_builtin(parameters))
     minutes = problem.training.max_time_minutes if comparison.budget == "minutes" else None
@@ -158,7 +158,7 @@ def build_summary(
         margin=release.noninferiority_margin,
         confidence=problem.bootstrap.confidence,
         remark=small_sample_warning(units) if units else None,
-        data=data_fingerprint(statistics, samples),
+        data=hash_data(statistics, samples),
     )
 
 

@@ -40,10 +40,10 @@ def build_model(
     """
     from unet_segmentation.training.hardware import resolve_hardware
     from unet_segmentation.training.plan_rules import validate_plan_values
-    from unet_segmentation.training.train_model import initialize_model
+    from unet_segmentation.training.train_model import resolve_spec_and_init_weights
 
     resolve_hardware(training)  # an accelerator that is missing is reported now, not after the preview
-    return initialize_model(network, training, validate_plan_values(plan, classes), classes, statistics)
+    return resolve_spec_and_init_weights(network, training, validate_plan_values(plan, classes), classes, statistics)
 
 
 def preflight(
@@ -103,7 +103,7 @@ def train(
         training,
         folder,
         plan=training_plan,
-        report_epoch=lambda epoch, metrics, end_time: run.log_metrics(metrics, step=epoch, time=end_time),
+        on_epoch_saved=lambda epoch, metrics, end_time: run.log_metrics(metrics, step=epoch, time=end_time),
     )
     return result.best, result.last, result.history
 
