@@ -182,11 +182,7 @@ def draw_gallery(
 def find_patterns(
     image_scores: pd.DataFrame, samples: pd.DataFrame, inspected: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
-    """Find out what the error of an image goes with: its size, its brightness, its foreground, its group.
-
-    Returns:
-        What is known of each image, a sentence for each pattern, and a Plotly figure.
-    """
+    """Find out what the error of an image depends on; return its features, a row per pattern, and a Plotly figure."""
     from unet_segmentation.metrics import error_analysis
     from unet_segmentation.reporting.error_analysis_charts import patterns_chart
 
@@ -354,13 +350,6 @@ def log_model(
     packed: PackedSamples,
 ) -> dict[str, Any]:
     """Log the network as a model in MLflow, with an image of the test split as its example.
-
-    Args:
-        model: the trained network.
-        metrics: its scores.
-        inference: the predictor's parameters; they travel with the model.
-        samples: columns sample_id, split.
-        packed: the images.
 
     Returns:
         Where the model is, or why it was not logged.
