@@ -140,9 +140,9 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
 def score_folds(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, classes: list[str]
 ) -> dict[str, float | None]:
-    """Compute the scores of all samples together, of each fold, and mean and deviation of the folds; None: undefined."""
-    from unet_segmentation.metrics.cross_validation import out_of_fold_scores
+    """Compute the scores of all samples together, of each fold, and over the folds; None where one is undefined."""
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+    from unet_segmentation.metrics.scores import out_of_fold_scores
 
     scores = out_of_fold_scores(EvaluationTables({"confusion": confusion, "soft": soft_overlap_sums}), classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()
