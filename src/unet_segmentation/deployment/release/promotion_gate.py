@@ -65,7 +65,7 @@ class Decision:
         score: name of the score that is compared.
         value: of that score; None where it is undefined.
         user: who asked for the release.
-        why: the reason, where it was forced.
+        reason: of the force, where it was forced.
         conditions: all of them.
     """
 
@@ -79,7 +79,7 @@ class Decision:
     score: str
     value: float | None
     user: str
-    why: str | None
+    reason: str | None
     conditions: list[Condition]
 
 
@@ -211,7 +211,7 @@ def format_decision(
     champion: ReleaseCandidate | None,
     version: int | None,
     user: str,
-    why: str | None,
+    reason: str | None,
     overtaken: str = "",
 ) -> Decision:
     """Format a decision; see `Decision` for the arguments.
@@ -224,7 +224,7 @@ def format_decision(
         champion: before the decision; None for none.
         version: of the registered model that the challenger is.
         user: who asked.
-        why: the reason, if it was forced.
+        reason: of the force, if it was forced.
         overtaken: why it was not registered although it met the conditions.
     """
     failed = " ".join(condition.sentence for condition in result.conditions if not condition.passed)
@@ -233,7 +233,7 @@ def format_decision(
     name = f"version {version} of {problem}"
     sentence = {
         "released": f"Released: {name}{'' if champion else ', the first'}. {figures}",
-        "forced": f"Released by force, by {user} ({why}): {name}. {figures} The gate had refused it: {failed}",
+        "forced": f"Released by force, by {user} ({reason}): {name}. {figures} The gate had refused it: {failed}",
         "refused": f"Refused: {challenger.name} is not released; {stays}. {failed or overtaken}",
         "unchanged": f"Unchanged: {name}, of this run, is the champion already.",
     }[outcome]
@@ -248,7 +248,7 @@ def format_decision(
         score=challenger.score,
         value=challenger.value,
         user=user,
-        why=why if outcome == "forced" else None,
+        reason=reason if outcome == "forced" else None,
         conditions=result.conditions,
     )
 

@@ -149,7 +149,7 @@ def register(
         champion=before,
         version=version.number if version else unchanged,
         user=user(),
-        why=release.reason,
+        reason=release.reason,
         overtaken=overtaken,
     )
     page = promotion_gate.page(decision)
@@ -172,7 +172,7 @@ def _version_tags(challenger: ReleaseCandidate, forced_because: str | None) -> d
     """Return the tags of a version: the score, who released it, and who forced it and why."""
     value = "undefined" if challenger.value is None else f"{challenger.value:.4f}"
     tags = {challenger.score: value, "released_by": user()}
-    return tags if forced_because is None else tags | {"forced_by": user(), "why": forced_because}
+    return tags if forced_because is None else tags | {"forced_by": user(), "reason": forced_because}
 
 
 def _store() -> str:
