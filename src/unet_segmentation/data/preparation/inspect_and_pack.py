@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.dataset_checks import add_values, dataset_findings, duplicate_findings, pixel_keys
-from unet_segmentation.data.audit.findings import findings_table
+from unet_segmentation.data.audit.dataset_checks import dataset_findings, duplicate_findings, pixel_keys
+from unet_segmentation.data.audit.findings import add_values, findings_table
 from unet_segmentation.data.audit.thumbnails import SIGNATURE
 from unet_segmentation.data.data_source import FORMAT, DataSource
 from unet_segmentation.data.preparation.sample_inspection import (
