@@ -28,7 +28,7 @@ from unet_segmentation.cli.session import open_store, read_parameters
     "--max-body-mib", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have."
 )
 @click.option("--access-log", is_flag=True, help="A line for every request.")
-def serve(env: str | None, model: str, max_body_mib: int, **options: Any) -> None:  # noqa: ANN401 - see Options
+def serve(env: str | None, model: str, max_body_mib: int, **settings: Any) -> None:  # noqa: ANN401 - see Options
     """Serve a model: a page where one drops an image and sees the mask, and POST /predict for programs.
 
     The champion is followed: after a release or a rollback the new one answers, and no request is lost.
@@ -37,5 +37,5 @@ def serve(env: str | None, model: str, max_body_mib: int, **options: Any) -> Non
     from unet_segmentation.deployment.serving.server import Options, run_server
 
     inference = read_parameters(env).get("predictor", {})
-    options = Options(**options, body=max_body_mib * 2**20)
+    options = Options(**settings, body=max_body_mib * 2**20)
     run_server(model, uri=uri, problem=problem, inference=inference, options=options)
