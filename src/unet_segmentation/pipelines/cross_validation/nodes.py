@@ -2,8 +2,8 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,21 +106,16 @@ def predict_folds(
     from unet_segmentation.data.split.kfold import held_out
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.metrics.prediction_masks import move_predictions, remove_predictions
     from unet_segmentation.training.run_directory import RunDirectory
 
-    for leftover in workdir.glob("*.png"):  # of an interrupted run
-        leftover.unlink()
+    remove_predictions(workdir)  # of an interrupted run
     sums = []
     for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
         predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
         predicted = predict_split(predictor, packed, held_out(folds, fold), workdir)
         sums.append(predicted.soft.assign(fold=fold))
-
-    def write(target: Path) -> None:
-        for file in workdir.glob("*.png"):
-            shutil.move(file, target / file.name)
-
-    return write, pd.concat(sums, ignore_index=True)
+    return partial(move_predictions, workdir), pd.concat(sums, ignore_index=True)
 
 
 def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, classes: list[str]) -> pd.DataFrame:
