@@ -5,7 +5,6 @@ import yaml
 
 from unet_segmentation.config_loader import ProblemConfigLoader
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.hooks.mlflow import read_tracking_settings
 from unet_segmentation.parameters.seeds import SEEDED_SECTIONS
 
 ARGUMENTS = {
@@ -131,7 +130,7 @@ def test_the_project_s_own_configuration_gives_every_section_its_seed():
 
 def test_a_tracking_file_with_its_former_name_is_refused(conf):
     (conf / "local" / "other.yml").write_text("of: the user")  # an unknown file is left alone
-    assert read_tracking_settings(load(conf)).enabled
+    assert load(conf)["mlflow"]["enabled"]
     (conf / "local" / "tracking.yml").write_text("enabled: false")
     with pytest.raises(ConfigurationError, match=r"local.tracking\.yml is not read any more: rename it to mlflow\.yml"):
-        read_tracking_settings(load(conf))
+        load(conf)["mlflow"]

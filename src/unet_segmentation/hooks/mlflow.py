@@ -213,14 +213,12 @@ def read_tracking_settings(config_loader: AbstractConfigLoader) -> TrackingSetti
     """Read the settings of mlflow.yml through Kedro's configuration.
 
     Raises:
-        ConfigurationError: a setting is wrong or does not exist, or a file still has its former name.
+        ConfigurationError: a setting is wrong or does not exist.
     """
     from kedro.config import MissingConfigException
 
     from unet_segmentation.tracking.settings import read_settings
 
-    for file in Path(config_loader.conf_source).glob("*/tracking.yml"):
-        raise ConfigurationError(f"{file} is not read any more: rename it to mlflow.yml")
     try:
         return read_settings(config_loader["mlflow"])
     except MissingConfigException:
