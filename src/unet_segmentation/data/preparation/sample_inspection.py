@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.findings import Finding, finding, listing, most_frequent
+from unet_segmentation.data.audit.findings import Finding, listing, most_frequent
 from unet_segmentation.data.audit.thumbnails import signature
 from unet_segmentation.data.data_source import DataSource
 from unet_segmentation.data.io.image_decoders import UnreadableError
@@ -109,16 +109,10 @@ def measure_image(pixels: NDArray[np.integer]) -> Measurements:
     else:
         mean = pixels.mean(axis=(0, 1), dtype=np.float64).tolist()
         deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
-    low, high, _, _ = cv2.minMaxLoc(pixels.reshape(height, width * channels))
+    low, high = map(int, cv2.minMaxLoc(pixels.reshape(height, width * channels))[:2])
+    depth = pixels.dtype.name
     return Measurements(
-        height,
-        width,
-        channels,
-        pixels.dtype.name,
-        channel_mean=mean,
-        channel_std=deviation,
-        minimum=int(low),
-        maximum=int(high),
+        height, width, channels, depth, channel_mean=mean, channel_std=deviation, minimum=low, maximum=high
     )
 
 
@@ -155,7 +149,7 @@ class _Inspection:
 
     def _report(self, kind: str, file: str, message: str, values: Mapping[str, int] | None = None) -> None:
         values = most_frequent(values or {}, LISTED_VALUES)
-        self.findings.append(finding(kind, message, sample_id=self.sample.sample_id, file=file, values=values))
+        self.findings.append(Finding(kind, message, sample_id=self.sample.sample_id, file=file, values=values))
 
     def read_image(self) -> Image | None:
         """Decode and measure the image."""
