@@ -56,21 +56,13 @@ CHECKPOINT_SHARE = "training.checkpoint.max_time_fraction"
 
 @dataclass(frozen=True)
 class ExperimentData:
-    """The prepared data and the parameters that all training runs of an experiment share.
-
-    Attributes:
-        parameters: all of the problem.
-        samples: columns sample_id, split, masks.
-        packed: images and masks, opened once.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-    """
+    """The prepared data and the parameters that all training runs of an experiment share."""
 
     parameters: Parameters
-    samples: pd.DataFrame
+    samples: pd.DataFrame  # columns sample_id, split, masks
     packed: PackedSamples
-    statistics: DatasetStatistics
-    plan: object
+    statistics: DatasetStatistics  # of the training split
+    plan: object  # the problem's proposed plan
 
     @property
     def classes(self) -> list[str]:
@@ -79,11 +71,7 @@ class ExperimentData:
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """Return the samples of the split that is scored.
-
-        Raises:
-            ConfigurationError: the split has no sample with a mask.
-        """
+        """Return the labelled samples of the evaluated split; raise ConfigurationError where there is none."""
         split = self.parameters.evaluation.split
         sample_ids = labelled_ids_by_split(self.samples).get(split)
         if not sample_ids:
@@ -108,37 +96,21 @@ class ExperimentData:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a nested training run; all but `status` and `reason` is known only where it did not fail.
+    """What came of a nested training run; all but `status` and `reason` is known only where it did not fail."""
 
-    Attributes:
-        status: `pruned` only in a search.
-        reason: why it failed.
-        folder: the outcome's directory, relative to that of the experiment.
-        fingerprint: of the training plan.
-        epochs: number of trained epochs.
-        best_epoch: the one with the best validation score.
-        parameters: number of parameters of the model.
-        multiply_adds: for one training patch.
-        memory_bytes: that a training step keeps, counted.
-        scores: name to score; None where it is undefined.
-        costs: seconds, images per second and MiB, which differ from one time to the next.
-        started: seconds since 1970.
-        ended: seconds since 1970.
-    """
-
-    status: Literal["finished", "pruned", "failed"]
+    status: Literal["finished", "pruned", "failed"]  # `pruned` only in a search
     reason: str = ""
-    folder: str = ""
-    fingerprint: str = ""
+    folder: str = ""  # of the outcome, relative to that of the experiment
+    fingerprint: str = ""  # of the training plan
     epochs: int | None = None
     best_epoch: int | None = None
     parameters: int | None = None
-    multiply_adds: int | None = None
-    memory_bytes: int | None = None
-    scores: dict[str, float | None] = field(default_factory=dict)
-    costs: dict[str, float | None] = field(default_factory=dict)
-    started: float = 0.0
-    ended: float = 0.0
+    multiply_adds: int | None = None  # for one training patch
+    memory_bytes: int | None = None  # that a training step keeps, counted
+    scores: dict[str, float | None] = field(default_factory=dict)  # None where one is undefined
+    costs: dict[str, float | None] = field(default_factory=dict)  # seconds, images per second, MiB
+    started: float = 0.0  # seconds since 1970
+    ended: float = 0.0  # seconds since 1970
 
     def __str__(self) -> str:
         scores = {name: self.scores[name] for name in HEADLINE_SCORES if name in self.scores} or self.scores
@@ -161,6 +133,9 @@ def run_child_training(
 ) -> Outcome:
     """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it.
 
+    An error of this variant alone is an outcome, too; only one that every other variant would meet (a full disk) is
+    raised.
+
     Args:
         name: of the nested run.
         variant: what is trained; its parameters are logged.
@@ -170,10 +145,6 @@ def run_child_training(
         tags: of the nested run.
         train: trains and scores, given the nested run and when it started.
         log: logs what the outcome holds besides the epochs; also for an outcome that was loaded.
-
-    Returns:
-        The outcome. An error of this variant alone is an outcome, too; only one that every other variant would meet
-        (a full disk) is raised.
     """
     directory.mkdir(parents=True, exist_ok=True)
     stored = read_json(directory / OUTCOME_FILE)
@@ -206,17 +177,7 @@ def run_child_training(
 def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
 ) -> tuple[ModelSpec, TrainingResult]:
-    """Train a variant, resuming where it was stopped; one that was finished is not trained again.
-
-    Args:
-        variant: what is trained.
-        data: the shared data.
-        directory: of the training run.
-        report_epoch: called after each epoch.
-
-    Returns:
-        The model's spec, and what the training produced.
-    """
+    """Train a variant, resuming where it was stopped; one that was finished is loaded."""
     stored = read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
@@ -254,18 +215,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
 def predict_and_count(
     model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
 ) -> EvaluationTables:
-    """Predict samples with a model file and count.
-
-    Args:
-        model: safetensors file.
-        inference: parameters of the predictor.
-        packed: images and masks.
-        sample_ids: which samples.
-        workdir: holds the predicted masks until they are counted.
-
-    Returns:
-        The tables of the confusion and of the soft overlap of every image.
-    """
+    """Predict samples with a model file and count; `workdir` holds the predicted masks until they are counted."""
     masks = workdir / "predicting"
     remove(masks)
     masks.mkdir()

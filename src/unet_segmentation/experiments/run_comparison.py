@@ -38,16 +38,7 @@ def compare_evaluations(
     margin: float = MARGIN,
     bootstrap: BootstrapParameters = BOOTSTRAP,
 ) -> pd.DataFrame:
-    """Compare two runs image by image.
-
-    Args:
-        reference: of the run that the other is compared with.
-        other: of the other run.
-        margin: a difference within it, both ways, is equivalent.
-        bootstrap: how the intervals are computed.
-
-    Returns:
-        What `metrics.paired_comparison.compare` returns; the reference is the champion.
+    """Compare two runs image by image, as `metrics.paired_comparison.compare` does; the reference is the champion.
 
     Raises:
         DataError: the two were tested on different classes, splits or samples.
@@ -92,11 +83,7 @@ def small_sample_warning(units: int) -> str | None:
 
 
 def find_score_row(table: pd.DataFrame, score: str) -> dict[str, Any]:
-    """Return the row of one score of a comparison.
-
-    Raises:
-        ConfigurationError: there is no such score; names the nearest.
-    """
+    """Return the row of one score of a comparison; ConfigurationError with the nearest name where there is none."""
     rows = table[table["score"] == score]
     if rows.empty:
         raise unknown_score_error(score, table["score"].tolist())
@@ -121,13 +108,6 @@ def leaderboard(
 
     The best is the best of those that were tested on the same samples: those of most runs (of the newer ones in a tie).
     Runs tested on other samples, and those without counts per image, are listed below and not compared.
-
-    Args:
-        uri: of the MLflow store.
-        problem: the segmentation problem.
-        score: runs are ranked by it.
-        margin: a difference within it, both ways, is equivalent.
-        bootstrap: how the intervals are computed.
 
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the

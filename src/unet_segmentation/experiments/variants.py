@@ -29,19 +29,12 @@ EXAMPLE = "sweep: {grid: {model.encoder: [resnet18, resnet34]}}"
 
 @dataclass(frozen=True)
 class Variant:
-    """One training run of a sweep: what a variant changes, with one seed.
+    """One training run of a sweep: what a variant changes, with one seed."""
 
-    Attributes:
-        name: of the variant; the same for all seeds.
-        seed: of the training.
-        overrides: dotted name to value.
-        parameters: all of the problem, with the overrides and the seed.
-    """
-
-    name: str
+    name: str  # of the variant; the same for all seeds
     seed: int
-    overrides: Mapping[str, object]
-    parameters: Parameters
+    overrides: Mapping[str, object]  # dotted name to value
+    parameters: Parameters  # all of the problem, with the overrides and the seed
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
@@ -49,13 +42,6 @@ class Variant:
 
 def declare_variants(parameters: Parameters, comparison: SweepParameters) -> list[Variant]:
     """List all training runs of a sweep: for each seed every variant, so that one stopped early compares all of them.
-
-    Args:
-        parameters: all of the problem.
-        comparison: the variants, the grid, the seeds and the budget.
-
-    Returns:
-        Every variant with every seed.
 
     Raises:
         ConfigurationError: nothing is declared; a variant changes what it may not, or to what is not valid, or nothing
@@ -93,16 +79,11 @@ def dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def override_parameters(parameters: Parameters, overrides: Mapping[str, object], name: str) -> Parameters:
-    """Return all parameters with some values replaced.
-
-    Args:
-        parameters: all of the problem.
-        overrides: dotted name to value.
-        name: of the variant, for messages.
+    """Return all parameters with the values of `overrides` (by dotted name) replaced.
 
     Raises:
         ConfigurationError: a key may not be changed or is unknown (the message offers the nearest), or its value is
-            wrong.
+            wrong. Names the variant.
     """
     for key in overrides:
         _check_free(key, name)

@@ -65,7 +65,7 @@ def render_audit(
     unchecked: Collection[str] = (),
     per_kind: int = 6,
 ) -> str:
-    """Render the page.
+    """Render the page: HTML that fetches nothing, below 10 MB however many findings there are.
 
     Args:
         problem: its name.
@@ -80,9 +80,6 @@ def render_audit(
         facts: further lines for the data card, by name.
         unchecked: kinds that were not looked for, so that their absence says nothing.
         per_kind: samples of a kind that are shown as pictures.
-
-    Returns:
-        HTML that fetches nothing, below 10 MB however many findings there are.
     """
     sections = _sections(settled, result, _Album(thumbnail), per_kind)
     tone, sign, headline = HEADLINES[result.status]

@@ -71,12 +71,7 @@ def model_card(
 ) -> Rows:
     """Describe what the network is, what goes in and out, how it was trained, and where its weights are.
 
-    Args:
-        network: its specification.
-        plan: the plan of the training.
-        inference: the predictor's parameters.
-        model: `epoch`, `file` and `sha256` of the weights.
-        classes: their names.
+    `model`: `epoch`, `file` and `sha256` of the weights.
     """
     rows = [("Architecture", network_name(network))]
     if network.get("encoder"):
@@ -116,15 +111,7 @@ def uses_and_limits(
 ) -> list[str]:
     """Derive from what is known what the model is for, and where nothing is known of it.
 
-    Args:
-        problem: its name.
-        source: where the data came from.
-        classes: their names.
-        split: the split that was scored.
-        images: how many were scored.
-        statistics: of the training split.
-        network: the network's specification.
-        per_class: rows with name, iou and pixels.
+    `per_class`: rows with name, iou and pixels, of the `images` that were scored.
     """
     sentences = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
     origin = html.provenance(source)[0][1]
@@ -160,14 +147,7 @@ def uses_and_limits(
 def reproduction(
     code: Mapping[str, str], statistics: DatasetStatistics | None, plan: Mapping[str, Any], model: Mapping[str, Any]
 ) -> Rows:
-    """Name everything that has to be the same for the same scores.
-
-    Args:
-        code: of `commit`, `changed`, `lock_sha256`, `versions` what is known.
-        statistics: holds the hash of the data.
-        plan: holds seed and accelerator.
-        model: holds the hash of the weights.
-    """
+    """Name everything that has to be the same for the same scores; `code`: commit, changed, lock_sha256, versions."""
     rows: Rows = []
     if "commit" in code:
         rows.append(("Commit", code["commit"] + code.get("changed", "")))

@@ -45,12 +45,7 @@ class Shown(NamedTuple):
 
 
 def pick(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, str, float]]:
-    """Choose the samples of the gallery; none comes twice, and images without a score never.
-
-    Args:
-        image_scores: columns sample_id and ``score``.
-        score: what orders the samples.
-        count: samples of each section; fewer where there are less than three times as many.
+    """Choose `count` samples of each section; none comes twice, and images without a score never.
 
     Returns:
         (section, sample id, score): the worst first, then those around the median, then the best, the best last.
@@ -72,11 +67,6 @@ def pick_by_class(
 
     Of images with the same IoU (many a rare class is missed wholly, or picked where it is not) the one with more pixels
     at stake is taken: those that are of the class or were predicted as it.
-
-    Args:
-        image_scores: columns sample_id and `iou/class/...`.
-        confusion: counts per image: sample_id, truth, prediction, count.
-        classes: names of the classes.
 
     Returns:
         (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
@@ -109,13 +99,7 @@ def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:
 
 
 def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:
-    """Draw a row for every sample: image, truth, prediction, errors.
-
-    Args:
-        samples: in their order; a section's name is written above its first sample.
-        classes: names of the classes, for the legend.
-        score: name of the score in the captions, for people.
-    """
+    """Draw a row for every sample: image, truth, prediction, errors; a section's name above its first sample."""
     strips: list[Image.Image] = []
     for section, members in groupby(samples, key=lambda sample: sample.section):
         strips.append(_heading(section))
@@ -128,12 +112,7 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
 
 
 def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) -> Image.Image:
-    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image.
-
-    Args:
-        samples: class and sample, those of a class together; the section is worst, median or best.
-        classes: names of the classes, for the legend.
-    """
+    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image."""
     strips: list[Image.Image] = []
     for name, members in groupby(samples, key=lambda entry: entry[0]):
         tiles, captions = [], []

@@ -23,9 +23,9 @@ from unet_segmentation.reporting import cards, html
 from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS
 from unet_segmentation.reporting.audit_page import class_table
 from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
-from unet_segmentation.reporting.interval_chart import interval_chart
+from unet_segmentation.reporting.html import ReportSection
 from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
-from unet_segmentation.reporting.report_section import ReportSection
+from unet_segmentation.reporting.score_charts import interval_chart
 from unet_segmentation.visualization import class_colours
 
 TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "soft_dice/smooth1")
@@ -53,16 +53,7 @@ Interval = dict[str, Any]
 
 
 def render_report(problem: str, split: str, sections: Sequence[ReportSection]) -> str:
-    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
-
-    Args:
-        problem: its name.
-        split: the split that was scored.
-        sections: of the training, the evaluation, the gallery and the data.
-
-    Returns:
-        HTML that fetches nothing.
-    """
+    """Render the page, which fetches nothing. The same run gives the same page: no date, duration or id of a run."""
     blocks = {name: block for section in sections for name, block in section.blocks.items()}
     charts = {name: chart for section in sections for name, chart in section.charts.items()}
     return html.render(
@@ -83,15 +74,8 @@ def render_data_section(
 ) -> ReportSection:
     """Render the audit of the data, the data card, and a sweep of the problem where there was one.
 
-    Args:
-        source: where the data came from.
-        classes: names of the classes.
-        samples: columns sample_id, split, class_pixels, ignored_pixels.
-        verdict: result of the audit of the data; None where there is none.
-        findings: columns severity, kind, sample_id, file, message.
-        statistics: of the training split.
-        variants: see `experiments.sweep.report_page.summary`; None where there was no sweep.
-        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
+    `variants`: see `experiments.sweep.report_page.summary`; `data`: see `training.plan.data_fingerprint`: a sweep of
+    other data says so.
     """
     rows = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
     blocks = html.render_blocks(
@@ -124,17 +108,8 @@ def render_training_section(
 ) -> ReportSection:
     """Render the training curves, the augmentation, the model card, and how to reproduce the run.
 
-    Args:
-        problem: its name.
-        classes: names of the classes.
-        inference: the predictor's parameters.
-        curves: of the training.
-        augmentation: picture of the first augmented batches.
-        statistics: of the training split.
-        network: the model's specification.
-        plan: of the training.
-        model: `epoch`, `file` and `sha256` of the weights, as far as known.
-        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+    `augmentation`: picture of the first augmented batches; `model`: `epoch`, `file` and `sha256` of the weights, and
+    `code`: `commit`, `changed`, `lock_sha256` and `versions`, both as far as known.
     """
     blocks = html.render_blocks(
         "report_training.html",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from unet_segmentation.experiments.article_claims.charts import trust_chart
 from unet_segmentation.experiments.article_claims.metric_benchmark import (
     CELL,
     METRICS,
@@ -17,7 +18,6 @@ from unet_segmentation.experiments.article_claims.metric_benchmark import (
     smooth_foreground,
     trivial_prediction,
 )
-from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 from unet_segmentation.metrics.bootstrap import Resampling
 from unet_segmentation.parameters import ModelParameters
 from unet_segmentation.parameters.article_claims import MetricBenchmarkParameters

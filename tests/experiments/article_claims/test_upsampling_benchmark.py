@@ -6,7 +6,8 @@ import torch
 from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.experiments.article_claims.checkerboard_figures import (
+from unet_segmentation.experiments.article_claims.charts import upsampling_chart
+from unet_segmentation.experiments.article_claims.checkerboard import (
     Pair,
     checkerboard_sheet,
     logits_picture,
@@ -28,7 +29,6 @@ from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
     read_logits,
     upsampling_points,
 )
-from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
 from unet_segmentation.metrics.bootstrap import Resampling
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.scores import compute_scores

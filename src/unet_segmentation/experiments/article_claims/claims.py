@@ -25,44 +25,26 @@ FAMILIES = {"VGG16": "vgg16", "ResNet": "resnet", "EfficientNet": "efficientnet"
 
 @dataclass(frozen=True)
 class ClaimTables:
-    """The results of the experiments.
+    """The results of the experiments."""
 
-    Attributes:
-        upsampling: see `upsampling.compare_modes`.
-        costs: of the upsampling modes, counted; also of models that are only counted.
-        encoders: see `encoders.rank_encoders`.
-        judgements: see `metric_experiment.metric_verdicts`.
-        reference: the upsampling mode that others are compared with.
-        score: that was compared.
-        margin: a difference within it is equivalent.
-    """
-
-    upsampling: pd.DataFrame
-    costs: pd.DataFrame
-    encoders: pd.DataFrame
-    judgements: pd.DataFrame
-    reference: str
-    score: str
-    margin: float
+    upsampling: pd.DataFrame  # see `compare_modes`
+    costs: pd.DataFrame  # of the upsampling modes, counted; also of models that are only counted
+    encoders: pd.DataFrame  # see `rank_encoders`
+    judgements: pd.DataFrame  # see `metric_verdicts`
+    reference: str  # the upsampling mode that others are compared with
+    score: str  # that was compared
+    margin: float  # a difference within it is equivalent
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim with its verdict.
+    """A claim of the article with its verdict."""
 
-    Attributes:
-        experiment: that tests it.
-        claim: what the article says.
-        verdict: whether it held.
-        evidence: the figures, in a sentence or two.
-        change: what would change the answer.
-    """
-
-    experiment: Experiment
+    experiment: Experiment  # that tests it
     claim: str
     verdict: Verdict
-    evidence: str
-    change: str
+    evidence: str  # the figures, in a sentence or two
+    change: str  # what would change the answer
 
 
 def judge_claims(tables: ClaimTables) -> list[Claim]:

@@ -39,7 +39,7 @@ def rank_encoders(
     Args:
         runs: a row per encoder and seed, with the scores.
         sums: of each of them, over the same images.
-        costs: a row per encoder: what `costs.network_costs` counts.
+        costs: a row per encoder: what `CostMeasurement.count` returns.
         score: encoders are ranked by it.
         margin: a difference within it is equivalent.
         resampling: of the intervals and of the test.

@@ -71,13 +71,7 @@ Predicted = tuple[str, Mask, Probabilities]  # id, true mask, probabilities (2, 
 
 
 class ForegroundSums(NamedTuple):
-    """Sums over the pixels of one image, of the foreground alone.
-
-    Attributes:
-        intersection: of p t, with the probability p and the target t.
-        truth: of t.
-        prediction: of p.
-    """
+    """Sums over the pixels of one image of p t, t and p, with the probability p and the target t of the foreground."""
 
     intersection: float
     truth: float
@@ -89,11 +83,7 @@ def run_experiment(
 ) -> pd.DataFrame:
     """Draw a problem of each share, train a model on it, and score it and the trivial predictions.
 
-    Args:
-        parameters: shares, sizes and the network.
-        epochs: of each training run.
-        folder: gets a directory for each share. A finished training run in it is not trained again.
-        resampling: of the intervals.
+    `folder` gets a directory for each share; a finished training run in it is not trained again.
 
     Returns:
         Columns share (as declared), foreground (share of the test pixels), empty (share of the test images without
@@ -120,15 +110,12 @@ def run_experiment(
 
 
 def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Judge each metric by the value of a trivial prediction where foreground is rarest.
-
-    Args:
-        table: columns share, prediction, metric, value, low, high.
+    """Judge each metric by the value of a trivial prediction where foreground is rarest; `table`: see `run_experiment`.
 
     Returns:
         A row per metric, in the table's order: metric, trivial (the highest value of a trivial prediction), network
-        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most 0.05),
-        `partly` (at most 0.3), `no`.
+        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most
+        0.05), `partly` (at most 0.3), `no`.
     """
     rarest = table[table["share"] == table["share"].min()]
     names = list(dict.fromkeys(table["metric"]))
@@ -158,15 +145,10 @@ def cells_of(share: float, images: int, size: int) -> list[int]:
 def draw_problem(
     share: float, parameters: MetricBenchmarkParameters, folder: Path
 ) -> tuple[PackedSamples, pd.DataFrame]:
-    """Draw a problem of two classes, cells and background.
-
-    Args:
-        share: of the pixels that are foreground, approximately.
-        parameters: sizes and the seed.
-        folder: gets the packed arrays.
+    """Draw a problem of two classes, cells and background, of which about `share` of the pixels are cells.
 
     Returns:
-        The images, and a row per sample: what `data.statistics.compute_statistics` needs.
+        The images, packed in `folder`, and a row per sample: what `data.statistics.compute_statistics` needs.
     """
     counts = {
         "train": parameters.training_images, "validation": parameters.validation_images, "test": parameters.test_images,
@@ -236,14 +218,9 @@ def trivial_prediction(kind: str, shape: tuple[int, ...], generator: np.random.G
 
 
 def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
-    """Compute every metric of `METRICS`, with its interval over the images.
+    """Compute every metric of `METRICS`, with its interval over the images: columns value, low and high, by metric.
 
-    Args:
-        predicted: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
-        resampling: of the intervals.
-
-    Returns:
-        Columns value, low and high, by metric.
+    `predicted`: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
     """
     matrices, soft, foreground = [], [], []
     for name, mask, probabilities in predicted:
@@ -269,10 +246,6 @@ def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = R
 
     Of an image without foreground they are 1 / (1 + sum of p): 1 for a prediction of nothing, and a half for a single
     pixel. A prediction of nothing has 1 / (1 + sum of t) where there is foreground, and should have 0.
-
-    Args:
-        sums: of each image.
-        resampling: of the intervals.
 
     Returns:
         Columns value, low and high of ``foreground_smooth1/dice_image_mean`` and ``.../iou_image_mean``, over the

@@ -47,13 +47,7 @@ def claims_page(
 ) -> str:
     """Render the claims as a page (Markdown); its pictures lie in the same folder.
 
-    Args:
-        claims: see `claims.judge_claims`.
-        tables: the results of the experiments.
-        article: the parameters.
-        problem: that they were tested on.
-        images: number of images with a mask, by split.
-        evaluated: the split that the scores are of.
+    `images` counts the images with a mask by split; the scores are of the split `evaluated`.
     """
     preset = article.chosen_preset
     counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
@@ -213,14 +207,7 @@ def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
 def speeds_page(
     encoders: pd.DataFrame, upsampling: pd.DataFrame, machine: Mapping[str, str], article: ArticleClaimsParameters
 ) -> str:
-    """Render what was measured in seconds on this machine as a page of its own (Markdown).
-
-    Args:
-        encoders: column encoder, and those of `costs.measure_speed`.
-        upsampling: columns network and upsampling, and those of `costs.measure_speed`.
-        machine: tags of the machine.
-        article: the parameters.
-    """
+    """Render what `CostMeasurement.time` measured on this machine as a page of its own (Markdown)."""
     names: dict[str, Column] = {
         "training, images/s": _rate("training_images_per_second"),
         "prediction, images/s": _rate("prediction_images_per_second"),

@@ -50,11 +50,7 @@ def upsampling_points(
 
 
 def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Sequence[str], data: GridData) -> None:
-    """Refuse what cannot be built before anything is trained.
-
-    Raises:
-        ConfigurationError: names the model, and what is wrong with it.
-    """
+    """Refuse what cannot be built before anything is trained; the ConfigurationError names the model."""
     for point in upsampling_points(networks, modes):
         try:
             resolve_model_spec(point.network, data.classes, data.statistics)
@@ -65,15 +61,9 @@ def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Se
 def measure_checkerboard(
     point: GridPoint, training: TrainingParameters, data: GridData, images: int, model: Path, directory: Path
 ) -> dict[str, float]:
-    """Measure the checkerboards in the logits of a model before and after its training.
+    """Measure the checkerboards in the logits of a finished model before and after its training.
 
-    Args:
-        point: a finished training run.
-        training: see `shared_training_parameters`.
-        data: what it was trained on.
-        images: number of evaluated samples that are measured.
-        model: the file of the trained model.
-        directory: of the training run; gets ``logits.npz``, see :func:`read_logits`.
+    `directory`, of the training run, gets ``logits.npz``, see :func:`read_logits`.
 
     Returns:
         ``checkerboard/initial/<stride>`` and ``checkerboard/trained/<stride>``, for each of `STRIDES`.
@@ -97,12 +87,7 @@ def measure_checkerboard(
 
 
 def example_batch(packed: PackedSamples, sample_ids: Sequence[str], multiple: int) -> Image:
-    """Crop the center of images to one size.
-
-    Args:
-        packed: the images.
-        sample_ids: which.
-        multiple: height and width are multiples of it.
+    """Crop the center of images to one size, whose height and width are multiples of `multiple`.
 
     Returns:
         (N, H, W, C); of at most `MAX_SIDE` pixels a side, and at least enough for all of `STRIDES`: smaller images are
@@ -135,14 +120,7 @@ def checkerboards(logits: Logits) -> dict[int, float]:
 
 
 def read_logits(directory: Path) -> dict[str, Logits]:
-    """Read the logits of the first image: `initial` and `trained`, (classes, H, W) each.
-
-    Args:
-        directory: of the training run.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Read the logits of the first image, `initial` and `trained` (classes, H, W); DataError where there are none."""
     try:
         with np.load(directory / "logits.npz") as file:
             return {name: file[name] for name in ("initial", "trained")}

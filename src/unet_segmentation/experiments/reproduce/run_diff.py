@@ -26,25 +26,14 @@ PLAN_KEYS = {  # that may change the weights, by section of the plan
 
 @dataclass(frozen=True)
 class RunDiff:
-    """The comparison of two runs.
+    """The comparison of two runs."""
 
-    Attributes:
-        same: whether scores and weights are the same, to the last bit.
-        lines: a title and a sentence each.
-    """
-
-    same: bool
-    lines: list[tuple[str, str]]
+    same: bool  # whether scores and weights are the same, to the last bit
+    lines: list[tuple[str, str]]  # a title and a sentence each
 
 
 def diff_runs(snapshot: RunSnapshot, second: RunRecord, plan: Mapping[str, Any]) -> RunDiff:
-    """Compare a run with its reproduction.
-
-    Args:
-        snapshot: of the run.
-        second: its reproduction.
-        plan: of the reproduction.
-    """
+    """Compare a run with its reproduction, and the plan of that."""
     first = snapshot.run
     scores, scores_line = _scores(first.metrics, second.metrics)
     weights, weights_line = _hashes("weights.sha256", first.tags, second.tags)

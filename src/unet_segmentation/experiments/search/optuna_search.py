@@ -79,21 +79,13 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
 
 @dataclass(frozen=True)
 class Search:
-    """A study and what it is run on.
-
-    Attributes:
-        study: Optuna's.
-        folder: of the database, and of a directory for each training run.
-        space: what is searched.
-        parameters: of the search.
-        data: what all trials share.
-    """
+    """A study and what it is run on."""
 
     study: optuna.Study
-    folder: Path
+    folder: Path  # of the database, and of a directory for each training run
     space: Space
     parameters: SearchParameters
-    data: ExperimentData
+    data: ExperimentData  # what all trials share
 
     @property
     def score(self) -> str:
@@ -139,12 +131,7 @@ def open_search(folder: Path, space: Space, parameters: SearchParameters, data: 
 
 
 def run_trials(search: Search, run: Run) -> None:
-    """Run trials until all processes together have run as many as the parameters ask for.
-
-    Args:
-        search: what is searched.
-        run: the parent of the trials' MLflow runs.
-    """
+    """Run trials, nested in `run`, until all processes together have run as many as the parameters ask for."""
     with quiet_optuna():
         while _run_next_trial(search, run):
             pass
@@ -294,9 +281,7 @@ def trials_table(search: Search) -> pd.DataFrame:
 def importance_table(search: Search) -> pd.DataFrame:
     """Compute how much of the variance of the objective each parameter explains (fANOVA, Hutter et al. 2014).
 
-    Returns:
-        Columns parameter, importance (which sums to 1); no row where too few trials are finished, or all have the same
-        value.
+    Columns parameter, importance (which sums to 1); no row where too few trials are finished or all values equal.
     """
     finished = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, float] = {}
@@ -310,31 +295,18 @@ def importance_table(search: Search) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class BestTrial:
-    """The best trial of a study.
-
-    Attributes:
-        study: its name.
-        trial: its number.
-        score: name of the objective.
-        value: of the objective.
-        trials: number of trials that were finished or pruned.
-        parameters: dotted name to value.
-    """
+    """The best trial of a study."""
 
     study: str
     trial: int
-    score: str
+    score: str  # name of the objective
     value: float
-    trials: int
-    parameters: Mapping[str, object]
+    trials: int  # number of trials that were finished or pruned
+    parameters: Mapping[str, object]  # dotted name to value
 
 
 def best_of(search: Search) -> BestTrial:
-    """Return the best trial.
-
-    Raises:
-        ConfigurationError: no trial is finished.
-    """
+    """Return the best trial; raise ConfigurationError where none is finished."""
     trials = search.study.get_trials(deepcopy=False)
     best = _best_trial(search.study)
     if best is None:

@@ -20,10 +20,6 @@ Space = dict[str, RangeParameters | list[Any]]
 def read_space(declared: Mapping[str, object], parameters: Parameters) -> Space:
     """Check a declared space: every name, both ends of every range and every value of every list.
 
-    Args:
-        declared: dotted name to range or list.
-        parameters: all of the problem.
-
     Raises:
         ConfigurationError: nothing is declared, a name is unknown or may not be varied, or a value is wrong.
     """

@@ -39,9 +39,7 @@ COSTS = {  # name to whether a smaller one is better
 def runs_table(results: Iterable[tuple[Variant, Outcome]]) -> pd.DataFrame:
     """Tabulate what does not differ from one time to the next: a row per variant and seed.
 
-    Returns:
-        `RUN_COLUMNS`, then the scores of the whole split (none of single classes), NaN where one is undefined or the
-        run failed.
+    `RUN_COLUMNS`, then the scores of the whole split (none of classes), NaN where one is undefined or the run failed.
     """
     rows = []
     for variant, outcome in results:
@@ -141,13 +139,9 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> NDArray[np.bool_]:
-    """Mark the Pareto front: the points that no other one equals or beats in both and beats in one.
+    """Mark the Pareto front: the points that no other one equals or beats in both and beats in one; NaN is not on it.
 
-    Args:
-        costs: the smaller, the better; NaN is not on the front.
-        scores: the larger, the better; NaN is not on the front.
-
-    >>> frontier([1, 2, 3], [0.5, 0.4, 0.6]).tolist()
+    >>> pareto_front([1, 2, 3], [0.5, 0.4, 0.6]).tolist()
     [True, False, True]
     """
     cost, score = np.asarray(costs, float), np.asarray(scores, float)

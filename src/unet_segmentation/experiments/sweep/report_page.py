@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_costs, pareto_front
 from unet_segmentation.reporting.html import drawn, render
-from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
 from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
 
 PANELS = {  # the x axes to choose from: button, title, and how the column becomes a cost (the smaller, the better)
@@ -40,15 +40,7 @@ MAX_LABELS = 8  # variants; with more of them, only those on the Pareto front ha
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the mean score of every variant against a cost, and the Pareto front.
-
-    Buttons choose the cost: one chart is readable in a small preview, too.
-
-    Args:
-        leaderboard: see `sweep.leaderboard.leaderboard`.
-        costs: see `sweep.leaderboard.costs_table`.
-        score: that was compared.
-    """
+    """Draw the mean score of every variant against a cost, and the Pareto front; buttons choose the cost."""
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
     figure = go.Figure()
@@ -113,15 +105,11 @@ def _range(table: pd.DataFrame) -> tuple[float, float]:
 
 def _markers(table: pd.DataFrame, colour: str, name: str) -> go.Scatter:
     """Draw variants with their intervals."""
-    value = table["value"]
     return go.Scatter(
         name=name,
         x=table["cost"],
-        y=value,
-        error_y={
-            "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
-            "thickness": 1.5, "width": 0,
-        },
+        y=table["value"],
+        error_y=build_error_bars(table, thickness=1.5, width=0),
         mode="markers+text",
         text=table["name"],
         textposition=table["side"],
@@ -186,20 +174,7 @@ def summary(
     remark: str | None = None,
     data: str = "",
 ) -> dict[str, Any]:
-    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report show the same.
-
-    Args:
-        leaderboard: a row per variant.
-        runs: a row per variant and seed.
-        costs: a row per variant and seed.
-        chart: score against cost.
-        budget: of all variants, in words.
-        score: that was compared.
-        margin: differences within it are equivalent.
-        confidence: of the intervals.
-        remark: why the intervals are unreliable, if they are.
-        data: see `training.plan.data_fingerprint`.
-    """
+    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report show the same."""
     failed = runs[runs["status"] == FAILED]
     return {
         "data": data,
@@ -221,14 +196,7 @@ def summary(
 
 
 def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """Render a sweep as one page that opens offline.
-
-    Args:
-        problem: the segmentation problem.
-        sweep: see `summary`.
-        runs: a row per variant and seed.
-        costs: a row per variant and seed.
-    """
+    """Render a sweep, see `summary`, as one page that opens offline."""
     lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
     charts = drawn({"variants": go.Figure(sweep["chart"])})
     return render("sweep.html", problem=problem, sweep=sweep, runs=(RUN_TITLES, lines), **charts)

@@ -127,14 +127,14 @@ def compare_upsampling(
 
 def plot_upsampling(table: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw scores and checkerboards of every upsampling mode."""
-    from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
+    from unet_segmentation.experiments.article_claims.charts import upsampling_chart
 
     return upsampling_chart(table, release.score)
 
 
 def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, folder: Path) -> Any:  # noqa: ANN401 - a PIL image
     """Draw logits and spectra of the first seed's networks, before and after training."""
-    from unet_segmentation.experiments.article_claims.checkerboard_figures import Pair, checkerboard_sheet
+    from unet_segmentation.experiments.article_claims.checkerboard import Pair, checkerboard_sheet
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import read_logits
 
     first = runs[runs["seed"] == article.chosen_preset.seeds[0]]
@@ -218,7 +218,7 @@ def rank_encoders(
 
 def plot_encoders(scores: pd.DataFrame, article: ArticleClaimsParameters, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw the score of every encoder against its cost."""
-    from unet_segmentation.experiments.article_claims.encoder_chart import encoder_chart
+    from unet_segmentation.experiments.article_claims.charts import encoder_chart
 
     return encoder_chart(scores, release.score, article.encoders.size)
 
@@ -236,8 +236,8 @@ def run_metric_experiment(
 
 def plot_metric_trust(experiment: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
     """Draw every metric against the share of the foreground, and judge whether it is reliable."""
+    from unet_segmentation.experiments.article_claims.charts import trust_chart
     from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS, metric_verdicts
-    from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 
     verdicts = metric_verdicts(experiment)
     return trust_chart(experiment, verdicts, METRICS), verdicts
