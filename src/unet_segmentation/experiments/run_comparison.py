@@ -9,23 +9,22 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
+from unet_segmentation.experiments.sweep.leaderboard import BEST, comparison_columns
+from unet_segmentation.metrics.bootstrap import FEWEST
+from unet_segmentation.metrics.count_tables import groups_of
+from unet_segmentation.metrics.paired_comparison import compare
 from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
 from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 BOOTSTRAP = BootstrapParameters()
 SCORE, MARGIN = "dice/mean", 0.015
-BEST, OTHER_SAMPLES, NO_COUNTS = (
-    "best",
-    "other samples",
-    "no counts",
-)  # verdicts of a leaderboard in addition to compare's
+OTHER_SAMPLES, NO_COUNTS = "other samples", "no counts"  # verdicts of a leaderboard in addition to compare's
 COLUMNS = (
     "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
     "verdict", "units", "encoder", "epochs", "seed", "data", "split", "link",
@@ -43,9 +42,6 @@ def compare_evaluations(
     Raises:
         DataError: the two were tested on different classes, splits or samples.
     """
-    from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.paired_comparison import compare
-
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
     if reference.split != other.split:
@@ -64,16 +60,12 @@ def compare_evaluations(
 
 def count_units(evaluation: Evaluation) -> int:
     """Count the units of the bootstrap: the images, those of a group as one."""
-    from unet_segmentation.metrics.count_tables import groups_of
-
     groups = groups_of(evaluation.samples)
     return len({groups.get(name, name) for name in evaluation.tables.sample_ids})
 
 
 def small_sample_warning(units: int) -> str | None:
     """Return a warning that intervals over few images are unreliable; None where there are enough."""
-    from unet_segmentation.metrics.bootstrap import FEWEST
-
     if units >= FEWEST:
         return None
     return (
@@ -118,8 +110,6 @@ def leaderboard(
         TrackingError: the store does not answer, or no run has such a score.
         ConfigurationError: the score cannot be compared.
     """
-    import pandas as pd
-
     tested = [run for run in finished_runs(uri, problem) if f"test/{score}" in run.metrics]
     if not tested:
         raise _without_score(uri, problem, score)
@@ -137,18 +127,10 @@ def leaderboard(
         elif run is comparable[0]:
             row["verdict"] = BEST
         else:
-            row |= _comparison(evaluations[comparable[0].run_id], evaluations[run.run_id], score, margin, bootstrap)
+            best, other = evaluations[comparable[0].run_id], evaluations[run.run_id]
+            row |= comparison_columns(find_score_row(compare_evaluations(best, other, margin, bootstrap), score))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _comparison(
-    best: Evaluation, other: Evaluation, score: str, margin: float, bootstrap: BootstrapParameters
-) -> dict[str, object]:
-    """Return the columns that compare a run with the best one."""
-    comparison = find_score_row(compare_evaluations(best, other, margin, bootstrap), score)
-    columns = {name: comparison[name] for name in ("difference", "p_value", "verdict")}
-    return columns | {"difference_low": comparison["low"], "difference_high": comparison["high"]}
 
 
 def test_set_fingerprint(evaluation: Evaluation) -> str:
@@ -198,8 +180,6 @@ def _epochs(uri: str, run: RunRecord) -> str:
 
 def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
     """Load the interval of a score that a run has logged; NaN where it has none."""
-    import pandas as pd
-
     try:
         with tempfile.TemporaryDirectory() as folder:
             table = pd.read_csv(fetch(uri, run_id, "evaluation/intervals.csv", Path(folder)))

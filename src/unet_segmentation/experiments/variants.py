@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import Parameters, SweepParameters, validate_parameters
 
 FREE = ("model", "training", "augmentation", "predictor")  # sections that variants may change
+TIMED = {"training.max_time_minutes", "training.epochs", "training.min_steps_per_epoch"}
 MAX_LENGTH = 40  # characters of a value in a variant's name
 PREPARED = "belongs to the data preparation, which all variants share. Add a problem of its own for it (conf/<name>)"
 REFUSED = {
@@ -66,15 +69,20 @@ def declare_variants(parameters: Parameters, comparison: SweepParameters) -> lis
     return variants
 
 
-def dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flatten_keys(
+    values: Mapping[str, object], prefix: str = "", is_leaf: Callable[[Mapping[str, object]], bool] = operator.not_
+) -> dict[str, object]:
     """Flatten nested names; what is dotted already stays so.
 
-    >>> dotted({"network": {"encoder": "vgg16_bn"}, "training.epochs": 3})
+    >>> flatten_keys({"model": {"encoder": "vgg16_bn"}, "training.epochs": 3})
     {'model.encoder': 'vgg16_bn', 'training.epochs': 3}
     """
     flat: dict[str, object] = {}
     for key, value in values.items():
-        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        if isinstance(value, Mapping) and not is_leaf(value):
+            flat |= flatten_keys(value, f"{prefix}{key}.", is_leaf)
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -116,8 +124,6 @@ def _check_free(key: str, name: str) -> None:
     if section in FREE and section == key:
         raise ConfigurationError(f"{name}: {key} is a whole section; name what is changed, as in {key}.<name>")
     if section not in FREE:
-        import difflib
-
         near = difflib.get_close_matches(section, FREE, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(f"{name}: {key}: variants change parameters below {', '.join(FREE)}{hint}")
@@ -125,8 +131,8 @@ def _check_free(key: str, name: str) -> None:
 
 def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield name and overrides of each variant: those that are listed, each crossed with the grid."""
-    points = list(_points(dotted(comparison.grid)))
-    listed = {name: dotted(changes) for name, changes in comparison.variants.items()}
+    points = list(_points(flatten_keys(comparison.grid)))
+    listed = {name: flatten_keys(changes) for name, changes in comparison.variants.items()}
     if not comparison.grid:
         yield from listed.items()
         return
@@ -175,11 +181,7 @@ def _check_budget(variants: Sequence[Variant], budget: str) -> None:
                 f"sweep.budget: epochs, but {variant.name!r} has training.max_time_minutes {minutes:g}: set that to "
                 "null, or sweep.budget to minutes"
             )
-        timed = variant.overrides.keys() & {
-            "training.max_time_minutes",
-            "training.epochs",
-            "training.min_steps_per_epoch",
-        }
+        timed = variant.overrides.keys() & TIMED
         if budget == "minutes" and (minutes is None or timed):
             fix = f"{variant.name!r} must not set {min(timed)}" if timed else "set training.max_time_minutes"
             raise ConfigurationError(f"sweep.budget: minutes, the same for every variant; {fix}")

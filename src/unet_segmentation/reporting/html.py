@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from unet_segmentation.parameters.source import SourceParameters
 
 if TYPE_CHECKING:
+    import jinja2
     import plotly.graph_objects as go
 
 
@@ -37,6 +36,8 @@ def render_blocks(template: str, **values: object) -> dict[str, str]:
 
 
 def _template(name: str) -> jinja2.Template:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

@@ -8,7 +8,6 @@ from unet_segmentation.experiments.article_claims.charts import trust_chart
 from unet_segmentation.experiments.article_claims.metric_benchmark import (
     CELL,
     METRICS,
-    ForegroundSums,
     cells_of,
     draw_problem,
     foreground_sums,
@@ -19,6 +18,7 @@ from unet_segmentation.experiments.article_claims.metric_benchmark import (
     trivial_prediction,
 )
 from unet_segmentation.metrics.bootstrap import Resampling
+from unet_segmentation.metrics.soft_overlap import SoftOverlapSums
 from unet_segmentation.parameters import ModelParameters
 from unet_segmentation.parameters.article_claims import MetricBenchmarkParameters
 
@@ -96,7 +96,7 @@ def test_the_truth_itself_has_one_everywhere():
 def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
     generator = np.random.default_rng(0)
     truth, right, wrong = generator.integers(20, 60, 80), generator.uniform(0.2, 1, 80), generator.integers(0, 30, 80)
-    sums = [ForegroundSums(t * r, t, t * r + w) for t, r, w in zip(truth, right, wrong, strict=True)]
+    sums = [SoftOverlapSums(t * r, t, t * r + w) for t, r, w in zip(truth, right, wrong, strict=True)]
     dice = np.array([(2 * s.intersection + 1) / (s.truth + s.prediction + 1) for s in sums])
     found = smooth_foreground(sums).loc["foreground_smooth1/dice_image_mean"]
     expected = scipy.stats.bootstrap((dice,), np.mean, n_resamples=9999, rng=1).confidence_interval
@@ -110,7 +110,7 @@ def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
 @pytest.mark.parametrize("wrong", [0, 1, 9])
 def test_without_foreground_smooth_1_counts_wrong_pixels_harshly(wrong):
     """1 for nothing, a half for one pixel, a tenth for nine."""
-    empty = ForegroundSums(0.0, 0.0, float(wrong))
+    empty = SoftOverlapSums(0.0, 0.0, float(wrong))
     found = smooth_foreground([empty] * 3)
     assert found["value"].drop("foreground_smooth1/dice_global").tolist() == pytest.approx([1 / (1 + wrong)] * 2)
     assert found.loc["foreground_smooth1/dice_global", "value"] == pytest.approx(1 / (1 + 3 * wrong))

@@ -9,6 +9,7 @@ from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.experiments.article_claims.charts import upsampling_chart
 from unet_segmentation.experiments.article_claims.checkerboard import (
     Pair,
+    checkerboard_energies,
     checkerboard_sheet,
     logits_picture,
     spectrum_picture,
@@ -22,7 +23,6 @@ from unet_segmentation.experiments.article_claims.training_grid import (
 from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
     KEY,
     STRIDES,
-    checkerboards,
     compare_modes,
     compute_logits,
     example_batch,
@@ -250,10 +250,10 @@ def test_a_transposed_convolution_that_treats_pixels_differently_is_seen():
     layer = torch.nn.ConvTranspose2d(1, 2, 2, stride=2, bias=False)
     layer.weight.copy_(torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2).expand(1, 2, 2, 2))
     smooth = np.fromfunction(lambda n, y, x, c: 100 + 20 * np.cos(2 * np.pi * x / 32), (2, 32, 32, 1))
-    uneven = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    uneven = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert uneven[2] > 0.9
     layer.weight.fill_(2.0)
-    even = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    even = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert max(even.values()) < 0.01
 
 

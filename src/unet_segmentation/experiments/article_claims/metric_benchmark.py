@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap, confidence_limits, left_out, resampled_sums
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
+from unet_segmentation.metrics.soft_overlap import SoftOverlapSums, soft_overlap_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -68,14 +67,6 @@ METRICS = {  # name to title, those that are reported most often first
 }
 
 Predicted = tuple[str, Mask, Probabilities]  # id, true mask, probabilities (2, H, W)
-
-
-class ForegroundSums(NamedTuple):
-    """Sums over the pixels of one image of p t, t and p, with the probability p and the target t of the foreground."""
-
-    intersection: float
-    truth: float
-    prediction: float
 
 
 def run_experiment(
@@ -233,15 +224,15 @@ def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -
     return pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)]).loc[list(METRICS)]
 
 
-def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> ForegroundSums:
+def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> SoftOverlapSums:
     """Compute the sums of one image, (H, W) each."""
     truth = mask == 1
-    return ForegroundSums(
+    return SoftOverlapSums(
         float(probability[truth].sum(dtype=np.float64)), float(truth.sum()), float(probability.sum(dtype=np.float64))
     )
 
 
-def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
+def smooth_foreground(sums: Iterable[SoftOverlapSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
     """Compute the smooth = 1 forms of the foreground alone, as most code has them, with their intervals.
 
     Of an image without foreground they are 1 / (1 + sum of p): 1 for a prediction of nothing, and a half for a single

@@ -16,6 +16,7 @@ from unet_segmentation.data.store.packed_arrays import Image, PackedSamples
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.experiments.article_claims.checkerboard import MIN_PERIODS, checkerboard_energies
 from unet_segmentation.experiments.article_claims.training_grid import GridData, GridPoint
+from unet_segmentation.experiments.sweep.leaderboard import comparison_columns
 from unet_segmentation.inference.sliding_window import padded
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
 from unet_segmentation.metrics.multi_seed import MultiSeedSums
@@ -82,7 +83,7 @@ def measure_checkerboard(
     return {
         f"checkerboard/{moment}/{stride}": share
         for moment, values in logits.items()
-        for stride, share in checkerboards(values).items()
+        for stride, share in checkerboard_energies(list(values), STRIDES).items()
     }
 
 
@@ -112,11 +113,6 @@ def compute_logits(network: nn.Module, images: Image) -> Logits:
     pixels = torch.from_numpy(images.astype(np.int32)).permute(0, 3, 1, 2)
     logits: Logits = network(pixels).numpy()
     return logits
-
-
-def checkerboards(logits: Logits) -> dict[int, float]:
-    """Compute the share of the energy of each stride, over several images."""
-    return checkerboard_energies(list(logits), STRIDES)
 
 
 def read_logits(directory: Path) -> dict[str, Logits]:
@@ -161,19 +157,13 @@ def compare_modes(
             MultiSeedSums.of([sums[network, each, seed] for seed in group["seed"]]) for each in (mode, reference)
         )
         interval = bootstrap(mode_sums, resampling).set_index("score").loc[score]
-        row: dict[str, Any] = {
-            "network": network,
-            "upsampling": mode,
-            "seeds": len(group),
-            "spread": group[score].std(ddof=1),
-        }
-        row |= {name: interval[name] for name in ("value", "low", "high")}
+        row: dict[str, Any] = {"network": network, "upsampling": mode, "seeds": len(group)}
+        row |= {"spread": group[score].std(ddof=1), **interval[["value", "low", "high"]]}
         row |= dict.fromkeys(COMPARISON, np.nan) | {"verdict": "reference"}
         if mode != reference:
             test = compare_sums(mode_sums, reference_sums, resampling, margin=margin).set_index("score").loc[score]
             differences = by_seed[network, mode] - by_seed[network, reference]
-            row |= {name: test[name] for name in ("difference", "p_value", "verdict")}
-            row |= {"difference_low": test["low"], "difference_high": test["high"]}
+            row |= comparison_columns(test)
             row |= {"difference_least": differences.min(), "difference_most": differences.max()}
         for name in checkerboard:
             row |= {name: group[name].mean(), f"{name}/least": group[name].min(), f"{name}/most": group[name].max()}

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -49,32 +48,6 @@ REASON = "reason"  # user attribute of a failed trial
 MAX_RETRIES = 3  # of a trial whose process was killed: the trial may be what kills it
 MAX_MINUTES = "training.max_time_minutes"
 DATABASE_TIMEOUT = 60.0  # seconds for a database that another process writes to
-
-
-class TrialSeededSampler(optuna.samplers.BaseSampler):
-    """TPE seeded by the seed and the trial's number, so that no two processes suggest the same values."""
-
-    def __init__(self, seed: int, n_startup_trials: int) -> None:
-        self._seed, self._startup = seed, n_startup_trials
-        self._of: tuple[int, optuna.samplers.TPESampler] | None = None
-
-    def _sampler(self, trial: FrozenTrial) -> optuna.samplers.TPESampler:
-        if self._of is None or self._of[0] != trial.number:
-            seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-            self._of = trial.number, optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._startup)
-        return self._of[1]
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """As TPE does."""
-        return self._sampler(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """As TPE does."""
-        return self._sampler(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, *arguments: Any) -> Any:  # noqa: ANN401
-        """As TPE does."""
-        return self._sampler(trial).sample_independent(study, trial, *arguments)
 
 
 @dataclass(frozen=True)
@@ -116,8 +89,7 @@ def open_search(folder: Path, space: Space, parameters: SearchParameters, data: 
                 )
                 study = optuna.create_study(
                     storage=storage,
-                    sampler=TrialSeededSampler(parameters.seed, parameters.n_startup_trials),
-                    pruner=_pruner(parameters, timed=_is_timed(space, data)),
+                    pruner=_create_pruner(space, parameters, data),
                     study_name=_study_name(space, parameters, data),
                     direction="maximize",
                     load_if_exists=True,
@@ -143,14 +115,22 @@ def _run_next_trial(search: Search, run: Run) -> bool:
         with search.lock():
             _retry_stale_trials(search)
             trials = search.study.get_trials(deepcopy=False)
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
             if not waiting and sum(map(_counts, trials)) >= search.parameters.n_trials:
                 return False
+            number = waiting[0] if waiting else len(trials)
+            search.study.sampler = _create_sampler(search.parameters, number)
             trial = search.study.ask()
             stack.enter_context(search.trial_lock(trial.number))
             suggest(trial, search.space)
         _run_trial(trial, search, run)
     return True
+
+
+def _create_sampler(parameters: SearchParameters, number: int) -> optuna.samplers.TPESampler:
+    """Seed TPE by the seed and the trial's number, so that no two processes suggest the same values."""
+    seed = int(np.random.SeedSequence([parameters.seed, number]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=parameters.n_startup_trials)
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -222,7 +202,8 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, _value(search, outcome))
-    logger.info("best so far: %s", _best_so_far(study))
+    if best := _best_trial(study):
+        logger.info("best so far: %.4f (trial %d)", best.values[0], best.number)
 
 
 def _train_trial(
@@ -329,11 +310,6 @@ def _best_trial(study: optuna.Study) -> FrozenTrial | None:
     return max(finished, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
-def _best_so_far(study: optuna.Study) -> str:
-    best = _best_trial(study)
-    return f"{best.values[0]:.4f} (trial {best.number})" if best else "none"
-
-
 def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData) -> str:
     declared = {name: values if isinstance(values, list) else values.model_dump() for name, values in space.items()}
     sections, values = free_sections(data.parameters), validate_plan_values(data.plan, data.classes).model_dump()
@@ -341,18 +317,15 @@ def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData
     return f"{data.parameters.problem}-{key[:8]}"
 
 
-def _pruner(parameters: SearchParameters, *, timed: bool) -> optuna.pruners.BasePruner:
-    """Build the pruner. Where minutes limit the trials, their epochs differ in length and cannot be compared."""
+def _create_pruner(space: Space, parameters: SearchParameters, data: ExperimentData) -> optuna.pruners.BasePruner:
+    """Create the pruner. Where minutes limit the trials, their epochs differ in length and cannot be compared."""
+    timed = MAX_MINUTES in space or data.parameters.training.max_time_minutes is not None
     if timed and parameters.pruner != "none":
         logger.info("no trial is pruned: where %s limits them, epochs of two trials differ in length", MAX_MINUTES)
         return optuna.pruners.NopPruner()
     if parameters.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=parameters.n_startup_trials)
     return optuna.pruners.HyperbandPruner() if parameters.pruner == "hyperband" else optuna.pruners.NopPruner()
-
-
-def _is_timed(space: Space, data: ExperimentData) -> bool:
-    return MAX_MINUTES in space or data.parameters.training.max_time_minutes is not None
 
 
 def _state(trial: FrozenTrial) -> str:

@@ -16,7 +16,7 @@ from unet_segmentation.metrics.paired_comparison import compare_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 if TYPE_CHECKING:
-    from unet_segmentation.experiments.child_training import Outcome
+    from unet_segmentation.experiments.child_training import Outcome  # which imports torch
 
 BEST, FAILED = "best", "failed"
 COUNTS = ("parameters", "multiply_adds", "memory_bytes")  # of a model and its batch, whatever the machine
@@ -126,11 +126,13 @@ def _compare(
         return {"verdict": "undefined" if variant else FAILED}
     sums, best_sums = (MultiSeedSums.of([by_seed[seed] for seed in seeds]) for by_seed in (variant, best))
     row = compare_sums(sums, best_sums, resampling, margin=margin).set_index("score").loc[score]
-    return {
-        **{name: row[name] for name in ("difference", "p_value", "verdict")},
-        "difference_low": row["low"],
-        "difference_high": row["high"],
-    }
+    return comparison_columns(row)
+
+
+def comparison_columns(row: Mapping[str, object] | pd.Series) -> dict[str, object]:
+    """Return `COMPARISON_COLUMNS` from a row of `compare`."""
+    columns = {name: row[name] for name in ("difference", "p_value", "verdict")}
+    return columns | {"difference_low": row["low"], "difference_high": row["high"]}
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
