@@ -123,7 +123,6 @@ class Outcome:
 def run_child_training(
     name: str,
     variant: Variant,
-    data: ExperimentData,
     run: Run,
     directory: Path,
     *,
@@ -139,7 +138,6 @@ def run_child_training(
     Args:
         name: of the nested run.
         variant: what is trained; its parameters are logged.
-        data: the shared data.
         run: the parent.
         directory: where a finished outcome is saved.
         tags: of the nested run.
@@ -147,7 +145,7 @@ def run_child_training(
         log: logs what the outcome holds besides the epochs; also for an outcome that was loaded.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    stored = read_json(directory / OUTCOME_FILE)
+    stored = _read_json(directory / OUTCOME_FILE)
     outcome = None if stored is None else Outcome(**stored)
     started = outcome.started if outcome else time.time()
     child = run.start_nested_run(name, directory / RUN_FILE, tags, started)
@@ -159,7 +157,7 @@ def run_child_training(
         try:
             outcome = train(child, started)
         except Exception as error:
-            if is_fatal(error):
+            if _is_fatal(error):
                 raise
             reason = str(find_project_error(error) or f"{type(error).__name__}: {error}")
             logger.debug("%s failed", name, exc_info=True)
@@ -167,7 +165,7 @@ def run_child_training(
             child.close("FAILED", reason)
             return Outcome("failed", reason, started=started, ended=time.time())
         if outcome.status == "finished":
-            write_json(directory / OUTCOME_FILE, asdict(outcome))
+            _write_json(directory / OUTCOME_FILE, asdict(outcome))
         logger.info("%s: %s", name, outcome)
     log(child, outcome)
     child.close("FINISHED", time=outcome.ended)
@@ -178,7 +176,7 @@ def train_variant(
     variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
 ) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is loaded."""
-    stored = read_json(directory / TRAINED_FILE)
+    stored = _read_json(directory / TRAINED_FILE)
     if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
         history = pd.read_csv(work.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
@@ -194,7 +192,7 @@ def train_variant(
 
 def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
+    _write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 
@@ -226,18 +224,16 @@ def predict_and_count(
     return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
-def is_fatal(error: BaseException) -> bool:
+def _is_fatal(error: BaseException) -> bool:
     """Return whether the next variant would fail in the same way: the disk is full."""
-    full = (errno.ENOSPC, errno.EDQUOT)
     return any(
-        (isinstance(cause, OSError) and cause.errno in full)
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
         or (isinstance(cause, ResourceError) and "disk" in str(cause))
         for cause in iter_causes(error)
     )
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read a small file; None where there is none."""
+def _read_json(file: Path) -> dict[str, Any] | None:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -245,8 +241,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return values
 
 
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write a small file atomically."""
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
@@ -261,7 +256,7 @@ def _with_every_epoch_saved(variant: Variant) -> TrainingParameters:
 
 def _log_history(child: Run, directory: Path, when: float) -> None:
     """Log the epochs of a finished training run; where MLflow has them already, nothing changes."""
-    stored = read_json(directory / TRAINED_FILE)
+    stored = _read_json(directory / TRAINED_FILE)
     if stored is None:
         return
     history = pd.read_csv(RunDirectory(directory, stored["plan"]["fingerprint"]).history, float_precision="round_trip")

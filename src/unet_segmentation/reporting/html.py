@@ -75,7 +75,18 @@ def provenance(source: SourceParameters) -> list[tuple[str, str]]:
     else:
         origins = [archive.url or archive.page or "" for archive in source.archives]
         origin = ", ".join(source.local_archives or origins)
-    return [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
+    lines = [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
+    return lines + ([("Described at", source.homepage)] if source.homepage else [])
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Count things: `1 image`, `2,000 images`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def capitalize(words: str) -> str:
+    """Write the first letter as a capital, the others as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
@@ -91,8 +102,7 @@ def rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozens
     for key, value in values.items():
         if key in skipped or value is None or value in ([], {}):
             continue
-        name = str(key).replace("_", " ")
-        name = name[:1].upper() + name[1:]
+        name = capitalize(str(key).replace("_", " "))
         if isinstance(value, Mapping):
             lines += [(f"{name}: {inner.lower()}", words) for inner, words in rows(value, skipped)]
         else:

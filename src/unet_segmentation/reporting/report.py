@@ -77,15 +77,15 @@ def render_data_section(
     `variants`: see `experiments.sweep.report_page.summary`; `data`: see `training.plan.data_fingerprint`: a sweep of
     other data says so.
     """
-    rows = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
     blocks = html.render_blocks(
         "report_data.html",
         audit=_audit(verdict),
         data_card=cards.data_card(source, statistics, verdict),
         class_table=class_table(samples, classes),
         finding_kinds=cards.findings_by_kind(findings),
-        findings=rows,
-        more_findings=max(0, len(findings) - len(rows)),
+        findings=findings.head(FINDINGS).to_dict("records"),
+        more_findings=max(0, len(findings) - FINDINGS),
+        tones=cards.TONES,
         variants=variants,
         data=data,
     )
@@ -170,8 +170,8 @@ def render_evaluation_section(
         subtitle=_subtitle(classes, image_scores, split, network),
         verdict=_verdict(per_class, image_scores, metrics, by_score),
         cautions=_cautions(image_scores, split, per_class, intervals),
-        tiles=[_tile(name, metrics, by_score) for name in TILES if name in metrics],
-        all_scores=[_score(name, value, by_score) for name, value in metrics.items() if "/class/" not in name],
+        tiles=[_describe_score(name, metrics[name], by_score) for name in TILES if name in metrics],
+        all_scores=[_describe_score(name, value, by_score) for name, value in metrics.items() if "/class/" not in name],
         method=_method(intervals),
         measures=MEASURES,
         per_class=per_class,
@@ -284,11 +284,12 @@ def _audit(result: AuditResult | None) -> dict[str, str]:
     sentence = f"{' and '.join(parts).capitalize() or 'Nothing to object to'}."
     if result is not None and result.set_aside:
         sentence += f" {len(result.set_aside):,} of {result.samples:,} samples were set aside."
-    return {"tone": tone, "sign": sign, "headline": f"Audit of the data: {_lowered(headline)}", "sentence": sentence}
+    headline = f"Audit of the data: {headline[:1].lower()}{headline[1:]}"
+    return {"tone": tone, "sign": sign, "headline": headline, "sentence": sentence}
 
 
 def _images(image_scores: pd.DataFrame) -> str:
-    return f"{len(image_scores):,} image{'s' * (len(image_scores) != 1)}"
+    return html.count(len(image_scores), "image")
 
 
 def _cautions(
@@ -346,28 +347,8 @@ def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict
     return titles | {name: title for name, title in by_class.items() if name in weakest}
 
 
-def _tile(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    metric = describe(name)
-    assert metric is not None
-    definition = f"{metric.formula}; {metric.aggregation}"
-    return {
-        "title": metric.title,
-        "value": metrics[name],
-        "definition": definition,
-        "interval": intervals.get(name),
-    }
-
-
-def _score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    metric = describe(name)
-    formula, aggregation = (metric.formula, metric.aggregation) if metric else ("", "")
-    return {
-        "name": name,
-        "value": value,
-        "formula": formula,
-        "aggregation": aggregation,
-        "interval": intervals.get(name),
-    }
+def _describe_score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {"name": name, "value": value, "metric": describe(name), "interval": intervals.get(name)}
 
 
 def _per_class(
@@ -391,18 +372,6 @@ def _per_class(
     ]
 
 
-def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
-    severity = str(row.get("severity", "note"))
-    where = row.get("file") or row.get("sample_id") or ""
-    return {
-        "severity": severity,
-        "tone": cards.TONES.get(severity, ""),
-        "kind": str(row.get("kind", "")).replace("_", " "),
-        "where": str(where),
-        "message": str(row.get("message", "")),
-    }
-
-
 def _sheet(path: Path) -> str:
     """Make the address of a picture for people, compressed and not larger than a screen."""
     with Image.open(path) as picture:
@@ -411,7 +380,3 @@ def _sheet(path: Path) -> str:
     stream = io.BytesIO()
     small.save(stream, "WEBP", quality=84)
     return html.data_uri(stream.getvalue(), "image/webp")
-
-
-def _lowered(words: str) -> str:
-    return words[:1].lower() + words[1:]

@@ -174,7 +174,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         if outcome.status == "pruned":
             child.set_tags({"search.pruned": True})
         else:
-            child.log_metrics({"search/objective": _value(search, outcome)})
+            child.log_metrics({"search/objective": outcome.scores[search.score]})
 
     try:
         parameters = override_parameters(data.parameters, overrides, name)
@@ -187,7 +187,6 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         outcome = run_child_training(
             name,
             variant,
-            data,
             run,
             directory,
             tags={"search.study": study.study_name, "search.trial": trial.number},
@@ -201,7 +200,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     if outcome.status == "pruned":
         study.tell(trial, state=TrialState.PRUNED)
     else:
-        study.tell(trial, _value(search, outcome))
+        study.tell(trial, outcome.scores[search.score])
     if best := _best_trial(study):
         logger.info("best so far: %.4f (trial %d)", best.values[0], best.number)
 
@@ -230,12 +229,6 @@ def _train_trial(
     remove(trained.last)  # the weights of many trials fill a disk; the best parameters are trained again
     remove(trained.best)
     return Outcome("pruned" if pruned else "finished", scores={search.score: value}, started=started, ended=time.time())
-
-
-def _value(search: Search, outcome: Outcome) -> float:
-    value = outcome.scores[search.score]
-    assert value is not None
-    return value
 
 
 def trials_table(search: Search) -> pd.DataFrame:

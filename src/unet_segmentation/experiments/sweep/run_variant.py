@@ -67,7 +67,6 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
     outcome = run_child_training(
         str(variant),
         variant,
-        data,
         run,
         directory,
         tags=tags,
