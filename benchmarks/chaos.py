@@ -1,10 +1,9 @@
 """Killed at any moment, does the next start end where the undisturbed run ended?
 
 On temporary copies of the project, `kedro run` of the `test` problem (with more epochs) is killed with SIGKILL at a
-random moment: half of the times anywhere in the run, half of them while it trains. Every fourth time the process that
-talks to MLflow is killed with it, as in a power cut. Then the same command is started again, and compared with a run
-that nobody disturbed: weights of the best and the last epoch bit for bit, scores, the curves in MLflow (each epoch
-once), files that are not whole, and the number of MLflow runs.
+random moment: half of the times anywhere in the run, half of them while it trains. Then the same command is started
+again, and compared with a run that nobody disturbed: weights of the best and the last epoch bit for bit, scores, the
+curves in MLflow (each epoch once), files that are not whole, and the number of MLflow runs.
 
     make bench NAME=chaos
 """
@@ -31,7 +30,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -72,9 +70,7 @@ def main() -> None:
         generator = random.Random(options.seed)
         moments = [generator.uniform(0.3, total) for _ in range(options.kills // 2)]
         moments += [generator.uniform(0.0, training[1] - training[0]) for _ in range(options.kills - len(moments))]
-        trials = [
-            (number, moment, number >= options.kills // 2, number % 4 == 3) for number, moment in enumerate(moments)
-        ]
+        trials = [(number, moment, number >= options.kills // 2) for number, moment in enumerate(moments)]
         with ThreadPoolExecutor(options.together) as pool:
             answers = list(pool.map(lambda trial: disturb(project, folder, command, expected, *trial), trials))
     good = sum(not faults for faults in answers)
@@ -141,24 +137,22 @@ def disturb(
     number: int,
     moment: float,
     in_training: bool,
-    with_sender: bool,
 ) -> list[str]:
     """Kill a run, start it again, and name what differs from the undisturbed one."""
     place = copy(project, folder / f"kill-{number}")
-    last = kill(command, place, moment, in_training, with_sender)
+    last = kill(command, place, moment, in_training)
     again = start(command, place, OMP_NUM_THREADS="1")
     said = again.communicate(timeout=600)[0]
     faults = [] if again.returncode == 0 else ["did not finish"]
     faults += compare(look(place), expected) if not faults else []
-    where = "with its sender" if with_sender else ""
-    print(f"{number + 1:3}  killed in {last:32} {where:16} {', '.join(faults) or 'as undisturbed'}", flush=True)
+    print(f"{number + 1:3}  killed in {last:32} {', '.join(faults) or 'as undisturbed'}", flush=True)
     if faults:
         print("\n".join(f"       {line}" for line in said.splitlines()[-6:]), flush=True)
     shutil.rmtree(place)
     return faults
 
 
-def kill(command: list[str], project: Path, moment: float, in_training: bool, with_sender: bool) -> str:
+def kill(command: list[str], project: Path, moment: float, in_training: bool) -> str:
     """Start a run and kill it; name the node that was at work."""
     process = start(command, project, OMP_NUM_THREADS="1")
     said: list[str] = []
@@ -176,13 +170,9 @@ def kill(command: list[str], project: Path, moment: float, in_training: bool, wi
     if in_training:
         trains.wait(120)
     time.sleep(moment)
-    senders = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     os.killpg(process.pid, signal.SIGKILL)
-    for sender in senders if with_sender else ():
-        if sender.is_running():
-            sender.kill()
     process.wait()
-    nodes = [found[1] for line in said if (found := re.search(r" \d+/\d+ (\w+\.\w+)$", line.rstrip()))]
+    nodes = [match[1] for line in said if (match := re.search(r" \d+/\d+ (\w+\.\w+)$", line.rstrip()))]
     return nodes[-1] if nodes else "the start"
 
 
@@ -196,7 +186,6 @@ def look(project: Path) -> Left:
     ):
         for name in sorted(tensors):
             weights.update(tensors[name].contiguous().numpy().tobytes())
-    wait_for_sender(project)
     with sqlite3.connect(project / "mlflow.db") as store:
         runs = [status for (status,) in store.execute("select status from runs")]
         rows = store.execute("select key, count(*) from metrics where key like 'validation/%' or key like 'test/%' or "
@@ -205,13 +194,6 @@ def look(project: Path) -> Left:
     metrics = (project / "data/08_reporting/test/metrics.json").read_text()
     partial = [str(path.relative_to(project)) for path in (project / "data").rglob("*partial*")]
     return Left(weights.hexdigest(), metrics, runs, points, partial)
-
-
-def wait_for_sender(project: Path) -> None:
-    """Wait until everything was sent to MLflow."""
-    until = time.monotonic() + 30
-    while (project / ".tracking").is_dir() and time.monotonic() < until:
-        time.sleep(0.1)
 
 
 def compare(left: Left, expected: Left) -> list[str]:

@@ -29,7 +29,7 @@ from scipy import ndimage
 
 from unet_segmentation.data.data_source import DataSource
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.layout.layout import Layout, index_samples
+from unet_segmentation.data.layout.layout import Layout, find_samples, samples_table
 from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
 from unet_segmentation.parameters import InspectionParameters
 
@@ -92,7 +92,7 @@ def measure(folder: Path, ending: str) -> tuple[float, float, float]:
     shutil.rmtree(packing, ignore_errors=True)
     packing.mkdir()
     storage, layout = FileStore(data), Layout(f"images/{{id}}.{ending}", "masks/{id}.png")
-    indexed = index_samples(storage.walk(), layout, where=str(data))
+    indexed = samples_table(find_samples(storage.walk(), layout, str(data)), None, str(data))
     source = DataSource(storage, layout, CLASSES)
 
     def inspect() -> float:

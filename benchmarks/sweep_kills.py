@@ -1,10 +1,9 @@
 """Killed again and again, does a sweep end where the undisturbed one ended, and does a kill cost at most an epoch?
 
 On temporary copies of the project, `kedro sweep` of the `test` problem is killed with SIGKILL at a random moment, and
-started again, ten times over; then it may finish. Every third time the process that talks to MLflow is killed with it.
-Held against a sweep that nobody disturbed: the tables of the runs and the leaderboard, byte for byte; in MLflow one
-run of the command, one below it for each training, and every epoch once. Of each kill it is said which epochs had been
-told of before, and after which one the training went on.
+started again, ten times over; then it may finish. Compared with a sweep that nobody disturbed: the tables of the runs
+and the leaderboard, byte for byte; in MLflow one run of the command, one below it for each training, and every epoch
+once. For each kill it prints how many epochs that had been reported before were trained again.
 
     make bench NAME=sweep_kills
 """
@@ -24,9 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
-
-from benchmarks.chaos import copy, make_project, start, wait_for_sender
+from benchmarks.chaos import copy, make_project, start
 
 VARIANTS = """
 sweep: {variants: {plain: {}, wide: {model.base_channels: 8}}, seeds: [0, 1]}
@@ -50,7 +47,6 @@ def main() -> None:
         (disturbed / "conf" / "local").mkdir(exist_ok=True)
         (disturbed / "conf" / "local" / "parameters.yml").write_text(VARIANTS)
         finish([KEDRO, "run", "--env", "test", "--to-nodes", "training.propose_plan"], disturbed)
-        wait_for_sender(disturbed)
         whole = copy(disturbed, Path(name) / "undisturbed")
         began = time.perf_counter()
         lines = finish(SWEEP, whole)
@@ -59,14 +55,14 @@ def main() -> None:
         known: Done = {}
         worst = 0
         for number in range(options.kills):
-            said = kill(disturbed, generator.uniform(0.0, seconds / 10), with_sender=number % 3 == 2)
+            said = kill(disturbed, generator.uniform(0.0, seconds / 10))
             lost = lost_epochs(known, said)
             worst = max(worst, lost)
-            known = told(said) or known
+            known = reported_epochs(said) or known
             if any("Done in" in line for line in said):
                 print("it came to its end before the kill", flush=True)
                 break
-            print(f"{number + 1:3}  {last_word(said):70} {lost} epochs told of before were trained again", flush=True)
+            print(f"{number + 1:3}  {last_word(said):70} {lost} reported epochs were trained again", flush=True)
         lines = finish(SWEEP, disturbed)
         worst = max(worst, lost_epochs(known, lines))
         faults = compare(disturbed, whole)
@@ -74,15 +70,15 @@ def main() -> None:
 
 
 def finish(command: list[str], project: Path) -> list[str]:
-    """Run a command to its end; give its lines."""
+    """Run a command to its end; return its lines."""
     words, _ = (process := start(command, project, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")).communicate()
     if process.returncode:
         raise SystemExit(words[-2000:])
     return words.splitlines()
 
 
-def kill(project: Path, moment: float, *, with_sender: bool) -> list[str]:
-    """Start the sweep, kill it some seconds after it has begun with the first variant; give its lines."""
+def kill(project: Path, moment: float) -> list[str]:
+    """Start the sweep, kill it some seconds after it has begun with the first variant; return its lines."""
     process = start(SWEEP, project, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")
     assert process.stdout is not None
     said: list[str] = []
@@ -91,18 +87,14 @@ def kill(project: Path, moment: float, *, with_sender: bool) -> list[str]:
         if "variant 1/" in line:
             break
     time.sleep(moment)
-    senders = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     os.killpg(process.pid, signal.SIGKILL)
-    for sender in senders if with_sender else ():
-        if sender.is_running():
-            sender.kill()
     said += [line.rstrip() for line in process.stdout]
     process.wait()
     return said
 
 
-def told(said: list[str]) -> Done:
-    """Describe how many epochs of each training had been told of, those of earlier processes counted."""
+def reported_epochs(said: list[str]) -> Done:
+    """Describe how many epochs of each training had been reported, those of earlier processes counted."""
     done: Done = {}
     training = ""
     for line in said:
@@ -116,7 +108,7 @@ def told(said: list[str]) -> Done:
 
 
 def lost_epochs(before: Done, said: list[str]) -> int:
-    """Count the most epochs that had been told of and were trained again."""
+    """Count the most reported epochs that were trained again."""
     lost = 0
     training = ""
     began: set[str] = set()
@@ -150,11 +142,10 @@ def compare(disturbed: Path, whole: Path) -> list[str]:
 
 def mlflow_runs(project: Path) -> dict[str, Counter[str]]:
     """Count the runs of the sweep with the children of each, and the points of each child's loss."""
-    wait_for_sender(project)
     with sqlite3.connect(project / "mlflow.db") as store:
         parents = store.execute(
             "select runs.status from runs join tags on tags.run_uuid = runs.run_uuid where key = 'pipelines' and value "
-            "= 'comparison' and runs.run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId')"
+            "= 'sweep' and runs.run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId')"
         )
         points = store.execute(
             "select name || ' ' || status from runs join metrics on metrics.run_uuid = runs.run_uuid "

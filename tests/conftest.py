@@ -18,6 +18,8 @@ from tests.toy_project import empty_store
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads of several would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

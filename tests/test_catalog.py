@@ -123,6 +123,7 @@ def test_layers_have_no_cycle(catalog, registered):
         left -= free
 
 
+@pytest.mark.slow
 def test_drawing_the_graph_imports_no_heavy_library():
     code = (
         "import sys\n"

@@ -31,11 +31,7 @@ class ProblemConfigLoader(OmegaConfigLoader):
         super().__init__(conf_source, env, **kwargs)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Load one kind of configuration; parameters are checked as a whole before anyone sees them.
-
-        Raises:
-            ConfigurationError: a parameter is wrong, or not known; or a file is no YAML.
-        """
+        """Load one kind of configuration; raise ConfigurationError for a wrong parameter, or a file that is no YAML."""
         if key in self.data or key not in self.config_patterns:
             return super().__getitem__(key)
         try:
@@ -65,11 +61,10 @@ class ProblemConfigLoader(OmegaConfigLoader):
             try:
                 if not OmegaConf.is_dict(OmegaConf.load(path)):
                     return f"{path} holds no keys with values: write them as `key: value`"
-            except yaml.MarkedYAMLError as found:
-                mark = found.problem_mark
-                return (
-                    f"{path}: line {mark.line + 1}, column {mark.column + 1}: {found.problem}" if mark else str(found)
-                )
+            except yaml.MarkedYAMLError as error:
+                if (mark := error.problem_mark) is None:
+                    return str(error)
+                return f"{path}: line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
             except UnicodeDecodeError:
                 return f"{path} is no text in UTF-8: save it as that"
         return None

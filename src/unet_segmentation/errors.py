@@ -58,10 +58,7 @@ def iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def find_project_error(error: BaseException) -> ProjectError | None:
-    """Return the project's error inside whatever a library wrapped around it (Kedro's ``DatasetError``, say).
-
-    An optional package that is not installed is one, too.
-    """
+    """Return the project's error, or a missing optional package, in what a library wrapped around it."""
     for cause in iter_causes(error):
         if isinstance(cause, ProjectError):
             return cause

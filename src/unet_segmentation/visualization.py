@@ -26,33 +26,24 @@ _COLOURS = (
 )
 
 
+@cache
 def class_colours(count: int) -> NDArray[np.uint8]:
-    """Return every class a colour that is easily told from the others.
-
-    The colour of a class does not depend on how many classes there are.
-
-    Args:
-        count: number of classes.
-
-    Returns:
-        (count, 3) RGB.
-    """
+    """Return colours that are easily told apart, (count, 3) RGB; that of a class does not depend on the count."""
     colours = [tuple(bytes.fromhex(colour)) for colour in _COLOURS[:count]]
     for number in range(len(colours), count):  # further colours: steps of the golden angle, three shades
         hue, shade = (number * 0.618034) % 1.0, number % 3
         red, green, blue = colorsys.hls_to_rgb(hue, (0.42, 0.56, 0.70)[shade], (0.75, 0.60, 0.85)[shade])
         colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return np.array(colours, np.uint8).reshape(count, 3)
+    table = np.array(colours, np.uint8).reshape(count, 3)
+    table.flags.writeable = False  # it is cached
+    return table
 
 
 def displayable(image: NDArray) -> Picture:
-    """Make a picture of an image of any depth and any number of channels.
+    """Make a picture of an image (height, width) or (height, width, channels) of any depth.
 
     uint8 stays as it is; other depths are stretched between the 1st and the 99th percentile. One channel becomes
     grey; of more than three, the first three are shown.
-
-    Args:
-        image: (height, width) or (height, width, channels).
     """
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
@@ -73,25 +64,15 @@ def _stretched(image: NDArray) -> Picture:
 
 
 def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Picture:
-    """Paint class ids in the classes' colours; ignored pixels (255) are hatched in grey.
-
-    Args:
-        mask: (height, width) class ids, 255 = ignored.
-        colours: (classes, 3) RGB; `class_colours` by default.
-    """
+    """Paint class ids in the classes' colours, `class_colours` by default; ignored pixels (255) are hatched."""
     mask = np.asarray(mask)
     return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
 
 
 def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Return every id a colour: (256, 3)."""
-    table = _usual_table()
+    """Return a colour for every id: (256, 3)."""
+    table = class_colours(256)
     return table if colours is None else np.concatenate([colours, table[len(colours) :]])
-
-
-@cache
-def _usual_table() -> NDArray[np.uint8]:
-    return class_colours(256)
 
 
 def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
@@ -137,10 +118,7 @@ def _hatched(picture: Picture, where: NDArray[np.bool_]) -> Picture:
 
 
 def fitted(picture: Picture, side: int) -> Picture:
-    """Bring a picture to a longer side of about ``side`` pixels: shrunk smoothly, or repeated a whole number of times.
-
-    Nothing is ever enlarged by interpolation, so that pixels stay visible as pixels.
-    """
+    """Bring a picture to a longer side of about ``side``: shrunk smoothly, or repeated a whole number of times."""
     longer = max(picture.shape[:2])
     if longer * 2 <= side:
         times = side // longer
@@ -157,15 +135,14 @@ def contact_sheet(
 ) -> Image.Image:
     """Lay pictures of any sizes out in rows.
 
+    A row is as high as its highest picture, a column as wide as the widest picture of all.
+
     Args:
-        tiles: pictures, each (height, width, 3) uint8.
+        tiles: pictures.
         columns: pictures in a row.
         captions: a text under each picture; empty for none.
         gap: pixels between pictures.
         side: larger pictures are shrunk to this longer side, in pixels.
-
-    Returns:
-        An RGB image; a row is as high as its highest picture, a column as wide as the widest picture of all.
     """
     if not tiles:
         return Image.new("RGB", (320, 64), PAPER)

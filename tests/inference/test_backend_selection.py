@@ -133,6 +133,7 @@ def test_a_record_of_another_version_is_made_again(model, pretended, tmp_path):
     assert json.loads(record.read_text())["agreement"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pytorch", "bfloat16", "torch-export", "onnx"])
 def test_real_backends_agree(model, tmp_path, name):
     file, examples, network = model
@@ -144,6 +145,7 @@ def test_real_backends_agree(model, tmp_path, name):
     assert (found.argmax(1) == wanted.argmax(1)).mean() >= (0.99 if name == "bfloat16" else 0.999)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_made_and_its_loss_is_told(model, tmp_path, caplog):
     file, examples, _ = model
     backend, check = choose_backend([file], examples, name="int8", folder=tmp_path, accelerator="cpu")

@@ -149,6 +149,7 @@ def test_the_program_gives_what_the_network_gives(small, size):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("size", SIZES)
 def test_onnx_gives_what_the_network_gives(small, files, size, dtype):

@@ -66,6 +66,7 @@ def check_summaries(one, other) -> None:
     assert {**vars(one), "pixels": one.pixels.tolist()} == {**vars(other), "pixels": other.pixels.tolist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 0.5])
 @pytest.mark.parametrize("shares", [[0.01], [0.5], [1], [0.2, 0.4, 0.6, 0.8]])
 def test_wherever_it_was_killed_the_result_is_the_same(tmp_path, monkeypatch, shares, overlap):

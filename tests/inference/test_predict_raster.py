@@ -160,6 +160,7 @@ def test_tiles_make_no_difference_for_a_network_without_context(tmp_path, batch_
     np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], whole.predict(image))
 
 
+@pytest.mark.slow
 def test_the_more_overlap_the_nearer_to_the_whole_image(tmp_path):
     torch.manual_seed(0)
     network = SegmentationModel(UNet(3, len(CLASSES), base_channels=4, depth=3), [128.0] * 3, [64.0] * 3)
@@ -515,6 +516,7 @@ def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="Linux counts what a process reads")
 @pytest.mark.parametrize("layout", [{"blockxsize": 256, "tiled": True}, {}, {"tiled": True, "interleave": "band"}])
 def test_no_part_of_the_file_is_decoded_twice(tmp_path, monkeypatch, layout):

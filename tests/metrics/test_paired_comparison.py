@@ -87,6 +87,7 @@ def test_the_permutation_test_is_scipys():
     assert found[ours.names.index("dice/per_image_mean")] == pytest.approx(expected.pvalue, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_permutation_test_is_what_all_exchanges_give():
     first = random_matrices(8)
     second = spoiled(random_matrices(8), 0.0)

@@ -56,6 +56,7 @@ def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
     assert found["training_bytes"] == found["activation_bytes"] + 4 * 4 * weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [PAPER, PAPER | {"upsampling": "bilinear"}, PAPER | {"upsampling": "subpixel"}, {"encoder_depth": 3}],
@@ -95,6 +96,7 @@ def test_stages_that_an_encoder_does_not_use_cost_nothing():
     assert model_complexity(specification, 32, 32)["parameters"] < 0.2 * specification.parameters
 
 
+@pytest.mark.slow
 def test_speed_is_that_of_whole_steps():
     found = measure_speed(build_model(described(**PAPER)), 32, 32, batch_size=2, seconds=0.02)
     assert 0 < found["training_images_per_second"] < found["prediction_images_per_second"]

@@ -33,6 +33,7 @@ def test_the_papers_unet_keeps_any_size(upsampling, size):
     assert network(torch.zeros(2, 3, *size)).shape == (2, 2, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "encoder"),
     [

@@ -197,6 +197,7 @@ def test_a_champion_whose_tables_are_gone_can_only_be_replaced_by_force(store, t
     assert release(new, force=True, reason="the old files are lost").version == 2
 
 
+@pytest.mark.slow
 def test_of_two_that_were_compared_with_the_same_champion_the_second_is_refused(store, tmp_path):
     release(log_run(store, tmp_path, 0.8))
     one, other = (examine(log_run(store, tmp_path, share)) for share in (0.9, 0.95))

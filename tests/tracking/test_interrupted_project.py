@@ -41,6 +41,7 @@ def sleeping(project):
     return process
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_goes_on_with_the_next(toy):
     first = sleeping(toy)
     refused = kedro(toy, "run", "--params", "split.seed=1")

@@ -55,6 +55,7 @@ def aliases(uri: str) -> dict[str, int]:
     return {name: int(number) for name, number in found.items()}
 
 
+@pytest.mark.slow
 def test_champion_previous_and_back_again(uri):
     registry = Registry(uri, "cells")
     assert registry.champion() is None
@@ -100,6 +101,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", range(1, 12))
 def test_whatever_call_is_the_last_there_is_a_champion_and_the_next_release_repairs(uri, call, monkeypatch):
     registry = Registry(uri, "cells")

@@ -236,6 +236,7 @@ def test_a_worker_that_outlives_its_run_holds_nothing(root):
     assert claim(root, {}).continuation is Continuation.RESUME
 
 
+@pytest.mark.slow
 def test_of_many_starts_at_once_one_goes_through(root):
     code = (
         "import sys, time; from pathlib import Path; from unet_segmentation.tracking.resume import claim_training\n"
@@ -284,6 +285,7 @@ def test_more_epochs_go_into_the_finished_run(root):
     assert steps_of(client, stored.info.run_id) == dict.fromkeys(range(1, 9), 1)
 
 
+@pytest.mark.slow
 def test_measures_of_the_machine_count_on(root):
     for status in ("FAILED", "FINISHED"):
         run, claimed = begin_training(root, system_metrics=True, system_metrics_seconds=0.5)

@@ -159,6 +159,7 @@ def test_a_folder_is_no_store(root, uri):
         begin(root, uri=uri)
 
 
+@pytest.mark.slow
 def test_code_is_noted_even_of_a_run_that_ends_at_once(root, tmp_path, monkeypatch):
     for command in ("init --quiet", "commit --quiet --allow-empty -m first"):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command.split()], cwd=root, check=True)

@@ -121,6 +121,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_named(server):
     with pytest.raises(TrackingError, match=f"{server.uri} cannot be read"):
         run_queries.finished_runs(server.uri, "cells")

@@ -199,6 +199,7 @@ def crowded(prepared, monkeypatch):
     return prepare
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(crowded):
     with pytest.raises(ResourceError, match=r"training\.batch_size: 64 patches of 32 px .*GiB.*take 16 \(or auto\)"):
         settled(crowded(16))
@@ -206,6 +207,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(crowded):
         settled(crowded(0))
 
 
+@pytest.mark.slow
 def test_an_open_batch_is_halved_until_it_fits(crowded, caplog):
     caplog.set_level("INFO")
     plan = settled(crowded(20, batch_size="auto", min_steps_per_epoch=1))

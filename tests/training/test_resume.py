@@ -63,6 +63,7 @@ def test_stopped_anywhere_it_ends_where_it_would_have_ended(training, tmp_path, 
     assert [epoch for epoch, _ in again.reports] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saves", [1, 2, 4, 5, 7, 8, 10])
 def test_with_a_frozen_encoder_and_heads_of_deep_supervision(training, monkeypatch, tmp_path, saves):
     """The encoder is frozen for two epochs of three checkpoints each; the heads and four groups go on too."""

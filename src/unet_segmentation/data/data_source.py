@@ -18,19 +18,11 @@ FORMAT = 5  # raise it when the same files and parameters would give other table
 
 @dataclass(frozen=True)
 class DataSource:
-    """The raw files of a problem.
-
-    Attributes:
-        storage: where the files are.
-        layout: which class a mask shows, where there is one mask per class.
-        classes: names, in the order of their ids.
-        images: how image values are read.
-        masks: how masks are encoded.
-    """
+    """The raw files of a problem."""
 
     storage: FileStore
     layout: Layout
-    classes: Sequence[str]
+    classes: Sequence[str]  # names, in the order of their ids
     images: ImageParameters = field(default_factory=ImageParameters)
     masks: MaskParameters = field(default_factory=MaskParameters)
 
@@ -38,15 +30,7 @@ class DataSource:
     def from_parameters(
         cls, root: str, source: SourceParameters, classes: Sequence[str], images: ImageParameters, masks: MaskParameters
     ) -> DataSource:
-        """Build the data source of a problem.
-
-        Args:
-            root: folder or URL of the files.
-            source: their layout, and the options of the storage.
-            classes: names, in the order of their ids.
-            images: how image values are read.
-            masks: how masks are encoded.
-        """
+        """Build the data source of a problem, whose files are in the folder or at the URL ``root``."""
         return cls(FileStore(root, source.storage_options), Layout.of(source), classes, images, masks)
 
     @cached_property

@@ -14,19 +14,12 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 
 class LabelMap(StrictModel):
-    """What the values of a mask mean, how they are drawn and how metric names spell them.
+    """What the values of a mask mean, how they are drawn and how metric names spell them."""
 
-    Attributes:
-        names: of the classes, in the order of their ids.
-        colors: RGB of each class.
-        slugs: of each class, the last part of a metric's name.
-        ignore_index: the value of pixels that belong to no class.
-    """
-
-    names: tuple[str, ...] = Field(min_length=2)
-    colors: tuple[tuple[int, int, int], ...]
-    slugs: tuple[str, ...]
-    ignore_index: Literal[255] = IGNORE_INDEX
+    names: tuple[str, ...] = Field(min_length=2)  # in the order of the ids
+    colors: tuple[tuple[int, int, int], ...]  # RGB
+    slugs: tuple[str, ...]  # the last part of a metric's name
+    ignore_index: Literal[255] = IGNORE_INDEX  # the value of pixels that belong to no class
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> Self:
@@ -40,14 +33,6 @@ class LabelMap(StrictModel):
     def ids(self) -> range:
         """Class ids, from 0."""
         return range(len(self.names))
-
-    def id_of(self, name: str) -> int:
-        """Return the id of a class.
-
-        Raises:
-            ValueError: there is no such class.
-        """
-        return self.names.index(name)
 
 
 def class_slugs(names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ class SideLengths(StrictModel):
     maximum: int
 
     @classmethod
-    def from_column(cls, sides: pd.Series[int]) -> SideLengths:
+    def from_column(cls, sides: pd.Series[int]) -> Self:
         """Compute them from the sides of all images."""
         return cls(minimum=int(sides.min()), median=float(sides.median()), maximum=int(sides.max()))
 
@@ -47,53 +48,30 @@ class SideLimits(StrictModel):
 
 
 class ReferenceStatistics(StrictModel):
-    """What training images are like: what lies beyond is out of distribution.
+    """What training images are like: what lies beyond is out of distribution."""
 
-    Attributes:
-        images: how many there are.
-        mean: limits of an image's mean by channel, in raw units.
-        std: limits of its standard deviation.
-        side: limits of its sides.
-    """
-
-    images: int
-    mean: ChannelLimits
+    images: int  # how many there are
+    mean: ChannelLimits  # of an image's mean, in raw units
     std: ChannelLimits
     side: SideLimits
 
 
 class DatasetStatistics(StrictModel):
-    """What training must know of the data.
+    """What training must know of the data: of the training split, but for ``samples`` and ``data_sha256``."""
 
-    Attributes:
-        samples: number of samples by split.
-        channels: of the images.
-        dtype: of the pixels.
-        maximum_value: 255 or 65535.
-        mean: of each channel over all pixels of the training split, in raw units.
-        std: standard deviation of each channel.
-        class_shares: of the labelled pixels of the training split; 0 for a class that it lacks, where that is allowed.
-        ignored_share: of its pixels.
-        height: of its images.
-        width: of its images.
-        data_sha256: hash of the sorted (sample_id, split, image_sha256, mask_sha256) of all samples.
-        typical: what its images are like.
-        images: how image values were read; prediction reads them the same way.
-    """
-
-    samples: Mapping[str, int]
+    samples: Mapping[str, int]  # by split
     channels: int
     dtype: str
-    maximum_value: int
-    mean: tuple[float, ...]
+    maximum_value: int  # 255 or 65535
+    mean: tuple[float, ...]  # of each channel over all pixels, in raw units
     std: tuple[float, ...]
-    class_shares: Mapping[str, float]
-    ignored_share: float
+    class_shares: Mapping[str, float]  # of the labelled pixels; 0 for a class that is lacking, where that is allowed
+    ignored_share: float  # of the pixels
     height: SideLengths
     width: SideLengths
-    data_sha256: str
+    data_sha256: str  # of the sorted (sample_id, split, image_sha256, mask_sha256)
     typical: ReferenceStatistics
-    images: ImageParameters = ImageParameters()
+    images: ImageParameters = ImageParameters()  # how image values were read; prediction reads them the same way
 
 
 def compute_statistics(
@@ -102,14 +80,7 @@ def compute_statistics(
     classes: Sequence[str],
     images: ImageParameters = ImageParameters(),  # noqa: B008 - frozen
 ) -> DatasetStatistics:
-    """Compute the statistics of the training split, and hash the data.
-
-    Args:
-        samples: the samples with their split.
-        inspected: what inspection measured of them.
-        classes: names, in the order of their ids.
-        images: how image values were read.
-    """
+    """Compute the statistics of the training split, and hash the data of all samples."""
     columns = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     table = samples.merge(inspected[columns], on="sample_id", validate="one_to_one").sort_values("sample_id")
     training = table[table["split"] == "train"]
@@ -142,12 +113,6 @@ def pooled_moments(samples: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[
     """Compute mean and population standard deviation over the pixels of all images, from those of each image.
 
     The variance of a union is the mean of the variances plus the variance of the means, each weighted by pixels.
-
-    Args:
-        samples: `height`, `width`, `channel_mean`, `channel_std`.
-
-    Returns:
-        Two arrays (channels,).
     """
     weights = (samples["height"] * samples["width"]).to_numpy(dtype=np.float64)
     weights /= weights.sum()
@@ -170,8 +135,8 @@ def reference_statistics(
     """Compute what the training images are like.
 
     Args:
-        channel_mean: (images, channels), raw pixel units.
-        channel_std: (images, channels), raw pixel units.
+        channel_mean: (images, channels), raw pixel units, as `channel_std`.
+        channel_std: of the pixels of each image.
         sides: (images, 2), height and width in pixels.
         maximum_value: 255 or 65535.
     """

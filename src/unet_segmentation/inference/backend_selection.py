@@ -166,7 +166,7 @@ def _build_and_check(name: str, requests: Sequence[BackendRequest]) -> tuple[Bac
 def _check_key(name: str, models: Sequence[Path]) -> str:
     """Hash what a check depends on: the weights, the backend and where it computes."""
     from unet_segmentation.models.model_file import file_sha256
-    from unet_segmentation.utils.compute_environment import compute_environment
+    from unet_segmentation.utils.device import compute_environment
 
     parts = [name, [file_sha256(file) for file in models], compute_environment()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

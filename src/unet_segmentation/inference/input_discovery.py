@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from unet_segmentation.data.ingestion.urls import file_name, queried_name
 from unet_segmentation.data.io.filesystem import WEB, FileStore, split_page
-from unet_segmentation.data.io.image_decoders import ENDINGS
-from unet_segmentation.data.io.page_count import count_pages
+from unet_segmentation.data.io.image_decoders import ENDINGS, count_pages
 from unet_segmentation.errors import DataError
 
 logger = logging.getLogger(__name__)

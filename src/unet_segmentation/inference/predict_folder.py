@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_reader import UnreadableError, read_image
+from unet_segmentation.data.io.image_decoders import UnreadableError
+from unet_segmentation.data.io.image_reader import read_image
 from unet_segmentation.data.statistics import ReferenceStatistics
 from unet_segmentation.errors import DataError, ProjectError
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
@@ -34,7 +35,7 @@ from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, Predict
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ImageParameters, InferenceParameters, PredictorParameters
 from unet_segmentation.utils.atomic_io import remove
-from unet_segmentation.utils.prefetch import prefetch_map
+from unet_segmentation.utils.threads import prefetch_map
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from unet_segmentation.metrics.thresholds import (
     counts_at,
     foreground_histogram,
 )
-from unet_segmentation.utils.prefetch import prefetch_map
+from unet_segmentation.utils.threads import prefetch_map
 
 logger = logging.getLogger(__name__)
 

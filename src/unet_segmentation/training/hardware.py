@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
+from unet_segmentation.utils.machine import usable_cores
 
 MAX_CUDA_WORKERS = 8
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -123,7 +123,7 @@ def available_cores() -> int:
     """Count the physical cores that this process may use: affinity, container quota and OMP_NUM_THREADS respected."""
     import torch
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = usable_cores()
     return max(1, min(allowed, torch.get_num_threads(), _container_quota()))
 
 

@@ -17,10 +17,7 @@ from unet_segmentation.errors import ResourceError
 def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``target`` to write a file or a folder to; rename it if nothing was raised.
 
-    What was at ``target`` is replaced. Nothing stays behind where writing fails.
-
-    Raises:
-        ResourceError: the disk is full.
+    What was at ``target`` is replaced. Nothing stays behind where writing fails. A full disk is a ResourceError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")

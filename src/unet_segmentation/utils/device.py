@@ -1,4 +1,4 @@
-"""The device that a network runs on."""
+"""The device that a network runs on, and what else the last bits of its output depend on."""
 
 from __future__ import annotations
 
@@ -26,3 +26,23 @@ def pick_device(accelerator: Accelerator) -> torch.device:
     if not available[accelerator]:
         raise ResourceError(f"accelerator: {accelerator} was asked for, but there is none here. Use auto or cpu.")
     return torch.device(accelerator)
+
+
+def compute_environment() -> dict[str, str]:
+    """Return where and how the predictor computes on this machine. Equal environments give equal bits.
+
+    The number of threads is left out: a convolution is divided among them by its outputs, never within a sum.
+
+    Returns:
+        `device` (the model of a GPU, the vector instructions of a CPU), `precision` and `torch` (its version).
+    """
+    import torch
+
+    device, name, precision = pick_device("auto"), "", "float32"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0):
+            precision = "tf32"
+    elif device.type == "cpu":
+        name = torch.backends.cpu.get_cpu_capability()
+    return {"device": f"{device.type} {name}".strip(), "precision": precision, "torch": torch.__version__}

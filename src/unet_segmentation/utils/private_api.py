@@ -1,7 +1,6 @@
 """Private interfaces of other libraries, in one place: look here at every upgrade.
 
-Each function says why nothing public serves, and with which version it was checked. Libraries are imported where they
-are used: this module costs nothing to import.
+Each function says why nothing public serves, and with which version it was checked.
 """
 
 from __future__ import annotations

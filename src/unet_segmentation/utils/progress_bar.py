@@ -13,11 +13,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def byte_bars() -> Iterator[Progress]:
-    """Show bars while the body runs, in one display; each is added with ``add_task``. Threads may share it.
-
-    Yields:
-        rich's display, whose tasks count bytes.
-    """
+    """Yield rich's display of bars that count bytes; each is added with ``add_task``. Threads may share it."""
     console = rich.get_console()
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -31,16 +27,8 @@ def byte_bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def byte_progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Show one bar while the body runs.
-
-    Args:
-        what: what is done, to which file.
-        total: bytes in all; None where that is unknown.
-
-    Yields:
-        A function to call with the number of bytes as they pass.
-    """
+def byte_progress(what: str, total: int) -> Iterator[Advance]:
+    """Show one bar of ``total`` bytes; yield the function to call with the number of bytes as they pass."""
     with byte_bars() as bars:
         task = bars.add_task(what, total=total)
         yield lambda count: bars.advance(task, count)

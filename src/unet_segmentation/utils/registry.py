@@ -1,7 +1,4 @@
-"""Registries: what the files of a package add by a decorator, by name.
-
-A new loss, architecture or inference backend is a new file in the package of its registry; nothing else lists it.
-"""
+"""Registries: what the files of a package add by a decorator, by name; nothing else lists them."""
 
 from __future__ import annotations
 
@@ -29,11 +26,7 @@ class Registry(Generic[Entry]):
         self._is_loaded = False
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Return a decorator that adds an entry.
-
-        Raises:
-            ValueError: the name is taken.
-        """
+        """Return a decorator that adds an entry; raise ValueError where the name is taken."""
 
         def add(entry: Entry) -> Entry:
             if name in self._entries:
@@ -54,11 +47,7 @@ class Registry(Generic[Entry]):
         return list(self._load())
 
     def __getitem__(self, name: str) -> Entry:
-        """Return an entry.
-
-        Raises:
-            ConfigurationError: there is none of this name; names the nearest.
-        """
+        """Return an entry; raise ConfigurationError, with the nearest names, where there is none of this name."""
         entries = self._load()
         if name not in entries:
             raise unknown_name_error(self._key, name, entries)

@@ -1,13 +1,18 @@
-"""Work in a few threads that waits for the network, and can be left at any moment."""
+"""Threads that read and write while a network computes, or that wait for servers."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 GRACE = 2.0  # seconds that threads have to end by themselves once they are stopped
+
+THREADS = 2
+QUEUE_SIZE = 4  # items that may wait
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,14 +30,8 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
 
     Args:
         work: takes an item, and an event to check whenever it can: once that is set, it must end.
-        items: what to work on.
+        items: the results are in their order.
         threads: how many items at a time.
-
-    Returns:
-        The results, in the order of the items.
-
-    Raises:
-        Exception: what the first failure raised.
     """
     stop = threading.Event()
     waiting: SimpleQueue[int] = SimpleQueue()
@@ -66,3 +65,18 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
         for thread in started:
             thread.join(GRACE / len(started))
     return [results[number] for number in range(len(items))]
+
+
+def prefetch_map(work: Callable[..., Result], items: Iterable[tuple], threads: int = THREADS) -> Generator[Result]:
+    """Yield the results of work on the parts of each item, in order; threads work while the caller does something else.
+
+    The items are read few at a time, as the results are taken.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, *item))
+            if len(waiting) > QUEUE_SIZE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

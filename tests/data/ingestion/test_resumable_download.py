@@ -14,7 +14,7 @@ import pytest
 
 from tests.data.ingestion.conftest import Site, zipped
 from unet_segmentation.data.ingestion.download import Download, Network, fetch_all
-from unet_segmentation.data.ingestion.partial_download import Partial
+from unet_segmentation.data.ingestion.http_transfer import Partial
 from unet_segmentation.errors import SourceError
 
 BODY = zipped({"noise": random.Random(0).randbytes(20_000)})
@@ -236,6 +236,7 @@ def test_the_second_run_takes_over_from_one_that_is_killed(site: Site, tmp_path:
     assert site.answered == [200, 206]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_all_at_once(number: int, site: Site, tmp_path: Path) -> None:
     site.files["a.zip"], site.pause = BODY, 0.01

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.page_count import count_pages
+from unet_segmentation.data.io.image_decoders import count_pages
 
 
 @pytest.mark.parametrize("pages", [1, 2, 30])

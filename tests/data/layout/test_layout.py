@@ -5,6 +5,7 @@ import re
 import string
 import time
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_segmentation.data.io.filesystem import FileStore, count_files_and_bytes, is_data, split_page
-from unet_segmentation.data.layout.layout import Layout, Match, index_samples
+from unet_segmentation.data.layout.layout import Layout, Match, find_samples, samples_table
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import SourceParameters
 
 NAME = st.text(string.ascii_letters + string.digits + "_-. ()[]+äß", min_size=1, max_size=8).filter(is_data)
+
+
+def index_samples(paths: Iterable[str], layout: Layout, where: str, pages: object = None) -> pd.DataFrame:
+    return samples_table(find_samples(paths, layout, where, pages), layout.group, where)
 
 
 def rows(paths: list[str], *layout: object, **more: object) -> list[tuple]:

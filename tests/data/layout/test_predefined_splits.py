@@ -17,7 +17,6 @@ from unet_segmentation.data.layout.layout import Sample
 from unet_segmentation.data.layout.predefined_splits import (
     Names,
     apply_table,
-    decoded,
     find_file,
     first_word,
     read_text,
@@ -177,9 +176,10 @@ def test_text_is_decoded(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["ä".encode("latin-1"), b"\x89PNG\r\n\x1a\n\0", b"a\0b"])
-def test_what_is_no_text_is_refused(content: bytes) -> None:
+def test_what_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(DataError, match=r"list.txt is no text"):
-        decoded(content, "list.txt")
+        read_text(FileStore(tmp_path), "list.txt")
 
 
 def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:

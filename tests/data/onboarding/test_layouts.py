@@ -40,6 +40,7 @@ def indexed(created, root: Path):
     return pairs, {row.image: row.roi for row in labelled if row.roi}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_layout(name, tmp_path, create):
     root = tmp_path / "files"

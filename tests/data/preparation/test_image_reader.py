@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from tests.data.preparation.fabrication import picture
 from unet_segmentation.data.io.bit_depth import BitDepthError, to_uint
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_decoders import LARGEST, read_raster
-from unet_segmentation.data.io.image_reader import UnreadableError, pixel_sha256, read_image, read_roi
+from unet_segmentation.data.io.image_decoders import LARGEST, UnreadableError, pixel_sha256, read_raster
+from unet_segmentation.data.io.image_reader import read_image, read_roi
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.parameters.data import ImageParameters

@@ -83,6 +83,7 @@ def test_it_goes_on_from_its_store_and_another_space_is_another_study(seen, tmp_
     assert len(searching.trials_table(run(tmp_path, seen, space={WIDTH: [2, 3]}, n_trials=2))) == 2
 
 
+@pytest.mark.slow
 def test_bad_trials_are_pruned_and_failed_ones_stop_nobody(seen, tmp_path, monkeypatch):
     def failing(variant, *given):
         if variant.parameters.model.base_channels == 4:

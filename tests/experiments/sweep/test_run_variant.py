@@ -17,7 +17,7 @@ from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import NullRun
 from unet_segmentation.training import preflight, trainer
 from unet_segmentation.training.plan import Throughput
-from unet_segmentation.utils.peak_memory import PeakMemory
+from unet_segmentation.utils.memory import PeakMemory
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +151,7 @@ def test_the_peak_is_what_was_held_at_once():
         assert memory.mib == pytest.approx(mib, abs=10)
 
 
+@pytest.mark.slow
 def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch):
     """A fast and a slow network, by speeds that are made up; what their plans take is computed from these."""
     slow, fast = (

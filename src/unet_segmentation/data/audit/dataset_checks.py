@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.audit.findings import Finding, finding, listing, most_frequent
 from unet_segmentation.data.audit.near_duplicates import find_mismatched_masks, find_near_duplicates
-from unet_segmentation.data.io.image_reader import pixel_sha256
+from unet_segmentation.data.io.image_decoders import pixel_sha256
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import InspectionParameters
 

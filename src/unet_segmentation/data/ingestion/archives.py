@@ -39,7 +39,6 @@ MAGIC = {
     b"PK\x03\x04": "a truncated zip archive",
     b"\x1f\x8b": "gzip of something that is no tar, or cut",
 }
-JUNK = ("__MACOSX", "._")  # what macOS adds: resource forks, one "AppleDouble" file for every real one
 NESTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 DEPTH = 4  # archives in archives in archives; data sets have one level, an archive that holds itself has no end
 # No data set grows a thousandfold when it is unpacked, not even one of empty masks; a bomb does. Small ones may.
@@ -48,17 +47,11 @@ RATIO, HARMLESS = 1000, 1 << 30
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """An archive, or a plain file, and where in the target its files go.
-
-    Attributes:
-        path: the file.
-        into: a folder in the target; empty for the target itself.
-        plain_name: the name of a file that is no archive; None for an archive.
-    """
+    """An archive, or a plain file, and where in the target its files go."""
 
     path: Path
-    into: str = ""
-    plain_name: str | None = None
+    into: str = ""  # a folder in the target; empty for the target itself
+    plain_name: str | None = None  # of a file that is no archive
 
     @property
     def plain_path(self) -> str:
@@ -79,14 +72,11 @@ class Contents:
     """The files of an opened archive, and of those inside it. All were checked when this was made.
 
     Iterating gives each file in the order they are stored. It must be read before the next one is asked for.
-
-    Attributes:
-        sizes: bytes of each file, by its path.
     """
 
     def __init__(self, walk: Callable[[], Iterator[Member]]) -> None:
         self._walk = walk
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}  # bytes, by path
         self._last: dict[str, int] = {}
         for number, member in enumerate(walk()):
             self.sizes[member.path] = member.size
@@ -99,11 +89,7 @@ class Contents:
 
 
 def check_archive(path: Path) -> None:
-    """Check that a file is a zip or tar archive.
-
-    Raises:
-        SourceError: it is something else, or a zip whose end is missing.
-    """
+    """Raise SourceError where a file is no zip or tar archive, or a zip whose end is missing."""
     with path.open("rb") as stream:
         if _kind(stream) is None:
             stream.seek(0)
@@ -126,21 +112,11 @@ def opened(path: Path, limit: int, into: str = "", scratch: Path | None = None) 
     """
     check_archive(path)
     with _explained(path), path.open("rb") as stream:
-        budget = _Budget(path, limit)
-        yield Contents(lambda: _members(str(path), stream, _prefix(into), 0, budget.restarted(), scratch))
+        yield Contents(lambda: _members(str(path), stream, _prefix(into), 0, _Budget(path, limit), scratch))
 
 
 def digests(members: Contents, selects: Callable[[str], bool], advance: Advance) -> dict[str, str]:
-    """Hash files of an opened archive.
-
-    Args:
-        members: of the archive.
-        selects: returns whether a path is hashed.
-        advance: called with the number of bytes as they are read.
-
-    Returns:
-        SHA-256 in hexadecimal, by path.
-    """
+    """Return the SHA-256 in hexadecimal of the selected files of an opened archive, by path."""
     hashes = {}
     for member in members:
         if selects(member.path):
@@ -151,11 +127,11 @@ def digests(members: Contents, selects: Callable[[str], bool], advance: Advance)
     return hashes
 
 
-def unpack_all(parcels: Sequence[ArchiveEntry], target: Path, selects: Callable[[str], bool]) -> None:
+def unpack_all(entries: Sequence[ArchiveEntry], target: Path, selects: Callable[[str], bool]) -> None:
     """Unpack archives into one folder, and copy plain files into it.
 
     Args:
-        parcels: in the order in which they were declared.
+        entries: in the order in which they were declared.
         target: an existing, empty folder.
         selects: returns whether a path matters. Where two archives hold a file of the same name that does
             not (a README), the first one's stays.
@@ -164,34 +140,22 @@ def unpack_all(parcels: Sequence[ArchiveEntry], target: Path, selects: Callable[
         ResourceError: the disk has not enough room.
         SourceError: an archive is damaged or holds what it must not, or two hold a file of the same name that matters.
     """
-    for parcel in parcels:
-        if parcel.plain_name is None:
-            _unpack(parcel, target, selects)
-        else:
-            _copy(parcel, target)
-
-
-def _unpack(parcel: ArchiveEntry, target: Path, selects: Callable[[str], bool]) -> None:
-    limit = shutil.disk_usage(target).total
-    with opened(parcel.path, limit, parcel.into, scratch=target) as contents:
-        new = {path for path in contents.sizes if selects(path) or not os.path.exists(target / path)}
-        total = sum(contents.sizes[path] for path in new)
-        _check_room(parcel.path, total, target)
-        with byte_progress("Unpacking", total) as advance:
-            for member in contents:
-                if member.path in new:
-                    _write(member, target, parcel.path, advance)
-
-
-def _copy(parcel: ArchiveEntry, target: Path) -> None:
-    size = parcel.path.stat().st_size
-    _check_room(parcel.path, size, target)
-
-    def read() -> IO[bytes]:
-        return parcel.path.open("rb")
-
-    with byte_progress("Copying", size) as advance:
-        _write(Member(parcel.plain_path, size, read), target, parcel.path, advance)
+    for entry in entries:
+        if entry.plain_name is not None:
+            size = entry.path.stat().st_size
+            _check_room(entry.path, size, target)
+            plain = Member(entry.plain_path, size, partial(entry.path.open, "rb"))  # type: ignore[arg-type]
+            with byte_progress("Copying", size) as advance:
+                _write(plain, target, entry.path, advance)
+            continue
+        with opened(entry.path, shutil.disk_usage(target).total, entry.into, scratch=target) as contents:
+            new = {path for path in contents.sizes if selects(path) or not os.path.exists(target / path)}
+            total = sum(contents.sizes[path] for path in new)
+            _check_room(entry.path, total, target)
+            with byte_progress("Unpacking", total) as advance:
+                for member in contents:
+                    if member.path in new:
+                        _write(member, target, entry.path, advance)
 
 
 def _check_room(archive: Path, needed: int, target: Path) -> None:
@@ -237,16 +201,7 @@ def _chunks(member: Member, advance: Advance) -> Iterator[bytes]:
 
 
 def file_digests(path: Path, algorithms: Sequence[str], advance: Advance = lambda _: None) -> dict[str, str]:
-    """Hash a file in several ways, reading it once.
-
-    Args:
-        path: the file.
-        algorithms: names that ``hashlib`` knows.
-        advance: called with the number of bytes as they are read.
-
-    Returns:
-        The hashes in hexadecimal, by algorithm.
-    """
+    """Return the hashes of a file in hexadecimal, by ``hashlib``'s name of the algorithm; it is read once."""
     digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -268,9 +223,6 @@ class _Budget:
         self._path, self._limit, self._packed = path, limit, path.stat().st_size
         self._spent = 0
 
-    def restarted(self) -> _Budget:
-        return _Budget(self._path, self._limit)
-
     def spend(self, count: int) -> None:
         self._spent += count
         if self._spent > self._limit:
@@ -288,17 +240,8 @@ class _Budget:
 def _members(
     where: str, stream: IO[bytes], prefix: str, depth: int, budget: _Budget, scratch: Path | None
 ) -> Iterator[Member]:
-    """Go through an archive and those in it.
-
-    Args:
-        where: the archive, for messages.
-        stream: its bytes, seekable.
-        prefix: stands before its paths.
-        depth: how many archives it lies in.
-        budget: counts what is unpacked.
-        scratch: folder for those in it.
-    """
-    for member in _entries(where, stream):
+    """Yield the members of an archive and of those in it; ``where`` names it in messages."""
+    for member in _tar_members(where, stream) if _kind(stream) == "tar" else _zip_members(where, stream):
         path = f"{prefix}{member.path}"
         budget.spend(member.size)
         if _stem(path) is None:
@@ -344,54 +287,48 @@ def _stem(path: str) -> str | None:
     return path[: -len(ending)] if ending is not None and len(name) > len(ending) else None
 
 
-def _entries(where: str, stream: IO[bytes]) -> Iterator[Member]:
-    """Yield the regular files of one archive, in the order they are stored."""
-    if _kind(stream) == "tar":
-        with tarfile.open(fileobj=stream) as tar:
-            yield from _tar_members(where, tar)
-    else:
-        with zipfile.ZipFile(stream) as archive:
-            yield from _zip_members(where, archive)
+def _zip_members(where: str, stream: IO[bytes]) -> Iterator[Member]:
+    with zipfile.ZipFile(stream) as archive:
+        for info in archive.infolist():
+            name = _checked(where, info.filename)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                raise _refused(
+                    where, info.filename, "is a symbolic link" if kind == stat.S_IFLNK else "is a special file"
+                )
+            if _is_junk(name) or info.is_dir():  # in this order: is_dir fails at an empty name
+                continue
+            if info.flag_bits & 1:
+                raise _refused(where, info.filename, "is encrypted; unpack the archive by hand and use source.folder")
+            yield Member(name, info.file_size, partial(archive.open, info))
 
 
-def _zip_members(where: str, archive: zipfile.ZipFile) -> Iterator[Member]:
-    for info in archive.infolist():
-        name = _checked(where, info.filename)
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            raise _refused(where, info.filename, "is a symbolic link" if kind == stat.S_IFLNK else "is a special file")
-        if _is_junk(name) or info.is_dir():  # in this order: is_dir fails at an empty name
-            continue
-        if info.flag_bits & 1:
-            raise _refused(where, info.filename, "is encrypted; unpack the archive by hand and use source.folder")
-        yield Member(name, info.file_size, partial(archive.open, info))
-
-
-def _tar_members(where: str, archive: tarfile.TarFile) -> Iterator[Member]:
-    for info in archive:
-        name = _checked(where, info.name)
-        if info.issym() or info.islnk():
-            raise _refused(where, info.name, f"is a {'symbolic' if info.issym() else 'hard'} link to {info.linkname!r}")
-        if not info.isreg() and not info.isdir():
-            raise _refused(where, info.name, "is a special file")
-        if info.isreg() and not _is_junk(name):
-            yield Member(name, info.size, partial(archive.extractfile, info))  # type: ignore[arg-type]
-    # tarfile takes a cut between two files, or a damaged header, for the end. A whole tar ends with zeros.
-    assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)  # type: ignore[attr-defined]
-    end = archive.fileobj.read(tarfile.BLOCKSIZE)
-    if len(end) < tarfile.BLOCKSIZE or any(end):
-        raise tarfile.ReadError("its end is missing")
-    while archive.fileobj.read(CHUNK):  # gzip, bzip2 and xz check their sums when they come to their end
-        pass
+def _tar_members(where: str, stream: IO[bytes]) -> Iterator[Member]:
+    with tarfile.open(fileobj=stream) as archive:
+        for info in archive:
+            name = _checked(where, info.name)
+            if info.issym() or info.islnk():
+                raise _refused(
+                    where, info.name, f"is a {'symbolic' if info.issym() else 'hard'} link to {info.linkname!r}"
+                )
+            if not info.isreg() and not info.isdir():
+                raise _refused(where, info.name, "is a special file")
+            if info.isreg() and not _is_junk(name):
+                yield Member(name, info.size, partial(archive.extractfile, info))  # type: ignore[arg-type]
+        # tarfile takes a cut between two files, or a damaged header, for the end. A whole tar ends with zeros.
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)  # type: ignore[attr-defined]
+        end = archive.fileobj.read(tarfile.BLOCKSIZE)
+        if len(end) < tarfile.BLOCKSIZE or any(end):
+            raise tarfile.ReadError("its end is missing")
+        while archive.fileobj.read(CHUNK):  # gzip, bzip2 and xz check their sums when they come to their end
+            pass
 
 
 def _checked(where: str, name: str) -> str:
     """Bring a member's name to forward slashes; refuse one that could leave the target."""
     parts = name.replace("\\", "/").split("/")
-    if not parts[0] and len(parts) > 1:
-        raise _refused(where, name, "is an absolute path")
-    if parts[0].endswith(":") and len(parts[0]) == 2:
+    if (not parts[0] and len(parts) > 1) or (parts[0].endswith(":") and len(parts[0]) == 2):
         raise _refused(where, name, "is an absolute path")
     if ".." in parts:
         raise _refused(where, name, "leads out of the folder")
@@ -405,7 +342,8 @@ def _refused(where: str, name: str, why: str) -> SourceError:
 
 
 def _is_junk(path: str) -> bool:
-    return not path or path.startswith(f"{JUNK[0]}/") or path.rsplit("/", 1)[-1].startswith(JUNK[1])
+    """Return whether a path is none, or what macOS adds: resource forks, an "AppleDouble" file for every real one."""
+    return not path or path.startswith("__MACOSX/") or path.rsplit("/", 1)[-1].startswith("._")
 
 
 def _prefix(folder: str) -> str:

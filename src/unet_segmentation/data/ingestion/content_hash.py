@@ -21,11 +21,7 @@ from unet_segmentation.utils.progress_bar import byte_progress
 
 
 def content_sha256(hashes: Mapping[str, str]) -> str:
-    r"""Hash over files: SHA-256 of the lines ``path\0sha256\n`` in UTF-8, sorted by path (by code point).
-
-    Args:
-        hashes: SHA-256 of each file in hexadecimal, by its path in the archive.
-    """
+    r"""Hash files by path and SHA-256 in hexadecimal: of the lines ``path\0sha256\n`` in UTF-8, by code point."""
     lines = "".join(f"{path}\0{hashes[path]}\n" for path in sorted(hashes))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -33,17 +29,7 @@ def content_sha256(hashes: Mapping[str, str]) -> str:
 def archive_content_sha256(
     archive: Path, uses: Callable[[str], bool], into: str = "", scratch: Path | None = None
 ) -> str:
-    """Hash the files of an archive that a layout uses.
-
-    Args:
-        archive: zip or tar.
-        uses: returns whether a path counts: ``Layout.uses``.
-        into: folder that stands before all paths.
-        scratch: folder for archives in the archive while they are read.
-
-    Raises:
-        SourceError: the archive is damaged, or holds what it must not.
-    """
+    """Hash the files of an archive that a layout uses; see `archives.opened`."""
     limit = shutil.disk_usage(archive.parent).total
     with opened(archive, limit, into, scratch) as contents:
         total = sum(size for path, size in contents.sizes.items() if uses(path))

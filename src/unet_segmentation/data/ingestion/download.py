@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 from unet_segmentation.data.ingestion.archives import check_archive, gigabytes
 from unet_segmentation.data.ingestion.http_transfer import (
     Bar,
+    Partial,
     PermanentDownloadError,
     TransientDownloadError,
     announced_size,
     make_session,
     transfer,
 )
-from unet_segmentation.data.ingestion.partial_download import Partial
 from unet_segmentation.data.ingestion.urls import file_name, local_path, shown
 from unet_segmentation.errors import ResourceError, SourceError
 from unet_segmentation.utils.atomic_io import atomic_write
@@ -38,19 +38,12 @@ LONGEST_PAUSE = 120.0  # seconds, whatever a server asks for
 
 @dataclass(frozen=True)
 class Download:
-    """A file to get.
+    """A file to get."""
 
-    Attributes:
-        addresses: http(s) or file:// URLs of the same bytes, in the order in which they are tried.
-        target: where it goes. It is there only when it is whole.
-        hashed: a hash is declared by which the whole file will be checked.
-        is_archive: it must be a zip or a tar.
-    """
-
-    addresses: Sequence[str]
-    target: Path
-    hashed: bool = False
-    is_archive: bool = True
+    addresses: Sequence[str]  # http(s) or file:// URLs of the same bytes, in the order in which they are tried
+    target: Path  # it is there only when it is whole
+    hashed: bool = False  # a hash is declared by which the whole file will be checked
+    is_archive: bool = True  # it must be a zip or a tar
 
 
 @dataclass(frozen=True)
@@ -65,10 +58,6 @@ class Network:
 
 def fetch_all(downloads: Sequence[Download], network: Network) -> None:
     """Get files that are not here yet. What an earlier run has begun is resumed.
-
-    Args:
-        downloads: each with a target of its own.
-        network: how to deal with servers.
 
     Raises:
         SourceError: a file cannot be had, or is no archive; names all its addresses and a fix.
@@ -94,13 +83,8 @@ def fetch_all(downloads: Sequence[Download], network: Network) -> None:
             in_threads(get, missing, network.parallel)
 
 
-def failed(target: Path, reasons: Sequence[tuple[str, str]]) -> SourceError:
-    """Explain that a file could not be had, and what to do.
-
-    Args:
-        target: where it was to go.
-        reasons: of each address that was tried, why it does not give the file.
-    """
+def _failure(target: Path, reasons: Sequence[tuple[str, str]]) -> SourceError:
+    """Explain that a file could not be had from these addresses, for these reasons, and what to do."""
     name = file_name(reasons[0][0]) or "archive.zip"
     if len(reasons) == 1:
         what = f"{shown(reasons[0][0])} could not be downloaded: {reasons[0][1]}."
@@ -121,14 +105,17 @@ def _fetch(download: Download, network: Network, session: requests.Session, bar:
             logger.info("%s: %s; trying %s", shown(reasons[-1][0]), reasons[-1][1], shown(address))
         try:
             own = local_path(address)
-            if own is not None:
-                _copy(own, download.target)
-            else:
+            if own is None:
                 _fetch_from(address, download, network, session, bar, stop)
+            elif own.is_file():
+                with atomic_write(download.target) as temporary:
+                    shutil.copyfile(own, temporary)
+            else:
+                raise PermanentDownloadError("there is no such file")
             return
         except PermanentDownloadError as failure:
             reasons.append((address, str(failure)))
-    raise failed(download.target, reasons)
+    raise _failure(download.target, reasons)
 
 
 def _fetch_from(
@@ -158,13 +145,6 @@ def _fetch_from(
             logger.info("%s: %s; trying again in %.0f s", shown(url), failure, pause)
             if stop.wait(pause):
                 raise StoppedError from failure
-
-
-def _copy(own: Path, target: Path) -> None:
-    if not own.is_file():
-        raise PermanentDownloadError("there is no such file")
-    with atomic_write(target) as temporary:
-        shutil.copyfile(own, temporary)
 
 
 def _check_content(kind: str, partial: Partial, download: Download) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from unet_segmentation.data.ingestion.archives import ArchiveEntry, unpack_all
+from unet_segmentation.data.ingestion.archives import unpack_all
 from unet_segmentation.data.ingestion.fetch_archives import archive_entry, declarations
 from unet_segmentation.data.ingestion.records import ExtractedFiles, VerifiedArchives
 from unet_segmentation.data.io.filesystem import FileStore, count_files_and_bytes
@@ -22,13 +22,7 @@ MARKER = ".extracted.json"  # in the folder of the extracted files: of which arc
 def extract_archives(
     verified: VerifiedArchives, source: SourceParameters, archives_dir: Path, raw_dir: Path
 ) -> ExtractedFiles:
-    """Extract the archives of a source into one folder.
-
-    Args:
-        verified: the archives.
-        source: with what is declared of them.
-        archives_dir: where they are.
-        raw_dir: where their files go; replaced unless it holds exactly what these archives gave.
+    """Extract the archives of a source into a folder, which is replaced unless it holds what these archives gave.
 
     Raises:
         SourceError: two archives hold different files of the same name.
@@ -36,7 +30,9 @@ def extract_archives(
     """
     declared = declarations(source, verified.archives)
     entries = [archive_entry(*pair, archives_dir) for pair in zip(verified.archives, declared, strict=True)]
-    contents = [[record.sha256, *_target(entry)] for record, entry in zip(verified.archives, entries, strict=True)]
+    contents = [
+        [record.sha256, entry.into, entry.plain_name] for record, entry in zip(verified.archives, entries, strict=True)
+    ]
     marker = raw_dir / MARKER
     if not marker.is_file() or _read(marker) != {"archives": contents, **count_files_and_bytes(FileStore(raw_dir))}:
         with atomic_write(raw_dir) as temporary:
@@ -47,10 +43,6 @@ def extract_archives(
         logger.info("Unpacked %d files into %s", counts["files"], raw_dir)
     count = int(str(_read(marker)["files"]))
     return ExtractedFiles(root=str(raw_dir.absolute()), files=count, content_sha256=verified.content_sha256)
-
-
-def _target(entry: ArchiveEntry) -> list[str | None]:
-    return [entry.into, entry.plain_name]
 
 
 def _read(file: Path) -> dict[str, object]:

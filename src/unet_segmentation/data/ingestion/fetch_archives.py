@@ -29,12 +29,9 @@ def fetch_archives(
 
     Args:
         source: with archives, or paths that replace them.
-        folder: the archives folder, for what is downloaded or was fetched by hand.
+        folder: for what is downloaded or was fetched by hand.
         network: timeouts, retries and certificates.
         resolve: makes a path of the user's absolute.
-
-    Returns:
-        The archives, in the order in which they are declared.
 
     Raises:
         SourceError: one cannot be had.
@@ -46,7 +43,11 @@ def fetch_archives(
         declared: Sequence[ArchiveParameters | None] = source.archives or [None] * len(own)
         return [_own_archive(address, archive, resolve) for address, archive in zip(own, declared, strict=True)]
     downloads = [_planned(archive, folder, resolve) for archive in source.archives]
-    _check_named_apart(source.archives)
+    name, count = Counter(map(_stored_name, source.archives)).most_common(1)[0]
+    if count > 1:
+        raise ConfigurationError(
+            f"source.archives: {count} of them would be stored as {name!r}. Declare another url, or another file."
+        )
     _check_fetched_by_hand(source.archives, folder)
     fetch_all([download for download in downloads if download is not None], network)
     records = []
@@ -82,13 +83,7 @@ def declarations(source: SourceParameters, records: Sequence[DownloadedArchive])
 
 
 def archive_entry(record: DownloadedArchive, declared: ArchiveParameters | None, folder: Path) -> ArchiveEntry:
-    """Return where the files of an archive go.
-
-    Args:
-        record: of the archive.
-        declared: what is declared of it.
-        folder: the archives folder.
-    """
+    """Return where the files of an archive go."""
     path = folder / record.path
     if declared is None:
         return ArchiveEntry(path)
@@ -109,15 +104,6 @@ def _planned(archive: ArchiveParameters, folder: Path, resolve: Callable[[Path],
 
 def _stored_name(archive: ArchiveParameters) -> str:
     return archive.file or archive_name(archive.url or "")
-
-
-def _check_named_apart(archives: Sequence[ArchiveParameters]) -> None:
-    names = Counter(_stored_name(archive) for archive in archives)
-    name, count = names.most_common(1)[0]
-    if count > 1:
-        raise ConfigurationError(
-            f"source.archives: {count} of them would be stored as {name!r}. Declare another url, or another file."
-        )
 
 
 def _check_fetched_by_hand(archives: Sequence[ArchiveParameters], folder: Path) -> None:

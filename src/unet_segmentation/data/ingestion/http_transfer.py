@@ -1,13 +1,16 @@
-"""One attempt to receive a file from one address: all of it, or what is still missing."""
+"""One attempt to receive a file from one address: all of it, or what is still missing of a partial download."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +22,6 @@ from rich.progress import Progress
 from urllib3.util.ssl_ import create_urllib3_context
 
 from unet_segmentation.data.ingestion.archives import gigabytes
-from unet_segmentation.data.ingestion.partial_download import Origin, Partial
 from unet_segmentation.data.ingestion.urls import shown
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.utils.threads import StoppedError
@@ -47,6 +49,73 @@ class TransientDownloadError(Exception):
         self.wait = wait
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The file that a server began to send, as far as it described it."""
+
+    url: str  # without a password
+    etag: str | None  # a strong one
+    modified: str | None  # as the server wrote it
+    total: int | None  # bytes
+
+    @property
+    def validator(self) -> str | None:
+        """By what a server can decide whether it still has the same file."""
+        return self.etag or self.modified
+
+
+class Partial:
+    """The first bytes of a file, in ``.NAME.part`` next to it, and their origin in ``.NAME.part.json``.
+
+    Both stay when a run is interrupted or killed, for the next one to resume from. Neither is ever taken for the file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.part")
+        self._record = target.with_name(f".{target.name}.part.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def origin(self) -> Origin | None:
+        """Origin of the bytes; None where it is unknown, so that they are of no use."""
+        try:
+            return Origin(**json.loads(self._record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def continues(self, url: str, hashed: bool) -> bool:
+        """Return whether the rest may come from an address: its server, or a hash in the end, tells whether it fits."""
+        origin, size = self.origin, self.size
+        if origin is None or not size or (origin.total is not None and size > origin.total):
+            return False
+        return hashed or (origin.url == shown(url) and origin.validator is not None)
+
+    def is_whole(self) -> bool:
+        """Return whether all bytes are here, and only the name is not yet the final one."""
+        origin = self.origin
+        return origin is not None and origin.total == self.size
+
+    def begin(self, origin: Origin) -> None:
+        """Forget what is here, and note whose bytes come next."""
+        self.discard()
+        self._record.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Rename the file to its final name."""
+        os.replace(self.path, self.target)
+        self._record.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what is here. The record goes first: bytes without one are never used."""
+        self._record.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
 class Bar:
     """The progress bar of one download."""
 
@@ -66,11 +135,8 @@ class Bar:
 def make_session(ca_bundle: Path | None) -> requests.Session:
     """Open a session: proxies, certificates and ``.netrc`` come from the environment, as ``requests`` does.
 
-    Args:
-        ca_bundle: PEM file of authorities to trust as well.
-
     Raises:
-        ConfigurationError: that file cannot be read, or holds no certificate.
+        ConfigurationError: the PEM file of further authorities cannot be read, or holds no certificate.
     """
     session = requests.Session()
     if ca_bundle is not None:
@@ -86,9 +152,8 @@ class _TrustingAdapter(HTTPAdapter):
         try:
             self._context.load_verify_locations(ca_bundle)
         except OSError as error:  # ssl.SSLError is one
-            reason = (
-                error.strerror if isinstance(error, FileNotFoundError | PermissionError) else "no certificate in it"
-            )
+            is_readable = not isinstance(error, FileNotFoundError | PermissionError)
+            reason = "no certificate in it" if is_readable else error.strerror
             raise ConfigurationError(
                 f"source.ca_bundle: {ca_bundle} cannot be used ({reason}). Give a PEM file with the certificates of "
                 "the authorities to trust."
@@ -122,24 +187,22 @@ def transfer(
     bar: Bar,
     stop: threading.Event,
 ) -> str:
-    """Receive a file, or the rest of one that was begun.
+    """Receive a file, or the rest of one that was begun; return the content type that the server stated.
+
+    A partial download is restarted where its rest cannot be had: the server knows no ranges, or the file has changed.
 
     Args:
         url: http(s) address.
-        partial: what is here; grows, and is whole at the end. It is restarted where its rest cannot be had: the server
-            knows no ranges, or the file has changed.
-        session: of ``make_session``.
+        partial: what is here; grows, and is whole at the end.
+        session: of `make_session`.
         timeout: seconds that the server may stay silent.
         hashed: a hash is declared that checks the file as a whole.
         bar: shows the bytes.
         stop: set when the download is to end early.
 
-    Returns:
-        The content type that the server stated.
-
     Raises:
-        PassingError: it may work at the next attempt.
-        LastingError: it will not.
+        TransientDownloadError: it may work at the next attempt.
+        PermanentDownloadError: it will not.
         ResourceError: the disk has not enough room.
         StoppedError: ``stop`` was set.
     """
@@ -152,7 +215,7 @@ def transfer(
                 continue  # without a range this time, so it cannot happen twice
             _check_status(response, allowed=(200, 206) if ranged else (200,))
             if response.status_code == requests.codes.ok:
-                partial.begin(Origin(shown(url), _strong_tag(response), _modified(response), _length(response)))
+                partial.begin(_origin(url, response))
             _receive(url, response, partial, bar, stop)
             return response.headers.get("Content-Type", "of no stated type")
 
@@ -183,10 +246,9 @@ def _is_of_no_use(response: requests.Response, url: str, partial: Partial) -> bo
     if origin.url != shown(url):  # a mirror names the same file differently; the declared hash is what tells
         return False
     # Some servers do not know If-Range, and send the range of whatever they have now.
-    return any(
-        stored is not None and current is not None and stored != current
-        for stored, current in ((origin.etag, _strong_tag(response)), (origin.modified, _modified(response)))
-    )
+    current = _origin(url, response)
+    pairs = ((origin.etag, current.etag), (origin.modified, current.modified))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def _check_status(response: requests.Response, allowed: tuple[int, ...]) -> None:
@@ -241,9 +303,8 @@ def _explained(url: str, timeout: float) -> Iterator[None]:
     except requests.exceptions.ConnectionError as error:
         text = str(error)
         if "NameResolution" in text or "getaddrinfo" in text:
-            raise PermanentDownloadError(
-                f"there is no host {urlsplit(url).hostname!r} (a typo, or no network)"
-            ) from error
+            host = urlsplit(url).hostname
+            raise PermanentDownloadError(f"there is no host {host!r} (a typo, or no network)") from error
         if "refused" in text:
             raise PermanentDownloadError("the host refused the connection") from error
         raise TransientDownloadError(f"the connection broke ({_root(error)})") from error
@@ -267,13 +328,11 @@ def _length(response: requests.Response) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-def _strong_tag(response: requests.Response) -> str | None:
+def _origin(url: str, response: requests.Response) -> Origin:
     tag = response.headers.get("ETag")
-    return None if tag is None or tag.startswith("W/") else tag  # a weak tag says nothing about the bytes
-
-
-def _modified(response: requests.Response) -> str | None:
-    return response.headers.get("Last-Modified")
+    if tag is not None and tag.startswith("W/"):  # a weak tag says nothing about the bytes
+        tag = None
+    return Origin(shown(url), tag, response.headers.get("Last-Modified"), _length(response))
 
 
 def _retry_after(response: requests.Response) -> float:
@@ -285,14 +344,6 @@ def _retry_after(response: requests.Response) -> float:
 
 def _root(error: BaseException) -> str:
     """Find the shortest true reason in requests' nested errors."""
-    reason: object = error
-    while isinstance(reason, BaseException):
-        inner = next((part for part in (getattr(reason, "reason", None), *reason.args) if _is_error(part)), None)
-        if inner is None:
-            break
-        reason = inner
-    return str(reason).rstrip(".")
-
-
-def _is_error(part: object) -> bool:
-    return isinstance(part, BaseException)
+    parts = (getattr(error, "reason", None), *error.args)
+    inner = next((part for part in parts if isinstance(part, BaseException)), None)
+    return str(error).rstrip(".") if inner is None else _root(inner)

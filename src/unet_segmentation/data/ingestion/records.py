@@ -8,19 +8,12 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 
 class DownloadedArchive(StrictModel):
-    """An archive, or a single file, on this disk.
-
-    Attributes:
-        name: of the file.
-        path: relative to the archives folder; absolute for a file of the user's own.
-        bytes: size of the file.
-        url: where it came from.
-    """
+    """An archive, or a single file, on this disk."""
 
     name: str
-    path: str
+    path: str  # relative to the archives folder; absolute for a file of the user's own
     bytes: int
-    url: str
+    url: str  # where it came from
 
     @classmethod
     def from_file(cls, file: Path, stored_path: str, url: str) -> DownloadedArchive:
@@ -49,14 +42,8 @@ class VerifiedArchives(StrictModel):
 
 
 class ExtractedFiles(StrictModel):
-    """The files of a source.
+    """The files of a source."""
 
-    Attributes:
-        root: absolute path of the folder that holds them, or the URL of a folder source.
-        files: how many there are.
-        content_sha256: hash of the images and masks; None for a folder source.
-    """
-
-    root: str
-    files: int
-    content_sha256: str | None = None
+    root: str  # absolute path of the folder that holds them, or the URL of a folder source
+    files: int  # how many there are
+    content_sha256: str | None = None  # of the images and masks; None for a folder source

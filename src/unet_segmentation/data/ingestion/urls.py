@@ -19,9 +19,7 @@ def local_path(address: str) -> Path | None:
 
 
 def file_name(url: str) -> str:
-    """Return the last part of a URL's path, or of a value of its query where that alone has an extension.
-
-    Empty where neither says anything.
+    """Return the last part of a URL's path, or of a value of its query where that alone has an extension, or nothing.
 
     >>> file_name("https://h/a/b.zip?key=x/y.z"), file_name("https://h/get?path=/a/b.zip"),
     file_name("https://h/get?n=1") ('b.zip', 'b.zip', 'get')

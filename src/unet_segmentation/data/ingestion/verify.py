@@ -30,22 +30,14 @@ def verify_archives(downloads: Downloads, source: SourceParameters, folder: Path
 
     A download that is wrong is deleted, so that the next run fetches it again. A file of the user's own never is.
 
-    Args:
-        downloads: the archives.
-        source: with what is declared of them.
-        folder: the archives folder.
-
     Raises:
         SourceError: an archive is missing, is damaged, holds what it must not, or is not what is declared.
     """
     uses = Layout.of(source).uses
     declared = declarations(source, downloads.archives)
-    archives = [
-        _verify(record, parameters, uses, folder)
-        for record, parameters in zip(downloads.archives, declared, strict=True)
-    ]
+    archives = tuple(_verify(*pair, uses, folder) for pair in zip(downloads.archives, declared, strict=True))
     content = combined([archive.content_sha256 for archive in archives])
-    return VerifiedArchives(archives=tuple(archives), content_sha256=content)
+    return VerifiedArchives(archives=archives, content_sha256=content)
 
 
 def _verify(

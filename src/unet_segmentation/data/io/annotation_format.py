@@ -1,7 +1,4 @@
-"""What an annotation format is, and the registry of them.
-
-A format is one module in `annotations`: how its files are recognized and read, and what onboarding must know of them.
-"""
+"""The registry of annotation formats: each is one module in `annotations`."""
 
 from __future__ import annotations
 
@@ -19,35 +16,21 @@ from unet_segmentation.utils.registry import Registry
 
 @dataclass(frozen=True)
 class Annotation:
-    """The shapes of one image.
-
-    Attributes:
-        shapes: in the order in which they are drawn.
-        size: of the image that was annotated; None where the file does not say it.
-        sha256: of what was annotated in this image.
-    """
+    """The shapes of one image, in the order in which they are drawn."""
 
     shapes: list[Shape]
-    size: Size | None
-    sha256: str
+    size: Size | None  # of the image that was annotated; None where the file does not say it
+    sha256: str  # of what was annotated in this image
 
 
 class AnnotationFormat(ABC):
-    """A kind of annotation file.
+    """A kind of annotation file: how it is recognized and read, and what onboarding must know of it."""
 
-    Attributes:
-        title: of the format, for people.
-        extensions: of its files, in lower case, without the dot.
-        holds_many_images: a file annotates many images, and names them; else its own name says which image it is of.
-        often_boxes: files of this kind often hold boxes only, so that a mask of the same name is preferred.
-        numbers_labels: labels are numbers of classes.
-    """
-
-    title: ClassVar[str]
-    extensions: ClassVar[frozenset[str]]
-    holds_many_images: ClassVar[bool] = False
-    often_boxes: ClassVar[bool] = False
-    numbers_labels: ClassVar[bool] = False
+    title: ClassVar[str]  # for people
+    extensions: ClassVar[frozenset[str]]  # in lower case, without the dot
+    holds_many_images: ClassVar[bool] = False  # and names them; else a file's own name says which image it is of
+    often_boxes: ClassVar[bool] = False  # and no shapes, so that a mask of the same name is preferred
+    numbers_labels: ClassVar[bool] = False  # labels are numbers of classes
 
     @abstractmethod
     def detect(self, text: str) -> bool:
@@ -78,14 +61,7 @@ ANNOTATION_FORMATS: Registry[AnnotationFormat] = Registry("masks.encoding", "une
 
 
 def read_annotation(encoding: str, storage: FileStore, path: str, image: str, size: Size) -> Annotation:
-    """Read the shapes of one image.
-
-    Args:
-        encoding: name of the format.
-        storage: where the file is.
-        path: of the annotation file.
-        image: path of the image; files for many images name it.
-        size: of the image.
+    """Read the shapes that the annotation file ``path`` has of one image; files for many images name its path.
 
     Raises:
         UnreadableError: the file is missing or malformed (the message says where), or does not list the image.

@@ -10,15 +10,11 @@ SAMPLED = 10**6  # values of which percentiles are taken
 
 
 class BitDepthError(Exception):
-    """Numbers that cannot become pixels; the message says what they are, and continues a sentence.
-
-    Attributes:
-        kind: of the finding (a key of `findings.KINDS`).
-    """
+    """Numbers that cannot become pixels; the message says what they are, and continues a sentence."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind = kind  # of the finding: a key of `findings.KINDS`
 
 
 def to_uint(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[NDArray, float]:
@@ -27,15 +23,11 @@ def to_uint(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[N
     uint8 and uint16 stay as they are, one bit becomes 0 and 255. Everything else is mapped linearly, `value_range` to
     0 and 65535, and clipped; without a range, whole numbers within 0..65535 stay as they are.
 
-    Args:
-        pixels: of any shape.
-        value_range: the values that become black and white.
-
     Returns:
         uint8 or uint16 in native byte order, and the share of the values that were clipped.
 
     Raises:
-        DepthError: NaN or infinite values (`not_finite`); a range is needed (`no_range`): the message
+        BitDepthError: NaN or infinite values (`not_finite`); a range is needed (`no_range`): the message
             describes the values.
     """
     dtype = pixels.dtype.newbyteorder("=")

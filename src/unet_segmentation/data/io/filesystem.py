@@ -23,7 +23,7 @@ NOT_DATA = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 class FileStore:
     """Read access to the files of a data set. Paths are relative to the root, with forward slashes.
 
-    Holds its address and options; each process connects when it first needs to.
+    Each process connects when it first needs to.
 
     Args:
         root: a folder, or a URL; the query of a web address (a key, say) is sent with every request.
@@ -60,15 +60,10 @@ class FileStore:
             if not files:
                 system.ls(prefix)  # raises the reason, which `find` suppresses
         paths = sorted(path[len(prefix) :].lstrip("/") for path in files)
-        yield from (path for path in paths if path and all(map(is_data, path.split("/"))))
+        yield from (path for path in paths if path and is_data(path))
 
     def read(self, path: str) -> bytes:
-        """Return the bytes of a file.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            OSError: it cannot be read.
-        """
+        """Return the bytes of a file; raise OSError, as `open` does."""
         if self.is_local:
             return Path(self.root, path).read_bytes()
         system, prefix = self._connection()
@@ -92,8 +87,12 @@ class FileStore:
 
     def stamp(self, path: str) -> str:
         """Return what changes with the file (size and time, or the tag of the store); empty where it is not there."""
-        if self.is_web:
-            return self._request_stamp(path)
+        if self.is_web:  # whose listings are pages of links, without sizes and times
+            system, prefix = self._connection()
+            try:
+                return _stamp(system.info(f"{prefix}/{path}"))
+            except FileNotFoundError:
+                return ""
         if not self.is_local:
             return self._remote_stamps.get(path, "")
         try:
@@ -108,14 +107,6 @@ class FileStore:
             return [self.stamp(path) for path in paths]
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(self.stamp, paths))
-
-    def _request_stamp(self, path: str) -> str:
-        """Request the stamp of one file: the listings of web servers are pages of links, without sizes and times."""
-        system, prefix = self._connection()
-        try:
-            return _stamp(system.info(f"{prefix}/{path}"))
-        except FileNotFoundError:
-            return ""
 
     @cached_property
     def _remote_stamps(self) -> dict[str, str]:
@@ -179,17 +170,14 @@ def split_page(path: str) -> tuple[str, int | None]:
     """Split a path of the index from the number of a page: ``volume.tif#3`` is page 3 (from 0) of ``volume.tif``.
 
     The text alone decides: a file whose own name ends like this (``a#3``) is refused by the layout.
-
-    Returns:
-        The path of the file, and the page; None for a path without one.
     """
     match = re.fullmatch("(.+)#([0-9]+)", path, re.DOTALL)
     return (path, None) if match is None else (match[1], int(match[2]))
 
 
-def is_data(name: str) -> bool:
-    """Return whether a name is none of those of file managers: hidden files, AppleDouble (``._x``), ``__MACOSX``."""
-    return not name.startswith(".") and name not in NOT_DATA
+def is_data(path: str) -> bool:
+    """Return whether no part of a path is of a file manager: hidden files, AppleDouble (``._x``), ``__MACOSX``."""
+    return all(not name.startswith(".") and name not in NOT_DATA for name in path.split("/"))
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -205,15 +193,11 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     for entry in ordered:
         if not is_data(entry.name):
             continue
-        if _is_folder(entry):
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link to itself: a file that cannot be read
+            is_folder = False
+        if is_folder:
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
         else:
             yield f"{prefix}{entry.name}"
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder; a link to itself is none, but a file that cannot be read."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

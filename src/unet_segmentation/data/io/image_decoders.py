@@ -1,4 +1,4 @@
-"""A file becomes the numbers it holds, whatever its format. What the numbers mean is for others to say.
+"""A file becomes the numbers it holds, whatever its format.
 
 PNG, JPEG, BMP, GIF, WebP, PPM and JPEG 2000 are read by Pillow; plain PNG, where it is faster, and PNG with colours of
 16 bits, which Pillow would cut to 8, by imagecodecs; TIFF by tifffile; `.npy` by numpy; `.mat` by `matlab`; number
@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,37 +27,25 @@ if TYPE_CHECKING:
     from PIL import Image as PIL
     from tifffile import TiffFile, TiffPage
 
-Note = tuple[str, str]
-"""A kind of finding (a key of `findings.KINDS`) and its message."""
+Note = tuple[str, str]  # a kind of finding (a key of `findings.KINDS`) and its message
 
+SEVERAL_PAGES: Note = ("several_pages", "has several pages or frames: only the first is used")
+TOO_LARGE = "is larger than {:.4g} million pixels or 2 GiB: cut it into smaller images first"
 LARGEST = 178_956_970  # pixels of an image; Pillow's own limit
 LARGEST_TILE = 4096 * 4096  # pixels of a tile that is larger than its image
 LARGEST_BYTES = 2**31  # of an image in memory; a damaged header may declare anything
 
-PICTURES = (
-    "PNG",
-    "JPEG",
-    "BMP",
-    "GIF",
-    "WEBP",
-    "PPM",
-    "JPEG2000",
-    "TIFF",
-)  # others start programs (EPS) or guess (TGA)
-ENDINGS = {
-    "png": "PNG",
-    "jpg": "JPEG",
-    "jpeg": "JPEG",
-    "bmp": "BMP",
-    "gif": "GIF",
-    "webp": "WEBP",
-    "ppm": "PPM",
-    "pgm": "PPM",
-    "jp2": "JPEG2000",
-    "tif": "TIFF",
-    "tiff": "TIFF",
-    "npy": "NPY",
-}
+FORMATS = {
+    "PNG": ("png",),
+    "JPEG": ("jpg", "jpeg"),
+    "BMP": ("bmp",),
+    "GIF": ("gif",),
+    "WEBP": ("webp",),
+    "PPM": ("ppm", "pgm"),
+    "JPEG2000": ("jp2",),
+    "TIFF": ("tif", "tiff"),
+}  # others of Pillow's start programs (EPS) or guess (TGA)
+ENDINGS = {ending: name for name, endings in FORMATS.items() for ending in endings} | {"npy": "NPY"}
 MANY_FRAMES = {"GIF", "PNG", "WEBP"}  # JPEG's second frames (MPO) are thumbnails of cameras
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -65,57 +53,42 @@ NPY_SIGNATURE = b"\x93NUMPY"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 33  # bytes of the signature and the first chunk
 PNG_EXTRAS = (b"tRNS", b"acTL", b"eXIf", b"Raw profile type")  # transparency, frames, the camera's orientation
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
+REDUCED, MASK = 1, 4  # bits of what TIFF calls a new subfile type
 ORIENTATION = 0x0112  # the tag, in EXIF and TIFF
 LOSSY_TIFF = {6, 7, 33003, 33005, 34712, 50001, 50002}  # JPEG, JPEG 2000, WebP and JPEG XL inside TIFF
 WHITE_IS_ZERO, PALETTE, CMYK, YCBCR, CIELAB = 0, 3, 5, 6, 8  # what TIFF calls a photometric interpretation
 TRANSPARENCY = {1, 2}  # what TIFF calls an extra sample: associated and unassociated alpha
 
+logger = logging.getLogger(__name__)
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # it logs what it also raises, or what is harmless
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read; the message says why.
-
-    Attributes:
-        kind: of the finding (a key of `findings.KINDS`).
-    """
+    """A file that cannot be read; the message says why."""
 
     def __init__(self, message: str, kind: str = "unreadable_image") -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind = kind  # of the finding: a key of `findings.KINDS`
 
 
 @dataclass(frozen=True)
 class Raster:
-    """The content of a file.
+    """The content of a file, with what was done to it or is odd."""
 
-    Attributes:
-        pixels: (height, width) or (height, width, bands), numbers of any type; bool where the file has one bit.
-        format: of the content, as Pillow calls it; `NPY`, `MAT`, `TEXT`.
-        palette: (entries, 3) uint8 colours where the pixels are indices; (entries, 4) where some are transparent.
-        alpha: the last band is transparency.
-        lossy: the format does not keep values exactly (JPEG, lossy WebP, ...).
-        sha256: of the file's bytes; of the pixels and their shape where one page of several was read.
-        notes: what was done to it, or is odd: `several_pages`, `turned_by_exif`, `wrong_extension`.
-    """
-
-    pixels: NDArray
-    format: str
-    palette: NDArray[np.uint8] | None = None
-    alpha: bool = False
-    lossy: bool = False
-    sha256: str = ""
+    pixels: NDArray  # (height, width) or (height, width, bands), any type; bool where the file has one bit
+    format: str  # of the content, as Pillow calls it; `NPY`, `MAT`, `TEXT`
+    palette: NDArray[np.uint8] | None = None  # (entries, 3) where pixels are indices; (entries, 4) with transparency
+    alpha: bool = False  # the last band is transparency
+    lossy: bool = False  # the format does not keep values exactly (JPEG, lossy WebP, ...)
+    sha256: str = ""  # of the file's bytes; of the pixels and their shape where one page of several was read
     notes: tuple[Note, ...] = ()
 
 
 def read_raster(storage: FileStore, path: str, variable: str | None = None) -> Raster:
-    """Read a file, or one page of it.
+    """Read a file, or one page of it: `volume.tif#3` is page 3, and only that is read.
 
-    Args:
-        storage: where the file is.
-        path: of the file; `volume.tif#3` is its page 3, and only that is read.
-        variable: of a `.mat` file, with dots into structures; None takes the only two-dimensional one.
+    Of a `.mat` file ``variable``, with dots into structures, is read; None takes the only two-dimensional one.
 
     Raises:
         UnreadableError: the file is missing, damaged or of an unknown format.
@@ -127,7 +100,6 @@ def read_raster(storage: FileStore, path: str, variable: str | None = None) -> R
             raster = _decode(read_bytes(storage, name), ending, variable, LARGEST)
         else:
             raster = _decode_page(storage, name, page)
-            raster = replace(raster, sha256=pixel_sha256(raster.pixels))
     if ENDINGS.get(ending, raster.format) != raster.format:
         return replace(raster, notes=(*raster.notes, ("wrong_extension", f"is a {raster.format} file")))
     return raster
@@ -136,12 +108,8 @@ def read_raster(storage: FileStore, path: str, variable: str | None = None) -> R
 def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
     """Decode the bytes of an image file, whatever its name was.
 
-    Args:
-        data: of a PNG, JPEG, BMP, GIF, WebP, PPM, JPEG 2000, TIFF or `.npy` file.
-        largest: number of pixels that an image may have; what the file declares is checked before it is decoded.
-
     Raises:
-        UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels.
+        UnreadableError: the bytes are damaged, of an unknown format, or declare more pixels than ``largest``.
     """
     with explained():
         _check_content(data)
@@ -149,21 +117,42 @@ def decode_raster(data: bytes, *, largest: int = LARGEST) -> Raster:
 
 
 def read_bytes(storage: FileStore, path: str, *, may_be_empty: bool = False) -> bytes:
-    """Return the bytes of a file that exists, is not empty and is no pointer.
-
-    Args:
-        storage: where the file is.
-        path: of the file.
-        may_be_empty: no bytes mean something, too.
+    """Return the bytes of a file.
 
     Raises:
-        UnreadableError: it is not.
+        UnreadableError: it is not there, a pointer of Git LFS, or empty where it must not be.
     """
     with _file_errors():
         data = storage.read(path)
     if data or not may_be_empty:
         _check_content(data)
     return data
+
+
+def count_pages(storage: FileStore, path: str) -> int:
+    """Count the pages of a TIFF, or the frames of a GIF, APNG or WebP; only headers are read.
+
+    A file that cannot be read has one page, so that it becomes a sample that the inspection reports.
+    """
+    import tifffile
+    from PIL import Image
+
+    try:
+        with storage.open(path) as stream:
+            is_tiff = stream.read(4) in TIFF_SIGNATURES
+            stream.seek(0)
+            if is_tiff:
+                with tifffile.TiffFile(stream) as file:
+                    if not len(file.pages):
+                        raise ValueError("it holds none")
+                    # An overview of a raster (a smaller copy) or its mask of valid pixels is no page of its own.
+                    types = [getattr(page, "subfiletype", 0) for page in file.pages[1:]]
+                    return 1 if all(each & (REDUCED | MASK) for each in types) else len(file.pages)
+            with Image.open(stream) as image:
+                return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # whatever a broken file makes the readers raise
+        logger.warning("The pages of %s cannot be counted: %s", path, str(error) or type(error).__name__)
+        return 1
 
 
 def _check_content(data: bytes) -> None:
@@ -194,7 +183,7 @@ def explained() -> Iterator[None]:
         if kind == "UnidentifiedImageError":
             raise UnreadableError("is not an image of a known format, or its beginning is damaged") from None
         if kind == "DecompressionBombError":
-            raise _too_large(LARGEST) from None
+            raise UnreadableError(TOO_LARGE.format(LARGEST / 1e6)) from None
         reason = " ".join(str(error).split())[:200]
         if "input stream too small" in reason:  # libpng's words
             reason = "its end is missing"
@@ -202,28 +191,25 @@ def explained() -> Iterator[None]:
 
 
 def _decode(data: bytes, ending: str, variable: str | None, largest: int) -> Raster:
-    return replace(_decoded(data, ending, variable, largest), sha256=hashlib.sha256(data).hexdigest())
-
-
-def _decoded(data: bytes, ending: str, variable: str | None, largest: int) -> Raster:
     if data.startswith(NPY_SIGNATURE):
-        return _numpy(data, largest)
-    if data.startswith(TIFF_SIGNATURES):
-        return _tiff(io.BytesIO(data), None, largest)
-    if ending == "mat":
-        return _matlab(data, variable)
-    if ending in {"txt", "csv"}:
-        return _numbers(data)
-    return _picture(data, None, largest)
+        raster = _numpy(data, largest)
+    elif data.startswith(TIFF_SIGNATURES):
+        raster = _tiff(io.BytesIO(data), None, largest)
+    elif ending == "mat":
+        raster = _matlab(data, variable)
+    elif ending in {"txt", "csv"}:
+        raster = _numbers(data)
+    else:
+        raster = _picture(data, None, largest)
+    return replace(raster, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _decode_page(storage: FileStore, path: str, page: int) -> Raster:
     with _file_errors(), storage.open(path) as stream:
-        if stream.read(4) in TIFF_SIGNATURES:
-            stream.seek(0)
-            return _tiff(stream, page, LARGEST)
+        is_tiff = stream.read(4) in TIFF_SIGNATURES
         stream.seek(0)
-        return _picture(stream.read(), page, LARGEST)
+        raster = _tiff(stream, page, LARGEST) if is_tiff else _picture(stream.read(), page, LARGEST)
+    return replace(raster, sha256=pixel_sha256(raster.pixels))
 
 
 @contextlib.contextmanager
@@ -242,34 +228,32 @@ def _file_errors() -> Iterator[None]:
 def _picture(data: bytes, page: int | None, largest: int) -> Raster:
     """Decode with Pillow, upright."""
     if page is None and _is_plain_png(data):
-        return _plain_png(data, largest)
+        return _png(data, largest)
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size raises it as an error
-        picture = Image.open(io.BytesIO(data), formats=PICTURES)
-    if page is not None:
-        _seek(picture, page)
+        picture = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    try:
+        picture.seek(page or 0)
+    except EOFError:
+        raise UnreadableError(f"has no page {page} (counted from 0)") from None
     _check_size(picture.height, picture.width, bands=len(picture.getbands()), itemsize=1, largest=largest)
     if page is None and data.startswith(PNG_SIGNATURE) and data[24] == 16 and data[25] in {2, 4, 6}:
-        return _deep_png(data, largest)
+        return _png(data, largest)  # Pillow would cut it down to 8 bits
     name = "JPEG" if picture.format == "MPO" else str(picture.format)
     notes: tuple[Note, ...] = ()
     if page is None and name in MANY_FRAMES and getattr(picture, "is_animated", False):
-        notes = (_SEVERAL_PAGES,)
+        notes = (SEVERAL_PAGES,)
     picture.load()
-    orientation = _orientation(picture) if name != "TIFF" else 1  # Pillow turns TIFF by itself
+    orientation = 1
+    if name != "TIFF":  # which Pillow turns by itself
+        with contextlib.suppress(Exception):  # damaged EXIF data: the pixels are good, the orientation is unknown
+            orientation = picture.getexif().get(ORIENTATION, 1)
     pixels, palette, alpha = _modes(picture)
     lossy = name in {"JPEG", "JPEG2000"} or (name == "WEBP" and _webp_is_lossy(data))
     raster = Raster(pixels, name, palette, alpha, lossy, notes=notes)
     return _upright(raster, orientation)
-
-
-def _seek(picture: PIL.Image, page: int) -> None:
-    try:
-        picture.seek(page)
-    except EOFError:
-        raise UnreadableError(f"has no page {page} (counted from 0)") from None
 
 
 def _modes(picture: PIL.Image) -> tuple[NDArray, NDArray[np.uint8] | None, bool]:
@@ -299,32 +283,16 @@ def _with_transparency(palette: NDArray[np.uint8], transparency: bytes | int | N
     return np.hstack([palette, alpha])
 
 
-def _orientation(picture: PIL.Image) -> int:
-    try:
-        return picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data: the pixels are good, the orientation is unknown
-        return 1
-
-
-def _upright(raster: Raster, orientation: Any) -> Raster:  # noqa: ANN401
+def _upright(raster: Raster, orientation: object) -> Raster:
     """Turn and mirror as the camera noted: 1 is upright, 2 to 8 as EXIF numbers them."""
     turns = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
     if orientation not in turns:
         return raster
-    quarters, mirrored = turns[orientation]
+    quarters, mirrored = turns[orientation]  # type: ignore[index]
     pixels = np.rot90(raster.pixels, quarters)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
     note = ("turned_by_exif", f"was turned upright (orientation {orientation})")
     return replace(raster, pixels=pixels, notes=(*raster.notes, note))
-
-
-def _deep_png(data: bytes, largest: int) -> Raster:
-    """PNG with two or more bands of 16 bits: Pillow would cut it down to 8."""
-    import imagecodecs
-
-    _check_size(*_png_size(data), bands=4, itemsize=2, largest=largest)
-    pixels = imagecodecs.png_decode(data)
-    return Raster(pixels, "PNG", alpha=pixels.shape[2] in {2, 4})
 
 
 def _is_plain_png(data: bytes) -> bool:
@@ -334,16 +302,14 @@ def _is_plain_png(data: bytes) -> bool:
     return data[24] == 8 and data[25] in {0, 2} and not any(mark in data for mark in PNG_EXTRAS)
 
 
-def _plain_png(data: bytes, largest: int) -> Raster:
+def _png(data: bytes, largest: int) -> Raster:
     """Decode with libpng over zlib-ng: 1.6 times as fast as Pillow, which is most of the time that inspection takes."""
     import imagecodecs
 
-    _check_size(*_png_size(data), bands=3, itemsize=1, largest=largest)
-    return Raster(imagecodecs.png_decode(data), "PNG")
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    _check_size(height, width, bands=4, itemsize=data[24] // 8, largest=largest)
+    pixels = imagecodecs.png_decode(data)
+    return Raster(pixels, "PNG", alpha=pixels.ndim == 3 and pixels.shape[2] in {2, 4})
 
 
 def _webp_is_lossy(data: bytes) -> bool:
@@ -368,7 +334,7 @@ def _tiff(stream: IO[bytes], page: int | None, largest: int) -> Raster:
         except IndexError:
             raise UnreadableError(f"has no page {page} (counted from 0)") from None
         assert isinstance(frame, tifffile.TiffPage)
-        notes = (_SEVERAL_PAGES,) if page is None and _has_second_page(file) else ()
+        notes = (SEVERAL_PAGES,) if page is None and _has_second_page(file) else ()
         if frame.photometric in {CMYK, YCBCR, CIELAB}:  # Pillow knows these colour spaces
             stream.seek(0)
             return replace(_picture(stream.read(), page or 0, largest), notes=notes)
@@ -376,7 +342,10 @@ def _tiff(stream: IO[bytes], page: int | None, largest: int) -> Raster:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = frame.asarray(maxworkers=1)
-        pixels = _bands_last(pixels, frame)
+        if frame.axes == "SYX":
+            pixels = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+        elif frame.axes not in {"YX", "YXS"} or pixels.ndim != len(frame.axes):
+            raise UnreadableError(f"is no image but an array of {pixels.shape} numbers in one page")
         palette = None
         if frame.photometric == PALETTE and frame.colormap is not None:
             palette = (frame.colormap >> (8 if frame.colormap.max() > 255 else 0)).astype(np.uint8).T
@@ -409,17 +378,15 @@ def _check_whole(frame: TiffPage, stream: IO[bytes], largest: int) -> None:
     bands = frame.samplesperpixel * max(1, frame.imagedepth)
     if frame.dtype is None:
         raise UnreadableError("holds numbers of an unknown type")
-    one = {"bands": bands, "itemsize": frame.dtype.itemsize, "largest": largest}
-    _check_size(frame.imagelength, frame.imagewidth, **one)
+    itemsize = frame.dtype.itemsize
+    _check_size(frame.imagelength, frame.imagewidth, bands=bands, itemsize=itemsize, largest=largest)
     end = stream.seek(0, io.SEEK_END)
     parts = [(offset, count) for offset, count in zip(frame.dataoffsets, frame.databytecounts, strict=False) if count]
     if any(offset + count > end for offset, count in parts):
         raise UnreadableError("is truncated: its data reach beyond its end")
     if frame.is_tiled:
         rows, columns = max(1, frame.tilelength), max(1, frame.tilewidth)
-        _check_size(
-            rows, columns, **{**one, "largest": max(largest, LARGEST_TILE)}
-        )  # a tile may be larger than the image
+        _check_size(rows, columns, bands=bands, itemsize=itemsize, largest=max(largest, LARGEST_TILE))
     else:
         rows, columns = max(1, min(frame.rowsperstrip, frame.imagelength)), max(1, frame.imagewidth)
     declared = -(-frame.imagelength // rows) * -(-frame.imagewidth // columns)
@@ -430,14 +397,6 @@ def _check_whole(frame: TiffPage, stream: IO[bytes], largest: int) -> None:
         bits = frame.imagelength * frame.imagewidth * frame.samplesperpixel * frame.bitspersample
         if sum(count for _, count in parts) < bits // 8:
             raise UnreadableError("is truncated: it holds fewer data than it declares")
-
-
-def _bands_last(pixels: NDArray, frame: TiffPage) -> NDArray:
-    if frame.axes == "SYX":
-        return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
-    if frame.axes not in {"YX", "YXS"} or pixels.ndim != len(frame.axes):
-        raise UnreadableError(f"is no image but an array of {pixels.shape} numbers in one page")
-    return pixels
 
 
 def _numpy(data: bytes, largest: int) -> Raster:
@@ -457,7 +416,6 @@ def _numpy(data: bytes, largest: int) -> Raster:
 
 
 def _matlab(data: bytes, variable: str | None) -> Raster:
-    """Read one variable of a `.mat` file."""
     if data[124:126] in {b"\0\2", b"\2\0"} or data.startswith(HDF5_SIGNATURE):
         raise UnreadableError(
             "is a MATLAB file of version 7.3 (HDF5). Save it again in MATLAB: save('name.mat', 'variable', '-v7')"
@@ -490,13 +448,4 @@ def _numbers(data: bytes) -> Raster:
 
 def _check_size(height: int, width: int, *, bands: int, itemsize: int, largest: int) -> None:
     if height * width > largest or height * width * bands * itemsize > LARGEST_BYTES:
-        raise _too_large(largest)
-
-
-def _too_large(largest: int) -> UnreadableError:
-    return UnreadableError(
-        f"is larger than {largest / 1e6:.4g} million pixels or 2 GiB: cut it into smaller images first"
-    )
-
-
-_SEVERAL_PAGES: Note = ("several_pages", "has several pages or frames: only the first is used")
+        raise UnreadableError(TOO_LARGE.format(largest / 1e6))

@@ -16,52 +16,26 @@ from unet_segmentation.data.io.image_decoders import (
     Raster,
     UnreadableError,
     decode_raster,
-    pixel_sha256,
     read_raster,
 )
 
 if TYPE_CHECKING:
     from unet_segmentation.parameters.data import ImageParameters
 
-__all__ = [
-    "DecodedImage",
-    "UnreadableError",
-    "coloured",
-    "decode_image",
-    "from_raster",
-    "pixel_sha256",
-    "read_image",
-    "read_roi",
-]
-
 CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is reported
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image file.
+    """An image file, with what was done to it or is odd."""
 
-    Attributes:
-        pixels: (height, width, channels) uint8 or uint16.
-        sha256: of the file's bytes; of the pixels and their shape where one page of several was read.
-        notes: (kind, message) of what was done to it or is odd: `alpha_dropped`, `several_pages`, `turned_by_exif`,
-            `wrong_extension`, `clipped_range`.
-    """
-
-    pixels: NDArray
-    sha256: str
+    pixels: NDArray  # (height, width, channels) uint8 or uint16
+    sha256: str  # of the file's bytes; of the pixels and their shape where one page of several was read
     notes: tuple[Note, ...]
 
 
 def read_image(storage: FileStore, path: str, images: ImageParameters) -> DecodedImage:
-    """Decode an image: PNG, JPEG, BMP, GIF, WebP, TIFF, `.npy`; 8 and 16 bits as they are, other numbers by a range.
-
-    The camera's orientation (EXIF) is applied, palettes become colours.
-
-    Args:
-        storage: where the file is.
-        path: of the file; `volume.tif#3` is its page 3.
-        images: which bands are used, what becomes of transparency, and which values become black and white.
+    """Decode an image: 8 and 16 bits as they are, other numbers by a range; upright (EXIF), palettes as colours.
 
     Raises:
         UnreadableError: the file is missing or damaged (`unreadable_image`), needs a range (`no_range`), or holds NaN
@@ -71,16 +45,10 @@ def read_image(storage: FileStore, path: str, images: ImageParameters) -> Decode
 
 
 def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: int = LARGEST) -> DecodedImage:
-    """Decode the bytes of an image file, as `read_image` does the file.
-
-    Args:
-        data: of the file.
-        name: what messages call it.
-        images: see `read_image`.
-        largest: number of pixels that it may declare.
+    """Decode the bytes of an image file of at most ``largest`` pixels, as `read_image` does the file.
 
     Raises:
-        UnreadableError: see `read_image`; the message begins with the name. Or it declares more pixels.
+        UnreadableError: see `read_image`; the message begins with the name.
     """
     try:
         return from_raster(decode_raster(data, largest=largest), images)
@@ -89,11 +57,7 @@ def decode_image(data: bytes, name: str, images: ImageParameters, *, largest: in
 
 
 def from_raster(raster: Raster, images: ImageParameters) -> DecodedImage:
-    """Convert what a file, or a window of it, holds to the input of the model.
-
-    Raises:
-        UnreadableError: see `read_image`.
-    """
+    """Convert what a file, or a window of it, holds to the input of the model; see `read_image`."""
     pixels, notes = _chosen_bands(raster, images)
     try:
         pixels, clipped = to_uint(pixels, images.range)
@@ -107,10 +71,7 @@ def from_raster(raster: Raster, images: ImageParameters) -> DecodedImage:
 
 
 def read_roi(storage: FileStore, path: str) -> NDArray[np.bool_]:
-    """Decode a region of interest: True where the file holds any value but 0 (or any colour but black).
-
-    Returns:
-        (height, width).
+    """Decode a region of interest: (height, width), True where the file holds any value but 0 (or black).
 
     Raises:
         UnreadableError: the file is missing or damaged (`unreadable_roi`).
@@ -126,12 +87,8 @@ def read_roi(storage: FileStore, path: str) -> NDArray[np.bool_]:
 def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
     """Convert pixels to what a viewer shows: palettes looked up, one bit as black and white.
 
-    Args:
-        raster: what a file holds.
-        alpha: keep transparency as the last band; else drop it.
-
     Returns:
-        (height, width) or (height, width, bands).
+        (height, width) or (height, width, bands); with ``alpha`` the last band is transparency, which else is dropped.
     """
     pixels = raster.pixels
     if pixels.dtype == bool:
@@ -141,12 +98,8 @@ def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
         colours = np.zeros((np.iinfo(pixels.dtype).max + 1, bands), np.uint8)
         colours[: len(raster.palette)] = raster.palette[:, :bands]  # beyond its end is black, as viewers show it
         return colours[pixels]
-    if raster.alpha and not alpha:
-        return _without_alpha(pixels)
-    return pixels
-
-
-def _without_alpha(pixels: NDArray) -> NDArray:
+    if not raster.alpha or alpha:
+        return pixels
     if pixels.shape[2] == 4 and pixels.dtype in (np.uint8, np.uint16):
         import cv2
 

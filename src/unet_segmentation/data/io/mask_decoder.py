@@ -30,33 +30,25 @@ LISTED_OVERLAPS = 4  # pairs of classes
 
 @dataclass(frozen=True)
 class MaskDecoder:
-    """Reads the masks of a data set.
-
-    Attributes:
-        storage: where the files are.
-        masks: how they are encoded.
-        classes: names, in the order of their ids.
-        label_of: returns the class that a mask shows, where there is one mask per class; else None.
-    """
+    """Reads the masks of a data set."""
 
     storage: FileStore
     masks: MaskParameters
-    classes: Sequence[str]
-    label_of: Callable[[str], str | None] = lambda _: None
+    classes: Sequence[str]  # names, in the order of their ids
+    label_of: Callable[[str], str | None] = lambda _: None  # the class that a mask shows, where each shows one
 
     def decode(self, paths: Sequence[str], image: str, size: tuple[int, int]) -> DecodedMask:
         """Read all mask files of one sample and lay them over each other.
 
         Args:
             paths: of the files, from the lowest to the uppermost.
-            image: path of the sample's image; annotation files for many images name it.
+            image: path of the sample's image, which annotation files for many images name.
             size: height and width of the image as it was decoded.
 
         Raises:
-            UnreadableError: a file is missing or damaged (`unreadable_mask`), or lists no such image (`missing_mask`).
-            EncodingError: a file is not of the declared kind (`coloured_mask`, `no_palette`), there is none
-                (`missing_mask`), there are several without a declaration that says what that means (`several_masks`),
-                or sizes differ (`size_mismatch`, `turned_mask`).
+            UnreadableError: a file is missing or damaged, or lists no such image.
+            EncodingError: a file is not of the declared kind, there is none, there are several without a declaration
+                that says what that means, or sizes differ.
         """
         if not paths:
             raise EncodingError("missing_mask", "has no mask")
@@ -68,7 +60,6 @@ class MaskDecoder:
         return self._join(next(layers), layers, paths)
 
     def _decode_file(self, path: str, image: str, size: tuple[int, int], *, prefix: str) -> DecodedMask:
-        """Decode one file; errors begin with the prefix."""
         with _mask_errors(prefix):
             if self.masks.encoding in ANNOTATION_FORMATS:
                 return self._draw(path, image, size)
@@ -141,11 +132,11 @@ def _mask_errors(prefix: str) -> Iterator[None]:
     """Make errors about an image errors about a mask, and begin their messages with the prefix."""
     try:
         yield
+    except EncodingError as error:
+        raise EncodingError(error.kind, f"{prefix}{error}", error.values) from None
     except UnreadableError as error:
         kind = "unreadable_mask" if error.kind == "unreadable_image" else error.kind
         raise UnreadableError(f"{prefix}{error}", kind) from None
-    except EncodingError as error:
-        raise EncodingError(error.kind, f"{prefix}{error}", error.values) from None
 
 
 class _Overlaps:
@@ -156,7 +147,6 @@ class _Overlaps:
         self._pairs: Counter[tuple[int, int]] = Counter()
 
     def add(self, below: NDArray[np.uint8], above: NDArray[np.uint8]) -> None:
-        """Count pixels: the ids that are covered, and those that cover them."""
         overlap = (below != above) & (below != 0) & (below != IGNORE_INDEX) & (above != 0) & (above != IGNORE_INDEX)
         if overlap.any():
             pairs, counts = np.unique(np.stack([below[overlap], above[overlap]], axis=1), axis=0, return_counts=True)

@@ -27,42 +27,25 @@ MAX_CORE_SHARE = 0.2  # of the artifacts whose four neighbours have the same val
 EXACT_COUNTS = 2**24  # OpenCV counts in single precision
 
 
-class EncodingError(Exception):
-    """A mask file is not of the declared kind.
-
-    Attributes:
-        kind: of the finding.
-        values: pixels by value, as in `DecodedMask.values`.
-    """
+class EncodingError(UnreadableError):
+    """A mask file is not of the declared kind; with pixels by value, as in `DecodedMask.values`."""
 
     def __init__(self, kind: str, message: str, values: dict[str, int] | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(message, kind)
         self.values = values or {}
 
 
 @dataclass(frozen=True)
 class DecodedMask:
-    """Class ids and what they were read from.
+    """Class ids and what they were read from."""
 
-    Attributes:
-        ids: (height, width) uint8; 255 where ignored or undeclared.
-        values: pixels by value in the files; `"128"`, `"64,0,128"` for a colour, or a label. The most frequent ones.
-        undeclared: the part of `values` that the declaration does not name.
-        sha256: of everything that was read for this mask.
-        notes: (kind, message): as of images, and `lossy_mask`, `overlapping_masks`.
-        undeclared_kind: of the finding about `undeclared`: `undeclared_values`, `ghost_values`, `undeclared_colours`,
-            `undeclared_labels`; empty where everything is declared.
-        counts: (256,) pixels by class id, where they were counted on the way; `count_values(ids)` gives the same.
-    """
-
-    ids: NDArray[np.uint8]
-    values: dict[str, int]
-    undeclared: dict[str, int]
-    sha256: str = ""
+    ids: NDArray[np.uint8]  # (height, width); 255 where ignored or undeclared
+    values: dict[str, int]  # pixels by value ("128", "64,0,128" for a colour, or a label), the most frequent ones
+    undeclared: dict[str, int]  # the part of them that the declaration does not name
+    sha256: str = ""  # of everything that was read for this mask
     notes: tuple[Note, ...] = ()
-    undeclared_kind: str = ""
-    counts: NDArray[np.int64] | None = None
+    undeclared_kind: str = ""  # of the finding about `undeclared`
+    counts: NDArray[np.int64] | None = None  # (256,) pixels by class id, where they were counted on the way
 
 
 def decode_raster(
@@ -128,11 +111,10 @@ def has_interpolation_artifacts(codes: NDArray[np.integer], undeclared: Mapping[
     if len(undeclared) < MIN_ARTIFACTS or pixels > MAX_ARTIFACT_SHARE * codes.size:
         return False
     core = np.isin(codes, list(undeclared))
-    for axis in (0, 1):
-        same = np.diff(codes.astype(np.int64), axis=axis) == 0
-        first, last = [(0, 0), (0, 0)], [(0, 0), (0, 0)]
-        first[axis], last[axis] = (1, 0), (0, 1)
-        core &= np.pad(same, first, constant_values=True) & np.pad(same, last, constant_values=True)
+    for plane, inside in ((codes, core), (codes.T, core.T)):  # views: all four neighbours have the same value
+        same = plane[1:] == plane[:-1]
+        inside[1:] &= same
+        inside[:-1] &= same
     return int(core.sum()) < MAX_CORE_SHARE * pixels
 
 
@@ -142,24 +124,20 @@ Encoding = Callable[[Raster, MaskParameters, Sequence[str]], Coded]
 
 def _index(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
     """Values (or, in a file with a palette, indices) are class ids, or what `values` maps to classes."""
-    table = {IGNORE_INDEX: IGNORE_INDEX}
     if masks.values:
-        table |= {value: classes.index(name) for value, name in masks.values.items()}
+        declared = {value: classes.index(name) for value, name in masks.values.items()}
     else:
-        table |= {class_id + masks.offset: class_id for class_id in range(len(classes))}
-    codes = _indices(raster) if _has_palette(raster) else _grey(raster)
-    return codes, (table | dict.fromkeys(masks.ignore, IGNORE_INDEX)).get, str
+        declared = {class_id + masks.offset: class_id for class_id in range(len(classes))}
+    table = {IGNORE_INDEX: IGNORE_INDEX} | declared | dict.fromkeys(masks.ignore, IGNORE_INDEX)
+    return _indices(raster) if _has_palette(raster) else _grey(raster), table.get, str
 
 
 def _palette(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
     """As `index`, for files that must have a palette."""
     if not _has_palette(raster):
         pixels = _plain(raster)
-        raise EncodingError(
-            "no_palette",
-            f"holds {'colours' if pixels.ndim == 3 else 'grey values'}, not palette indices",
-            _listed(pixels),
-        )
+        content = "colours" if pixels.ndim == 3 else "grey values"
+        raise EncodingError("no_palette", f"holds {content}, not palette indices", _listed(pixels))
     return _index(raster, masks, classes)
 
 
@@ -170,8 +148,9 @@ def _threshold(raster: Raster, masks: MaskParameters, _: Sequence[str]) -> Coded
 
 def _colors(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
     """Each class has a colour, or several."""
-    table = {_code(colour): IGNORE_INDEX for colour in masks.ignore_colors}
-    table |= {_code(colour): classes.index(name) for name, colour in masks.named_colors}
+    colours = [(colour, IGNORE_INDEX) for colour in masks.ignore_colors]
+    colours += [(colour, classes.index(name)) for name, colour in masks.named_colors]
+    table = {int(_codes(np.array(colour))): class_id for colour, class_id in colours}
     pixels = _plain(raster)
     if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255):
         raise UnreadableError("holds numbers outside 0..255, which are no colours")
@@ -217,28 +196,24 @@ def _look_up(
 ) -> tuple[NDArray[np.uint8], dict[int, tuple[int, int | None]]]:
     """Return the class id of every pixel, and by code that occurs the number of pixels and the class id."""
     if codes.dtype == np.uint8:
-        import cv2
-
         counts = count_values(codes)
-        values = np.flatnonzero(counts)
-        table, entries = _table(values, counts[values], lookup)
-        if np.array_equal(table, values):  # class ids as they are
-            return codes, entries
-        whole_table = np.zeros(256, np.uint8)
-        whole_table[values] = table
-        ids: NDArray[np.uint8] = cv2.LUT(codes, whole_table)  # type: ignore[assignment]
-        return ids, entries
-    values, positions, counts = _unique(codes)
-    table, entries = _table(values, counts, lookup)
-    return table[positions], entries
+        values, positions = np.flatnonzero(counts), None
+        counts = counts[values]
+    else:
+        values, positions, counts = _unique(codes)
+    class_ids = [lookup(code) for code in values.tolist()]
+    entries = dict(zip(values.tolist(), zip(counts.tolist(), class_ids, strict=True), strict=True))
+    table = np.array([IGNORE_INDEX if class_id is None else class_id for class_id in class_ids], np.uint8)
+    if positions is not None:
+        return table[positions], entries
+    if np.array_equal(table, values):  # class ids as they are
+        return codes, entries
+    import cv2
 
-
-def _table(
-    values: NDArray, counts: NDArray, lookup: Callable[[int], int | None]
-) -> tuple[NDArray[np.uint8], dict[int, tuple[int, int | None]]]:
-    ids = [lookup(code) for code in values.tolist()]
-    table = np.array([IGNORE_INDEX if class_id is None else class_id for class_id in ids], np.uint8)
-    return table, dict(zip(values.tolist(), zip(counts.tolist(), ids, strict=True), strict=True))
+    whole_table = np.zeros(256, np.uint8)
+    whole_table[values] = table
+    ids: NDArray[np.uint8] = cv2.LUT(codes, whole_table)  # type: ignore[assignment]
+    return ids, entries
 
 
 def _unique(codes: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -256,11 +231,7 @@ def _unique(codes: NDArray) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def count_values(plane: NDArray) -> NDArray[np.int64]:
-    """Count how often each value from 0 occurs, as `np.bincount`; five times as fast for uint8.
-
-    Args:
-        plane: (height, width) uint8 or uint16.
-    """
+    """Count how often each value of uint8 or uint16 (height, width) occurs: as `np.bincount`, for uint8 faster."""
     if plane.dtype != np.uint8:
         return np.bincount(plane.ravel())
     import cv2
@@ -314,11 +285,6 @@ def _grey(raster: Raster) -> NDArray:
 def _codes(colours: NDArray) -> NDArray[np.int32]:
     channels = colours.astype(np.int32)
     return (channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]
-
-
-def _code(colour: tuple[int, int, int]) -> int:
-    red, green, blue = colour
-    return (red << 16) | (green << 8) | blue
 
 
 def _colour_name(code: int) -> str:

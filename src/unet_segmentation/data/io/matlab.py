@@ -27,9 +27,6 @@ LARGEST_BYTES = 2**31
 def read_matrices(data: bytes) -> dict[str, NDArray]:
     """Return all two-dimensional arrays of numbers by name; those in structures by dotted names (`GTcls.Segmentation`).
 
-    Args:
-        data: a `.mat` file.
-
     Raises:
         ValueError: it is none of these versions, or is damaged; or zlib.error.
     """

@@ -14,29 +14,19 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.io.image_decoders import UnreadableError
 
-Size = tuple[int, int]
-"""Height and width."""
-Polygon = NDArray[np.float64]
-"""(corners, 2): x and y."""
+Size = tuple[int, int]  # height and width
+Polygon = NDArray[np.float64]  # (corners, 2): x and y
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A part of an image that has a label.
+    """A part of an image that has a label."""
 
-    Attributes:
-        label: as it stands in the file.
-        rows: of the image.
-        columns: of the image.
-        inside: (rows, columns), True inside the shape.
-        crowd: many objects that were not annotated one by one.
-    """
-
-    label: str
+    label: str  # as it stands in the file
     rows: slice
     columns: slice
-    inside: NDArray[np.bool_]
-    crowd: bool = False
+    inside: NDArray[np.bool_]  # (rows, columns)
+    crowd: bool = False  # many objects that were not annotated one by one
 
 
 def polygon_shape(label: str, polygons: Iterable[Polygon], size: Size, *, crowd: bool = False) -> Shape:
@@ -57,12 +47,8 @@ def mask_shape(label: str, inside: NDArray[np.bool_], *, crowd: bool = False) ->
 def rasterize_polygons(polygons: Iterable[Polygon], size: Size) -> tuple[slice, slice, NDArray[np.bool_]]:
     """Fill polygons: a pixel is inside if its centre is inside one of them (of one that crosses itself: even-odd).
 
-    Args:
-        polygons: (corners, 2) x and y each.
-        size: of the image; what lies outside is cut off.
-
     Returns:
-        Rows and columns of the bounding box, and which of its pixels are inside.
+        Rows and columns of the bounding box within the image, and which of its pixels are inside.
     """
     polygons = [polygon for polygon in polygons if len(polygon)]
     if not polygons:

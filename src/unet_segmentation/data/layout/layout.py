@@ -23,19 +23,23 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import pandas as pd
 
 from unet_segmentation.data.io.filesystem import is_data, split_page
-from unet_segmentation.data.layout.glob_patterns import PAGE, compile_glob, literal_text
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.source import SourceParameters
 
 logger = logging.getLogger(__name__)
 
+PAGE = "#{page}"  # ends a glob whose files hold many images
+PLACEHOLDERS = ("id", "folder", "split", "class")
+
+_PLACEHOLDER = "|".join(f"\\{{{name}\\}}" for name in PLACEHOLDERS)
 COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 SHOWN = 5  # paths that a message names
 
@@ -43,50 +47,72 @@ Role = Literal["image", "mask", "roi"]
 Key = tuple[str | None, str]  # a sample's split and id
 
 
+def compile_glob(glob: str, splits: Collection[str] = ()) -> re.Pattern[str]:
+    """Translate a glob into a regular expression for whole paths, with a group for each placeholder but `#{page}`.
+
+    ``{split}`` stands for one of the splits.
+    """
+    components = [component for component in glob.removesuffix(PAGE).split("/") if component not in {"", "."}]
+    seen: set[str] = set()
+    parts = []
+    folders_in_id = False
+    for position, component in enumerate(components):
+        last = position == len(components) - 1
+        if component == "**" and not last:
+            folders_in_id = components[position + 1].startswith("{id}") and "id" not in seen
+            parts.append("" if folders_in_id else "(?:[^/]+/)*")
+            continue
+        parts.append(".+" if component == "**" else _component(component, splits, seen, folders_in_id))
+        parts.append("" if last else "/")
+        folders_in_id = False
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def literal_text(glob: str) -> str:
+    """Return what is neither placeholder nor wildcard in a glob: the more of it, the more specific the glob."""
+    return re.sub(f"{_PLACEHOLDER}|[*?]", "", glob.removesuffix(PAGE))
+
+
+def _component(component: str, splits: Collection[str], seen: set[str], folders_in_id: bool) -> str:
+    meanings = dict.fromkeys(PLACEHOLDERS, "[^/]+") | {"split": "|".join(map(re.escape, splits))}
+    if folders_in_id:
+        meanings["id"] = "(?:[^/]+/)*[^/]+"
+    translated = ""
+    for token in re.split(rf"({_PLACEHOLDER}|\*+|\?)", component):
+        name = token[1:-1]
+        if re.fullmatch(_PLACEHOLDER, token):
+            translated += f"(?P={name})" if name in seen else f"(?P<{name}>{meanings[name]})"
+            seen.add(name)
+        elif token == "?":
+            translated += "[^/]"
+        elif token and not token.strip("*"):
+            translated += "[^/]*"
+        else:
+            translated += re.escape(token)
+    return translated
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The role of a path.
-
-    Attributes:
-        role: image, mask or region of interest.
-        id: of the sample, with the folders that belong to it. Of a file with pages, what the ids of all its pages have
-            in common; that, and the id of an annotation file, may be empty.
-        split: the project's name for the split; None where the path does not tell it.
-        label: what ``{class}`` stands for.
-        paged: every page of the file is a sample.
-    """
+    """The role of a path."""
 
     role: Role
-    id: str
-    split: str | None = None
-    label: str | None = None
-    paged: bool = False
-
-    @property
-    def holds_many(self) -> bool:
-        """Return whether it is an annotation file, which belongs to many images."""
-        return not self.id and not self.paged
+    id: str  # of the sample; of a file with pages, the beginning of their ids; empty for an annotation file
+    split: str | None = None  # the project's name for it; None where the path does not tell it
+    label: str | None = None  # what ``{class}`` stands for
+    paged: bool = False  # every page of the file is a sample
 
 
 @dataclass(slots=True)
 class Sample:
-    """An image with what belongs to it; or, with an empty ``image``, masks that have none.
+    """An image with what belongs to it; or, with an empty ``image``, masks that have none."""
 
-    Attributes:
-        id: as the globs matched it, with ``/``.
-        split: the project's name for it; None where there is no official one.
-        image: path, relative to the root; ``#3`` at its end is a page.
-        masks: paths.
-        roi: path of the region of interest; empty where there is none.
-        group: of samples that must not be split apart; None where there is none.
-    """
-
-    id: str
-    split: str | None
-    image: str
+    id: str  # as the globs matched it, with ``/``
+    split: str | None  # the project's name for it; None where there is no official one
+    image: str  # path, relative to the root; ``#3`` at its end is a page
     masks: list[str]
     roi: str = ""
-    group: str | None = None
+    group: str | None = None  # of samples that must not be split apart
 
     @property
     def path(self) -> str:
@@ -94,36 +120,16 @@ class Sample:
         return self.image or self.masks[0]
 
 
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """Which files are images, masks and regions of interest, and of which sample.
+    """Which files are images, masks and regions of interest, and of which sample."""
 
-    Args:
-        images: glob of the images.
-        masks: glob of the masks; None where nothing is labelled.
-        splits: the values of ``{split}``, by the project's name for the split.
-        group: pattern with one group, searched in the sample's id.
-        roi: glob of the regions of interest.
-        tables: globs of the lists and tables that say splits and groups: files that are used, but no samples.
-    """
-
-    def __init__(
-        self,
-        images: str,
-        masks: str | None = None,
-        splits: Mapping[str, str] | None = None,
-        group: str | None = None,
-        roi: str | None = None,
-        tables: Iterable[str] = (),
-    ) -> None:
-        self.images, self.masks, self.splits, self.group, self.roi = images, masks, dict(splits or {}), group, roi
-        self._split_names = {value: name for name, value in self.splits.items()}
-        globs: list[tuple[Role, str | None]] = [("image", images), ("mask", masks), ("roi", roi)]
-        self._globs = [
-            (role, compile_glob(glob, self._split_names), len(literal_text(glob)), glob.endswith(PAGE))
-            for role, glob in globs
-            if glob is not None
-        ]
-        self._tables = [compile_glob(glob) for glob in tables]
+    images: str  # globs
+    masks: str | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)  # the values of ``{split}``, by the project's name for it
+    group: str | None = None  # pattern with one group, searched in the sample's id
+    roi: str | None = None
+    tables: Sequence[str] = ()  # globs of lists and tables of splits and groups: files that are used, but no samples
 
     @classmethod
     def of(cls, source: SourceParameters) -> Layout:
@@ -131,14 +137,29 @@ class Layout:
         tables = [names for names in source.split_lists.values() if isinstance(names, str)]
         if source.split_table is not None:
             tables.append(source.split_table.file)
-        return cls(source.images, source.masks, source.splits, source.group, source.roi, tables)  # type: ignore[arg-type]
+        splits = {str(name): value for name, value in source.splits.items()}
+        return cls(source.images, source.masks, splits, source.group, source.roi, tables)
+
+    @cached_property
+    def _split_names(self) -> dict[str, str]:
+        return {value: name for name, value in self.splits.items()}
+
+    @cached_property
+    def _globs(self) -> list[tuple[Role, re.Pattern[str], int, bool]]:
+        """Roles and patterns, how much literal text each has, and whether its files have pages."""
+        globs: list[tuple[Role, str | None]] = [("image", self.images), ("mask", self.masks), ("roi", self.roi)]
+        return [
+            (role, compile_glob(glob, self._split_names), len(literal_text(glob)), glob.endswith(PAGE))
+            for role, glob in globs
+            if glob is not None
+        ]
+
+    @cached_property
+    def _table_globs(self) -> list[re.Pattern[str]]:
+        return [compile_glob(glob) for glob in self.tables]
 
     def match(self, path: str) -> Match | None:
-        """Return the role of a path; None for a file that is no image, mask or region of interest.
-
-        Args:
-            path: relative to the root, with forward slashes, without a page.
-        """
+        """Return the role of a path without a page; None for a file that is no image, mask or region of interest."""
         best, rank = None, (0, 0)
         for role, pattern, literals, paged in self._globs:
             matched = pattern.fullmatch(path)
@@ -152,31 +173,20 @@ class Layout:
                 # The same name can be written in two ways: macOS takes accents off their letters.
                 best = Match(role, unicodedata.normalize("NFC", name), split, parts.get("class"), paged)
                 rank = (len(name), -literals)
-        return best if best is not None and _is_data(path) else None
+        return best if best is not None and is_data(path) else None
 
     def uses(self, path: str) -> bool:
         """Return whether a path is needed: an image, mask, annotation file, region of interest, list or table."""
         if self.match(path) is not None:
             return True
-        return any(pattern.fullmatch(path) for pattern in self._tables) and _is_data(path)
+        return any(pattern.fullmatch(path) for pattern in self._table_globs) and is_data(path)
 
     def label(self, mask: str) -> str | None:
-        """Return which class a mask shows: the text of ``{class}``; None where the layout has none.
-
-        Args:
-            mask: a path of the index, with its page if it has one.
-        """
+        """Return which class a mask of the index shows: the text of ``{class}``; None where the layout has none."""
         if self.masks is None or "{class}" not in self.masks:
             return None
         match = self.match(split_page(mask)[0] if self.masks.endswith(PAGE) else mask)
         return match.label if match is not None else None
-
-
-def index_samples(
-    paths: Iterable[str], layout: Layout, where: str, pages: Callable[[str], int] | None = None
-) -> pd.DataFrame:
-    """Pair the files and lay the samples out as a table: `find_samples`, then `samples_table`."""
-    return samples_table(find_samples(paths, layout, where, pages), layout.group, where)
 
 
 def find_samples(
@@ -188,7 +198,7 @@ def find_samples(
         paths: files relative to the root, with forward slashes.
         layout: which of them are what.
         where: what to call the root in a message.
-        pages: says of a path how many pages it has; needed where the layout has ``#{page}``.
+        pages: returns how many pages a file has; needed where the layout has ``#{page}``.
 
     Returns:
         The samples, ordered by the image's path. Masks that have no image come last, with an empty ``image``.
@@ -204,13 +214,20 @@ def find_samples(
         if match is None:
             continue
         _check_name(path, match, where)
-        if match.holds_many:
+        if not match.id and not match.paged:
             annotations.setdefault(match.split, []).append(path)
             continue
         for name, file in _files(path, match, pages):
             files = matched[match.role].setdefault((match.split, name), [])
             if files and match.role != "mask":
-                raise DataError(_claimed_twice(match.role, name, files[0], file, layout, where))
+                kind, glob = ("images", f"images {layout.images!r}")
+                if match.role == "roi":
+                    kind, glob = ("regions of interest", f"roi {layout.roi!r}")
+                raise DataError(
+                    f"Two {kind} have the same id {name!r}: {files[0]} and {file} (in {where}, by source.{glob}). Make "
+                    "the glob narrower, or write **/{id}, or {folder} for the folder that tells them apart, so that it "
+                    "belongs to the id."
+                )
             files.append(file)
     images, masks, rois = matched["image"], matched["mask"], matched["roi"]
     _check_matches(paths, images, layout, where)
@@ -218,7 +235,7 @@ def find_samples(
         _check_partners("mask", paths, images, masks, layout, where)
     if layout.roi is not None:
         _check_partners("roi", paths, images, rois, layout, where)
-    return _paired(images, masks, rois, annotations, layout)
+    return _pair(matched, annotations, layout)
 
 
 def samples_table(samples: Iterable[Sample], group: str | None, where: str) -> pd.DataFrame:
@@ -230,10 +247,8 @@ def samples_table(samples: Iterable[Sample], group: str | None, where: str) -> p
         where: what to call the root in a message.
 
     Returns:
-        One row per sample: ``sample_id`` (unique, usable as a file name: ``__`` for ``/``, and the split before it
-        where ids of different splits are the same), ``image``, ``masks`` (list, empty where there is none), ``roi``
-        (empty where there is none), ``group`` (the sample's own name where nothing says one), ``split`` (None where
-        there is no official one).
+        `COLUMNS`: ``sample_id`` is unique and usable as a file name (``__`` for ``/``, and the split before it where
+        ids of different splits are the same); ``group`` is the sample's own name where nothing says one.
 
     Raises:
         DataError: two samples would share a name, or the pattern finds nothing in an id.
@@ -249,7 +264,7 @@ def samples_table(samples: Iterable[Sample], group: str | None, where: str) -> p
         other = seen.setdefault(name, sample)
         if other is not sample:
             raise DataError(f"{other.path} and {sample.path} (in {where}) would share the name {name!r}: rename one.")
-        own_group = sample.group or (name if group is None else _group(group, sample.id))
+        own_group = sample.group or (name if group is None else _search_group(group, sample.id))
         rows.append((name, sample.image, sample.masks, sample.roi, own_group, sample.split))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -272,78 +287,55 @@ def _files(path: str, match: Match, pages: Callable[[str], int] | None) -> Itera
         yield f"{before}{page:03d}", f"{path}#{page}"
 
 
-def _paired(
-    images: Mapping[Key, list[str]],
-    masks: Mapping[Key, list[str]],
-    rois: Mapping[Key, list[str]],
-    annotations: Mapping[str | None, list[str]],
-    layout: Layout,
+def _pair(
+    matched: Mapping[Role, Mapping[Key, list[str]]], annotations: Mapping[str | None, list[str]], layout: Layout
 ) -> list[Sample]:
     """Join by split and id, or by id alone where a glob does not tell the split."""
-    masks_split, roi_split = _tells_split(layout.masks), _tells_split(layout.roi)
-    shared = {split: sorted(paths) for split, paths in annotations.items()}
-    samples = []
-    for (split, name), (image,) in sorted(images.items(), key=lambda item: _order(item[1][0])):
-        masks_key = split if masks_split else None
-        own = sorted(masks.get((masks_key, name), [])) or shared.get(masks_key, [])
-        roi = rois.get((split if roi_split else None, name), [""])
+    masks, rois = matched["mask"], matched["roi"]
+    samples, with_image = [], set()
+    for (split, name), (image,) in matched["image"].items():
+        masks_split = split if _tells_split(layout.masks) else None
+        with_image.add((masks_split, name))
+        own = sorted(masks.get((masks_split, name), [])) or sorted(annotations.get(masks_split, []))
+        roi = rois.get((split if _tells_split(layout.roi) else None, name), [""])
         samples.append(Sample(name, split, image, own, roi[0]))
-    with_image = {(sample.split if masks_split else None, sample.id) for sample in samples}
-    orphans = [
-        Sample(name, split, "", sorted(paths))
-        for (split, name), paths in masks.items()
-        if (split, name) not in with_image
-    ]
-    return samples + sorted(orphans, key=lambda sample: _order(sample.path))
+    for (split, name), paths in masks.items():
+        if (split, name) not in with_image:
+            samples.append(Sample(name, split, "", sorted(paths)))
+    return sorted(samples, key=_order)
 
 
-def _order(path: str) -> tuple[str, int]:
-    file, page = split_page(path)
-    return file, page or 0
+def _order(sample: Sample) -> tuple[bool, str, int]:
+    """Order by image and page; masks without an image come last."""
+    file, page = split_page(sample.path)
+    return not sample.image, file, page or 0
 
 
 def _tells_split(glob: str | None) -> bool:
     return glob is not None and "{split}" in glob
 
 
-def _is_data(path: str) -> bool:
-    return all(map(is_data, path.split("/")))
-
-
-def _group(pattern: str, name: str) -> str:
+def _search_group(pattern: str, name: str) -> str:
     match = re.search(pattern, name)
-    if match is None or match.group(1) is None:
+    if match is None or match[1] is None:
         raise DataError(
             f"source.group {pattern!r} finds nothing in the id {name!r}. Every sample needs a group: widen it."
         )
-    return match.group(1)
+    return match[1]
 
 
 def _check_name(path: str, match: Match, where: str) -> None:
     """Refuse names that no table or path of the index could carry."""
-    if not path.isascii():
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"The name of the file {path.encode('utf-8', 'backslashreplace').decode()} (in {where}) is not UTF-8: "
-                "rename it."
-            ) from None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"The name of the file {shown} (in {where}) is not UTF-8: rename it.") from None
     if not match.paged and split_page(path)[1] is not None:
         raise DataError(
             f"The name of {path} (in {where}) ends like the number of a page. Rename it; or, if its pages are samples, "
             "end the glob with #{page}."
         )
-
-
-def _claimed_twice(role: Role, name: str, first: str, second: str, layout: Layout, where: str) -> str:
-    kind, key = ("images", "images") if role == "image" else ("regions of interest", "roi")
-    glob = getattr(layout, key)
-    return (
-        f"Two {kind} have the same id {name!r}: {first} and {second} (in {where}, by source.{key} {glob!r}). Make the "
-        "glob narrower, or write **/{id}, or {folder} for the folder that tells them apart, so that it belongs to the "
-        "id."
-    )
 
 
 def _check_matches(paths: list[str], images: Mapping[Key, list[str]], layout: Layout, where: str) -> None:

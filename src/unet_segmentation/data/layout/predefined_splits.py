@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.layout.glob_patterns import compile_glob
-from unet_segmentation.data.layout.layout import Sample, some
+from unet_segmentation.data.layout.layout import Sample, compile_glob, some
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.source import TableParameters
 
@@ -54,11 +53,7 @@ class Names:
         self._depths = sorted({name.count("/") for name in self._ids}, reverse=True)
 
     def find(self, name: str, where: str) -> int | None:
-        """Return the position of the sample that a name means; None if there is none.
-
-        Args:
-            name: an id, or a path.
-            where: what to call the list or table in a message.
+        """Return the position of the sample that a name (an id or a path) in a list or table means; None for none.
 
         Raises:
             DataError: it can mean several.
@@ -105,13 +100,7 @@ class Names:
 
 
 def find_file(paths: Iterable[str], glob: str, key: str, where: str) -> str:
-    """Find the one file that a glob names.
-
-    Args:
-        paths: files relative to the root.
-        glob: with ``*``, ``?`` and ``**``, or a plain path.
-        key: of the parameters, for the message.
-        where: what to call the root in a message.
+    """Find the one file that a glob (a parameter called ``key``) names.
 
     Raises:
         DataError: no file matches, or several do.
@@ -127,30 +116,20 @@ def find_file(paths: Iterable[str], glob: str, key: str, where: str) -> str:
 
 
 def read_text(storage: FileStore, path: str) -> str:
-    """Read a text file of the data set.
+    """Read a text file of the data set, in UTF-8 or in what Windows calls Unicode (UTF-16 with a byte order mark).
 
     Raises:
         DataError: it cannot be read, or is no text.
     """
     try:
-        return decoded(storage.read(path), path)
+        content = storage.read(path)
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} in {storage} cannot be read: {error.strerror or error}.") from error
-
-
-def decoded(content: bytes, name: str) -> str:
-    """Decode UTF-8, with or without a byte order mark, and what Windows calls Unicode (UTF-16 with one).
-
-    Raises:
-        DataError: it is neither.
-    """
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
     except UnicodeDecodeError:
-        raise DataError(f"{name} is no text in UTF-8: save it as UTF-8.") from None
+        raise DataError(f"{path} is no text in UTF-8: save it as UTF-8.") from None
     if "\0" in text:
-        raise DataError(f"{name} is no text file.")
+        raise DataError(f"{path} is no text file.")
     return text
 
 
@@ -163,12 +142,11 @@ def first_word(line: str) -> str:
 def split_by_lists(
     samples: list[Sample], lists: Mapping[str, Sequence[str]], unlisted: Unlisted, where: Mapping[str, str]
 ) -> list[Sample]:
-    """Return each sample the split whose list names it.
+    """Return the samples with the splits whose lists name them.
 
     Args:
         samples: without a split.
-        lists: lines that name a sample each, by the project's name for the split. Blank lines and those that begin
-            with ``#`` are skipped.
+        lists: by split, lines that name a sample each; blank ones and those that begin with ``#`` are skipped.
         unlisted: what becomes of samples on no list.
         where: what to call each list in a message, by split.
 
@@ -195,7 +173,7 @@ def split_by_lists(
 
 
 def apply_table(samples: list[Sample], text: str, table: TableParameters, unlisted: Unlisted) -> list[Sample]:
-    """Return each sample the split and the group that a table says.
+    """Return the samples with the splits and groups that a table says.
 
     Args:
         samples: without a split (where the table has one) or a group.
@@ -244,18 +222,16 @@ def _with_groups(samples: list[Sample], groups: Mapping[int, str], table: TableP
     if alone:
         logger.warning("%d samples have no group in %s, so each is its own: %s", len(alone), table.file, some(alone))
     used = set(groups.values())
-    return [
-        replace(sample, group=groups[at] if at in groups else _own_group(sample, used))
-        for at, sample in enumerate(samples)
-    ]
-
-
-def _own_group(sample: Sample, used: set[str]) -> str:
-    group = sample.id if sample.split is None else f"{sample.split}-{sample.id}"
-    while group in used:
-        group += "'"
-    used.add(group)
-    return group
+    result = []
+    for at, sample in enumerate(samples):
+        group = groups.get(at)
+        if group is None:
+            group = sample.id if sample.split is None else f"{sample.split}-{sample.id}"
+            while group in used:
+                group += "'"
+            used.add(group)
+        result.append(replace(sample, group=group))
+    return result
 
 
 def _rows(text: str, table: TableParameters) -> list[dict[str, str]]:
@@ -265,9 +241,8 @@ def _rows(text: str, table: TableParameters) -> list[dict[str, str]]:
     if separator not in header and ";" in header:  # as spreadsheets write CSV where the comma is for decimals
         separator = ";"
     try:
-        lines = [
-            [cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        ]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        lines = [[cell.strip() for cell in line] for line in reader]
     except csv.Error as error:
         raise DataError(f"{table.file} is no table: {error}.") from error
     lines = [line for line in lines if any(line)]

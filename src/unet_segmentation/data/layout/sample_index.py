@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.page_count import count_pages
+from unet_segmentation.data.io.image_decoders import count_pages
 from unet_segmentation.data.layout.layout import Layout, find_samples, samples_table
 from unet_segmentation.data.layout.predefined_splits import apply_table, find_file, read_text, split_by_lists
 from unet_segmentation.errors import DataError
@@ -28,9 +28,8 @@ def index_files(root: str, source: SourceParameters, resolve: Callable[[Path], P
         resolve: makes a path of the user's absolute.
 
     Returns:
-        ``sample_id`` (unique), ``image``, ``masks`` and ``roi`` (paths relative to the root, with ``#3`` at the end
-        for a page), ``group``, ``split``. A mask without an image has a row too, with an empty ``image``, for the
-        inspection to report.
+        See `samples_table`. A mask without an image has a row too, with an empty ``image``, for the inspection to
+        report.
 
     Raises:
         DataError: the layout matches nothing, two images claim the same id, or a list or table does not fit.

@@ -50,7 +50,7 @@ class PixelProbe:
 
     def pages(self, path: str) -> int:
         """Count the pages of a file."""
-        from unet_segmentation.data.io.page_count import count_pages
+        from unet_segmentation.data.io.image_decoders import count_pages
 
         if path not in self._pages:
             is_stack = path.lower().endswith((".tif", ".tiff", ".gif"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 import warnings
@@ -39,6 +38,7 @@ from unet_segmentation.data.preparation.sample_inspection import (
 from unet_segmentation.data.store.packed_arrays import PackedSamples, PackedWriter, join_parts
 from unet_segmentation.parameters import InspectionParameters
 from unet_segmentation.utils.atomic_io import atomic_write, remove
+from unet_segmentation.utils.machine import usable_cores
 from unet_segmentation.utils.memory import tune_malloc
 
 MAX_PART_SIZE = 256  # samples in a part, on average; smaller data sets have smaller ones, for all cores to have some
@@ -58,10 +58,7 @@ class Part:
 
 
 def inspect_samples(
-    indexed: pd.DataFrame,
-    source: DataSource,
-    inspection: InspectionParameters,
-    packing_dir: Path,
+    indexed: pd.DataFrame, source: DataSource, inspection: InspectionParameters, packing_dir: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame, PackedSamples]:
     """Decode, check, measure and pack every sample that has not been packed as it is now.
 
@@ -126,11 +123,7 @@ def part_size(samples: int) -> int:
 
 
 def _pack_parts(
-    parts: Sequence[Part],
-    indexed: pd.DataFrame,
-    source: DataSource,
-    inspection: InspectionParameters,
-    folder: Path,
+    parts: Sequence[Part], indexed: pd.DataFrame, source: DataSource, inspection: InspectionParameters, folder: Path
 ) -> None:
     """Inspect and pack these parts, each in one thread from its first file to its rename.
 
@@ -157,7 +150,7 @@ def _pack_parts(
 
     with warnings.catch_warnings(), _progress(total) as advance:
         warnings.simplefilter("ignore")  # the decoders', on large pictures and odd metadata
-        with ThreadPoolExecutor(inspection.workers or _cores()) as pool:
+        with ThreadPoolExecutor(inspection.workers or usable_cores()) as pool:
             futures = [pool.submit(pack, part) for part in parts]
             try:
                 for future in as_completed(futures):
@@ -219,21 +212,16 @@ def _write_rows(file: Path, rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def arrow(name: str) -> pa.DataType:
-        inner = name.removeprefix("list of ")
+    fields = []
+    for column, type_name in COLUMNS.items():
+        inner = type_name.removeprefix("list of ")
         plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
-        return plain if inner == name else pa.list_(plain)
-
-    schema = pa.schema([(name, arrow(type_name)) for name, type_name in COLUMNS.items()])
-    pq.write_table(pa.Table.from_pylist(rows, schema), file)
+        fields.append((column, plain if inner == type_name else pa.list_(plain)))
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), file)
 
 
 def _join(
-    folder: Path,
-    parts: Sequence[Path],
-    indexed: pd.DataFrame,
-    classes: Sequence[str],
-    inspection: InspectionParameters,
+    folder: Path, parts: Sequence[Path], indexed: pd.DataFrame, classes: Sequence[str], inspection: InspectionParameters
 ) -> None:
     """Join the parts in one folder, and check the data set as a whole."""
     inspected = pd.concat([_table(part / "rows.parquet") for part in parts] or [pd.DataFrame(columns=list(COLUMNS))])
@@ -311,8 +299,3 @@ def _remove_others(folder: Path, current: set[Path]) -> None:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -56,34 +56,26 @@ class IndexedSample(NamedTuple):
         return [file for file in (self.image, *self.masks, self.roi) if file]
 
 
-class Measurements(TypedDict):
-    """What is measured of a sample: columns of the inspected table. Of what could not be read 0, "" or []."""
+class ImageMeasurements(TypedDict):
+    """What is measured of an image alone. Of what could not be read 0, "" or []."""
 
     height: int
     width: int
     channels: int
     dtype: str
+    channel_mean: list[float]
+    channel_std: list[float]
+    minimum: int
+    maximum: int
+
+
+class Measurements(ImageMeasurements):
+    """What is measured of a sample: columns of the inspected table."""
+
     image_sha256: str
     mask_sha256: str
-    channel_mean: list[float]
-    channel_std: list[float]
-    minimum: int
-    maximum: int
     class_pixels: list[int]
     ignored_pixels: int
-
-
-class ImageMeasurements(TypedDict):
-    """What is measured of an image alone."""
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    channel_mean: list[float]
-    channel_std: list[float]
-    minimum: int
-    maximum: int
 
 
 @dataclass(frozen=True)
@@ -112,11 +104,7 @@ def decode_for_display(sample: IndexedSample, source: DataSource) -> tuple[Image
 
 
 def measure_image(pixels: NDArray[np.integer]) -> ImageMeasurements:
-    """Measure an image: size, depth, and by channel mean and (population) standard deviation in raw units.
-
-    Args:
-        pixels: (height, width, channels) uint8 or uint16.
-    """
+    """Measure an image, (height, width, channels) uint8 or uint16; with the population's standard deviation."""
     height, width, channels = pixels.shape
     if channels <= 4:  # OpenCV's limit
         mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(pixels))
@@ -161,7 +149,11 @@ class _Inspection:
         image, mask = self.read_image(), self.read_mask()
         if image is None or mask is None:
             return self._result(mask)
-        self._compare_sizes(image.shape[:2], mask.ids.shape)
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.ids.shape
+        if (height, width) != (mask_height, mask_width):
+            kind = "turned_mask" if (width, height) == (mask_height, mask_width) else "size_mismatch"
+            sizes = f"is {width} x {height}, its mask {self.sample.masks[0]} {mask_width} x {mask_height}"
+            self._report(kind, self.sample.image, sizes)
         ids = mask.ids if self.source.layout.roi is None else self._apply_roi(mask.ids, image.shape[:2])
         self._measure_mask(mask, ids)
         if any(entry.severity == "error" for entry in self.findings):
@@ -169,10 +161,7 @@ class _Inspection:
         return self._result(mask, image, ids)
 
     def _result(
-        self,
-        mask: DecodedMask | None,
-        image: Image | None = None,
-        ids: NDArray[np.uint8] | None = None,
+        self, mask: DecodedMask | None, image: Image | None = None, ids: NDArray[np.uint8] | None = None
     ) -> InspectedSample:
         row = self.sample._asdict() | dict(self.measurements)
         values = {} if mask is None else mask.values
@@ -213,11 +202,8 @@ class _Inspection:
         try:
             mask = self.source.mask_decoder.decode(files, self.sample.image, size)
         except UnreadableError as error:
-            self._report(error.kind, files[0], str(error))
-            return None
-        except EncodingError as error:
-            values = f": {listing(error.values)}" if error.values else ""
-            self._report(error.kind, files[0], f"{error}{values}", error.values)
+            pixels = error.values if isinstance(error, EncodingError) else {}
+            self._report(error.kind, files[0], f"{error}: {listing(pixels)}" if pixels else str(error), pixels)
             return None
         for kind, message in mask.notes:
             if kind != "lossy_mask" or masks.encoding != "threshold":  # which is declared for such files
@@ -225,12 +211,6 @@ class _Inspection:
         if mask.undeclared:
             self._report(mask.undeclared_kind, files[0], listing(mask.undeclared), mask.undeclared)
         return mask
-
-    def _compare_sizes(self, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
-        if image != mask:
-            kind = "turned_mask" if image == mask[::-1] else "size_mismatch"
-            sizes = f"is {image[1]} x {image[0]}, its mask {self.sample.masks[0]} {mask[1]} x {mask[0]}"
-            self._report(kind, self.sample.image, sizes)
 
     def _apply_roi(self, ids: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
         """Ignore what lies outside of the region of interest."""

@@ -28,8 +28,7 @@ def assign_folds(
         split: `validation` is a share of the samples outside of the fold.
 
     Returns:
-        Columns fold (from 1), sample_id, split (`train`, `validation` or, held out, `test`): a row for each fold and
-        sample, sorted.
+        Columns fold (from 1), sample_id, split (`train`, `validation` or, held out, `test`), sorted.
 
     Raises:
         ConfigurationError: there are fewer groups than folds, or no sample at all.
@@ -56,13 +55,7 @@ def assign_folds(
 
 
 def samples_of_fold(samples: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Return the samples that take part, with their split for one fold.
-
-    Args:
-        samples: a row per sample.
-        folds: what :func:`assign_folds` returned.
-        fold: from 1.
-    """
+    """Return the samples that take part, with their split for one fold (from 1) of `assign_folds`."""
     rows = folds.loc[folds["fold"] == fold, ["sample_id", "split"]]
     return samples.drop(columns="split").merge(rows, on="sample_id", validate="one_to_one")
 

@@ -23,20 +23,8 @@ from unet_segmentation.parameters.data import BlockParameters, SplitParameters
 from unet_segmentation.utils.atomic_io import atomic_write
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = [
-    "sample_id",
-    "image",
-    "masks",
-    "roi",
-    "group",
-    "split",
-    "height",
-    "width",
-    "channels",
-    "dtype",
-    "image_sha256",
-    "mask_sha256",
-]
+COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
+COLUMNS += ["height", "width", "channels", "dtype", "image_sha256", "mask_sha256"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +51,15 @@ def split_samples(
     Args:
         inspected: a row per sample, with what inspection measured.
         usable: by row of `inspected`, whether the sample can be used (bool).
-        parameters: seed, shares, folds and blocks. A share is one of the samples that are split here; with folds,
-            `validation` is one of the samples outside of the fold.
-        folder: for one small file that remembers which sample is on which side. Without it the result depends only
-            on the samples and the seed, and samples move when others are added.
+        parameters: seed, shares (of the samples that are split here; with folds, outside of the fold), folds, blocks.
+        folder: for one small file that remembers which sample is on which side. Without it samples move when others
+            are added.
         pairs: `sample_id`, `other`: near-identical images.
         classes: names, in the order of their ids, for messages.
 
     Returns:
-        The usable samples, sorted by id, with the columns `COLUMNS`, and the findings. Where there are too few
-        samples, or groups, that is a finding (`too_few_samples`), and `split` is None.
+        The usable samples (`COLUMNS`), sorted by id, and the findings. Where there are too few samples or groups, that
+        is a finding (`too_few_samples`), and `split` is None.
 
     Raises:
         DataError: the id of a sample does not fit the pattern of blocks, or the remembering file is damaged.
@@ -102,7 +89,7 @@ def merge_groups(samples: pd.DataFrame, block: pd.Series | None = None) -> list[
         block: by sample, the name of its spatial block.
 
     Returns:
-        The name of each sample's merged group: the first, in sorted order, of the names that were merged.
+        The first, in sorted order, of the names that each sample's merged group had.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -200,128 +187,94 @@ class _Splitter:
         """Return the fold of each sample; the same whatever `parameters.fold` is."""
         folds = self.parameters.folds or 1
         shares = {str(number): 1 / folds for number in range(folds)}
-        return self._cut(shares, np.ones(len(self.ids), dtype=bool), self._memory(shares, [folds]))
+        return self._cut(shares, np.ones(len(self.ids), dtype=bool), [folds])
 
     def sides(self, shares: dict[str, float], rows: NDArray[np.bool_] | None = None) -> NDArray[np.object_]:
         """Return the split of each of these samples: those of `shares`, and training for the rest."""
         rows = np.ones(len(self.ids), dtype=bool) if rows is None else rows
         shares = {"train": 1 - sum(shares.values())} | shares
         folding = [self.parameters.folds, self.parameters.fold] if self.parameters.folds else []
-        return np.array(list(shares), dtype=object)[self._cut(shares, rows, self._memory(shares, folding))]
+        return np.array(list(shares), dtype=object)[self._cut(shares, rows, folding)]
 
-    def _cut(self, shares: dict[str, float], rows: NDArray[np.bool_], memory: SplitMemory) -> NDArray[np.int64]:
+    def _cut(
+        self, shares: dict[str, float], rows: NDArray[np.bool_], folding: Sequence[int | None]
+    ) -> NDArray[np.int64]:
         """Return the number of the side of each of these samples; those that are remembered stay where they are."""
+        names = [f"{len(shares)} folds"] if "0" in shares else list(shares)
         present, members = np.unique(self.members[rows], return_inverse=True)
         groups = len(present)
         if groups < max(1, len(shares)):
             smaller = "" if groups == len(members) else ", or make the groups (source.group) smaller"
             raise _TooFewSamplesError(
-                f"{len(members)} samples in {groups} groups, and each of {', '.join(_side_names(shares))} needs at "
+                f"{len(members)} samples in {groups} groups, and each of {', '.join(names)} needs at "
                 f"least one group, so at least {max(1, len(shares))} groups: add samples{smaller}"
             )
         if len(shares) == 1:
             return np.zeros(len(members), dtype=np.int64)
-        ids = self.ids[rows]
-        fixed = _group_sides(memory.look_up(ids), members, groups, len(shares))
+        ids, file = pd.Index(self.ids[rows], dtype=object), self._file(shares, folding)
+        remembered = _read_sides(file, list(shares))
+        fixed = _group_sides(remembered.reindex(ids, fill_value=-1).to_numpy(), members, groups, len(shares))
         lost = len(shares) - len(np.unique(fixed[fixed >= 0]))
         if lost > np.count_nonzero(fixed < 0):
             raise _TooFewSamplesError(
-                f"of {', '.join(_side_names(shares))}, {lost} have lost all samples that {memory} remembers, and there "
+                f"of {', '.join(names)}, {lost} have lost all samples that {file} remembers, and there "
                 "are no new groups for them: add samples, or delete the file to split from scratch"
             )
         pixels = np.zeros((groups, self.pixels.shape[1]), dtype=np.float32)
         np.add.at(pixels, members, self.pixels[rows])
         random = np.random.default_rng(self.parameters.seed)
         sides = stratify(np.bincount(members), pixels, np.array(list(shares.values())), fixed, random)[members]
-        memory.remember(ids, sides)
+        if file is not None:
+            _write_sides(file, list(shares), remembered, pd.Series(sides, index=ids))
         return sides
 
-    def _memory(self, shares: dict[str, float], folding: Sequence[int | None]) -> SplitMemory:
-        """Open the memory of this decision: named by all that decides it but the samples."""
+    def _file(self, shares: dict[str, float], folding: Sequence[int | None]) -> Path | None:
+        """Return the file that remembers this decision: named by all that decides it but the samples."""
         if self.folder is None:
-            return SplitMemory()
+            return None
         blocks = self.parameters.blocks
         decision = [self.parameters.seed, shares, folding, blocks and blocks.model_dump(mode="json")]
-        name = hashlib.sha256(json.dumps(decision).encode()).hexdigest()[:16]
-        return SplitFile(self.folder / f"{name}.csv", shares)
+        return self.folder / f"{hashlib.sha256(json.dumps(decision).encode()).hexdigest()[:16]}.csv"
 
 
-def _side_names(shares: dict[str, float]) -> list[str]:
-    return [f"{len(shares)} folds"] if "0" in shares else list(shares)
+def _read_sides(file: Path | None, names: Sequence[str]) -> pd.Series[int]:
+    """Return the number of the side of each sample that a file remembers, by id."""
+    if file is None or not file.is_file():
+        return pd.Series(dtype=np.int64, index=pd.Index([], dtype=object))
 
-
-class SplitMemory:
-    """Which sample is on which side. This one remembers nothing."""
-
-    def look_up(self, ids: pd.Series[str]) -> NDArray[np.int64]:
-        """Return the number of the side of each sample, -1 where it is new."""
-        return np.full(len(ids), -1)
-
-    def remember(self, ids: pd.Series[str], sides: NDArray[np.int64]) -> None:
-        """Add samples, or change their side."""
-
-
-class SplitFile(SplitMemory):
-    """A file that remembers which sample is on which side.
-
-    Args:
-        file: CSV with the columns `sample_id`, `side`.
-        sides: the names that a side may have.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-
-    def __init__(self, file: Path, sides: Iterable[str]) -> None:
-        self.file = file
-        self.names = list(sides)
-        self.sides = pd.Series(dtype=np.int64, index=pd.Index([], dtype=object))
-        if file.is_file():
-            self.sides = self._read()
-
-    def __str__(self) -> str:
-        return str(self.file)
-
-    def _read(self) -> pd.Series[int]:
-        try:
-            table = pd.read_csv(self.file, dtype=str, keep_default_na=False, lineterminator="\n")
-        except ValueError as error:  # the base of pandas' own errors
-            raise self._damaged(str(error)) from None
-        if list(table.columns) != ["sample_id", "side"]:
-            raise self._damaged("it does not have the columns sample_id and side")
-        codes = pd.Index(self.names).get_indexer(pd.Index(table["side"]))
-        if (codes < 0).any():
-            row = table.iloc[int(np.argmin(codes))]
-            raise self._damaged(f"the side of {row['sample_id']!r} is {row['side']!r}, not one of {self.names}")
-        if table["sample_id"].duplicated().any():
-            raise self._damaged(f"it names {table['sample_id'][table['sample_id'].duplicated()].iloc[0]!r} twice")
-        return pd.Series(codes, index=pd.Index(table["sample_id"], dtype=object))
-
-    def _damaged(self, reason: str) -> DataError:
+    def damaged(reason: str) -> DataError:
         return DataError(
-            f"{self.file}, which remembers the split, is damaged: {reason}. Restore it, or delete it to split from "
+            f"{file}, which remembers the split, is damaged: {reason}. Restore it, or delete it to split from "
             "scratch (samples may then change sides)."
         )
 
-    def look_up(self, ids: pd.Series[str]) -> NDArray[np.int64]:
-        """Return the number of the side of each sample, -1 where it is new."""
-        position = self.sides.index.get_indexer(pd.Index(ids, dtype=object))
-        return np.where(position >= 0, self.sides.to_numpy()[position], -1) if len(self.sides) else super().look_up(ids)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, lineterminator="\n")
+    except ValueError as error:  # the base of pandas' own errors
+        raise damaged(str(error)) from None
+    if list(table.columns) != ["sample_id", "side"]:
+        raise damaged("it does not have the columns sample_id and side")
+    codes = pd.Index(names).get_indexer(pd.Index(table["side"]))
+    if (codes < 0).any():
+        row = table.iloc[int(np.argmin(codes))]
+        raise damaged(f"the side of {row['sample_id']!r} is {row['side']!r}, not one of {names}")
+    if (twice := table["sample_id"][table["sample_id"].duplicated()]).any():
+        raise damaged(f"it names {twice.iloc[0]!r} twice")
+    return pd.Series(codes, index=pd.Index(table["sample_id"], dtype=object))
 
-    def remember(self, ids: pd.Series[str], sides: NDArray[np.int64]) -> None:
-        """Add samples, or change their side; those that are gone stay."""
-        now = pd.Series(sides, index=pd.Index(ids, dtype=object))
-        gone = self.sides[~self.sides.index.isin(now.index)]
-        if len(gone) + len(now) == len(self.sides) and np.array_equal(self.look_up(ids), sides):
-            return
-        all_sides = pd.concat([gone, now]).sort_index()
-        table = pd.DataFrame({"sample_id": all_sides.index, "side": np.array(self.names)[all_sides.to_numpy()]})
-        with atomic_write(self.file) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
+
+def _write_sides(file: Path, names: Sequence[str], before: pd.Series[int], now: pd.Series[int]) -> None:
+    """Add samples to a file, or change their side; those that are gone stay."""
+    sides = pd.concat([before[~before.index.isin(now.index)], now]).sort_index()
+    if sides.equals(before.sort_index()):
+        return
+    table = pd.DataFrame({"sample_id": sides.index, "side": np.array(names)[sides.to_numpy()]})
+    with atomic_write(file) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _group_sides(
-    remembered: NDArray[np.int64], members: NDArray[np.int64], groups: int, sides: int
+    remembered: NDArray[np.integer], members: NDArray[np.int64], groups: int, sides: int
 ) -> NDArray[np.int64]:
     """Return the side that is remembered of most samples of each group (of two, the one more for training), or -1."""
     is_known = remembered >= 0

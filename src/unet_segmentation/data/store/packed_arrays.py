@@ -55,9 +55,6 @@ class PackedSamples:
 
     Holds a path and, in each process from the first access on, the table and the memory maps. Pickles and copies
     as the path alone. What it returns are copies in memory of their own: they may be written to.
-
-    Attributes:
-        folder: where the packed files lie.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,16 +94,16 @@ class PackedSamples:
         """Folders that hold the pixels."""
         return [self.folder / name for name in self._header["parts"]]
 
-    @property
+    @cached_property
     def table(self) -> NDArray[np.int64]:
         """Table with a row per sample; see the docstring of the module."""
-        return self._table
+        return np.load(self.folder / "table.npy")
 
     def is_whole(self) -> bool:
         """Return whether the folder is there and its files are as long as the table says."""
         try:
             ends = np.zeros((len(self.parts), 2), np.int64)
-            table = self._table
+            table = self.table
             pixels = table[:, 3] * table[:, 4]
             np.maximum.at(ends[:, 0], table[:, 0], table[:, 1] + pixels * table[:, 5] * table[:, 6])
             np.maximum.at(ends[:, 1], table[:, 0], table[:, 2] + pixels)
@@ -121,15 +118,9 @@ class PackedSamples:
         return height, width, self.channels
 
     def image(self, sample_id: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Image:
-        """Read an image or a part of it.
+        """Read an image or a part of it: (height, width, channels) in native depth.
 
-        Args:
-            sample_id: which sample.
-            rows: of the image; only these are read.
-            columns: of the image.
-
-        Returns:
-            (height, width, channels) in native depth. A grey image among colour images has its channel repeated.
+        A grey image among colour images has its channel repeated.
         """
         part, offset, _, height, width, channels, depth = self._row(sample_id)
         view = np.ndarray((height, width, channels), DTYPES[depth], self._map(part, "images.bin"), offset)
@@ -142,7 +133,7 @@ class PackedSamples:
         return np.ndarray((height, width), np.uint8, self._map(part, "masks.bin"), offset)[rows, columns].copy()
 
     def _row(self, sample_id: str) -> list[int]:
-        return self._table[self._positions[sample_id]].tolist()
+        return self.table[self._positions[sample_id]].tolist()
 
     @cached_property
     def _header(self) -> _Header:
@@ -157,10 +148,6 @@ class PackedSamples:
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {sample_id: position for position, sample_id in enumerate(self.sample_ids)}
-
-    @cached_property
-    def _table(self) -> NDArray[np.int64]:
-        return np.load(self.folder / "table.npy")
 
     @cached_property
     def _maps(self) -> OrderedDict[tuple[int, str], mmap.mmap]:
@@ -181,13 +168,13 @@ class PackedSamples:
 class PackedWriter:
     """Writes the samples of one part one by one; memory does not grow with their number (but for the table).
 
-    Use it as a context manager on a new folder, inside ``atomic.whole``: the header is written on a clean exit only,
+    Use it as a context manager on a new folder, inside ``atomic_write``: the header is written on a clean exit only,
     so that a folder without one is unfinished.
     """
 
     def __init__(self, folder: Path) -> None:
         """Create the folder and open its files."""
-        self.folder = Path(folder)
+        self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sample_ids: list[str] = []
         self._rows: list[tuple[int, ...]] = []
@@ -206,12 +193,7 @@ class PackedWriter:
             _write_header(self.folder, ["."], self._sample_ids, np.array(self._rows, np.int64).reshape(-1, 7))
 
     def add(self, sample_id: str, image: Image, mask: Mask) -> None:
-        """Append a sample.
-
-        Args:
-            sample_id: must be new.
-            image: (height, width, channels) or (height, width), uint8 or uint16.
-            mask: (height, width) uint8.
+        """Append an image, (height, width[, channels]) uint8 or uint16, and a mask, (height, width) uint8.
 
         Raises:
             ValueError: the shapes or the dtypes do not fit.
@@ -229,12 +211,7 @@ class PackedWriter:
 
 
 def join_parts(folder: Path, parts: Sequence[Path]) -> PackedSamples:
-    """Create a packed folder of existing parts; no pixel is read or written.
-
-    Args:
-        folder: exists; gets header and table.
-        parts: folders that `PackedWriter` made, in the order of their samples.
-    """
+    """Write header and table of an existing folder over parts in the order of their samples; no pixel is read."""
     packed = [PackedSamples(part) for part in parts]
     tables = [np.column_stack([np.full(len(part), number), part.table[:, 1:]]) for number, part in enumerate(packed)]
     table = np.concatenate(tables) if tables else np.zeros((0, 7), np.int64)
@@ -244,12 +221,7 @@ def join_parts(folder: Path, parts: Sequence[Path]) -> PackedSamples:
 
 
 def pack(folder: Path, samples: Mapping[str, tuple[Image, Mask]]) -> PackedSamples:
-    """Pack samples that are in memory, for tests and small data.
-
-    Args:
-        folder: is replaced, if it exists.
-        samples: image and mask by sample id, as `PackedWriter.add` takes them.
-    """
+    """Pack samples that are in memory (image and mask by sample id) into a folder, which is replaced if it exists."""
     with atomic_write(folder) as temporary, PackedWriter(temporary) as writer:
         for sample_id, (image, mask) in samples.items():
             writer.add(sample_id, image, mask)

@@ -120,11 +120,7 @@ def write_archive(parameters: GeneratorParameters, path: Path) -> None:
     """Draw the data set into a zip: ``cells/images/0000.png`` and ``cells/masks/0000.png`` for each sample.
 
     The same parameters give the same bytes (with the same versions of NumPy, SciPy and Pillow): times, permissions
-    and order are fixed.
-
-    Args:
-        parameters: how many images, how large, from which seed.
-        path: the file to write. The caller writes it atomically.
+    and order are fixed. The caller writes the file atomically.
     """
     digits = max(4, len(str(parameters.images - 1)))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

@@ -28,7 +28,7 @@ class ReleaseCandidate:
         units: number of test images, those of a group as one.
         score: name of the score that is compared.
         value: of that score; None where it is undefined.
-        environment: what evaluation computed with, see `utils.compute_environment`.
+        environment: what evaluation computed with, see `utils.device.compute_environment`.
         version: of the registered model; None for a challenger.
     """
 

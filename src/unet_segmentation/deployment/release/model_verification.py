@@ -61,7 +61,7 @@ def verify_model(
         packed: images and masks.
         tolerance: by which scores may differ on another device.
     """
-    from unet_segmentation.utils.compute_environment import compute_environment  # importing torch takes seconds
+    from unet_segmentation.utils.device import compute_environment  # importing torch takes seconds
 
     missing = [name for name in sample_ids if name not in packed]
     try:

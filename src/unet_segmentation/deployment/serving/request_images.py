@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.data.io.image_reader import UnreadableError, decode_image
+from unet_segmentation.data.io.image_decoders import UnreadableError
+from unet_segmentation.data.io.image_reader import decode_image
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.channel_adaptation import image_parameters, with_channels
 from unet_segmentation.models.spec import ModelSpec

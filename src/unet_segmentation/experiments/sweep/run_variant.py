@@ -28,7 +28,7 @@ from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.utils.peak_memory import PeakMemory
+from unet_segmentation.utils.memory import PeakMemory
 
 logger = logging.getLogger(__name__)
 

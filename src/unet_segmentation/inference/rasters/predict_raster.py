@@ -35,7 +35,7 @@ from unet_segmentation.inference.rasters.tiling import Span, blending_profiles, 
 from unet_segmentation.inference.sliding_window import argmax_mask, round_up_to_multiple
 from unet_segmentation.parameters.data import ImageParameters
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
-from unet_segmentation.utils.prefetch import prefetch_map
+from unet_segmentation.utils.threads import prefetch_map
 from unet_segmentation.visualization import as_jpeg
 
 logger = logging.getLogger(__name__)

@@ -59,7 +59,7 @@ def predict(
     """
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
-    from unet_segmentation.utils.compute_environment import compute_environment
+    from unet_segmentation.utils.device import compute_environment
 
     sample_ids = _evaluated(samples, evaluation)
     tracking.active_run().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})

@@ -8,7 +8,7 @@ import re
 import threading
 import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -28,6 +28,7 @@ from unet_segmentation.data.io.shapes import Shape, Size, mask_shape, polygon_sh
 
 Json = dict[str, object]
 MAX_OPEN_FILES = 4
+WRONG_RUNS = "holds a run-length encoded mask whose runs do not add up to the image's size"
 
 
 class CocoFormat(AnnotationFormat):
@@ -43,7 +44,7 @@ class CocoFormat(AnnotationFormat):
 
     def read(self, storage: FileStore, path: str, image: str, size: Size) -> Annotation:
         """Read the annotations of one image."""
-        file = _OPEN_FILES.get(storage, path)
+        file = _open(storage, path)
         entry = file.find_image(split_page(image)[0])
         annotations = file.annotations(entry.id)
         shapes = [file.shape(annotation, size) for annotation in annotations]
@@ -83,30 +84,19 @@ def _summary(root: str, path: str, _stamp: str) -> tuple[frozenset[str], tuple[s
 
 @dataclass(frozen=True)
 class CocoImage:
-    """An image that a file lists: the parts of its path, its id and, where the file says it, its size."""
+    """An image that a file lists."""
 
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  # of its path
     id: object
-    size: Size | None
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, object]) -> CocoImage:
-        """Parse an entry of `images`."""
-        height, width = entry.get("height"), entry.get("width")
-        size = (int(str(height)), int(str(width))) if height and width else None
-        return cls(_path_parts(str(entry["file_name"])), entry.get("id"), size)
+    size: Size | None  # where the file says it
 
 
 class CocoFile:
-    """A file of annotations, cut up by image; annotations are kept compressed and parsed when they are asked for.
-
-    Attributes:
-        categories: name by id.
-    """
+    """A file of annotations, cut up by image; annotations are kept compressed and parsed when they are asked for."""
 
     def __init__(self, text: str) -> None:
         """Walk over the file once; no more than one annotation is parsed at a time."""
-        self.categories: dict[object, str] = {}
+        self.categories: dict[object, str] = {}  # name by id
         self._images: dict[str, list[CocoImage]] = defaultdict(list)
         spans: dict[object, list[tuple[int, int]]] = defaultdict(list)
         sections = set()
@@ -115,7 +105,9 @@ class CocoFile:
             if section == "categories":
                 self.categories[value["id"]] = str(value["name"])
             elif section == "images":
-                image = CocoImage.from_json(value)
+                height, width = value.get("height"), value.get("width")
+                size = (int(str(height)), int(str(width))) if height and width else None
+                image = CocoImage(_path_parts(str(value["file_name"])), value.get("id"), size)
                 self._images[image.parts[-1]].append(image)
             elif section == "annotations":
                 spans[value["image_id"]].append((start, end))
@@ -129,12 +121,12 @@ class CocoFile:
     def find_image(self, path: str) -> CocoImage:
         """Return the entry of an image: folders must agree as far as both paths have them."""
         parts = _path_parts(path)
-        matches = []
+        matches = defaultdict(list)
         for image in self._images.get(parts[-1], []):
             length = min(len(image.parts), len(parts))
             if image.parts[-length:] == parts[-length:]:
-                matches.append((length, image))
-        best = [image for length, image in matches if length == max(length for length, _ in matches)]
+                matches[length].append(image)
+        best = matches[max(matches, default=0)]
         if len(best) == 1:
             return best[0]
         if best:
@@ -147,8 +139,7 @@ class CocoFile:
     def annotations(self, image_id: object) -> list[Json]:
         """Return the annotations of an image."""
         compressed = self._annotations.get(image_id)
-        annotations: list[Json] = json.loads(zlib.decompress(compressed)) if compressed else []
-        return annotations
+        return json.loads(zlib.decompress(compressed)) if compressed else []  # type: ignore[no-any-return]
 
     def shape(self, annotation: Json, size: Size) -> Shape:
         """Draw one annotation."""
@@ -170,12 +161,7 @@ class CocoFile:
 
 
 def decode_run_lengths(segmentation: Json, size: Size) -> NDArray[np.bool_]:
-    """Decode a mask: lengths of runs of 0 and 1 in turn, down the columns.
-
-    Args:
-        segmentation: `size` (height, width) and `counts`: numbers, or their compressed text.
-        size: of the image.
-    """
+    """Decode a mask of runs of 0 and 1 in turn, down the columns; `counts` are numbers or their compressed text."""
     declared, counts = segmentation.get("size", []), segmentation.get("counts")
     if list(declared) != list(size):  # type: ignore[call-overload]
         raise UnreadableError(f"holds a mask of size {declared} for an image of size {list(size)}")
@@ -183,7 +169,7 @@ def decode_run_lengths(segmentation: Json, size: Size) -> NDArray[np.bool_]:
         return _decode_compressed(counts, size)
     runs = np.array(counts, np.int64)
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise UnreadableError("holds a run-length encoded mask whose runs do not add up to the image's size")
+        raise UnreadableError(WRONG_RUNS)
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order="F")
 
 
@@ -195,15 +181,13 @@ def _decode_compressed(counts: str, size: Size) -> NDArray[np.bool_]:
     # Where the runs end too early, pycocotools leaves the rest of the mask as the memory was. Merged with itself, an
     # encoding loses its empty runs, so that it is the text that encoding its own mask gives, unless it is too short.
     if run_lengths.merge([encoded, encoded])["counts"] != run_lengths.encode(mask)["counts"]:
-        raise UnreadableError("holds a run-length encoded mask whose runs do not add up to the image's size")
+        raise UnreadableError(WRONG_RUNS)
     return mask.astype(bool)
 
 
 def _path_parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.replace("\\", "/").split("/") if part not in {"", "."}) or ("",)
 
-
-# --- walking over JSON that is larger than what should be in memory as objects ---
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -246,43 +230,28 @@ def _next(text: str, position: int, end: str) -> int:
     return position if text[position : position + 1] == end else _after(text, position, ",")
 
 
-class OpenFiles:
-    """The files read last, each parsed once (or refused once) however many threads ask for it."""
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[tuple[str, ...], CocoFile | UnreadableError] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def get(self, storage: FileStore, path: str) -> CocoFile:
-        """Return a file, parsed.
-
-        Raises:
-            UnreadableError: it is missing or malformed.
-        """
-        stamp = storage.stamp(path) if storage.is_local else ""  # at a URL it would be a request for each image
-        key = (str(storage), path, stamp)
-        with self._lock:
-            if key not in self._files:
-                while len(self._files) >= MAX_OPEN_FILES:
-                    self._files.popitem(last=False)
-                self._files[key] = _parse(storage, path)
-            self._files.move_to_end(key)
-            file = self._files[key]
-        if isinstance(file, UnreadableError):
-            raise UnreadableError(str(file))
-        return file
+_OPEN_FILES: OrderedDict[tuple[str, ...], CocoFile | UnreadableError] = OrderedDict()  # those read last
+_LOCK = threading.Lock()
 
 
-def _parse(storage: FileStore, path: str) -> CocoFile | UnreadableError:
-    try:
-        with parse_errors():
-            return CocoFile(read_bytes(storage, path).decode("utf-8-sig"))
-    except UnreadableError as error:
-        return error
+def _open(storage: FileStore, path: str) -> CocoFile:
+    """Return a file, parsed once (or refused once) however many threads ask for it."""
+    stamp = storage.stamp(path) if storage.is_local else ""  # at a URL it would be a request for each image
+    key = (str(storage), path, stamp)
+    with _LOCK:
+        if key not in _OPEN_FILES:
+            while len(_OPEN_FILES) >= MAX_OPEN_FILES:
+                _OPEN_FILES.popitem(last=False)
+            try:
+                with parse_errors():
+                    _OPEN_FILES[key] = CocoFile(read_bytes(storage, path).decode("utf-8-sig"))
+            except UnreadableError as error:
+                _OPEN_FILES[key] = error
+        _OPEN_FILES.move_to_end(key)
+        file = _OPEN_FILES[key]
+    if isinstance(file, UnreadableError):
+        raise UnreadableError(str(file))
+    return file
 
 
-_OPEN_FILES = OpenFiles()
 ANNOTATION_FORMATS.register("coco")(CocoFormat())

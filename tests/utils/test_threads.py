@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from unet_segmentation.utils.prefetch import QUEUE_SIZE, prefetch_map
+from unet_segmentation.utils.threads import QUEUE_SIZE, prefetch_map
 
 
 def test_results_come_in_order_whatever_takes_longest():
