@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import json
 import tempfile
 from collections import Counter
@@ -149,7 +150,9 @@ def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
 
 
 def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
-    low, high = interval_of(uri, run.run_id, score)
+    plan = _read_artifact(uri, run, "training/plan.json")
+    intervals = _read_artifact(uri, run, "evaluation/intervals.csv")
+    bounds = pd.read_csv(io.StringIO(intervals or "score,low,high")).set_index("score").reindex([score])
     parameter = run.parameters.get
     network = parameter("model.architecture", "")
     return {
@@ -157,10 +160,10 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "run_id": run.run_id,
         "started": run.when,
         "value": run.metrics[f"test/{score}"],
-        "low": low,
-        "high": high,
+        "low": float(bounds["low"].iloc[0]),
+        "high": float(bounds["high"].iloc[0]),
         "encoder": network if network in ARCHITECTURES.module_names() else parameter("model.encoder", ""),
-        "epochs": _epochs(uri, run),
+        "epochs": str(json.loads(plan)["epochs"]) if plan else parameter("training.epochs", ""),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],
         "split": parameter("evaluation.split", ""),
@@ -168,25 +171,13 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
     }
 
 
-def _epochs(uri: str, run: RunRecord) -> str:
-    """Return the epochs of the plan; those of the parameters where the run logged no plan."""
+def _read_artifact(uri: str, run: RunRecord, artifact: str) -> str | None:
+    """Read a file that a run has logged; None where there is none."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
+            return fetch(uri, run.run_id, artifact, Path(folder)).read_text(encoding="utf-8")
     except TrackingError:
-        return run.parameters.get("training.epochs", "")
-    return str(json.loads(plan)["epochs"])
-
-
-def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
-    """Load the interval of a score that a run has logged; NaN where it has none."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            table = pd.read_csv(fetch(uri, run_id, "evaluation/intervals.csv", Path(folder)))
-    except TrackingError:
-        return float("nan"), float("nan")
-    rows = table[table["score"] == score]
-    return (float("nan"), float("nan")) if rows.empty else (float(rows["low"].iloc[0]), float(rows["high"].iloc[0]))
+        return None
 
 
 def _without_score(uri: str, problem: str, score: str) -> Exception:

@@ -84,6 +84,7 @@ def render_audit(
     """
     sections = _sections(settled, result, _Album(thumbnail), per_kind)
     tone, sign, headline = HEADLINES[result.status]
+    mentioned = {*result.kinds, *unchecked, "mask_values", "set_aside"}
     return html.render(
         "audit.html",
         problem=problem,
@@ -95,7 +96,7 @@ def render_audit(
         data_card=_data_card(samples, source, facts or {}),
         class_table=class_table(samples, classes),
         values=_values(result, classes, masks),
-        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if _silent(kind, result, unchecked)],
+        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if kind not in mentioned],
         unchecked=[(kind, KINDS[kind].heading) for kind in KINDS if kind in unchecked],
         states=STATES,
     )
@@ -240,10 +241,6 @@ def _sentence(result: AuditResult, sections: Sequence[Mapping[str, Any]]) -> str
     if warnings:
         parts.append(f"{html.count(warnings, 'kind')} of warnings: have a look.")
     return " ".join(parts) or "Every check came to nothing that would stop or mislead a training."
-
-
-def _silent(kind: str, result: AuditResult, unchecked: Collection[str]) -> bool:
-    return kind not in result.kinds and kind not in unchecked and kind not in ("mask_values", "set_aside")
 
 
 def _tiles(samples: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, str]]:

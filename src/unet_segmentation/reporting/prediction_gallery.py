@@ -108,7 +108,7 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
             tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in pictures_of(sample)]
             strips.append(contact_sheet(tiles, 4, captions))
     width = max((strip.width for strip in strips), default=4 * SIDE)
-    return _stacked([legend(classes, width), *strips], width)
+    return stack_strips([legend(classes, width), *strips], width)
 
 
 def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) -> Image.Image:
@@ -121,7 +121,7 @@ def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) 
             captions += [sample.sample_id, "truth", "prediction", f"{sample.section}: IoU {sample.score:.3f}"]
         strips += [_heading(name), contact_sheet(tiles, len(tiles), captions)]
     width = max((strip.width for strip in strips), default=12 * SMALL_SIDE)
-    return _stacked([legend(classes, width), *strips], width)
+    return stack_strips([legend(classes, width), *strips], width)
 
 
 def pictures_of(sample: Shown) -> Iterator[Picture]:
@@ -157,7 +157,8 @@ def _heading(text: str) -> Image.Image:
     return strip
 
 
-def _stacked(strips: Sequence[Image.Image], width: int) -> Image.Image:
+def stack_strips(strips: Sequence[Image.Image], width: int) -> Image.Image:
+    """Paste pictures below each other."""
     sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), PAPER)
     top = 0
     for strip in strips:

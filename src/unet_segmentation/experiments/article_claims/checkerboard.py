@@ -12,6 +12,7 @@ Periods of a power of two are separated: the energy of period 4 is that which pe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from unet_segmentation.reporting.prediction_gallery import stack_strips
 from unet_segmentation.visualization import INK, PAPER, Picture, contact_sheet, font
 
 MIN_PERIODS = 4  # across a side: with fewer, the peaks of a period run into each other
@@ -98,13 +100,16 @@ def stride_frequencies(shape: tuple[int, ...], stride: int) -> NDArray[np.bool_]
     """
     height, width = shape
     marked = np.zeros((height, width), bool)
-    for k in range(stride):
-        for l in range(stride):  # noqa: E741 - as in the formula
-            if k % 2 or l % 2:
-                row, column = k * height // stride, l * width // stride
-                offsets = np.array([-1, 0, 1])
-                marked[np.ix_((row + offsets) % height, (column + offsets) % width)] = True
+    offsets = np.array([-1, 0, 1])
+    for k, l in _odd_multiples(stride):
+        row, column = k * height // stride, l * width // stride
+        marked[np.ix_((row + offsets) % height, (column + offsets) % width)] = True
     return marked
+
+
+def _odd_multiples(stride: int) -> list[tuple[int, int]]:
+    """Return k and l of the frequencies (k, l) / stride, of which one is odd."""
+    return [(k, l) for k, l in itertools.product(range(stride), repeat=2) if k % 2 or l % 2]
 
 
 def _cut(logits: NDArray[np.floating], stride: int) -> NDArray[np.floating]:
@@ -136,12 +141,7 @@ def checkerboard_sheet(networks: Mapping[str, Mapping[str, Pair]]) -> Image.Imag
             tiles = [logits_picture(values) for values in logits] + [spectrum_picture(values) for values in logits]
             captions = [*modes, *(_shares(values) for values in logits)]
             strips.append(contact_sheet(tiles, len(modes), captions))
-    sheet = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), PAPER)
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    return sheet
+    return stack_strips(strips, max(strip.width for strip in strips))
 
 
 def logits_picture(logits: NDArray[np.floating]) -> Picture:
@@ -171,15 +171,12 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
     picture = Image.fromarray(grey).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
     draw = ImageDraw.Draw(picture)
     for stride, colour in sorted(STRIDE_COLOURS.items(), reverse=True):
-        for k in range(stride):
-            for l in range(stride):  # noqa: E741 - as in the formula of scoring.checkerboard
-                if k % 2 or l % 2:
-                    # frequency k / stride, in the middle of its pixel
-                    y, x = (
-                        ((n / stride + 0.5) % 1.0) * side + side / size / 2
-                        for n, size in zip((k, l), grey.shape, strict=True)
-                    )
-                    draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=colour)
+        for frequencies in _odd_multiples(stride):
+            y, x = (  # the middle of the pixel of each frequency
+                ((n / stride + 0.5) % 1.0) * side + side / size / 2
+                for n, size in zip(frequencies, grey.shape, strict=True)
+            )
+            draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=colour)
     return np.asarray(picture)
 
 

@@ -161,9 +161,9 @@ def compare_modes(
         row |= {"spread": group[score].std(ddof=1), **interval[["value", "low", "high"]]}
         row |= dict.fromkeys(COMPARISON, np.nan) | {"verdict": "reference"}
         if mode != reference:
-            test = compare_sums(mode_sums, reference_sums, resampling, margin=margin).set_index("score").loc[score]
+            tests = compare_sums(mode_sums, reference_sums, resampling, margin=margin)
             differences = by_seed[network, mode] - by_seed[network, reference]
-            row |= comparison_columns(test)
+            row |= comparison_columns(tests[tests["score"] == score].iloc[0])
             row |= {"difference_least": differences.min(), "difference_most": differences.max()}
         for name in checkerboard:
             row |= {name: group[name].mean(), f"{name}/least": group[name].min(), f"{name}/most": group[name].max()}

@@ -166,15 +166,15 @@ def _failure(trial: FrozenTrial) -> str:
 
 def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     """Train with the values of a trial, and tell the study the outcome."""
-    study, data, name = search.study, search.data, f"trial {trial.number}"
+    study, data, score, name = search.study, search.data, search.score, f"trial {trial.number}"
     overrides = decode_trial_params(trial.params, search.space)
     logger.info("%s: %s", name, ", ".join(f"{key.rpartition('.')[2]} {_short(overrides[key])}" for key in overrides))
 
     def log(child: Run, outcome: Outcome) -> None:
         if outcome.status == "pruned":
             child.set_tags({"search.pruned": True})
-        else:
-            child.log_metrics({"search/objective": outcome.scores[search.score]})
+        elif (value := outcome.scores[score]) is not None:
+            child.log_metrics({"search/objective": value})
 
     try:
         parameters = override_parameters(data.parameters, overrides, name)
@@ -200,7 +200,7 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     if outcome.status == "pruned":
         study.tell(trial, state=TrialState.PRUNED)
     else:
-        study.tell(trial, outcome.scores[search.score])
+        study.tell(trial, outcome.scores[score])
     if best := _best_trial(study):
         logger.info("best so far: %.4f (trial %d)", best.values[0], best.number)
 

@@ -125,11 +125,11 @@ def _compare(
     if not seeds:
         return {"verdict": "undefined" if variant else FAILED}
     sums, best_sums = (MultiSeedSums.of([by_seed[seed] for seed in seeds]) for by_seed in (variant, best))
-    row = compare_sums(sums, best_sums, resampling, margin=margin).set_index("score").loc[score]
-    return comparison_columns(row)
+    table = compare_sums(sums, best_sums, resampling, margin=margin)
+    return comparison_columns(table[table["score"] == score].iloc[0])
 
 
-def comparison_columns(row: Mapping[str, object] | pd.Series) -> dict[str, object]:
+def comparison_columns(row: Mapping[Any, Any] | pd.Series) -> dict[str, object]:
     """Return `COMPARISON_COLUMNS` from a row of `compare`."""
     columns = {name: row[name] for name in ("difference", "p_value", "verdict")}
     return columns | {"difference_low": row["low"], "difference_high": row["high"]}
