@@ -11,8 +11,8 @@ from tests.tracking.stored import dice_of, tables, tell
 from unet_segmentation.cli import runs as run_commands
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments import run_comparison
-from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.reporting.leaderboard_chart import leaderboard_chart
 from unet_segmentation.tracking import run_queries
 

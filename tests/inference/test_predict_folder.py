@@ -13,7 +13,7 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.inference import predict_folder as module
 from unet_segmentation.inference.backends.base import Backend
 from unet_segmentation.inference.input_discovery import list_inputs
-from unet_segmentation.inference.predict_folder import FolderJob, alone, plan_folder, predict_folder
+from unet_segmentation.inference.predict_folder import FolderJob, locked_folder, plan_folder, predict_folder
 from unet_segmentation.inference.progress_log import NAME
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
@@ -53,7 +53,7 @@ def predict(source, output, backend=None, key="key", inference=None, **wanted):
     storage, inputs = list_inputs(str(source))
     parameters = InferenceParameters(**{"overlay": True, "polygons": True, **wanted})
     job = FolderJob(SPEC, inference or PredictorParameters(), storage, output, parameters, key)
-    with alone(output):
+    with locked_folder(output):
         return predict_folder(job, plan_folder(job, inputs), backend), backend
 
 

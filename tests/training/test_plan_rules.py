@@ -30,7 +30,7 @@ def propose(data=None, network=None, **training):
     data = data or profile()
     parameters = TrainingParameters.model_validate(OPEN | training)
     chosen = ModelParameters.model_validate({"encoder_depth": "auto"} | (network or {}))
-    return propose_plan(data, chosen, parameters, list(data.class_shares))
+    return propose_plan(data, chosen, parameters, list(data.class_shares)).model_dump()
 
 
 def values(data=None, **training):
@@ -47,7 +47,7 @@ def test_what_the_parameters_say_stands():
 
 
 def test_the_defaults_leave_epochs_steps_and_batch_to_the_parameters():
-    plan = propose_plan(profile(), ModelParameters(), TrainingParameters(), ["a", "b"])["values"]
+    plan = propose_plan(profile(), ModelParameters(), TrainingParameters(), ["a", "b"]).model_dump()["values"]
     assert (plan["epochs"], plan["min_steps_per_epoch"], plan["batch_size"], plan["encoder_depth"]) == (
         20,
         10,

@@ -17,8 +17,8 @@ import pandas as pd
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments.sweep.leaderboard import BEST, comparison_columns
 from unet_segmentation.metrics.bootstrap import FEWEST
-from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.paired_comparison import compare
+from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
 from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs

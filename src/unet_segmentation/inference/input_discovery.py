@@ -22,17 +22,11 @@ MANY_PAGES = frozenset({"tif", "tiff", "gif", "webp"})  # endings of files that 
 
 
 class Input(NamedTuple):
-    """An image to predict.
+    """An image to predict."""
 
-    Attributes:
-        path: relative to the storage's root; `volume.tif#3` is a page.
-        name: of its results, without an ending: the path without its own, where that is unique.
-        stamp: changes when the file changes.
-    """
-
-    path: str
-    name: str
-    stamp: str
+    path: str  # relative to the storage's root; `volume.tif#3` is a page
+    name: str  # of its results, without an ending: the path without its own, where that is unique
+    stamp: str  # changes when the file changes
 
 
 def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tuple[FileStore, list[Input]]:
@@ -110,11 +104,7 @@ def _pages(storage: FileStore, path: str, ending: str) -> list[str]:
 
 
 def _names(spoken: Mapping[str, str]) -> dict[str, str]:
-    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings.
-
-    Args:
-        spoken: of each path what a person would call it.
-    """
+    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings."""
     short = {path: _without_ending(name) for path, name in spoken.items()}
     counts = Counter(name.casefold() for name in short.values())
     return {path: name if counts[name.casefold()] == 1 else spoken[path] for path, name in short.items()}

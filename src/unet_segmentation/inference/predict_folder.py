@@ -53,23 +53,14 @@ class DecodedInput(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What is predicted into a folder, and how.
+    """What is predicted into a folder, and how."""
 
-    Attributes:
-        spec: of the model.
-        inference: how it is applied.
-        storage: where the images are.
-        folder: of the results.
-        outputs: which results.
-        key: of the model and the parameters: what was finished with another key is predicted again.
-    """
-
-    spec: ModelSpec
-    inference: PredictorParameters
-    storage: FileStore
-    folder: Path
-    outputs: InferenceParameters
-    key: str
+    spec: ModelSpec  # of the model
+    inference: PredictorParameters  # how it is applied
+    storage: FileStore  # where the images are
+    folder: Path  # of the results
+    outputs: InferenceParameters  # which results
+    key: str  # of the model and the parameters: what was finished with another key is predicted again
 
     @cached_property
     def images(self) -> ImageParameters:
@@ -86,7 +77,7 @@ class FolderJob:
         takes = ModelInput.from_spec(self.spec, self.inference)
         try:
             decoded = read_image(self.storage, image.path, self.images).pixels
-            pixels = takes.checked(with_channels(decoded, takes.channels, self.images))
+            pixels = takes.validate(with_channels(decoded, takes.channels, self.images))
         except (UnreadableError, DataError) as error:
             return DecodedInput(image, None, [], str(error))
         return DecodedInput(image, pixels, ood_flags(pixels, self.reference), "")
@@ -94,25 +85,15 @@ class FolderJob:
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """What is left to do in a folder.
+    """What is left to do in a folder."""
 
-    Attributes:
-        inputs: all images.
-        finished: rows of those that were finished before, by path.
-        plain: images to predict that fit into memory.
-        rasters: images to predict window by window.
-        readings: images of `plain` that were read already, by path: none is decoded twice.
-        examples: a few batches as the network will meet them.
-        expected_images: to predict, tiles of the first raster counted one by one.
-    """
-
-    inputs: Sequence[Input]
-    finished: Mapping[str, Row]
-    plain: Sequence[Input]
-    rasters: Sequence[Input]
-    readings: dict[str, DecodedInput]
-    examples: list[Image]
-    expected_images: int
+    inputs: Sequence[Input]  # all images
+    finished: Mapping[str, Row]  # rows of those that were finished before, by path
+    plain: Sequence[Input]  # images to predict that fit into memory
+    rasters: Sequence[Input]  # images to predict window by window
+    readings: dict[str, DecodedInput]  # images of `plain` that were read already, by path: none is decoded twice
+    examples: list[Image]  # a few batches as the network will meet them
+    expected_images: int  # to predict, tiles of the first raster counted one by one
 
 
 def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
@@ -120,16 +101,17 @@ def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
     finished = {} if job.outputs.overwrite else ProgressLog(job.folder, job.key).finished(inputs)
     if finished:
         logger.info("%d of %d images were finished before", len(finished), len(inputs))
-    left = [each for each in inputs if each.path not in finished]
-    rasters = [each for each in left if _is_raster(job.storage, each)]
-    apart = {each.path for each in rasters}
-    plain = [each for each in left if each.path not in apart]
+    plain: list[Input] = []
+    rasters: list[Input] = []
+    for each in inputs:
+        if each.path not in finished:
+            (rasters if _is_raster(job.storage, each) else plain).append(each)
     takes = ModelInput.from_spec(job.spec, job.inference)
     readings = {each.path: job.read(each) for each in plain[:EXAMPLES]}
     examples = [takes.example(reading.pixels) for reading in readings.values() if reading.pixels is not None]
     count = len(plain)
-    for each in rasters[:1]:
-        tile, tiles = _preview(job, takes, each)
+    if rasters:
+        tile, tiles = _preview(job, takes, rasters[0])
         examples += [] if tile is None else [tile[None]]
         count += tiles
     return FolderPlan(inputs, finished, plain, rasters, readings, examples, count)
@@ -145,12 +127,12 @@ def predict_folder(job: FolderJob, plan: FolderPlan, backend: Backend) -> list[R
     Raises:
         ResourceError: the disk is full, or memory does not do for one image.
     """
-    ledger, rows = ProgressLog(job.folder, job.key), dict(plan.finished)
+    log, rows = ProgressLog(job.folder, job.key), dict(plan.finished)
     outputs = PredictionWriter(job.folder, job.spec.classes, job.outputs)
     for each, row in FolderPredictor(job, plan, backend, outputs).rows():
         rows[each.path] = row
         if row["status"] == OK:
-            ledger.add(each, row)
+            log.add(each, row)
     ordered = [rows[each.path] for each in plan.inputs]
     if job.outputs.polygons:
         done = [row for row in ordered if row["status"] == OK]
@@ -282,12 +264,8 @@ def _failed_row(image: Input, message: str) -> Row:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a second process from the same folder of results.
-
-    Raises:
-        ProjectError: another process predicts into it.
-    """
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process from the same folder of results: it gets a ProjectError."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):

@@ -14,21 +14,13 @@ SIGNIFICANT = 0.05
 
 
 class Feature(NamedTuple):
-    """Something known of an image that its error may go with.
+    """Something known of an image that its error may go with."""
 
-    Attributes:
-        name: column of the table of `image_features`.
-        title: for people.
-        more: what an image with a high value is, as a comparative.
-        less: what an image with a low value is.
-        axis: what the value is, with its unit.
-    """
-
-    name: str
-    title: str
-    more: str
+    name: str  # column of the table of `image_features`
+    title: str  # for people
+    more: str  # what an image with a high value is, as a comparative
     less: str
-    axis: str
+    axis: str  # what the value is, with its unit
 
 
 FEATURES = (

@@ -38,11 +38,7 @@ def is_file(weights: str) -> bool:
 
 
 def check_name(encoder: str, weights: str) -> None:
-    """Refuse a name of weights that an encoder of smp does not have.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
+    """Raise a ConfigurationError for a name of weights that an encoder of smp does not have."""
     from segmentation_models_pytorch.encoders import encoders
 
     if encoder in encoders and weights not in encoders[encoder]["pretrained_settings"]:
@@ -55,10 +51,6 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     The file holds the weights of such an encoder, or of a model that has one: of this project (``best.safetensors`` or
     ``last.ckpt``), of smp, or of torchvision, whose classifier is left out. If its first convolution takes another
     number of channels, it is adapted as smp does: summed for one channel, else repeated and scaled to keep the sum.
-
-    Args:
-        encoder: of smp; is changed in place.
-        path: relative to the working directory, the project's root.
 
     Raises:
         ConfigurationError: there is no such file, it holds no weights, or those of another network.
@@ -112,7 +104,7 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - w
 
 
 def _renamed(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Find the encoder: leave out the prefix (or, for timm's, add one) that makes the most names known."""
+    """Find the encoder: leave out the prefix (or, for timm's, add one) under which the most names are the encoder's."""
     candidates = [
         {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         for prefix in PREFIXES

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version when imported
 
 import albumentations as A
 import cv2
 
+from unet_segmentation.data.store.packed_arrays import Image, Mask
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import (
     RECIPE_VERSION,
@@ -28,7 +28,7 @@ from unet_segmentation.utils.did_you_mean import unknown_name_error
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 TRIAL_SIZE = 64
-OPENCV_CHANNELS = 4
+OPENCV_CHANNELS = 4  # at most, that it turns
 TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the elements of the group
     "e": lambda image: image,
     "r90": lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
@@ -40,19 +40,11 @@ TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the e
     "hvt": lambda image: cv2.flip(cv2.transpose(image), -1),
 }
 
-Image = NDArray[np.uint8] | NDArray[np.uint16]
-Mask = NDArray[np.uint8]
-
 cv2.setNumThreads(0)  # one image is too little work to share; torch has the cores
 
 
 def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: str = "uint8") -> AugmentationRecipe:
     """Turn parameters into a recipe and try every transform on an image like those of the training split.
-
-    Args:
-        augmentation: the parameters.
-        channels: of the images.
-        dtype: of the images, ``uint8`` or ``uint16``.
 
     Raises:
         ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
@@ -68,11 +60,7 @@ def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: s
 
 
 class Augmenter:
-    """Applies a recipe; what it draws depends on the generator it is given, and on nothing else.
-
-    Args:
-        recipe: from :func:`compose_recipe`.
-    """
+    """Applies a recipe; what it draws depends on the generator of each call, and on nothing else."""
 
     def __init__(self, recipe: AugmentationRecipe) -> None:
         if recipe.version != RECIPE_VERSION:
@@ -82,7 +70,7 @@ class Augmenter:
         transforms = [_built(transform) for transform in recipe.transforms]
         self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
         if self.compose is not None:
-            self.compose.strict = False  # what strict finds was found by now; each call would look for it again
+            self.compose.strict = False  # each call would look again for what strict has refused by now
 
     def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
         """Return the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
@@ -107,7 +95,7 @@ class _D4(A.D4):
 
 def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
     """Check names and values of one transform (and of those inside it) and write in what fills masks."""
-    transforms = _known()
+    transforms = _usable_transforms()
     if transform.name not in transforms:
         raise unknown_name_error(f"{key}.name", transform.name, transforms)
     kind, arguments = transforms[transform.name], dict(transform.parameters)
@@ -141,15 +129,11 @@ def _built(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentati
         return kind(**arguments)
 
 
-def _known() -> dict[str, type]:
-    kinds = {name: kind for name, kind in vars(A).items() if inspect.isclass(kind)}
+def _usable_transforms() -> dict[str, type]:
     abstract = {"BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D", "BaseCompose"}
     unusable = {"Lambda", "Compose", "ReplayCompose", "ToTensorV2", "ToTensor3D"}  # not JSON, or not an image after
-    return {
-        name: kind
-        for name, kind in kinds.items()
-        if issubclass(kind, A.BasicTransform | A.BaseCompose) and name not in abstract | unusable
-    }
+    kinds = {name: kind for name, kind in vars(A).items() if name not in abstract | unusable and inspect.isclass(kind)}
+    return {name: kind for name, kind in kinds.items() if issubclass(kind, A.BasicTransform | A.BaseCompose)}
 
 
 def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
@@ -171,7 +155,7 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
 
 
 def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
-    """Apply a transform once, for certain, to noise that looks like the data."""
+    """Apply a transform once, certainly, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
     mask[::2] = 1

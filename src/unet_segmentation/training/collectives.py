@@ -15,10 +15,9 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes.
+    """The sum over all processes, from which every process computes the same loss.
 
-    Every process computes the same loss from it. Gradients of the weights are averaged over processes afterwards, so
-    that what flows back here counts once for each of them.
+    Gradients of the weights are averaged over processes afterwards, so that what flows back here counts once for each.
     """
 
     @staticmethod

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.training.losses.base import LOSSES, LossInputs
-
-Reduce = Callable[[Tensor], Tensor]
-
-
-def identity(sums: Tensor) -> Tensor:
-    """Return the sums: one process has the whole batch."""
-    return sums
 
 
 class CompositeLoss(nn.Module):
@@ -35,8 +28,8 @@ class CompositeLoss(nn.Module):
     def __init__(
         self,
         parameters: LossParameters | None = None,
-        class_weights: list[float] | None = None,
-        reduce: Reduce = identity,
+        class_weights: Sequence[float] | None = None,
+        reduce: Callable[[Tensor], Tensor] = lambda sums: sums,  # one process has the whole batch
     ) -> None:
         super().__init__()
         parameters = parameters or LossParameters()

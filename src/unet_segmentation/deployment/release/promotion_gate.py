@@ -12,10 +12,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
 from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.metrics.bootstrap import FEWEST
-from unet_segmentation.metrics.definitions import class_slugs
 from unet_segmentation.parameters.release import ReleaseParameters
 
 KINDS = {"iou": "IoU", "dice": "Dice"}  # of the scores of a class

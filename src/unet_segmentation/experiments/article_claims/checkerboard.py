@@ -101,15 +101,15 @@ def stride_frequencies(shape: tuple[int, ...], stride: int) -> NDArray[np.bool_]
     height, width = shape
     marked = np.zeros((height, width), bool)
     offsets = np.array([-1, 0, 1])
-    for k, l in _odd_multiples(stride):
-        row, column = k * height // stride, l * width // stride
+    for frequencies in _odd_multiples(stride):
+        row, column = (number * side // stride for number, side in zip(frequencies, shape, strict=True))
         marked[np.ix_((row + offsets) % height, (column + offsets) % width)] = True
     return marked
 
 
 def _odd_multiples(stride: int) -> list[tuple[int, int]]:
     """Return k and l of the frequencies (k, l) / stride, of which one is odd."""
-    return [(k, l) for k, l in itertools.product(range(stride), repeat=2) if k % 2 or l % 2]
+    return [pair for pair in itertools.product(range(stride), repeat=2) if pair[0] % 2 or pair[1] % 2]
 
 
 def _cut(logits: NDArray[np.floating], stride: int) -> NDArray[np.floating]:

@@ -12,12 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyStopping(L.Callback):
-    """Ends the training once no epoch was better than the best one for ``patience`` epochs.
-
-    Args:
-        patience: epochs; None never stops.
-        best_model: holds the best epoch.
-    """
+    """Ends the training once no epoch was better than the best one for ``patience`` epochs; None never stops."""
 
     def __init__(self, patience: int | None, best_model: BestModel) -> None:
         self.patience = patience

@@ -14,11 +14,7 @@ class NonFiniteLossGuard(L.Callback):
     """Stops a training with a NaN or infinite loss before anything of the epoch is saved."""
 
     def on_validation_epoch_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:  # type: ignore[override]
-        """Check the loss of the training steps.
-
-        Raises:
-            ProjectError: it is not finite; names the parameters that help.
-        """
+        """Raise a ProjectError, which names the parameters that help, where the loss of the steps is not finite."""
         if math.isfinite(task.train_loss):
             return
         plan = task.plan
