@@ -107,7 +107,7 @@ def stride_frequencies(shape: tuple[int, ...], stride: int) -> NDArray[np.bool_]
     return marked
 
 
-def _odd_multiples(stride: int) -> list[tuple[int, int]]:
+def _odd_multiples(stride: int) -> list[tuple[int, ...]]:
     """Return k and l of the frequencies (k, l) / stride, of which one is odd."""
     return [pair for pair in itertools.product(range(stride), repeat=2) if pair[0] % 2 or pair[1] % 2]
 
