@@ -130,19 +130,11 @@ def run_child_training(
     train: Callable[[Run, float], Outcome],
     log: Callable[[Run, Outcome], None],
 ) -> Outcome:
-    """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it.
+    """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it in `directory`.
 
     An error of this variant alone is an outcome, too; only one that every other variant would meet (a full disk) is
-    raised.
-
-    Args:
-        name: of the nested run.
-        variant: what is trained; its parameters are logged.
-        run: the parent.
-        directory: where a finished outcome is saved.
-        tags: of the nested run.
-        train: trains and scores, given the nested run and when it started.
-        log: logs what the outcome holds besides the epochs; also for an outcome that was loaded.
+    raised. `train` gets the nested run and when it started; `log` logs what the outcome holds besides the epochs, also
+    where it was loaded.
     """
     directory.mkdir(parents=True, exist_ok=True)
     stored = _read_json(directory / OUTCOME_FILE)

@@ -72,8 +72,8 @@ def render_audit(
         problem: its name.
         result: of the audit.
         settled: the findings, and what was allowed or set aside.
-        samples: a row per sample: `sample_id`, `split`, and of `height`, `width`, `channels`, `dtype`,
-            `class_pixels`, `ignored_pixels` what is known. A sample that could not be read has a height of 0.
+        samples: a row per sample: `sample_id`, `split`, and of `height` (0 where it could not be read), `width`,
+            `channels`, `dtype`, `class_pixels`, `ignored_pixels` what is known.
         source: where the data came from.
         classes: names, in the order of their ids.
         masks: how masks are declared.
@@ -107,14 +107,8 @@ def sample_thumbnail(
 ) -> Image.Image | None:
     """Draw a sample: the image, and next to it the image with the classes laid over it and outlined.
 
-    Args:
-        image: (height, width, channels), any depth; None where it cannot be read.
-        ids: (height, width) class ids, 255 = ignored; None where there is no mask. A mask of another size than the
-            image's is shown by itself.
-        side: longer side of each of the two pictures, in pixels.
-
-    Returns:
-        RGB, or None where there is nothing to show.
+    `image`: (height, width, channels), any depth; `ids`: (height, width) class ids, 255 = ignored; None where there is
+    none. A mask of another size than the image's is shown by itself. Each picture has a longer side of `side` pixels.
     """
     tiles: list[Picture] = []
     if image is not None:

@@ -143,19 +143,9 @@ def render_evaluation_section(
 ) -> ReportSection:
     """Render the scores of the split and of each class, and what the model is for.
 
-    Args:
-        problem: its name.
-        source: where the data came from.
-        classes: names of the classes.
-        split: the split that was scored.
-        metrics: every score by name; None where undefined.
-        image_scores: a row per image, the worst first.
-        pixels: (classes,) counted pixels of each class in the split.
-        charts: Plotly figures named confusion and classes; those of `OPTIONAL_CHARTS` that there are.
-        statistics: of the training split.
-        network: the model's specification.
-        intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
-            computed.
+    `metrics` is None where a score is undefined; `image_scores` has a row per image, the worst first; `pixels` (classes,)
+    are counted in the split; `charts` are named confusion and classes, and as in `OPTIONAL_CHARTS`; `intervals` has the
+    columns score, value, low, high, method, confidence, units, trusted, remark.
     """
     by_score = _intervals(intervals)
     per_class = _per_class(classes, metrics, pixels, by_score)
@@ -197,15 +187,9 @@ def render_gallery_section(
 ) -> ReportSection:
     """Render samples of the split, and what the error of an image correlates with.
 
-    Args:
-        classes: names of the classes.
-        metrics: every score by name; None where undefined.
-        image_scores: a row per image, the worst first.
-        gallery: the worst, the median and the best samples.
-        class_gallery: class and sample, those of a class together.
-        gallery_score: title of the score of `gallery`.
-        facts: see `metrics.error_analysis.image_features`.
-        patterns: see `metrics.error_analysis.find_patterns`.
+    `image_scores` has a row per image, the worst first; `gallery` the worst, the median and the best samples, whose score
+    is `gallery_score`; `class_gallery` class and sample, those of a class together. For `facts` and `patterns` see
+    `image_features` and `find_patterns` of `metrics.error_analysis`.
     """
     album, charts = _Album(), pattern_charts(facts)
     per_class = _per_class(classes, metrics, np.zeros(len(classes), np.int64), {})

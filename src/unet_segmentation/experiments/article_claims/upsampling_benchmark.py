@@ -134,15 +134,9 @@ def compare_modes(
     margin: float,
     resampling: Resampling,
 ) -> pd.DataFrame:
-    """Compare the upsampling modes of each model with a reference.
+    """Compare the upsampling modes of each model with a reference mode; a difference within `margin` is equivalent.
 
-    Args:
-        runs: a row per network, upsampling and seed.
-        sums: of each of them (network, upsampling, seed), over the same images.
-        score: that is compared.
-        reference: the mode that the others are compared with.
-        margin: a difference within it is equivalent.
-        resampling: of the intervals and of the test.
+    `runs` has a row per network, upsampling and seed; `sums` are of each of them, over the same images.
 
     Returns:
         A row per network and upsampling: number of seeds, mean and spread (sample standard deviation) over the seeds,

@@ -66,12 +66,8 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rank the variants by their mean over the seeds, and compare each with the best.
 
-    Args:
-        runs: see `runs_table`.
-        sums: of every finished run, by variant and seed; over the same images.
-        score: the variants are ranked by it.
-        margin: a difference within it, both ways, is equivalent.
-        resampling: of the intervals and of the test.
+    `sums` are of every finished run, by variant and seed, over the same images; a difference within `margin`, both ways,
+    is equivalent.
 
     Returns:
         `LEADERBOARD_COLUMNS`, a row per variant: seeds and failed (numbers of runs), value (mean over the seeds),

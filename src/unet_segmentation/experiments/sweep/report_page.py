@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_c
 from unet_segmentation.reporting.html import drawn, render
 from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
 from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
+
+Column = tuple[str, str, Callable[[Any], str]]  # title, name in the table, and how a value is written
 
 PANELS = {  # the x axes to choose from: button, title, and how the column becomes a cost (the smaller, the better)
     "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
@@ -27,14 +29,6 @@ PANELS = {  # the x axes to choose from: button, title, and how the column becom
     "peak_memory_mib": ("peak memory", "peak memory of a training, measured (MiB)", lambda values: values),
 }  # fmt: skip
 SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
-COST_TITLES = (
-    "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
-    "Prediction, images/s",
-)  # fmt: skip
-RUN_TITLES = (
-    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
-    "Fingerprint",
-)  # fmt: skip
 TEXT_COLUMNS = ("Variant", "Verdict", "Status", "Fingerprint")
 MAX_LABELS = 8  # variants; with more of them, only those on the Pareto front have labels in the chart
 
@@ -145,20 +139,12 @@ def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
     """Format the costs of each variant as lines of a table, with `COST_TITLES`."""
-    return [
-        (
-            str(row["variant"]),
-            _count(row["parameters"]),
-            _count(row["multiply_adds"]),
-            _mib(row["memory_bytes"], 2**20),
-            _mib(row["peak_memory_mib"]),
-            _rate(row["epochs"]),
-            _rate(row["training_seconds"]),
-            _rate(row["training_images_per_second"]),
-            _rate(row["prediction_images_per_second"]),
-        )
-        for row in _with_costs(leaderboard, costs).to_dict("records")
-    ]
+    return _format_rows(_with_costs(leaderboard, costs), COST_COLUMNS)
+
+
+def _format_rows(table: pd.DataFrame, columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    rows = table.reindex(columns=[name for _, name, _ in columns]).to_dict("records")
+    return [tuple(form(row[name]) for _, name, form in columns) for row in rows]
 
 
 def summary(
@@ -197,23 +183,10 @@ def summary(
 
 def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
     """Render a sweep, see `summary`, as one page that opens offline."""
-    lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
+    titles = [title for title, _, _ in RUN_COLUMNS]
+    lines = _format_rows(runs.merge(costs, on=["variant", "seed"]), RUN_COLUMNS)
     charts = drawn({"variants": go.Figure(sweep["chart"])})
-    return render("sweep.html", problem=problem, sweep=sweep, runs=(RUN_TITLES, lines), **charts)
-
-
-def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
-    cells = [_count(row["epochs"]), _count(row["best_epoch"])]
-    cells += [_rate(row[name]) for name in ("training_seconds", "evaluation_seconds", "seconds")]
-    scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
-    return (
-        row["variant"],
-        str(row["seed"]),
-        str(row["status"]),
-        *scores,
-        *cells,
-        row["fingerprint"] if isinstance(row["fingerprint"], str) and row["fingerprint"] else "-",
-    )
+    return render("sweep.html", problem=problem, sweep=sweep, runs=(titles, lines), **charts)
 
 
 def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
@@ -233,3 +206,30 @@ def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or non
 def _rate(value: float) -> str:
     """Format a rate or a duration with three digits; a dash for a missing one."""
     return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+COST_COLUMNS: Sequence[Column] = (
+    ("Variant", "variant", str),
+    ("Parameters", "parameters", _count),
+    ("Multiply-adds", "multiply_adds", _count),
+    ("Memory", "memory_bytes", lambda value: _mib(value, 2**20)),
+    ("Peak memory", "peak_memory_mib", _mib),
+    ("Epochs", "epochs", _rate),
+    ("Training, s", "training_seconds", _rate),
+    ("Training, images/s", "training_images_per_second", _rate),
+    ("Prediction, images/s", "prediction_images_per_second", _rate),
+)
+COST_TITLES = tuple(title for title, _, _ in COST_COLUMNS)
+RUN_COLUMNS: Sequence[Column] = (
+    ("Variant", "variant", str),
+    ("Seed", "seed", str),
+    ("Status", "status", str),
+    ("Dice", "dice/mean", number),
+    ("IoU", "iou/mean", number),
+    ("Epochs", "epochs", _count),
+    ("Best epoch", "best_epoch", _count),
+    ("Training, s", "training_seconds", _rate),
+    ("Prediction, s", "evaluation_seconds", _rate),
+    ("In all, s", "seconds", _rate),
+    ("Fingerprint", "fingerprint", lambda value: value if isinstance(value, str) and value else "-"),
+)
