@@ -69,12 +69,6 @@ def test_patch_within_the_median_image(side, expected):
     assert values(profile(height=side, width=side + 100))["patch_size"] == expected
 
 
-@pytest.mark.parametrize(("side", "expected"), [(120, 128), (115, 96), (116, 128), (128, 128), (300, 256)])
-def test_patch_padded_up_where_that_is_allowed(monkeypatch, side, expected):
-    monkeypatch.setattr(plan_rules, "LARGEST_PADDING", 0.1)
-    assert values(profile(height=side, width=side))["patch_size"] == expected
-
-
 @pytest.mark.parametrize("patch", [32, 64, 96, 128, 160, 224, 256])
 def test_the_deepest_map_keeps_four_pixels(patch):
     depth = values(patch_size=patch)["encoder_depth"]

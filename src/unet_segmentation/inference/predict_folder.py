@@ -7,12 +7,12 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rich
 from filelock import FileLock, Timeout
@@ -29,9 +29,8 @@ from unet_segmentation.inference.channel_adaptation import image_parameters, wit
 from unet_segmentation.inference.input_discovery import Input
 from unet_segmentation.inference.out_of_distribution import ood_flags
 from unet_segmentation.inference.predictor import ModelInput, Predictor
-from unet_segmentation.inference.progress_log import ProgressLog, Row
 from unet_segmentation.inference.summary import FAILED, OK
-from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter
+from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter, Row
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ImageParameters, InferenceParameters, PredictorParameters
 from unet_segmentation.utils.atomic_io import remove
@@ -40,6 +39,7 @@ from unet_segmentation.utils.threads import prefetch_map
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3  # images that the backend is chosen on
+PROGRESS = ".finished.jsonl"
 
 
 class DecodedInput(NamedTuple):
@@ -81,6 +81,44 @@ class FolderJob:
         except (UnreadableError, DataError) as error:
             return DecodedInput(image, None, [], str(error))
         return DecodedInput(image, pixels, ood_flags(pixels, self.reference), "")
+
+
+class ProgressLog:
+    """A log of the finished images of a folder, a line each, so that a run that was killed resumes where it stopped.
+
+    A line is written when all files of an image are whole. Lines with another `key`, of what made them (model,
+    parameters), do not count.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._file, self._key = folder, folder / PROGRESS, key
+
+    def finished(self, inputs: Iterable[Input]) -> dict[str, Row]:
+        """Return the rows of the images that are finished, and whose files are as they were."""
+        stamps = {each.path: each.stamp for each in inputs}
+        rows: dict[str, Row] = {}
+        for line in self._lines():
+            path = line["row"]["image"]
+            if line["key"] == self._key and line["stamp"] and stamps.get(path) == line["stamp"]:
+                rows[path] = line["row"]
+        return {path: row for path, row in rows.items() if (self._folder / row["mask"]).is_file()}
+
+    def add(self, image: Input, row: Row) -> None:
+        """Note that an image is finished."""
+        line = json.dumps({"key": self._key, "stamp": image.stamp, "row": row})
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{line}")  # a line break first: what was cut off by a kill stays a line of its own
+
+    def _lines(self) -> Iterable[dict[str, Any]]:
+        if not self._file.is_file():
+            return
+        with self._file.open(encoding="utf-8", errors="replace") as stream:
+            for text in stream:
+                try:
+                    line = json.loads(text)
+                    yield {"key": line["key"], "stamp": line["stamp"], "row": dict(line["row"])}
+                except (ValueError, TypeError, KeyError):  # empty, or cut off by a kill
+                    continue
 
 
 @dataclass(frozen=True)
@@ -233,8 +271,7 @@ class FolderPredictor:
 
 
 def _is_raster(storage: FileStore, image: Input) -> bool:
-    """Only files on the disk are read window by window."""
-    if not storage.is_local or "#" in image.path:
+    if not storage.is_local or "#" in image.path:  # only whole files on the disk are read window by window
         return False
     from unet_segmentation.inference.rasters.predict_raster import is_raster
 
@@ -251,11 +288,7 @@ def _preview(job: FolderJob, takes: ModelInput, image: Input) -> tuple[Image | N
 
 
 def cache_key(**parts: object) -> str:
-    """Hash what results depend on, JSON values.
-
-    >>> key_of(model="a") == key_of(model="a"), key_of(model="a") == key_of(model="b")
-    (True, False)
-    """
+    """Hash what results depend on, JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -19,11 +19,12 @@ from unet_segmentation.data.ingestion.urls import file_name
 from unet_segmentation.data.io.filesystem import WEB
 from unet_segmentation.inference.backends.base import Image, Probabilities
 from unet_segmentation.inference.polygons.connected_components import Regions, coco_head, coco_images
-from unet_segmentation.inference.progress_log import Row
 from unet_segmentation.inference.sliding_window import argmax_with_confidence
 from unet_segmentation.parameters import InferenceParameters
 from unet_segmentation.utils.atomic_io import atomic_write, disk_full_error, remove
 from unet_segmentation.visualization import as_jpeg, overlay
+
+Row = dict[str, Any]  # of the table of images
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written

@@ -92,12 +92,7 @@ class Basis(ABC):
 
 
 class CountTableBuilder:
-    """Collects the arrays of counts of images, one at a time, as a sparse table.
-
-    Args:
-        keys: names of the axes of an image's array, but for the last.
-        columns: name and type of the values of a cell: what the last axis holds.
-    """
+    """Collects the arrays of counts of images, one at a time, as a sparse table; see `Basis`."""
 
     def __init__(self, keys: Sequence[str], columns: Mapping[str, type]) -> None:
         self._keys, self._columns = keys, columns

@@ -44,7 +44,7 @@ def measure_boundaries(
     Args:
         truth: (height, width) class ids, 255 where a pixel counts nowhere.
         prediction: (height, width) class ids.
-        classes: number of classes.
+        classes: their number.
         measures: those of `MEASURES` to compute.
         tolerance: of the surface Dice, in pixels.
 
@@ -99,14 +99,9 @@ def contour_distances(true: Mask, predicted: Mask, counted: Mask) -> tuple[Value
 
 
 def hausdorff_distance(distances: tuple[Values, Values], diagonal: float) -> float:
-    """Return the larger of the two directions' 95th percentiles.
+    """Return the larger of the two directions' 95th percentiles of `contour_distances`, in pixels.
 
-    Args:
-        distances: see `contour_distances`.
-        diagonal: of the image, in pixels: the value where only one of the masks has a contour.
-
-    Returns:
-        Pixels; NaN where no contour pixel counts.
+    NaN where no contour pixel counts, the image's diagonal where only one of the masks has a contour.
     """
     parts = [part for part in distances if part.size]
     if not parts:

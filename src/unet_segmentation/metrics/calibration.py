@@ -22,15 +22,9 @@ Values = NDArray[np.float64]
 
 
 def calibration_sums(truth: NDArray[Any], prediction: NDArray[Any], confidence: NDArray[Any]) -> Values:
-    """Sum up one image.
+    """Sum up one image (height, width): counted pixels, their confidences, the correct ones by bin, (BINS, 3).
 
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere.
-        prediction: (height, width) class ids.
-        confidence: (height, width) probability of the predicted class. A bin holds its lower end; the last one both.
-
-    Returns:
-        (BINS, 3): counted pixels, the sum of their confidences, the number of correct ones.
+    A bin holds its lower end; the last one both.
     """
     bins = np.minimum((confidence * BINS).astype(np.uint8), BINS - 1)
     # One code per pixel: twice the bin, and one more where it is correct; ignored pixels behind the last.

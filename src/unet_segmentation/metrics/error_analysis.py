@@ -66,9 +66,6 @@ def find_patterns(facts: pd.DataFrame) -> pd.DataFrame:
     Correlations are Spearman's, with the interval of Bonett and Wright (2000, Psychometrika 65): Fisher's z with the
     variance (1 + rho^2 / 2) / (n - 3). Groups are compared by the test of Kruskal and Wallis (1952).
 
-    Args:
-        facts: what `image_features` gave.
-
     Returns:
         A row per feature, and one for the group: pattern, images, rho, low, high (of a 95 % interval; NaN where nothing
         can be said), p_value, sentence.

@@ -22,12 +22,7 @@ FOUND = 0.5  # of an object's pixels, exceeded
 
 
 def count_objects(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Count the objects of one image by class and size.
-
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere: it belongs to no object.
-        prediction: (height, width) class ids.
-        classes: number of classes.
+    """Count the objects of one image (height, width) by class and size; ignored pixels belong to no object.
 
     Returns:
         (classes, sizes, 2): objects, and how many of them are found. Of class 0, the background, there are none.

@@ -22,11 +22,7 @@ class SoftOverlapSums(NamedTuple):
 
 
 def soft_overlap_sums(truth: NDArray[Any], probabilities: NDArray[Any]) -> SoftOverlapSums:
-    """Sum the class probabilities of one image.
-
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere.
-        probabilities: (classes, height, width).
+    """Sum the class probabilities (classes, height, width) of one image over its counted pixels.
 
     Raises:
         DataError: shapes differ, or a value is no class.

@@ -33,11 +33,7 @@ class ThresholdChoice:
 
 
 def foreground_histogram(truth: NDArray[Any], probability: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the pixels of one image by the probability of the foreground.
-
-    Args:
-        truth: (height, width) class ids 0 and 1, 255 where a pixel counts nowhere.
-        probability: (height, width) of class 1.
+    """Count the pixels of one image (height, width) by the probability of class 1.
 
     Returns:
         (BINS, 2): true background, true foreground. A bin holds its lower end; the last one both.

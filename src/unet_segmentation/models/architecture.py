@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 from torch import nn
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 from unet_segmentation.utils.strict_model import StrictModel
-
-if TYPE_CHECKING:
-    from unet_segmentation.models.spec import ModelSpec
-    from unet_segmentation.parameters.model import ModelParameters
 
 SHARED = ("base_channels", "norm_layer")  # settings that are keys of `model`; all others are in `model.settings`
 

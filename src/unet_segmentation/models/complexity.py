@@ -73,15 +73,8 @@ def measure_speed(
 ) -> dict[str, float]:
     """Time training and prediction of a network on noise, in float32.
 
-    A step is that of a training: forward, cross-entropy, backward, AdamW. Loading and augmenting are not in it.
-
-    Args:
-        network: is trained on noise, so give a copy, or throw it away.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        batch_size: images at once.
-        seconds: of each measurement, after a warm-up.
-        accelerator: where (`cpu`, `cuda`, `mps`).
+    A step is that of a training: forward, cross-entropy, backward, AdamW. Loading and augmenting are not in it. The
+    network is changed by it; each measurement takes some seconds, after a warm-up.
 
     Returns:
         ``training_images_per_second`` and ``prediction_images_per_second`` (of the median step), and

@@ -78,10 +78,8 @@ def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statist
 def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> SegmentationModel:
     """Build the network of a spec, with weights drawn from torch's random state.
 
-    Args:
-        spec: of the network.
-        encoder_weights: pretrained weights of the encoder, by name (``imagenet``; fetched once, then cached) or in a
-            file (see :func:`pretrained.load_encoder`).
+    Pretrained weights of the encoder are those of a name (``imagenet``; fetched once, then cached) or in a file (see
+    :func:`pretrained.load_encoder`).
 
     Raises:
         ConfigurationError: the pretrained weights do not exist, do not fit, or cannot be had without a network.

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-# Names in model files of before 0.1.0 was released.
-RENAMED_KEYS = {"width": "base_channels", "normalization": "norm_layer"}
-RENAMED_VALUES = {"architecture": {"paper_unet": "unet_original"}, "upsampling": {"transposed4": "transposed_k4"}}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -42,15 +38,12 @@ class ModelSpec:
         Raises:
             KeyError: a key without a default is missing.
         """
-        values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
-        for name, renamed in RENAMED_VALUES.items():
-            if name in values:
-                values[name] = renamed.get(values[name], values[name])
-        names = {each.name for each in fields(cls)}
         for name in ("architecture", "in_channels", "classes", "mean", "std"):
             values[name]
-        field_values: dict[str, Any] = {name: _frozen(value) for name, value in values.items() if name in names}
-        return cls(**field_values)
+        present: dict[str, Any] = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        for name, value in present.items():
+            present[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**present)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, as model files hold them."""
@@ -77,7 +70,3 @@ class ModelInfo:
     epoch: int = 0  # that the weights are of
     scores: Mapping[str, float] = field(default_factory=dict)  # on validation, by name (`validation/...`)
     fingerprint: str = ""  # of the plan of the training
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ import inspect
 import os
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,10 @@ def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: s
         ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
             take such images.
     """
-    transforms = tuple(
-        _resolved(transform, f"augmentation.transforms[{number}]")
-        for number, transform in enumerate(augmentation.transforms)
-    )
+    transforms = _resolve_all(augmentation.transforms, "augmentation.transforms")
     for number, transform in enumerate(transforms):
-        _try(transform, f"augmentation.transforms[{number}]", channels, dtype)
-    return AugmentationRecipe(library=f"albumentations {A.__version__}", transforms=transforms)
+        _check_applicable(transform, f"augmentation.transforms[{number}]", channels, dtype)
+    return AugmentationRecipe(library=f"albumentations {A.__version__}", transforms=tuple(transforms))
 
 
 class Augmenter:
@@ -67,7 +64,7 @@ class Augmenter:
             raise ConfigurationError(
                 "The augmentation recipe was written by another version: run the augmentation pipeline again"
             )
-        transforms = [_built(transform) for transform in recipe.transforms]
+        transforms = [_build(transform) for transform in recipe.transforms]
         self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
         if self.compose is not None:
             self.compose.strict = False  # each call would look again for what strict has refused by now
@@ -93,7 +90,11 @@ class _D4(A.D4):
         return turned.reshape(*turned.shape[:2], *img.shape[2:])  # OpenCV drops a single channel
 
 
-def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
+def _resolve_all(transforms: Sequence[TransformParameters], key: str) -> list[TransformParameters]:
+    return [_resolve(transform, f"{key}[{number}]") for number, transform in enumerate(transforms)]
+
+
+def _resolve(transform: TransformParameters, key: str) -> TransformParameters:
     """Check names and values of one transform (and of those inside it) and write in what fills masks."""
     transforms = _usable_transforms()
     if transform.name not in transforms:
@@ -104,25 +105,25 @@ def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
         if argument not in names:
             raise unknown_name_error(f"{key}.parameters of {transform.name}", argument, names)
     if issubclass(kind, A.BaseCompose):
-        arguments["transforms"] = _inner(arguments.get("transforms"), key)
+        arguments["transforms"] = _resolve_inner(arguments.get("transforms"), key)
     if "fill_mask" in names:
-        arguments |= _fill(kind, arguments, key)
+        arguments |= _mask_fill(kind, arguments, key)
     if arguments.get("mask_interpolation", 0) != cv2.INTER_NEAREST:
         raise ConfigurationError(f"{key}.parameters: mask_interpolation must stay 0 (nearest): masks hold class ids")
     resolved = TransformParameters(name=transform.name, parameters=arguments)
     try:
-        _built(resolved)
+        _build(resolved)
     except (ValueError, TypeError) as error:
         message = str(error).split("\n    For further information")[0]
         raise ConfigurationError(f"{key}: {transform.name} does not take these parameters: {message}") from error
     return resolved
 
 
-def _built(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentations' classes
+def _build(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentations' classes
     arguments = dict(transform.parameters)
     if "transforms" in arguments:
         inner = [TransformParameters.model_validate(parameters) for parameters in arguments["transforms"]]
-        arguments["transforms"] = [_built(each) for each in inner]
+        arguments["transforms"] = [_build(each) for each in inner]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice only: names are checked, and strict turns mistakes into errors
         kind = _D4 if transform.name == "D4" else getattr(A, transform.name)
@@ -136,16 +137,15 @@ def _usable_transforms() -> dict[str, type]:
     return {name: kind for name, kind in kinds.items() if issubclass(kind, A.BasicTransform | A.BaseCompose)}
 
 
-def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
+def _resolve_inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
     try:
         inner = [TransformParameters.model_validate(transform) for transform in transforms]
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{key}.parameters.transforms: give a list of name and parameters") from error
-    keys = [f"{key}.parameters.transforms[{number}]" for number in range(len(inner))]
-    return [_resolved(*pair).model_dump() for pair in zip(inner, keys, strict=True)]
+    return [transform.model_dump() for transform in _resolve_all(inner, f"{key}.parameters.transforms")]
 
 
-def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
+def _mask_fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
     fill = arguments.get("fill_mask")
     if fill not in {None, IGNORE_INDEX}:
@@ -154,12 +154,12 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     return {} if default is None and fill is None else {"fill_mask": IGNORE_INDEX}
 
 
-def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
+def _check_applicable(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
     """Apply a transform once, certainly, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
     mask[::2] = 1
-    certain = _built(transform)
+    certain = _build(transform)
     certain.p = 1.0
     try:
         result = A.Compose([certain], strict=True, seed=0)(image=image, mask=mask)

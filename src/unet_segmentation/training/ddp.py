@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
@@ -25,15 +24,13 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.augmentation import AugmentationRecipe
 from unet_segmentation.parameters.base import StrictModel
+from unet_segmentation.training.callbacks.history import ReportEpoch
 from unet_segmentation.training.plan import TrainingPlan
+from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.runtime import quiet_loggers, restored_signal_handlers
+from unet_segmentation.training.training_inputs import TrainingSetup
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 from unet_segmentation.utils.private_api import STORE_PER_RESTART
-
-if TYPE_CHECKING:
-    from unet_segmentation.training.callbacks.history import ReportEpoch
-    from unet_segmentation.training.run_directory import RunDirectory
-    from unet_segmentation.training.training_inputs import TrainingSetup
 
 logger = logging.getLogger(__name__)
 

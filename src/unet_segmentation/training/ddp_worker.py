@@ -34,9 +34,8 @@ def main(job_file: Path) -> None:
 
     from unet_segmentation.data.store.packed_arrays import PackedSamples
     from unet_segmentation.errors import ProjectError
-    from unet_segmentation.training.collectives import rank_and_world_size
     from unet_segmentation.training.ddp import TrainingJob
-    from unet_segmentation.training.trainer import train_in_process
+    from unet_segmentation.training.trainer import rank_and_world_size, train_in_process
     from unet_segmentation.training.training_inputs import TrainingSetup
     from unet_segmentation.utils.atomic_io import atomic_write
 

@@ -29,14 +29,8 @@ def dry_run(
 ) -> None:
     """Train a network for one epoch and throw it away; torch's random states stay as they are.
 
-    Args:
-        plan: of the training.
-        setup: what is trained.
-        train: the batches of the steps; when it ends, the epoch does. No list: Lightning takes one for several loaders.
-        validation: batches that are validated after them.
-        callback: observes the training.
-
-    Raises: what a training raises (see :func:`trainer.fit`).
+    The epoch ends when the batches of `train` do; those of `validation` are validated after them. Neither is a list,
+    which Lightning would take for several loaders. Raises what a training raises (see :func:`trainer.fit`).
     """
     with training_runtime(plan):
         task = build_task(plan, setup)

@@ -15,8 +15,7 @@ from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters
-from unet_segmentation.training.collectives import all_reduce_sum
-from unet_segmentation.training.composite_loss import CompositeLoss
+from unet_segmentation.training.composite_loss import CompositeLoss, all_reduce_sum
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
@@ -43,7 +42,7 @@ class SegmentationTask(L.LightningModule):
         super().__init__()
         self.network, self.plan, self.classes = network, plan, classes
         parameters = plan.parameters
-        self.loss = CompositeLoss(parameters.loss, plan.class_weights, all_reduce_sum)
+        self.loss = CompositeLoss(parameters.loss, plan.class_weights)
         decay = parameters.ema_decay
         self.average = None if decay is None else ExponentialMovingAverage(network, decay)
         check_model_supports(network, parameters)

@@ -19,7 +19,6 @@ from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import Count, Share, TrainingParameters
 
 LARGEST_PATCH, SMALLEST_PATCH, MULTIPLE = 256, 32, 32  # pixels; encoders halve five times
-LARGEST_PADDING = 0.0  # of a patch's side: 0.1 would pad a median image of 120 pixels to a patch of 128
 DEEPEST_SIDE, LEAST_DEPTH, LARGEST_DEPTH = 4, 2, 5  # pixels of the deepest feature map; halvings
 BATCH_PIXELS, LARGEST_BATCH, BATCH_SHARE = 16 * 128**2, 32, 0.05  # a batch; of the training pixels
 SEEN, LEAST_STEPS, MOST_STEPS = 50, 300, 20_000  # how often each training pixel is seen; steps in all
@@ -111,8 +110,7 @@ def _fixed(value: Any) -> Proposal | None:  # noqa: ANN401 - a parameter
 
 def _patch_size(statistics: DatasetStatistics) -> Proposal:
     side = min(_median_size(statistics))
-    whole = int(side // (1 - LARGEST_PADDING))  # a patch of this side would just be padded that much
-    patch = max(SMALLEST_PATCH, min(LARGEST_PATCH, whole) // MULTIPLE * MULTIPLE)
+    patch = max(SMALLEST_PATCH, min(LARGEST_PATCH, int(side)) // MULTIPLE * MULTIPLE)
     return patch, (
         f"the largest multiple of {MULTIPLE} within {LARGEST_PATCH} and the median image's shorter side, {side:g} px"
     )

@@ -18,10 +18,6 @@ def find_resumable_plan(folder: Path, request: TrainingRequest) -> TrainingPlan 
 
     Nothing of such a plan is measured or resolved again. None: a new plan has to be made.
 
-    Args:
-        folder: of the run directories.
-        request: what is asked for.
-
     Raises:
         ConfigurationError: epochs are to be added, but there is no finished training.
     """

@@ -78,14 +78,9 @@ def train_model(
     plan: TrainingPlan | None = None,
     report_epoch: ReportEpoch | None = None,
 ) -> TrainingResult:
-    """Train a model, or resume the unfinished training of the same request.
+    """Train a model, or resume the unfinished training of the same request among the run directories of a folder.
 
-    Args:
-        inputs: what the training starts from.
-        training: the parameters.
-        folder: of the run directories.
-        plan: where it was made before, or is that of an unfinished training.
-        report_epoch: as for :func:`trainer.fit`.
+    The plan may have been made before; `report_epoch` is as for :func:`trainer.fit`.
     """
     if plan is None:
         plan = find_resumable_plan(folder, training_request(training, inputs)) or make_plan(inputs, training)

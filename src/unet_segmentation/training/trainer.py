@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,10 @@ from torch.utils.data import DataLoader
 from unet_segmentation.training import ddp
 from unet_segmentation.training.callbacks.best_model import BestModel
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
-from unet_segmentation.training.callbacks.early_stopping import EarlyStopping
+from unet_segmentation.training.callbacks.early_stopping import EarlyStopping, NonFiniteLossGuard
 from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports, ReportEpoch
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
-from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
 from unet_segmentation.training.callbacks.progress import ProgressCallback
-from unet_segmentation.training.collectives import rank_and_world_size
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import (
     Batch,
@@ -141,7 +140,7 @@ def train_in_process(
 
 def build_task(plan: TrainingPlan, setup: TrainingSetup) -> SegmentationTask:
     """Build what is trained: the network with its initial weights, channels-last, and compiled where the plan says."""
-    task = SegmentationTask(setup.build_network(), plan, setup.classes)
+    task = SegmentationTask(setup.build_network(), plan, list(setup.spec.classes))
     if plan.parameters.compile:
         task.network.compile()  # in place: the names of the weights stay
     return task.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -189,6 +188,11 @@ def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
         timeout=DDP_TIMEOUT,
         find_unused_parameters=plan.parameters.freeze_encoder_epochs > 0,
     )
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the rank of this process and how many train together: (0, 1) where it trains alone."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> tuple[DataLoader[Batch], DataLoader[Batch]]:

@@ -30,11 +30,6 @@ class TrainingSetup:
     packed: PackedSamples
     recipe: AugmentationRecipe
 
-    @property
-    def classes(self) -> list[str]:
-        """Return the names of the classes."""
-        return list(self.spec.classes)
-
     def build_network(self) -> networks.SegmentationModel:
         """Build the network with its initial weights.
 

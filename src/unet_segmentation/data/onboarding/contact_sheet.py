@@ -22,16 +22,7 @@ OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings;
 
 
 def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]:
-    """Draw some samples and write them as PNG.
-
-    Args:
-        file: where to.
-        survey: the samples.
-        parameters: how they are read.
-
-    Returns:
-        What is wrong with samples that could not be read so; one line each.
-    """
+    """Draw some samples and write them as PNG; return what is wrong with those that could not be read, by line."""
     from PIL import Image
 
     by_image = {sample.image: sample for sample in survey.pairing.pairs}
@@ -63,13 +54,14 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
 def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Picture]:
     layout = Layout.of(parameters.source)
     image = read_image(survey.storage, sample.image, parameters.images).pixels
+    image_height, image_width = image.shape[:2]
     decoder = MaskDecoder(survey.storage, parameters.masks, parameters.classes, layout.label)
-    mask = decoder.decode(sample.masks, sample.image, (image.shape[0], image.shape[1]))
-    if mask.ids.shape != image.shape[:2]:
-        (height, width), (image_height, image_width) = mask.ids.shape, image.shape[:2]
+    ids = decoder.decode(sample.masks, sample.image, (image_height, image_width)).ids
+    height, width = ids.shape
+    if (height, width) != (image_height, image_width):
         raise EncodingError(
             "size_mismatch", f"is {width} x {height} pixels, but {sample.image} is {image_width} x {image_height}"
         )
-    step = max(1, max(image.shape[:2]) // (4 * SIDE))  # nobody sees more of a large image
+    step = max(1, max(height, width) // (4 * SIDE))  # nobody sees more of a large image
     small = np.ascontiguousarray(image[::step, ::step])
-    return [fitted(displayable(small), SIDE), fitted(colour_mask(mask.ids[::step, ::step]), SIDE)]
+    return [fitted(displayable(small), SIDE), fitted(colour_mask(ids[::step, ::step]), SIDE)]

@@ -20,19 +20,21 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.dataset_checks import add_values, dataset_findings, duplicate_findings, pixel_keys
-from unet_segmentation.data.audit.findings import findings_table
+from unet_segmentation.data.audit.dataset_checks import dataset_findings, duplicate_findings, pixel_keys
+from unet_segmentation.data.audit.findings import add_values, findings_table
 from unet_segmentation.data.audit.thumbnails import SIGNATURE
 from unet_segmentation.data.data_source import FORMAT, DataSource
 from unet_segmentation.data.preparation.sample_inspection import (
     INDEX_COLUMNS,
     IndexedSample,
     InspectedSample,
+    Measurements,
     inspect_sample,
 )
 from unet_segmentation.data.store.packed_arrays import PackedSamples, PackedWriter, join_parts
@@ -181,26 +183,7 @@ def _write_part(folder: Path, results: Iterator[InspectedSample]) -> None:
         _write_rows(folder / "rows.parquet", rows)
 
 
-COLUMNS = {
-    "sample_id": "string",
-    "image": "string",
-    "masks": "list of string",
-    "roi": "string",
-    "group": "string",
-    "split": "string",
-    "height": "int64",
-    "width": "int64",
-    "channels": "int64",
-    "dtype": "string",
-    "image_sha256": "string",
-    "mask_sha256": "string",
-    "channel_mean": "list of float64",
-    "channel_std": "list of float64",
-    "minimum": "int64",
-    "maximum": "int64",
-    "class_pixels": "list of int64",
-    "ignored_pixels": "int64",
-}
+COLUMNS = get_type_hints(IndexedSample) | get_type_hints(Measurements)
 """Columns of the tables of parts and their types. A file that could not be read has 0, "" or [].
 
 The inspected table has one more: `pixel_key`, the same text where the decoded pixels of two images are the same; empty
@@ -212,12 +195,11 @@ def _write_rows(file: Path, rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = []
-    for column, type_name in COLUMNS.items():
-        inner = type_name.removeprefix("list of ")
-        plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
-        fields.append((column, plain if inner == type_name else pa.list_(plain)))
-    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), file)
+    text, integer = pa.string(), pa.int64()
+    types: dict[object, pa.DataType] = {str: text, str | None: text, list[str]: pa.list_(text)}
+    types |= {int: integer, Sequence[int]: pa.list_(integer), Sequence[float]: pa.list_(pa.float64())}
+    schema = pa.schema([(column, types[hint]) for column, hint in COLUMNS.items()])
+    pq.write_table(pa.Table.from_pylist(rows, schema), file)
 
 
 def _join(

@@ -1,4 +1,4 @@
-"""The connected regions of a raster, found while its rows pass, each yielded when it is complete."""
+"""The connected regions of a raster, traced while its rows pass, each yielded when it is complete."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class StreamingComponents:
     """Finds the regions of every class but 0, as `Regions` does, in a raster that comes from top to bottom.
 
     How borders run at a point depends on the four pixels around it, and on which of them belong together. These points
-    are kept until no part of their regions can grow any more; then they are traced. Memory holds the points of regions
+    are held until no part of their regions can grow any more; then they are traced. Memory holds the points of regions
     that still grow, whatever the raster's height.
+
     A part is what is connected by pixels' sides. The fields are all that is needed to resume.
     """
 

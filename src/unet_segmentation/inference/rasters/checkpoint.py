@@ -41,7 +41,7 @@ def folder_of(target: Path) -> Path:
 
 
 @contextmanager
-def kept_rows(target: Path, key: str) -> Iterator[RasterCheckpoint]:
+def resumable_rows(target: Path, key: str) -> Iterator[RasterCheckpoint]:
     """Keep rows until a result is finished, or cannot be: what damaged data gave is of no use later.
 
     Args:

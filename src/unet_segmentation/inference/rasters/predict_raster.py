@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from unet_segmentation.inference.backends.base import Image, Probabilities
 from unet_segmentation.inference.predictor import ModelInput, Predictor
-from unet_segmentation.inference.rasters.checkpoint import RasterCheckpoint, State, kept_rows, pack, unpack
+from unet_segmentation.inference.rasters.checkpoint import RasterCheckpoint, State, pack, resumable_rows, unpack
 from unet_segmentation.inference.rasters.geojson_writer import GeoJsonWriter
 from unet_segmentation.inference.rasters.geotiff import NO_DATA, GeoTiffWriter, RasterSource
 from unet_segmentation.inference.rasters.raster_writer import FinishedPart, RasterWriter
@@ -137,7 +137,7 @@ def predict_raster(
         ResourceError: the disk is full, or not even one tile fits into memory.
     """
     outputs = [path is not None for path in files[1:]]
-    saving = nullcontext() if key is None else kept_rows(files.target, f"{key} {predictor.backend.name} {outputs}")
+    saving = nullcontext() if key is None else resumable_rows(files.target, f"{key} {predictor.backend.name} {outputs}")
     with saving as checkpoint, _opened(predictor, source, images) as raster:
         grid = _Grid.of(predictor, raster)
         state = {} if checkpoint is None else checkpoint.load()
