@@ -143,9 +143,9 @@ def render_evaluation_section(
 ) -> ReportSection:
     """Render the scores of the split and of each class, and what the model is for.
 
-    `metrics` is None where a score is undefined; `image_scores` has a row per image, the worst first; `pixels` (classes,)
-    are counted in the split; `charts` are named confusion and classes, and as in `OPTIONAL_CHARTS`; `intervals` has the
-    columns score, value, low, high, method, confidence, units, trusted, remark.
+    `metrics` is None where a score is undefined; `image_scores` has a row per image, the worst first; `pixels`
+    (classes,) are counted in the split; `charts` are named confusion and classes, and as in `OPTIONAL_CHARTS`;
+    `intervals` has the columns score, value, low, high, method, confidence, units, trusted, remark.
     """
     by_score = _intervals(intervals)
     per_class = _per_class(classes, metrics, pixels, by_score)
@@ -187,9 +187,9 @@ def render_gallery_section(
 ) -> ReportSection:
     """Render samples of the split, and what the error of an image correlates with.
 
-    `image_scores` has a row per image, the worst first; `gallery` the worst, the median and the best samples, whose score
-    is `gallery_score`; `class_gallery` class and sample, those of a class together. For `facts` and `patterns` see
-    `image_features` and `find_patterns` of `metrics.error_analysis`.
+    `image_scores` has a row per image, the worst first; `gallery` the worst, the median and the best samples, whose
+    score is `gallery_score`; `class_gallery` class and sample, those of a class together. For `facts` and `patterns`
+    see `image_features` and `find_patterns` of `metrics.error_analysis`.
     """
     album, charts = _Album(), pattern_charts(facts)
     per_class = _per_class(classes, metrics, np.zeros(len(classes), np.int64), {})

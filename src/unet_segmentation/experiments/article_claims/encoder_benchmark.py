@@ -36,8 +36,8 @@ def rank_encoders(
 ) -> pd.DataFrame:
     """Rank encoders by their mean over the seeds, and compare each with the best.
 
-    `runs` has a row per encoder and seed, with the scores; `sums` are of each of them, over the same images; `costs` are as
-    `CostMeasurement.count` returns them; a difference within `margin` is equivalent.
+    `runs` has a row per encoder and seed, with the scores; `sums` are of each of them, over the same images; `costs`
+    are as `CostMeasurement.count` returns them; a difference within `margin` is equivalent.
 
     Returns:
         A row per encoder, the best first: `COLUMNS` of `leaderboard.leaderboard` (variant as encoder, memory_bytes as

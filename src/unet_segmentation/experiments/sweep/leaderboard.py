@@ -66,8 +66,8 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rank the variants by their mean over the seeds, and compare each with the best.
 
-    `sums` are of every finished run, by variant and seed, over the same images; a difference within `margin`, both ways,
-    is equivalent.
+    `sums` are of every finished run, by variant and seed, over the same images; a difference within `margin` is
+    equivalent.
 
     Returns:
         `LEADERBOARD_COLUMNS`, a row per variant: seeds and failed (numbers of runs), value (mean over the seeds),
