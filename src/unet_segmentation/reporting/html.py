@@ -56,7 +56,7 @@ def plotly_code() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
-def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
+def encode_charts(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
     """Return what `charts.html` draws: Plotly's code, and the figures by the name of their element (less `chart-`)."""
     return {"plotly": plotly_code(), "charts": {name: figure_json(figure) for name, figure in charts.items()}}
 

@@ -105,7 +105,7 @@ def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Ima
         strips.append(_heading(section))
         for sample in members:
             captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
-            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in pictures_of(sample)]
+            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in draw_pictures(sample)]
             strips.append(contact_sheet(tiles, 4, captions))
     width = max((strip.width for strip in strips), default=4 * SIDE)
     return stack_strips([legend(classes, width), *strips], width)
@@ -117,14 +117,14 @@ def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) 
     for name, members in groupby(samples, key=lambda entry: entry[0]):
         tiles, captions = [], []
         for _, sample in members:
-            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in pictures_of(sample)]
+            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in draw_pictures(sample)]
             captions += [sample.sample_id, "truth", "prediction", f"{sample.section}: IoU {sample.score:.3f}"]
         strips += [_heading(name), contact_sheet(tiles, len(tiles), captions)]
     width = max((strip.width for strip in strips), default=12 * SMALL_SIDE)
     return stack_strips([legend(classes, width), *strips], width)
 
 
-def pictures_of(sample: Shown) -> Iterator[Picture]:
+def draw_pictures(sample: Shown) -> Iterator[Picture]:
     """Draw image, truth, prediction and errors (`PARTS`) of a sample; of a large one every few pixels only."""
     step = max(1, max(sample.truth.shape) // (4 * EMBEDDED_SIDE))
     image, truth, prediction = (array[::step, ::step] for array in (sample.image, sample.truth, sample.prediction))
@@ -137,7 +137,7 @@ def pictures_of(sample: Shown) -> Iterator[Picture]:
 def embedded(sample: Shown) -> list[bytes]:
     """Encode the pictures of a sample for a page: WebP, at most `EMBEDDED_SIDE` pixels; the masks without loss."""
     encoded = []
-    for part, picture in zip(PARTS, pictures_of(sample), strict=True):
+    for part, picture in zip(PARTS, draw_pictures(sample), strict=True):
         small = fitted(picture, EMBEDDED_SIDE) if max(picture.shape[:2]) > EMBEDDED_SIDE else picture
         stream = io.BytesIO()
         Image.fromarray(small).save(stream, "WEBP", quality=84, lossless=part in ("truth", "prediction"))

@@ -8,7 +8,7 @@ from unet_segmentation.experiments.article_claims.charts import trust_chart
 from unet_segmentation.experiments.article_claims.metric_benchmark import (
     CELL,
     METRICS,
-    cells_of,
+    distribute_cells,
     draw_problem,
     foreground_sums,
     metric_verdicts,
@@ -123,7 +123,7 @@ def test_sums_of_the_foreground_are_those_of_its_probability():
 
 @pytest.mark.parametrize(("share", "size"), [(0.5, 128), (0.05, 128), (0.005, 128), (0.05, 64)])
 def test_cells_are_spread_evenly_and_are_as_many_as_the_share_needs(share, size):
-    counts = cells_of(share, 200, size)
+    counts = distribute_cells(share, 200, size)
     assert max(counts) - min(counts) <= 1
     assert sum(counts) == pytest.approx(200 * np.log(1 - share) / np.log(1 - CELL) * (size / 128) ** 2, abs=1)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from unet_segmentation.reporting.plotly_theme import PALETTE
@@ -30,15 +30,13 @@ JUDGEMENTS = {"yes": (PALETTE[2], "reliable"), "partly": (PALETTE[3], "flatters"
 
 def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
     """Draw the score of every encoder (see `rank_encoders`) against its multiply-adds, and the Pareto front."""
-    figure, axes = panels(1, 1, 9.0, 5.0)
+    figure, axes = create_panels(1, 1, 9.0, 5.0)
     axis = axes[0, 0]
     cost = table["multiply_adds"].to_numpy(float) / 1e9
     for on, colour, words in ((True, PALETTE[0], "on the frontier"), (False, PALETTE[1], "beaten in both")):
-        chosen = (table["frontier"] == on).to_numpy()
-        if not chosen.any():
-            continue
-        value, low, high = (table[name].to_numpy(float)[chosen] for name in ("value", "low", "high"))
-        dots(axis, cost[chosen], value, low, high, colour, words)
+        chosen = table[table["frontier"] == on]
+        if len(chosen):
+            draw_points(axis, chosen["multiply_adds"] / 1e9, chosen, colour=colour, label=words)
     for number, row in enumerate(table.sort_values(["frontier", "multiply_adds"]).to_dict("records")):
         above = row["frontier"] or number % 2  # by turns, so that names of neighbours keep apart
         axis.annotate(
@@ -57,20 +55,19 @@ def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
     axis.set_xlabel(f"multiply-adds of an image of {side} x {side}, billions")
     axis.set_ylabel(f"{score}, interval over the images")
     axis.legend(loc="lower right", fontsize=9)
-    return picture(figure)
+    return render_figure(figure)
 
 
 def upsampling_chart(table: pd.DataFrame, score: str) -> Image.Image:
     """Draw, for each network of `compare_modes`, the score of each upsampling mode, and its checkerboards by stride."""
     networks = list(dict.fromkeys(table["network"]))
     strides = sorted({int(str(name).split("/")[2]) for name in table if str(name).startswith("checkerboard/")})
-    figure, axes = panels(2, len(networks), 5.2 * len(networks), 7.0, share_y=True)
+    figure, axes = create_panels(2, len(networks), 5.2 * len(networks), 7.0, share_y=True)
     for column, network in enumerate(networks):
         part = table[table["network"] == network]
         above, below = axes[:, column]
         modes, positions = part["upsampling"].tolist(), np.arange(len(part))
-        value, low, high = (part[name].to_numpy(float) for name in ("value", "low", "high"))
-        dots(above, positions, value, low, high, PALETTE[4])
+        draw_points(above, positions, part, colour=PALETTE[4])
         above.set_title(network, fontsize=11)
         for number, (stride, colour) in enumerate(zip(strides, PALETTE, strict=False)):
             for moment, (words, fill) in MOMENTS.items():
@@ -87,7 +84,7 @@ def upsampling_chart(table: pd.DataFrame, score: str) -> Image.Image:
     axes[0, 0].set_ylabel(f"{score}, interval over the images")
     axes[1, 0].set_ylabel("share of the logits' energy, range over the seeds")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(strides), fontsize=9)
-    return picture(figure)
+    return render_figure(figure)
 
 
 def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str, str]) -> Image.Image:
@@ -97,7 +94,7 @@ def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str
     panel are for the rarest foreground. `table`: see `run_experiment`; `verdicts`: see `metric_verdicts`.
     """
     rows = -(-len(verdicts) // COLUMNS)
-    figure, axes = panels(rows, COLUMNS, 12.0, 0.8 + 2.4 * rows, share_y=True)
+    figure, axes = create_panels(rows, COLUMNS, 12.0, 0.8 + 2.4 * rows, share_y=True)
     for axis, row in zip(axes.flat, verdicts.to_dict("records"), strict=False):
         for prediction, (title, colour, line) in LINES.items():
             chosen = (table["metric"] == row["metric"]) & (table["prediction"] == prediction)
@@ -124,11 +121,13 @@ def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str
     for axis in axes[-1]:
         axis.set_xlabel("foreground, % of the pixels", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
-    return picture(figure)
+    return render_figure(figure)
 
 
-def panels(rows: int, columns: int, width: float, height: float, *, share_y: bool = False) -> tuple[Figure, NDArray]:
-    """Lay out empty panels: a figure of width x height inches, and its axes (rows, columns)."""
+def create_panels(
+    rows: int, columns: int, width: float, height: float, *, share_y: bool = False
+) -> tuple[Figure, NDArray]:
+    """Create empty panels: a figure of width x height inches, and its axes (rows, columns)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
     for each in axes.flat:
@@ -140,21 +139,14 @@ def panels(rows: int, columns: int, width: float, height: float, *, share_y: boo
     return figure, axes
 
 
-def dots(
-    axes: Axes,
-    x: object,
-    value: NDArray,
-    low: NDArray,
-    high: NDArray,
-    colour: str = PALETTE[0],
-    label: str | None = None,
-) -> None:
-    """Draw values with their intervals; an interval that is not known is left out."""
-    below, above = (np.nan_to_num(np.maximum(part, 0.0)) for part in (value - low, high - value))
-    axes.errorbar(x, value, [below, above], fmt="o", color=colour, markersize=6, linewidth=1.8, label=label)  # type: ignore[arg-type]
+def draw_points(axes: Axes, x: ArrayLike, table: pd.DataFrame, *, colour: str, label: str | None = None) -> None:
+    """Draw values with their intervals, columns value, low, high; an interval that is not known is left out."""
+    value, low, high = (table[name].to_numpy(float) for name in ("value", "low", "high"))
+    bars = [np.nan_to_num(np.maximum(part, 0.0)) for part in (value - low, high - value)]
+    axes.errorbar(x, value, bars, fmt="o", color=colour, markersize=6, linewidth=1.8, label=label)
 
 
-def picture(figure: Figure) -> Image.Image:
+def render_figure(figure: Figure) -> Image.Image:
     """Draw a figure, without a date or anything else that changes from one time to the next.
 
     It has 256 colours, which takes a third of the bytes of all: soft edges of lines and letters are most of these.

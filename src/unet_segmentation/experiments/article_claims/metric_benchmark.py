@@ -120,12 +120,12 @@ def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def cells_of(share: float, images: int, size: int) -> list[int]:
+def distribute_cells(share: float, images: int, size: int) -> list[int]:
     """Distribute cells over images so that a share of all pixels is foreground.
 
     Images differ by one cell at most: of rare foreground, some have one cell and the others none.
 
-    >>> cells_of(0.0125, 8, 128), cells_of(0.1, 4, 128)
+    >>> distribute_cells(0.0125, 8, 128), distribute_cells(0.1, 4, 128)
     ([0, 0, 0, 1, 0, 0, 0, 1], [2, 2, 2, 2])
     """
     each = math.log(1 - share) / math.log(1 - CELL) * (size / SIDE) ** 2
@@ -146,7 +146,7 @@ def draw_problem(
     }  # fmt: skip
     drawn, rows, index = {}, [], 0
     for split, images in counts.items():
-        for cells in cells_of(share, images, parameters.size):
+        for cells in distribute_cells(share, images, parameters.size):
             image, mask = draw_sample(index, parameters.seed, parameters.size, cells)
             mask = (mask > 0).astype(np.uint8)
             name = f"{index:04d}"

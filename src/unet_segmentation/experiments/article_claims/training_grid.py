@@ -193,7 +193,7 @@ class CostMeasurement:
         return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
-def sums_of(
+def split_sums(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, key: list[str], samples: pd.DataFrame, classes: list[str]
 ) -> dict[tuple[Hashable, ...], UnitSums]:
     """Split the counts of several training runs (see `GridResult`) by the columns that distinguish them."""

@@ -279,7 +279,7 @@ class BestTrial:
     parameters: Mapping[str, object]  # dotted name to value
 
 
-def best_of(search: Search) -> BestTrial:
+def find_best_trial(search: Search) -> BestTrial:
     """Return the best trial; raise ConfigurationError where none is finished."""
     trials = search.study.get_trials(deepcopy=False)
     best = _best_trial(search.study)

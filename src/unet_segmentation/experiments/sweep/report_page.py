@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_costs, pareto_front
-from unet_segmentation.reporting.html import drawn, render
+from unet_segmentation.reporting.html import encode_charts, render
 from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
 from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
 
@@ -185,7 +185,7 @@ def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs
     """Render a sweep, see `summary`, as one page that opens offline."""
     titles = [title for title, _, _ in RUN_COLUMNS]
     lines = _format_rows(runs.merge(costs, on=["variant", "seed"]), RUN_COLUMNS)
-    charts = drawn({"variants": go.Figure(sweep["chart"])})
+    charts = encode_charts({"variants": go.Figure(sweep["chart"])})
     return render("sweep.html", problem=problem, sweep=sweep, runs=(titles, lines), **charts)
 
 

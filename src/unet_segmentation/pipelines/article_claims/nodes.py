@@ -114,11 +114,11 @@ def compare_upsampling(
     bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compare the upsampling modes of each network, image by image and seed by seed."""
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import KEY, compare_modes
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return compare_modes(
         runs, sums, release.score, article.upsampling.reference, release.noninferiority_margin, resampling
@@ -208,10 +208,10 @@ def rank_encoders(
 ) -> pd.DataFrame:
     """Rank the encoders, and compare each with the best."""
     from unet_segmentation.experiments.article_claims import encoder_benchmark
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return encoder_benchmark.rank_encoders(runs, sums, costs, release.score, release.noninferiority_margin, resampling)
 
