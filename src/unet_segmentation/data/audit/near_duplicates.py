@@ -228,14 +228,8 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     """Compute the information of classes on the values of pixels, were those normal in each class (Wilks' lambda).
 
     It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W), both
-    with the variance of rounding and noise (NOISE squared) added.
-
-    Args:
-        classes: (n, pixels), 255 ignored.
-        planes: (n, pixels, planes).
-
-    Returns:
-        (n,) in nats, 0 or more.
+    with the variance of rounding and noise (NOISE squared) added: (n,) in nats, 0 or more, of classes, (n, pixels) with
+    255 ignored, and planes, (n, pixels, planes).
     """
     present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX])
     labelled = (classes != IGNORE_INDEX).astype(np.float32)

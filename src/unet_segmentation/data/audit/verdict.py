@@ -49,14 +49,14 @@ Suggestions = dict[tuple[str, ...], list[Proposal]]
 
 
 def audit_result(
-    settled: SettledFindings,
+    findings: SettledFindings,
     inspected: pd.DataFrame,
     classes: Sequence[str],
     masks: MaskParameters,
     inspection: InspectionParameters,
 ) -> AuditResult:
     """Decide whether the data can be trained on, and suggest what to declare where they cannot."""
-    table = settled.table
+    table = findings.table
     errors, warnings, notes = (table[table["severity"] == severity] for severity in ("error", "warning", "note"))
     values = _sum_values(table)
     total = max(1, sum(values.values()))
@@ -64,13 +64,12 @@ def audit_result(
     result = AuditResult(
         status="failed" if len(errors) else "passed with warnings" if len(warnings) else "passed",
         samples=len(inspected),
-        set_aside=settled.set_aside,
-        allowed=settled.allowed,
+        set_aside=findings.set_aside,
+        allowed=findings.allowed,
         counts={"error": len(errors), "warning": len(warnings), "note": len(notes)},
         kinds={kind: len(rows) for kind, rows in by_kind(table)},
         messages=(
-            *_unused_entries(inspection.allow, settled.allowed),
-            *_test_samples_lost(settled.set_aside, inspected),
+            *_setting_messages(findings, inspected, inspection.allow),
             *("warning: " + _format_findings(kind, rows) for kind, rows in by_kind(warnings)),
             *("note: " + _format_findings(kind, rows) for kind, rows in by_kind(notes)),
         ),
@@ -83,20 +82,19 @@ def audit_result(
     )
     if not len(errors):
         return result
-    message = _error_message(errors, settled, result, values, suggestions, classes)
+    message = _error_message(errors, findings, result, values, suggestions, classes)
     return result.model_copy(update={"message": message})
 
 
-def _test_samples_lost(set_aside: Sequence[str], inspected: pd.DataFrame) -> list[str]:
-    if not set_aside or "split" not in inspected:
-        return []
-    lost = int((inspected["sample_id"].isin(set_aside) & (inspected["split"] == "test")).sum())
-    return [f"warning: {lost} of the samples set aside are officially for testing: scores leave them out"] * bool(lost)
-
-
-def _unused_entries(entries: Sequence[str], applied: Sequence[str]) -> list[str]:
-    unused = [entry for entry in entries if entry not in applied]
-    return [f"note: inspection.allow: no finding needs {_shortened(entry)}" for entry in unused[:LISTED_ENTRIES]]
+def _setting_messages(findings: SettledFindings, inspected: pd.DataFrame, allow: Sequence[str]) -> list[str]:
+    """Say which entries of `inspection.allow` no finding needs, and how many samples for testing are set aside."""
+    unused = [entry for entry in allow if entry not in findings.allowed][:LISTED_ENTRIES]
+    messages = [f"note: inspection.allow: no finding needs {_shortened(entry)}" for entry in unused]
+    if "split" in inspected:
+        lost = int((inspected["sample_id"].isin(findings.set_aside) & (inspected["split"] == "test")).sum())
+        text = f"warning: {lost} of the samples set aside are officially for testing: scores leave them out"
+        messages += [text] * bool(lost)
+    return messages
 
 
 def _suggest(
@@ -121,9 +119,9 @@ def _suggest(
     return suggestions
 
 
-def _sum_values(findings: pd.DataFrame) -> dict[str, int]:
+def _sum_values(table: pd.DataFrame) -> dict[str, int]:
     """Sum pixels by value: of all masks that could be decoded, and of the masks that could not."""
-    total = _sum_json(findings.loc[findings["kind"].isin({"mask_values", "coloured_mask", "no_palette"}), "values"])
+    total = _sum_json(table.loc[table["kind"].isin({"mask_values", "coloured_mask", "no_palette"}), "values"])
     if any("," in value for value in total):  # grey files among coloured ones are written as colours, too
         total = {value if "," in value else ",".join([value] * 3): count for value, count in total.items()}
     return dict(sorted(total.items(), key=lambda item: -item[1]))
@@ -141,15 +139,15 @@ def _sum_json(texts: Iterable[str]) -> dict[str, int]:
 
 def _error_message(
     errors: pd.DataFrame,
-    settled: SettledFindings,
+    findings: SettledFindings,
     result: AuditResult,
     values: Mapping[str, int],
     suggestions: Suggestions,
     classes: Sequence[str],
 ) -> str:
     parts = [f"The data cannot be trained on ({result.samples} samples inspected). Nothing was trained."]
-    if settled.objection:
-        parts.append(settled.objection)
+    if findings.objection:
+        parts.append(findings.objection)
     elif count := len(result.set_aside):
         parts.append(f"{count} sample{'s' * (count != 1)} could be set aside, but these errors would stay:")
     parts += [_kind_paragraph(kind, rows) for kind, rows in by_kind(errors)]

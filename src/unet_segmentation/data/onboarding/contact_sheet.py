@@ -15,7 +15,7 @@ from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.parameters import Parameters
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted, legend
+from unet_segmentation.visualization import Picture, colour_mask, contact_sheet, displayable, fitted, legend
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
 OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks
@@ -31,23 +31,18 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
     problems: list[str] = []
     for image in spread(list(by_image), SAMPLES):
         try:
-            pair = _drawn(by_image[image], survey, parameters)
+            tiles += _drawn(by_image[image], survey, parameters)
+            captions += [by_image[image].id, "mask"]
         except (UnreadableError, EncodingError) as error:
             path = image if error.kind in OF_IMAGES else ", ".join(by_image[image].masks)
             problems.append(f"{path}: {error}")
-            continue
-        tiles += pair
-        captions += [by_image[image].id, "mask"]
     if not tiles:
         return problems
     sheet = contact_sheet(tiles, COLUMNS, captions, side=SIDE)
-    names = legend(parameters.classes, sheet.width)
-    whole_sheet = Image.new("RGB", (sheet.width, sheet.height + names.height), PAPER)
-    whole_sheet.paste(names, (0, 0))
-    whole_sheet.paste(sheet, (0, names.height))
+    rows = [np.asarray(part) for part in (legend(parameters.classes, sheet.width), sheet)]
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as temporary:
-        whole_sheet.save(temporary, "PNG")
+        Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")
     return problems
 
 

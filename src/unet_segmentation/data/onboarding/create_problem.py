@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unet_segmentation.data.layout.layout import samples_table
 from unet_segmentation.data.onboarding.config_writer import problem_text, sizes_text, unsure
 from unet_segmentation.data.onboarding.contact_sheet import write_sheet
-from unet_segmentation.data.onboarding.folder_survey import Progress, Survey, locate, survey_folder
+from unet_segmentation.data.onboarding.folder_survey import Survey, locate, survey_folder
 from unet_segmentation.data.onboarding.interpretation import MaskInterpretations
 from unet_segmentation.data.onboarding.mask_interpretation import propose_interpretations
 from unet_segmentation.errors import ConfigurationError
@@ -51,8 +50,7 @@ def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None 
     """
     _check_name(request, conf)
     folders = locate(request.images, request.masks)
-    with _progress() as progress:
-        survey = survey_folder(folders, progress)
+    survey = survey_folder(folders)
     proposal = propose_interpretations(survey.masks, request.classes, request.ignore)
     if ask is not None:
         proposal = ask(request, survey, proposal)
@@ -168,14 +166,3 @@ def _some(paths: Sequence[str]) -> str:
 def _shown(path: Path, project: Path) -> str:
     """Return a path relative to the project, so that the project can be moved; the whole path where it is outside."""
     return path.relative_to(project).as_posix() if path != project and path.is_relative_to(project) else str(path)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a progress bar, on a terminal only."""
-    from rich import get_console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=get_console(), transient=True, disable=not get_console().is_terminal) as bars:
-        task = bars.add_task("", total=1.0)
-        yield lambda step, share: bars.update(task, description=step, completed=share)

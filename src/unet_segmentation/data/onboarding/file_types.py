@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
@@ -67,11 +67,12 @@ def spread(items: Sequence[str], count: int) -> list[str]:
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
-def with_progress(paths: Sequence[str], progress: Callable[[float], None]) -> Iterator[str]:
-    """Yield paths, and report the share that is done after each."""
-    for number, path in enumerate(paths, start=1):
-        yield path
-        progress(number / len(paths))
+def track(paths: Sequence[str], step: str) -> Iterable[str]:
+    """Show a progress bar over paths, on a terminal only."""
+    from rich import get_console, progress
+
+    console = get_console()
+    return progress.track(paths, step, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _is_grid(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -22,9 +22,6 @@ from unet_segmentation.errors import DataError
 PROBED = 60  # pictures that are read to explain why nothing pairs
 LISTED_FILES = 6  # in a message
 PATIENTS = 8  # folders that belong to the ids, from which on they are taken for patients or scenes
-
-Progress = Callable[[str, float], None]
-"""Called with the current step, and the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -108,31 +105,32 @@ def locate(images: str, masks: str | None = None) -> Folders:
     return Folders(str(root), *("" if folder == "." else folder for folder in inside))
 
 
-def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Survey:
+def survey_folder(folders: Folders) -> Survey:
     """Survey the folders of images and masks.
 
     Raises:
         DataError: there is nothing, there are no images or no masks, or none belong together.
     """
+    from rich import get_console
+
     storage = FileStore(folders.root)
-    progress("Listing files", 0.0)
-    paths = list(storage.walk())
+    with get_console().status("Listing files"):
+        paths = list(storage.walk())
     if not paths:
         raise DataError(f"There is no file in {folders.root}. Name the folder that holds your images.")
     _check_names(paths, folders.root)
     if not any(ending(path) in PICTURES and folders.may_be_image(path) for path in paths):
         raise DataError(_no_images(folders, paths))
-    progress("Pairing names", 0.0)
     probe = PixelProbe(storage)
-    pairing = find_pairing(paths, probe, folders.may_be_image, folders.may_be_mask)
+    with get_console().status("Pairing names"):
+        pairing = find_pairing(paths, probe, folders.may_be_image, folders.may_be_mask)
     if pairing is None:
         raise DataError(_no_pairs(folders, paths, probe))
     official = None if pairing.splits else find_official(storage, paths, pairing.samples)
-    images = [sample.image for sample in pairing.samples if sample.image]
-    image_survey = survey_images(storage, images, lambda share: progress("Reading images", share))
-    masks = survey_masks(storage, pairing, paths, lambda share: progress("Reading masks", share))
-    _check_read(image_survey, masks, pairing)
-    return Survey(folders, storage, paths, pairing, official, image_survey, masks)
+    images = survey_images(storage, [sample.image for sample in pairing.samples if sample.image])
+    masks = survey_masks(storage, pairing, paths)
+    _check_read(images, masks, pairing)
+    return Survey(folders, storage, paths, pairing, official, images, masks)
 
 
 def _check_names(paths: Sequence[str], root: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from unet_segmentation.data.io.bit_depth import BitDepthError, to_uint
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import UnreadableError, read_raster
 from unet_segmentation.data.io.image_reader import coloured
-from unet_segmentation.data.onboarding.file_types import spread, with_progress
+from unet_segmentation.data.onboarding.file_types import spread, track
 
 SAMPLE = 48  # images that are decoded
 SAMPLED = 10_000  # values of an image of which percentiles are taken
@@ -31,13 +31,11 @@ class ImageSurvey:
     unreadable: dict[str, str] = field(default_factory=dict)  # files, and why they cannot be read
 
 
-def survey_images(
-    storage: FileStore, images: Sequence[str], progress: Callable[[float], None] = lambda _: None
-) -> ImageSurvey:
-    """Decode a sample of the images, spread over all of them; `progress` is called with the share that is done."""
+def survey_images(storage: FileStore, images: Sequence[str]) -> ImageSurvey:
+    """Decode a sample of the images, spread over all of them."""
     survey = ImageSurvey()
     numbers = []
-    for path in with_progress(spread(images, SAMPLE), progress):
+    for path in track(spread(images, SAMPLE), "Reading images"):
         try:
             raster = read_raster(storage, path)
         except UnreadableError as error:

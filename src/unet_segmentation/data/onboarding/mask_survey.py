@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, read_raster
 from unet_segmentation.data.io.image_reader import coloured
 from unet_segmentation.data.io.mask_encodings import has_interpolation_artifacts
-from unet_segmentation.data.onboarding.file_types import spread, with_progress
+from unet_segmentation.data.onboarding.file_types import spread, track
 from unet_segmentation.data.onboarding.image_mask_pairing import Pairing
 from unet_segmentation.data.onboarding.mask_detection import mask_score, mask_variable
 
@@ -83,24 +83,22 @@ class MaskSurvey:
         return self.values[value] / max(1, self.pixels)
 
 
-def survey_masks(
-    storage: FileStore, pairing: Pairing, paths: Sequence[str], progress: Callable[[float], None] = lambda _: None
-) -> MaskSurvey:
+def survey_masks(storage: FileStore, pairing: Pairing, paths: Sequence[str]) -> MaskSurvey:
     """Decode a sample of the masks, spread over all of them, and count what is in them.
 
-    Of all `paths`, one may name the classes that annotations number. `progress` is called with the share that is done.
+    Of all `paths`, one may name the classes that annotations number.
     """
     survey = MaskSurvey(pairing.kind)
     counts = [len(sample.masks) for sample in pairing.pairs]
     survey.several, survey.most = sum(count > 1 for count in counts), max(counts, default=0)
     if pairing.kind in ANNOTATION_FORMATS:
-        _survey_annotations(storage, pairing, paths, survey, progress)
+        _survey_annotations(storage, pairing, paths, survey)
         return survey
     masks = [mask for sample in pairing.pairs for mask in sample.masks]
     chosen = spread(masks, SAMPLE)
     variable = mask_variable(storage, chosen[0]) if pairing.kind == "matlab" else None
     has_labels = False
-    for path in with_progress(chosen, progress):
+    for path in track(chosen, "Reading masks"):
         try:
             _count(read_raster(storage, path, variable), survey)
             has_labels |= pairing.layout.label(path) is not None
@@ -202,13 +200,11 @@ def _without_main(counts: dict[int, int], number: int) -> dict[int, int]:
     return dict(Counter(counts).most_common()[number:])
 
 
-def _survey_annotations(
-    storage: FileStore, pairing: Pairing, paths: Sequence[str], survey: MaskSurvey, progress: Callable[[float], None]
-) -> None:
+def _survey_annotations(storage: FileStore, pairing: Pairing, paths: Sequence[str], survey: MaskSurvey) -> None:
     """Draw a sample of the annotations."""
     by_image = {sample.image: sample.masks for sample in pairing.pairs}
     survey.total = len(pairing.pairs)
-    for image in with_progress(spread(list(by_image), DRAWN), progress):
+    for image in track(spread(list(by_image), DRAWN), "Reading masks"):
         try:
             height, width = read_raster(storage, image).pixels.shape[:2]
             for path in by_image[image]:

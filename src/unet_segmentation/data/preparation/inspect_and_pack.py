@@ -79,12 +79,10 @@ def inspect_samples(
     """
     parts = plan_parts(indexed, source)
     folders = [packing_dir / PARTS / part.key for part in parts]
-    target = packing_dir / _sha256(
-        json.dumps(
-            [FORMAT, [part.key for part in parts], inspection.rare_class_fraction, inspection.near_duplicate_threshold]
-        )
-        + str(pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum())
-    )
+    groups_and_splits = pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum()
+    thresholds = [inspection.rare_class_fraction, inspection.near_duplicate_threshold]
+    contents = json.dumps([FORMAT, [part.key for part in parts], *thresholds]) + str(groups_and_splits)
+    target = packing_dir / hashlib.sha256(contents.encode()).hexdigest()[:16]
     if PackedSamples(target).is_whole():
         logger.info("The samples have not changed since they were packed: nothing is decoded again")
     else:
@@ -105,7 +103,7 @@ def plan_parts(indexed: pd.DataFrame, source: DataSource) -> list[Part]:
     is added or removed changes the part it lies in and no other.
     """
     parts: list[Part] = []
-    mean = part_size(len(indexed))
+    mean = min(MAX_PART_SIZE, max(4, 1 << (len(indexed) // 16).bit_length() >> 1))  # for about 16 parts or more
     digest, start, size = hashlib.sha256(source.digest().encode()), 0, 0
     for stop, sample in enumerate(_samples(indexed), start=1):
         stamps = [source.storage.stamp(file) for file in sample.files]
@@ -117,11 +115,6 @@ def plan_parts(indexed: pd.DataFrame, source: DataSource) -> list[Part]:
             parts.append(Part(digest.hexdigest()[:16], start, stop))
             digest, start, size = hashlib.sha256(source.digest().encode()), stop, 0
     return parts
-
-
-def part_size(samples: int) -> int:
-    """Return the mean number of samples in a part: a power of two, for about sixteen parts or more."""
-    return min(MAX_PART_SIZE, max(4, 1 << (samples // 16).bit_length() >> 1))
 
 
 def _pack_parts(
@@ -252,11 +245,14 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = rich.get_console()
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    columns = (TextColumn("Inspecting"), BarColumn(), MofNCompleteColumn(), TextColumn("samples"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    columns = (
+        TextColumn("Inspecting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("samples"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)
 
@@ -277,7 +273,3 @@ def _remove_others(folder: Path, current: set[Path]) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path not in current:
             remove(path)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

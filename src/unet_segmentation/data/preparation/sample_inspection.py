@@ -109,16 +109,10 @@ def measure_image(pixels: NDArray[np.integer]) -> Measurements:
     else:
         mean = pixels.mean(axis=(0, 1), dtype=np.float64).tolist()
         deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
-    low, high, _, _ = cv2.minMaxLoc(pixels.reshape(height, width * channels))
+    low, high = map(int, cv2.minMaxLoc(pixels.reshape(height, width * channels))[:2])
+    depth = pixels.dtype.name
     return Measurements(
-        height,
-        width,
-        channels,
-        pixels.dtype.name,
-        channel_mean=mean,
-        channel_std=deviation,
-        minimum=int(low),
-        maximum=int(high),
+        height, width, channels, depth, channel_mean=mean, channel_std=deviation, minimum=low, maximum=high
     )
 
 
