@@ -21,7 +21,7 @@ from unet_segmentation.metrics.paired_comparison import compare
 from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
-from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
+from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, fetch, finished_runs, load_evaluation
 
 BOOTSTRAP = BootstrapParameters()
 SCORE, MARGIN = "dice/mean", 0.015
@@ -144,7 +144,7 @@ def test_set_fingerprint(evaluation: Evaluation) -> str:
 def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
     """Load the counts per image of a run; None where a table is missing."""
     try:
-        return evaluation_of(uri, run.run_id, run.above)
+        return load_evaluation(uri, run.run_id, run.parent_run_id)
     except TrackingError:
         return None
 

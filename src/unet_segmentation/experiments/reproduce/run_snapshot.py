@@ -10,7 +10,7 @@ from typing import Any
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.run_metadata import TOO_LARGE
-from unet_segmentation.tracking.run_queries import RunRecord, fetch, parameters_of
+from unet_segmentation.tracking.run_queries import RunRecord, fetch, load_parameters
 
 NEW_FILE = "# not in the repository: "  # starts a line of the difference that names a new file
 
@@ -56,7 +56,7 @@ def load_snapshot(uri: str, run: RunRecord) -> RunSnapshot:
         lock = _read_artifact(uri, run, "code/requirements.lock", folder)
     return RunSnapshot(
         run=run,
-        parameters=parameters_of(uri, run.run_id),
+        parameters=load_parameters(uri, run.run_id),
         commit=commit,
         difference=difference,
         lock=lock,
