@@ -1,6 +1,5 @@
 """The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
-from unet_segmentation.datasets.evaluation_tables import EvaluationTablesDataset
 from unet_segmentation.datasets.files import (
     CSVDataset,
     FileDataset,
@@ -8,6 +7,7 @@ from unet_segmentation.datasets.files import (
     ImageDataset,
     JSONDataset,
     MarkdownDataset,
+    ModelDataset,
     OptionalFileDataset,
     OptionalJSONDataset,
     ParquetDataset,
@@ -16,12 +16,12 @@ from unet_segmentation.datasets.files import (
     YAMLDataset,
 )
 from unet_segmentation.datasets.folders import (
+    EvaluationTablesDataset,
     FolderDataset,
     MaskFolderDataset,
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
-from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",

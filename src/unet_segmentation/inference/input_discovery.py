@@ -44,7 +44,8 @@ def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tup
         DataError: nothing is there, or no image.
     """
     storage, paths = _find(source, options)
-    endings = {path: _ending(_spoken(path) if storage.is_web else path) for path in paths}
+    spoken = _spoken if storage.is_web else str
+    endings = {path: _ending(spoken(path)) for path in paths}
     images = [path for path in paths if endings[path] in ENDINGS]
     others = Counter(ending or "no ending" for ending in endings.values() if ending not in ENDINGS)
     if not images:
@@ -53,7 +54,7 @@ def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tup
     if others:
         logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
     pages = [page for path in images for page in _pages(storage, path, endings[path])]
-    names = _names({path: _spoken(path) if storage.is_web else path for path in pages})
+    names = _names({path: spoken(path) for path in pages})
     stamps = storage.stamps([split_page(path)[0] for path in pages])
     return storage, [Input(path, names[path], stamp) for path, stamp in zip(pages, stamps, strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unet_segmentation.data.label_map import class_slugs
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.metrics.prediction_masks import read_prediction
+from unet_segmentation.parameters import EvaluationParameters
 from unet_segmentation.visualization import (
     INK,
     PAPER,
@@ -96,6 +100,26 @@ def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:
     best = next(place for place, (_, score) in enumerate(ranked) if score == ranked[-1][1])
     places = {best: "best", len(ranked) // 2: "median", 0: "worst"} if len(ranked) > 2 else {best: "best", 0: "worst"}
     return dict(sorted(places.items()))
+
+
+def load_galleries(
+    image_scores: pd.DataFrame,
+    confusion: pd.DataFrame,
+    predictions: Path,
+    packed: PackedSamples,
+    classes: Sequence[str],
+    evaluation: EvaluationParameters,
+) -> tuple[Iterator[Shown], Iterator[tuple[str, Shown]]]:
+    """Read the samples of the gallery, and those of the gallery by class, one by one."""
+
+    def shown(section: str, name: str, value: float) -> Shown:
+        return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
+
+    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
+    by_class = pick_by_class(image_scores, confusion, classes)
+    return (shown(*sample) for sample in picked), (
+        (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
+    )
 
 
 def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:

@@ -34,7 +34,7 @@ class RegionFile:
 
     Args:
         path: of the file.
-        classes: names of the classes.
+        classes: their names.
         crs: of the raster.
         transform: from pixels to its coordinates; None: the file is in pixels.
         size: bytes that count of a file that was begun before; what follows them is cut off.
@@ -119,8 +119,8 @@ class GeoJsonWriter(RasterWriter):
     Args:
         path: of the GeoJSON file.
         source: gives width and coordinates.
-        classes: names of the classes.
-        rows: largest number of rows that are added at a time.
+        classes: their names.
+        rows: largest number that is added at a time.
         growing: the file that a killed run leaves, and that gets the name `path` when it is complete; may be `path`.
         state: of another writer that began this file, to resume from; else empty.
     """

@@ -40,12 +40,7 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)  # it logs what it 
 
 
 class RasterSource:
-    """A raster that is read window by window; one thread at a time.
-
-    Args:
-        path: of the file.
-        takes: what the network takes.
-        images: which bands are used, what becomes of transparency, and which values become black and white.
+    """A raster that is read window by window, by one thread at a time, as the network takes it.
 
     Raises:
         DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
@@ -167,8 +162,8 @@ class GeoTiffWriter(RasterWriter):
     Args:
         path: of the file.
         source: gives size, coordinates and tags.
-        classes: names of the classes.
-        rows: largest number of rows that are added at a time.
+        classes: their names.
+        rows: largest number that is added at a time.
         probabilities: a band for each class; else ids in one band.
         copies: the path at which a finished row of tiles, by number, is copied for resuming; None: none is.
     """

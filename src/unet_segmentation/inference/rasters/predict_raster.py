@@ -92,19 +92,12 @@ def is_raster(path: Path) -> bool:
 
 
 class RasterFiles(NamedTuple):
-    """Files to write.
+    """Files to write; the GeoTIFFs are uint8 with the source's coordinates, 255 where there is no data."""
 
-    Attributes:
-        target: uint8 class ids, 255 where there is no data, in compressed tiles with the source's coordinates.
-        probabilities: a band per class, uint8: 0 to 254 for 0 to 1, 255 where there is no data.
-        overlay: a JPEG of at most `thumbnail.LARGEST` pixels a side, the image with the classes in colour.
-        polygons: the regions of every class but 0 as GeoJSON, see `geojson_writer.RegionFile`.
-    """
-
-    target: Path
-    probabilities: Path | None = None
-    overlay: Path | None = None
-    polygons: Path | None = None
+    target: Path  # class ids
+    probabilities: Path | None = None  # a band per class, 0 to 254 for 0 to 1
+    overlay: Path | None = None  # a JPEG, see `OverlayWriter`
+    polygons: Path | None = None  # a GeoJSON of the regions of every class but 0, see `RegionFile`
 
 
 def predict_raster(
@@ -201,16 +194,9 @@ def _opened_writers(
 
 
 def preview_work(takes: ModelInput, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
-    """Estimate what a raster asks of a network, before anything is computed.
+    """Return a tile of a raster that holds data, (height, width, channels), and the number of tiles.
 
-    Args:
-        takes: knows the tiles and what the network takes.
-        source: the raster.
-        images: see `predict_raster`.
-
-    Returns:
-        A tile that holds data, (height, width, channels): the middle one, else one of the first; None where these hold
-        none; and the number of tiles.
+    The tile is the middle one, else one of the first; None where these hold no data.
 
     Raises:
         DataError: the source is damaged or not what the network takes.

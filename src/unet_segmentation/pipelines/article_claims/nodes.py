@@ -40,19 +40,7 @@ def measure_upsampling(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Train every network with every upsampling mode and seed, and measure its checkerboards before and after.
 
-    Args:
-        samples: the samples with their split.
-        packed: images and masks.
-        statistics: of the training split.
-        recipe: of the augmentation.
-        plan: proposes what the parameters leave open.
-        training: the problem's; steps, patch, batch and seed are the article's.
-        inference: parameters of the predictor.
-        evaluation: names the split that is scored.
-        classes: names of the classes.
-        speeds: of the networks, for the expected time.
-        article: the networks, upsampling modes and seeds.
-        folder: gets a directory for each training run.
+    Steps, patch, batch and seed are those of `article`, all other parameters of training the problem's.
 
     Returns:
         A row per network, upsampling and seed, with scores and checkerboards; and their counts per image (see
@@ -173,10 +161,7 @@ def train_encoders(
     article: ArticleClaimsParameters,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Train smp's U-Net with each encoder and seed, from scratch, on the same data and for as many epochs.
-
-    For the arguments see `measure_upsampling`.
-    """
+    """Train smp's U-Net with each encoder and seed, from scratch, on the same data and for as many epochs."""
     from unet_segmentation.experiments.article_claims.encoder_benchmark import encoder_points
     from unet_segmentation.experiments.article_claims.training_grid import (
         GridData,
@@ -255,11 +240,7 @@ def judge_claims(
     release: ReleaseParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
-    """Judge every claim of the article.
-
-    Returns:
-        A row per claim (see `claims.Claim`), and the same as a page.
-    """
+    """Judge every claim of the article: a row per claim (see `claims.Claim`), and the same as a page."""
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page
     from unet_segmentation.training.plan import labelled_ids_by_split

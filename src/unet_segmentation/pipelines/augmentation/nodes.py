@@ -27,11 +27,7 @@ def preview_augmentation(
     augmentation: AugmentationParameters,
     classes: list[str],
 ) -> Any:  # noqa: ANN401 - a PIL image
-    """Lay out the first patches of the first epoch, each followed by its mask.
-
-    Returns:
-        A PIL image.
-    """
+    """Lay out the first patches of the first epoch, each followed by its mask."""
     from unet_segmentation.training.augmentation_preview import first_patches
     from unet_segmentation.training.plan import labelled_ids_by_split
     from unet_segmentation.training.plan_rules import validate_plan_values

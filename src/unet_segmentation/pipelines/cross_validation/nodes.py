@@ -2,8 +2,8 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,7 @@ def assign_folds(
     cross_validation: CrossValidationParameters,
     split: SplitParameters,
 ) -> pd.DataFrame:
-    """Divide the labelled samples of the chosen splits into folds, and the rest of each into training and validation.
-
-    Returns:
-        Columns fold (from 1), sample_id, split; `test` is what the fold holds out.
-    """
+    """Divide the labelled samples of the chosen splits into folds; see `kfold.assign_folds`."""
     from unet_segmentation.data.split import kfold
 
     return kfold.assign_folds(samples, inspected, cross_validation, split)
@@ -57,20 +53,7 @@ def train_folds(
     """Train a model for each fold, resuming where an earlier run was stopped.
 
     Pixel statistics and class shares are those of the fold's own training samples: what is held out has no influence on
-    its model.
-
-    Args:
-        folds: which sample is in which split of which fold.
-        samples: the samples; their split is ignored.
-        inspected: what inspection measured of them.
-        packed: images and masks.
-        recipe: of the augmentation.
-        plan: the proposed plan, the same for every fold.
-        network: parameters of the model.
-        training: parameters of training.
-        images: how image values were read.
-        classes: names of the classes.
-        folder: gets a directory for each fold.
+    its model. The plan is the same for every fold.
 
     Returns:
         Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training plan), epoch (the
@@ -117,48 +100,26 @@ def predict_folds(
 ) -> tuple[Callable[[Path], None], pd.DataFrame]:
     """Predict every sample with the model of the fold that held it out.
 
-    Args:
-        runs: columns fold, fingerprint.
-        folds: which sample is held out of which fold.
-        packed: images and masks.
-        inference: parameters of the predictor.
-        folder: of the folds' training runs.
-        workdir: holds the masks until they are complete.
-
     Returns:
         A writer of the predictions, and the soft overlap sums of every image, with its fold.
     """
     from unet_segmentation.data.split.kfold import held_out
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.metrics.prediction_masks import move_predictions, remove_predictions
     from unet_segmentation.training.run_directory import RunDirectory
 
-    for leftover in workdir.glob("*.png"):  # of an interrupted run
-        leftover.unlink()
+    remove_predictions(workdir)  # of an interrupted run
     sums = []
     for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
         predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
         predicted = predict_split(predictor, packed, held_out(folds, fold), workdir)
         sums.append(predicted.soft.assign(fold=fold))
-
-    def write(target: Path) -> None:
-        for file in workdir.glob("*.png"):
-            shutil.move(file, target / file.name)
-
-    return write, pd.concat(sums, ignore_index=True)
+    return partial(move_predictions, workdir), pd.concat(sums, ignore_index=True)
 
 
 def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, classes: list[str]) -> pd.DataFrame:
-    """Count the pixels of every image by target and predicted class, as evaluation does.
-
-    Args:
-        predictions: folder of the predicted masks.
-        folds: which sample is held out of which fold.
-        packed: the target masks.
-        classes: names of the classes.
-
-    Returns:
-        Columns fold, sample_id, truth, prediction, count.
+    """Count the pixels of every image by target and predicted class: columns fold, sample_id, truth, prediction, count.
 
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
@@ -174,11 +135,7 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
 def score_folds(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, classes: list[str]
 ) -> dict[str, float | None]:
-    """Compute the scores of all samples together, of each fold, and mean and standard deviation over the folds.
-
-    Returns:
-        Name to value, None where it is undefined.
-    """
+    """Compute the scores of all samples together, of each fold, and over the folds; None where one is undefined."""
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
     from unet_segmentation.metrics.scores import out_of_fold_scores
 
@@ -207,13 +164,7 @@ def mark_folds_completed(
     chart: Any,  # noqa: ANN401 - a Plotly figure
     folder: Path,
 ) -> dict[str, str]:
-    """Mark the folds' training runs as completed, so that the next run trains from scratch.
-
-    Args:
-        runs: columns fold, fingerprint.
-        metrics: saved before.
-        chart: saved before.
-        folder: of the folds' training runs.
+    """Mark the folds' training runs as completed once all is saved: the next run trains from scratch.
 
     Returns:
         The model file of each fold.

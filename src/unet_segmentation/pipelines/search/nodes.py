@@ -30,15 +30,6 @@ def run_search(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
     """Run trials, resuming where earlier runs of this search ended, without the test split.
 
-    Args:
-        parameters: all of the problem.
-        search: the space, and how to search it.
-        samples: columns sample_id, split, masks.
-        packed: images and masks.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-        folder: of the study, and of the training runs.
-
     Returns:
         A row per trial; the importance of the parameters; the best trial.
     """
@@ -81,11 +72,7 @@ def plot_importance(importance: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly
 
 
 def write_best(best: dict[str, Any], parameters: Mapping[str, object]) -> dict[str, str]:
-    """Write the best parameters as a folder of `conf/` that can be run.
-
-    Returns:
-        The folder, and what `--env` takes.
-    """
+    """Write the best parameters as a folder of `conf/` that can be run; return it, and what `--env` takes."""
     from unet_segmentation.experiments.search.best_config import write_best as write
     from unet_segmentation.experiments.search.optuna_search import BestTrial
 

@@ -22,11 +22,7 @@ MAX_SHOWN = 5  # failures that a message names
 def declare_variants(
     parameters: Mapping[str, object], comparison: SweepParameters, statistics: DatasetStatistics
 ) -> list[dict[str, object]]:
-    """List every variant with every seed, all of them validated before anything is trained.
-
-    Returns:
-        Name, seed and overrides of each, and the sections of parameters that variants may change.
-    """
+    """List every variant with every seed, and the parameters it may change; all are validated before any is trained."""
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
     from unet_segmentation.experiments.variants import declare_variants as declare
     from unet_segmentation.experiments.variants import free_sections
@@ -58,15 +54,6 @@ def train_variants(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and evaluate every variant with every seed, each as a nested MLflow run.
 
-    Args:
-        variants: see `declare_variants`.
-        parameters: all of the problem.
-        samples: columns sample_id, split, masks.
-        packed: images and masks.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-        folder: gets a directory for each training run.
-
     Returns:
         A row per variant and seed: what does not differ from one time to the next; and the costs, which do.
     """
@@ -97,16 +84,7 @@ def rank_variants(
     bootstrap: BootstrapParameters,
     folder: Path,
 ) -> pd.DataFrame:
-    """Rank the variants, and compare each with the best, image by image and over the seeds.
-
-    Args:
-        runs: a row per variant and seed.
-        samples: with their groups.
-        classes: names of the classes.
-        release: its score and margin decide.
-        bootstrap: how intervals are computed.
-        folder: of the sweep.
-    """
+    """Rank the variants by the score of releases, and compare each with the best, by image and over the seeds."""
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
     from unet_segmentation.experiments.sweep.run_variant import TABLES
     from unet_segmentation.metrics.bootstrap import Resampling
@@ -170,16 +148,7 @@ def write_page(problem: str, summary: dict[str, Any], runs: pd.DataFrame, costs:
 
 
 def fail_if_any_variant_failed(runs: pd.DataFrame, leaderboard: pd.DataFrame, page: str) -> dict[str, object]:
-    """Return the best variant; let the run fail where a variant failed, now that everything is written.
-
-    Args:
-        runs: a row per variant and seed.
-        leaderboard: a row per variant, the best first.
-        page: written before.
-
-    Raises:
-        ProjectError: names the variants that failed, and why.
-    """
+    """Return the best variant; raise where one failed, after the page is written."""
     failed = runs[runs["status"] == "failed"]
     if failed.empty:
         best = leaderboard.iloc[0]

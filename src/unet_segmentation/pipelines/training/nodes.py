@@ -16,11 +16,7 @@ from unet_segmentation.training.plan import TrainingPlan
 def propose_plan(
     statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
 ) -> dict[str, Any]:
-    """Propose a value, and the reason for it, for whatever the parameters leave open.
-
-    Returns:
-        YAML that may be edited: ``values`` and ``reasons`` by name.
-    """
+    """Propose a value, and the reason for it, for whatever the parameters leave open; the file may be edited."""
     from unet_segmentation.training import plan_rules
 
     return plan_rules.propose_plan(statistics, network, training, classes).model_dump()
@@ -33,11 +29,7 @@ def build_model(
     classes: list[str],
     statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Any]]:
-    """Resolve the model's spec, and draw its initial weights from the seed.
-
-    Returns:
-        The spec and the state dict.
-    """
+    """Resolve the model's spec, and draw its initial weights (a state dict) from the seed."""
     from unet_segmentation.training.hardware import resolve_hardware
     from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.training.train_model import initialize_model
