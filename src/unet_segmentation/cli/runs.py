@@ -67,7 +67,9 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
     tables = []
     for other in others:
         try:
-            table = compare_evaluations(first, load_evaluation(uri, other.run_id, other.parent_run_id), margin, bootstrap)
+            table = compare_evaluations(
+                first, load_evaluation(uri, other.run_id, other.parent_run_id), margin, bootstrap
+            )
         except ProjectError as error:
             raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
         find_score_row(table, score)  # there is such a score
