@@ -40,8 +40,8 @@ def variant_of(prepared, name="v", **overrides):
 @pytest.fixture
 def fits(monkeypatch):
     """How often anything was trained."""
-    calls, fit = [], trainer.fit
-    monkeypatch.setattr(trainer, "run_training", lambda *given, **options: calls.append(1) or fit(*given, **options))
+    calls, train = [], trainer.run_training
+    monkeypatch.setattr(trainer, "run_training", lambda *given, **options: calls.append(1) or train(*given, **options))
     return calls
 
 
