@@ -92,7 +92,7 @@ def problem(tmp_path_factory):
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
     statistics = compute_statistics(samples, inspected, CLASSES, IMAGES)
-    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES).model_dump()
+    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES)
     return case
 
 
@@ -109,7 +109,7 @@ def run(problem, folds):
     def train(folder, training=TRAINING):
         return nodes.train_folds(
             folds=folds, samples=problem.samples, inspected=problem.inspected, packed=problem.packed,
-            recipe=problem.recipe, plan=problem.plan, network=NETWORK, training=training, images=IMAGES,
+            recipe=problem.recipe, proposed_plan=problem.plan, model_params=NETWORK, training=training, images=IMAGES,
             classes=CLASSES, folder=folder,
         )  # fmt: skip
 

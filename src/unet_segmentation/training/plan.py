@@ -19,7 +19,7 @@ from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training.foreground_sampler import ForegroundSampling
 from unet_segmentation.training.hardware import ResolvedHardware, resolve_hardware
-from unet_segmentation.training.plan_rules import PlanValues
+from unet_segmentation.training.plan_rules import PlanValues, proposed_plan_error
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 from unet_segmentation.utils.stable_hash import stable_hash
 
@@ -142,7 +142,7 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
         patch_size=values.patch_size,
         cycles=(values.epochs,),
         steps_per_epoch=steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
-        foreground=foreground_sampling(values, spec.classes),
+        foreground=foreground_sampling(training, values, spec.classes),
         class_weights=_class_weights(training, spec.classes, inputs.statistics),
         samples={name: tuple(split[name]) for name in ("train", "validation")},
     )
@@ -180,15 +180,19 @@ def effective_values(training: TrainingParameters, proposal: PlanValues) -> Plan
     return proposal.model_copy(update={name: value for name, value in values.items() if value != "auto"})
 
 
-def foreground_sampling(values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
+def foreground_sampling(training: TrainingParameters, values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
     """Convert the names of the classes that patches are centred on into ids.
 
     Raises:
-        ConfigurationError: a name in `training.sampling.classes` is none of the classes.
+        ConfigurationError: a name in `training.sampling.classes`, or in the proposed plan, is none of the classes.
     """
     for name in values.foreground_classes:
-        if name not in classes:
+        if name in classes:
+            continue
+        if training.sampling.classes != "auto":
             raise unknown_name_error("training.sampling.classes", name, classes)
+        names = ", ".join(classes)
+        raise proposed_plan_error([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
     class_ids = sorted({classes.index(name) for name in values.foreground_classes})
     return ForegroundSampling(share=values.oversample_foreground_fraction, class_ids=tuple(class_ids))
 

@@ -134,8 +134,8 @@ def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared)
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
     assert (
-        open_ones.plan_values(wide.parameters.model, wide.parameters.training).epochs
-        == prepared.plan["values"]["epochs"]
+        open_ones.propose_values(wide.parameters.model, wide.parameters.training).epochs
+        == prepared.proposed_plan.values.epochs
     )
 
 

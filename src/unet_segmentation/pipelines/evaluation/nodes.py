@@ -187,7 +187,7 @@ def write_training_section(
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
     plan: TrainingPlan,
 ) -> ReportSection:
     """Render what the report shows of the training and of the model."""
@@ -204,7 +204,7 @@ def write_training_section(
         curves=training_curves,
         augmentation=augmentation_preview,
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         plan=plan.model_dump(mode="json"),
         model={"epoch": read_header(model).epoch, "file": path, "sha256": weights_sha256(model)},
         code=run_metadata.code_version(root),
@@ -223,7 +223,7 @@ def write_evaluation_section(
     intervals: pd.DataFrame,
     image_scores: pd.DataFrame,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
 ) -> ReportSection:
     """Render what the report shows of the scores."""
     from unet_segmentation.metrics.confusion_matrix import total_matrix
@@ -242,7 +242,7 @@ def write_evaluation_section(
         pixels=total_matrix(tables.confusion, len(classes)).sum(axis=1),
         charts={names.get(name, name): chart for name, chart in charts.items()},
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         intervals=intervals,
     )
 
