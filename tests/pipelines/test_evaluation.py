@@ -309,7 +309,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     ]  # fmt: skip
     for number, section in enumerate(sections):  # as the catalog hands them on
         dataset = ModelDataset(
-            filepath=str(tmp_path / f"{number}.json"), model="unet_segmentation.reporting.report_section.ReportSection"
+            filepath=str(tmp_path / f"{number}.json"), model="unet_segmentation.reporting.html.ReportSection"
         )
         dataset.save(section)
         sections[number] = dataset.load()

@@ -56,18 +56,20 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
         find_score_row,
         small_sample_warning,
     )
-    from unet_segmentation.tracking.run_queries import evaluation_of
+    from unet_segmentation.tracking.run_queries import load_evaluation
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
     _, uri, _ = open_store(env)
     reference, *others = _chosen(uri, env, runs)
     margin, bootstrap = _comparison_parameters(env or reference.problem, margin)
-    first = evaluation_of(uri, reference.run_id, reference.above)
+    first = load_evaluation(uri, reference.run_id, reference.parent_run_id)
     tables = []
     for other in others:
         try:
-            table = compare_evaluations(first, evaluation_of(uri, other.run_id, other.above), margin, bootstrap)
+            table = compare_evaluations(
+                first, load_evaluation(uri, other.run_id, other.parent_run_id), margin, bootstrap
+            )
         except ProjectError as error:
             raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
         find_score_row(table, score)  # there is such a score

@@ -6,8 +6,10 @@ import torch
 from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.experiments.article_claims.checkerboard_figures import (
+from unet_segmentation.experiments.article_claims.charts import upsampling_chart
+from unet_segmentation.experiments.article_claims.checkerboard import (
     Pair,
+    checkerboard_energies,
     checkerboard_sheet,
     logits_picture,
     spectrum_picture,
@@ -21,14 +23,12 @@ from unet_segmentation.experiments.article_claims.training_grid import (
 from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
     KEY,
     STRIDES,
-    checkerboards,
     compare_modes,
     compute_logits,
     example_batch,
     read_logits,
     upsampling_points,
 )
-from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
 from unet_segmentation.metrics.bootstrap import Resampling
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.scores import compute_scores
@@ -250,10 +250,10 @@ def test_a_transposed_convolution_that_treats_pixels_differently_is_seen():
     layer = torch.nn.ConvTranspose2d(1, 2, 2, stride=2, bias=False)
     layer.weight.copy_(torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2).expand(1, 2, 2, 2))
     smooth = np.fromfunction(lambda n, y, x, c: 100 + 20 * np.cos(2 * np.pi * x / 32), (2, 32, 32, 1))
-    uneven = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    uneven = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert uneven[2] > 0.9
     layer.weight.fill_(2.0)
-    even = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    even = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert max(even.values()) < 0.01
 
 

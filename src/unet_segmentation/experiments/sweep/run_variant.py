@@ -51,14 +51,7 @@ def check_buildable(variants: list[Variant], statistics: DatasetStatistics) -> N
 
 
 def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) -> Outcome:
-    """Train and evaluate a variant as a nested run; see `run_child_training`.
-
-    Args:
-        variant: what is trained.
-        data: the shared data.
-        folder: of the sweep; gets a directory for each training run.
-        run: the sweep's.
-    """
+    """Train and evaluate a variant as a nested run of the sweep; see `run_child_training`."""
     directory = _evaluation_directory(variant, data, folder)
     tags = {
         "sweep.variant": variant.name,
@@ -74,7 +67,6 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
     outcome = run_child_training(
         str(variant),
         variant,
-        data,
         run,
         directory,
         tags=tags,

@@ -102,11 +102,11 @@ def compare_upsampling(
     bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compare the upsampling modes of each network, image by image and seed by seed."""
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import KEY, compare_modes
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return compare_modes(
         runs, sums, release.score, article.upsampling.reference, release.noninferiority_margin, resampling
@@ -115,14 +115,14 @@ def compare_upsampling(
 
 def plot_upsampling(table: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw scores and checkerboards of every upsampling mode."""
-    from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
+    from unet_segmentation.experiments.article_claims.charts import upsampling_chart
 
     return upsampling_chart(table, release.score)
 
 
 def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, folder: Path) -> Any:  # noqa: ANN401 - a PIL image
     """Draw logits and spectra of the first seed's networks, before and after training."""
-    from unet_segmentation.experiments.article_claims.checkerboard_figures import Pair, checkerboard_sheet
+    from unet_segmentation.experiments.article_claims.checkerboard import Pair, checkerboard_sheet
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import read_logits
 
     first = runs[runs["seed"] == article.chosen_preset.seeds[0]]
@@ -193,17 +193,17 @@ def rank_encoders(
 ) -> pd.DataFrame:
     """Rank the encoders, and compare each with the best."""
     from unet_segmentation.experiments.article_claims import encoder_benchmark
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return encoder_benchmark.rank_encoders(runs, sums, costs, release.score, release.noninferiority_margin, resampling)
 
 
 def plot_encoders(scores: pd.DataFrame, article: ArticleClaimsParameters, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw the score of every encoder against its cost."""
-    from unet_segmentation.experiments.article_claims.encoder_chart import encoder_chart
+    from unet_segmentation.experiments.article_claims.charts import encoder_chart
 
     return encoder_chart(scores, release.score, article.encoders.size)
 
@@ -221,8 +221,8 @@ def run_metric_experiment(
 
 def plot_metric_trust(experiment: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
     """Draw every metric against the share of the foreground, and judge whether it is reliable."""
+    from unet_segmentation.experiments.article_claims.charts import trust_chart
     from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS, metric_verdicts
-    from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 
     verdicts = metric_verdicts(experiment)
     return trust_chart(experiment, verdicts, METRICS), verdicts

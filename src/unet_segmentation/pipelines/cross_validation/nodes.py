@@ -153,7 +153,7 @@ def score_folds(
 
 def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the scores of every fold."""
-    from unet_segmentation.reporting.cross_validation_chart import folds_chart
+    from unet_segmentation.reporting.score_charts import folds_chart
 
     return folds_chart(metrics)
 

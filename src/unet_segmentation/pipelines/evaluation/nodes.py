@@ -28,7 +28,7 @@ from unet_segmentation.parameters import (
     PredictorParameters,
     SourceParameters,
 )
-from unet_segmentation.reporting.report_section import ReportSection
+from unet_segmentation.reporting.html import ReportSection
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.training.plan import TrainingPlan
 

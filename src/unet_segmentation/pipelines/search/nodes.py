@@ -36,7 +36,7 @@ def run_search(
     from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.search.best_config import best_folder
     from unet_segmentation.experiments.search.optuna_search import (
-        best_of,
+        find_best_trial,
         importance_table,
         open_search,
         run_trials,
@@ -52,7 +52,7 @@ def run_search(
     run.set_resumed(True)
     opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, statistics, plan))
     run_trials(opened, run)
-    best = best_of(opened)
+    best = find_best_trial(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)
     return trials_table(opened), importance_table(opened), asdict(best)
 
