@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unet_segmentation.data.statistics import DatasetStatistics
-from unet_segmentation.models import factory as networks
+from unet_segmentation.models import factory
 from unet_segmentation.models.components import check_model_supports
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelInfo, ModelSpec
@@ -55,12 +55,12 @@ def resolve_spec_and_init_weights(
     """
     if model_params.encoder_depth == "auto":
         model_params = model_params.model_copy(update={"encoder_depth": proposal.encoder_depth})
-    spec = networks.resolve_model_spec(model_params, classes, statistics)
+    spec = factory.resolve_model_spec(model_params, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        network = networks.build_model(spec, model_params.encoder_weights)
+        network = factory.build_model(spec, model_params.encoder_weights)
     check_model_supports(network, training)
-    networks.init_bias_from_class_priors(network, [statistics.class_shares[name] for name in classes])
+    factory.init_bias_from_class_priors(network, [statistics.class_shares[name] for name in classes])
     return spec, network.state_dict()
 
 
