@@ -44,11 +44,7 @@ class Architecture(nn.Module):
 
     @classmethod
     def resolve_settings(cls, model_params: ModelParameters) -> StrictModel:
-        """Validate the settings in the parameters.
-
-        Raises:
-            ConfigurationError: one does not exist, or is out of range.
-        """
+        """Validate the settings; raise a ConfigurationError where one does not exist, or is out of range."""
         names = cls.Settings.model_fields
         if strangers := [name for name in model_params.settings if name not in names]:
             raise unknown_name_error("model.settings", strangers[0], [name for name in names if name not in SHARED])

@@ -129,16 +129,11 @@ class KeyedSampler(Sampler[Key]):
 class TileDataset(Dataset[Batch]):
     """Whole images, in tiles of at most ``TILE_SIZE`` pixels a side that cover every pixel once.
 
-    An item is a batch of tiles whose padded shapes are equal. Tiles are padded to the multiple that the network needs
-    by reflection; padded pixels are ignored.
+    An item is a batch of tiles whose padded shapes are equal, of about `pixels` pixels in all. Tiles are padded by
+    reflection to the multiple that the network needs; padded pixels are ignored.
 
-    Args:
-        samples: packed images and masks.
-        sample_ids: of the validation split.
-        multiple: what height and width must be divisible by.
-        pixels: that go through the network at once.
-        share: rank of this process, and how many train together; each takes its part. Where there are fewer batches
-            than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
+    `share` is the rank of this process, and how many train together: each takes its part. Where there are fewer batches
+    than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
     """
 
     def __init__(
@@ -210,11 +205,7 @@ def first_patches(
     classes: Sequence[str],
     count: int,
 ) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
-    """Return the first patches of the first epoch, in the order of the batches.
-
-    Returns:
-        Sample id, image (height, width, channels) and mask (height, width) of each.
-    """
+    """Return sample id, image (height, width, channels) and mask (height, width) of the first patches of a training."""
     values = effective_values(training, proposal)
     foreground = foreground_sampling(training, values, classes)
     patches = PatchDataset(samples, sample_ids, recipe, values.patch_size, training.seed, foreground)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
@@ -36,6 +37,12 @@ class TrainingResult:
     last: Path  # the checkpoint after the last epoch
     history: pd.DataFrame  # a row per epoch (from 1), with its metrics
     info: ModelInfo  # the header of the best model
+
+    @classmethod
+    def load(cls, plan: TrainingPlan, run_dir: RunDirectory) -> Self:
+        """Load what a finished training left in its run directory."""
+        history = pd.read_csv(run_dir.history, float_precision="round_trip")
+        return cls(plan, run_dir.best, run_dir.last, history, read_header(run_dir.best))
 
 
 def resolve_spec_and_init_weights(
@@ -92,5 +99,4 @@ def train_model(
     resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
     rendezvous = training.rdzv_endpoint
     run_dir = trainer.run_training(plan, inputs, folder, on_epoch_saved, resume=resume, rendezvous=rendezvous)
-    history = pd.read_csv(run_dir.history, float_precision="round_trip")
-    return TrainingResult(plan, run_dir.best, run_dir.last, history, read_header(run_dir.best))
+    return TrainingResult.load(plan, run_dir)
