@@ -148,7 +148,7 @@ class MlflowHooks:
     def after_node_run(self, node: Node) -> None:
         """Decide that an interrupted run was resumed, if the training has not decided otherwise."""
         if any(self._metadata(name).resume for name in node.outputs):
-            active_run().set_resumed(True)
+            active_run().decide_resumption(True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: object) -> None:
@@ -178,14 +178,14 @@ class MlflowHooks:
         run, dataset, metadata = active_run(), self._state.catalog[name], self._metadata(name)
         path = path_of(dataset)
         if metadata.metrics is not None:
-            from unet_segmentation.tracking.run import numbers_of
+            from unet_segmentation.tracking.run import numeric_metrics
 
-            run.log_metrics(numbers_of(cast("Mapping[str, object] | str", data), metadata.metrics))
+            run.log_metrics(numeric_metrics(cast("Mapping[str, object] | str", data), metadata.metrics))
         if metadata.artifact is not None and path is not None and path.exists():
             plotly = type(dataset).__name__ == "PlotlyDataset"
             (run.log_figure_html if plotly else run.log_artifact)(path, metadata.artifact)
         if metadata.input:
-            source = address_of(self._state.parameters.get("source") or {})
+            source = dataset_source(self._state.parameters.get("source") or {})
             run.log_dataset(cast("pd.DataFrame", data), self._state.problem, source)
         values = {tag: _value_of(data, key) for tag, key in metadata.tags.items()}
         if tags := {tag: value for tag, value in values.items() if value is not None}:
@@ -225,7 +225,7 @@ def read_tracking_settings(config_loader: AbstractConfigLoader) -> TrackingSetti
         return read_settings({})
 
 
-def address_of(source: Any) -> str:  # noqa: ANN401 - a tree of parameters
+def dataset_source(source: Any) -> str:  # noqa: ANN401 - a tree of parameters
     """Return one address that the data came from."""
     if archive := source.get("archive"):
         return archive if isinstance(archive, str) else ", ".join(archive)

@@ -24,7 +24,7 @@ from unet_segmentation.tracking.settings import (
     check_store,
     configure_mlflow,
     first_line,
-    page_of,
+    run_url,
     store_uri,
 )
 from unet_segmentation.utils import machine
@@ -67,7 +67,7 @@ class JournalRun(Run):
         self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
         """Log a model and wait until it was sent."""
-        self.set_resumed(True)
+        self.decide_resumption(True)
         key = uuid.uuid4().hex[:8]
         scores = {f"test/{name}": float(value) for name, value in metrics.items() if is_number(value)}
         points = {name: self._time_of(name, value) for name, value in scores.items()}
@@ -115,7 +115,7 @@ class OpenRun(JournalRun):
             arguments = self, self._settings.system_metrics_seconds, client.next_step(FIRST_SYSTEM_METRIC)
             threading.Thread(target=log_system_metrics, args=arguments, daemon=True).start()
 
-    def set_resumed(self, resumed: bool) -> None:
+    def decide_resumption(self, resumed: bool) -> None:
         """Decide whether the interrupted run is continued; only the first call counts."""
         if self._background.decided.is_set():
             return
@@ -129,7 +129,7 @@ class OpenRun(JournalRun):
     def finish(self, status: str, reason: str | None = None) -> UploadResult:
         """Close the run as `FINISHED`, `FAILED` or `KILLED` and wait, for a bounded time, until everything was sent."""
         self.ended.set()
-        self.set_resumed(True)
+        self.decide_resumption(True)
         self.close(status, reason)
         set_active_run(None)
         uploader = self._background.uploader
@@ -152,7 +152,7 @@ class OpenRun(JournalRun):
     def _link(self) -> str | None:
         if self.uri is None or self.run_id is None or self.experiment_id is None:
             return None
-        return page_of(self.uri, self.experiment_id, self.run_id)
+        return run_url(self.uri, self.experiment_id, self.run_id)
 
 
 def log_system_metrics(run: OpenRun, seconds: float, first_step: int) -> None:
@@ -188,7 +188,7 @@ def start_run(
     """Open a run and make it the active one.
 
     A run that may turn out to be the continuation of an interrupted one is opened when that is decided: see
-    `Run.set_resumed`. The problem names the experiment where the settings name none; nested parameters are logged flat.
+    `Run.decide_resumption`. The problem names the experiment where the settings name none; nested parameters are logged flat.
 
     Raises:
         TrackingError: the store cannot be reached or does not take the run.
@@ -240,7 +240,7 @@ def _log_code(run: JournalRun, name: str, data: bytes) -> None:
     run._append("log_artifact", NewFile(name, lambda path: path.write_bytes(data)), folder="code")
 
 
-def numbers_of(values: Mapping[str, object] | str | Path, prefix: str) -> dict[str, float]:
+def numeric_metrics(values: Mapping[str, object] | str | Path, prefix: str) -> dict[str, float]:
     """Return the numbers of a dictionary (or of a JSON file), named `prefix/name`; None is skipped."""
     table = values if isinstance(values, Mapping) else json.loads(Path(values).read_text(encoding="utf-8"))
     return {f"{prefix}/{name}": float(value) for name, value in table.items() if is_number(value)}

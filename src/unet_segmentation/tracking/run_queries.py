@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, page_of
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, run_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +210,7 @@ def _record(uri: str, run: Run) -> RunRecord:
         parameters=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(tags),
-        link=page_of(uri, run.info.experiment_id, run.info.run_id),
+        link=run_url(uri, run.info.experiment_id, run.info.run_id),
     )
 
 

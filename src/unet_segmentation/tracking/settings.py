@@ -95,7 +95,7 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def page_of(uri: str, experiment_id: str, run_id: str) -> str:
+def run_url(uri: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run in MLflow's UI, opened at the page for training."""
     host = uri if is_server(uri) else LOCAL_SERVER
     return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

@@ -129,7 +129,7 @@ class Uploader:
         key, step, metrics = (operation.arguments[part] for part in ("key", "step", "metrics"))
         models = self._journal.state.models
         if key not in models:
-            model_id = client.create_model(self._header.model_name, self._header.experiment, step)
+            model_id = client.create_model(self._header.model_name, self._header.tags["problem"], step)
             models = models | {key: model_id}
             self._journal.update(models=models)
         model_id = models[key]
@@ -164,16 +164,20 @@ class Uploader:
         return client
 
     def _close(self, parent: MlflowRunClient, operation: Operation) -> None:
-        """Close a nested run; or the run itself, and first the nested ones that nobody has closed."""
-        for key, ids in self._journal.state.nested.items():  # one that is not there any more is closed
-            if operation.nested in {key, None}:
-                MlflowRunClient(parent.uri, ids).close(**operation.arguments)
+        """Close a nested run; or the run itself, even if one of the nested runs still open cannot be closed."""
+        nested, errors = self._journal.state.nested, []
+        for key in nested.keys() & {operation.nested} if operation.nested else nested:
+            try:
+                MlflowRunClient(parent.uri, nested[key]).close(**operation.arguments)
+            except Exception as error:  # it was deleted in MLflow, say
+                errors.append(error)
         if operation.nested is None:
             parent.close(**operation.arguments)
-        else:
+        if errors:
+            raise errors[0]
+        if operation.nested is not None:
             self._nested.pop(operation.nested, None)
-            nested = {key: ids for key, ids in self._journal.state.nested.items() if key != operation.nested}
-            self._journal.update(nested=nested)
+            self._journal.update(nested={key: ids for key, ids in nested.items() if key != operation.nested})
 
 
 class BackgroundUploader:
