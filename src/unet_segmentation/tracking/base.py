@@ -37,8 +37,8 @@ class Run:
     def decide_resumption(self, resumed: bool) -> None:
         """Decide whether an interrupted run of the same configuration is continued, or a new one started.
 
-        The training node decides as soon as it knows its data; only the first call counts, and without one the run is
-        continued. In a nested run it does nothing.
+        The training node decides as soon as it knows its data. Only the first call counts; without one the interrupted
+        run is continued. In a nested run it does nothing.
         """
 
     def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
