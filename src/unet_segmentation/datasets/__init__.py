@@ -12,8 +12,8 @@ from unet_segmentation.datasets.files import (
     OptionalJSONDataset,
     ParquetDataset,
     PlotlyDataset,
+    ProposedPlanDataset,
     WeightsDataset,
-    YAMLDataset,
 )
 from unet_segmentation.datasets.folders import (
     EvaluationTablesDataset,
@@ -39,7 +39,7 @@ __all__ = [
     "PackedSamplesDataset",
     "ParquetDataset",
     "PlotlyDataset",
+    "ProposedPlanDataset",
     "WeightsDataset",
     "WorkingFolderDataset",
-    "YAMLDataset",
 ]

@@ -7,23 +7,26 @@ import copy
 import html
 import importlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import yaml
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview, JSONPreview, TablePreview
 from kedro_datasets.json import JSONDataset as _JSONDataset
 from kedro_datasets.pandas import CSVDataset as _CSVDataset
 from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
 from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
-from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
 from pydantic import TypeAdapter
 
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from unet_segmentation.training.plan_rules import ProposedPlan
 
 PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
 
@@ -58,12 +61,6 @@ class OptionalJSONDataset(JSONDataset):
     def load(self) -> Any:  # noqa: ANN401 - any JSON value
         """Read the file; None where there is none."""
         return super().load() if self._exists() else None
-
-
-class YAMLDataset(_Atomic, _YAMLDataset):
-    """A YAML file, written whole, keys in their order, for people to edit."""
-
-    DEFAULT_SAVE_ARGS: ClassVar = {"sort_keys": False, "allow_unicode": True, "width": 1000}
 
 
 class ParquetDataset(_Atomic, _ParquetDataset):
@@ -177,6 +174,26 @@ class ModelDataset(LocalFile):
     def _adapter(self) -> TypeAdapter[Any]:
         module, _, name = self._model.rpartition(".")
         return TypeAdapter(getattr(importlib.import_module(module), name))
+
+
+class ProposedPlanDataset(LocalFile):
+    """The proposed plan as YAML, keys in their order, for people to edit; loading validates what they wrote."""
+
+    def load(self) -> ProposedPlan:
+        """Read the file; raise a ConfigurationError that names the key of a wrong edit."""
+        from unet_segmentation.training.plan_rules import validate_proposed_plan
+
+        return validate_proposed_plan(yaml.safe_load(self._filepath.read_text(encoding="utf-8")))
+
+    def save(self, data: ProposedPlan) -> None:
+        """Write values and reasons."""
+        document = yaml.safe_dump(data.model_dump(), sort_keys=False, allow_unicode=True, width=1000)
+        with atomic_write(self._filepath) as temporary:
+            temporary.write_text(document, encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """Show values and reasons."""
+        return JSONPreview(json.dumps(yaml.safe_load(self._filepath.read_text(encoding="utf-8"))))
 
 
 class _Text(LocalFile):

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import unet_segmentation
-from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.statistics import DatasetStatistics, hash_data, labelled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
 from unet_segmentation.experiments.variants import Variant
@@ -31,20 +31,15 @@ from unet_segmentation.parameters import ModelParameters, Parameters, PredictorP
 from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.callbacks.history import ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochListener
 from unet_segmentation.training.callbacks.progress import duration
-from unet_segmentation.training.plan import (
-    RESULT_NEUTRAL,
-    TrainingPlan,
-    data_fingerprint,
-    fingerprint,
-    labelled_ids_by_split,
-)
-from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
+from unet_segmentation.training.plan import RESULT_NEUTRAL, TrainingPlan
+from unet_segmentation.training.plan_rules import PlanValues, ProposedPlan, propose_plan
 from unet_segmentation.training.run_directory import RunDirectory
-from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
+from unet_segmentation.training.train_model import TrainingResult, resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.utils.atomic_io import atomic_write, remove
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +57,7 @@ class ExperimentData:
     samples: pd.DataFrame  # columns sample_id, split, masks
     packed: PackedSamples
     statistics: DatasetStatistics  # of the training split
-    plan: object  # the problem's proposed plan
+    proposed_plan: ProposedPlan  # the problem's own
 
     @property
     def classes(self) -> list[str]:
@@ -79,19 +74,19 @@ class ExperimentData:
         return sample_ids
 
     @cached_property
-    def fingerprint(self) -> str:
+    def data_hash(self) -> str:
         """Return a hash of the data and of its split."""
-        return data_fingerprint(self.statistics, self.samples)
+        return hash_data(self.statistics, self.samples)
 
-    def plan_values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
+    def propose_values(self, model_params: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the plan's values for a variant: the problem's own, except those that the variant changes.
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
         planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes).values
-        proposed = propose_plan(self.statistics, network, training, self.classes).values
+        proposed = propose_plan(self.statistics, model_params, training, self.classes).values
         changed = {k: value for k, value in proposed if value != getattr(planned, k) and k not in PLANNED_BUDGET}
-        return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
+        return self.proposed_plan.values.model_copy(update=changed)
 
 
 @dataclass(frozen=True)
@@ -165,21 +160,21 @@ def run_child_training(
 
 
 def train_variant(
-    variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
+    variant: Variant, data: ExperimentData, directory: Path, on_epoch_saved: EpochListener | None = None
 ) -> tuple[ModelSpec, TrainingResult]:
     """Train a variant, resuming where it was stopped; one that was finished is loaded."""
     stored = _read_json(directory / TRAINED_FILE)
-    if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
-        history = pd.read_csv(work.history, float_precision="round_trip")
+    if stored is not None and (run_dir := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
+        history = pd.read_csv(run_dir.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
-        info = read_header(work.best)
-        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
+        info = read_header(run_dir.best)
+        return info.spec, TrainingResult(plan, run_dir.best, run_dir.last, history, info)
     network, training = variant.parameters.model, _with_every_epoch_saved(variant)
-    values = data.plan_values(network, training)
+    values = data.propose_values(network, training)
     recipe = compose_recipe(variant.parameters.augmentation, data.statistics.channels, data.statistics.dtype)
-    specification, weights = initialize_model(network, training, values, data.classes, data.statistics)
+    specification, weights = resolve_spec_and_init_weights(network, training, values, data.classes, data.statistics)
     inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.statistics, values)
-    return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
+    return specification, train_model(inputs, training, directory, on_epoch_saved=on_epoch_saved)
 
 
 def save_training_result(directory: Path, trained: TrainingResult) -> None:
@@ -191,12 +186,12 @@ def save_training_result(directory: Path, trained: TrainingResult) -> None:
 def training_key(variant: Variant, data: ExperimentData) -> str:
     """Return a hash of all that determines the result of a training run, computed before a model is built."""
     training = variant.parameters.training
-    return fingerprint(
+    return stable_hash(
         variant.parameters.model.model_dump(mode="json"),
         training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
         variant.parameters.augmentation.model_dump(mode="json"),
-        data.plan_values(variant.parameters.model, training).model_dump(),
-        data.fingerprint,
+        data.propose_values(variant.parameters.model, training).model_dump(),
+        data.data_hash,
         unet_segmentation.__version__,
         torch.__version__,
     )

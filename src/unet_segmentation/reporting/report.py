@@ -75,7 +75,7 @@ def render_data_section(
 ) -> ReportSection:
     """Render the audit of the data, the data card, and a sweep of the problem where there was one.
 
-    `variants`: see `experiments.sweep.report_page.summary`; `data`: see `training.plan.data_fingerprint`: a sweep of
+    `variants`: see `experiments.sweep.report_page.summary`; `data`: see `data.statistics.hash_data`: a sweep of
     other data says so.
     """
     blocks = html.render_blocks(

@@ -38,7 +38,7 @@ from unet_segmentation.parameters import (
 from unet_segmentation.parameters.article_claims import MetricBenchmarkParameters
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan_rules import default_plan_values
-from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _trained(
     network = ModelParameters.model_validate(parameters.model)
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
     recipe = compose_recipe(augmentation, statistics.channels, statistics.dtype)
-    specification, weights = initialize_model(network, training, values, CLASSES, statistics)
+    specification, weights = resolve_spec_and_init_weights(network, training, values, CLASSES, statistics)
     inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
     trained = train_model(inputs, training, folder)
     return Predictor.from_file(trained.best, PredictorParameters())

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
@@ -26,9 +26,9 @@ from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
-from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
+from unet_segmentation.training.plan import effective_values, steps_per_epoch
 from unet_segmentation.training.plan_rules import PlanValues
-from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class GridData:
     ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
-        return *initialize_model(point.network, seeded, self.values, self.classes, self.statistics), seeded
+        return *resolve_spec_and_init_weights(point.network, seeded, self.values, self.classes, self.statistics), seeded
 
 
 class GridResult(NamedTuple):

@@ -37,9 +37,8 @@ from unet_segmentation.experiments.search.search_space import Space, decode_tria
 from unet_segmentation.experiments.variants import Variant, free_sections, override_parameters
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.tracking import Run
-from unet_segmentation.training.plan import fingerprint
-from unet_segmentation.training.plan_rules import validate_plan_values
 from unet_segmentation.utils.atomic_io import remove
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -305,8 +304,8 @@ def _best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData) -> str:
     declared = {name: values if isinstance(values, list) else values.model_dump() for name, values in space.items()}
-    sections, values = free_sections(data.parameters), validate_plan_values(data.plan, data.classes).model_dump()
-    key = fingerprint(declared, parameters.pruner, sections, values, data.fingerprint)
+    sections, values = free_sections(data.parameters), data.proposed_plan.values.model_dump()
+    key = stable_hash(declared, parameters.pruner, sections, values, data.data_hash)
     return f"{data.parameters.problem}-{key[:8]}"
 
 

@@ -26,9 +26,9 @@ from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.memory import PeakMemory
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
 
 def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) -> Path:
     """Return the directory of an evaluation within that of its training: variants may differ in the predictor alone."""
-    evaluation = fingerprint(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
+    evaluation = stable_hash(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 

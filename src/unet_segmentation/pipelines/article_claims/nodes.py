@@ -17,6 +17,7 @@ from unet_segmentation.parameters import (
     ReleaseParameters,
     TrainingParameters,
 )
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def measure_upsampling(
     packed: PackedSamples,
     statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     inference: PredictorParameters,
     evaluation: EvaluationParameters,
@@ -57,10 +58,9 @@ def measure_upsampling(
         upsampling_points,
         validate_upsampling_modes,
     )
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     benchmark, preset = article.upsampling, article.chosen_preset
-    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, proposed_plan.values, classes, evaluation.split)
     validate_upsampling_modes(benchmark.models, benchmark.modes, data)
     points = upsampling_points(benchmark.models, benchmark.modes, preset.seeds)
     shared = shared_training_parameters(training, preset, preset.steps, data)
@@ -74,17 +74,15 @@ def measure_upsampling(
 
 
 def measure_upsampling_costs(
-    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, proposed_plan: ProposedPlan, classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of each network with each upsampling mode, and time those that are trained."""
     from unet_segmentation.experiments.article_claims.training_grid import CostMeasurement
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import upsampling_points
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     benchmark = article.upsampling
-    values = validate_plan_values(plan, classes)
     measurement = CostMeasurement(
-        classes, statistics, values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds
+        classes, statistics, proposed_plan.values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds
     )
     counts = measurement.count(upsampling_points({**benchmark.models, **benchmark.cost_only_models}, benchmark.modes))
     return counts, measurement.time(upsampling_points(benchmark.models, benchmark.modes))
@@ -133,16 +131,16 @@ def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, fol
 
 
 def measure_encoders(
-    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, proposed_plan: ProposedPlan, classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of smp's U-Net with each encoder, and time it."""
     from unet_segmentation.experiments.article_claims.encoder_benchmark import encoder_points
     from unet_segmentation.experiments.article_claims.training_grid import CostMeasurement
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     options, points = article.encoders, encoder_points(article.encoders.names)
-    values = validate_plan_values(plan, classes)
-    measurement = CostMeasurement(classes, statistics, values, options.size, options.batch_size, options.seconds)
+    measurement = CostMeasurement(
+        classes, statistics, proposed_plan.values, options.size, options.batch_size, options.seconds
+    )
     return measurement.count(points), measurement.time(points)
 
 
@@ -152,7 +150,7 @@ def train_encoders(
     packed: PackedSamples,
     statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     inference: PredictorParameters,
     evaluation: EvaluationParameters,
@@ -169,10 +167,9 @@ def train_encoders(
         shared_training_parameters,
         train_all,
     )
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     preset = article.chosen_preset
-    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, proposed_plan.values, classes, evaluation.split)
     points = encoder_points(article.encoders.names, preset.encoder_seeds)
     shared = shared_training_parameters(training, preset, preset.encoder_steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, article.encoders.size))
@@ -241,9 +238,9 @@ def judge_claims(
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Judge every claim of the article: a row per claim (see `claims.Claim`), and the same as a page."""
+    from unet_segmentation.data.statistics import labelled_ids_by_split
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page
-    from unet_segmentation.training.plan import labelled_ids_by_split
 
     reference = article.upsampling.reference
     tables = claims.ClaimTables(

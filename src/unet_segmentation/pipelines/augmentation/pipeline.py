@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(nodes.compose_augmentation, wire("statistics", augmentation="params:augmentation"), "augmentation_recipe"),
         node(
             nodes.preview_augmentation,
-            wire("recipe samples packed plan training classes", augmentation="params:augmentation"),
+            wire("recipe samples packed proposed_plan training classes", augmentation="params:augmentation"),
             "augmentation_preview",
         ),
     )

@@ -20,6 +20,7 @@ from unet_segmentation.parameters import (
     SplitParameters,
     TrainingParameters,
 )
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ def train_folds(
     inspected: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
-    network: ModelParameters,
+    proposed_plan: ProposedPlan,
+    model_params: ModelParameters,
     training: TrainingParameters,
     images: ImageParameters,
     classes: list[str],
@@ -62,11 +63,10 @@ def train_folds(
     from unet_segmentation.data.split.kfold import samples_of_fold
     from unet_segmentation.data.split.split import count_splits
     from unet_segmentation.data.statistics import compute_statistics
-    from unet_segmentation.training.plan_rules import validate_plan_values
-    from unet_segmentation.training.train_model import initialize_model, train_model
+    from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
     from unet_segmentation.training.training_inputs import TrainingInputs
 
-    values = validate_plan_values(plan, classes)
+    proposal = proposed_plan.values
     rows: list[dict[str, object]] = []
     histories: list[pd.DataFrame] = []
     count = int(folds["fold"].max())
@@ -78,8 +78,8 @@ def train_folds(
         statistics = compute_statistics(table, inspected, classes, images)
         if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
             logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
-        specification, weights = initialize_model(network, training, values, classes, statistics)
-        inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
+        spec, weights = resolve_spec_and_init_weights(model_params, training, proposal, classes, statistics)
+        inputs = TrainingInputs(spec, weights, packed, recipe, table, statistics, proposal)
         trained = train_model(inputs, training, folder / str(fold))
         epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)

@@ -18,8 +18,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.train_folds,
             wire(
-                "folds samples inspected packed recipe plan training images classes",
-                network="params:model",
+                "folds samples inspected packed recipe proposed_plan model_params training images classes",
                 folder="folds_dir",
             ),
             ["cv_runs", "fold_history"],

@@ -187,7 +187,7 @@ def write_training_section(
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
     plan: TrainingPlan,
 ) -> ReportSection:
     """Render what the report shows of the training and of the model."""
@@ -204,7 +204,7 @@ def write_training_section(
         curves=training_curves,
         augmentation=augmentation_preview,
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         plan=plan.model_dump(mode="json"),
         model={"epoch": read_header(model).epoch, "file": path, "sha256": weights_sha256(model)},
         code=run_metadata.code_version(root),
@@ -223,7 +223,7 @@ def write_evaluation_section(
     intervals: pd.DataFrame,
     image_scores: pd.DataFrame,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
 ) -> ReportSection:
     """Render what the report shows of the scores."""
     from unet_segmentation.metrics.confusion_matrix import total_matrix
@@ -242,7 +242,7 @@ def write_evaluation_section(
         pixels=total_matrix(tables.confusion, len(classes)).sum(axis=1),
         charts={names.get(name, name): chart for name, chart in charts.items()},
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         intervals=intervals,
     )
 
@@ -288,8 +288,8 @@ def write_data_section(
     sweep: dict[str, Any] | None = None,
 ) -> ReportSection:
     """Render what the report shows of the data and, where there was one, of the last sweep of the problem."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.reporting.report import render_data_section
-    from unet_segmentation.training.plan import data_fingerprint
 
     pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
     return render_data_section(
@@ -300,7 +300,7 @@ def write_data_section(
         findings=findings,
         statistics=statistics,
         variants=sweep,
-        data=data_fingerprint(statistics, samples) if sweep is not None else "",
+        data=hash_data(statistics, samples) if sweep is not None else "",
     )
 
 

@@ -47,7 +47,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.write_training_section,
             wire(
-                "problem classes inference model training_curves augmentation_preview statistics network",
+                "problem classes inference model training_curves augmentation_preview statistics spec",
                 plan="training_plan",
             ),
             "training_section",
@@ -55,7 +55,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.write_evaluation_section,
             wire(
-                "problem source classes evaluation threshold metrics intervals image_scores statistics network",
+                "problem source classes evaluation threshold metrics intervals image_scores statistics spec",
                 tables="evaluation_tables",
             ),
             "evaluation_section",

@@ -12,7 +12,7 @@ def create_pipeline(**_: object) -> Pipeline:
         "lr_finder",
         node(
             nodes.find_learning_rate,
-            wire("network initial_weights samples packed recipe statistics plan training"),
+            wire("spec initial_weights samples packed recipe statistics proposed_plan training"),
             "learning_rate",
         ),
         node(nodes.plot_learning_rate, wire(result="learning_rate"), "learning_rate_curve"),

@@ -14,6 +14,7 @@ from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import SearchParameters, TrainingParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def run_search(
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: object,
+    proposed_plan: ProposedPlan,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
     """Run trials, resuming where earlier runs of this search ended, without the test split.
@@ -50,7 +51,9 @@ def run_search(
     without_test = samples[samples["split"] != "test"]
     run = tracking.active_run()
     run.decide_resumption(True)
-    opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, statistics, plan))
+    opened = open_search(
+        folder, space, search, ExperimentData(problem, without_test, packed, statistics, proposed_plan)
+    )
     run_trials(opened, run)
     best = find_best_trial(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)

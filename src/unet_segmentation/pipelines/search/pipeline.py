@@ -12,7 +12,7 @@ def create_pipeline(**_: object) -> Pipeline:
         "search",
         node(
             nodes.run_search,
-            wire("parameters samples packed statistics plan", search="params:search", folder="search_dir"),
+            wire("parameters samples packed statistics proposed_plan", search="params:search", folder="search_dir"),
             ["search_trials", "search_importance", "search_best"],
         ),
         node(nodes.plot_history, wire("training", trials="search_trials"), "search_history_chart"),

@@ -13,6 +13,7 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def train_variants(
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: object,
+    proposed_plan: ProposedPlan,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and evaluate every variant with every seed, each as a nested MLflow run.
@@ -65,7 +66,7 @@ def train_variants(
     run = tracking.active_run()
     run.decide_resumption(True)  # other data make other training runs, nested below this one
     problem = validate_parameters(to_builtin(parameters))
-    data = ExperimentData(problem, samples, packed, statistics, plan)
+    data = ExperimentData(problem, samples, packed, statistics, proposed_plan)
     outcomes = []
     for number, declared in enumerate(variants, 1):
         name, seed, overrides = declared["name"], declared["seed"], declared["overrides"]
@@ -119,9 +120,9 @@ def build_summary(
     statistics: DatasetStatistics,
 ) -> dict[str, Any]:
     """Build what the page of the sweep and the report show of it."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.experiments.run_comparison import small_sample_warning
     from unet_segmentation.experiments.sweep.report_page import summary
-    from unet_segmentation.training.plan import data_fingerprint
 
     problem = validate_parameters(to_builtin(parameters))
     minutes = problem.training.max_time_minutes if comparison.budget == "minutes" else None
@@ -136,7 +137,7 @@ def build_summary(
         margin=release.noninferiority_margin,
         confidence=problem.bootstrap.confidence,
         remark=small_sample_warning(units) if units else None,
-        data=data_fingerprint(statistics, samples),
+        data=hash_data(statistics, samples),
     )
 
 

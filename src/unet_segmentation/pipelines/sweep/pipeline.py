@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(nodes.declare_variants, wire("parameters statistics", comparison="params:sweep"), "sweep_variants"),
         node(
             nodes.train_variants,
-            wire("parameters samples packed statistics plan", variants="sweep_variants", folder="sweep_dir"),
+            wire("parameters samples packed statistics proposed_plan", variants="sweep_variants", folder="sweep_dir"),
             ["sweep_runs", "sweep_costs"],
         ),
         node(
