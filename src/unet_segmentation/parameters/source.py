@@ -124,7 +124,7 @@ class SourceParameters(StrictModel):
         storage_options: for such a URL, what fsspec wants to know (an endpoint, say). No secrets: these come from the
             environment or the provider's own configuration files.
         images: glob for the images, relative to the extracted archives or the folder, with `{id}`; see
-            `sources.layout` for the language.
+            `data.layout.layout` for the language.
         masks: the same for the masks. Absent where nothing is labelled.
         roi: the same for masks of the region of interest (a field of view): pixels outside, where it is 0, are ignored.
         splits: the values `{split}` takes in the paths, by the project's name for the split.
