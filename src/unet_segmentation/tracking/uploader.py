@@ -161,15 +161,17 @@ class Uploader:
     def _close(self, parent: MlflowRunClient, operation: Operation) -> None:
         """Close a nested run; or the run itself, and then the nested runs that are still open."""
         nested, errors = self._journal.state.nested, []
-        if operation.nested is None:  # first: a nested run that cannot be closed must not leave this one open
-            parent.close(**operation.arguments)
-        for key in nested.keys() & {operation.nested} if operation.nested else nested:
+        clients = [parent] if operation.nested is None else []
+        clients += [MlflowRunClient(parent.uri, ids) for key, ids in nested.items() if operation.nested in {key, None}]
+        for client in clients:
             try:
-                MlflowRunClient(parent.uri, nested[key]).close(**operation.arguments)
-            except Exception as error:  # it was deleted in MLflow, say
+                client.close(**operation.arguments)
+            except Exception as error:  # one that was deleted in MLflow must not leave the others open
+                if is_transient(error):
+                    raise
                 errors.append(error)
         if errors:
-            raise max(errors, key=is_transient)  # one that can be tried again counts more
+            raise errors[0]
         if operation.nested is not None:
             self._nested.pop(operation.nested, None)
             self._journal.update(nested={key: ids for key, ids in nested.items() if key != operation.nested})
