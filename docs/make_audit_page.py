@@ -1,4 +1,4 @@
-"""Write docs/audit.md from the table of findings: ``python docs/make_audit_page.py``."""
+"""Write docs/reference/audit-checks.md from the table of findings: ``python docs/make_audit_page.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unet_segmentation.data.audit.error_message import VALUE_KINDS
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
 
-PAGE = Path("docs/audit.md")
+PAGE = Path("docs/reference/audit-checks.md")
 
 INTRODUCTION = """\
 # Dataset audit: checks and fixes

@@ -1,4 +1,4 @@
-"""Write docs/metrics.md from the table of metrics: ``python docs/make_metrics_page.py``."""
+"""Write docs/reference/metrics.md from the table of metrics: ``python docs/make_metrics_page.py``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unet_segmentation.metrics.definition_table import definition
 from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.metrics.object_recall import SIZES
 
-PAGE = Path("docs/metrics.md")
+PAGE = Path("docs/reference/metrics.md")
 
 
 def markdown() -> str:

@@ -39,7 +39,7 @@ def save_onnx(program: ExportedProgram, spec: ModelSpec, path: Path) -> None:
         except Exception as error:
             raise ConfigurationError(
                 f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
-                f"written as ONNX ({str(error).splitlines()[0][:200]}). docs/export.md says which networks can."
+                f"written as ONNX ({str(error).splitlines()[0][:200]}). docs/how-to/export-onnx.md says which networks can."
             ) from error
         assert made is not None
         model = made.model_proto
