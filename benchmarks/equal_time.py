@@ -260,7 +260,7 @@ def run_plain(problem: Problem, size: int, cell: Cell) -> dict[str, Any]:
     from torch.nn.functional import interpolate
 
     from benchmarks.plain import PlainModule, PlainSamples, logits_of, train_plainly
-    from unet_segmentation.training.progress import quiet_lightning
+    from unet_segmentation.training.runtime import quiet_lightning
 
     with tempfile.TemporaryDirectory() as name, quiet_lightning():
         train, scored = (write_files(Path(name), problem, ids) for ids in (problem.train, problem.scored))

@@ -32,7 +32,7 @@ from benchmarks.memory_growth import anonymous_bytes
 from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.rasters.predict_raster import RasterFiles, predict_raster
-from unet_segmentation.inference.rasters.tiling import place_tiles, tiling_overhead
+from unet_segmentation.inference.rasters.tiling import place_tiles
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 
@@ -158,6 +158,11 @@ def mean_dice(mask: np.ndarray, truth: np.ndarray, classes: int) -> float:
     return float(np.mean(scores))
 
 
+def tiling_overhead(length: int, tile: int, overlap: float) -> float:
+    """Return work done over work needed along one side; of a raster it is the product of both sides'."""
+    return sum(span.size for span in place_tiles(length, tile, overlap, 32)) / length
+
+
 def overlaps(model: Path, side: int, tile: int) -> None:
     """Print what overlaps cost and bring."""
     image, truth = draw_sample(1, seed=99, size=side)
@@ -177,8 +182,8 @@ def overlaps(model: Path, side: int, tile: int) -> None:
                 mask = file.read(1)
             with rasterio.open(apart) as file:
                 difference = np.abs(file.read() / 254 - whole)
-        here = tiling_overhead(place_tiles(side, tile, overlap, 32), side) ** 2
-        worst = max(tiling_overhead(place_tiles(n, tile, overlap, 32), n) for n in range(8 * tile, 40 * tile)) ** 2
+        here = tiling_overhead(side, tile, overlap) ** 2
+        worst = max(tiling_overhead(n, tile, overlap) for n in range(8 * tile, 40 * tile)) ** 2
         rows.append((overlap, here, worst, mask, difference))
     table = Table(
         title=f"{side} x {side} pixels, tiles of {tile}; the whole: Dice {mean_dice(best, truth, classes):.4f}"

@@ -64,8 +64,8 @@ def log_models(folder: Path, count: int) -> tuple[str, list[Path]]:
         specification = resolve_model_spec(network, ["background", "cytoplasm", "nucleus"], profile)
         file = folder / f"{number}.safetensors"
         save_model(file, build_model(specification), ModelInfo(specification))
-        client = MlflowRunClient(uri)
-        client.create(RunHeader(uri=uri, experiment=PROBLEM, started=time.time(), run_name=str(number)))
+        header = RunHeader(uri=uri, experiment=PROBLEM, started=time.time(), run_name=str(number))
+        client = MlflowRunClient.create(header)
         model_id = client.create_model("unet", PROBLEM, step=0)
         packed = folder / f"packed{number}"
         package_model(packed, model=file, inference=PredictorParameters(), example=np.zeros((64, 64, 3), np.uint8))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unet_segmentation.data.audit.error_message import VALUE_KINDS
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
+from unet_segmentation.data.audit.verdict import VALUE_KINDS
 
 PAGE = Path("docs/reference/audit-checks.md")
 

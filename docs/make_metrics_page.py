@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from unet_segmentation.metrics import definitions as metrics
-from unet_segmentation.metrics.definition_table import definition
 from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.metrics.object_recall import SIZES
 
@@ -27,11 +26,11 @@ def markdown() -> str:
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",
-        f"| Score | {' | '.join(name.capitalize() for name in definition(METRICS[0]))} |",
+        f"| Score | {' | '.join(name.capitalize() for name in METRICS[0].definition)} |",
         "|---|---|---|---|---|---|---|",
     ]
     for metric in METRICS:
-        lines.append(f"| `{metric.name}` | {' | '.join(definition(metric).values())} |")
+        lines.append(f"| `{metric.name}` | {' | '.join(metric.definition.values())} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,10 +25,10 @@ from unet_segmentation.hooks.console import OnceFilter, format_duration
 from unet_segmentation.hooks.input_check import check_inputs
 from unet_segmentation.hooks.mlflow import address_of
 from unet_segmentation.models.model_file import weights_sha256
-from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking import Run
 
 
-class Recorder(NullRun):
+class Recorder(Run):
     """A run that writes down what it is told."""
 
     enabled = True

@@ -171,7 +171,9 @@ def legend(classes: Sequence[str], width: int) -> Image.Image:
     """Draw the colours and names of the classes, in as many lines as a picture of ``width`` pixels needs."""
     text, entries, left, line = font(14), [], 6, 0
     names = [*classes, "ignored"]
-    swatches = colour_mask(np.array([[*range(len(classes)), 255]], np.uint8)[:, :, None].repeat(16, 2).reshape(1, -1))
+    swatches = colour_mask(
+        np.array([[*range(len(classes)), IGNORE_INDEX]], np.uint8)[:, :, None].repeat(16, 2).reshape(1, -1)
+    )
     for number, name in enumerate(names):
         length = 30 + int(text.getlength(name))
         if left + length > width and left > 6:

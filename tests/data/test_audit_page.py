@@ -3,9 +3,9 @@
 import re
 
 from docs.make_audit_page import PAGE, markdown
-from unet_segmentation.data.audit.error_message import VALUE_KINDS
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
+from unet_segmentation.data.audit.verdict import VALUE_KINDS
 
 
 def test_the_page_is_up_to_date(root):

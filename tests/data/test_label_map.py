@@ -21,3 +21,7 @@ def test_survives_json_unchanged():
 
 def test_slugs_are_unique_and_plain():
     assert class_slugs(["Räder", "rader", "!", "A b"]) == ["rader", "rader_1", "class_2", "a_b"]
+    assert class_slugs(["Cell body", "cell-body", "Zellkörper", "核", "核2"]) == [
+        "cell_body", "cell_body_1", "zellkorper", "class_3", "2",
+    ]  # fmt: skip
+    assert len(set(class_slugs(["a", "a_2", "A"]))) == 3

@@ -11,10 +11,11 @@ from tests.tracking.stored import dice_of, tables, tell
 from unet_segmentation.cli import runs as run_commands
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
 from unet_segmentation.experiments import run_comparison
-from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.reporting.leaderboard_chart import leaderboard_chart
 from unet_segmentation.tracking import run_queries
+from unet_segmentation.tracking.model_registry import CHAMPION
 
 
 def without_samples(found):
@@ -198,7 +199,7 @@ def test_a_single_run_is_compared_with_the_champion(told, call):
     client.create_registered_model("cells")
     (root / "model").mkdir()
     client.create_model_version("cells", (root / "model").as_uri(), run_id=ids["good"])
-    client.set_registered_model_alias("cells", run_queries.CHAMPION, "1")
+    client.set_registered_model_alias("cells", CHAMPION, "1")
     status, output = call(run_commands.compare, "worse")
     assert status == 0, output
     assert "is worse than good" in output

@@ -14,7 +14,8 @@ import pytest
 from tests.inference.test_predict_raster import IMAGES, Blur, pixels, predict_raster, predictor, read, write
 from tests.inference.test_predictor import PixelNetwork
 from unet_segmentation.errors import DataError
-from unet_segmentation.inference.rasters import checkpoint, streaming_components
+from unet_segmentation.inference.polygons import streaming_components
+from unet_segmentation.inference.rasters import checkpoint
 from unet_segmentation.inference.rasters import predict_raster as rasters
 
 OUTPUTS = {"target": "b.tif", "probabilities": "c.tif", "overlay": "d.jpg", "polygons": "e.geojson"}
@@ -166,6 +167,6 @@ def test_a_killed_process_goes_on(tmp_path):
         )
         assert process.returncode == -signal.SIGKILL
     with np.load(checkpoint.folder_of(tmp_path / "killed" / "b.tif") / "state.npz") as state:
-        assert state["rows"] > 1
+        assert state["progress.rows"] > 1
     check_summaries(expected, predict(tmp_path / "killed"))
     check_alike(tmp_path / "undisturbed", tmp_path / "killed")

@@ -13,8 +13,7 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.inference import predict_folder as module
 from unet_segmentation.inference.backends.base import Backend
 from unet_segmentation.inference.input_discovery import list_inputs
-from unet_segmentation.inference.predict_folder import FolderJob, alone, plan_folder, predict_folder
-from unet_segmentation.inference.progress_log import NAME
+from unet_segmentation.inference.predict_folder import PROGRESS, FolderJob, locked_folder, plan_folder, predict_folder
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
 CLASSES = ["background", "a/b", "nucleus"]
@@ -53,7 +52,7 @@ def predict(source, output, backend=None, key="key", inference=None, **wanted):
     storage, inputs = list_inputs(str(source))
     parameters = InferenceParameters(**{"overlay": True, "polygons": True, **wanted})
     job = FolderJob(SPEC, inference or PredictorParameters(), storage, output, parameters, key)
-    with alone(output):
+    with locked_folder(output):
         return predict_folder(job, plan_folder(job, inputs), backend), backend
 
 
@@ -120,7 +119,7 @@ def test_finished_images_are_not_predicted_again(source, tmp_path):
 
 def test_it_goes_on_after_a_line_that_was_cut_off(source, tmp_path):
     predict(source, tmp_path / "out")
-    ledger = tmp_path / "out" / NAME
+    ledger = tmp_path / "out" / PROGRESS
     lines = [line for line in ledger.read_text().splitlines() if line]
     ledger.write_text("\n" + "\n".join(lines[:3]) + "\n" + lines[3][:20])
     assert predict(source, tmp_path / "out")[1].count == 2

@@ -255,7 +255,7 @@ class Narrow(Backend):
         grey = images[..., :1].transpose(0, 3, 1, 2).astype(np.float32) / 255
         return np.concatenate([grey, 1 - grey], axis=1)
 
-    def room(self, shape):
+    def capacity(self, shape):
         return self._room
 
 
@@ -302,6 +302,6 @@ def test_a_batch_is_as_large_as_was_asked_for_or_as_memory_allows(batch, room, e
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_a_batch_of_the_measured_room_fits():
     backend = EagerBackend(PixelNetwork(), "cuda")
-    room = backend.room((512, 512, 3))
-    assert room is not None
-    assert backend(np.zeros((room, 512, 512, 3), np.uint8)).shape == (room, len(CLASSES), 512, 512)
+    capacity = backend.capacity((512, 512, 3))
+    assert capacity is not None
+    assert backend(np.zeros((capacity, 512, 512, 3), np.uint8)).shape == (capacity, len(CLASSES), 512, 512)

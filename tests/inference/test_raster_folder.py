@@ -12,7 +12,7 @@ from tests.inference.test_predictor import CLASSES, PixelNetwork
 from tests.specs import make_spec
 from unet_segmentation.inference.backends.pytorch import EagerBackend
 from unet_segmentation.inference.input_discovery import list_inputs
-from unet_segmentation.inference.predict_folder import FolderJob, alone, plan_folder, predict_folder
+from unet_segmentation.inference.predict_folder import FolderJob, locked_folder, plan_folder, predict_folder
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.parameters import InferenceParameters, PredictorParameters
 
@@ -48,7 +48,7 @@ def test_a_killed_run_goes_on_inside_a_raster_but_not_where_all_is_asked_for_aga
         backend, parameters = Counting(most), InferenceParameters(**wanted)
         inference = PredictorParameters(tile_size=64, batch_size=1)
         job = FolderJob(SPEC, inference, storage, tmp_path / "results", parameters, key)
-        with alone(job.folder):
+        with locked_folder(job.folder):
             predict_folder(job, plan_folder(job, inputs), backend)
         return backend.count
 

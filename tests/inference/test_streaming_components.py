@@ -12,16 +12,17 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine, from_origin
 
 from tests.inference.test_connected_components import CLASSES, as_written, canonical_polygons, found, random_mask
-from unet_segmentation.inference.rasters import streaming_components
+from unet_segmentation.inference.polygons import streaming_components
+from unet_segmentation.inference.polygons.streaming_components import Region, StreamingComponents
+from unet_segmentation.inference.rasters.checkpoint import pack, unpack
 from unet_segmentation.inference.rasters.geojson_writer import RegionFile
-from unet_segmentation.inference.rasters.streaming_components import Region, StreamingComponents
 
 UTM = CRS.from_epsg(32632)
 NORTH_UP = from_origin(500_000, 5_000_000, 0.3, 0.3)
 
 
 def streamed(mask: np.ndarray, confidence: np.ndarray, heights) -> list[Region]:
-    stream, regions, top = StreamingComponents(mask.shape[1]), [], 0
+    stream, regions, top = StreamingComponents.begin(mask.shape[1]), [], 0
     for height in [*heights, len(mask)]:
         regions += stream.add(mask[top : top + height], confidence[top : top + height])
         top += height
@@ -179,14 +180,14 @@ def test_no_region_at_all_is_an_empty_collection(tmp_path):
 def test_both_go_on_from_what_was_kept(tmp_path, rows):
     mask = random_mask(4)
     confidence = np.random.default_rng(0).uniform(0.4, 1, mask.shape).astype(np.float32)
-    stream, file = StreamingComponents(50), RegionFile(tmp_path / "a.geojson", CLASSES, UTM, NORTH_UP)
+    stream, file = StreamingComponents.begin(50), RegionFile(tmp_path / "a.geojson", CLASSES, UTM, NORTH_UP)
     file.add(stream.add(mask[:rows], confidence[:rows]))
-    size, state = file.flushed(), stream.state()
+    size, state = file.flushed(), pack("regions", stream)
     contents = []
     for _ in range(2):
         file.add([*stream.add(mask[rows:], confidence[rows:]), *stream.finish()])
         file.finish()
         contents.append((tmp_path / "a.geojson").read_bytes())
-        stream, file = StreamingComponents(50), RegionFile(tmp_path / "a.geojson", CLASSES, UTM, NORTH_UP, size)
-        stream.restore(state)
+        file = RegionFile(tmp_path / "a.geojson", CLASSES, UTM, NORTH_UP, size)
+        stream = unpack("regions", StreamingComponents, state)
     assert contents[0] == contents[1]

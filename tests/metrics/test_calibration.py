@@ -6,6 +6,7 @@ import torch
 from sklearn.calibration import calibration_curve
 from torchmetrics.classification import MulticlassCalibrationError
 
+from unet_segmentation.metrics.basis import EvaluationSettings, sparse_table
 from unet_segmentation.metrics.calibration import (
     BINS,
     Calibration,
@@ -13,9 +14,7 @@ from unet_segmentation.metrics.calibration import (
     expected_calibration_error,
     maximum_calibration_error,
     reliability,
-    total_sums,
 )
-from unet_segmentation.metrics.count_tables import sparse_table
 
 CLASSES = 4
 
@@ -88,8 +87,8 @@ def test_a_perfectly_calibrated_coin():
 def test_table_adds_up_to_all_images():
     images = {f"image {seed}": sums_of(*predicted(seed)) for seed in range(3)}
     images["ignored"] = np.zeros((BINS, 3))
-    table = sparse_table(images.items(), Calibration.keys, Calibration.columns)
+    table = sparse_table(images.items(), Calibration)
     assert list(table) == ["sample_id", "bin", "pixels", "confidence", "correct"]
     assert [str(kind) for kind in table.dtypes[1:]] == ["int64", "int64", "float64", "int64"]
-    np.testing.assert_allclose(total_sums(table), sum(images.values()), rtol=1e-12)
-    assert total_sums(sparse_table([], Calibration.keys, Calibration.columns)).shape == (BINS, 3)
+    np.testing.assert_allclose(Calibration(EvaluationSettings(2)).total(table), sum(images.values()), rtol=1e-12)
+    assert Calibration(EvaluationSettings(2)).total(sparse_table([], Calibration)).shape == (BINS, 3)

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
-from unet_segmentation.metrics.cross_validation import out_of_fold_scores
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.metrics.scores import compute_scores
+from unet_segmentation.metrics.scores import compute_scores, out_of_fold_scores
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 
 CLASSES = ["a", "b"]

@@ -16,8 +16,7 @@ from tests.metrics.brute_force import brute_force
 from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.boundary import MEASURES
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
-from unet_segmentation.metrics.definition_table import definitions
-from unet_segmentation.metrics.definitions import METRICS, class_slugs, describe, global_scores
+from unet_segmentation.metrics.definitions import METRICS, describe, global_scores, score_definitions
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
 from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
@@ -264,7 +263,7 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
     found = everything["object_recall/global"]
     assert found == everything["object_recall/class/cell"]
     assert math.isnan(everything["object_recall/class/background"])
-    page = definitions({name: None if math.isnan(value) else value for name, value in everything.items()})
+    page = score_definitions({name: None if math.isnan(value) else value for name, value in everything.items()})
     assert page["score"].tolist() == list(everything)
     assert (page["source"] != "").all()
 
@@ -282,13 +281,6 @@ def test_without_a_table_its_scores_are_absent(counted):
         "boundary_iou/",
     )
     assert not [name for name in found if name.startswith(prefixes)]
-
-
-def test_slugs_are_plain_and_differ():
-    assert class_slugs(["Cell body", "cell-body", "Zellkörper", "核", "核2"]) == [
-        "cell_body", "cell_body_1", "zellkorper", "class_3", "2",
-    ]  # fmt: skip
-    assert len(set(class_slugs(["a", "a_2", "A"]))) == 3
 
 
 def test_definitions_page_is_up_to_date(root):

@@ -34,7 +34,7 @@ def tables_of(seed, right=0.7, images=12):
 
 
 def sums_of(*seeds, **options):
-    return MultiSeedSums.of([UnitSums.of(tables_of(seed, **options), CLASSES) for seed in seeds])
+    return MultiSeedSums([UnitSums.of(tables_of(seed, **options), CLASSES) for seed in seeds])
 
 
 def test_the_mean_of_the_scores_of_each():
@@ -45,7 +45,7 @@ def test_the_mean_of_the_scores_of_each():
 
 
 def test_one_network_alone_has_the_intervals_that_it_has_anyway():
-    (alone,) = sums_of(1).each
+    (alone,) = sums_of(1).models
     pd.testing.assert_frame_equal(bootstrap(sums_of(1), RESAMPLING), bootstrap(alone, RESAMPLING))
 
 
@@ -67,4 +67,4 @@ def test_several_seeds_tell_more_than_one():
 
 def test_networks_tested_on_other_images_have_no_mean():
     with pytest.raises(DataError, match="same images"):
-        MultiSeedSums.of([*sums_of(1).each, *sums_of(1, images=11).each])
+        MultiSeedSums([*sums_of(1).models, *sums_of(1, images=11).models])

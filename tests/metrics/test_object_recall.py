@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unet_segmentation.metrics.count_tables import sparse_table
-from unet_segmentation.metrics.object_recall import SIZES, Objects, count_objects, recall, total_objects
+from unet_segmentation.metrics.basis import EvaluationSettings, sparse_table
+from unet_segmentation.metrics.object_recall import SIZES, Objects, count_objects, recall
 
 CLASSES = 3
 
@@ -72,7 +72,7 @@ def test_table_adds_up_to_all_images():
     for name in "abc":
         truth, prediction = random.integers(0, CLASSES, (2, 30, 30), dtype=np.uint8)
         images[name] = count_objects(truth, prediction, CLASSES)
-    table = sparse_table(images.items(), Objects.keys, Objects.columns)
+    table = sparse_table(images.items(), Objects)
     assert list(table) == ["sample_id", "class", "size", "objects", "found"]
-    np.testing.assert_array_equal(total_objects(table, CLASSES), sum(images.values()))
-    assert total_objects(sparse_table([], Objects.keys, Objects.columns), CLASSES).sum() == 0
+    np.testing.assert_array_equal(Objects(EvaluationSettings(CLASSES)).total(table), sum(images.values()))
+    assert Objects(EvaluationSettings(CLASSES)).total(sparse_table([], Objects)).sum() == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from unet_segmentation.metrics.count_tables import sparse_table
+from unet_segmentation.metrics.basis import EvaluationSettings, sparse_table
 from unet_segmentation.metrics.definitions import dice_per_class
 from unet_segmentation.metrics.thresholds import (
     BINS,
@@ -15,7 +15,6 @@ from unet_segmentation.metrics.thresholds import (
     counts_at,
     foreground_histogram,
     precision_recall_curve,
-    total_histogram,
 )
 
 
@@ -73,7 +72,7 @@ def test_of_equal_thresholds_the_nearest_to_one_half_is_chosen():
 
 def test_table_adds_up_to_all_images():
     images = {f"image {seed}": foreground_histogram(*predicted(seed)) for seed in range(3)}
-    table = sparse_table(images.items(), Foreground.keys, Foreground.columns)
+    table = sparse_table(images.items(), Foreground)
     assert list(table) == ["sample_id", "bin", "background", "foreground"]
-    np.testing.assert_array_equal(total_histogram(table), sum(images.values()))
-    assert not total_histogram(sparse_table([], Foreground.keys, Foreground.columns)).any()
+    np.testing.assert_array_equal(Foreground(EvaluationSettings(2)).total(table), sum(images.values()))
+    assert not Foreground(EvaluationSettings(2)).total(sparse_table([], Foreground)).any()

@@ -92,7 +92,7 @@ def problem(tmp_path_factory):
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
     statistics = compute_statistics(samples, inspected, CLASSES, IMAGES)
-    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES)
+    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES).model_dump()
     return case
 
 

@@ -13,7 +13,7 @@ from unet_segmentation.datasets import CSVDataset
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.pipelines.leaderboard import nodes
-from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking import Run
 
 
 def test_without_tracking_there_is_nothing_to_read():
@@ -26,7 +26,7 @@ def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(empty_store())
     ids = [tell(tmp_path, name, found=tables(5, error)) for name, error in (("0012", 0.3), ("better", 0.1))]
 
-    class OwnRun(NullRun):
+    class OwnRun(Run):
         uri, run_id = f"sqlite:///{tmp_path / 'mlflow.db'}", "own"
 
     monkeypatch.setattr(tracking, "_active", OwnRun())

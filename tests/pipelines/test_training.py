@@ -79,7 +79,7 @@ def run(problem, tmp_path):
 
     def run(data=problem, training=TRAINING, profile=PROFILE, network=NETWORK, **edits):
         samples, packed, recipe = data
-        plan = propose_plan(profile, network, training, CLASSES)
+        plan = propose_plan(profile, network, training, CLASSES).model_dump()
         plan["values"] |= edits
         specification, weights = nodes.build_model(network, training, plan, CLASSES, profile)
         initial = tmp_path / "initial.safetensors"
@@ -97,7 +97,8 @@ def deliver(tmp_path, plan):
 
 
 def build(training=TRAINING):
-    return nodes.build_model(NETWORK, training, propose_plan(PROFILE, NETWORK, training, CLASSES), CLASSES, PROFILE)
+    plan = propose_plan(PROFILE, NETWORK, training, CLASSES).model_dump()
+    return nodes.build_model(NETWORK, training, plan, CLASSES, PROFILE)
 
 
 def test_initial_weights_follow_the_seed_alone():
@@ -212,7 +213,7 @@ def test_weights_of_another_network(problem, recorder, tmp_path):
     specification, weights = build()
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
-    proposal = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES)
+    proposal = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES).model_dump()
     inputs = specification, tmp_path / "initial.safetensors", samples, packed, recipe, PROFILE, proposal
     with pytest.raises(ProjectError, match=r"run the node training\.build_model again"):
         nodes.preflight(*inputs, TRAINING, tmp_path)

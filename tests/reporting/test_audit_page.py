@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import PATIENCE
 from tests.reporting.test_report import Links
-from unet_segmentation.data.audit.findings import KINDS, finding, findings_table
+from unet_segmentation.data.audit.findings import KINDS, Finding, findings_table
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.audit.settle import settle
 from unet_segmentation.data.audit.verdict import audit_result
@@ -45,12 +45,12 @@ def _thumbnail(sample_id):
 
 
 FOUND = [
-    finding("unreadable_image", "is damaged", sample_id="s3", file="images/s3.png"),
-    finding("missing_mask", "has no mask", sample_id=NASTY, file=f"images/{NASTY}"),
-    *(finding("undeclared_values", "200 (5 pixels)", sample_id=f"s{n}", file=f"masks/s{n}.png") for n in range(11)),
-    finding("identical_across_splits", "is identical to s10", sample_id="s1", file="images/s1.png", other="s10"),
-    finding("rare_class", "nucleus: 0.01%"),
-    finding("mask_values", "0, 100, 200", values={"0": 700, "100": 200, "200": 100}),
+    Finding("unreadable_image", "is damaged", sample_id="s3", file="images/s3.png"),
+    Finding("missing_mask", "has no mask", sample_id=NASTY, file=f"images/{NASTY}"),
+    *(Finding("undeclared_values", "200 (5 pixels)", sample_id=f"s{n}", file=f"masks/s{n}.png") for n in range(11)),
+    Finding("identical_across_splits", "is identical to s10", sample_id="s1", file="images/s1.png", other="s10"),
+    Finding("rare_class", "nucleus: 0.01%"),
+    Finding("mask_values", "0, 100, 200", values={"0": 700, "100": 200, "200": 100}),
 ]
 
 
@@ -137,7 +137,7 @@ def test_values_come_with_the_yaml_that_declares_them():
 
 
 def test_a_declaration_for_several_kinds_stands_once():
-    page = _page([*FOUND, finding("absent_class", "nucleus")])
+    page = _page([*FOUND, Finding("absent_class", "nucleus")])
     assert _text(page).count("ignore: [200]}") == 2  # in the message of the run, and in the first section
     assert 'under <a href="#undeclared_values">' in _section(page, "absent_class")
 
@@ -188,7 +188,7 @@ def test_silence_is_told_too():
 
 
 def test_an_empty_data_set_and_a_table_without_measurements():
-    page = _page([finding("no_samples", "there is no sample")], samples=_samples(4).iloc[:0])
+    page = _page([Finding("no_samples", "there is no sample")], samples=_samples(4).iloc[:0])
     assert "no samples" in page
     assert "Not readable" not in page
     page = _page(FOUND[:1], samples=pd.DataFrame({"sample_id": ["a", "b"]}))

@@ -63,8 +63,7 @@ def tell(
         "training": {"epochs": 12, "seed": 3, "resume": True},
     }
     uri = f"sqlite:///{root / 'mlflow.db'}"
-    store = MlflowRunClient(uri)
-    store.create(
+    store = MlflowRunClient.create(
         RunHeader(uri=uri, experiment=problem, started=time.time(), run_name=name, tags={"problem": problem, **tags})
     )
     store.log_values([values("log_params", serialization.flatten(parameters))])

@@ -35,8 +35,8 @@ def test_a_new_database_is_whole_or_absent(tmp_path, monkeypatch):
 
 def test_names_that_mlflow_would_refuse_are_written_so_that_it_does_not(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = mlflow_client.MlflowRunClient(uri)
-    client.create(RunHeader(uri=uri, experiment="toy", started=0.0, run_name="one"))
+    header = RunHeader(uri=uri, experiment="toy", started=0.0, run_name="one")
+    client = mlflow_client.MlflowRunClient.create(header)
     values = {"sweep.variants.größer, width=8.network.width": "8", "training.epochs": "3"}
     client.log_values([Operation(name="log_params", time=0.0, arguments={"values": values})])
     params = client._client.get_run(client.run_id).data.params

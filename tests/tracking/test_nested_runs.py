@@ -17,7 +17,7 @@ from tests.tracking.runs import (
     steps_of,
     wait_until,
 )
-from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking import Run
 
 
 def open_nested(run, folder, name="a"):
@@ -121,7 +121,7 @@ def test_a_child_that_was_deleted_in_mlflow_is_made_anew(root):
 
 
 def test_where_nothing_is_tracked_a_child_keeps_nothing(tmp_path):
-    child = NullRun().start_nested_run("a", tmp_path / "a.json", {})
+    child = Run().start_nested_run("a", tmp_path / "a.json", {})
     child.log_metrics({"x": 1.0})
     child.close("FINISHED")
     assert child.run_id is None

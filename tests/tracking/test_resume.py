@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from tests.tracking.runs import (
     client_of,
     finish,
     folder_of,
+    in_a_killed_process,
     killed_training,
     log_model,
     marker,
@@ -31,7 +33,7 @@ from tests.tracking.runs import (
     wait_until,
 )
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.tracking import resume
+from unet_segmentation.tracking import journal as journal_module
 from unet_segmentation.tracking.journal import FOLDER, Journal
 from unet_segmentation.tracking.resume import Continuation, TrainingMarker, claim_training, decide
 from unet_segmentation.tracking.uploader import upload_pending
@@ -237,6 +239,25 @@ def test_a_worker_that_outlives_its_run_holds_nothing(root):
 
 
 @pytest.mark.slow
+def test_a_worker_that_ends_releases_nothing_of_its_run(root):
+    claimed = claim_training(folder_of(root), {}, "kedro run")
+    child = os.fork()
+    if child == 0:
+        del claimed
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    def start():
+        try:
+            claim_training(folder_of(root), {}, "kedro run")
+        except ConfigurationError:
+            return "refused"
+
+    assert in_a_killed_process(start) == "refused"
+    claimed.finish("FINISHED")
+
+
 def test_of_many_starts_at_once_one_goes_through(root):
     code = (
         "import sys, time; from pathlib import Path; from unet_segmentation.tracking.resume import claim_training\n"
@@ -365,7 +386,7 @@ def test_a_server_that_goes_away_before_the_run_is_opened_again(root, server):
     server.close()
     run.set_resumed(True)
     train(run, 1, 6)
-    assert not run._uploader._opened  # what the server does now stops nothing
+    assert run._background.uploader.client is None  # what the server does now stops nothing
     server.open()
     assert finish(run, claimed).message is None
     client = mlflow.MlflowClient(server.uri)
@@ -405,6 +426,6 @@ def test_an_end_that_cannot_be_noted_stops_nothing(root, monkeypatch):
         raise OSError(28, "No space left on device")
         yield
 
-    monkeypatch.setattr(resume, "atomic_write", full)
+    monkeypatch.setattr(journal_module, "atomic_write", full)
     claimed.finish("FAILED")
     assert marker(root)["status"] == "RUNNING"

@@ -18,7 +18,7 @@ from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.parameters import serialization, validate_parameters
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.tracking.journal import Journal, RunHeader
-from unet_segmentation.tracking.run import NestedRun, log_metadata
+from unet_segmentation.tracking.run import JournalRun, log_metadata
 from unet_segmentation.utils import machine
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_code_lock_file_and_versions_are_noted(repository):
     (repository / "requirements.lock").write_text("numpy==2.0.0\n")
     change(repository)
     journal = Journal.create(repository, RunHeader(uri="", experiment="e", run_name="r", started=0.0))
-    log_metadata(NestedRun(journal, None, None, None), repository)
+    log_metadata(JournalRun(journal, None, None), repository)
     first, *others = (operation for operation, _ in journal.pending())
     tags = first.arguments["values"]
     assert tags["git.commit"] == git(repository, "rev-parse", "HEAD").decode().strip()

@@ -9,6 +9,7 @@ import yaml
 from tests.tracking.stored import CLASSES, tables, tell
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking import run_queries
+from unet_segmentation.tracking.model_registry import CHAMPION
 from unet_segmentation.tracking.settings import is_local
 
 
@@ -107,7 +108,7 @@ def test_the_champion_is_the_run_of_the_released_version(told):
     assert run_queries.champion_of(uri, "cells") is None
     (root / "model").mkdir()
     client.create_model_version("cells", (root / "model").as_uri(), run_id=ids["twin"])
-    client.set_registered_model_alias("cells", run_queries.CHAMPION, "1")
+    client.set_registered_model_alias("cells", CHAMPION, "1")
     champion = run_queries.champion_of(uri, "cells")
     assert champion is not None
     assert champion.run_id == ids["twin"]

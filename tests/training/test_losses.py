@@ -9,11 +9,10 @@ from torch.nn import functional
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.loss import LossParameters
-from unet_segmentation.training.class_weights import automatic_class_weights
 from unet_segmentation.training.composite_loss import CompositeLoss, one_hot
 from unet_segmentation.training.loss_docs import PAGE, update_page
-from unet_segmentation.training.losses.base import LOSSES
-from unet_segmentation.training.losses.region import region_sums
+from unet_segmentation.training.losses.base import LOSSES, region_sums
+from unet_segmentation.training.plan import automatic_class_weights
 
 ROOT = Path(__file__).parents[2]
 

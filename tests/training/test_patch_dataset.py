@@ -239,7 +239,9 @@ def test_the_preview_shows_exactly_the_first_batches_of_the_first_epoch(packed, 
     training = TrainingParameters(seed=5, batch_size=4, patch_size=32, min_steps_per_epoch=5)
     proposal = default_plan_values(training, PROFILE)
     proposal = proposal.model_copy(update={"oversample_foreground_fraction": 0.5, "foreground_classes": ["disc"]})
-    shown = first_patches(packed, packed.sample_ids, recipe, training, proposal, CLASSES, count=6)
+    shown = first_patches(
+        packed, packed.sample_ids, recipe, training=training, proposal=proposal, classes=CLASSES, count=6
+    )
     batches = epochs(packed, recipe, 2, 0.5, [1])
     images = torch.cat([images for images, _ in batches[:2]]).permute(0, 2, 3, 1).numpy()
     masks = torch.cat([masks for _, masks in batches[:2]]).numpy()

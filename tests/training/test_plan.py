@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pandas as pd
@@ -49,7 +50,7 @@ def test_everything_automatic_is_resolved_into_json():
 def test_the_file_of_a_plan_says_its_epochs_and_its_identity():
     plan = resolved(epochs=7)
     file = json.loads(plan.model_dump_json())
-    assert (file["epochs"], file["fingerprint"]) == (7, plan.identity())
+    assert (file["epochs"], file["fingerprint"]) == (7, plan.fingerprint)
     assert TrainingPlan.model_validate(file).fingerprint == plan.fingerprint
 
 
@@ -133,6 +134,6 @@ def test_only_labelled_samples_count_in_an_order_of_their_own():
 
 def test_threads_follow_the_cores_that_may_be_used(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(hardware, "_container_quota", lambda: 2)
     assert hardware.available_cores() == 2

@@ -19,7 +19,7 @@ from unet_segmentation.models import factory as networks
 from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.training import preflight
-from unet_segmentation.training.dry_run import Batches, RepeatedBatch, TimingCallback, dry_run, load_in_process
+from unet_segmentation.training.dry_run import TimingCallback, dry_run, load_in_process, repeated_batch
 from unet_segmentation.training.plan import Throughput, resolve_plan
 from unet_segmentation.training.preflight import finalize_plan, fit_batch_size, fit_time_budget, training_seconds
 from unet_segmentation.training.train_model import train_model
@@ -128,9 +128,9 @@ def test_batches_are_those_of_the_training(prepared):
 
 
 def test_a_batch_is_repeated_for_a_while():
-    assert len(list(RepeatedBatch("batch", 0.0))) == 3
+    assert len(list(repeated_batch("batch", 0.0))) == 3
     begin = time.perf_counter()
-    assert len(list(islice(RepeatedBatch("batch", 0.05), 10**7))) > 3
+    assert len(list(islice(repeated_batch("batch", 0.05), 10**7))) > 3
     assert 0.05 <= time.perf_counter() - begin < 5
 
 
@@ -259,7 +259,7 @@ def test_memory_of_a_container(tmp_path):
 @pytest.mark.slow
 def test_no_compiler_is_a_wrong_parameter(prepared):
     case = prepared(compile=True)
-    patches = Batches(preflight._first_batch(case.plan, case.inputs))
+    patches = iter([preflight._first_batch(case.plan, case.inputs)])
     torch.compiler.reset()  # what other tests of this process have compiled needs no compiler any more
     # torch's own patch: after pytest's, an option that is the alias of another one stays hidden for ever.
     with (

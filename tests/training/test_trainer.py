@@ -16,7 +16,7 @@ from unet_segmentation.metrics.confusion_matrix import confusion_matrix
 from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.model_file import load_model
 from unet_segmentation.parameters import OptimizerParameters
-from unet_segmentation.training import progress
+from unet_segmentation.training.callbacks import progress
 from unet_segmentation.training.lightning_module import ExponentialMovingAverage, make_optimizer
 
 FILES = {"plan.json", "best.safetensors", "last.ckpt", "history.csv"}

@@ -52,10 +52,10 @@ def leave_behind(mebibytes):
     parts.append(parts)  # only the collector finds it
 
 leave_behind(10)
-print(watch.look())
+print(watch.trim_if_grown())
 leave_behind(300)
 before = resident().rss
-print(watch.look(), before - resident().rss > 300 << 20)
+print(watch.trim_if_grown(), before - resident().rss > 300 << 20)
 """
 
 

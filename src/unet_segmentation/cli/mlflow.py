@@ -50,9 +50,10 @@ def ui(env: str | None, host: str, port: int) -> None:
 def sync(env: str | None) -> None:
     """Send to MLflow what earlier runs could not, because its server was away."""
     from unet_segmentation.tracking.settings import configure_mlflow
-    from unet_segmentation.tracking.uploader import upload_pending
 
     configure_mlflow(read_settings(env).timeout_seconds)
+    from unet_segmentation.tracking.uploader import upload_pending  # MLflow reads its settings when it is imported
+
     complete, waiting = upload_pending(project_root())
     if waiting:
         raise ProjectError(f"{waiting} of {complete + waiting} runs could not be sent: their MLflow server is away.")

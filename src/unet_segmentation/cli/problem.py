@@ -37,14 +37,11 @@ def problem_new(
     On a terminal it asks what pixels cannot tell, unless --classes and --ignore-values say it.
     """
     from unet_segmentation.data.onboarding.create_problem import Request, create_problem
+    from unet_segmentation.data.onboarding.prompts import ask_questions
 
     root = project_root()
     request = Request(name, images, masks, _names(classes), _numbers(ignore_values), overwrite)
-    ask = None
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        from unet_segmentation.data.onboarding.prompts import Questions
-
-        ask = Questions(request)
+    ask = ask_questions if sys.stdin.isatty() and sys.stdout.isatty() else None
     for line in create_problem(request, root, root / "conf", ask):
         click.echo(line)
 
@@ -91,14 +88,28 @@ problem_audit.params += [params_option]
 
 
 def _show_summary(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
-    from unet_segmentation.data.onboarding.check_summary import summarise
+    """Summarise the samples, the classes and the findings as the audit settled them."""
+    from unet_segmentation.data.audit.findings import KINDS
 
     names = ("inspected_samples", "split_samples", "findings", "audit_result", "label_map")
     inspected, samples, findings, audit, label_map = (catalog.load(name) for name in names)
-    click.echo()
-    for line in summarise(inspected, samples, findings, audit, label_map.names):
+    used = samples[~samples["sample_id"].isin(audit.set_aside)]
+    counts = used["split"].value_counts()
+    splits = ", ".join(f"{name} {counts[name]}" for name in ("train", "validation", "test") if name in counts)
+    lines = ["", f"Samples   {len(inspected)} inspected" + (f": {splits}" if splits else "")]
+    if audit.set_aside:
+        lines.append(f"          {len(audit.set_aside)} set aside, because of errors")
+    pixels = inspected.loc[inspected["sample_id"].isin(used["sample_id"]), "class_pixels"]
+    if len(pixels):
+        totals = [sum(column) for column in zip(*pixels, strict=True)]
+        for number, (name, count) in enumerate(zip(label_map.names, totals, strict=True)):
+            lines.append(f"{'' if number else 'Classes':<10}{name:<24} {count / max(1, sum(totals)):6.1%}")
+    lines.append(f"Verdict   {audit.status}")
+    for severity in ("error", "warning", "note"):
+        kinds = findings.loc[findings["severity"] == severity, "kind"].value_counts()
+        lines += [f"  {severity:<8}{count:>6}  {KINDS[kind].heading}" for kind, count in kinds.items()]
+    for line in [*lines, f"Audit     {page}"]:
         click.echo(line)
-    click.echo(f"Audit     {page}")
 
 
 @problem_group.command("list", cls=Command)
@@ -108,12 +119,8 @@ def problem_list() -> None:
 
     root = project_root()
     header = ("NAME", "CLASSES", "SAMPLES", "DATA", "LICENSE", "TITLE")
-    rows = [
-        (problem.name, _count(problem.classes), _count(problem.samples), problem.data, problem.license, problem.title)
-        for problem in list_problems(root, root / "conf")
-    ]
+    rows = []
+    for problem in list_problems(root, root / "conf"):
+        counts = ("-" if count is None else str(count) for count in (problem.classes, problem.samples))
+        rows.append((problem.name, *counts, problem.data, problem.license, problem.title))
     show_table(header, rows)
-
-
-def _count(number: int | None) -> str:
-    return "-" if number is None else str(number)

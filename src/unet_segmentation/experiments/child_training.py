@@ -31,7 +31,8 @@ from unet_segmentation.parameters import ModelParameters, Parameters, PredictorP
 from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.callbacks.history import ReportEpoch
+from unet_segmentation.training.callbacks.progress import duration
 from unet_segmentation.training.plan import (
     RESULT_NEUTRAL,
     TrainingPlan,
@@ -40,7 +41,6 @@ from unet_segmentation.training.plan import (
     labelled_ids_by_split,
 )
 from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
-from unet_segmentation.training.progress import duration
 from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
@@ -100,9 +100,9 @@ class ExperimentData:
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
-        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes)["values"]
-        proposed = propose_plan(self.statistics, network, training, self.classes)["values"]
-        changed = {key: value for key, value in proposed.items() if value != planned[key] and key not in PLANNED_BUDGET}
+        planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes).values
+        proposed = propose_plan(self.statistics, network, training, self.classes).values
+        changed = {k: value for k, value in proposed if value != getattr(planned, k) and k not in PLANNED_BUDGET}
         return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
 
 

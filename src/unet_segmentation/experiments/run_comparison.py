@@ -52,8 +52,8 @@ def compare_evaluations(
     Raises:
         DataError: the two were tested on different classes, splits or samples.
     """
-    from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.paired_comparison import compare
+    from unet_segmentation.metrics.sufficient_statistics import groups_of
 
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
@@ -73,7 +73,7 @@ def compare_evaluations(
 
 def count_units(evaluation: Evaluation) -> int:
     """Count the units of the bootstrap: the images, those of a group as one."""
-    from unet_segmentation.metrics.count_tables import groups_of
+    from unet_segmentation.metrics.sufficient_statistics import groups_of
 
     groups = groups_of(evaluation.samples)
     return len({groups.get(name, name) for name in evaluation.tables.sample_ids})

@@ -82,7 +82,7 @@ class ConsoleHooks:
         seconds = time.perf_counter() - self._started.pop(node.name)
         if seconds >= SLOW_NODE_SECONDS:
             log.info("%s %s took %s", " " * (2 * len(str(self._total)) + 1), node.name, format_duration(seconds))
-        self._memory.look()
+        self._memory.trim_if_grown()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: object) -> None:

@@ -34,17 +34,11 @@ ONNX_IMAGES = 100  # to write an ONNX file takes as long as to predict some tens
 
 @dataclass(frozen=True)
 class BackendCheck:
-    """A backend compared with float32 on a few images.
+    """A backend compared with float32 on a few images."""
 
-    Attributes:
-        backend: its name.
-        agreement: share of the pixels with the class of float32.
-        largest_difference: of a probability, from float32.
-    """
-
-    backend: str
-    agreement: float = 1.0
-    largest_difference: float = 0.0
+    backend: str  # its name
+    agreement: float = 1.0  # share of the pixels with the class of float32
+    largest_difference: float = 0.0  # of a probability, from float32
 
     @property
     def passed(self) -> bool:
@@ -53,12 +47,7 @@ class BackendCheck:
 
 
 def default_backend(device: torch.device, expected_images: int) -> str:
-    """Return what is fastest on a device, as a rule; benchmarks/prediction_throughput.py measures it.
-
-    Args:
-        device: where the network runs.
-        expected_images: how many will be predicted.
-    """
+    """Return what is fastest on a device, as a rule; benchmarks/prediction_throughput.py measures it."""
     import torch
 
     from unet_segmentation.utils.private_api import cpu_computes_bfloat16
@@ -122,14 +111,7 @@ def choose_backend(
 def check_default_backend(
     model: Path, images: Sequence[Image], inference: PredictorParameters, folder: Path
 ) -> BackendCheck:
-    """Check the rule's backend when a model is logged, so that predictions on this machine need not.
-
-    Args:
-        model: the model file.
-        images: (height, width, channels); a few are enough.
-        inference: tile and limits.
-        folder: where checks are kept.
-    """
+    """Check the rule's backend on a few images when a model is logged, so that predictions on this machine need not."""
     from unet_segmentation.models.model_file import read_header
 
     takes = ModelInput.from_spec(read_header(model).spec, inference)

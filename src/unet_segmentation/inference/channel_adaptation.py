@@ -22,7 +22,7 @@ def image_parameters(spec: ModelSpec) -> ImageParameters:
 
 
 def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:
-    """Repeat a grey image in three channels, or take one of three where all are equal.
+    """Repeat a grey image (height, width, 1) in three channels, or take one of three where all are equal.
 
     Args:
         pixels: (height, width, channels of the file).

@@ -11,20 +11,15 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.inference.backends.base import Backend, Image, Probabilities
 from unet_segmentation.models.spec import ModelSpec
 
-ALIKE = ("classes", "in_channels", "range", "bands")  # what networks of one ensemble must share
+SHARED = ("classes", "in_channels", "range", "bands")  # what networks of one ensemble must share
 
 
 class EnsembleBackend(Backend):
-    """Averages the probabilities of several networks, such as those of the folds of a cross-validation.
-
-    Attributes:
-        name: for people.
-    """
+    """Averages the probabilities of several networks, such as those of the folds of a cross-validation."""
 
     def __init__(self, members: Sequence[Backend]) -> None:
-        """Build an ensemble of at least one member."""
         self.name = f"{len(members)} networks, {members[0].name}"
-        self.worthwhile = members[0].worthwhile
+        self.saturation_pixels = members[0].saturation_pixels
         self._members = list(members)
 
     def __call__(self, images: Image) -> Probabilities:
@@ -34,10 +29,10 @@ class EnsembleBackend(Backend):
             total += member(images)
         return total / np.float32(len(self._members))
 
-    def room(self, shape: tuple[int, int, int]) -> int | None:
+    def capacity(self, shape: tuple[int, int, int]) -> int | None:
         """See `Backend`; the members compute one after the other."""
-        limits = [room for member in self._members if (room := member.room(shape)) is not None]
-        return min(limits, default=None)
+        capacities = (member.capacity(shape) for member in self._members)
+        return min((capacity for capacity in capacities if capacity is not None), default=None)
 
 
 def common_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
@@ -48,7 +43,7 @@ def common_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
     """
     first = specs[0]
     for other in specs[1:]:
-        for name in ALIKE:
+        for name in SHARED:
             if (one := getattr(first, name)) != (two := getattr(other, name)):
                 raise ConfigurationError(
                     f"These networks cannot be averaged: {name} is {one} in one and {two} in another. Take networks of "

@@ -22,17 +22,11 @@ MANY_PAGES = frozenset({"tif", "tiff", "gif", "webp"})  # endings of files that 
 
 
 class Input(NamedTuple):
-    """An image to predict.
+    """An image to predict."""
 
-    Attributes:
-        path: relative to the storage's root; `volume.tif#3` is a page.
-        name: of its results, without an ending: the path without its own, where that is unique.
-        stamp: changes when the file changes.
-    """
-
-    path: str
-    name: str
-    stamp: str
+    path: str  # relative to the storage's root; `volume.tif#3` is a page
+    name: str  # of its results, without an ending: the path without its own, where that is unique
+    stamp: str  # changes when the file changes
 
 
 def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tuple[FileStore, list[Input]]:
@@ -50,7 +44,8 @@ def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tup
         DataError: nothing is there, or no image.
     """
     storage, paths = _find(source, options)
-    endings = {path: _ending(_spoken(path) if storage.is_web else path) for path in paths}
+    spoken = _spoken if storage.is_web else str
+    endings = {path: _ending(spoken(path)) for path in paths}
     images = [path for path in paths if endings[path] in ENDINGS]
     others = Counter(ending or "no ending" for ending in endings.values() if ending not in ENDINGS)
     if not images:
@@ -59,7 +54,7 @@ def list_inputs(source: str, options: Mapping[str, object] | None = None) -> tup
     if others:
         logger.info("Left aside: %d files that are no images (%s)", sum(others.values()), _counted(others))
     pages = [page for path in images for page in _pages(storage, path, endings[path])]
-    names = _names({path: _spoken(path) if storage.is_web else path for path in pages})
+    names = _names({path: spoken(path) for path in pages})
     stamps = storage.stamps([split_page(path)[0] for path in pages])
     return storage, [Input(path, names[path], stamp) for path, stamp in zip(pages, stamps, strict=True)]
 
@@ -110,11 +105,7 @@ def _pages(storage: FileStore, path: str, ending: str) -> list[str]:
 
 
 def _names(spoken: Mapping[str, str]) -> dict[str, str]:
-    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings.
-
-    Args:
-        spoken: of each path what a person would call it.
-    """
+    """Name the results: `a/b.png` gives `a/b`; where `a/b.jpg` is there as well, both keep their endings."""
     short = {path: _without_ending(name) for path, name in spoken.items()}
     counts = Counter(name.casefold() for name in short.values())
     return {path: name if counts[name.casefold()] == 1 else spoken[path] for path, name in short.items()}

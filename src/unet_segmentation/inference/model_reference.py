@@ -15,21 +15,13 @@ FOLDS = "cv-ensemble"
 
 @dataclass(frozen=True)
 class ModelReference:
-    """One network, or several that are averaged.
+    """One network, or several that are averaged."""
 
-    Attributes:
-        files: safetensors files.
-        title: for people, such as `version 3 of cells, the champion`.
-        run_id: of the MLflow run that made it; empty where it is not known, or there are several.
-        sha256: of each file's weights.
-        inference: the predictor's parameters that it was evaluated with; empty where they are not known.
-    """
-
-    files: list[str]
-    title: str
-    run_id: str
-    sha256: list[str]
-    inference: Mapping[str, Any]
+    files: list[str]  # safetensors
+    title: str  # for people, such as `version 3 of cells, the champion`
+    run_id: str  # of the MLflow run that made it; empty where it is not known, or there are several
+    sha256: list[str]  # of each file's weights
+    inference: Mapping[str, Any]  # the predictor's parameters that it was evaluated with; empty if not known
 
     @classmethod
     def of(
@@ -47,8 +39,8 @@ class ModelReference:
         return cls([str(file) for file in files], title, run_id, sha256, inference or {})
 
     @classmethod
-    def together(cls, models: Sequence[Self]) -> Self:
-        """Build an ensemble of several models."""
+    def ensemble(cls, models: Sequence[Self]) -> Self:
+        """Combine models into one whose networks are averaged."""
         if len(models) == 1:
             return models[0]
         return cls(
@@ -62,19 +54,12 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class ModelSources:
-    """Where a problem's models are found.
+    """Where a problem's models are found."""
 
-    Attributes:
-        problem: its name, in MLflow, too.
-        trained: the model of the last training; None where there is none.
-        fold_models: the model file of each fold of the last cross-validation; None where there is none.
-        cache: keeps models that were fetched from MLflow.
-    """
-
-    problem: str
-    trained: Path | None
-    fold_models: Mapping[str, str] | None
-    cache: Path
+    problem: str  # its name, in MLflow, too
+    trained: Path | None  # the model of the last training; None where there is none
+    fold_models: Mapping[str, str] | None  # of each fold of the last cross-validation; None where there is none
+    cache: Path  # holds models that were fetched from MLflow
 
     def find(self, names: Sequence[str]) -> ModelReference:
         """Find the models that a user names; none: the champion, else the newest, else that of the last training.
@@ -83,11 +68,17 @@ class ModelSources:
             ConfigurationError: there is no such model, or none at all.
             TrackingError: MLflow does not answer, or there is no such run.
         """
-        return ModelReference.together([self._named(name) for name in names]) if names else self._default()
+        return ModelReference.ensemble([self._find_named(name) for name in names]) if names else self._find_default()
 
-    def _named(self, name: str) -> ModelReference:
+    def _find_named(self, name: str) -> ModelReference:
         if name == FOLDS:
-            return self._of_folds()
+            if self.fold_models is None:
+                raise ConfigurationError(
+                    "inference.model: cv-ensemble: there is no cross-validation of this problem yet. Run one: "
+                    "kedro run --pipelines cross_validation"
+                )
+            files = [Path(file) for file in self.fold_models.values()]
+            return ModelReference.of(files, f"the mean of the {len(files)} networks of the last cross-validation")
         if name.endswith(".safetensors"):
             return ModelReference.of([Path(name).expanduser()], f"the model in {name}")
         from unet_segmentation.tracking.model_download import named_model
@@ -95,25 +86,15 @@ class ModelSources:
         logged = named_model(name, self.problem, self.cache, asked_by="inference.model")
         return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
 
-    def _default(self) -> ModelReference:
-        from unet_segmentation import tracking
+    def _find_default(self) -> ModelReference:
+        from unet_segmentation.tracking import active_tracking_uri
 
-        if (uri := tracking.active_tracking_uri()) is not None:
-            from unet_segmentation.tracking import model_download
+        if (uri := active_tracking_uri()) is not None:
+            from unet_segmentation.tracking.model_download import champion_model, newest_model
 
             place = uri, self.problem, self.cache
-            logged = model_download.champion_model(*place) or model_download.newest_model(*place)
-            if logged is not None:
+            if (logged := champion_model(*place) or newest_model(*place)) is not None:
                 return ModelReference.of([logged.file], logged.title, logged.run_id, logged.inference)
         if self.trained is not None:
             return ModelReference.of([self.trained], f"the model in {self.trained}")
         raise ConfigurationError(f"There is no model of {self.problem} yet. Train one: kedro run --env {self.problem}")
-
-    def _of_folds(self) -> ModelReference:
-        if self.fold_models is None:
-            raise ConfigurationError(
-                "inference.model: cv-ensemble: there is no cross-validation of this problem yet. Run one: "
-                "kedro run --pipelines cross_validation"
-            )
-        files = [Path(file) for file in self.fold_models.values()]
-        return ModelReference.of(files, f"the mean of the {len(files)} networks of the last cross-validation")

@@ -9,11 +9,7 @@ from unet_segmentation.data.statistics import ChannelLimits, ReferenceStatistics
 
 
 def ood_flags(pixels: NDArray, reference: ReferenceStatistics | None) -> list[str]:
-    """Name in which ways an image is unlike the training images.
-
-    Args:
-        pixels: (height, width, channels), raw values.
-        reference: of the training images; None where the model does not say.
+    """Name in which ways an image (height, width, channels) of raw values is unlike the training images.
 
     Returns:
         `low_brightness`, `high_brightness`, `low_contrast`, `high_contrast`, `small`, `large`; with the channel where

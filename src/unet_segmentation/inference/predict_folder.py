@@ -7,12 +7,12 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rich
 from filelock import FileLock, Timeout
@@ -29,9 +29,8 @@ from unet_segmentation.inference.channel_adaptation import image_parameters, wit
 from unet_segmentation.inference.input_discovery import Input
 from unet_segmentation.inference.out_of_distribution import ood_flags
 from unet_segmentation.inference.predictor import ModelInput, Predictor
-from unet_segmentation.inference.progress_log import ProgressLog, Row
 from unet_segmentation.inference.summary import FAILED, OK
-from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter
+from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter, Row
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ImageParameters, InferenceParameters, PredictorParameters
 from unet_segmentation.utils.atomic_io import remove
@@ -40,6 +39,7 @@ from unet_segmentation.utils.threads import prefetch_map
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3  # images that the backend is chosen on
+PROGRESS = ".finished.jsonl"
 
 
 class DecodedInput(NamedTuple):
@@ -53,23 +53,14 @@ class DecodedInput(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What is predicted into a folder, and how.
+    """What is predicted into a folder, and how."""
 
-    Attributes:
-        spec: of the model.
-        inference: how it is applied.
-        storage: where the images are.
-        folder: of the results.
-        outputs: which results.
-        key: of the model and the parameters: what was finished with another key is predicted again.
-    """
-
-    spec: ModelSpec
-    inference: PredictorParameters
-    storage: FileStore
-    folder: Path
-    outputs: InferenceParameters
-    key: str
+    spec: ModelSpec  # of the model
+    inference: PredictorParameters  # how it is applied
+    storage: FileStore  # where the images are
+    folder: Path  # of the results
+    outputs: InferenceParameters  # which results
+    key: str  # of the model and the parameters: what was finished with another key is predicted again
 
     @cached_property
     def images(self) -> ImageParameters:
@@ -86,33 +77,61 @@ class FolderJob:
         takes = ModelInput.from_spec(self.spec, self.inference)
         try:
             decoded = read_image(self.storage, image.path, self.images).pixels
-            pixels = takes.checked(with_channels(decoded, takes.channels, self.images))
+            pixels = takes.validate(with_channels(decoded, takes.channels, self.images))
         except (UnreadableError, DataError) as error:
             return DecodedInput(image, None, [], str(error))
         return DecodedInput(image, pixels, ood_flags(pixels, self.reference), "")
 
 
-@dataclass(frozen=True)
-class FolderPlan:
-    """What is left to do in a folder.
+class ProgressLog:
+    """A log of the finished images of a folder, a line each, so that a run that was killed resumes where it stopped.
 
-    Attributes:
-        inputs: all images.
-        finished: rows of those that were finished before, by path.
-        plain: images to predict that fit into memory.
-        rasters: images to predict window by window.
-        readings: images of `plain` that were read already, by path: none is decoded twice.
-        examples: a few batches as the network will meet them.
-        expected_images: to predict, tiles of the first raster counted one by one.
+    A line is written when all files of an image are whole. Lines with another `key`, of what made them (model,
+    parameters), do not count.
     """
 
-    inputs: Sequence[Input]
-    finished: Mapping[str, Row]
-    plain: Sequence[Input]
-    rasters: Sequence[Input]
-    readings: dict[str, DecodedInput]
-    examples: list[Image]
-    expected_images: int
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._file, self._key = folder, folder / PROGRESS, key
+
+    def finished(self, inputs: Iterable[Input]) -> dict[str, Row]:
+        """Return the rows of the images that are finished, and whose files are as they were."""
+        stamps = {each.path: each.stamp for each in inputs}
+        rows: dict[str, Row] = {}
+        for line in self._lines():
+            path = line["row"]["image"]
+            if line["key"] == self._key and line["stamp"] and stamps.get(path) == line["stamp"]:
+                rows[path] = line["row"]
+        return {path: row for path, row in rows.items() if (self._folder / row["mask"]).is_file()}
+
+    def add(self, image: Input, row: Row) -> None:
+        """Note that an image is finished."""
+        line = json.dumps({"key": self._key, "stamp": image.stamp, "row": row})
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{line}")  # a line break first: what was cut off by a kill stays a line of its own
+
+    def _lines(self) -> Iterable[dict[str, Any]]:
+        if not self._file.is_file():
+            return
+        with self._file.open(encoding="utf-8", errors="replace") as stream:
+            for text in stream:
+                try:
+                    line = json.loads(text)
+                    yield {"key": line["key"], "stamp": line["stamp"], "row": dict(line["row"])}
+                except (ValueError, TypeError, KeyError):  # empty, or cut off by a kill
+                    continue
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """What is left to do in a folder."""
+
+    inputs: Sequence[Input]  # all images
+    finished: Mapping[str, Row]  # rows of those that were finished before, by path
+    plain: Sequence[Input]  # images to predict that fit into memory
+    rasters: Sequence[Input]  # images to predict window by window
+    readings: dict[str, DecodedInput]  # images of `plain` that were read already, by path: none is decoded twice
+    examples: list[Image]  # a few batches as the network will meet them
+    expected_images: int  # to predict, tiles of the first raster counted one by one
 
 
 def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
@@ -120,16 +139,17 @@ def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
     finished = {} if job.outputs.overwrite else ProgressLog(job.folder, job.key).finished(inputs)
     if finished:
         logger.info("%d of %d images were finished before", len(finished), len(inputs))
-    left = [each for each in inputs if each.path not in finished]
-    rasters = [each for each in left if _is_raster(job.storage, each)]
-    apart = {each.path for each in rasters}
-    plain = [each for each in left if each.path not in apart]
+    plain: list[Input] = []
+    rasters: list[Input] = []
+    for each in inputs:
+        if each.path not in finished:
+            (rasters if _is_raster(job.storage, each) else plain).append(each)
     takes = ModelInput.from_spec(job.spec, job.inference)
     readings = {each.path: job.read(each) for each in plain[:EXAMPLES]}
     examples = [takes.example(reading.pixels) for reading in readings.values() if reading.pixels is not None]
     count = len(plain)
-    for each in rasters[:1]:
-        tile, tiles = _preview(job, takes, each)
+    if rasters:
+        tile, tiles = _preview(job, takes, rasters[0])
         examples += [] if tile is None else [tile[None]]
         count += tiles
     return FolderPlan(inputs, finished, plain, rasters, readings, examples, count)
@@ -145,12 +165,12 @@ def predict_folder(job: FolderJob, plan: FolderPlan, backend: Backend) -> list[R
     Raises:
         ResourceError: the disk is full, or memory does not do for one image.
     """
-    ledger, rows = ProgressLog(job.folder, job.key), dict(plan.finished)
+    log, rows = ProgressLog(job.folder, job.key), dict(plan.finished)
     outputs = PredictionWriter(job.folder, job.spec.classes, job.outputs)
     for each, row in FolderPredictor(job, plan, backend, outputs).rows():
         rows[each.path] = row
         if row["status"] == OK:
-            ledger.add(each, row)
+            log.add(each, row)
     ordered = [rows[each.path] for each in plan.inputs]
     if job.outputs.polygons:
         done = [row for row in ordered if row["status"] == OK]
@@ -251,8 +271,7 @@ class FolderPredictor:
 
 
 def _is_raster(storage: FileStore, image: Input) -> bool:
-    """Only files on the disk are read window by window."""
-    if not storage.is_local or "#" in image.path:
+    if not storage.is_local or "#" in image.path:  # only whole files on the disk are read window by window
         return False
     from unet_segmentation.inference.rasters.predict_raster import is_raster
 
@@ -269,11 +288,7 @@ def _preview(job: FolderJob, takes: ModelInput, image: Input) -> tuple[Image | N
 
 
 def cache_key(**parts: object) -> str:
-    """Hash what results depend on, JSON values.
-
-    >>> key_of(model="a") == key_of(model="a"), key_of(model="a") == key_of(model="b")
-    (True, False)
-    """
+    """Hash what results depend on, JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -282,12 +297,8 @@ def _failed_row(image: Input, message: str) -> Row:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep a second process from the same folder of results.
-
-    Raises:
-        ProjectError: another process predicts into it.
-    """
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process from the same folder of results: it gets a ProjectError."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):

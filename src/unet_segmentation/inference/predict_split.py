@@ -15,17 +15,11 @@ from unet_segmentation.data.store.packed_arrays import Mask, PackedSamples
 from unet_segmentation.inference.backends.base import Probabilities
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.sliding_window import argmax_mask
+from unet_segmentation.metrics import thresholds
 from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.definitions import dice_per_class
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, Measurements, build_tables, measure_image
 from unet_segmentation.metrics.prediction_masks import write_prediction
-from unet_segmentation.metrics.thresholds import (
-    BINS,
-    ThresholdChoice,
-    best_threshold,
-    counts_at,
-    foreground_histogram,
-)
 from unet_segmentation.utils.threads import prefetch_map
 
 logger = logging.getLogger(__name__)
@@ -34,13 +28,9 @@ logger = logging.getLogger(__name__)
 def predict_split(
     predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str], folder: Path
 ) -> EvaluationTables:
-    """Predict samples into a folder. Probabilities stay in memory, those of a few images at a time.
+    """Predict samples into an existing folder: a PNG of class ids for each.
 
-    Args:
-        predictor: what predicts.
-        packed: images and masks.
-        sample_ids: the samples to predict.
-        folder: an existing folder; gets a PNG of class ids for each sample.
+    Probabilities stay in memory, those of a few images at a time.
 
     Returns:
         Tables of the bases that need probabilities, in the order of the samples.
@@ -61,17 +51,19 @@ def predict_split(
 
 def choose_foreground_threshold(
     predictor: Predictor, packed: PackedSamples, sample_ids: Sequence[str]
-) -> ThresholdChoice:
+) -> thresholds.ThresholdChoice:
     """Predict samples of a problem of two classes, and choose the threshold of the highest Dice of the foreground."""
-    histogram = np.zeros((BINS, 2), np.int64)
+    histogram = np.zeros((thresholds.BINS, 2), np.int64)
     for _, mask, probabilities in _predicted(predictor, packed, sample_ids):
-        histogram += foreground_histogram(mask, probabilities[1])
-    foreground, threshold = predictor.classes[1], best_threshold(histogram)
+        histogram += thresholds.foreground_histogram(mask, probabilities[1])
+    foreground, threshold = predictor.classes[1], thresholds.best_threshold(histogram)
     if threshold is None:
-        return ThresholdChoice(images=len(sample_ids), note=f"{foreground} does not occur in the validation split")
-    dice = float(dice_per_class(counts_at(histogram, threshold))[0])
+        return thresholds.ThresholdChoice(
+            images=len(sample_ids), note=f"{foreground} does not occur in the validation split"
+        )
+    dice = float(dice_per_class(thresholds.counts_at(histogram, threshold))[0])
     logger.info("Threshold of %s, chosen on validation: %.4g (Dice %.4f there)", foreground, threshold, dice)
-    return ThresholdChoice(threshold, dice, len(sample_ids), "highest Dice on validation")
+    return thresholds.ThresholdChoice(threshold, dice, len(sample_ids), "highest Dice on validation")
 
 
 def _predicted(

@@ -31,10 +31,10 @@ PAYS_OFF = 8  # images together, where nothing says how many fit
 class ModelInput:
     """What a model takes: checks images, and knows what batches they make. Computes nothing.
 
-    Attributes:
+    Args:
         inference: tile, overlap and limits.
-        classes: names of the classes, in the order of their ids.
-        channels: number of channels that images must have.
+        classes: in the order of their ids.
+        channels: that images must have.
         multiple: sides of what the network takes are multiples of it.
         value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or uint16.
         mean: of the training images by channel, in raw pixel units: stands where a raster holds no data.
@@ -59,22 +59,19 @@ class ModelInput:
         return ModelInput(inference, **_requirements(spec))
 
     def example(self, image: Image) -> Image:
-        """Return the first batch that an image makes: it alone, padded; of a large one its first tile.
-
-        Returns:
-            (1, height, width, channels).
+        """Return the first batch (1, height, width, channels) that an image makes: it alone, padded, or its first tile.
 
         Raises:
             DataError: the image is not what the network was trained on.
         """
-        image = self.checked(image)
+        image = self.validate(image)
         size = self._padded_size(image)
         if self._is_large(image):
             side = round_up_to_multiple(self.inference.tile_size, self.multiple)
             size = min(side, size[0]), min(side, size[1])
         return padded(image[: size[0], : size[1]], size)[None]
 
-    def checked(self, image: Image) -> Image:
+    def validate(self, image: Image) -> Image:
         """Return an image as the network takes it, (height, width, channels) uint8 or uint16.
 
         Raises:
@@ -111,9 +108,6 @@ class Predictor(ModelInput):
     the network can halve; a larger one in overlapping tiles, whose probabilities are averaged with Gaussian weights.
     Either way the result has the image's size. At most `max_pixels` (or one tile, where that is more) are in the
     network at a time.
-
-    Attributes:
-        backend: what computes.
     """
 
     def __init__(self, backend: Backend, inference: PredictorParameters, **requirements: Any) -> None:  # noqa: ANN401
@@ -124,13 +118,7 @@ class Predictor(ModelInput):
 
     @classmethod
     def of(cls, spec: ModelSpec, backend: Backend, inference: PredictorParameters) -> Self:
-        """Build the predictor of a model, whatever computes it.
-
-        Args:
-            spec: of the model; every model file holds it.
-            backend: what computes.
-            inference: tile, overlap and limits.
-        """
+        """Build the predictor of a model from its spec, whatever computes it."""
         return cls(backend, inference, **_requirements(spec))
 
     @classmethod
@@ -146,32 +134,11 @@ class Predictor(ModelInput):
             ProjectError: the file holds no network of this project.
             ResourceError: the accelerator is not there.
         """
-        return cls.from_files([model], inference, accelerator)
-
-    @classmethod
-    def from_files(
-        cls, models: Sequence[Path], inference: PredictorParameters, accelerator: Accelerator = "auto"
-    ) -> Self:
-        """Load one network, or several that are averaged (those of the folds of a cross-validation).
-
-        Args:
-            models: safetensors files.
-            inference: tile, overlap and limits.
-            accelerator: `auto` takes a GPU where there is one.
-
-        Raises:
-            ProjectError: a file holds no network of this project.
-            ConfigurationError: the networks do not belong together.
-            ResourceError: the accelerator is not there.
-        """
         from unet_segmentation.inference.backends.pytorch import EagerBackend
-        from unet_segmentation.inference.ensemble import EnsembleBackend, common_spec
         from unet_segmentation.models.model_file import load_model
 
-        loaded = [load_model(model) for model in models]
-        spec = common_spec([info.spec for _, info in loaded])
-        backends = [EagerBackend(network, accelerator) for network, _ in loaded]
-        return cls.of(spec, backends[0] if len(backends) == 1 else EnsembleBackend(backends), inference)
+        network, info = load_model(model)
+        return cls.of(info.spec, EagerBackend(network, accelerator), inference)
 
     def predict(self, image: Image) -> Mask:
         """Return the most probable class of every pixel.
@@ -179,7 +146,7 @@ class Predictor(ModelInput):
         Args:
             image: (height, width, channels) uint8 or uint16, the bands that the network was trained on; (height,
                 width) where it takes one channel. Numbers of other types are mapped as `images.range` said for
-                training (see `depth.whole_numbers`).
+                training (see `bit_depth.to_uint`).
 
         Returns:
             (height, width) class ids.
@@ -190,17 +157,7 @@ class Predictor(ModelInput):
         return argmax_mask(self.probabilities(image))
 
     def probabilities(self, image: Image) -> Probabilities:
-        """Return the probability of every class in every pixel.
-
-        Args:
-            image: see `predict`.
-
-        Returns:
-            (classes, height, width), summing to 1 over the classes.
-
-        Raises:
-            DataError: the image is not what the network was trained on.
-        """
+        """Return the probability of every class in every pixel, (classes, height, width); see `predict`."""
         return next(self.predict_many([image]))
 
     def predict_many(self, images: Iterable[Image]) -> Iterator[Probabilities]:
@@ -211,12 +168,9 @@ class Predictor(ModelInput):
 
         Yields:
             (classes, height, width) for every image, in their order.
-
-        Raises:
-            DataError: an image is not what the network was trained on.
         """
         batch: list[Image] = []
-        for image in map(self.checked, images):
+        for image in map(self.validate, images):
             if batch and not self._fits(batch, image):
                 yield from self._whole(batch)
                 batch = []
@@ -231,9 +185,9 @@ class Predictor(ModelInput):
         """Return whether one more image may join a batch: same padded size, and not too many together."""
         size = self._padded_size(image)
         same = size == self._padded_size(batch[0]) and image.dtype == batch[0].dtype
-        return same and len(batch) < self.together(*size)
+        return same and len(batch) < self.batch_size(*size)
 
-    def together(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         """Return how many images, or tiles, of a padded size go through the network together.
 
         At most `batch_size`, at most `max_pixels` in all, and no more than makes it faster. With `batch_size: auto`
@@ -242,11 +196,11 @@ class Predictor(ModelInput):
         pixels, batch_size = height * width, self.inference.batch_size
         limit = self.inference.max_pixels // pixels
         if batch_size == "auto":
-            room = self.backend.room((height, width, self.channels))
-            most = min(PAYS_OFF, limit) if room is None else room
+            capacity = self.backend.capacity((height, width, self.channels))
+            most = min(PAYS_OFF, limit) if capacity is None else capacity
         else:
             most = min(batch_size, limit)
-        return max(1, min(most, self.backend.worthwhile // pixels))
+        return max(1, min(most, self.backend.saturation_pixels // pixels))
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
         size = self._padded_size(images[0])
@@ -267,11 +221,11 @@ class Predictor(ModelInput):
         weights = blending_weights(tile[0], tile[1])
         total = np.zeros((len(self.classes), *image.shape[:2]), np.float32)
         weight = np.zeros(image.shape[:2], np.float32)
-        together = self.together(*tile)
-        for start in range(0, len(corners), together):
+        batch_size = self.batch_size(*tile)
+        for start in range(0, len(corners), batch_size):
             places = [
                 (slice(top, top + tile[0]), slice(left, left + tile[1]))
-                for top, left in corners[start : start + together]
+                for top, left in corners[start : start + batch_size]
             ]
             predictions = self.compute([image[place] for place in places])
             for place, probabilities in zip(places, predictions, strict=True):
@@ -282,9 +236,6 @@ class Predictor(ModelInput):
 
     def compute(self, images: list[Image]) -> Probabilities:
         """Run images, or tiles, of one padded size and dtype through the network; in halves where memory is short.
-
-        Returns:
-            (N, classes, height, width).
 
         Raises:
             ResourceError: not even one of them fits into memory.
@@ -314,7 +265,7 @@ def _requirements(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out, by the words of the error: this module does not import torch."""
+    """Judge by the words of the error: this module does not import torch."""
     words = f"{type(error).__name__} {error}"
     return isinstance(error, MemoryError) or "OutOfMemory" in words or "can't allocate memory" in words
 

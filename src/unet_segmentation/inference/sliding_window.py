@@ -13,23 +13,12 @@ SIGMA = 1 / 8  # of the blending weights, as a share of the tile's side (nnU-Net
 
 
 def argmax_mask(probabilities: Probabilities) -> Mask:
-    """Return the most probable class of every pixel; of equal ones, the first.
-
-    Args:
-        probabilities: (classes, height, width).
-    """
+    """Return the most probable class of every pixel, (classes, height, width) to (height, width)."""
     return argmax_with_confidence(probabilities)[0]
 
 
 def argmax_with_confidence(probabilities: Probabilities) -> tuple[Mask, NDArray[np.float32]]:
-    """Return the most probable class of every pixel (of equal ones, the first), and its probability.
-
-    Args:
-        probabilities: (classes, height, width).
-
-    Returns:
-        Both (height, width).
-    """
+    """Return the most probable class of every pixel (of equal ones, the first) and its probability, (height, width)."""
     best = probabilities[0].copy()
     mask = np.zeros(best.shape, np.uint8)
     for number in range(1, len(probabilities)):  # four times as fast as numpy's argmax over the first axis
@@ -40,11 +29,9 @@ def argmax_with_confidence(probabilities: Probabilities) -> tuple[Mask, NDArray[
 
 
 def padded(image: Image, size: tuple[int, int]) -> Image:
-    """Extend an image below and to the right by reflection (an image of one pixel: by repetition).
+    """Extend an image (height, width, channels) below and to the right by reflection, to a height and width.
 
-    Args:
-        image: (height, width, channels).
-        size: height and width wanted, not smaller than the image's.
+    An image of one pixel is repeated.
     """
     below, right = size[0] - image.shape[0], size[1] - image.shape[1]
     if not below and not right:
@@ -53,12 +40,12 @@ def padded(image: Image, size: tuple[int, int]) -> Image:
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Place tiles along one side: evenly, the first at 0, the last at the end, neighbours sharing at least `overlap`.
+    """Place tiles along one side: evenly, the first at 0, the last at the end.
 
     Args:
         length: of the side, in pixels, at least `tile`.
         tile: length of a tile, in pixels.
-        overlap: share of a tile.
+        overlap: share of a tile that neighbours share at least.
     """
     step = max(1, int(tile * (1 - overlap)))
     count = math.ceil((length - tile) / step) + 1
@@ -66,17 +53,17 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def blending_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Weigh the pixels of a tile: a Gaussian around its middle, sigma an eighth of its side, nowhere 0.
+    """Weigh the pixels of a tile, (height, width): a Gaussian around its middle, at most 1, nowhere 0.
 
     As in nnU-Net (Isensee et al. 2021): a network knows least at the border of a tile.
-
-    Returns:
-        (height, width), at most 1.
     """
-    rows, columns = (
-        np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * SIGMA)) ** 2) for side in (height, width)
-    )
-    return np.outer(rows, columns).astype(np.float32)
+    return np.outer(gaussian(height), gaussian(width)).astype(np.float32)
+
+
+def gaussian(size: int) -> NDArray[np.float64]:
+    """Return a Gaussian around the middle of a side of `size` pixels, with a sigma of `SIGMA` of it."""
+    weights: NDArray[np.float64] = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size * SIGMA)) ** 2)
+    return weights
 
 
 def round_up_to_multiple(length: int, multiple: int) -> int:

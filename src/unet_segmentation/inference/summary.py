@@ -19,19 +19,12 @@ NAMED = 5  # failed images that a message names
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """How a prediction went.
+    """How a prediction went."""
 
-    Attributes:
-        folder: of the results.
-        images: their number.
-        failed: that could not be predicted.
-        out_of_distribution: that are unlike the training images.
-    """
-
-    folder: str
-    images: int
-    failed: int
-    out_of_distribution: int
+    folder: str  # of the results
+    images: int  # their number
+    failed: int  # that could not be predicted
+    out_of_distribution: int  # that are unlike the training images
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, folder: Path) -> PredictionSummary:
@@ -48,12 +41,7 @@ def prediction_table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
 
 
 def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
-    """Draw the first predictions, flagged ones before the others.
-
-    Args:
-        table: see `prediction_table`.
-        folder: of the results.
-    """
+    """Draw the first predictions of the table, flagged ones before the others."""
     import numpy as np
     from PIL import Image
 

@@ -22,16 +22,11 @@ VIEWS: dict[Symmetries, list[View]] = {
 
 
 class SymmetricBackend(Backend):
-    """Averages the probabilities of an image over its symmetries.
-
-    Attributes:
-        name: for people.
-    """
+    """Averages the probabilities of an image over its symmetries; `backend` computes each view."""
 
     def __init__(self, backend: Backend, symmetries: Symmetries) -> None:
-        """Build it from the backend that computes each view."""
         self._backend, self._views = backend, VIEWS[symmetries]
-        self.name, self.worthwhile = f"{backend.name}, {len(self._views)} views", backend.worthwhile
+        self.name, self.saturation_pixels = f"{backend.name}, {len(self._views)} views", backend.saturation_pixels
 
     def __call__(self, images: Image) -> Probabilities:
         """See `Backend`."""
@@ -43,9 +38,9 @@ class SymmetricBackend(Backend):
         assert total is not None
         return total / np.float32(len(self._views))
 
-    def room(self, shape: tuple[int, int, int]) -> int | None:
+    def capacity(self, shape: tuple[int, int, int]) -> int | None:
         """See `Backend`; the views are computed one after the other."""
-        return self._backend.room(shape)
+        return self._backend.capacity(shape)
 
 
 def _seen(array: NDArray, turns: int, mirrored: bool, axes: tuple[int, int]) -> NDArray:

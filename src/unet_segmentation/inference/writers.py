@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from unet_segmentation.data.ingestion.urls import file_name
 from unet_segmentation.data.io.filesystem import WEB
 from unet_segmentation.inference.backends.base import Image, Probabilities
 from unet_segmentation.inference.polygons.connected_components import Regions, coco_head, coco_images
-from unet_segmentation.inference.progress_log import Row
 from unet_segmentation.inference.sliding_window import argmax_with_confidence
 from unet_segmentation.parameters import InferenceParameters
 from unet_segmentation.utils.atomic_io import atomic_write, disk_full_error, remove
 from unet_segmentation.visualization import as_jpeg, overlay
+
+Row = dict[str, Any]  # of the table of images
 
 ANNOTATIONS = ".annotations"  # a folder: of each image its COCO annotations, to be joined
 PARTIAL = ".partial"  # a folder: of files that are being written
@@ -36,13 +37,7 @@ _UNSAFE = re.compile(r'[\\:*?"<>|%\x00-\x1f]|(?<=/)[. ]|^[. ]|[. ](?=/)')  # wha
 
 
 class PredictionWriter:
-    """The folder that the results of one source go to.
-
-    Args:
-        folder: of the results.
-        classes: names of the classes.
-        outputs: which files are written.
-    """
+    """The folder that the results of one source go to."""
 
     def __init__(self, folder: Path, classes: Sequence[str], outputs: InferenceParameters) -> None:
         self.folder, self._classes, self._outputs = folder, list(classes), outputs
@@ -54,24 +49,25 @@ class PredictionWriter:
         remove(self.folder / PARTIAL)
 
     def write(self, image: str, name: str, pixels: Image, probabilities: Probabilities) -> Row:
-        """Write the outputs of one image.
+        """Write the outputs of one image, and return its row of the table.
 
         Args:
             image: where it came from.
             name: of its results, without ending.
             pixels: (height, width, channels).
             probabilities: (classes, height, width).
-
-        Returns:
-            Its row of the table.
         """
         mask, confidence = argmax_with_confidence(probabilities)
         if self._outputs.overlay:
             self._bytes(as_jpeg(overlay(pixels, mask)), self.path(name, OVERLAY))
         if self._outputs.probabilities:
-            self._probabilities(probabilities, self.path(name, "_probabilities.npz"))
+            values = {"probabilities": probabilities.astype(np.float16), "classes": np.array(self._classes)}
+            with self._whole(self.path(name, "_probabilities.npz")) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, **values)  # type: ignore[arg-type]
         if self._outputs.polygons:
-            self._regions(Regions(mask, confidence), name)
+            regions = Regions(mask, confidence)
+            self._json(regions.features(self._classes), self.path(name, POLYGONS))
+            self._json(list(regions.annotations()), self._annotations(name))
         file = self.path(name, ".png")
         self._png(mask, file)  # last: where it is, everything is
         counts = np.bincount(mask.ravel(), minlength=len(self._classes))
@@ -91,40 +87,23 @@ class PredictionWriter:
         """Return where a result lies; characters that a file system may refuse are percent-encoded."""
         return self.folder / _safe(name + ending)
 
-    def _probabilities(self, probabilities: Probabilities, file: Path) -> None:
-        with self._whole(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, probabilities=probabilities.astype(np.float16), classes=np.array(self._classes))
-
-    def _regions(self, regions: Regions, name: str) -> None:
-        self._json(regions.features(self._classes), self.path(name, POLYGONS))
-        self._json(list(regions.annotations()), self._annotations(name))
-
     def _annotations(self, name: str) -> Path:
         return self.folder / ANNOTATIONS / _safe(f"{name}.json")
 
     def join_annotations(self, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
-        """Write the COCO file of all images, from the annotations of each.
-
-        Args:
-            rows: of the finished images.
-            names: of their results, by image.
-        """
+        """Write the COCO file of all images, from the annotations of each; `names` has their results' by image."""
         annotated = [row for row in rows if self._annotations(names[row["image"]]).is_file()]
+        ids = itertools.count(1)
         with atomic_write(self.folder / COCO) as temporary, temporary.open("wb") as stream:
             head = orjson.dumps(coco_head(self._classes) | {"images": list(coco_images(map(dict, annotated)))})
             stream.write(head.removesuffix(b"}") + b',"annotations":[')
-            for number, annotation in enumerate(self._numbered(annotated, names)):
-                stream.write((b"," if number else b"") + b"\n" + orjson.dumps(annotation))
+            between = b"\n"
+            for image_id, row in enumerate(annotated, start=1):
+                for annotation in orjson.loads(self._annotations(names[row["image"]]).read_bytes()):
+                    entry = {"id": next(ids), "image_id": image_id, **annotation}
+                    stream.write(between + orjson.dumps(entry))
+                    between = b",\n"
             stream.write(b"]}")
-
-    def _numbered(self, rows: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        number = 0
-        for image_id, row in enumerate(rows, start=1):
-            for annotation in orjson.loads(self._annotations(names[row["image"]]).read_bytes()):
-                number += 1
-                yield {"id": number, "image_id": image_id, **annotation}
-
-    # -- files
 
     def _png(self, mask: NDArray[np.uint8], file: Path) -> None:
         import imagecodecs
@@ -141,7 +120,7 @@ class PredictionWriter:
 
     @contextmanager
     def _whole(self, file: Path) -> Iterator[Path]:
-        """Like `atomic.whole`, which looks through the file's folder for what a kill left: too slow for many images."""
+        """Like `atomic_write`, which looks through the file's folder for what a kill left: too slow for many images."""
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / PARTIAL / f"{next(self._numbers)}{file.suffix}"
         temporary.parent.mkdir(exist_ok=True)

@@ -25,38 +25,24 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from unet_segmentation.metrics.definitions import Values
-from unet_segmentation.metrics.multi_seed import MultiSeedSums
-from unet_segmentation.metrics.sufficient_statistics import UnitSums
+from unet_segmentation.metrics.multi_seed import Sums
 
 FEWEST = 20  # units below which an interval is not to be trusted
 ENTRIES = 2_000_000  # of the weights that are in memory at a time
 
-Method = Literal["percentile", "bca"]
-
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are computed.
+    """How intervals are computed."""
 
-    Attributes:
-        method: see the module.
-        confidence: share of the intervals, over many test splits, that hold the truth.
-        resamples: how many times the units are drawn.
-        seed: of the drawing.
-    """
-
-    method: Method = "bca"
-    confidence: float = 0.95
-    resamples: int = 10_000
-    seed: int = 0
+    method: Literal["percentile", "bca"] = "bca"
+    confidence: float = 0.95  # share of the intervals, over many test splits, that hold the truth
+    resamples: int = 10_000  # how many times the units are drawn
+    seed: int = 0  # of the drawing
 
 
-def bootstrap(sums: UnitSums | MultiSeedSums, resampling: Resampling = Resampling()) -> pd.DataFrame:
+def bootstrap(sums: Sums, resampling: Resampling = Resampling()) -> pd.DataFrame:
     """Compute every score with its interval.
-
-    Args:
-        sums: of the units.
-        resampling: how.
 
     Returns:
         A row per score: score, value, low, high (NaN where the score is undefined), method, confidence, unit (`images`
@@ -77,14 +63,12 @@ def bootstrap(sums: UnitSums | MultiSeedSums, resampling: Resampling = Resamplin
             "unit": sums.kind,
             "units": units,
             "trusted": units >= FEWEST,
-            "remark": [_remark(int(count), sums.kind) for count in units],
+            "remark": [_remark(int(count), sums.kind) if count < FEWEST else "" for count in units],
         }
     )
 
 
 def _remark(units: int, kind: str) -> str:
-    if units >= FEWEST:
-        return ""
     return (
         f"not to be trusted: {units} {kind if units != 1 else kind[:-1]}; fewer than {FEWEST} show too little of the "
         "spread that there is, and the interval comes out too narrow"
@@ -102,30 +86,21 @@ def resampled_sums(table: Values, resampling: Resampling) -> Iterator[Values]:
         (chunk, columns), until there are `resamples` in all. Memory does not grow with their number.
     """
     units = len(table)
-    for chunk in _chunks(resampling.resamples, units):
+    rows = max(1, ENTRIES // max(1, units))
+    for start in range(0, resampling.resamples, rows):
+        chunk = range(start, min(start + rows, resampling.resamples))
         yield bootstrap_draws(units, chunk, resampling.seed) @ table
 
 
 def bootstrap_draws(units: int, resamples: range, seed: int) -> Values:
-    """Count how often each unit is drawn in some of the resamples.
+    """Count how often each unit is drawn in some of the resamples: (resamples, units) float64.
 
-    Args:
-        units: that are drawn from, and as many are drawn.
-        resamples: their numbers; the first one is part of the seed, so that no two chunks draw the same.
-        seed: of the drawing.
-
-    Returns:
-        (resamples, units) float64.
+    The number of the first resample is part of the seed, so that no two chunks draw the same.
     """
     rows = len(resamples)
     drawn = np.random.default_rng([seed, resamples.start]).integers(0, units, (rows, units), dtype=np.int32)
     cells = drawn + (np.arange(rows, dtype=np.int64) * units)[:, None]
     return np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
-
-
-def _chunks(resamples: int, units: int) -> Iterator[range]:
-    rows = max(1, ENTRIES // max(1, units))
-    return (range(start, min(start + rows, resamples)) for start in range(0, resamples, rows))
 
 
 def left_out(table: Values) -> Values:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.count_tables import CountTableBuilder, dense, divided
+from unet_segmentation.metrics.basis import Basis, CountTableBuilder, EvaluatedImage, EvaluationSettings, divided
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BAND = 0.02  # of the image's diagonal: width of the band that boundary IoU compares (Cheng et al. 2021)
@@ -45,7 +44,7 @@ def measure_boundaries(
     Args:
         truth: (height, width) class ids, 255 where a pixel counts nowhere.
         prediction: (height, width) class ids.
-        classes: number of classes.
+        classes: their number.
         measures: those of `MEASURES` to compute.
         tolerance: of the surface Dice, in pixels.
 
@@ -77,14 +76,8 @@ def band_overlap(true: Mask, predicted: Mask, counted: Mask, width: int) -> tupl
 
     An erosion takes the pixels with a neighbour (of eight) outside, as in the authors' own code.
 
-    Args:
-        true: (height, width).
-        predicted: (height, width).
-        counted: pixels that count.
-        width: of the band, in pixels.
-
     Returns:
-        Pixels in both bands, pixels in one of them.
+        Pixels in both bands, pixels in one of them; of those that are counted.
     """
     size = 2 * width + 1
     bands = [
@@ -106,14 +99,9 @@ def contour_distances(true: Mask, predicted: Mask, counted: Mask) -> tuple[Value
 
 
 def hausdorff_distance(distances: tuple[Values, Values], diagonal: float) -> float:
-    """Return the larger of the two directions' 95th percentiles.
+    """Return the larger of the two directions' 95th percentiles of `contour_distances`, in pixels.
 
-    Args:
-        distances: see `contour_distances`.
-        diagonal: of the image, in pixels: the value where only one of the masks has a contour.
-
-    Returns:
-        Pixels; NaN where no contour pixel counts.
+    NaN where no contour pixel counts, the image's diagonal where only one of the masks has a contour.
     """
     parts = [part for part in distances if part.size]
     if not parts:
@@ -133,10 +121,10 @@ class Boundary(Basis):
     name, keys = "boundary", ("class",)
     columns: ClassVar = {name: dtype for columns in COLUMNS.values() for name, dtype in columns.items()}
 
-    @property
-    def measures(self) -> list[str]:
-        """Return the metrics that are asked for, in the order of their columns."""
-        return [measure for measure in MEASURES if measure in self.settings.boundary]
+    def __init__(self, settings: EvaluationSettings) -> None:
+        super().__init__(settings)
+        self.shape = (settings.n_classes,)
+        self.measures = [measure for measure in MEASURES if measure in settings.boundary]
 
     @property
     def applies(self) -> bool:
@@ -158,11 +146,8 @@ class Boundary(Basis):
 
         Boundary IoU is a ratio of pixels; the others are means over the images in which they are defined.
         """
-        classes = self.settings.n_classes
-        present = {name: columns for name, columns in COLUMNS.items() if set(columns) <= set(table)}
-        sums = {
-            name: dense(table, sample_ids, self.keys, list(columns), [classes]) for name, columns in present.items()
-        }
+        present = {name: list(columns) for name, columns in COLUMNS.items() if set(columns) <= set(table)}
+        sums = {name: self.dense(table, sample_ids, columns) for name, columns in present.items()}
         if (surface := sums.get("surface_dice")) is not None:
             within, contour = surface[..., 0], surface[..., 1]
             sums["surface_dice"] = np.stack([np.nan_to_num(divided(within, contour)), contour > 0], axis=-1)

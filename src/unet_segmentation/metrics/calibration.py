@@ -7,15 +7,13 @@ bin's gap is the difference between its mean confidence and its accuracy. See Gu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.count_tables import divided, total
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage, divided
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BINS = 15  # of equal width from 0 to 1, as in that paper
@@ -24,15 +22,9 @@ Values = NDArray[np.float64]
 
 
 def calibration_sums(truth: NDArray[Any], prediction: NDArray[Any], confidence: NDArray[Any]) -> Values:
-    """Sum up one image.
+    """Sum up one image (height, width): counted pixels, their confidences, the correct ones by bin, (BINS, 3).
 
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere.
-        prediction: (height, width) class ids.
-        confidence: (height, width) probability of the predicted class. A bin holds its lower end; the last one both.
-
-    Returns:
-        (BINS, 3): counted pixels, the sum of their confidences, the number of correct ones.
+    A bin holds its lower end; the last one both.
     """
     bins = np.minimum((confidence * BINS).astype(np.uint8), BINS - 1)
     # One code per pixel: twice the bin, and one more where it is correct; ignored pixels behind the last.
@@ -47,34 +39,22 @@ class Calibration(Basis):
 
     name, needs, keys = "calibration", "probabilities", ("bin",)
     columns: ClassVar = {"pixels": np.int64, "confidence": np.float64, "correct": np.int64}
+    shape = (BINS,)
 
     def measure(self, image: EvaluatedImage) -> Values:
         """Measure one image: (BINS, 3)."""
         assert image.probabilities is not None
         return calibration_sums(image.truth, image.prediction, image.probabilities.max(axis=0))
 
-    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return the sums of each image: `calibration`, (images, BINS, 3)."""
-        return self.dense_sums(table, sample_ids, BINS)
-
-
-def total_sums(table: pd.DataFrame) -> Values:
-    """Sum a table over its images: (BINS, 3), as `calibration_sums`."""
-    return total(table, Calibration.keys, list(Calibration.columns), [BINS])
-
 
 def reliability(sums: Values) -> pd.DataFrame:
-    """Compute the reliability curve.
-
-    Args:
-        sums: (BINS, 3), see `calibration_sums`.
+    """Compute the reliability curve of the sums (BINS, 3) of a split.
 
     Returns:
         Columns low, high (of the bin), pixels, confidence (mean), accuracy; a row for every bin, NaN in empty ones.
     """
     pixels, confidence, correct = sums.T
-    with np.errstate(invalid="ignore"):
-        means = {"confidence": confidence / pixels, "accuracy": correct / pixels}
+    means = {"confidence": divided(confidence, pixels), "accuracy": divided(correct, pixels)}
     edges = np.linspace(0, 1, BINS + 1)
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "pixels": pixels.astype(np.int64), **means})
 

@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
-from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.count_tables import sparse_table
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage, EvaluationSettings, image_index, sparse_table
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 
@@ -20,17 +19,13 @@ from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 class ClassCounts:
     """Pixels per class: all that the metrics need of a confusion matrix.
 
-    The last axis of each array is the class; the axes before it (images, resamples) are up to the caller.
-
-    Attributes:
-        tp: pixels of the class that were predicted as it, int64; float64 where images have weights.
-        support: pixels of the class (TP + FN).
-        predicted: pixels predicted as the class (TP + FP).
+    The last axis of each array is the class; the axes before it (images, resamples) are up to the caller. int64, or
+    float64 where images have weights.
     """
 
-    tp: NDArray[Any]
-    support: NDArray[Any]
-    predicted: NDArray[Any]
+    tp: NDArray[Any]  # pixels of the class that were predicted as it
+    support: NDArray[Any]  # pixels of the class (TP + FN)
+    predicted: NDArray[Any]  # pixels predicted as the class (TP + FP)
 
     @classmethod
     def of(cls, matrix: NDArray[np.int64]) -> ClassCounts:
@@ -100,20 +95,16 @@ def check_class_ids(mask: NDArray[Any], classes: int, what: str, ignored: int | 
 
 
 def confusion_table(matrices: Iterable[tuple[str, NDArray[np.int64]]]) -> pd.DataFrame:
-    """Build a sparse table of confusion matrices.
-
-    Args:
-        matrices: sample id and (classes, classes) matrix of each image.
+    """Build a sparse table from sample id and (classes, classes) matrix of each image.
 
     Returns:
         Columns sample_id (str), truth, prediction, count (int64); a row for every count above 0.
     """
-    arrays = ((sample_id, matrix[..., None]) for sample_id, matrix in matrices)
-    return sparse_table(arrays, Confusion.keys, Confusion.columns)
+    return sparse_table(((sample_id, matrix[..., None]) for sample_id, matrix in matrices), Confusion)
 
 
 def confusion_matrices(table: pd.DataFrame, classes: int, sample_ids: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """Return the dense matrices of a sparse table.
+    """Return the dense matrices of a sparse table, (images, classes, classes) int64.
 
     Args:
         table: see `confusion_table`.
@@ -121,58 +112,29 @@ def confusion_matrices(table: pd.DataFrame, classes: int, sample_ids: Sequence[s
         sample_ids: the images, in the order of the result; by default those of the table, in their order there. An
             image all of whose pixels are ignored has no row in the table: name it here, and its matrix is zero.
 
-    Returns:
-        (images, classes, classes) int64.
-
     Raises:
         DataError: the table names an image that is not among ``sample_ids``.
     """
-    image, count = _positions(table, sample_ids)
-    cell = (image * classes + table["truth"].to_numpy()) * classes + table["prediction"].to_numpy()
-    return _summed(cell, table, count * classes * classes).reshape(count, classes, classes)
+    names = table["sample_id"].drop_duplicates().tolist() if sample_ids is None else sample_ids
+    return Confusion(EvaluationSettings(classes)).dense(table, names, ["count"])[..., 0]
 
 
-def class_counts(table: pd.DataFrame, classes: int, sample_ids: Sequence[str] | None = None) -> ClassCounts:
-    """Sum a sparse table to counts per image and class, without the dense matrices.
-
-    Args:
-        table: see `confusion_table`.
-        classes: number of classes.
-        sample_ids: see `confusion_matrices`.
-
-    Returns:
-        Arrays of (images, classes).
-    """
-    image, count = _positions(table, sample_ids)
-    truth, prediction = (image * classes + table[name].to_numpy() for name in ("truth", "prediction"))
+def class_counts(table: pd.DataFrame, classes: int, sample_ids: Sequence[str]) -> ClassCounts:
+    """Sum a sparse table to counts (images, classes), without the dense matrices; see `confusion_matrices`."""
+    image = image_index(table, sample_ids)
+    truth, prediction, count = (table[name].to_numpy(np.int64) for name in ("truth", "prediction", "count"))
+    # In int64: the weights of np.bincount are float64, exact only up to 2^53.
+    tp, support, predicted = np.zeros((3, len(sample_ids), classes), np.int64)
     correct = truth == prediction
-    size, shape = count * classes, (count, classes)
-    return ClassCounts(
-        tp=_summed(truth[correct], table[correct], size).reshape(shape),
-        support=_summed(truth, table, size).reshape(shape),
-        predicted=_summed(prediction, table, size).reshape(shape),
-    )
+    np.add.at(tp, (image[correct], truth[correct]), count[correct])
+    np.add.at(support, (image, truth), count)
+    np.add.at(predicted, (image, prediction), count)
+    return ClassCounts(tp, support, predicted)
 
 
 def total_matrix(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
     """Sum a sparse table over all images to one (classes, classes) matrix."""
-    cell = table["truth"].to_numpy() * classes + table["prediction"].to_numpy()
-    return _summed(cell, table, classes * classes).reshape(classes, classes)
-
-
-def _positions(table: pd.DataFrame, sample_ids: Sequence[str] | None) -> tuple[NDArray[np.int64], int]:
-    names = table["sample_id"].drop_duplicates().tolist() if sample_ids is None else list(sample_ids)
-    image = pd.Index(names).get_indexer(pd.Index(table["sample_id"]))
-    if (image < 0).any():
-        raise DataError(f"The counts hold an image that is not asked for: {table['sample_id'][image < 0].iloc[0]}.")
-    return image.astype(np.int64), len(names)
-
-
-def _summed(cell: NDArray[np.int64], table: pd.DataFrame, size: int) -> NDArray[np.int64]:
-    """Add the counts up in int64 (bincount's weights would make them float64, exact only up to 2^53)."""
-    sums = np.zeros(size, np.int64)
-    np.add.at(sums, cell, table["count"].to_numpy(np.int64))
-    return sums
+    return Confusion(EvaluationSettings(classes)).total(table)[..., 0]
 
 
 class Confusion(Basis):
@@ -180,6 +142,10 @@ class Confusion(Basis):
 
     name, keys = "confusion", ("truth", "prediction")
     columns: ClassVar = {"count": np.int64}
+
+    def __init__(self, settings: EvaluationSettings) -> None:
+        super().__init__(settings)
+        self.shape = (settings.n_classes, settings.n_classes)
 
     def measure(self, image: EvaluatedImage) -> NDArray[np.int64]:
         """Measure one image: (classes, classes, 1)."""

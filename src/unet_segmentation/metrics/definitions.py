@@ -7,18 +7,18 @@ nor in the prediction (TP + FP + FN = 0). Wherever it occurs in one of them, 0 /
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.metrics import boundary, calibration, object_recall, thresholds
-from unet_segmentation.metrics.basis import Basis
+from unet_segmentation.metrics.basis import Basis, divided, mean_of_defined
 from unet_segmentation.metrics.confusion_matrix import ClassCounts, Confusion
-from unet_segmentation.metrics.count_tables import divided, mean_of_defined
 from unet_segmentation.metrics.soft_overlap import SoftOverlap
 
 Values = NDArray[np.float64]
@@ -94,59 +94,47 @@ def _ratio(numerator: NDArray[Any], denominator: NDArray[Any], counts: ClassCoun
 class Metric:
     """The definition of a metric.
 
-    Attributes:
-        name: as it stands in metrics.json, in MLflow and in the report; `<class>` stands for the slug of each class.
-        title: for people.
-        formula: with TP, FP, FN per class, or the sums of `SoftOverlapSums`.
-        aggregation: over what it is summed and averaged.
-        range: smallest and largest value.
-        better: whether a higher or a lower value is better.
-        absent: what a class that does not occur does to it.
-        source: where the definition comes from.
-        basis: name of the sums that it is computed from, as `Basis.unit_sums` of one of the `BASES` names them.
-        function: of the sums of a split (..., *shape), with resamples in front; gives one value, or one per class or
-            size, as the name says. None where the value is no function of sums.
-        per_image: whether `function` is applied to the sums of every image, and its values are averaged.
+    `function` takes the sums of a split (..., *shape), with resamples in front, and gives one value, or one per class
+    or size, as the name says; None where the value is no function of sums.
     """
 
-    name: str
-    title: str
-    formula: str
-    aggregation: str
-    source: str
-    basis: str
+    name: str  # as in metrics.json, MLflow and the report; `<class>` stands for the slug of each class
+    title: str  # for people
+    formula: str  # with TP, FP, FN per class, or the sums of `SoftOverlapSums`
+    aggregation: str  # over what it is summed and averaged
+    source: str  # where the definition comes from
+    basis: str  # name of the sums that it is computed from, as `Basis.unit_sums` of one of the `BASES` names them
     function: Callable[[Values], Values] | None
-    absent: str = "left out where TP + FP + FN = 0"
+    absent: str = "left out where TP + FP + FN = 0"  # what a class that does not occur does to it
     range: str = "0 to 1"
     better: Literal["higher", "lower"] = "higher"
-    per_image: bool = False
+    per_image: bool = False  # apply the function to the sums of every image, and average the values
+
+    @property
+    def definition(self) -> dict[str, str]:
+        """Return what users read of it, by heading."""
+        return {
+            "meaning": self.title,
+            "formula": self.formula,
+            "aggregation": self.aggregation,
+            "range": self.range + ("; lower is better" if self.better == "lower" else ""),
+            "absent classes": self.absent,
+            "source": self.source,
+        }
 
 
-_IOU, _DICE = "TP / (TP + FP + FN)", "2 TP / (2 TP + FP + FN)"
-_PRECISION, _RECALL = "TP / (TP + FP)", "TP / (TP + FN)"
 _SPLIT = "counts summed over the whole split"
-_CLASSES = f"{_SPLIT}; unweighted mean over all declared classes, background included"
-_FOREGROUND = f"{_SPLIT}; unweighted mean over all declared classes but class 0"
 _PER_CLASS = f"{_SPLIT}; one value per class"
 _POOLED = f"{_SPLIT} and over all classes"
-_POOLED_FOREGROUND = f"{_SPLIT} and over all classes but class 0"
-_IMAGES = "mean over the classes within each image, then mean over the images"
-_FOREGROUND_IMAGES = "mean over the classes but class 0 within each image, then mean over the images"
-_BINARY = "the foreground (class 1) of a problem of two classes; " + _SPLIT
-_THRESHOLD = f"{_BINARY}; a pixel is foreground where its probability is at least the threshold"
+_BINARY = f"the foreground (class 1) of a problem of two classes; {_SPLIT}"
 _CONTOURS = "per image and class, mean over the images in which it is defined"
 _JACCARD = "Jaccard 1912; Everingham et al. 2010 (Pascal VOC)"
-_SORENSEN = "Dice 1945, Sørensen 1948"
 _RIJSBERGEN = "van Rijsbergen 1979"
 _FCN = "Long, Shelhamer, Darrell 2015 (FCN)"
 _ARTICLE = "the article, on class probabilities p and one-hot truth t; I = sum of p t"
 _GUO = "Guo, Pleiss, Sun, Weinberger 2017"
-_CHENG = "Cheng, Girshick, Dollár, Berg, Kirillov 2021"
-_NIKOLOV = "Nikolov et al. 2018; Seidlitz et al. 2022; on pixels, as MONAI"
-_HUTTENLOCHER = "Huttenlocher et al. 1993; Maier-Hein et al. 2024 (Metrics Reloaded)"
 _LEFT_OUT = "left out where TP + FP + FN = 0"
-_NULL = "null where TP + FP + FN = 0"
-_ZERO = "left out where TP + FP + FN = 0; 0 / 0 otherwise counts as 0"
+_ZERO = f"{_LEFT_OUT}; 0 / 0 otherwise counts as 0"
 _IMAGE_ABSENT = (
     "left out of an image's mean where TP + FP + FN = 0 in that image; images without a counted pixel are left out"
 )
@@ -154,15 +142,40 @@ _POOLED_ABSENT = "adds nothing: classes are summed, not averaged; null where non
 _SOFT_ABSENT = "adds nothing: classes are summed, not averaged; images without a counted pixel are left out"
 _SOFT_MEAN = "summed per image over height, width and classes, ignored pixels out; mean over the images"
 _BINARY_ABSENT = "null without true foreground; absent in problems of more classes"
-_THRESHOLD_ABSENT = "null where TP + FP + FN = 0; absent in problems of more classes"
-_BAND_ABSENT = "left out where neither band has a pixel"
-_HD_ABSENT = "left out in images where the class is in neither mask; the image's diagonal where it is in one only"
-_SD_ABSENT = "left out in images where the class is in neither mask; 0 where it is in one only"
+_CONTOUR_ABSENT = "left out in images where the class is in neither mask"
 _OBJECT_ABSENT = "null where there is no object"
-_UNBOUNDED = "0 upwards, in pixels"
-
 
 ClassFunction = Callable[[ClassCounts], Values]
+
+
+class ClassMeasure(NamedTuple):
+    """A measure that has a value for each class, from which metrics are made."""
+
+    key: str  # the first part of their names
+    noun: str  # for people
+    formula: str
+    source: str
+    function: ClassFunction
+    absent: str = _LEFT_OUT  # what a class that does not occur does to a mean
+    zero: str = ""  # when the value of a class is 0 for want of pixels
+
+    @property
+    def title(self) -> str:
+        """Return the noun, as a title begins."""
+        return self.noun[0].upper() + self.noun[1:]
+
+
+DICE = ClassMeasure("dice", "Dice", "2 TP / (2 TP + FP + FN)", "Dice 1945, Sørensen 1948", dice_per_class)
+IOU = ClassMeasure("iou", "IoU", "TP / (TP + FP + FN)", _JACCARD, iou_per_class)
+PRECISION = ClassMeasure(
+    "precision", "precision", "TP / (TP + FP)", _RIJSBERGEN, precision_per_class, _ZERO,
+    "; 0 where it occurs but is never predicted",
+)  # fmt: skip
+RECALL = ClassMeasure(
+    "recall", "recall", "TP / (TP + FN)", _RIJSBERGEN, recall_per_class, _ZERO,
+    "; 0 where it is predicted but does not occur",
+)  # fmt: skip
+CLASS_MEASURES = (DICE, IOU, PRECISION, RECALL)
 
 
 def _counts(function: ClassFunction) -> Callable[[Values], Values]:
@@ -181,41 +194,49 @@ def _pooled(function: ClassFunction) -> ClassFunction:
     return lambda counts: function(counts.pooled())[..., 0]
 
 
-def _family(
-    measure: str, noun: str, formula: str, source: str, function: ClassFunction, absent: str = _LEFT_OUT
-) -> Iterator[Metric]:
-    """Define the means of a measure that has a value per class: over the split and per image, with and without 0."""
-    without = f"{noun} without background"
-    mean, pooled = _mean(function), _pooled(function)
-    rows: tuple[tuple[str, str, str, bool, ClassFunction, str], ...] = (
-        ("mean", f"Mean {noun}", _CLASSES, False, mean, absent),
-        ("foreground_mean", f"Mean {without}", _FOREGROUND, False, _foreground(mean), absent),
-        ("foreground_micro", f"Pooled {without}", _POOLED_FOREGROUND, False, _foreground(pooled), _POOLED_ABSENT),
-        ("per_image_mean", f"Mean {noun} per image", _IMAGES, True, mean, _IMAGE_ABSENT),
+def _means(measure: ClassMeasure) -> Iterator[Metric]:
+    """Define the means of a measure: over the split and per image, with and without class 0."""
+    noun, without = measure.noun, f"{measure.noun} without background"
+    mean, pooled = _mean(measure.function), _pooled(measure.function)
+    over_classes = f"{_SPLIT}; unweighted mean over all declared classes"
+    per_image = "mean over the classes{} within each image, then mean over the images"
+    rows: tuple[tuple[str, str, str, ClassFunction, str], ...] = (
+        ("mean", f"Mean {noun}", f"{over_classes}, background included", mean, measure.absent),
+        ("foreground_mean", f"Mean {without}", f"{over_classes} but class 0", _foreground(mean), measure.absent),
+        ("foreground_micro", f"Pooled {without}", f"{_POOLED} but class 0", _foreground(pooled), _POOLED_ABSENT),
+        ("per_image_mean", f"Mean {noun} per image", per_image.format(""), mean, _IMAGE_ABSENT),
         (
-            "foreground_per_image_mean", f"Mean {without} per image", _FOREGROUND_IMAGES, True, _foreground(mean),
-            f"{_IMAGE_ABSENT}, and images without foreground in both masks",
+            "foreground_per_image_mean", f"Mean {without} per image", per_image.format(" but class 0"),
+            _foreground(mean), f"{_IMAGE_ABSENT}, and images without foreground in both masks",
         ),
     )  # fmt: skip
-    for name, title, aggregation, per_image, value, without_class in rows:
+    for name, title, aggregation, function, absent in rows:
         yield Metric(
-            f"{measure}/{name}", title, formula, aggregation, source, "confusion", _counts(value), without_class,
-            per_image=per_image,
+            f"{measure.key}/{name}", title, measure.formula, aggregation, measure.source, "confusion",
+            _counts(function), absent, per_image="per_image" in name,
         )  # fmt: skip
 
 
-def _contour_family(
-    measure: Literal["boundary_iou", "hd95", "surface_dice"],
-    noun: str,
-    formula: str,
-    each: str,
-    source: str,
-    absent: str,
-    range_: str = "0 to 1",
-    better: Literal["higher", "lower"] = "higher",
-) -> Iterator[Metric]:
+def _of_class(measure: ClassMeasure) -> Metric:
+    """Define the values of a measure by class."""
+    return Metric(
+        f"{measure.key}/class/{CLASS}", f"{measure.title} of a class", measure.formula, _PER_CLASS, measure.source,
+        "confusion", _counts(measure.function), f"null where TP + FP + FN = 0{measure.zero}",
+    )  # fmt: skip
+
+
+def _at_threshold(measure: ClassMeasure) -> Metric:
+    """Define the value of a measure for the foreground at the threshold that was chosen."""
+    return Metric(
+        f"at_optimal_threshold/{measure.key}", f"{measure.title} at the threshold", measure.formula,
+        f"{_BINARY}; a pixel is foreground where its probability is at least the threshold", measure.source,
+        "threshold", _counts(measure.function), "null where TP + FP + FN = 0; absent in problems of more classes",
+    )  # fmt: skip
+
+
+def _contour_means(per_class: Metric) -> Iterator[Metric]:
     """Define the means of a boundary measure that has a value per class, and these values."""
-    ratio = boundary.ratio
+    ratio, each, noun = boundary.ratio, per_class.aggregation, per_class.title
     rows: tuple[tuple[str, str, str, Callable[[Values], Values]], ...] = (
         (
             "mean", f"Mean {noun}", f"{each}; unweighted mean over the classes, background included",
@@ -228,15 +249,16 @@ def _contour_family(
         (f"class/{CLASS}", f"{noun} of a class", f"{each}; one value per class", ratio),
     )  # fmt: skip
     for name, title, aggregation, function in rows:
-        name = f"{measure}/{name}"  # noqa: PLW2901
-        yield Metric(name, title, formula, aggregation, source, measure, function, absent, range_, better)
+        yield replace(
+            per_class, name=f"{per_class.name}/{name}", title=title, aggregation=aggregation, function=function
+        )
 
 
 METRICS: tuple[Metric, ...] = (
-    *_family("dice", "Dice", _DICE, _SORENSEN, dice_per_class, _LEFT_OUT),
-    *_family("iou", "IoU", _IOU, _JACCARD, iou_per_class, _LEFT_OUT),
+    *_means(DICE),
+    *_means(IOU),
     Metric(
-        "iou/micro", "Pooled IoU", _IOU, _POOLED, _JACCARD, "confusion", _counts(_pooled(iou_per_class)),
+        "iou/micro", "Pooled IoU", IOU.formula, _POOLED, _JACCARD, "confusion", _counts(_pooled(iou_per_class)),
         _POOLED_ABSENT,
     ),
     Metric(
@@ -254,31 +276,17 @@ METRICS: tuple[Metric, ...] = (
         _counts(pixel_accuracy), "adds nothing",
     ),
     Metric(
-        "accuracy/class_mean", "Mean class accuracy", _RECALL, f"{_SPLIT}; mean over the classes in the truth", _FCN,
-        "confusion", _counts(class_accuracy), "left out where TP + FN = 0",
+        "accuracy/class_mean", "Mean class accuracy", RECALL.formula, f"{_SPLIT}; mean over the classes in the truth",
+        _FCN, "confusion", _counts(class_accuracy), "left out where TP + FN = 0",
     ),
     Metric(
-        "accuracy/foreground_class_mean", "Mean class accuracy without background", _RECALL,
+        "accuracy/foreground_class_mean", "Mean class accuracy without background", RECALL.formula,
         f"{_SPLIT}; mean over the classes in the truth but class 0", _FCN, "confusion",
         _counts(_foreground(class_accuracy)), "left out where TP + FN = 0",
     ),
-    *_family("precision", "precision", _PRECISION, _RIJSBERGEN, precision_per_class, _ZERO),
-    *_family("recall", "recall", _RECALL, _RIJSBERGEN, recall_per_class, _ZERO),
-    Metric(
-        f"dice/class/{CLASS}", "Dice of a class", _DICE, _PER_CLASS, _SORENSEN, "confusion", _counts(dice_per_class),
-        _NULL,
-    ),
-    Metric(
-        f"iou/class/{CLASS}", "IoU of a class", _IOU, _PER_CLASS, _JACCARD, "confusion", _counts(iou_per_class), _NULL,
-    ),
-    Metric(
-        f"precision/class/{CLASS}", "Precision of a class", _PRECISION, _PER_CLASS, _RIJSBERGEN, "confusion",
-        _counts(precision_per_class), f"{_NULL}; 0 where it occurs but is never predicted",
-    ),
-    Metric(
-        f"recall/class/{CLASS}", "Recall of a class", _RECALL, _PER_CLASS, _RIJSBERGEN, "confusion",
-        _counts(recall_per_class), f"{_NULL}; 0 where it is predicted but does not occur",
-    ),
+    *_means(PRECISION),
+    *_means(RECALL),
+    *(_of_class(measure) for measure in CLASS_MEASURES),
     Metric(
         "soft_iou/smooth1", "IoU as in the article", "(I + 1) / (sum t + sum p - I + 1)", _SOFT_MEAN, _ARTICLE,
         "soft", soft_iou, _SOFT_ABSENT, "above 0 to 1", per_image=True,
@@ -287,22 +295,25 @@ METRICS: tuple[Metric, ...] = (
         "soft_dice/smooth1", "Dice as in the article", "(2 I + 1) / (sum t + sum p + 1)", _SOFT_MEAN, _ARTICLE,
         "soft", soft_dice, _SOFT_ABSENT, "above 0 to 1", per_image=True,
     ),
-    *_contour_family(
+    *_contour_means(Metric(
         "boundary_iou", "boundary IoU",
         "IoU of the bands along the contours, inside true and predicted mask, 2 % of the image's diagonal wide",
-        "pixels summed over the whole split", _CHENG, _BAND_ABSENT,
-    ),
-    *_contour_family(
+        "pixels summed over the whole split", "Cheng, Girshick, Dollár, Berg, Kirillov 2021", "boundary_iou",
+        boundary.ratio, "left out where neither band has a pixel",
+    )),
+    *_contour_means(Metric(
         "surface_dice", "surface Dice",
         "contour pixels, true and predicted, within `evaluation.surface_dice_tolerance_px` of the other contour / "
         "contour pixels",
-        _CONTOURS, _NIKOLOV, _SD_ABSENT,
-    ),
-    *_contour_family(
+        _CONTOURS, "Nikolov et al. 2018; Seidlitz et al. 2022; on pixels, as MONAI", "surface_dice", boundary.ratio,
+        f"{_CONTOUR_ABSENT}; 0 where it is in one only",
+    )),
+    *_contour_means(Metric(
         "hd95", "Hausdorff distance (95 %)",
         "95th percentile of the distances from each contour to the other, the larger of the two directions", _CONTOURS,
-        _HUTTENLOCHER, _HD_ABSENT, _UNBOUNDED, "lower",
-    ),
+        "Huttenlocher et al. 1993; Maier-Hein et al. 2024 (Metrics Reloaded)", "hd95", boundary.ratio,
+        f"{_CONTOUR_ABSENT}; the image's diagonal where it is in one only", "0 upwards, in pixels", "lower",
+    )),
     Metric(
         "calibration/ece", "Expected calibration error",
         "sum over 15 equal bins of confidence of (share of the pixels) x abs(accuracy - mean confidence)",
@@ -343,48 +354,12 @@ METRICS: tuple[Metric, ...] = (
         "chosen on validation, never on the split that is scored; of equal ones, the nearest to 0.5", "this project",
         "threshold", None, _BINARY_ABSENT,
     ),
-    Metric(
-        "at_optimal_threshold/dice", "Dice at the threshold", _DICE, _THRESHOLD, _SORENSEN, "threshold",
-        _counts(dice_per_class), _THRESHOLD_ABSENT,
-    ),
-    Metric(
-        "at_optimal_threshold/iou", "IoU at the threshold", _IOU, _THRESHOLD, _JACCARD, "threshold",
-        _counts(iou_per_class), _THRESHOLD_ABSENT,
-    ),
-    Metric(
-        "at_optimal_threshold/precision", "Precision at the threshold",
-        _PRECISION, _THRESHOLD, _RIJSBERGEN, "threshold",
-        _counts(precision_per_class), _THRESHOLD_ABSENT,
-    ),
-    Metric(
-        "at_optimal_threshold/recall", "Recall at the threshold", _RECALL, _THRESHOLD, _RIJSBERGEN, "threshold",
-        _counts(recall_per_class), _THRESHOLD_ABSENT,
-    ),
+    *(_at_threshold(measure) for measure in CLASS_MEASURES),
 )  # fmt: skip
 
 
-def class_slugs(classes: Sequence[str]) -> list[str]:
-    """Turn class names into the last part of metric names: lower case, digits and underscores, each once."""
-    unique: list[str] = []
-    for number, name in enumerate(classes):
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-        slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or f"class_{number}"
-        while slug in unique:
-            slug += f"_{number}"
-        unique.append(slug)
-    return unique
-
-
 def global_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
-    """Compute the metrics of one confusion matrix: everything that needs no single image.
-
-    Args:
-        matrix: (classes, classes), truth in the rows, prediction in the columns.
-        classes: names of the classes.
-
-    Returns:
-        Name to value; NaN where a metric is undefined.
-    """
+    """Compute the metrics of one confusion matrix, (classes, classes) with truth in the rows: name to value or NaN."""
     sums = ClassCounts.of(np.asarray(matrix)).to_array()
     values: dict[str, float] = {}
     for metric in METRICS:
@@ -406,3 +381,13 @@ def names_of(metric: Metric, classes: Sequence[str]) -> list[str]:
         if mark in metric.name:
             return [metric.name.replace(mark, name) for name in names]
     return [metric.name]
+
+
+def score_definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
+    """Build a table of scores with their definitions: columns score, value, and those of `Metric.definition`."""
+    rows = [
+        {"score": name, "value": value, **metric.definition}
+        for name, value in scores.items()
+        if (metric := describe(name)) is not None
+    ]
+    return pd.DataFrame(rows)

@@ -14,21 +14,13 @@ SIGNIFICANT = 0.05
 
 
 class Feature(NamedTuple):
-    """Something known of an image that its error may go with.
+    """Something known of an image that its error may go with."""
 
-    Attributes:
-        name: column of the table of `image_features`.
-        title: for people.
-        more: what an image with a high value is, as a comparative.
-        less: what an image with a low value is.
-        axis: what the value is, with its unit.
-    """
-
-    name: str
-    title: str
-    more: str
+    name: str  # column of the table of `image_features`
+    title: str  # for people
+    more: str  # what an image with a high value is, as a comparative
     less: str
-    axis: str
+    axis: str  # what the value is, with its unit
 
 
 FEATURES = (
@@ -36,7 +28,18 @@ FEATURES = (
     Feature("brightness", "brightness", "brighter", "darker", "mean of the image's values"),
     Feature("foreground", "foreground", "fuller of foreground", "emptier of foreground", "share of labelled pixels"),
 )
-COLUMNS = ["pattern", "images", "rho", "low", "high", "p_value", "sentence"]
+
+
+class Pattern(NamedTuple):
+    """What the error of the images correlates with; the numbers are NaN where nothing can be said."""
+
+    pattern: str  # name of a feature, or `group`
+    images: int  # that were compared
+    sentence: str
+    rho: float = np.nan  # Spearman's
+    low: float = np.nan  # of its interval of 95 %
+    high: float = np.nan
+    p_value: float = np.nan
 
 
 def image_features(image_scores: pd.DataFrame, samples: pd.DataFrame, inspected: pd.DataFrame) -> pd.DataFrame:
@@ -74,15 +77,11 @@ def find_patterns(facts: pd.DataFrame) -> pd.DataFrame:
     Correlations are Spearman's, with the interval of Bonett and Wright (2000, Psychometrika 65): Fisher's z with the
     variance (1 + rho^2 / 2) / (n - 3). Groups are compared by the test of Kruskal and Wallis (1952).
 
-    Args:
-        facts: what `image_features` gave.
-
     Returns:
-        A row per feature, and one for the group: pattern, images, rho, low, high (of a 95 % interval; NaN where nothing
-        can be said), p_value, sentence.
+        A row per feature, and one for the group: pattern, images, rho, low, high, p_value, sentence; see `Pattern`.
     """
-    rows = [_correlated(facts, feature) for feature in FEATURES]
-    return pd.DataFrame([*rows, _grouped(facts)], columns=COLUMNS)
+    rows = [*(_correlated(facts, feature) for feature in FEATURES), _grouped(facts)]
+    return pd.DataFrame(rows)[["pattern", "images", "rho", "low", "high", "p_value", "sentence"]]
 
 
 def large_groups(facts: pd.DataFrame) -> pd.DataFrame:
@@ -93,16 +92,16 @@ def large_groups(facts: pd.DataFrame) -> pd.DataFrame:
     return large if large["group"].nunique() > 1 else large.iloc[:0]
 
 
-def _correlated(facts: pd.DataFrame, feature: Feature) -> list[object]:
+def _correlated(facts: pd.DataFrame, feature: Feature) -> Pattern:
     from scipy.stats import spearmanr
 
     measured = facts[["error", feature.name]].dropna()
     count = len(measured)
     if count < FEW_IMAGES:
-        return _nothing(feature.name, count, f"Only {_images(count)}: too few to tell.")
+        return Pattern(feature.name, count, f"Only {_images(count)}: too few to tell.")
     for column, words in ((feature.name, f"the same {feature.title}"), ("error", "the same error")):
         if measured[column].nunique() == 1:
-            return _nothing(feature.name, count, f"All {_images(count)} have {words}.")
+            return Pattern(feature.name, count, f"All {_images(count)} have {words}.")
     rho, p_value = map(float, spearmanr(measured[feature.name], measured["error"]))
     low, high = _interval(rho, count)
     figures = f"Spearman's rho {rho:.2f} [{low:.2f}, {high:.2f}], {_images(count)}"
@@ -111,22 +110,22 @@ def _correlated(facts: pd.DataFrame, feature: Feature) -> list[object]:
     else:
         which = feature.more if rho > 0 else feature.less
         sentence = f"The {which} the image, the larger its error ({_strength(rho)}: {figures})."
-    return [feature.name, count, rho, low, high, p_value, sentence]
+    return Pattern(feature.name, count, sentence, rho, low, high, p_value)
 
 
-def _grouped(facts: pd.DataFrame) -> list[object]:
+def _grouped(facts: pd.DataFrame) -> Pattern:
     from scipy.stats import kruskal
 
     compared = large_groups(facts)
     count = len(compared)
     if not (facts["group"] != "").any():
-        return _nothing("group", count, "The samples have no groups.")
+        return Pattern("group", count, "The samples have no groups.")
     if compared.empty:
-        return _nothing("group", count, f"There are no two groups of {FEW_OF_A_GROUP} images or more to compare.")
+        return Pattern("group", count, f"There are no two groups of {FEW_OF_A_GROUP} images or more to compare.")
     if count < FEW_IMAGES:
-        return _nothing("group", count, f"Only {_images(count)} in groups to compare: too few to tell.")
+        return Pattern("group", count, f"Only {_images(count)} in groups to compare: too few to tell.")
     if compared["error"].nunique() == 1:
-        return _nothing("group", count, f"All {_images(count)} have the same error.")
+        return Pattern("group", count, f"All {_images(count)} have the same error.")
     errors = compared.groupby("group")["error"]
     p_value = float(kruskal(*(values for _, values in errors)).pvalue)
     figures = f"Kruskal-Wallis p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}, {_images(count)}"
@@ -138,11 +137,7 @@ def _grouped(facts: pd.DataFrame) -> list[object]:
             f"The {errors.ngroups} groups differ ({figures}): median error from {medians.min():.3f} in "
             f"{medians.idxmin()} to {medians.max():.3f} in {medians.idxmax()}."
         )
-    return ["group", count, np.nan, np.nan, np.nan, p_value, sentence]
-
-
-def _nothing(name: str, count: int, sentence: str) -> list[object]:
-    return [name, count, np.nan, np.nan, np.nan, np.nan, sentence]
+    return Pattern("group", count, sentence, p_value=p_value)
 
 
 def _interval(rho: float, count: int) -> tuple[float, float]:

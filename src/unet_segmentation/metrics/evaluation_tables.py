@@ -18,12 +18,11 @@ Measurements = dict[str, NDArray[Any]]  # of one image, by basis
 
 @dataclass(frozen=True)
 class EvaluationTables:
-    """Tables of counts per image.
+    """Tables of counts per image, by the name of their basis.
 
-    Attributes:
-        tables: by the name of their basis: `confusion`, `soft`, `calibration`, `objects`, and as far as they were
-            measured `boundary` and `foreground`. Each has the columns sample_id, keys and columns of its basis. `soft`
-            names all images; one whose pixels are all ignored has no row in the others.
+    These are `confusion`, `soft`, `calibration`, `objects`, and as far as they were measured `boundary` and
+    `foreground`. Each has the columns sample_id, keys and columns of its basis. `soft` names all images; one whose
+    pixels are all ignored has no row in the others.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -77,10 +76,7 @@ def build_tables(
 ) -> EvaluationTables:
     """Build the tables of every basis that needs masks alone, or probabilities.
 
-    Args:
-        images: sample id and `measure_image` of each; one after the other, so that memory holds few arrays at a time.
-        settings: how they were measured.
-        needs: for which bases.
+    `images` gives sample id and `measure_image` of each, one after the other: memory holds few arrays at a time.
     """
     bases = [basis(settings) for basis in BASES if basis.needs == needs]
     builders = {basis.name: basis.table_builder() for basis in bases if basis.applies}

@@ -6,16 +6,13 @@ half of its pixels are predicted as its class. Its size is the diameter of the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unet_segmentation.metrics.basis import Basis, EvaluatedImage
-from unet_segmentation.metrics.count_tables import divided, total
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage, EvaluationSettings, divided
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
@@ -25,12 +22,7 @@ FOUND = 0.5  # of an object's pixels, exceeded
 
 
 def count_objects(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Count the objects of one image by class and size.
-
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere: it belongs to no object.
-        prediction: (height, width) class ids.
-        classes: number of classes.
+    """Count the objects of one image (height, width) by class and size; ignored pixels belong to no object.
 
     Returns:
         (classes, sizes, 2): objects, and how many of them are found. Of class 0, the background, there are none.
@@ -57,18 +49,13 @@ class Objects(Basis):
     name, keys = "objects", ("class", "size")
     columns: ClassVar = {"objects": np.int64, "found": np.int64}
 
+    def __init__(self, settings: EvaluationSettings) -> None:
+        super().__init__(settings)
+        self.shape = (settings.n_classes, len(SIZES))
+
     def measure(self, image: EvaluatedImage) -> NDArray[np.int64]:
         """Measure one image: (classes, sizes, 2)."""
         return count_objects(image.truth, image.prediction, self.settings.n_classes)
-
-    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return the counts of each image: `objects`, (images, classes, sizes, 2)."""
-        return self.dense_sums(table, sample_ids, self.settings.n_classes, len(SIZES))
-
-
-def total_objects(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
-    """Sum a table over its images: (classes, sizes, 2), as `count_objects`."""
-    return total(table, Objects.keys, list(Objects.columns), [classes, len(SIZES)])
 
 
 def recall(counts: NDArray[Any]) -> NDArray[np.float64]:

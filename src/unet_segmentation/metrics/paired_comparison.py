@@ -17,7 +17,7 @@ from unet_segmentation.metrics.bootstrap import ENTRIES, Resampling, confidence_
 from unet_segmentation.metrics.confusion_matrix import class_counts
 from unet_segmentation.metrics.definitions import Values
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.metrics.multi_seed import MultiSeedSums
+from unet_segmentation.metrics.multi_seed import Sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 SHOWN = 3  # samples that a message names
@@ -41,7 +41,7 @@ def compare(
     Args:
         challenger: counts per image of the run that is compared.
         champion: of the run that it is compared with.
-        classes: names of the classes, of both.
+        classes: their names, the same in both.
         margin: the difference that does not matter. It should not be smaller than the spread over seeds.
         groups: sample id to group, where images belong together; then groups are drawn and exchanged.
         confidence: of the intervals.
@@ -63,19 +63,10 @@ def compare(
     return compare_sums(challenger_sums, champion_sums, Resampling("bca", confidence, resamples, seed), margin=margin)
 
 
-def compare_sums(
-    challenger: UnitSums | MultiSeedSums, champion: UnitSums | MultiSeedSums, resampling: Resampling, *, margin: float
-) -> pd.DataFrame:
-    """Compare two models, or the means of two groups of models, by every score.
+def compare_sums(challenger: Sums, champion: Sums, resampling: Resampling, *, margin: float) -> pd.DataFrame:
+    """Compare two models, or the means of two groups of models, as `compare` does.
 
-    Args:
-        challenger: sums of the one.
-        champion: of the other, over the same units in the same order.
-        resampling: of the intervals and of the test.
-        margin: the difference that does not matter.
-
-    Returns:
-        What `compare` returns.
+    Both are over the same units in the same order.
     """
     challenger_scores, champion_scores = (sums.scores(sums.total) for sums in (challenger, champion))
     difference = challenger_scores - champion_scores
@@ -118,17 +109,10 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     return "worse" if high < 0 else "inconclusive"
 
 
-def permutation_test(
-    first: UnitSums | MultiSeedSums, second: UnitSums | MultiSeedSums, resampling: Resampling
-) -> Values:
+def permutation_test(first: Sums, second: Sums, resampling: Resampling) -> Values:
     """Test whether two models differ: exchange them on a random half of the units, and count how often that matters.
 
     Two-sided; p = (1 + exchanges with a difference at least as large) / (1 + exchanges) (Phipson and Smyth 2010).
-
-    Args:
-        first: sums of one model.
-        second: of the other, over the same units.
-        resampling: how often, and the seed.
 
     Returns:
         (scores,), NaN where a difference is undefined.
@@ -158,11 +142,7 @@ def _adjusted(table: pd.DataFrame) -> pd.Series:
 
 
 def _matched(challenger: EvaluationTables, champion: EvaluationTables, classes: int) -> EvaluationTables:
-    """Bring the champion's images into the challenger's order.
-
-    Raises:
-        DataError: they are not the same, or their masks are not.
-    """
+    """Bring the champion's images into the challenger's order, and check that images and masks are the same."""
     ids = challenger.sample_ids
     unmatched = sorted(set(ids) ^ set(champion.sample_ids))
     if unmatched:

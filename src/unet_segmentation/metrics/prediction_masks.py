@@ -37,11 +37,7 @@ def write_prediction(folder: Path, sample_id: str, prediction: NDArray[np.uint8]
 
 
 def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:
-    """Read class ids (height, width).
-
-    Raises:
-        DataError: there is no prediction for the sample.
-    """
+    """Read class ids (height, width); DataError where there is no prediction for the sample."""
     file = folder / file_name(sample_id)
     try:
         with Image.open(file) as picture:
@@ -61,7 +57,7 @@ def measure_predictions(
     Args:
         folder: of the predictions.
         sample_ids: the images.
-        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
+        mask: returns the true mask of a sample, (height, width) class ids, 255 = ignored.
         settings: how images are measured.
 
     Raises:
@@ -74,19 +70,10 @@ def measure_predictions(
 def count_predictions(
     folder: Path, sample_ids: Sequence[str], mask: Callable[[str], NDArray[np.uint8]], classes: int
 ) -> pd.DataFrame:
-    """Count the pixels of predicted images by true and predicted class, one image at a time.
-
-    Args:
-        folder: of the predictions.
-        sample_ids: the images.
-        mask: returns the true mask of one, (height, width) class ids, 255 = ignored.
-        classes: how many.
+    """Count the pixels of predicted images by true and predicted class, one at a time; see `measure_predictions`.
 
     Returns:
         Columns sample_id, truth, prediction, count.
-
-    Raises:
-        DataError: a prediction is missing, or does not fit its mask.
     """
     return confusion_table(
         (name, confusion_matrix(mask(name), read_prediction(folder, name), classes)) for name in sample_ids

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from unet_segmentation.errors import DataError
@@ -16,25 +14,15 @@ from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 
 class SoftOverlapSums(NamedTuple):
-    """Sums of one image over its counted pixels and all classes, in float64.
+    """Sums of one image over its counted pixels and all classes, in float64."""
 
-    Attributes:
-        intersection: sum of p t, with class probabilities p and one-hot truth t.
-        truth: sum of t.
-        prediction: sum of p.
-    """
-
-    intersection: float
-    truth: float
-    prediction: float
+    intersection: float  # sum of p t, with class probabilities p and one-hot truth t
+    truth: float  # sum of t
+    prediction: float  # sum of p
 
 
 def soft_overlap_sums(truth: NDArray[Any], probabilities: NDArray[Any]) -> SoftOverlapSums:
-    """Sum the class probabilities of one image.
-
-    Args:
-        truth: (height, width) class ids, 255 where a pixel counts nowhere.
-        probabilities: (classes, height, width).
+    """Sum the class probabilities (classes, height, width) of one image over its counted pixels.
 
     Raises:
         DataError: shapes differ, or a value is no class.
@@ -60,14 +48,10 @@ def soft_overlap_sums(truth: NDArray[Any], probabilities: NDArray[Any]) -> SoftO
 class SoftOverlap(Basis):
     """The soft overlap of each image: one row per image, also where all of its pixels are ignored."""
 
-    name, needs, keys = "soft", "probabilities", ()
+    name, needs = "soft", "probabilities"
     columns: ClassVar = dict.fromkeys(SoftOverlapSums._fields, np.float64)
 
     def measure(self, image: EvaluatedImage) -> NDArray[np.float64]:
         """Measure one image: (3,)."""
         assert image.probabilities is not None
         return np.array(soft_overlap_sums(image.truth, image.probabilities))
-
-    def unit_sums(self, table: pd.DataFrame, sample_ids: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return the sums of each image: `soft`, (images, 3)."""
-        return self.dense_sums(table, sample_ids)

@@ -16,37 +16,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.metrics.basis import EvaluationSettings
+from unet_segmentation.metrics.basis import EvaluationSettings, divided
 from unet_segmentation.metrics.confusion_matrix import ClassCounts
-from unet_segmentation.metrics.count_tables import divided
 from unet_segmentation.metrics.definitions import BASES, METRICS, Metric, Values, names_of
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
 _SUMMED = {metric.basis for metric in METRICS if not metric.per_image}
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class UnitSums:
     """The sums of every unit: an image, or a group of images that belong together.
 
-    Attributes:
-        classes: names of the classes.
-        units: names of the units.
-        table: (units, columns) float64. Counts are exact up to 2^53.
-        shapes: what the columns are, in their order: name and shape of each part. A part is a basis's sums, or those of
-            a metric that is averaged over images: the sum of its values, and the number of images with one.
-        counted: (units,) whether a unit has a counted pixel.
-        kind: `images`, or `groups` where some images belong together.
+    `shapes` says what the columns are, in their order: name and shape of each part. A part is a basis's sums, or those
+    of a metric that is averaged over images: the sum of its values, and the number of images with one.
     """
 
     classes: tuple[str, ...]
-    units: tuple[str, ...]
-    table: Values
-    shapes: Mapping[str, Shape]
-    counted: NDArray[np.bool_]
-    kind: Literal["images", "groups"]
+    units: tuple[str, ...]  # their names
+    table: Values  # (units, columns) float64; counts are exact up to 2^53
+    shapes: Mapping[str, tuple[int, ...]]
+    counted: NDArray[np.bool_]  # (units,) whether a unit has a counted pixel
+    kind: Literal["images", "groups"]  # groups where some images belong together
 
     @classmethod
     def of(
@@ -60,7 +51,7 @@ class UnitSums:
 
         Args:
             tables: counts per image. Metrics whose table is absent are left out.
-            classes: names of the classes.
+            classes: their names.
             groups: sample id to group. An image that has none is a unit by itself. None: every image is.
             threshold: of the foreground, chosen on another split.
         """
@@ -115,18 +106,20 @@ class UnitSums:
         return total
 
     def scores(self, sums: Values) -> Values:
-        """Compute the scores of sums.
-
-        Args:
-            sums: (..., columns), such as weights (..., units) @ `table`.
+        """Compute the scores of sums (..., columns), such as weights (..., units) @ `table`.
 
         Returns:
             (..., scores) float64, in the order of `names`; NaN where a score is undefined.
         """
         parts = self._split(sums)
-        values = [_values(metric, parts) for metric in self.metrics]
-        lengths = [len(names_of(metric, self.classes)) for metric in self.metrics]
-        columns = [np.reshape(value, (*sums.shape[:-1], length)) for value, length in zip(values, lengths, strict=True)]
+        columns = []
+        for metric in self.metrics:
+            if metric.per_image:
+                values = divided(parts[metric.name][..., 0], parts[metric.name][..., 1])
+            else:
+                assert metric.function is not None
+                values = metric.function(parts[metric.basis])
+            columns.append(values.reshape(*sums.shape[:-1], len(names_of(metric, self.classes))))
         return np.concatenate(columns, axis=-1)
 
     def _split(self, sums: Values) -> dict[str, Values]:
@@ -158,8 +151,7 @@ def sums_of_images(tables: EvaluationTables, settings: EvaluationSettings) -> di
     return sums
 
 
-def _values(metric: Metric, parts: Mapping[str, Values]) -> Values:
-    if metric.per_image:
-        return divided(parts[metric.name][..., 0], parts[metric.name][..., 1])
-    assert metric.function is not None
-    return metric.function(parts[metric.basis])
+def groups_of(samples: pd.DataFrame) -> dict[str, str]:
+    """Return the group of each sample that has one, from columns sample_id and group (null for none)."""
+    grouped = samples.dropna(subset="group")
+    return dict(zip(grouped["sample_id"].astype(str), grouped["group"].astype(str), strict=True))

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.metrics.basis import Basis, EvaluatedImage
+from unet_segmentation.metrics.basis import Basis, EvaluatedImage, divided
 from unet_segmentation.metrics.confusion_matrix import ClassCounts
-from unet_segmentation.metrics.count_tables import total
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 BINS = 256  # of equal width from 0 to 1
@@ -25,27 +24,16 @@ THRESHOLDS = np.arange(BINS) / BINS
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """The threshold of the foreground in a problem of two classes, chosen on the validation split.
+    """The threshold of the foreground in a problem of two classes, chosen on the validation split."""
 
-    Attributes:
-        threshold: one of `THRESHOLDS`; None where there is none.
-        dice: of the foreground at the threshold, on validation.
-        images: of the validation split.
-        note: why it is this one, or why there is none.
-    """
-
-    threshold: float | None = None
-    dice: float | None = None
-    images: int = 0
-    note: str = ""
+    threshold: float | None = None  # one of `THRESHOLDS`; None where there is none
+    dice: float | None = None  # of the foreground at the threshold, on validation
+    images: int = 0  # of the validation split
+    note: str = ""  # why it is this one, or why there is none
 
 
 def foreground_histogram(truth: NDArray[Any], probability: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the pixels of one image by the probability of the foreground.
-
-    Args:
-        truth: (height, width) class ids 0 and 1, 255 where a pixel counts nowhere.
-        probability: (height, width) of class 1.
+    """Count the pixels of one image (height, width) by the probability of class 1.
 
     Returns:
         (BINS, 2): true background, true foreground. A bin holds its lower end; the last one both.
@@ -60,6 +48,7 @@ class Foreground(Basis):
 
     name, needs, keys = "foreground", "probabilities", ("bin",)
     columns: ClassVar = {"background": np.int64, "foreground": np.int64}
+    shape = (BINS,)
 
     @property
     def applies(self) -> bool:
@@ -76,15 +65,10 @@ class Foreground(Basis):
 
         Where a threshold was chosen, the counts of the foreground at it as well: `threshold`, (images, 3, 1).
         """
-        sums = self.dense_sums(table, sample_ids, BINS)
+        sums = super().unit_sums(table, sample_ids)
         if self.settings.threshold is not None:
             sums["threshold"] = counts_at(sums[self.name], self.settings.threshold).to_array()
         return sums
-
-
-def total_histogram(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Sum a table over its images: (BINS, 2), as `foreground_histogram`."""
-    return total(table, Foreground.keys, list(Foreground.columns), [BINS])
 
 
 def counts_at_thresholds(histogram: NDArray[Any]) -> ClassCounts:
@@ -108,8 +92,7 @@ def precision_recall_curve(histogram: NDArray[np.int64]) -> pd.DataFrame:
         Columns threshold, precision (NaN where nothing is predicted), recall (NaN without true foreground).
     """
     at = counts_at_thresholds(histogram)
-    with np.errstate(invalid="ignore"):
-        precision, recall = (at.tp / denominator for denominator in (at.predicted, at.support))
+    precision, recall = (divided(at.tp, denominator) for denominator in (at.predicted, at.support))
     return pd.DataFrame({"threshold": THRESHOLDS, "precision": precision[:, 0], "recall": recall[:, 0]})
 
 
@@ -120,9 +103,8 @@ def average_precision(histogram: NDArray[Any]) -> NDArray[np.float64]:
     multiple of 1/256.
     """
     at = counts_at_thresholds(histogram)
-    shape = at.tp.shape
-    precision = np.divide(at.tp, at.predicted, out=np.zeros(shape), where=at.predicted > 0)[..., 0]
-    recall = np.divide(at.tp, at.support, out=np.full(shape, np.nan), where=at.support > 0)[..., 0]
+    precision = np.nan_to_num(divided(at.tp, at.predicted))[..., 0]
+    recall = divided(at.tp, at.support)[..., 0]
     gains = -np.diff(recall, axis=-1, append=0.0)
     area: NDArray[np.float64] = (precision * gains).sum(axis=-1)
     return area

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 from torch import nn
 
 from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.utils.did_you_mean import unknown_name_error
 from unet_segmentation.utils.strict_model import StrictModel
-
-if TYPE_CHECKING:
-    from unet_segmentation.models.spec import ModelSpec
-    from unet_segmentation.parameters.model import ModelParameters
 
 SHARED = ("base_channels", "norm_layer")  # settings that are keys of `model`; all others are in `model.settings`
 
@@ -23,15 +21,12 @@ SHARED = ("base_channels", "norm_layer")  # settings that are keys of `model`; a
 class Architecture(nn.Module):
     """Base of the networks in `models/architectures`: from images (N, in_channels, H, W) to logits (N, classes, H, W).
 
-    Attributes:
-        Settings: `base_channels` and `norm_layer` where it takes them, and the keys of `model.settings`.
-        default_depth: how often height and width are halved, where `model.encoder_depth` does not say.
-        default_upsampling: where `model.upsampling` is `auto`; None: there is no choice.
+    `Settings` are `base_channels` and `norm_layer` where it takes them, and the keys of `model.settings`.
     """
 
     Settings: ClassVar[type[StrictModel]] = StrictModel
-    default_depth: ClassVar[int] = 4
-    default_upsampling: ClassVar[str | None] = None
+    default_depth: ClassVar[int] = 4  # how often height and width are halved, where `model.encoder_depth` does not say
+    default_upsampling: ClassVar[str | None] = None  # where `model.upsampling` is `auto`; None: there is no choice
 
     @classmethod
     @abstractmethod
@@ -52,7 +47,7 @@ class Architecture(nn.Module):
         """Validate the settings in the parameters.
 
         Raises:
-            ConfigurationError: one is not known, or out of range.
+            ConfigurationError: one does not exist, or is out of range.
         """
         names = cls.Settings.model_fields
         if strangers := [name for name in network.settings if name not in names]:

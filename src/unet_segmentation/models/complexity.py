@@ -25,10 +25,7 @@ FEWEST = 3  # steps that are
 def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]:
     """Count what one image of a size costs a network; nothing is computed, so that it takes no time to speak of.
 
-    Args:
-        spec: of the network.
-        height: of the image, in pixels, a multiple of the spec's ``multiple``.
-        width: of the image, in pixels, a multiple of the spec's ``multiple``.
+    Height and width, in pixels, are multiples of the spec's ``multiple``.
 
     Returns:
         * ``parameters``: those that the logits depend on, as an encoder that is cut off early keeps stages it does not
@@ -47,10 +44,7 @@ def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]
 
     def keep(tensor: Tensor) -> Tensor:
         if storage_id(tensor) not in weights:
-            saved[storage_id(tensor)] = (
-                tensor,
-                tensor.untyped_storage().nbytes(),
-            )  # held: no place is used twice
+            saved[storage_id(tensor)] = tensor, tensor.untyped_storage().nbytes()  # held: no place is used twice
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -79,19 +73,12 @@ def measure_speed(
 ) -> dict[str, float]:
     """Time training and prediction of a network on noise, in float32.
 
-    A step is that of a training: forward, cross-entropy, backward, AdamW. Loading and augmenting are not in it.
-
-    Args:
-        network: is trained on noise, so give a copy, or throw it away.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        batch_size: images at once.
-        seconds: of each measurement, after a warm-up.
-        accelerator: where (`cpu`, `cuda`, `mps`).
+    A step is that of a training: forward, cross-entropy, backward, AdamW. Loading and augmenting are not in it. The
+    network is changed by it; each measurement takes some seconds, after a warm-up.
 
     Returns:
         ``training_images_per_second`` and ``prediction_images_per_second`` (of the median step), and
-        ``peak_training_bytes``: the most memory that torch had given out at once during the training steps; NaN where
+        ``peak_training_bytes``: the most memory that torch had allocated at once during the training steps; NaN where
         it does not say (everywhere but on CUDA).
     """
     device = torch.device(accelerator)
@@ -145,13 +132,14 @@ def _median_seconds(step: Callable[[], None], seconds: float) -> float:
         step()
     times: list[float] = []
     while len(times) < FEWEST or sum(times) < seconds:
-        began = _now()
+        started = synchronized_time()
         step()
-        times.append(_now() - began)
+        times.append(synchronized_time() - started)
     return statistics.median(times)
 
 
-def _now() -> float:
+def synchronized_time() -> float:
+    """Return the time once the device has finished all its work, in seconds."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -10,11 +10,7 @@ from unet_segmentation.parameters.training import TrainingParameters
 
 
 def check_model_supports(network: nn.Module, training: TrainingParameters) -> None:
-    """Refuse a training that needs a part which the network does not have.
-
-    Raises:
-        ConfigurationError: as said.
-    """
+    """Raise a ConfigurationError where a training needs a part that the network does not have."""
     if training.freeze_encoder_epochs:
         get_encoder(network, "training.freeze_encoder_epochs")
     if training.optimizer.encoder_lr_multiplier != 1.0:
@@ -24,15 +20,7 @@ def check_model_supports(network: nn.Module, training: TrainingParameters) -> No
 
 
 def get_encoder(network: nn.Module, key: str) -> nn.Module:
-    """Return the encoder of a :class:`network.SegmentationNetwork`.
-
-    Args:
-        network: as said.
-        key: the parameter that asks for it.
-
-    Raises:
-        ConfigurationError: it has none.
-    """
+    """Return the encoder of a network; raise a ConfigurationError that names the parameter where there is none."""
     inner = getattr(network, "network", network)
     encoder = getattr(inner, "encoder", None)
     if encoder is None:
@@ -48,9 +36,6 @@ def deep_supervision_stages(network: nn.Module) -> list[nn.Module]:
 
     These are all but the finest, whose output goes to the network's own head, and the coarsest, which nnU-Net leaves
     out.
-
-    Args:
-        network: a :class:`network.SegmentationNetwork`.
 
     Raises:
         ConfigurationError: the architecture is not one of those with such stages, or has too few.

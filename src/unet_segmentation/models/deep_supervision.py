@@ -20,12 +20,8 @@ class DeepSupervision(nn.Module):
 
     As in nnU-Net (Isensee et al. 2021, after Lee et al. 2015, https://arxiv.org/abs/1409.5185): the network's own
     output and those of the heads, each half as fine as the one before, weigh 1, 1/2, 1/4, ..., divided by their sum.
-    The mask is brought to the size of each by nearest neighbour: what is ignored stays ignored.
-
-    Args:
-        network: whose stages are listened to, in training mode, from now on.
-        classes: channels of each head.
-        seed: decides the weights of the heads; their biases start as those of the network's last layer.
+    The mask is brought to the size of each by nearest neighbour: what is ignored stays ignored. The seed decides the
+    weights of the heads; their biases start as those of the network's last layer.
     """
 
     def __init__(self, network: nn.Module, classes: int, seed: int) -> None:
@@ -35,21 +31,14 @@ class DeepSupervision(nn.Module):
             torch.manual_seed(seed)
             self.heads = nn.ModuleList(nn.Conv2d(_channels(stage), classes, kernel_size=1) for stage in stages)
         last = segmentation_head(network, classes)
-        for head in self.heads:
-            if last is not None:
-                head.bias.data.copy_(last.bias.data)  # type: ignore[union-attr, operator, arg-type]
+        for head in self.heads if last is not None else ():
+            head.bias.data.copy_(last.bias.data)  # type: ignore[union-attr, operator, arg-type]
         self.features: dict[int, Tensor] = {}
         for number, stage in enumerate(stages):
             stage.register_forward_hook(partial(self._listen, number))
 
     def forward(self, logits: Tensor, target: Tensor, loss: Loss) -> Tensor:
-        """Return the weighted mean of the losses of all outputs.
-
-        Args:
-            logits: what the network gave last, (N, classes, H, W).
-            target: (N, H, W) class ids.
-            loss: of logits and a target of their size.
-        """
+        """Compute the weighted mean of the losses of all outputs, from logits (N, classes, H, W) and ids (N, H, W)."""
         outputs = [logits, *(head(self.features.pop(number)) for number, head in enumerate(self.heads))]
         losses = [loss(output, resized(target, output)) for output in outputs]
         weights = [0.5**number for number in range(len(losses))]

@@ -28,13 +28,7 @@ LEAST_SHARE = 1e-6  # of a class, as an untrained network expects it
 
 
 class SegmentationModel(nn.Module):
-    """From raw pixel values to logits: normalises on the device, then applies the network.
-
-    Args:
-        network: maps (N, channels, H, W) to (N, classes, H, W).
-        mean: by channel, in raw pixel units.
-        std: by channel, in raw pixel units.
-    """
+    """From raw pixel values to logits: normalises on the device by channel, then applies the network."""
 
     mean: Tensor
     scale: Tensor
@@ -47,25 +41,17 @@ class SegmentationModel(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits.
+        """Compute float32 logits (N, classes, H, W).
 
         Args:
             images: (N, channels, H, W), raw pixel values of any dtype (uint8, int32 for 16-bit images, float). Height
-                and width are multiples of the specification's ``multiple``.
-
-        Returns:
-            float32 logits (N, classes, H, W).
+                and width are multiples of the spec's ``multiple``.
         """
         return self.network((images.float() - self.mean) * self.scale).float()
 
 
 def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statistics: DatasetStatistics) -> ModelSpec:
     """Resolve the parameters into a spec from which the same network can be built anywhere.
-
-    Args:
-        network: the parameters.
-        classes: names of the classes, in the order of their ids.
-        statistics: of the training split.
 
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
@@ -85,16 +71,15 @@ def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statist
     )
     skeleton = _skeleton(spec)
     parameters = sum(parameter.numel() for parameter in skeleton.parameters())
-    return replace(spec, parameters=parameters, multiple=_multiple(skeleton, spec))
+    multiple = getattr(getattr(skeleton, "encoder", None), "output_stride", 2 ** (spec.encoder_depth or 0))
+    return replace(spec, parameters=parameters, multiple=int(multiple))
 
 
 def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> SegmentationModel:
     """Build the network of a spec, with weights drawn from torch's random state.
 
-    Args:
-        spec: see :func:`describe_network`.
-        encoder_weights: pretrained weights of the encoder, by name (``imagenet``; fetched once, then cached) or in a
-            file (see :func:`pretrained.load_encoder`).
+    Pretrained weights of the encoder are those of a name (``imagenet``; fetched once, then cached) or in a file (see
+    :func:`pretrained.load_encoder`).
 
     Raises:
         ConfigurationError: the pretrained weights do not exist, do not fit, or cannot be had without a network.
@@ -115,13 +100,9 @@ def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> Segmenta
 def init_bias_from_class_priors(network: nn.Module, shares: Sequence[float]) -> None:
     """Initialise the biases so that an untrained network predicts each class as often as it occurs.
 
-    Sets the biases of the last convolution to the logarithm of the shares, so that the first steps need not unlearn
-    foreground that was never there (Lin et al., Focal Loss for Dense Object Detection, 2017, section 3.3).
-
-    Args:
-        network: ends in a convolution with one output per class.
-        shares: of the training pixels by class. One below `LEAST_SHARE` counts as that: a class that training lacks
-            must not get a bias of minus infinity.
+    Sets the biases of the last convolution to the logarithm of the classes' shares of the training pixels, so that the
+    first steps need not unlearn foreground that was never there (Lin et al., Focal Loss for Dense Object Detection,
+    2017, section 3.3). A share below `LEAST_SHARE` counts as that: no bias is minus infinity.
     """
     last = segmentation_head(network, len(shares))
     if last is not None and last.bias is not None:
@@ -138,7 +119,7 @@ def segmentation_head(network: nn.Module, classes: int) -> nn.Conv2d | None:
 def _pixel_statistics(
     network: ModelParameters, statistics: DatasetStatistics
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Choose mean and deviation that pixels are normalised with, in raw units: those of the encoder's training."""
+    """Choose mean and deviation that pixels are normalised with, in raw units."""
     channels, weights = len(statistics.mean), network.encoder_weights
     choice = network.input_normalization
     if choice == "auto":
@@ -177,11 +158,9 @@ def _describe_smp(network: ModelParameters) -> dict[str, Any]:
     from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
 
     architecture = network.architecture.lower()
-    if architecture not in SMP:
-        raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
+    validate_model_name(network)
     if network.settings:
         raise ConfigurationError(f"model.settings: {architecture} takes none; set it to {{}}")
-    _check_encoder(network.encoder)
     arguments = inspect.signature(SMP[architecture]).parameters
     decoder = arguments.get("decoder_channels")
     channels: Sequence[int] | None = network.decoder_channels
@@ -217,26 +196,19 @@ def _smp_upsampling(network: ModelParameters, architecture: str, can_choose: boo
 
 
 def validate_model_name(network: ModelParameters) -> None:
-    """Refuse an architecture or an encoder that nobody knows; nothing is built.
+    """Raise a ConfigurationError, with the nearest name, for an architecture or an encoder that does not exist.
 
-    Raises:
-        ConfigurationError: names the nearest that exists.
+    Encoders are smp's and (with the prefix ``tu-``) timm's. Nothing is built.
     """
+    import timm
     from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
+    from segmentation_models_pytorch.encoders import get_encoder_names
 
-    architecture = network.architecture.lower()
+    architecture, name = network.architecture.lower(), network.encoder
     if architecture in ARCHITECTURES:
         return
     if architecture not in SMP:
         raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
-    _check_encoder(network.encoder)
-
-
-def _check_encoder(name: str) -> None:
-    """Refuse an encoder that neither smp nor (with the prefix ``tu-``) timm knows."""
-    import timm
-    from segmentation_models_pytorch.encoders import get_encoder_names
-
     if name.startswith("tu-"):
         if not timm.is_model(name[3:]):
             raise unknown_name_error("model.encoder", name, [f"tu-{model}" for model in timm.list_models()])
@@ -275,7 +247,7 @@ def _build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
 
 
 def _skeleton(spec: ModelSpec) -> nn.Module:
-    """Build the network without drawing its weights where the encoder allows it: only its shape is wanted."""
+    """Build the network without drawing its weights where the encoder allows it: only its shape matters."""
     try:
         try:
             with torch.device("meta"):
@@ -289,11 +261,6 @@ def _skeleton(spec: ModelSpec) -> nn.Module:
             f"model: {spec.architecture} cannot be built with encoder {spec.encoder}, encoder_depth "
             f"{spec.encoder_depth} and decoder_channels {channels}: {error}"
         ) from error
-
-
-def _multiple(network: nn.Module, spec: ModelSpec) -> int:
-    encoder = getattr(network, "encoder", None)
-    return int(getattr(encoder, "output_stride", 2 ** (spec.encoder_depth or 0)))
 
 
 def _as_tuple(values: Sequence[Any] | None) -> Any:  # noqa: ANN401 - of what the sequence is of

@@ -15,15 +15,8 @@ ALIKE = 1e-3  # of the largest logit: beyond that, folding has changed more than
 def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
     """Fold what can be folded (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2).
 
-    A layer is folded where, in a pass over the example, a convolution's output is what a batch normalisation takes, and
-    both are used once. The result is compared with the network's; should it differ, the network is returned as it is.
-
-    Args:
-        network: in evaluation mode; it is left as it is.
-        example: what the network takes.
-
-    Returns:
-        A copy with folded layers.
+    A layer is folded where, in a pass over the example input, a convolution's output is what a batch normalisation
+    takes, and both are used once. Return a copy in evaluation mode; an unfolded one should the results differ.
     """
     fused = copy.deepcopy(network).eval()
     with torch.inference_mode():
@@ -40,7 +33,7 @@ def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Find the convolutions whose output goes into a batch normalisation, by watching one pass."""
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensors are kept, so that no two have one id
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # with the tensors, so that no two have one id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     calls: dict[nn.Module, int] = {}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def save_model(path: Path, network: nn.Module, info: ModelInfo) -> None:
-    """Save a :class:`network.SegmentationNetwork`; the file is replaced as a whole."""
+    """Save a network; the file is replaced as a whole."""
     save_weights(path, network.state_dict(), info)
 
 
@@ -36,10 +36,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], info: ModelInfo) -> 
 
 
 def load_model(path: Path) -> tuple[SegmentationModel, ModelInfo]:
-    """Load what :func:`save_model` saved. No code in the file is executed.
-
-    Returns:
-        The network in evaluation mode on the CPU, and the header.
+    """Load the network, in evaluation mode on the CPU, and the header of a model file; no code in it is executed.
 
     Raises:
         ProjectError: the file is not a model of this project.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,7 @@ def is_file(weights: str) -> bool:
 
 
 def check_name(encoder: str, weights: str) -> None:
-    """Refuse a name of weights that an encoder of smp does not have.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
+    """Raise a ConfigurationError for a name of weights that an encoder of smp does not have."""
     from segmentation_models_pytorch.encoders import encoders
 
     if encoder in encoders and weights not in encoders[encoder]["pretrained_settings"]:
@@ -56,15 +52,11 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     ``last.ckpt``), of smp, or of torchvision, whose classifier is left out. If its first convolution takes another
     number of channels, it is adapted as smp does: summed for one channel, else repeated and scaled to keep the sum.
 
-    Args:
-        encoder: of smp; is changed in place.
-        path: relative to the working directory, the project's root.
-
     Raises:
         ConfigurationError: there is no such file, it holds no weights, or those of another network.
     """
     expected = encoder.state_dict()
-    weights = _renamed(_read(path), expected)
+    weights = _rename_to(expected, _load_weights(path))
     first = next(name for name, tensor in expected.items() if tensor.ndim == 4)
     if first in weights:
         weights[first] = adapt_input_channels(weights[first], expected[first].shape[1])
@@ -82,7 +74,7 @@ def adapt_input_channels(weight: Tensor, channels: int) -> Tensor:
     return weight[:, [channel % before for channel in range(channels)]] * (before / channels)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _load_weights(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -97,10 +89,6 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{KEY}: {path} is damaged, or holds more than weights, which is not loaded since it could execute code; "
             "save the state dict alone (torch.save(network.state_dict(), path))"
         ) from error
-    return _weights(path, content)
-
-
-def _weights(path: Path, content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - whatever the file holds
     for name in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -111,8 +99,8 @@ def _weights(path: Path, content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - w
     return weights
 
 
-def _renamed(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Find the encoder: leave out the prefix (or, for timm's, add one) that makes the most names known."""
+def _rename_to(expected: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Find the encoder: leave out the prefix (or, for timm's, add one) under which the most names are the encoder's."""
     candidates = [
         {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         for prefix in PREFIXES
@@ -135,7 +123,11 @@ def _check(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Ten
         if name in weights and weights[name].shape != tensor.shape
     ]
     differences = {"missing": missing, "not known to it": unexpected, "of another shape": shapes}
-    problems = [f"{len(names)} {kind} ({_few(names)})" for kind, names in differences.items() if names]
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+        for kind, names in differences.items()
+        if names
+    ]
     if problems:
         raise ConfigurationError(
             f"{KEY}: the weights in {path} are not those of this encoder: {'; '.join(problems)}. Set model.encoder "
@@ -143,15 +135,9 @@ def _check(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Ten
         )
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
 @contextmanager
 def offline_aware_download(encoder: str, weights: str) -> Iterator[None]:
     """Fetch quietly; where the hub cannot be reached, look into the cache only, and fail at once with a hint."""
-    import logging
-
     import requests
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars

@@ -6,56 +6,30 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-# Names in model files of before 0.1.0 was released.
-RENAMED_KEYS = {"width": "base_channels", "normalization": "norm_layer"}
-RENAMED_VALUES = {"architecture": {"paper_unet": "unet_original"}, "upsampling": {"transposed4": "transposed_k4"}}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A resolved model: the same network can be built from it anywhere.
+    """A resolved model: the same network can be built from it anywhere."""
 
-    Attributes:
-        architecture: of segmentation-models-pytorch or of this project.
-        encoder: its encoder; None where the architecture has none.
-        encoder_weights: what the encoder started from.
-        encoder_depth: how often height and width are halved.
-        upsampling: of the decoder; None where the architecture has its own.
-        base_channels: channels of the first stage; None where the encoder decides.
-        norm_layer: behind every convolution; None where the encoder decides.
-        decoder_channels: of the decoder's stages, deepest first.
-        in_channels: of an image.
-        classes: names, in the order of their ids.
-        mean: that pixels are normalised with, by channel, in raw pixel units.
-        std: that pixels are normalised with, by channel.
-        range: values that become black and white, of images that do not hold uint8 or uint16.
-        bands: of the files, that are used.
-        images: how files are read, see `parameters.ImageParameters`.
-        typical: what the training images are like, see `data.statistics.ReferenceStatistics`; None in older files.
-        parameters: their number.
-        multiple: what height and width of the input must be divisible by.
-        settings: of an architecture of this project, besides `base_channels` and `norm_layer`.
-    """
-
-    architecture: str
+    architecture: str  # of segmentation-models-pytorch or of this project
     encoder: str | None = None
-    encoder_weights: str | None = None
-    encoder_depth: int | None = None
-    upsampling: str | None = None
-    base_channels: int | None = None
-    norm_layer: str | None = None
-    decoder_channels: tuple[int, ...] | None = None
+    encoder_weights: str | None = None  # what the encoder started from
+    encoder_depth: int | None = None  # how often height and width are halved
+    upsampling: str | None = None  # of the decoder; None where the architecture has its own
+    base_channels: int | None = None  # of the first stage; None where the encoder decides
+    norm_layer: str | None = None  # behind every convolution; None where the encoder decides
+    decoder_channels: tuple[int, ...] | None = None  # deepest first
     in_channels: int
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
+    classes: tuple[str, ...]  # names, in the order of their ids
+    mean: tuple[float, ...]  # that pixels are normalised with, by channel, in raw pixel units
     std: tuple[float, ...]
-    range: tuple[float, float] | None = None
-    bands: tuple[int, ...] | None = None
-    images: Mapping[str, Any] | None = None
-    typical: Mapping[str, Any] | None = None
-    parameters: int = 0
-    multiple: int = 32
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    range: tuple[float, float] | None = None  # values that become black and white, of images not in uint8 or uint16
+    bands: tuple[int, ...] | None = None  # of the files, that are used
+    images: Mapping[str, Any] | None = None  # how files are read, see `parameters.ImageParameters`
+    typical: Mapping[str, Any] | None = None  # see `data.statistics.ReferenceStatistics`; None in older files
+    parameters: int = 0  # their number
+    multiple: int = 32  # what height and width of the input must be divisible by
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of an architecture, besides the two above
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -64,15 +38,12 @@ class ModelSpec:
         Raises:
             KeyError: a key without a default is missing.
         """
-        values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
-        for name, renamed in RENAMED_VALUES.items():
-            if name in values:
-                values[name] = renamed.get(values[name], values[name])
-        names = {each.name for each in fields(cls)}
         for name in ("architecture", "in_channels", "classes", "mean", "std"):
             values[name]
-        field_values: dict[str, Any] = {name: _frozen(value) for name, value in values.items() if name in names}
-        return cls(**field_values)
+        present: dict[str, Any] = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        for name, value in present.items():
+            present[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**present)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, as model files hold them."""
@@ -93,20 +64,9 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The header of a model file.
-
-    Attributes:
-        spec: of the network.
-        epoch: that the weights are of; 0 where it is not field_values.
-        scores: on validation, by name (`validation/...`).
-        fingerprint: of the plan of the training.
-    """
+    """The header of a model file."""
 
     spec: ModelSpec
-    epoch: int = 0
-    scores: Mapping[str, float] = field(default_factory=dict)
-    fingerprint: str = ""
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    epoch: int = 0  # that the weights are of
+    scores: Mapping[str, float] = field(default_factory=dict)  # on validation, by name (`validation/...`)
+    fingerprint: str = ""  # of the plan of the training

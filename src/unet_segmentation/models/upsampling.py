@@ -23,11 +23,7 @@ class SubpixelConvolution(nn.Sequential):
 
     It can do what a transposed convolution with kernel 2 and stride 2 can, no more and no less (Shi et al. 2016, "Is
     the deconvolution layer the same as a convolutional layer?", https://arxiv.org/abs/1609.07009). What differs is
-    where it starts, see :meth:`start_as_nearest`.
-
-    Args:
-        before: channels of the input.
-        after: channels of the output.
+    where it starts, see :meth:`init_icnr`.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -50,13 +46,10 @@ class SubpixelConvolution(nn.Sequential):
 
 
 def learned_upsampling(kind: Learned, before: int, after: int) -> nn.Module:
-    """Make a layer that doubles height and width.
+    """Build a layer that doubles height and width, and turns the channels before into those after.
 
-    Args:
-        kind: `transposed`: transposed convolution, kernel 2, stride 2. `transposed_k4`: kernel 4, stride 2, padding 1,
-            so that kernels overlap evenly. `subpixel`: see :class:`SubpixelConvolution`.
-        before: channels of the input.
-        after: channels of the output.
+    `transposed` is a transposed convolution with kernel 2 and stride 2; `transposed_k4` one with kernel 4, stride 2 and
+    padding 1, so that kernels overlap evenly; `subpixel` is :class:`SubpixelConvolution`.
     """
     if kind == "transposed":
         return nn.ConvTranspose2d(before, after, kernel_size=2, stride=2)
@@ -66,12 +59,7 @@ def learned_upsampling(kind: Learned, before: int, after: int) -> nn.Module:
 
 
 class LearnedUpBlock(nn.Module):
-    """A block of smp's U-Net decoder that goes up by a layer of its own instead of interpolating.
-
-    Args:
-        block: of the decoder; everything behind its interpolation stays.
-        up: doubles height and width, keeps the channels.
-    """
+    """A block of smp's U-Net decoder with a layer that doubles height and width in place of its interpolation."""
 
     def __init__(self, block: UnetDecoderBlock, up: nn.Module) -> None:
         super().__init__()
@@ -91,10 +79,6 @@ def replace_upsampling(unet: Unet, kind: Learned) -> None:
 
     The layers are drawn after all others, as torch draws its layers: with one seed, what the networks of all modes
     have in common starts alike.
-
-    Args:
-        unet: changed in place.
-        kind: see :func:`learned_upsampling`.
     """
     blocks = unet.decoder.blocks
     channels = int(unet.encoder.out_channels[-1])

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from unet_segmentation.data.audit.error_message import VALUE_KINDS, value_name
 from unet_segmentation.data.audit.findings import KINDS
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.audit.settle import SettledFindings, by_kind
+from unet_segmentation.data.audit.verdict import VALUE_KINDS, value_name
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import html

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from unet_segmentation.metrics.definitions import class_slugs
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.visualization import (
     INK,
     PAPER,

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.data.statistics import DatasetStatistics
-from unet_segmentation.metrics.definitions import class_slugs, describe
+from unet_segmentation.metrics.definitions import describe
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import cards, html

@@ -10,11 +10,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.metrics import calibration, thresholds
+from unet_segmentation.metrics.basis import EvaluationSettings
 from unet_segmentation.metrics.confusion_matrix import total_matrix
-from unet_segmentation.metrics.definitions import class_slugs
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.metrics.object_recall import SIZES, recall, total_objects
+from unet_segmentation.metrics.object_recall import SIZES, Objects, recall
 from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
 
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
@@ -43,14 +44,14 @@ def draw_score_charts(
         threshold: of the foreground, where one was chosen.
         classes: names of the classes.
     """
-    curve = None
+    settings, curve = EvaluationSettings(len(classes)), None
     if "foreground" in tables:
-        curve = thresholds.precision_recall_curve(thresholds.total_histogram(tables["foreground"]))
+        curve = thresholds.precision_recall_curve(thresholds.Foreground(settings).total(tables["foreground"]))
     return ScoreCharts(
         confusion_chart(total_matrix(tables.confusion, len(classes)), classes),
         class_chart(metrics, classes),
-        reliability_chart(calibration.reliability(calibration.total_sums(tables["calibration"]))),
-        objects_chart(total_objects(tables["objects"], len(classes)), classes),
+        reliability_chart(calibration.reliability(calibration.Calibration(settings).total(tables["calibration"]))),
+        objects_chart(Objects(settings).total(tables["objects"]), classes),
         precision_recall_chart(curve, threshold),
     )
 

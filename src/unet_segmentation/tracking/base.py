@@ -1,9 +1,8 @@
-"""The run that nodes log to: what can be logged, and the run that keeps nothing."""
+"""The run that nodes log to: what can be logged."""
 
 from __future__ import annotations
 
 import time as clock
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,58 +14,40 @@ DATASET_COLUMNS = ("sample_id", "group", "split", "height", "width", "image_sha2
 
 
 class NewFile(NamedTuple):
-    """A file that is made only to be logged.
-
-    Attributes:
-        name: of the file.
-        write: writes it to a path.
-    """
+    """A file that is made only to be logged."""
 
     name: str
-    write: Callable[[Path], object]
+    write: Callable[[Path], object]  # to a path
 
 
-class Run(ABC):
-    """A run that can be logged to, from any thread.
+class Run:
+    """A run that can be logged to, from any thread. This one keeps nothing: it stands in where tracking is off.
 
     Each method appends one operation, named as the method of `MlflowRunClient` that sends it.
-
-    Attributes:
-        enabled: whether anything is tracked.
-        uri: MLflow's tracking URI; None where nothing is tracked.
-        run_id: MLflow's id of the run; None where there is none, or none yet.
-        experiment_id: MLflow's id of the experiment.
     """
 
-    enabled = True
-    uri: str | None = None
-    run_id: str | None = None
-    experiment_id: str | None = None
+    enabled = False  # whether anything is tracked
+    uri: str | None = None  # MLflow's tracking URI, where anything is tracked
+    run_id: str | None = None  # MLflow's, as soon as there is one
+    experiment_id: str | None = None  # MLflow's
 
-    @abstractmethod
     def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
         """Append an operation, with the file or folder that belongs to it."""
 
-    @abstractmethod
     def set_resumed(self, resumed: bool) -> None:
         """Decide whether an interrupted run of the same configuration is continued, or a new one started.
 
         The training node decides as soon as it knows its data; only the first call counts, and without one the run is
-        continued.
+        continued. In a nested run it does nothing.
         """
 
-    @abstractmethod
     def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
-        """Start a run nested below this one.
+        """Start a run nested below this one, at a time (seconds since 1970; now, if None).
 
-        Args:
-            name: for people.
-            note: a file that remembers the MLflow run: where it exists, that run is reopened and moves below this one.
-            tags: of the nested run.
-            started: seconds since 1970; now, if None. Only for a run that is new.
+        The file `note` remembers the MLflow run: where it exists, that run is reopened and moves below this one.
         """
+        return Run()
 
-    @abstractmethod
     def log_model(
         self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
@@ -81,26 +62,26 @@ class Run(ABC):
             JSON: `model_uri` (None where nothing was logged, or not yet), `model_id`, `run_id`, `experiment_id`,
             `tracking_uri` and `status` (`logged`, `pending`, or why there is no model).
         """
+        ids = dict.fromkeys(("model_uri", "model_id", "run_id", "experiment_id", "tracking_uri"))
+        return {**ids, "status": "tracking is off"}
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, time: float | None = None) -> None:
-        """Log numbers under `group/name`.
+        """Log numbers under `group/name`; NaN is kept.
 
-        Args:
-            values: name to number. NaN is kept.
-            step: the epoch, or 0 for what has none.
-            time: seconds since 1970; now, if None. The same name, step, time and value twice is one point.
+        The step is the epoch, or 0 for what has none; the time is in seconds since 1970 (now, if None). The same name,
+        step, time and value twice is one point.
         """
-        numbers = {name: float(value) for name, value in values.items()}
-        if numbers:
+        if values:
+            numbers = {name: float(value) for name, value in values.items()}
             self._append("log_metrics", values=numbers, step=step, time=clock.time() if time is None else time)
 
     def log_params(self, values: Mapping[str, object]) -> None:
         """Log parameters: dotted key to value. A key cannot be logged again with another value."""
-        self._append("log_params", values=_texts(values))
+        self._append("log_params", values=as_texts(values))
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags; the last value counts."""
-        self._append("set_tags", values=_texts(tags))
+        self._append("set_tags", values=as_texts(tags))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with all in it, as it is now; it may be changed or removed afterwards."""
@@ -117,38 +98,10 @@ class Run(ABC):
         self._append("log_dataset", table, name=name, source=source)
 
     def close(self, status: str, reason: str | None = None, time: float | None = None) -> None:
-        """Close a nested run. Where nobody does, it ends as its parent does.
-
-        Args:
-            status: `FINISHED`, `FAILED` or `KILLED`.
-            reason: why, where it did not finish.
-            time: seconds since 1970; now, if None.
-        """
+        """Close a nested run as `FINISHED`, `FAILED` or `KILLED`. Where nobody does, it ends as its parent does."""
         self._append("close", status=status, reason=reason, time=clock.time() if time is None else time)
 
 
-class NullRun(Run):
-    """The run where tracking is off: everything may be logged to it, nothing is kept."""
-
-    enabled = False
-
-    def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
-        pass
-
-    def set_resumed(self, resumed: bool) -> None:
-        """Keep nothing."""
-
-    def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
-        """Return a nested run that keeps nothing."""
-        return NullRun()
-
-    def log_model(
-        self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
-    ) -> dict[str, str | None]:
-        """Log no model."""
-        ids = dict.fromkeys(("model_uri", "model_id", "run_id", "experiment_id", "tracking_uri"))
-        return {**ids, "status": "tracking is off"}
-
-
-def _texts(values: Mapping[str, object]) -> dict[str, str]:
+def as_texts(values: Mapping[str, object]) -> dict[str, str]:
+    """Return each value as MLflow stores it."""
     return {key: str(value) for key, value in values.items()}

@@ -1,8 +1,14 @@
 """The journal of a run: what it logs to MLflow, on the disk, until it was sent.
 
-A folder per run under `.tracking/`. The run appends one JSON line per operation and links files next to it; the
-uploader reads them in order and notes its position. The process of the run holds the folder's lock: where it is free,
-that process is gone, and whoever takes the lock may send the rest.
+A folder per run under `.tracking/`:
+
+    header.json        what it takes to open the run
+    operations.jsonl   a line per operation, appended by the run
+    files/             what belongs to operations, linked or copied
+    state.json         how far it was sent, written by the uploader
+    lock               held by the process of the run; where it is free, whoever takes it sends the rest
+
+A journal is removed as soon as the end of its run was sent.
 """
 
 from __future__ import annotations
@@ -15,11 +21,13 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from unet_segmentation.errors import ResourceError
 from unet_segmentation.tracking.base import NewFile
@@ -29,56 +37,11 @@ from unet_segmentation.utils.strict_model import StrictModel
 FOLDER = ".tracking"
 
 
-class RunHeader(StrictModel):
-    """What it takes to open a run.
-
-    Attributes:
-        uri: MLflow's tracking URI.
-        experiment: its name.
-        run_name: for people.
-        model_name: of the models that it logs.
-        started: seconds since 1970.
-        tags: of the run.
-        earlier_run_id: the MLflow run that this one continues, or replaces.
-        extra_epochs: added to a finished training; noted in a tag.
-    """
-
-    uri: str
-    experiment: str
-    run_name: str
-    model_name: str = "unet"
-    started: float
-    tags: dict[str, str] = Field(default_factory=dict)
-    earlier_run_id: str | None = None
-    extra_epochs: str | None = None
-
-
-class RunIds(StrictModel):
-    """The MLflow run that a journal, or one of its nested runs, is sent to.
-
-    Attributes:
-        run_id: None while it is still to be created.
-        experiment_id: None while it is still to be created.
-        resumed: whether it is the run of an earlier process. What that one has logged is then not logged again.
-        opened: whether it was created, or reopened, for this journal.
-        closed: whether a nested run was closed.
-    """
-
-    run_id: str | None = None
-    experiment_id: str | None = None
-    resumed: bool = False
-    opened: bool = False
-    closed: bool = False
-
-
-class RunReference(StrictModel):
-    """Which MLflow run a folder's results belong to, in a small file of that folder."""
-
-    uri: str
-    run_id: str
+class FileModel(StrictModel):
+    """A model in a JSON file of its own."""
 
     @classmethod
-    def read(cls, file: Path) -> RunReference | None:
+    def read(cls, file: Path) -> Self | None:
         """Read it; None where there is none, or none that can be read."""
         try:
             return cls.model_validate_json(file.read_bytes())
@@ -88,27 +51,57 @@ class RunReference(StrictModel):
     def write(self, file: Path) -> None:
         """Write it atomically."""
         with atomic_write(file) as temporary:
-            temporary.write_text(self.model_dump_json(indent=2), encoding="utf-8")
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+class RunHeader(FileModel):
+    """What it takes to open a run."""
+
+    uri: str
+    experiment: str
+    run_name: str
+    model_name: str = "unet"
+    started: float  # seconds since 1970
+    tags: dict[str, str] = Field(default_factory=dict)
+    earlier_run_id: str | None = None  # the MLflow run that this one continues, or replaces
+    extra_epochs: str | None = None  # added to a finished training; noted in a tag
+
+
+class RunReference(FileModel):
+    """An MLflow run; kept in a small file of the folder whose results belong to it."""
+
+    uri: str
+    run_id: str
+
+
+class RunIds(StrictModel):
+    """An MLflow run that was created or reopened."""
+
+    run_id: str
+    experiment_id: str
+    resumed: bool = False  # it is the run of an earlier process: what that one has logged is not logged again
+
+
+class JournalState(FileModel):
+    """How far a journal was sent."""
+
+    resumes: bool = False  # whether the header's earlier run is continued, not replaced
+    run: RunIds | None = None  # once it is opened
+    nested: dict[str, RunIds] = Field(default_factory=dict)  # open nested runs, by key
+    models: dict[str, str] = Field(default_factory=dict)  # MLflow's ids of models that were created, by key
+    position: int = 0  # bytes of the operations that were sent
 
 
 class Operation(StrictModel):
-    """One line of a journal.
-
-    Attributes:
-        name: of the client's method that sends it.
-        time: seconds since 1970.
-        arguments: of the method.
-        file: what belongs to it, below the journal's folder.
-        nested: key of the nested run that it is for.
-    """
+    """One line of a journal."""
 
     model_config = StrictModel.model_config | {"allow_inf_nan": True}
 
-    name: str
-    time: float
+    name: str  # of the client's method that sends it
+    time: float  # seconds since 1970
     arguments: dict[str, Any]
-    file: str | None = None
-    nested: str | None = None
+    file: str | None = None  # what belongs to it, below the journal's folder
+    nested: str | None = None  # key of the nested run that it is for
 
 
 class Journal:
@@ -119,21 +112,23 @@ class Journal:
         self.appended = threading.Event()
         self._operations = folder / "operations.jsonl"
         self._lock, self._writing = FileLock(folder / "lock", thread_local=False), threading.Lock()
-        self._position: int | None = None
+        self._state: JournalState | None = None
+        self._closed: set[str | None] = set()  # keys of nested runs; None: the run itself
 
     @classmethod
     def create(cls, root: Path, header: RunHeader) -> Journal:
         """Make the journal of a new run under the project's root, and lock it."""
-        journal = cls(root / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}")
+        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")  # to the microsecond: journals are sent in this order
+        journal = cls(root / FOLDER / f"{now}-{uuid.uuid4().hex[:6]}")
         (journal.folder / "files").mkdir(parents=True)
         journal._lock.acquire(timeout=0)
-        journal.write("header", header.model_dump())
+        header.write(journal.folder / "header.json")
         return journal
 
     @staticmethod
     def find_all(root: Path) -> list[Journal]:
         """List the journals under the project's root, oldest first."""
-        return [Journal(header.parent) for header in sorted((root / FOLDER).glob("*/header.json"))]
+        return [Journal(header.parent) for header in sorted((root / FOLDER).glob("[!.]*/header.json"))]
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[bool]:
@@ -143,6 +138,7 @@ class Journal:
         except (Timeout, FileNotFoundError):
             yield False
             return
+        self._state = None  # another process may have written it since
         try:
             yield (self.folder / "header.json").is_file()
         finally:
@@ -153,57 +149,48 @@ class Journal:
         self._lock.release()
 
     def remove(self) -> None:
-        """Remove the folder, and `.tracking` if it was the last."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.unlock()
+        """Remove the folder. It is renamed first: a journal is there as a whole or not, even if this is interrupted."""
+        removed = self.folder.with_name(f".{self.folder.name}")
         with suppress(OSError):
-            self.folder.parent.rmdir()
+            self.folder.rename(removed)
+        self.remove_leftovers(self.folder.parents[1])
+        self.unlock()
 
-    # -- small JSON files: header, run (its ids), nested (ids of each), position, model-...
+    @staticmethod
+    def remove_leftovers(root: Path) -> None:
+        """Remove what is left of journals that were being removed, and `.tracking` if nothing else is in it."""
+        for removed in (root / FOLDER).glob(".*"):
+            shutil.rmtree(removed, ignore_errors=True)
+        with suppress(OSError):
+            (root / FOLDER).rmdir()
 
-    def write(self, name: str, values: Mapping[str, object]) -> None:
-        """Write a small JSON file atomically."""
-        with atomic_write(self.folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(values), encoding="utf-8")
+    # -- header and state
 
-    def read(self, name: str) -> dict[str, JsonValue] | None:
-        """Read a small JSON file; None where there is none."""
-        try:
-            values: dict[str, JsonValue] = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return values
-
-    @property
+    @cached_property
     def header(self) -> RunHeader:
-        """Return what it takes to open the run."""
-        return RunHeader.model_validate(self.read("header"))
+        """What it takes to open the run."""
+        return RunHeader.model_validate_json((self.folder / "header.json").read_bytes())
 
     @property
-    def ids(self) -> RunIds:
-        """Return the MLflow run that it is sent to."""
-        return RunIds.model_validate(self.read("run") or {})
+    def state(self) -> JournalState:
+        """Return how far it was sent."""
+        if self._state is None:
+            self._state = JournalState.read(self.folder / "state.json") or JournalState()
+        return self._state
 
-    @property
-    def position(self) -> int:
-        """Return how many bytes of the operations were sent."""
-        if self._position is None:
-            bytes_sent = (self.read("position") or {}).get("bytes", 0)
-            self._position = bytes_sent if isinstance(bytes_sent, int) else 0
-        return self._position
-
-    @property
-    def is_complete(self) -> bool:
-        """Return whether the end of the run was sent."""
-        return bool((self.read("position") or {}).get("complete"))
-
-    def advance(self, position: int, *, complete: bool) -> None:
-        """Note how many bytes were sent, and whether that was all."""
-        self._position = position
+    def update(self, **values: object) -> None:
+        """Change the state."""
+        self._state = self.state.model_copy(update=values)
         with suppress(OSError, ResourceError):  # a full disk: what is sent again after a crash is stored once
-            self.write("position", {"bytes": position, "complete": complete})
+            self._state.write(self.folder / "state.json")
 
-    # -- writing
+    @property
+    def run_id(self) -> str | None:
+        """Return the MLflow run that it goes to; None where that is still to be created."""
+        state = self.state
+        return state.run.run_id if state.run else self.header.earlier_run_id if state.resumes else None
+
+    # -- operations
 
     def append(
         self,
@@ -213,15 +200,20 @@ class Journal:
         nested: str | None = None,
         arguments: Mapping[str, object],
     ) -> None:
-        """Append an operation; its file or folder is linked or copied as it is now."""
+        """Append an operation, its file or folder linked or copied as it is now; nothing follows the end of a run."""
         operation = {"name": name, "time": time.time(), "arguments": arguments, "nested": nested}
         file = None if content is None else self._add(content)
         line = json.dumps(operation | {"file": file}, ensure_ascii=False) + "\n"
-        with self._writing, self._operations.open("ab+", buffering=0) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 1))
-            torn = size and stream.read(1) != b"\n"  # its writer was killed in the middle
-            stream.write(("\n" * bool(torn) + line).encode())
+        with self._writing:
+            if self._closed & {nested, None}:
+                return
+            with self._operations.open("ab+", buffering=0) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, size - 1))
+                torn = size and stream.read(1) != b"\n"  # its writer was killed in the middle
+                stream.write(("\n" * bool(torn) + line).encode())
+            if name == "close":
+                self._closed.add(nested)
         self.appended.set()
 
     def _add(self, content: Path | NewFile) -> str:
@@ -235,19 +227,19 @@ class Journal:
             link_or_copy(content, target)
         return target.relative_to(self.folder).as_posix()
 
-    # -- reading
-
     def pending(self) -> Iterator[tuple[Operation, int]]:
         """Yield each operation that was not sent yet, and the position behind it. Torn lines are skipped."""
         if not self._operations.is_file():
             return
         with self._operations.open("rb") as stream:
-            stream.seek(self.position)
+            stream.seek(self.state.position)
             while (line := stream.readline()).endswith(b"\n"):
                 with suppress(ValueError):
                     yield Operation.model_validate(json.loads(line)), stream.tell()
 
-    def release(self, operation: Operation) -> None:
-        """Remove the file that belongs to an operation that was sent."""
-        if operation.file:
-            shutil.rmtree((self.folder / operation.file).parent, ignore_errors=True)
+    def mark_sent(self, operations: list[Operation], position: int) -> None:
+        """Note that operations were sent, up to a position, and remove their files."""
+        self.update(position=position)
+        for operation in operations:
+            if operation.file:
+                shutil.rmtree((self.folder / operation.file).parent, ignore_errors=True)

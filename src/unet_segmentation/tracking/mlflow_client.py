@@ -13,7 +13,7 @@ from typing import TypeVar
 import mlflow
 import requests
 import sqlalchemy
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -36,6 +36,33 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code >= 500
     return isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError | ConnectionError | TimeoutError)
+
+
+def _connect(uri: str) -> mlflow.MlflowClient:
+    if is_local(uri):
+        create_database(Path(uri.removeprefix("sqlite:///")))
+    mlflow.set_tracking_uri(uri)  # models and artifacts of http stores still ask for the global one
+    return mlflow.MlflowClient(uri)
+
+
+def _find_or_create_experiment(client: mlflow.MlflowClient, header: RunHeader) -> str:
+    name = header.experiment
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        database = Path(header.uri.removeprefix("sqlite:///"))
+        location = (database.parent / "mlartifacts").as_uri() if is_local(header.uri) else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another run made it meanwhile
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"MLflow's experiment {name!r} was deleted and cannot take runs. Restore it (mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}), or set experiment in mlflow.yml."
+        )
+    return str(experiment.experiment_id)
 
 
 def create_database(path: Path) -> None:
@@ -64,59 +91,46 @@ def create_database(path: Path) -> None:
 
 
 class MlflowRunClient:
-    """One run in an MLflow store.
+    """An open run in an MLflow store."""
 
-    Attributes:
-        ids: of the run; without a `run_id` until it is opened.
-    """
-
-    def __init__(self, uri: str, ids: RunIds | None = None) -> None:
-        if is_local(uri):
-            create_database(Path(uri.removeprefix("sqlite:///")))
-        mlflow.set_tracking_uri(uri)  # models and artifacts of http stores still ask for the global one
-        self.uri, self.ids, self._client = uri, ids or RunIds(), mlflow.MlflowClient(uri)
+    def __init__(self, uri: str, ids: RunIds) -> None:
+        self.uri, self.ids, self._client = uri, ids, _connect(uri)
         self._points: dict[str, dict[int, Metric]] = {}  # of a resumed run: metric to step to last point
+
+    @classmethod
+    def create(cls, header: RunHeader) -> MlflowRunClient:
+        """Start a run, in an experiment that is created where there is none."""
+        client = _connect(header.uri)
+        experiment_id = _find_or_create_experiment(client, header)
+        run = client.create_run(experiment_id, int(header.started * 1000), header.tags, header.run_name)
+        return cls(header.uri, RunIds(run_id=run.info.run_id, experiment_id=experiment_id))
+
+    @classmethod
+    def reopen(cls, uri: str, run_id: str, extra_epochs: str | None = None) -> MlflowRunClient | None:
+        """Open an earlier run again, whatever its status; None where it was deleted."""
+        client = _connect(uri)
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        if run.info.lifecycle_stage != "active":
+            return None
+        tags = run.data.tags
+        client.update_run(run_id, status="RUNNING")
+        if extra_epochs is not None:
+            added = ", ".join(filter(None, [tags.get("training.extra_epochs"), extra_epochs]))
+            client.set_tag(run_id, "training.extra_epochs", added)
+        if "failure" in tags:
+            for tag in tags.keys() & {"failure", "mlflow.note.content"}:
+                client.delete_tag(run_id, tag)
+        return cls(uri, RunIds(run_id=run_id, experiment_id=run.info.experiment_id, resumed=True))
 
     @property
     def run_id(self) -> str:
-        """MLflow's id of the opened run."""
-        assert self.ids.run_id is not None
+        """Return MLflow's id of the run."""
         return self.ids.run_id
-
-    @property
-    def experiment_id(self) -> str:
-        """MLflow's id of the experiment of the opened run."""
-        assert self.ids.experiment_id is not None
-        return self.ids.experiment_id
-
-    def create(self, header: RunHeader) -> None:
-        """Find or create the experiment, and start a run in it."""
-        experiment_id = self._find_or_create_experiment(header.experiment)
-        start_time = int(header.started * 1000)
-        run = self._client.create_run(experiment_id, start_time, header.tags, header.run_name)
-        self.ids = RunIds(run_id=run.info.run_id, experiment_id=experiment_id)
-
-    def reopen(self, run_id: str, extra_epochs: str | None = None) -> bool:
-        """Open an earlier run again, whatever its status; False where it was deleted."""
-        try:
-            run = self._client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-        if run.info.lifecycle_stage != "active":
-            return False
-        tags = run.data.tags
-        self._client.update_run(run_id, status="RUNNING")
-        if extra_epochs is not None:
-            added = ", ".join(filter(None, [tags.get("training.extra_epochs"), extra_epochs]))
-            self._client.set_tag(run_id, "training.extra_epochs", added)
-        if "failure" in tags:
-            self._client.delete_tag(run_id, "failure")
-            if "mlflow.note.content" in tags:
-                self._client.delete_tag(run_id, "mlflow.note.content")
-        self.ids = RunIds(run_id=run_id, experiment_id=run.info.experiment_id, resumed=True)
-        return True
 
     def mark_killed(self, run_id: str) -> None:
         """Close an earlier run whose process is gone, if nobody did."""
@@ -150,24 +164,6 @@ class MlflowRunClient:
         same = point is not None and (point.value == value or (math.isnan(point.value) and math.isnan(value)))
         return point if same else None
 
-    def _find_or_create_experiment(self, name: str) -> str:
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            database = Path(self.uri.removeprefix("sqlite:///"))
-            location = (database.parent / "mlartifacts").as_uri() if is_local(self.uri) else None
-            try:
-                return str(self._client.create_experiment(name, artifact_location=location))
-            except MlflowException:  # another run made it meanwhile
-                experiment = self._client.get_experiment_by_name(name)
-                if experiment is None:
-                    raise
-        if experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"MLflow's experiment {name!r} was deleted and cannot take runs. Restore it (mlflow "
-                f"experiments restore --experiment-id {experiment.experiment_id}), or set experiment in mlflow.yml."
-            )
-        return str(experiment.experiment_id)
-
     # -- operations
 
     def log_values(self, operations: Iterable[Operation]) -> None:
@@ -190,8 +186,12 @@ class MlflowRunClient:
             self._client.log_batch(self.run_id, metrics=metric_part)
         for param_part in _chunks([Param(*item) for item in params.items()], MAX_PARAMS):
             self._client.log_batch(self.run_id, params=param_part)
-        for tag_part in _chunks([RunTag(*item) for item in tags.items()], MAX_TAGS):
-            self._client.log_batch(self.run_id, tags=tag_part)
+        self.set_tags(tags)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for part in _chunks([RunTag(*item) for item in tags.items()], MAX_TAGS):
+            self._client.log_batch(self.run_id, tags=part)
 
     def _new_points(self, values: Mapping[str, float], step: int, time: float) -> Iterator[Metric]:
         for name, value in values.items():
@@ -223,9 +223,7 @@ class MlflowRunClient:
         inputs = []
         for split, table in pd.read_parquet(path).groupby("split", sort=False):
             dataset = from_pandas(table, source=HTTPDatasetSource(source), name=f"{name} {split}")
-            inputs.append(
-                DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", str(split))]),
-            )
+            inputs.append(DatasetInput(Dataset(**dataset.to_dict()), [InputTag("mlflow.data.context", str(split))]))
         self._client.log_inputs(self.run_id, inputs)
 
     def create_model(self, name: str, problem: str, step: int) -> str:
@@ -234,7 +232,7 @@ class MlflowRunClient:
         if self.ids.resumed and (model_id := self._find_begun_model(run, step)):
             return model_id
         model = self._client.create_logged_model(
-            self.experiment_id,
+            self.ids.experiment_id,
             name=name,
             source_run_id=self.run_id,
             params=run.data.params,
@@ -244,20 +242,15 @@ class MlflowRunClient:
         return str(model.model_id)
 
     def _find_begun_model(self, run: MlflowRun, step: int) -> str | None:
-        begun = self._client.search_logged_models(
-            [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'"
-        )
+        own = f"source_run_id = '{self.run_id}'"
+        begun = self._client.search_logged_models([self.ids.experiment_id], filter_string=own)
         steps = _steps_of_models(run)
         return next((model.model_id for model in begun if steps.get(model.model_id, step) == step), None)
 
     def log_model(self, path: Path, model_id: str, step: int, metrics: Mapping[str, tuple[float, float]]) -> None:
         """Send a model's folder, and link it to the run and to the metrics of its epoch and of the test.
 
-        Args:
-            path: an MLflow model, built before its ids were known.
-            model_id: of the model's entry.
-            step: the epoch of the weights.
-            metrics: of the test: name to value and time (seconds since 1970).
+        The folder is an MLflow model, built before its ids were known. The test's metrics are value and time.
         """
         model = Model.load(str(path / "MLmodel"))
         model.run_id, model.model_id, model.model_uuid = self.run_id, model_id, model_id

@@ -9,36 +9,27 @@ from typing import Any, NamedTuple
 from unet_segmentation.errors import ConfigurationError, ReleaseError, TrackingError
 from unet_segmentation.tracking import active_tracking_uri
 from unet_segmentation.tracking.model_registry import CHAMPION, Registry, find_model
-from unet_segmentation.tracking.run_queries import RunRecord, find_run, finished_runs
+from unet_segmentation.tracking.run_queries import find_run, finished_runs
+from unet_segmentation.tracking.settings import first_line
 from unet_segmentation.utils.atomic_io import atomic_write
 
 WEIGHTS, INFERENCE = "best.safetensors", "inference.json"  # as `package_model` names them
 
 
 class LoggedModel(NamedTuple):
-    """A logged model on this machine.
+    """A logged model on this machine."""
 
-    Attributes:
-        file: safetensors.
-        inference: the predictor's parameters that it was evaluated with.
-        title: in messages.
-        run_id: the run that made it.
-    """
-
-    file: Path
-    inference: dict[str, Any]
-    title: str
+    file: Path  # safetensors
+    inference: dict[str, Any]  # the predictor's parameters that it was evaluated with
+    title: str  # in messages
     run_id: str
 
 
 def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> LoggedModel:
     """Download a model by its name, from the MLflow store of the active run.
 
-    Args:
-        name: `champion`, or a run: its id, a prefix of it, or its name.
-        problem: the segmentation problem.
-        cache: gets a directory for each model.
-        asked_by: the parameter that holds the name.
+    The name is `champion`, or a run: its id, a prefix of it, or its name; `asked_by` is the parameter that holds it.
+    The cache gets a directory for each model.
 
     Raises:
         ConfigurationError: tracking is off.
@@ -53,7 +44,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
         )
     if name != CHAMPION:
         run = find_run(uri, name, problem)
-        return _model_of_run(uri, run, f"the model of run {run}", cache)
+        return _download(uri, find_model(uri, run.run_id), f"the model of run {run}", run.run_id, cache)
     if (champion := champion_model(uri, problem, cache)) is None:
         raise ReleaseError(
             f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or name a run, or a "
@@ -63,11 +54,7 @@ def named_model(name: str, problem: str, cache: Path, *, asked_by: str) -> Logge
 
 
 def champion_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
-    """Download the released model of a problem; None where there is none.
-
-    Raises:
-        TrackingError: its files cannot be downloaded.
-    """
+    """Download the released model of a problem; None where there is none."""
     version = Registry(uri, problem).champion()
     if version is None:
         return None
@@ -80,14 +67,11 @@ def newest_model(uri: str, problem: str, cache: Path) -> LoggedModel | None:
     """Download the model of the newest finished run that has one; None where none has."""
     for run in finished_runs(uri, problem):
         try:
-            return _model_of_run(uri, run, f"the model of the newest finished run, {run}", cache)
+            model_id = find_model(uri, run.run_id)
         except ReleaseError:  # a run without a model: of preparation, or of another prediction
             continue
+        return _download(uri, model_id, f"the model of the newest finished run, {run}", run.run_id, cache)
     return None
-
-
-def _model_of_run(uri: str, run: RunRecord, title: str, cache: Path) -> LoggedModel:
-    return _download(uri, find_model(uri, run.run_id), title, run.run_id, cache)
 
 
 def _download(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> LoggedModel:
@@ -102,9 +86,8 @@ def _download(uri: str, model_id: str, title: str, run_id: str, cache: Path) -> 
                 location = mlflow.MlflowClient(uri).get_logged_model(model_id).artifact_location
                 mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(temporary))
             except Exception as error:  # each kind of store has its own
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise TrackingError(
-                    f"The files of {title} ({model_id}) cannot be downloaded from {uri}: {reason}"
+                    f"The files of {title} ({model_id}) cannot be downloaded from {uri}: {first_line(error)}"
                 ) from error
     files = {file.name: file for file in folder.rglob("*") if file.is_file()}
     if WEIGHTS not in files:

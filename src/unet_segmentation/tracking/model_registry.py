@@ -38,22 +38,13 @@ class ConcurrentReleaseError(ReleaseError):
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a problem's registered model.
+    """A version of a problem's registered model."""
 
-    Attributes:
-        problem: names the registered model.
-        number: of the version, from 1.
-        run_id: the MLflow run it is from.
-        model_id: MLflow's id of the logged model; empty for a version that was registered by hand from something else.
-        created: seconds since 1970, by the store's clock.
-        tags: of the version.
-    """
-
-    problem: str
-    number: int
+    problem: str  # names the registered model
+    number: int  # from 1
     run_id: str
-    model_id: str
-    created: float
+    model_id: str  # of the logged model; empty for a version that was registered by hand from something else
+    created: float  # seconds since 1970, by the store's clock
     tags: Mapping[str, str]
 
     def __str__(self) -> str:
@@ -61,10 +52,9 @@ class Version:
 
 
 class Registry:
-    """The released models of one problem in one MLflow store."""
+    """The released models of one problem in one MLflow store; connects with the first question."""
 
     def __init__(self, uri: str, problem: str) -> None:
-        """Create the client; it does not connect yet."""
         mlflow.set_tracking_uri(uri)  # the SQL store looks logged models up in the global one
         self.problem = problem
         self._uri, self._client = uri, mlflow.MlflowClient(uri, registry_uri=uri)
@@ -80,20 +70,20 @@ class Registry:
     def promote(self, model_id: str, run_id: str, *, expected: int, tags: Mapping[str, str]) -> Version:
         """Make a logged model the champion, and the champion the previous one.
 
-        Args:
-            model_id: of the logged model.
-            run_id: the run it is from.
-            expected: number of the version that it was compared with; 0 for none.
-            tags: of the version.
+        The number of the version that it was compared with is expected to be the champion's; 0: there is none.
 
         Raises:
-            OvertakenError: there is another champion by now, or another release is about to replace it.
+            ConcurrentReleaseError: there is another champion by now, or another release is about to replace it.
         """
         with self._lock():
             self._ensure_model()
             self._finish_interrupted()
             self._check_champion(expected)
-            version = self._create(model_id, run_id, {**tags, REPLACES: str(expected)})
+            tags = {name: value[:LONGEST_VALUE] for name, value in tags.items()} | {REPLACES: str(expected)}
+            source = f"models:/{model_id}"
+            version = _version(
+                self._client.create_model_version(self.problem, source, run_id=run_id, tags=tags, model_id=model_id)
+            )
             try:
                 self._check_first(version, expected)
                 self._check_champion(expected)
@@ -109,18 +99,11 @@ class Registry:
         self._client.update_model_version(self.problem, str(version.number), text[:LONGEST_VALUE])
 
     def roll_back(self, user: str, why: str | None) -> tuple[Version, Version]:
-        """Make the previous version the champion again, and the champion the previous one.
-
-        Args:
-            user: who asks for it; logged with the version that is rolled back.
-            why: the reason; logged, too.
-
-        Returns:
-            The champion and the previous version, as they are now.
+        """Swap the champion and the previous version; log who asked for it, and why. Return both, as they are now.
 
         Raises:
             ReleaseError: there is no previous version.
-            OvertakenError: a release came in between.
+            ConcurrentReleaseError: a release came in between.
         """
         with self._lock():
             self._finish_interrupted()
@@ -159,21 +142,12 @@ class Registry:
         """Finish a release or rollback that was killed after the alias `champion` had moved."""
         champion, previous = self.champion(), self.previous()
         replaced = int(champion.tags.get(REPLACES, 0)) if champion else 0
-        if replaced and (previous is None or previous.number != replaced) and self._exists(replaced):
+        half_done = replaced and (previous is None or previous.number != replaced)
+        if half_done and any(version.number == replaced for version in self._versions()):
             self._client.set_registered_model_alias(self.problem, PREVIOUS, str(replaced))
-
-    def _exists(self, number: int) -> bool:
-        return any(version.number == number for version in self._versions())
 
     def _versions(self) -> list[Version]:
         return [_version(version) for version in self._client.search_model_versions(f"name = '{self.problem}'")]
-
-    def _create(self, model_id: str, run_id: str, tags: dict[str, str]) -> Version:
-        tags = {name: value[:LONGEST_VALUE] for name, value in tags.items()}
-        source = f"models:/{model_id}"
-        return _version(
-            self._client.create_model_version(self.problem, source, run_id=run_id, tags=tags, model_id=model_id)
-        )
 
     def _check_champion(self, expected: int) -> None:
         champion = self.champion()
@@ -227,11 +201,7 @@ class Registry:
 
 
 def find_model(uri: str, run_id: str) -> str:
-    """Return the id of the model that a run has logged; of several, that of the latest epoch.
-
-    Raises:
-        ReleaseError: it has logged no complete model.
-    """
+    """Return the id of the model, of the latest epoch, that a run has logged; raise ReleaseError if it has none."""
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)

@@ -18,19 +18,11 @@ from filelock import FileLock, Timeout
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.parameters.serialization import RUN_OPTIONS, flatten
-from unet_segmentation.tracking.journal import RunReference
-from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.utils.strict_model import StrictModel
+from unet_segmentation.tracking.journal import FileModel, RunReference
 
 MARKER = "run.json"
-WITHOUT_EFFECT = {
-    *RUN_OPTIONS,
-    "training.num_workers",
-    "training.rdzv_endpoint",
-    "inspection.workers",
-    "source.archive",
-    "source.parallel",
-}
+WITHOUT_EFFECT = {*RUN_OPTIONS, "training.num_workers", "training.rdzv_endpoint"}
+WITHOUT_EFFECT |= {"inspection.workers", "source.archive", "source.parallel"}
 OTHERS = ("mlflow.", "release.", "inference.", "export.", "article_claims.")  # sections without effect on a training
 SHOWN = 5  # parameters that changed
 
@@ -45,24 +37,15 @@ class Continuation(Enum):
     EXTEND = auto()  # it adds epochs to a finished one
 
 
-class TrainingMarker(StrictModel):
-    """The last run that trained into a folder.
+class TrainingMarker(FileModel):
+    """The last run that trained into a folder."""
 
-    Attributes:
-        status: of the run; `RUNNING` where it was killed.
-        pid: of its process.
-        started: seconds since 1970.
-        command: the user's command line.
-        parameters: that have an effect, flat.
-        run: in MLflow; None where nothing is tracked.
-    """
-
-    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+    status: Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]  # RUNNING where it was killed
     pid: int
-    started: float
+    started: float  # seconds since 1970
     command: str
-    parameters: dict[str, str]
-    run: RunReference | None = None
+    parameters: dict[str, str]  # that have an effect, flat
+    run: RunReference | None = None  # in MLflow, where it is tracked
 
 
 def decide(marker: TrainingMarker | None, parameters: Mapping[str, str]) -> Continuation:
@@ -88,18 +71,26 @@ def _has_effect(key: str) -> bool:
 
 
 class TrainingClaim:
-    """The claim of this process on a folder that it trains into.
+    """The claim of this process on a folder that it trains into."""
 
-    Attributes:
-        folder: of the models.
-        continuation: of the run that left the marker.
-        extra_epochs: that are added to a finished training.
-    """
-
-    def __init__(self, folder: Path, lock: FileLock, before: TrainingMarker | None, marker: TrainingMarker) -> None:
-        self.folder, self._lock, self._before, self._marker = folder, lock, before, marker
-        self.continuation = Continuation.NEW
-        self.extra_epochs: str | None = None
+    def __init__(self, folder: Path, lock: FileLock, parameters: Mapping[str, str], command: str) -> None:
+        """Decide by the marker in a folder that is locked, and leave one of this run."""
+        self.folder, self._lock, self._before = folder, lock, TrainingMarker.read(folder / MARKER)
+        self.continuation = decide(self._before, parameters)
+        resumed = self.continuation is not Continuation.NEW
+        extends = self.continuation is Continuation.EXTEND
+        self.extra_epochs = parameters.get("training.extra_epochs") if extends else None
+        self._marker = TrainingMarker(
+            status="RUNNING",
+            pid=os.getpid(),
+            started=time.time(),
+            command=command,
+            parameters={key: value for key, value in parameters.items() if _has_effect(key)},
+            run=self._before.run if self._before is not None and resumed else None,
+        )
+        if self._before is not None:
+            _log_decision(self._before, self.continuation, parameters)
+        self._marker.write(folder / MARKER)
 
     def earlier_run(self, uri: str) -> str | None:
         """Return the MLflow run that is continued, or replaced before its end, if it is in this store."""
@@ -124,13 +115,13 @@ class TrainingClaim:
         if self._before is None:
             (self.folder / MARKER).unlink(missing_ok=True)
         else:
-            _write(self.folder, self._before)
+            self._before.write(self.folder / MARKER)
         self._lock.release()
 
     def _update(self, **values: object) -> None:
         self._marker = self._marker.model_copy(update=values)
         try:
-            _write(self.folder, self._marker)
+            self._marker.write(self.folder / MARKER)
         except (OSError, ResourceError) as error:
             log.warning("%s could not be updated: %s", self.folder / MARKER, error)
 
@@ -138,16 +129,9 @@ class TrainingClaim:
 def claim_training(
     folder: Path, parameters: Mapping[str, object], command: str, *, shared: bool = False
 ) -> TrainingClaim | None:
-    """Claim a folder for a training, and decide whether an interrupted one is resumed.
+    """Claim a folder for a training with these parameters (nested), and decide whether an interrupted one is resumed.
 
-    Args:
-        folder: of the problem's models.
-        parameters: all of them, nested.
-        command: the user's command line.
-        shared: others may train into this folder, too.
-
-    Returns:
-        The claim; None where another process has claimed a folder that is shared.
+    Others may train into a shared folder, too; the result is None where one of them has claimed it.
 
     Raises:
         ConfigurationError: another process is training into this folder.
@@ -161,32 +145,15 @@ def claim_training(
         if shared:
             return None
         raise _already_runs(folder) from None
-    flat = flatten(parameters)
-    before = read_marker(folder)
-    continuation = decide(before, flat)
-    if before is not None:
-        _log_decision(before, continuation, flat)
-    marker = TrainingMarker(
-        status="RUNNING",
-        pid=os.getpid(),
-        started=time.time(),
-        command=command,
-        parameters={key: value for key, value in flat.items() if _has_effect(key)},
-        run=before.run if before is not None and continuation is not Continuation.NEW else None,
-    )
-    claim = TrainingClaim(folder, lock, before, marker)
-    claim.continuation = continuation
-    claim.extra_epochs = flat.get("training.extra_epochs") if continuation is Continuation.EXTEND else None
     try:
-        _write(folder, marker)
+        return TrainingClaim(folder, lock, flatten(parameters), command)
     except BaseException:
         lock.release()
         raise
-    return claim
 
 
 def _already_runs(folder: Path) -> ConfigurationError:
-    marker = read_marker(folder)
+    marker = TrainingMarker.read(folder / MARKER)
     if marker is None:
         return ConfigurationError(f"Another process trains into {folder}. Wait for it, or stop it.")
     return ConfigurationError(
@@ -209,19 +176,6 @@ def _log_decision(before: TrainingMarker, continuation: Continuation, flat: Mapp
         ", ".join(changes[:SHOWN]),
         more,
     )
-
-
-def read_marker(folder: Path) -> TrainingMarker | None:
-    """Read a folder's marker; None where there is none, or one of another version of the project."""
-    try:
-        return TrainingMarker.model_validate_json((folder / MARKER).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _write(folder: Path, marker: TrainingMarker) -> None:
-    with atomic_write(folder / MARKER) as temporary:
-        temporary.write_text(marker.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _clock(seconds: float) -> str:

@@ -14,35 +14,18 @@ from typing import Any
 
 from unet_segmentation.models.architectures import ARCHITECTURES
 
-NAMED_ALONE = (
-    "release",
-    "leaderboard",
-    "sweep",
-    "search",
-    "article_claims",
-    "data_ingestion",
-    "data_preparation",
-)  # pipelines that train no one network
+# Pipelines that train no one network.
+NAMED_ALONE = ("release", "leaderboard", "sweep", "search", "article_claims", "data_ingestion", "data_preparation")
 MAXIMUM_DIFF = 5_000_000  # bytes
 TOO_LARGE = "what is changed is too large to be kept"
-DIFF = (
-    "diff",
-    "--binary",
-    "--no-color",
-    "--no-ext-diff",
-    "--no-textconv",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-    "HEAD",
-)
+DIFF = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 
 def run_name(parameters: Mapping[str, Any], now: float, pipelines: str = "") -> str:
     """Return a short name: `unet resnet18 · 11-22 10:45`, or `release · 11-22 10:50` where there is no one network."""
     when = time.strftime("%m-%d %H:%M", time.localtime(now))
-    alone = (
-        "article_claims" if "article_claims" in pipelines.split(", ") else pipelines
-    )  # with what it starts from, in one run
+    # The claims come with the pipelines that they start from, in one run.
+    alone = "article_claims" if "article_claims" in pipelines.split(", ") else pipelines
     if alone in NAMED_ALONE:
         return f"{alone} · {when}"
     network = parameters.get("model") or {}
@@ -67,11 +50,9 @@ def git_tags(root: Path) -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}
-    changed = _git(root, "status", "--porcelain") or ""
+    dirty = str(bool(_git(root, "status", "--porcelain"))).lower()
     branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD") or ""
-    tags = {"git.commit": commit, "git.branch": branch, "git.dirty": str(bool(changed)).lower()}
-    tags["mlflow.source.git.commit"] = commit
-    return tags
+    return {"git.commit": commit, "git.branch": branch, "git.dirty": dirty, "mlflow.source.git.commit": commit}
 
 
 def git_diff(root: Path) -> bytes | None:
@@ -80,7 +61,7 @@ def git_diff(root: Path) -> bytes | None:
     New files below `src` are in it whole, others by name. Of a difference that is too large only the names are given.
     """
     new = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
-    difference = _git_bytes(root, *DIFF)
+    difference = _git_bytes(root, *DIFF, "HEAD")
     if any(name.startswith("src/") for name in new):
         difference = _with_new_code(root) or difference
     if not difference and not new:
@@ -99,13 +80,7 @@ def _with_new_code(root: Path) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copyfile(index, Path(folder) / "index")
         _git(root, "add", "--intent-to-add", "src", index=copy)
-        return _git_bytes(root, *DIFF, index=copy)
-
-
-def lock_file(root: Path) -> bytes | None:
-    """Return the project's lock file; None where there is none."""
-    file = root / "requirements.lock"
-    return file.read_bytes() if file.is_file() else None
+        return _git_bytes(root, *DIFF, "HEAD", index=copy)
 
 
 def _git(root: Path, *arguments: str, index: Path | None = None) -> str | None:

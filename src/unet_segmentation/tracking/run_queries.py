@@ -1,4 +1,7 @@
-"""Queries: read runs and their artifacts from MLflow."""
+"""Queries: read runs and their artifacts from MLflow.
+
+Each raises a TrackingError where the store does not answer, or where there is no such run or artifact.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ import difflib
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.run import page_of
-from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, is_local
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, page_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,80 +24,56 @@ if TYPE_CHECKING:
 
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-CHAMPION = "champion"  # alias of the released version of a problem's registered model
 PARAMETERS = "code/parameters.yml"
 TABLES = "evaluation/tables"  # a Parquet file per table of counts
 PAGE_SIZE = 500  # runs of one request
 MAX_SHOWN = 5  # runs that a message names
 SHORT_ID = 8  # digits of an id in messages
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as MLflow holds it.
-
-    Attributes:
-        run_id: MLflow's id, 32 hexadecimal digits.
-        name: several runs may have the same.
-        problem: the segmentation problem.
-        status: `FINISHED`, `FAILED`, `KILLED` or `RUNNING`.
-        started: seconds since 1970.
-        parameters: flat (`training.epochs`), as text; long lists may be truncated (exact: `parameters_of`).
-        metrics: the last value of each, such as `test/dice/mean`.
-        tags: such as `git.commit`, `data.sha256` and `weights.sha256`.
-        link: address of its page in MLflow's UI.
-    """
+    """A run as MLflow holds it."""
 
     run_id: str
-    name: str
+    name: str  # several runs may have the same
     problem: str
-    status: str
-    started: float
-    parameters: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    link: str
+    status: str  # FINISHED, FAILED, KILLED or RUNNING
+    started: float  # seconds since 1970
+    parameters: dict[str, str]  # flat (`training.epochs`); long lists may be truncated (exact: `parameters_of`)
+    metrics: dict[str, float]  # the last value of each, such as `test/dice/mean`
+    tags: dict[str, str]  # such as `git.commit`, `data.sha256` and `weights.sha256`
+    link: str  # address of its page in MLflow's UI
 
     def __str__(self) -> str:
         return f"{self.name} ({self.run_id[:SHORT_ID]})"
 
     @property
     def when(self) -> str:
-        """When it started: `2026-11-24 13:30`."""
+        """Return when it started: `2026-11-24 13:30`."""
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
 
     @property
     def above(self) -> str | None:
-        """Id of the run that this one is nested in: that of the sweep, for a variant."""
+        """Return the id of the run that this one is nested in: that of the sweep, for a variant."""
         return self.tags.get("mlflow.parentRunId")
 
 
 class Evaluation(NamedTuple):
-    """The counts per image of a run's evaluation.
+    """The counts per image of a run's evaluation."""
 
-    Attributes:
-        tables: of the confusion and of the soft overlap.
-        samples: all samples of the problem, with the columns sample_id, group and split.
-        classes: names of the classes.
-        split: the split that was evaluated.
-    """
-
-    tables: EvaluationTables
-    samples: pd.DataFrame
+    tables: EvaluationTables  # of the confusion and of the soft overlap
+    samples: pd.DataFrame  # all of the problem; columns sample_id, group and split
     classes: list[str]
-    split: str
+    split: str  # that was evaluated
 
 
 def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
-    """Find one run by its id, a unique prefix of its id, or its name.
+    """Find one run by its id, a unique prefix of its id, or its name; of one problem, or of all.
 
-    Args:
-        uri: of the MLflow store.
-        text: id, prefix of an id, or name.
-        problem: searches only the runs of this problem; None: all.
-
-    Raises:
-        TrackingError: no run matches, or several do; names the candidates.
+    An error names the candidates.
     """
     runs = sorted(_runs(uri, problem), key=lambda run: -run.started)
     for matches in (
@@ -118,50 +96,31 @@ def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
 
 
 def finished_runs(uri: str, problem: str) -> list[RunRecord]:
-    """Return all finished runs of a problem, the newest first.
-
-    Raises:
-        TrackingError: the store does not answer.
-    """
+    """Return all finished runs of a problem, the newest first."""
     return sorted(_runs(uri, problem, "FINISHED"), key=lambda run: -run.started)
 
 
 def champion_of(uri: str, problem: str) -> RunRecord | None:
-    """Return the run that made the released model of a problem; None where nothing was released.
-
-    Raises:
-        TrackingError: the store does not answer, or the run was deleted.
-    """
+    """Return the run that made the released model of a problem; None where nothing was released."""
+    client = _client(uri)
     from mlflow.exceptions import MlflowException
 
-    client = _client(uri)
+    from unet_segmentation.tracking.model_registry import Registry
+
     try:
-        version = client.get_model_version_by_alias(problem, CHAMPION)
+        version = Registry(uri, problem).champion()
     except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return None
         raise _unreadable(uri, error) from error
+    if version is None:
+        return None
     run_id = version.run_id or (client.get_logged_model(version.model_id).source_run_id if version.model_id else None)
     if not run_id:
-        raise TrackingError(f"The champion of {problem}, version {version.version}, does not say which run made it.")
+        raise TrackingError(f"The champion of {problem}, version {version.number}, does not say which run made it.")
     return find_run(uri, run_id)
 
 
 def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
-    """Download an artifact of a run.
-
-    Args:
-        uri: of the MLflow store.
-        run_id: of the run.
-        artifact: such as `evaluation/intervals.csv`.
-        folder: where to; it keeps its path below.
-
-    Returns:
-        The downloaded file.
-
-    Raises:
-        TrackingError: the run has no such artifact, or the store does not answer.
-    """
+    """Download an artifact of a run, such as `evaluation/intervals.csv`; below the folder it keeps its path."""
     from unet_segmentation.tracking.mlflow_client import is_transient
 
     client = _client(uri)
@@ -178,61 +137,42 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
 
 
 def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
-    """Load all parameters of a run, nested and exact.
-
-    Raises:
-        TrackingError: the run has none.
-    """
+    """Load all parameters of a run, nested and exact."""
     import yaml
 
-    with tempfile.TemporaryDirectory() as folder:
-        return yaml.safe_load(fetch(uri, run_id, PARAMETERS, Path(folder)).read_text(encoding="utf-8"))
+    return yaml.safe_load(_load(uri, run_id, PARAMETERS, Path.read_bytes))
 
 
 def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
-    """Load the counts per image of a run.
-
-    Args:
-        uri: of the MLflow store.
-        run_id: of the run that was evaluated.
-        above: of the run that it is nested in, which has logged samples and classes for all.
-
-    Raises:
-        TrackingError: the run lacks one of the tables.
-    """
+    """Load the counts per image of a run; a run that it is nested in (`above`) has logged samples and classes."""
     import pandas as pd
 
     tables = tables_of(uri, run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        samples = pd.read_parquet(fetch(uri, above or run_id, "data/samples.parquet", Path(folder)))
+    samples = _load(uri, above or run_id, "data/samples.parquet", pd.read_parquet)
     parameters = parameters_of(uri, above or run_id)
     return Evaluation(tables, samples, parameters["classes"], parameters["evaluation"]["split"])
 
 
 def tables_of(uri: str, run_id: str) -> EvaluationTables:
-    """Load the counts per image that runs are compared by: confusion and soft overlap.
-
-    Raises:
-        TrackingError: the run lacks one of the tables.
-    """
+    """Load the counts per image that runs are compared by: confusion and soft overlap."""
     import pandas as pd
 
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
+    names = ("confusion", "soft")
+    return EvaluationTables({name: _load(uri, run_id, f"{TABLES}/{name}.parquet", pd.read_parquet) for name in names})
+
+
+def _load(uri: str, run_id: str, artifact: str, read: Callable[[Path], T]) -> T:
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: fetch(uri, run_id, f"{TABLES}/{name}.parquet", Path(folder)) for name in ("confusion", "soft")}
-        return EvaluationTables({name: pd.read_parquet(file) for name, file in files.items()})
+        return read(fetch(uri, run_id, artifact, Path(folder)))
 
 
 # -- MLflow
 
 
 def _client(uri: str) -> MlflowClient:
-    """Open a store.
-
-    Raises:
-        TrackingError: it is a database that does not exist.
-    """
+    """Open a store; raise TrackingError for a database that does not exist."""
     configure_mlflow(REQUEST_TIMEOUT)
     import mlflow
 
@@ -275,8 +215,7 @@ def _record(uri: str, run: Run) -> RunRecord:
 
 
 def _unreadable(uri: str, error: Exception) -> TrackingError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return TrackingError(f"The MLflow store {uri} cannot be read: {reason}")
+    return TrackingError(f"The MLflow store {uri} cannot be read: {first_line(error)}")
 
 
 def _format(runs: Iterable[RunRecord]) -> str:

@@ -16,6 +16,7 @@ from unet_segmentation.errors import ConfigurationError, TrackingError
 from unet_segmentation.utils.strict_model import StrictModel
 
 REQUEST_TIMEOUT = 10.0  # seconds
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `make mlflow` listens
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_HELP = (
     f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/mlflow.yml), unset it to use a store of the "
@@ -24,35 +25,20 @@ STORE_HELP = (
 
 
 class TrackingSettings(StrictModel):
-    """What is tracked, and where.
-
-    Attributes:
-        enabled: whether anything is tracked.
-        uri: MLflow's store; null is `mlflow.db` at the project's root. The variable MLFLOW_TRACKING_URI goes before it.
-        experiment: null is the problem's name.
-        run_name: null is a short one made of the network's name and the time.
-        system_metrics: whether CPU, memory, disk, network and GPU are measured during the run.
-        system_metrics_seconds: how often.
-        timeout_seconds: how long a server may take to answer one request.
-        upload_timeout_seconds: how long the end of a run waits for a server that does not answer.
-    """
+    """What is tracked, and where: mlflow.yml, which explains each."""
 
     enabled: bool = True
-    uri: str | None = None
-    experiment: str | None = None
-    run_name: str | None = None
+    uri: str | None = None  # null: `mlflow.db` at the project's root; the variable MLFLOW_TRACKING_URI goes before it
+    experiment: str | None = None  # null: the problem's name
+    run_name: str | None = None  # null: the network's name and the time
     system_metrics: bool = True
     system_metrics_seconds: float = Field(default=5.0, ge=0.5)
-    timeout_seconds: float = Field(default=10.0, gt=0)
-    upload_timeout_seconds: float = Field(default=15.0, ge=0)
+    timeout_seconds: float = Field(default=10.0, gt=0)  # for a server to answer one request
+    upload_timeout_seconds: float = Field(default=15.0, ge=0)  # that the end of a run waits for a server
 
 
 def read_settings(values: Mapping[str, Any]) -> TrackingSettings:
-    """Check the settings.
-
-    Raises:
-        ConfigurationError: names every key that is wrong and, for an unknown one, the nearest that exists.
-    """
+    """Check the settings; raise ConfigurationError that names each wrong key, and the nearest to an unknown one."""
     try:
         return TrackingSettings.model_validate(dict(values))
     except ValidationError as error:
@@ -104,12 +90,19 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in {"http", "https"}
 
 
-def check_store(uri: str, timeout: float) -> None:
-    """Make sure, within seconds and without MLflow, that the store is there.
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
-    Raises:
-        TrackingError: names the address, what is wrong, and how to fix it.
-    """
+
+def page_of(uri: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run in MLflow's UI, opened at the page for training."""
+    host = uri if is_server(uri) else LOCAL_SERVER
+    return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
+def check_store(uri: str, timeout: float) -> None:
+    """Check within seconds, and without MLflow, that the store is there; raise TrackingError where it is not."""
     if is_local(uri):
         _check_database(Path(uri.removeprefix("sqlite:///")))
     elif is_server(uri):
@@ -151,8 +144,5 @@ def _check_server(uri: str, timeout: float) -> None:
 
 def _short(error: BaseException) -> str:
     """Return the innermost reason of an error of requests, such as `Connection refused`."""
-    text = str(error)
-    for part in ("Connection refused", "Name or service not known", "Network is unreachable", "timed out"):
-        if part in text:
-            return part.lower()
-    return text
+    parts = ("Connection refused", "Name or service not known", "Network is unreachable", "timed out")
+    return next((part.lower() for part in parts if part in str(error)), str(error))

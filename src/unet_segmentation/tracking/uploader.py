@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from unet_segmentation.tracking.journal import Journal, Operation, RunIds, RunReference
-
-if TYPE_CHECKING:
-    from unet_segmentation.tracking.mlflow_client import MlflowRunClient
+from unet_segmentation.tracking.journal import Journal, Operation, RunReference
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient, is_transient
+from unet_segmentation.tracking.settings import first_line
 
 VALUES = {"log_metrics", "log_params", "set_tags"}  # many go in one request
 MAX_OPERATIONS = 500  # of one request
@@ -21,73 +19,51 @@ MAX_RETRIES = 6  # of one operation that a reachable server keeps refusing
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a server
 KILLED = "The process of the run was killed."
 
-Connect = Callable[[str, RunIds], "MlflowRunClient"]
-OnOpen = Callable[["MlflowRunClient"], None]
-
 log = logging.getLogger(__name__)
 
 
-def connect(uri: str, ids: RunIds) -> MlflowRunClient:
-    """Return the client of a run. MLflow is imported here."""
-    from unet_segmentation.tracking.mlflow_client import MlflowRunClient
-
-    return MlflowRunClient(uri, ids)
-
-
 class Uploader:
-    """Sends one journal, in order, until the end of its run was sent.
+    """Sends one journal, in order, until the end of its run was sent; then the journal is removed."""
 
-    Attributes:
-        rejected: what MLflow refused for good.
-        complete: whether all was sent.
-        models: of each model that was sent: operation id to its MLflow id, or to why it was refused.
-    """
-
-    def __init__(self, journal: Journal, connect: Connect = connect, on_open: OnOpen | None = None) -> None:
-        self.rejected: list[str] = []
-        self.complete = False
-        self.models: dict[str, dict[str, str | None]] = {}
-        self._journal, self._connect, self._on_open = journal, connect, on_open or (lambda client: None)
-        self._header = journal.header
-        self._client, self._opened = connect(self._header.uri, journal.ids), False
+    def __init__(self, journal: Journal, on_open: Callable[[MlflowRunClient], None] | None = None) -> None:
+        self.client: MlflowRunClient | None = None  # of the run, once it is open
+        self.rejected: list[str] = []  # what MLflow refused for good
+        self.complete = False  # whether all was sent
+        self.models: dict[str, dict[str, str | None]] = {}  # key to the MLflow ids of a sent model, or to its refusal
+        self._journal, self._header, self._on_open = journal, journal.header, on_open
         self._nested: dict[str, MlflowRunClient] = {}
         self._tries = 0
 
-    def open(self) -> None:
+    def open(self) -> MlflowRunClient:
         """Continue the earlier run, or create a new one and close an earlier one that nobody closes."""
-        ids, header, client = self._journal.ids, self._header, self._client
-        resumed = ids.run_id is not None and (ids.opened or client.reopen(ids.run_id, header.extra_epochs))
-        if not resumed:  # nothing to resume, or it was deleted in MLflow
-            client.create(header)
-            if header.earlier_run_id is not None:
+        header, state = self._header, self._journal.state
+        uri, earlier = header.uri, header.earlier_run_id
+        client = MlflowRunClient(uri, state.run) if state.run else None
+        if client is None and earlier is not None and state.resumes:
+            client = MlflowRunClient.reopen(uri, earlier, header.extra_epochs)
+        if client is None:  # nothing to resume, or it was deleted in MLflow
+            client = MlflowRunClient.create(header)
+            if earlier is not None:
                 with suppress(Exception):  # it was deleted, say
-                    client.mark_killed(header.earlier_run_id)
-        self._journal.write("run", client.ids.model_copy(update={"opened": True}).model_dump())
-        self._opened = True
-        self._on_open(client)
+                    client.mark_killed(earlier)
+        self._journal.update(run=client.ids)
+        self.client = client
+        if self._on_open is not None:
+            self._on_open(client)
+        return client
 
     def send_next(self) -> bool | None:
         """Send the next operations; None where there are none, False where the server is away."""
         batch, position = self._next_batch()
         if not batch:
             return None
-        try:
-            if not self._opened:
-                self.open()
-            done = self._try(batch)
-        except Exception as error:  # of opening
-            if not _is_transient(error):
-                raise
-            log.debug("the run could not be opened yet", exc_info=True)
-            self._tries += 1
-            done = False
-        if not done:
+        if not self._try(batch):
             return False
-        self._tries = 0
-        self.complete = batch[-1].name == "close" and batch[-1].nested is None
-        self._journal.advance(position, complete=self.complete)
-        for operation in batch:
-            self._journal.release(operation)
+        if batch[-1].name == "close" and batch[-1].nested is None:
+            self._journal.remove()
+            self.complete = True
+        else:
+            self._journal.mark_sent(batch, position)
         return True
 
     def _next_batch(self) -> tuple[list[Operation], int]:
@@ -95,53 +71,55 @@ class Uploader:
         batch: list[Operation] = []
         position = 0
         for operation, end in self._journal.pending():
-            other = bool(batch) and operation.nested != batch[0].nested
-            if batch and (other or operation.name not in VALUES or len(batch) >= MAX_OPERATIONS):
+            alone = operation.name not in VALUES
+            if batch and (alone or operation.nested != batch[0].nested or len(batch) == MAX_OPERATIONS):
                 break
             batch.append(operation)
             position = end
-            if operation.name not in VALUES:
+            if alone:
                 break
         return batch, position
 
     @property
     def pause(self) -> float:
-        """Seconds to wait before the next try."""
+        """Return the seconds to wait before the next try."""
         return min(LONGEST_PAUSE, 0.25 * 2 ** min(self._tries, 6))
 
     def _try(self, batch: list[Operation]) -> bool:
-        """Send; True if it is done with, sent or refused for good."""
+        """Send; return True where it is done with, sent or refused for good."""
         try:
-            self._send(batch)
+            self._send(self.client or self.open(), batch)
         except Exception as error:
             self._tries += 1
-            transient = _is_transient(error) and not (self._tries >= MAX_RETRIES and self._client.is_reachable())
             log.debug("%s, try %d", batch[0].name, self._tries, exc_info=True)
-            if transient:
+            refused = self._tries >= MAX_RETRIES and self.client is not None and self.client.is_reachable()
+            if is_transient(error) and not refused:
                 return False
+            if self.client is None:  # the run itself cannot be opened
+                raise
             if len(batch) > 1:  # find the one that is refused
                 self._tries = 0
-                return sum(self._try([operation]) for operation in batch) == len(batch)  # every one is tried
+                return all([self._try([operation]) for operation in batch])  # noqa: C419 - every one is tried
             self._reject(batch[0], error)
         self._tries = 0
         return True
 
     def _reject(self, operation: Operation, error: Exception) -> None:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        self.rejected.append(f"{operation.name}: {first_line}")
+        self.rejected.append(f"{operation.name}: {first_line(error)}")
         if operation.name == "log_model":
             key = str(operation.arguments["key"])
             self.models[key] = {"model_uri": None, "model_id": None, "status": f"refused: {error}"}
 
-    def _send(self, batch: list[Operation]) -> None:
+    def _send(self, parent: MlflowRunClient, batch: list[Operation]) -> None:
         operation = batch[0]
-        client = self._client_of(operation)
+        if operation.name == "close":
+            self._close(parent, operation)
+            return
+        client = parent if operation.nested is None else self._nested_client(parent, operation.nested, operation)
         if operation.name in VALUES:
             client.log_values(batch)
         elif operation.name == "log_model":
             self._send_model(client, operation)
-        elif operation.name == "close":
-            self._close(client, operation)
         elif operation.name != "start_nested_run":  # that is open by now
             file = [self._journal.folder / operation.file] if operation.file else []
             getattr(client, operation.name)(*file, **operation.arguments)
@@ -149,77 +127,62 @@ class Uploader:
     def _send_model(self, client: MlflowRunClient, operation: Operation) -> None:
         """Send a model; its id is noted first, so that a second try makes no second entry."""
         key, step, metrics = (operation.arguments[part] for part in ("key", "step", "metrics"))
-        note = self._journal.read(f"model-{key}")
-        header = self._header
-        model_id = str(note["model_id"]) if note else client.create_model(header.model_name, header.experiment, step)
-        self._journal.write(f"model-{key}", {"model_id": model_id})
+        models = self._journal.state.models
+        if key not in models:
+            model_id = client.create_model(self._header.model_name, self._header.experiment, step)
+            models = models | {key: model_id}
+            self._journal.update(models=models)
+        model_id = models[key]
         client.log_model(self._journal.folder / str(operation.file), model_id, step, metrics)
-        self.models[str(key)] = {"model_uri": f"models:/{model_id}", "model_id": model_id, "status": "logged"}
+        self.models[key] = {"model_uri": f"models:/{model_id}", "model_id": model_id, "status": "logged"}
 
     # -- nested runs
 
-    def _client_of(self, operation: Operation) -> MlflowRunClient:
-        """Return the client of the run that an operation is for; the first one opens a nested run."""
-        key = operation.nested
-        if key is None:
-            return self._client
+    def _nested_client(self, parent: MlflowRunClient, key: str, operation: Operation) -> MlflowRunClient:
+        """Return the client of a nested run; its first operation opens it."""
         if key not in self._nested:
-            note = (self._journal.read("nested") or {}).get(key)
-            if note:
-                self._nested[key] = self._connect(self._header.uri, RunIds.model_validate(note))
-            else:
-                self._nested[key] = self._open_nested(self._client.run_id, operation)
-                self._note_nested(key)
+            ids = self._journal.state.nested.get(key)
+            client = MlflowRunClient(parent.uri, ids) if ids else self._open_nested(parent, operation)
+            self._nested[key] = client
+            self._journal.update(nested={**self._journal.state.nested, key: client.ids})
         return self._nested[key]
 
-    def _open_nested(self, parent: str, operation: Operation) -> MlflowRunClient:
+    def _open_nested(self, parent: MlflowRunClient, operation: Operation) -> MlflowRunClient:
         """Reopen the MLflow run that a nested run's note names, or create one."""
         name, note, tags, started = (operation.arguments[part] for part in ("name", "note", "tags", "started"))
-        client, file = self._connect(self._header.uri, RunIds()), Path(str(note))
-        tags = {**tags, "mlflow.parentRunId": parent}
-        earlier = RunReference.read(file)
-        if earlier is not None and earlier.uri == self._header.uri and client.reopen(earlier.run_id):
-            client.log_values([operation.model_copy(update={"name": "set_tags", "arguments": {"values": tags}})])
+        file, tags = Path(note), {**tags, "mlflow.parentRunId": parent.run_id}
+        earlier, client = RunReference.read(file), None
+        if earlier is not None and earlier.uri == parent.uri:
+            client = MlflowRunClient.reopen(parent.uri, earlier.run_id)
+        if client is not None:
+            client.set_tags(tags)
         else:
             values = {"started": started, "run_name": name, "tags": self._header.tags | tags}
-            client.create(self._header.model_copy(update=values))
+            client = MlflowRunClient.create(self._header.model_copy(update=values))
         if file.parent.is_dir():  # else it was removed, and has no use for a note
-            RunReference(uri=self._header.uri, run_id=client.run_id).write(file)
+            RunReference(uri=parent.uri, run_id=client.run_id).write(file)
         return client
 
-    def _note_nested(self, key: str, *, closed: bool = False) -> None:
-        ids = self._nested[key].ids.model_copy(update={"closed": closed}).model_dump()
-        self._journal.write("nested", {**(self._journal.read("nested") or {}), key: ids})
-
-    def _close(self, client: MlflowRunClient, operation: Operation) -> None:
+    def _close(self, parent: MlflowRunClient, operation: Operation) -> None:
         """Close a nested run; or the run itself, and first the nested ones that nobody has closed."""
-        if operation.nested is not None:
-            client.close(**operation.arguments)
-            self._note_nested(operation.nested, closed=True)
-            return
-        for key, note in (self._journal.read("nested") or {}).items():
-            if not RunIds.model_validate(note).closed:
-                part = operation.model_copy(update={"nested": key})
-                self._close(self._client_of(part), part)
-        client.close(**operation.arguments)
-
-
-def _is_transient(error: Exception) -> bool:
-    from unet_segmentation.tracking.mlflow_client import is_transient
-
-    return is_transient(error)
+        for key, ids in self._journal.state.nested.items():  # one that is not there any more is closed
+            if operation.nested in {key, None}:
+                MlflowRunClient(parent.uri, ids).close(**operation.arguments)
+        if operation.nested is None:
+            parent.close(**operation.arguments)
+        else:
+            self._nested.pop(operation.nested, None)
+            nested = {key: ids for key, ids in self._journal.state.nested.items() if key != operation.nested}
+            self._journal.update(nested=nested)
 
 
 class BackgroundUploader:
-    """Sends the journal of the open run from a thread, while it is written.
-
-    Attributes:
-        decided: is set as soon as it is known which MLflow run the journal belongs to.
-    """
+    """Sends the journal of the open run from a thread, while it is written."""
 
     def __init__(self, uploader: Uploader, journal: Journal, root: Path, patience: float) -> None:
-        self.decided = threading.Event()
-        self._uploader, self._journal, self._root, self._patience = uploader, journal, root, patience
+        self.uploader = uploader
+        self.decided = threading.Event()  # set as soon as it is known which MLflow run the journal belongs to
+        self._journal, self._root, self._patience = journal, root, patience
         self._stopped, self._progress, self._steps = threading.Event(), threading.Condition(), 0
         self._thread = threading.Thread(target=self._work, name="mlflow-uploader", daemon=True)
 
@@ -231,15 +194,15 @@ class BackgroundUploader:
         try:
             upload_pending(self._root, before=self._journal, on_step=self._step, stopped=self._stopped)
             self.decided.wait()
-            while not (self._stopped.is_set() or self._uploader.complete):
+            while not (self._stopped.is_set() or self.uploader.complete):
                 self._journal.appended.clear()
-                sent = self._uploader.send_next()
+                sent = self.uploader.send_next()
                 if sent is None:
                     self._journal.appended.wait()
                 elif sent:
                     self._step()
                 else:
-                    self._stopped.wait(self._uploader.pause)
+                    self._stopped.wait(self.uploader.pause)
         except Exception:
             log.debug("the uploader has stopped", exc_info=True)
             raise
@@ -278,22 +241,22 @@ def upload_pending(
 ) -> tuple[int, int]:
     """Send what earlier runs could not; a run whose process is gone without an end is closed as KILLED.
 
-    Args:
-        root: the project's root.
-        before: the journal of the open run. Only what goes to the same MLflow store is sent then; what belongs to the
-            run that it resumes is waited for, so that everything comes in order.
-        on_step: is called after each request.
-        stopped: ends the waiting.
+    Before the journal of an open run, only what goes to the same MLflow store is sent; what belongs to the run that it
+    resumes is waited for (until it is `stopped`), so that everything comes in order.
 
     Returns:
         How many journals were sent to their end, and how many were not.
     """
     complete = waiting = 0
-    uri, run_id = (before.header.uri, before.ids.run_id) if before else (None, None)
+    Journal.remove_leftovers(root)
     for journal in Journal.find_all(root):
-        if before is not None and (journal.folder == before.folder or journal.header.uri != uri):
+        try:
+            uri, run_id = journal.header.uri, journal.run_id
+        except (OSError, ValueError):  # its run has ended meanwhile
             continue
-        first = run_id is not None and journal.ids.run_id == run_id
+        if before is not None and (journal.folder == before.folder or uri != before.header.uri):
+            continue
+        first = before is not None and run_id is not None and run_id == before.run_id
         with journal.lock(wait=first) as held:
             if not held:
                 continue
@@ -308,7 +271,7 @@ def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
     """Send what a journal without a process still holds; True if that was all."""
     try:
         uploader = Uploader(journal)
-        while not (uploader.complete or journal.is_complete):
+        while not uploader.complete:
             sent = uploader.send_next()
             if sent is None:
                 end = {"status": "KILLED", "reason": KILLED, "time": time.time()}
@@ -319,5 +282,4 @@ def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
     except Exception:
         log.debug("%s cannot be sent", journal.folder, exc_info=True)
         return False
-    journal.remove()
     return True

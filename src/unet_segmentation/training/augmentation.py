@@ -6,17 +6,17 @@ import inspect
 import os
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version when imported
 
 import albumentations as A
 import cv2
 
+from unet_segmentation.data.store.packed_arrays import Image, Mask
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.augmentation import (
     RECIPE_VERSION,
@@ -28,7 +28,7 @@ from unet_segmentation.utils.did_you_mean import unknown_name_error
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 TRIAL_SIZE = 64
-OPENCV_CHANNELS = 4
+OPENCV_CHANNELS = 4  # at most, that it turns
 TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the elements of the group
     "e": lambda image: image,
     "r90": lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
@@ -40,49 +40,34 @@ TURNS: dict[str, Callable[[Any], Any]] = {  # by albumentations' names for the e
     "hvt": lambda image: cv2.flip(cv2.transpose(image), -1),
 }
 
-Image = NDArray[np.uint8] | NDArray[np.uint16]
-Mask = NDArray[np.uint8]
-
 cv2.setNumThreads(0)  # one image is too little work to share; torch has the cores
 
 
 def compose_recipe(augmentation: AugmentationParameters, channels: int, dtype: str = "uint8") -> AugmentationRecipe:
     """Turn parameters into a recipe and try every transform on an image like those of the training split.
 
-    Args:
-        augmentation: the parameters.
-        channels: of the images.
-        dtype: of the images, ``uint8`` or ``uint16``.
-
     Raises:
         ConfigurationError: a transform or an argument that does not exist, a wrong value, or a transform that cannot
             take such images.
     """
-    transforms = tuple(
-        _resolved(transform, f"augmentation.transforms[{number}]")
-        for number, transform in enumerate(augmentation.transforms)
-    )
+    transforms = _resolve_all(augmentation.transforms, "augmentation.transforms")
     for number, transform in enumerate(transforms):
-        _try(transform, f"augmentation.transforms[{number}]", channels, dtype)
-    return AugmentationRecipe(library=f"albumentations {A.__version__}", transforms=transforms)
+        _check_applicable(transform, f"augmentation.transforms[{number}]", channels, dtype)
+    return AugmentationRecipe(library=f"albumentations {A.__version__}", transforms=tuple(transforms))
 
 
 class Augmenter:
-    """Applies a recipe; what it draws depends on the generator it is given, and on nothing else.
-
-    Args:
-        recipe: from :func:`compose_recipe`.
-    """
+    """Applies a recipe; what it draws depends on the generator of each call, and on nothing else."""
 
     def __init__(self, recipe: AugmentationRecipe) -> None:
         if recipe.version != RECIPE_VERSION:
             raise ConfigurationError(
                 "The augmentation recipe was written by another version: run the augmentation pipeline again"
             )
-        transforms = [_built(transform) for transform in recipe.transforms]
+        transforms = [_build(transform) for transform in recipe.transforms]
         self.compose = A.Compose(transforms, strict=True, is_check_shapes=False) if transforms else None
         if self.compose is not None:
-            self.compose.strict = False  # what strict finds was found by now; each call would look for it again
+            self.compose.strict = False  # each call would look again for what strict has refused by now
 
     def __call__(self, image: Image, mask: Mask, generator: np.random.Generator) -> tuple[Image, Mask]:
         """Return the augmented image (height, width, channels) and mask (height, width), of the same dtypes."""
@@ -105,9 +90,13 @@ class _D4(A.D4):
         return turned.reshape(*turned.shape[:2], *img.shape[2:])  # OpenCV drops a single channel
 
 
-def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
+def _resolve_all(transforms: Sequence[TransformParameters], key: str) -> list[TransformParameters]:
+    return [_resolve(transform, f"{key}[{number}]") for number, transform in enumerate(transforms)]
+
+
+def _resolve(transform: TransformParameters, key: str) -> TransformParameters:
     """Check names and values of one transform (and of those inside it) and write in what fills masks."""
-    transforms = _known()
+    transforms = _usable_transforms()
     if transform.name not in transforms:
         raise unknown_name_error(f"{key}.name", transform.name, transforms)
     kind, arguments = transforms[transform.name], dict(transform.parameters)
@@ -116,52 +105,47 @@ def _resolved(transform: TransformParameters, key: str) -> TransformParameters:
         if argument not in names:
             raise unknown_name_error(f"{key}.parameters of {transform.name}", argument, names)
     if issubclass(kind, A.BaseCompose):
-        arguments["transforms"] = _inner(arguments.get("transforms"), key)
+        arguments["transforms"] = _resolve_inner(arguments.get("transforms"), key)
     if "fill_mask" in names:
-        arguments |= _fill(kind, arguments, key)
+        arguments |= _mask_fill(kind, arguments, key)
     if arguments.get("mask_interpolation", 0) != cv2.INTER_NEAREST:
         raise ConfigurationError(f"{key}.parameters: mask_interpolation must stay 0 (nearest): masks hold class ids")
     resolved = TransformParameters(name=transform.name, parameters=arguments)
     try:
-        _built(resolved)
+        _build(resolved)
     except (ValueError, TypeError) as error:
         message = str(error).split("\n    For further information")[0]
         raise ConfigurationError(f"{key}: {transform.name} does not take these parameters: {message}") from error
     return resolved
 
 
-def _built(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentations' classes
+def _build(transform: TransformParameters) -> Any:  # noqa: ANN401 - albumentations' classes
     arguments = dict(transform.parameters)
     if "transforms" in arguments:
         inner = [TransformParameters.model_validate(parameters) for parameters in arguments["transforms"]]
-        arguments["transforms"] = [_built(each) for each in inner]
+        arguments["transforms"] = [_build(each) for each in inner]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice only: names are checked, and strict turns mistakes into errors
         kind = _D4 if transform.name == "D4" else getattr(A, transform.name)
         return kind(**arguments)
 
 
-def _known() -> dict[str, type]:
-    kinds = {name: kind for name, kind in vars(A).items() if inspect.isclass(kind)}
+def _usable_transforms() -> dict[str, type]:
     abstract = {"BasicTransform", "DualTransform", "ImageOnlyTransform", "Transform3D", "BaseCompose"}
     unusable = {"Lambda", "Compose", "ReplayCompose", "ToTensorV2", "ToTensor3D"}  # not JSON, or not an image after
-    return {
-        name: kind
-        for name, kind in kinds.items()
-        if issubclass(kind, A.BasicTransform | A.BaseCompose) and name not in abstract | unusable
-    }
+    kinds = {name: kind for name, kind in vars(A).items() if name not in abstract | unusable and inspect.isclass(kind)}
+    return {name: kind for name, kind in kinds.items() if issubclass(kind, A.BasicTransform | A.BaseCompose)}
 
 
-def _inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
+def _resolve_inner(transforms: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - unchecked YAML
     try:
         inner = [TransformParameters.model_validate(transform) for transform in transforms]
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{key}.parameters.transforms: give a list of name and parameters") from error
-    keys = [f"{key}.parameters.transforms[{number}]" for number in range(len(inner))]
-    return [_resolved(*pair).model_dump() for pair in zip(inner, keys, strict=True)]
+    return [transform.model_dump() for transform in _resolve_all(inner, f"{key}.parameters.transforms")]
 
 
-def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
+def _mask_fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     """Corners of a mask are ignored. Dropouts (default None) leave the mask alone: the network shall fill the gap."""
     fill = arguments.get("fill_mask")
     if fill not in {None, IGNORE_INDEX}:
@@ -170,12 +154,12 @@ def _fill(kind: type, arguments: dict[str, Any], key: str) -> dict[str, int]:
     return {} if default is None and fill is None else {"fill_mask": IGNORE_INDEX}
 
 
-def _try(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
-    """Apply a transform once, for certain, to noise that looks like the data."""
+def _check_applicable(transform: TransformParameters, key: str, channels: int, dtype: str) -> None:
+    """Apply a transform once, certainly, to noise that looks like the data."""
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (TRIAL_SIZE, TRIAL_SIZE, channels), dtype=dtype)
     mask = np.zeros((TRIAL_SIZE, TRIAL_SIZE), np.uint8)
     mask[::2] = 1
-    certain = _built(transform)
+    certain = _build(transform)
     certain.p = 1.0
     try:
         result = A.Compose([certain], strict=True, seed=0)(image=image, mask=mask)

@@ -8,19 +8,19 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.parameters.training import TrainingParameters
-from unet_segmentation.training.foreground_sampler import ForegroundSampling
 from unet_segmentation.training.patch_dataset import PatchDataset, training_loader
-from unet_segmentation.training.plan import class_ids, effective_values, steps_per_epoch
+from unet_segmentation.training.plan import effective_values, foreground_sampling, steps_per_epoch
 from unet_segmentation.training.plan_rules import PlanValues
-from unet_segmentation.training.sample_store import SampleStore
 
 
 def first_patches(
-    samples: SampleStore,
+    samples: PackedSamples,
     sample_ids: Sequence[str],
     recipe: AugmentationRecipe,
+    *,
     training: TrainingParameters,
     proposal: PlanValues,
     classes: Sequence[str],
@@ -28,26 +28,14 @@ def first_patches(
 ) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
     """Return the first patches of the first epoch, in the order of the batches.
 
-    Args:
-        samples: packed images and masks.
-        sample_ids: of the training split, as the plan orders them.
-        recipe: of the augmentation.
-        training: the parameters.
-        proposal: plan values for what the parameters leave open.
-        classes: names of all classes, by id.
-        count: how many patches.
-
     Returns:
         Sample id, image (height, width, channels) and mask (height, width) of each.
     """
     values = effective_values(training, proposal)
-    foreground = ForegroundSampling(
-        share=values.oversample_foreground_fraction, class_ids=tuple(class_ids(values.foreground_classes, classes))
-    )
+    foreground = foreground_sampling(values, classes)
     patches = PatchDataset(samples, sample_ids, recipe, values.patch_size, training.seed, foreground)
-    loader = training_loader(
-        patches, values.batch_size, steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
-    )
+    steps = steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
+    loader = training_loader(patches, values.batch_size, steps)
     ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
     batches = islice(loader, -(-count // values.batch_size))
     pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]

@@ -1,21 +1,15 @@
-"""The loss of a training: a weighted sum of losses, in float32, ignored pixels masked in each."""
+"""The loss of a training: a weighted sum of losses, in float32, over all processes that share a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.training.losses.base import LOSSES, LossInputs
-
-Reduce = Callable[[Tensor], Tensor]
-
-
-def identity(sums: Tensor) -> Tensor:
-    """Return the sums: one process has the whole batch."""
-    return sums
 
 
 class CompositeLoss(nn.Module):
@@ -24,10 +18,11 @@ class CompositeLoss(nn.Module):
     Args:
         parameters: weights and settings of the losses.
         class_weights: one per class, for the losses that weigh classes; None means 1 for each.
-        reduce: takes a vector of all sums over pixels that the losses need, and returns it summed over all processes
-            that share a batch (differentiably): the losses, ratios of such sums, are then those of the whole batch.
-            Called once for each loss in training mode, and not in evaluation mode, where processes need not have
-            equally many batches. Lovasz-softmax and OHEM need more than sums: each process takes its own pixels.
+        reduce: in place of :func:`all_reduce_sum`; takes a vector of all sums over pixels that the losses need, and
+            returns it summed over all processes that share a batch (differentiably): the losses, ratios of such sums,
+            are then those of the whole batch. Called once for each loss in training mode, and not in evaluation mode,
+            where processes need not have equally many batches. Lovasz-softmax and OHEM need more than sums: each
+            process takes its own pixels.
     """
 
     class_weights: Tensor | None
@@ -35,13 +30,13 @@ class CompositeLoss(nn.Module):
     def __init__(
         self,
         parameters: LossParameters | None = None,
-        class_weights: list[float] | None = None,
-        reduce: Reduce = identity,
+        class_weights: Sequence[float] | None = None,
+        reduce: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         parameters = parameters or LossParameters()
         self.losses = [(LOSSES[name](parameters.settings(name)), weight) for name, weight in parameters.weights.items()]
-        self.reduce = reduce
+        self.reduce = reduce or all_reduce_sum
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -72,6 +67,30 @@ class CompositeLoss(nn.Module):
         reduced = self.reduce(torch.cat([part.flatten() for part in sums.values()]))
         sizes = [part.numel() for part in sums.values()]
         return {name: part.view_as(sums[name]) for name, part in zip(sums, reduced.split(sizes), strict=True)}
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, from which every process computes the same loss.
+
+    Gradients of the weights are averaged over processes afterwards, so that what flows back here counts once for each.
+    """
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+        return gradient * torch.distributed.get_world_size()
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Sum over all processes that train together; differentiable. The values themselves where there is only one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    return _Sum.apply(values)
 
 
 def one_hot(target: Tensor, classes: int) -> Tensor:

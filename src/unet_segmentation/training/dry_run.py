@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -11,11 +10,11 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from unet_segmentation.training.lightning_module import SegmentationTask
+from unet_segmentation.models.complexity import synchronized_time
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.runtime import training_runtime
-from unet_segmentation.training.trainer import QUIET
+from unet_segmentation.training.trainer import build_task, build_trainer
 from unet_segmentation.training.training_inputs import TrainingSetup
 
 WARM_UP = 2  # steps that are not counted
@@ -30,31 +29,13 @@ def dry_run(
 ) -> None:
     """Train a network for one epoch and throw it away; torch's random states stay as they are.
 
-    Args:
-        plan: of the training.
-        setup: what is trained.
-        train: the batches of the steps; when it ends, the epoch does.
-        validation: batches that are validated after them.
-        callback: observes the training.
-
-    Raises: what a training raises (see :func:`trainer.fit`).
+    The epoch ends when the batches of `train` do; those of `validation` are validated after them. Neither is a list,
+    which Lightning would take for several loaders. Raises what a training raises (see :func:`trainer.fit`).
     """
     with training_runtime(plan):
-        task = SegmentationTask(setup.build_network(), plan, setup.classes)
-        if plan.parameters.compile:
-            task.network.compile()
-        trainer = L.Trainer(
-            accelerator=plan.hardware.accelerator,
-            devices=1,
-            precision=plan.hardware.precision,
-            max_epochs=1,
-            accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
-            callbacks=[callback],
-            **QUIET,
-        )
-        task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task = build_task(plan, setup)
         torch.manual_seed(plan.parameters.seed)
-        trainer.fit(task, train, validation)
+        build_trainer(plan, [callback], max_epochs=1, devices=1).fit(task, train, validation)
 
 
 class TimingCallback(L.Callback):
@@ -66,19 +47,17 @@ class TimingCallback(L.Callback):
         self.started = 0.0
 
     def on_train_batch_start(self, *_: object, **__: object) -> None:
-        """Start."""
+        """Start the clock."""
         self.started = synchronized_time()
+
+    on_validation_batch_start = on_train_batch_start
 
     def on_train_batch_end(self, *_: object, **__: object) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.steps.append(synchronized_time() - self.started)
 
-    def on_validation_batch_start(self, *_: object, **__: object) -> None:
-        """Start."""
-        self.started = synchronized_time()
-
     def on_validation_batch_end(self, *_: object, **__: object) -> None:
-        """Stop."""
+        """Stop the clock."""
         self.validations.append(synchronized_time() - self.started)
 
     @property
@@ -88,31 +67,14 @@ class TimingCallback(L.Callback):
         return sum(counted) / len(counted)
 
 
-class RepeatedBatch:
-    """The same batch again and again: for a number of seconds after the first step, three times at least."""
-
-    def __init__(self, batch: Batch, seconds: float) -> None:
-        self.batch, self.seconds = batch, seconds
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Lightning asks for one batch ahead: when it asks for the third, the first step is done."""
-        yield self.batch
-        yield self.batch
-        end = synchronized_time() + self.seconds
-        yield self.batch
-        while synchronized_time() < end:
-            yield self.batch
-
-
-class Batches:
-    """These batches; Lightning would take a list for several loaders."""
-
-    def __init__(self, *batches: Batch) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield one after the other."""
-        return iter(self.batches)
+def repeated_batch(batch: Batch, seconds: float) -> Iterator[Batch]:
+    """Yield the same batch for a number of seconds after the first step, three times at least."""
+    yield batch
+    yield batch  # Lightning asks for one batch ahead: when it asks for the third, the first step is done
+    end = synchronized_time() + seconds
+    yield batch
+    while synchronized_time() < end:
+        yield batch
 
 
 def load_in_process(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -121,10 +83,3 @@ def load_in_process(loader: DataLoader[Batch]) -> Iterator[Batch]:
     keys = iter(loader.sampler)
     while chunk := list(islice(keys, loader.batch_size)):
         yield dataset.__getitems__(chunk)
-
-
-def synchronized_time() -> float:
-    """Return the time once the device has finished all its work, in seconds."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters.base import StrictModel
-
-if TYPE_CHECKING:
-    from unet_segmentation.training.sample_store import SampleStore
 
 
 class ForegroundSampling(StrictModel):
-    """Which patches are centred on a pixel of a chosen class.
+    """Which patches are centred on a pixel of a chosen class."""
 
-    Attributes:
-        share: of the patches.
-        class_ids: the chosen classes; with none, all patches are cut anywhere.
-    """
-
-    share: float = 0.0
-    class_ids: tuple[int, ...] = ()
+    share: float = 0.0  # of the patches
+    class_ids: tuple[int, ...] = ()  # with none, all patches are cut anywhere
 
 
-ANYWHERE = ForegroundSampling()
 STRIP = 1 << 14  # pixels, about, that are read to draw one (what is drawn does not depend on it)
 
 
@@ -36,13 +27,9 @@ class ForegroundSampler:
     The first time that a sample is asked for, its mask is read once, strip by strip, and the pixels of each class are
     counted per strip: 8 bytes per class and strip are remembered, 1/2000 of the mask for each class. What is drawn does
     not depend on what is remembered.
-
-    Args:
-        samples: packed masks.
-        classes: ids of the chosen classes.
     """
 
-    def __init__(self, samples: SampleStore, classes: Sequence[int]) -> None:
+    def __init__(self, samples: PackedSamples, classes: Sequence[int]) -> None:
         self.samples = samples
         self.classes = list(classes)
         self._counted: dict[str, NDArray[np.int64]] = {}
@@ -51,9 +38,7 @@ class ForegroundSampler:
         """Draw a class among the chosen ones that the sample has, each equally often, then any of its pixels.
 
         The classes are drawn as nnU-Net draws them (Isensee et al. 2021), but pixels out of all, not out of 10,000.
-
-        Returns:
-            Row and column; None where the sample has none of the classes.
+        Return row and column; None where the sample has none of the classes.
         """
         totals = self._totals(sample_id)
         present = np.flatnonzero(totals[:, -1])

@@ -15,27 +15,18 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class ResolvedHardware(StrictModel):
-    """What a training runs on, every ``auto`` resolved.
+    """What a training runs on, every ``auto`` resolved."""
 
-    Attributes:
-        accelerator: ``cuda``, ``mps`` or ``cpu``.
-        devices: of each host.
-        num_nodes: hosts that train together.
-        precision: of the arithmetic.
-        num_threads: of torch, in each process.
-        num_workers: processes that load batches.
-    """
-
-    accelerator: str
-    devices: int
-    num_nodes: int
+    accelerator: str  # cuda, mps or cpu
+    devices: int  # of each host
+    num_nodes: int  # hosts that train together
     precision: Precision
-    num_threads: int
-    num_workers: int
+    num_threads: int  # of torch, in each process
+    num_workers: int  # processes that load batches
 
     @property
     def world_size(self) -> int:
-        """Processes that train together, over all hosts."""
+        """Return how many processes train together, over all hosts."""
         return self.devices * self.num_nodes
 
 
@@ -45,24 +36,20 @@ def resolve_hardware(training: TrainingParameters) -> ResolvedHardware:
     Raises:
         ConfigurationError: a device or precision is not available here.
     """
-    accelerator = resolve_accelerator(training.accelerator)
-    devices = resolve_devices(training.devices, accelerator)
+    accelerator = _resolve_accelerator(training.accelerator)
+    devices = _resolve_devices(training.devices, accelerator)
     return ResolvedHardware(
         accelerator=accelerator,
         devices=devices,
         num_nodes=training.num_nodes,
         precision=resolve_precision(training.precision, accelerator),
         num_threads=max(1, available_cores() // devices) if training.num_threads == "auto" else training.num_threads,
-        num_workers=_num_workers(accelerator) if training.num_workers == "auto" else training.num_workers,
+        num_workers=_default_workers(accelerator) if training.num_workers == "auto" else training.num_workers,
     )
 
 
-def resolve_accelerator(accelerator: str) -> str:
-    """Return ``cuda``, ``mps`` or ``cpu``.
-
-    Raises:
-        ConfigurationError: the accelerator is not available.
-    """
+def _resolve_accelerator(accelerator: str) -> str:
+    """Return ``cuda``, ``mps`` or ``cpu``; raise a ConfigurationError where it is not available."""
     import torch
 
     available = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
@@ -78,12 +65,8 @@ def resolve_accelerator(accelerator: str) -> str:
     return accelerator
 
 
-def resolve_devices(devices: int | str, accelerator: str) -> int:
-    """Return how many devices train together: where it is ``auto``, all GPUs or one CPU.
-
-    Raises:
-        ConfigurationError: there are fewer.
-    """
+def _resolve_devices(devices: int | str, accelerator: str) -> int:
+    """Return how many devices train together: where it is ``auto``, all GPUs or one CPU."""
     import torch
 
     available = torch.cuda.device_count() if accelerator == "cuda" else 1
@@ -95,11 +78,7 @@ def resolve_devices(devices: int | str, accelerator: str) -> int:
 
 
 def resolve_precision(precision: Precision | Literal["auto"], accelerator: str) -> Precision:
-    """Return ``bf16`` where it is ``auto`` and the hardware computes in it, else ``32``.
-
-    Raises:
-        ConfigurationError: 16 is asked for on a CPU.
-    """
+    """Return ``bf16-mixed`` where it is ``auto`` and the hardware computes in it, else ``32-true``."""
     import torch
 
     if precision == "16-mixed" and accelerator == "cpu":
@@ -108,23 +87,16 @@ def resolve_precision(precision: Precision | Literal["auto"], accelerator: str) 
         return precision
     if accelerator == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if accelerator == "cpu" and cpu_has_bf16() else "32-true"
-
-
-def cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies in bfloat16 (AVX-512 BF16 or AMX): emulated, it is slower than float32."""
-    import torch
-
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities() if accelerator == "cpu" else {}
+    multiplies_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")  # emulated it would be slower
+    return "bf16-mixed" if multiplies_bf16 else "32-true"
 
 
 def available_cores() -> int:
     """Count the physical cores that this process may use: affinity, container quota and OMP_NUM_THREADS respected."""
     import torch
 
-    allowed = usable_cores()
-    return max(1, min(allowed, torch.get_num_threads(), _container_quota()))
+    return max(1, min(usable_cores(), torch.get_num_threads(), _container_quota()))
 
 
 def _container_quota() -> int:
@@ -135,6 +107,6 @@ def _container_quota() -> int:
         return 1 << 16
 
 
-def _num_workers(accelerator: str) -> int:
+def _default_workers(accelerator: str) -> int:
     """On a CPU the cores are busy training: a worker process would only take them away."""
     return min(MAX_CUDA_WORKERS, max(1, available_cores() - 1)) if accelerator == "cuda" else 0

@@ -15,8 +15,7 @@ from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.components import check_model_supports, get_encoder
 from unet_segmentation.models.deep_supervision import DeepSupervision
 from unet_segmentation.parameters.training import OptimizerParameters
-from unet_segmentation.training.collectives import all_reduce_sum
-from unet_segmentation.training.composite_loss import CompositeLoss
+from unet_segmentation.training.composite_loss import CompositeLoss, all_reduce_sum
 from unet_segmentation.training.lr_schedule import lr_lambda
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
@@ -28,11 +27,6 @@ class SegmentationTask(L.LightningModule):
 
     Sums stay on the device during an epoch and are read once at its end: no step waits for the host. Metrics are not
     logged through Lightning, which would round them to float32.
-
-    Args:
-        network: from raw pixels to logits.
-        plan: of the training.
-        classes: names of the classes.
 
     Raises:
         ConfigurationError: the plan asks for an encoder or decoder stages that the network does not have.
@@ -46,12 +40,9 @@ class SegmentationTask(L.LightningModule):
 
     def __init__(self, network: nn.Module, plan: TrainingPlan, classes: list[str]) -> None:
         super().__init__()
-        self.network = network
-        self.plan = plan
-        self.classes = classes
+        self.network, self.plan, self.classes = network, plan, classes
         parameters = plan.parameters
-        class_weights = None if plan.class_weights is None else list(plan.class_weights)
-        self.loss = CompositeLoss(parameters.loss, class_weights, all_reduce_sum)
+        self.loss = CompositeLoss(parameters.loss, plan.class_weights)
         decay = parameters.ema_decay
         self.average = None if decay is None else ExponentialMovingAverage(network, decay)
         check_model_supports(network, parameters)
@@ -64,7 +55,7 @@ class SegmentationTask(L.LightningModule):
         if parameters.freeze_encoder_epochs:
             encoder = get_encoder(network, "training.freeze_encoder_epochs")
             self.freezable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        self.register_buffer("loss_sum", torch.zeros(()))  # kept: a checkpoint may fall within an epoch
+        self.register_buffer("loss_sum", torch.zeros(()))  # in checkpoints, which may fall within an epoch
         self.register_buffer("loss_count", torch.zeros(()))
         self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
 
@@ -80,13 +71,9 @@ class SegmentationTask(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Freeze or unfreeze the encoder where a training resumes within an epoch: there no epoch starts."""
-        self._freeze_encoder()
+        self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze or unfreeze the encoder."""
-        self._freeze_encoder()
-
-    def _freeze_encoder(self) -> None:
         """Freeze the encoder's weights and batch statistics in the first epochs, then unfreeze them."""
         epochs = self.plan.parameters.freeze_encoder_epochs
         if epochs:
@@ -112,9 +99,9 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Read the loss of the training steps."""
-        self.train_loss = self.pop_mean_loss()
+        self.train_loss = self._pop_mean_loss()
 
-    def pop_mean_loss(self) -> float:
+    def _pop_mean_loss(self) -> float:
         """Return the mean loss since it was last read."""
         total = all_reduce_sum(torch.stack([self.loss_sum, self.loss_count]))
         mean = (total[0] / total[1]).item()
@@ -137,15 +124,11 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Read loss and scores of the validation split."""
-        self.validation_scores = self.pop_metrics()
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Return loss and scores of the validation split since they were last read."""
         classes = len(self.classes)
         matrix = all_reduce_sum(self.confusion)[:-1].view(classes, classes).cpu().numpy()
         scores = global_scores(matrix, self.classes)
         self.confusion.zero_()
-        return {"loss": self.pop_mean_loss()} | scores
+        self.validation_scores = {"loss": self._pop_mean_loss()} | scores
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - as Lightning wants it
         """Set up AdamW, and a learning rate that changes with every step."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import lightning as L
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from unet_segmentation.errors import ProjectError
@@ -31,14 +32,10 @@ def find_learning_rate(plan: TrainingPlan, setup: TrainingSetup) -> LearningRate
     Batches, loss, optimizer, precision and clipping are those of the training; groups of parameters keep their
     relation (`encoder_lr_multiplier`).
 
-    Args:
-        plan: of the training.
-        setup: what is trained.
-
     Raises:
         ProjectError: the loss never fell.
     """
-    rates = lr_range(LOWEST, HIGHEST, STEPS)
+    rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
     accumulate, current = plan.parameters.accumulate_grad_batches, plan.parameters.optimizer.learning_rate
     plan = plan.model_copy(update={"steps_per_epoch": STEPS * accumulate})
     rise = _Rise(rates, current, accumulate)
@@ -51,40 +48,26 @@ def find_learning_rate(plan: TrainingPlan, setup: TrainingSetup) -> LearningRate
         current,
         suggested,
     )
-    return LearningRateTest(
-        suggested=suggested, current=current, rates=tuple(rates[: len(losses)]), losses=tuple(losses)
-    )
-
-
-def lr_range(lowest: float, highest: float, steps: int) -> list[float]:
-    """Return learning rates, each the same factor above the one before."""
-    return np.geomspace(lowest, highest, steps).tolist()
+    tested = tuple(rates[: len(losses)])
+    return LearningRateTest(suggested=suggested, current=current, rates=tested, losses=tuple(losses))
 
 
 def smoothed(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
     """Average exponentially over the steps so far; the first ones count no more than the others (Kingma, Ba 2015)."""
-    mean, result = 0.0, []
-    for step, loss in enumerate(losses, start=1):
-        mean = smoothing * mean + (1 - smoothing) * loss
-        result.append(mean / (1 - smoothing**step))
-    return result
+    return pd.Series(losses, dtype=float).ewm(alpha=1 - smoothing).mean().tolist()
 
 
 def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the learning rate where the loss falls most steeply over the logarithm of the learning rate.
+    """Return the learning rate where the smoothed loss falls most steeply over the logarithm of the learning rate.
 
     The "steep" rule of fastai (Howard, Gugger 2020); Smith reads the range from the same curve by eye.
-
-    Args:
-        rates: at least as many as losses.
-        losses: smoothed.
 
     Raises:
         ProjectError: the loss falls nowhere.
     """
     slopes = np.gradient(losses, np.log(rates[: len(losses)])) if len(losses) > 1 else np.zeros(1)
     steepest = int(slopes.argmin())
-    if slopes[steepest] >= -FLAT * abs(losses[0]):
+    if not losses or slopes[steepest] >= -FLAT * abs(losses[0]):
         raise ProjectError(
             "No learning rate made the loss fall: see whether masks and images belong together (the audit shows them), "
             "or raise training.batch_size, so that the losses of the steps can be compared"

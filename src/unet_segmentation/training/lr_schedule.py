@@ -60,14 +60,7 @@ def _one_cycle(step: int, steps: int, min_lr_ratio: float, *, rises: bool) -> fl
 
 
 class LearningRateTest(StrictModel):
-    """Result of a range test.
-
-    Attributes:
-        suggested: learning rate.
-        current: learning rate of the parameters.
-        rates: of the steps.
-        losses: of the steps, smoothed.
-    """
+    """The learning rates of a range test: suggested, current and of each step, with the steps' smoothed losses."""
 
     suggested: float
     current: float

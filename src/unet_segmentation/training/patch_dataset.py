@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.augmentation import Augmenter
-from unet_segmentation.training.foreground_sampler import ANYWHERE, ForegroundSampler, ForegroundSampling
-from unet_segmentation.training.sample_store import SampleStore
+from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
 ORDER, PIXELS, LAYERS = 0, 1, 2  # what a random stream is for
+ANYWHERE = ForegroundSampling()
 
 Key = tuple[int, int, int]  # epoch, index of the sample, repetition within the epoch
 Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, masks (N, H, W) uint8
@@ -28,19 +29,14 @@ Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, mask
 class PatchDataset(Dataset[Any]):
     """Square, augmented patches. An item is asked for by its key, so that no worker keeps a random state.
 
-    Args:
-        samples: packed images and masks.
-        sample_ids: of the training split; their order belongs to the randomness.
-        recipe: the augmentation.
-        patch_size: side of a patch, in pixels.
-        seed: of the training.
-        foreground: which patches are centred on a pixel of a chosen class, as far as the border allows; the others, and
-            those of samples that have none of the classes, are cut anywhere.
+    Patches that `foreground` aims at a class are centred on a pixel of it as far as the border allows; the others, and
+    those of samples that have none of the classes, are cut anywhere. The order of the sample ids belongs to the
+    randomness.
     """
 
     def __init__(
         self,
-        samples: SampleStore,
+        samples: PackedSamples,
         sample_ids: Sequence[str],
         recipe: AugmentationRecipe,
         patch_size: int,
@@ -74,7 +70,7 @@ class PatchDataset(Dataset[Any]):
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         """Build a whole batch at once: pixels lie channels-last already, so that no copy is needed later."""
-        return _batch((self[key] for key in keys), len(keys))
+        return _fill_batch((self[key] for key in keys), len(keys))
 
     def _crop(self, sample_id: str, generator: np.random.Generator) -> tuple[slice, slice]:
         centre = None
@@ -90,14 +86,8 @@ class KeyedSampler(Sampler[Key]):
     """Yields (epoch, index, repetition): every sample once per repetition, reshuffled each time.
 
     Where an epoch has more keys than samples, further passes follow, each in an order of its own. Lightning calls
-    :meth:`set_epoch`. Where several processes train together, each yields its share of every batch.
-
-    Args:
-        samples: how many there are.
-        batch_size: of all processes together; a multiple of their number.
-        batches: of an epoch.
-        seed: of the training.
-        share: number of this process, and how many there are.
+    :meth:`set_epoch`. Where several processes train together (`share`: rank of this one, and how many), each yields its
+    share of every batch; the batch size is that of all.
     """
 
     def __init__(self, samples: int, batch_size: int, batches: int, seed: int, share: tuple[int, int] = (0, 1)) -> None:
@@ -143,28 +133,27 @@ class TileDataset(Dataset[Batch]):
         samples: packed images and masks.
         sample_ids: of the validation split.
         multiple: what height and width must be divisible by.
-        pixels: pixels that go through the network at once.
-        share: number of this process, and how many train together; each takes its part. Where there are fewer batches
+        pixels: that go through the network at once.
+        share: rank of this process, and how many train together; each takes its part. Where there are fewer batches
             than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
     """
 
     def __init__(
         self,
-        samples: SampleStore,
+        samples: PackedSamples,
         sample_ids: Sequence[str],
         multiple: int,
         pixels: int,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.samples = samples
-        self.sample_ids = list(sample_ids)
-        self.multiple = multiple
+        self.samples, self.sample_ids = samples, list(sample_ids)
         groups: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         for index, sample_id in enumerate(self.sample_ids):
             height, width, _ = samples.shape(sample_id)
             for top in range(0, height, TILE_SIZE):
                 for left in range(0, width, TILE_SIZE):
-                    shape = self._padded(height - top), self._padded(width - left)
+                    sides = min(height - top, TILE_SIZE), min(width - left, TILE_SIZE)
+                    shape = -(-sides[0] // multiple) * multiple, -(-sides[1] // multiple) * multiple
                     groups.setdefault(shape, []).append((index, top, left))
         self.batches = [
             (shape, tiles[start : start + size])
@@ -181,17 +170,13 @@ class TileDataset(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Read one batch of tiles."""
         shape, tiles = self.batches[number]
-        return _batch((self._tile(shape, *tile) for tile in tiles), len(tiles))
+        return _fill_batch((self._tile(shape, *tile) for tile in tiles), len(tiles))
 
     def _tile(self, shape: tuple[int, int], index: int, top: int, left: int) -> tuple[NDArray, NDArray[np.uint8]]:
         rows, columns = slice(top, top + TILE_SIZE), slice(left, left + TILE_SIZE)
         sample_id = self.sample_ids[index]
         image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
         return pad_reflect(image, mask, *shape)
-
-    def _padded(self, side: int) -> int:
-        side = min(side, TILE_SIZE)
-        return -(-side // self.multiple) * self.multiple
 
 
 def training_loader(
@@ -202,16 +187,7 @@ def training_loader(
     pin_memory: bool = False,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
-    """Load training batches; the same ones whatever the number of workers.
-
-    Args:
-        patches: what batches are made of.
-        batch_size: of all processes together.
-        steps: batches of an epoch.
-        workers: that load.
-        pin_memory: for a GPU.
-        share: number of this process, and how many train together; each loads its part of every batch.
-    """
+    """Load training batches, the same ones whatever the number of workers; `share` as for :class:`KeyedSampler`."""
     sampler = KeyedSampler(len(patches), batch_size, steps, patches.seed, share)
     return _loader(patches, workers, pin_memory, sampler=sampler, batch_size=batch_size // share[1])
 
@@ -245,7 +221,7 @@ def _crop_around(centre: int, side: int, patch: int) -> slice:
     return slice(start, start + patch)
 
 
-def _batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
+def _fill_batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
     """Fill a batch one by one: a patch's memory serves the next one, instead of coming from the system each time."""
     images, masks = np.empty(0), np.empty(0)
     for number, (image, mask) in enumerate(items):
@@ -256,21 +232,21 @@ def _batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Ba
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks)
 
 
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - the whole batch was made at once
-    return batch
-
-
 def _loader(dataset: Dataset[Batch], workers: int, pin_memory: bool, **options: Any) -> DataLoader[Batch]:  # noqa: ANN401
     return DataLoader(
         dataset,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_keep_batch,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_one_thread if workers else None,
         generator=torch.Generator(),  # its own: the network's random layers must not notice the loading
         **options,
     )
+
+
+def _keep_batch(batch: Any) -> Any:  # noqa: ANN401 - it was made as a whole
+    return batch
 
 
 def _one_thread(_: int) -> None:

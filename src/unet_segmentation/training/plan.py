@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,16 +45,10 @@ class InputHashes(StrictModel):
 
 
 class TrainingRequest(StrictModel):
-    """What is asked for, before anything is measured or resolved on this machine.
-
-    Attributes:
-        parameters: of the training.
-        versions: of the libraries that decide the result.
-        inputs: hashes of what the training starts from.
-    """
+    """What is asked for, before anything is measured or resolved on this machine."""
 
     parameters: TrainingParameters
-    versions: dict[str, str]
+    versions: dict[str, str]  # of the libraries that decide the result
     inputs: InputHashes
 
     def request_identity(self) -> str:
@@ -71,19 +66,12 @@ class TrainingRequest(StrictModel):
 
 
 class Throughput(StrictModel):
-    """Seconds of each part of a training, as measured.
+    """Seconds of each part of a training, as measured."""
 
-    Attributes:
-        step: of the network, for one batch in memory.
-        loading: of one batch, with all workers loading.
-        overlapping: whether workers load batches during the steps.
-        validation: of all tiles.
-    """
-
-    step: float
-    loading: float
-    overlapping: bool
-    validation: float
+    step: float  # of the network, for one batch in memory
+    loading: float  # of one batch, with all workers loading
+    overlapping: bool  # whether workers load batches during the steps
+    validation: float  # of all tiles
 
     @property
     def batch(self) -> float:
@@ -92,29 +80,17 @@ class Throughput(StrictModel):
 
 
 class TrainingPlan(TrainingRequest):
-    """All decisions about a training.
-
-    Attributes:
-        hardware: what it runs on.
-        batch_size: patches of one batch, over all processes.
-        patch_size: side of a patch, in pixels.
-        cycles: epochs of each cycle of the schedule; one, unless epochs were added.
-        steps_per_epoch: batches of an epoch.
-        foreground: where patches are cut.
-        class_weights: of the loss.
-        samples: ids by split, ``train`` and ``validation``.
-        measured: what the preflight measured; no part of the identity.
-    """
+    """All decisions about a training."""
 
     hardware: ResolvedHardware
-    batch_size: int
-    patch_size: int
-    cycles: tuple[int, ...]
-    steps_per_epoch: int
+    batch_size: int  # patches of one batch, over all processes
+    patch_size: int  # side, in pixels
+    cycles: tuple[int, ...]  # epochs of each cycle of the schedule; one, unless epochs were added
+    steps_per_epoch: int  # batches
     foreground: ForegroundSampling
     class_weights: tuple[float, ...] | None
-    samples: dict[str, tuple[str, ...]]
-    measured: Throughput | None = None
+    samples: dict[str, tuple[str, ...]]  # ids by split, train and validation
+    measured: Throughput | None = None  # by the preflight
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -125,8 +101,9 @@ class TrainingPlan(TrainingRequest):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def fingerprint(self) -> str:
-        """Return the identity, for readers of the file."""
-        return self.identity()
+        """Compute a hash of all decisions, without what was measured; it names the run directory."""
+        excluded = {"measured": True, "epochs": True, "fingerprint": True, "parameters": RESULT_NEUTRAL}
+        return fingerprint(self.model_dump(mode="json", exclude=excluded))  # type: ignore[arg-type]
 
     @model_validator(mode="before")
     @classmethod
@@ -135,20 +112,11 @@ class TrainingPlan(TrainingRequest):
             return data
         return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
 
-    def identity(self) -> str:
-        """Compute a hash of all decisions; it names the run directory."""
-        excluded = {"measured": True, "epochs": True, "fingerprint": True, "parameters": RESULT_NEUTRAL}
-        return fingerprint(self.model_dump(mode="json", exclude=excluded))  # type: ignore[arg-type]
-
-    def with_extra_epochs(self, epochs: int) -> Self:
-        """Return the plan with one more cycle of the schedule."""
-        return self.model_copy(update={"cycles": (*self.cycles, epochs)})
-
-    def for_one_device(self, batch_size: int | None = None) -> Self:
-        """Return the plan of a single process, with its share of the batch or another batch size."""
+    def for_one_device(self) -> Self:
+        """Return the plan of a single process, with its share of the batch."""
         share = -(-self.batch_size // self.hardware.world_size)
         hardware = self.hardware.model_copy(update={"devices": 1, "num_nodes": 1})
-        return self.model_copy(update={"hardware": hardware, "batch_size": batch_size or share})
+        return self.model_copy(update={"hardware": hardware, "batch_size": share})
 
 
 def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> TrainingPlan:
@@ -168,19 +136,16 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
     hardware = resolve_hardware(training)
     values = effective_values(training, inputs.proposal)
     _log_overruled_values(values, inputs.proposal)
-    request = training_request(training, inputs)
+    _check_sizes(values, hardware.world_size, spec.multiple)
     return TrainingPlan(
-        **dict(request),
+        **dict(training_request(training, inputs)),
         hardware=hardware,
-        batch_size=_check_batch(values.batch_size, hardware.world_size),
-        patch_size=_check_patch(values.patch_size, spec.multiple),
+        batch_size=values.batch_size,
+        patch_size=values.patch_size,
         cycles=(values.epochs,),
         steps_per_epoch=steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
-        foreground=ForegroundSampling(
-            share=values.oversample_foreground_fraction,
-            class_ids=tuple(class_ids(values.foreground_classes, list(spec.classes))),
-        ),
-        class_weights=_class_weights(training, list(spec.classes), inputs.statistics),
+        foreground=foreground_sampling(values, spec.classes),
+        class_weights=_class_weights(training, spec.classes, inputs.statistics),
         samples={name: tuple(split[name]) for name in ("train", "validation")},
     )
 
@@ -217,16 +182,17 @@ def effective_values(training: TrainingParameters, proposal: PlanValues) -> Plan
     return proposal.model_copy(update={name: value for name, value in values.items() if value != "auto"})
 
 
-def class_ids(chosen_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Convert the names of `training.sampling.classes` into ids, each once.
+def foreground_sampling(values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
+    """Convert the names of the classes that patches are centred on into ids.
 
     Raises:
-        ConfigurationError: a name that is none of the classes.
+        ConfigurationError: a name in `training.sampling.classes` is none of the classes.
     """
-    for name in chosen_classes:
+    for name in values.foreground_classes:
         if name not in classes:
-            raise unknown_name_error("training.sampling.classes", name, list(classes))
-    return sorted({list(classes).index(name) for name in chosen_classes})
+            raise unknown_name_error("training.sampling.classes", name, classes)
+    class_ids = sorted({classes.index(name) for name in values.foreground_classes})
+    return ForegroundSampling(share=values.oversample_foreground_fraction, class_ids=tuple(class_ids))
 
 
 def fingerprint(*parts: object) -> str:
@@ -241,22 +207,13 @@ def steps_per_epoch(values: PlanValues, accumulate: int, samples: int) -> int:
 
 
 def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's.
-
-    Args:
-        samples: columns ``sample_id, split, masks``.
-    """
+    """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's."""
     labelled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
     return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
 
 
 def data_fingerprint(statistics: DatasetStatistics, samples: pd.DataFrame) -> str:
-    """Hash the data and its split.
-
-    Args:
-        statistics: of the training split, with ``data_sha256``.
-        samples: columns ``sample_id, split, masks``.
-    """
+    """Hash the data and its split."""
     return fingerprint(statistics.data_sha256, labelled_ids_by_split(samples))
 
 
@@ -273,32 +230,35 @@ def _log_overruled_values(values: PlanValues, proposal: PlanValues) -> None:
             )
 
 
-def _check_batch(batch_size: int, world_size: int) -> int:
-    if batch_size % world_size:
+def _check_sizes(values: PlanValues, world_size: int, multiple: int) -> None:
+    if values.batch_size % world_size:
         raise ConfigurationError(
-            f"training.batch_size: {batch_size} patches cannot be shared out among {world_size} processes equally; "
-            f"take a multiple of {world_size}"
+            f"training.batch_size: {values.batch_size} patches cannot be shared out among {world_size} processes "
+            f"equally; take a multiple of {world_size}"
         )
-    return batch_size
-
-
-def _check_patch(patch_size: int, multiple: int) -> int:
-    if patch_size < multiple:
+    if values.patch_size < multiple:
         raise ConfigurationError(
-            f"training.patch_size: {patch_size} px are fewer than the {multiple} that this network halves away; "
+            f"training.patch_size: {values.patch_size} px are fewer than the {multiple} that this network halves away; "
             "raise training.patch_size or lower model.encoder_depth"
         )
-    return patch_size
 
 
 def _class_weights(
-    training: TrainingParameters, classes: list[str], statistics: DatasetStatistics
+    training: TrainingParameters, classes: Sequence[str], statistics: DatasetStatistics
 ) -> tuple[float, ...] | None:
-    from unet_segmentation.training.class_weights import automatic_class_weights
-
     class_weights = training.loss.class_weights
     if class_weights == "none":
         return None
     if class_weights == "auto":
         return tuple(automatic_class_weights([statistics.class_shares[name] for name in classes]))
     return tuple(float(weight) for weight in class_weights)
+
+
+def automatic_class_weights(shares: Sequence[float]) -> list[float]:
+    """Weigh rare classes more: w = 1 / ln(1.02 + share of the training pixels), brought to a mean of 1.
+
+    The formula of ENet (Paszke et al. 2016, https://arxiv.org/abs/1606.02147): bounded, unlike the inverse share.
+    """
+    weights = [1.0 / math.log(1.02 + share) for share in shares]
+    mean = sum(weights) / len(weights)
+    return [weight / mean for weight in weights]

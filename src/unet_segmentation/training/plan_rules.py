@@ -19,7 +19,6 @@ from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import Count, Share, TrainingParameters
 
 LARGEST_PATCH, SMALLEST_PATCH, MULTIPLE = 256, 32, 32  # pixels; encoders halve five times
-LARGEST_PADDING = 0.0  # of a patch's side: 0.1 would pad a median image of 120 pixels to a patch of 128
 DEEPEST_SIDE, LEAST_DEPTH, LARGEST_DEPTH = 4, 2, 5  # pixels of the deepest feature map; halvings
 BATCH_PIXELS, LARGEST_BATCH, BATCH_SHARE = 16 * 128**2, 32, 0.05  # a batch; of the training pixels
 SEEN, LEAST_STEPS, MOST_STEPS = 50, 300, 20_000  # how often each training pixel is seen; steps in all
@@ -27,8 +26,6 @@ STEPS_OF_AN_EPOCH, FEWEST_EPOCHS, EPOCHS = 10, 5, 50  # at least; validations, a
 VALIDATION_COST, VALIDATION_SHARE = 1 / 3, 0.1  # of training on the same pixels; of the time
 FOREGROUND_SHARE = 1 / 3
 COVERED = 0.5  # a patch that covers more of the median image is not aimed
-
-AS_GIVEN = "as the parameters say"
 
 Proposal = tuple[Any, str]  # a value and the reason for it
 
@@ -52,84 +49,68 @@ class PlanValues(StrictModel):
         return value
 
 
+class ProposedPlan(StrictModel):
+    """What proposed_plan.yml holds, and people may edit; the network is built and the training planned from it."""
+
+    values: PlanValues
+    reasons: dict[str, str]  # a sentence for each value
+
+
 def propose_plan(
     statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
-) -> dict[str, Any]:
-    """Propose a value for whatever is open.
-
-    Args:
-        statistics: of the training split: ``samples`` by split, ``height`` and ``width`` (``median``, in
-            pixels), ``class_shares`` by class.
-        network: the parameters.
-        training: the parameters; what they say stands in the plan as it is.
-        classes: names of the classes.
-
-    Returns:
-        ``values``: ``patch_size, batch_size, epochs, min_steps_per_epoch, encoder_depth,
-            oversample_foreground_fraction,
-        foreground_classes`` (names); and ``reasons``: a sentence for each. Both may be edited: the network is built,
-        and the training planned, from ``values``.
-    """
-    patch = _given(training.patch_size) or _patch_size(statistics)
-    batch = _given(training.batch_size) or _batch_size(statistics, patch[0])
-    minimum = _given(training.min_steps_per_epoch) or _minimum_steps(statistics, batch[0] * patch[0] ** 2)
+) -> ProposedPlan:
+    """Propose a value for whatever the parameters leave open; what they say stands in the plan as it is."""
+    patch = _fixed(training.patch_size) or _patch_size(statistics)
+    batch = _fixed(training.batch_size) or _batch_size(statistics, patch[0])
+    minimum = _fixed(training.min_steps_per_epoch) or _minimum_steps(statistics, batch[0] * patch[0] ** 2)
     foreground = _foreground(statistics, training, patch[0], classes)
     proposals = {
         "patch_size": patch,
         "batch_size": batch,
-        "epochs": _given(training.epochs) or _epochs(statistics, batch[0], batch[0] * patch[0] ** 2, minimum[0]),
+        "epochs": _fixed(training.epochs) or _epochs(statistics, batch[0], batch[0] * patch[0] ** 2, minimum[0]),
         "min_steps_per_epoch": minimum,
         "encoder_depth": _encoder_depth(network, patch[0]),
         "oversample_foreground_fraction": foreground[0],
         "foreground_classes": foreground[1],
     }
-    return {
-        "values": {name: value for name, (value, _) in proposals.items()},
-        "reasons": {name: reason for name, (_, reason) in proposals.items()},
-    }
+    return ProposedPlan(
+        values=_validated({name: value for name, (value, _) in proposals.items()}),
+        reasons={name: reason for name, (_, reason) in proposals.items()},
+    )
 
 
 def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
-    """Validate the values of a plan that may have been edited.
-
-    Args:
-        plan: what is read from proposed_plan.yml.
-        classes: names of the classes.
+    """Validate the values of a plan that was read from proposed_plan.yml, where people may have edited it.
 
     Raises:
         ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and how to correct it.
     """
     values = plan.get("values") if isinstance(plan, Mapping) else None
     if not isinstance(values, Mapping):
-        raise _wrong(["values: is missing"])
-    try:
-        checked = PlanValues.model_validate(dict(values))
-    except ValidationError as error:
-        raise _wrong([_explained(one) for one in error.errors(include_url=False)]) from None
+        raise _plan_error(["values: is missing"])
+    checked = _validated(values)
     for name in checked.foreground_classes:
         if name not in classes:
             names = ", ".join(classes)
-            raise _wrong([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
+            raise _plan_error([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
     return checked
 
 
 def default_plan_values(training: TrainingParameters, statistics: DatasetStatistics) -> PlanValues:
     """Propose the values alone, for a network with the architecture's own depth; for scripts and notebooks."""
-    plan = propose_plan(statistics, ModelParameters(), training, list(statistics.class_shares))
-    return PlanValues(**plan["values"])
+    return propose_plan(statistics, ModelParameters(), training, list(statistics.class_shares)).values
 
 
 # -- the rules
 
 
-def _given(value: Any) -> Proposal | None:  # noqa: ANN401 - a parameter
-    return None if value == "auto" else (value, AS_GIVEN)
+def _fixed(value: Any) -> Proposal | None:  # noqa: ANN401 - a parameter
+    return None if value == "auto" else (value, "as the parameters say")
 
 
 def _patch_size(statistics: DatasetStatistics) -> Proposal:
     side = min(_median_size(statistics))
-    whole = int(side // (1 - LARGEST_PADDING))  # a patch of this side would just be padded that much
-    patch = max(SMALLEST_PATCH, min(LARGEST_PATCH, whole) // MULTIPLE * MULTIPLE)
+    patch = max(SMALLEST_PATCH, min(LARGEST_PATCH, int(side)) // MULTIPLE * MULTIPLE)
     return patch, (
         f"the largest multiple of {MULTIPLE} within {LARGEST_PATCH} and the median image's shorter side, {side:g} px"
     )
@@ -157,10 +138,7 @@ def _minimum_steps(statistics: DatasetStatistics, pixels_of_a_step: int) -> Prop
     by_time = min(math.ceil(validation * (1 / VALIDATION_SHARE - 1)), steps // FEWEST_EPOCHS)
     by_number = math.ceil(steps / EPOCHS)
     if by_time > max(by_number, STEPS_OF_AN_EPOCH):
-        return (
-            by_time,
-            f"so that validation takes about {VALIDATION_SHARE:.0%} of the time, in a few epochs at least",
-        )
+        return by_time, f"so that validation takes about {VALIDATION_SHARE:.0%} of the time, in a few epochs at least"
     if by_number > STEPS_OF_AN_EPOCH:
         return by_number, f"so that the training is validated about {EPOCHS} times"
     return STEPS_OF_AN_EPOCH, f"an epoch has at least {STEPS_OF_AN_EPOCH}"
@@ -180,7 +158,7 @@ def _encoder_depth(network: ModelParameters, patch: int) -> Proposal:
     if network.encoder_depth is None:
         return None, "the architecture's own"
     if network.encoder_depth != "auto":
-        return network.encoder_depth, AS_GIVEN
+        return network.encoder_depth, "as the parameters say"
     if network.decoder_channels is not None:
         return len(network.decoder_channels), "as many as model.decoder_channels"
     depth = max(LEAST_DEPTH, min(LARGEST_DEPTH, int(math.log2(patch / DEEPEST_SIDE))))
@@ -198,21 +176,16 @@ def _foreground(
     rare = [name for name, share in shares.items() if share < limit]
     height, width = _median_size(statistics)
     of_image = patch**2 / (height * width)
-    fixed_classes = _given(training.sampling.classes)
-    if fixed_classes is not None:
-        names = fixed_classes
-    elif (
-        training.sampling.oversample_foreground_fraction != "auto"
-        and training.sampling.oversample_foreground_fraction > 0
-        and not rare
-    ):
-        most = max(shares, key=lambda name: shares[name], default=None)
-        names = [name for name in shares if name != most], f"no class is rare: all but {most}, the most frequent"
+    share = _fixed(training.sampling.oversample_foreground_fraction)
+    if fixed := _fixed(training.sampling.classes):
+        names = fixed
     elif rare:
         names = rare, f"rarer than half of an equal share: below {limit:.1%} of the labelled pixels"
+    elif share and share[0] > 0:
+        most = max(shares, key=lambda name: shares[name], default=None)
+        names = [name for name in shares if name != most], f"no class is rare: all but {most}, the most frequent"
     else:
         names = [], f"no class is rarer than half of an equal share, {limit:.1%} of the labelled pixels"
-    share = _given(training.sampling.oversample_foreground_fraction)
     if share is None and not names[0]:
         share = 0.0, "no class is rare"
     if share is None and of_image > COVERED:
@@ -233,7 +206,14 @@ def _training_pixels(statistics: DatasetStatistics) -> float:
 # -- what is wrong with an edited plan
 
 
-def _wrong(lines: list[str]) -> ConfigurationError:
+def _validated(values: Mapping[str, object]) -> PlanValues:
+    try:
+        return PlanValues.model_validate(dict(values))
+    except ValidationError as error:
+        raise _plan_error([_explained(one) for one in error.errors(include_url=False)]) from None
+
+
+def _plan_error(lines: list[str]) -> ConfigurationError:
     return ConfigurationError(
         "proposed_plan.yml was edited and is not valid:\n"
         + "\n".join(f"  {line}" for line in lines)

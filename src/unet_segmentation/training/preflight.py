@@ -19,11 +19,10 @@ import torch
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.models.complexity import model_complexity
-from unet_segmentation.training.dry_run import Batches, RepeatedBatch, TimingCallback, dry_run, load_in_process
+from unet_segmentation.training.callbacks.progress import duration
+from unet_segmentation.training.dry_run import TimingCallback, dry_run, load_in_process, repeated_batch
 from unet_segmentation.training.patch_dataset import Batch
 from unet_segmentation.training.plan import Throughput, TrainingPlan, effective_values, steps_per_epoch
-from unet_segmentation.training.plan_rules import PlanValues
-from unet_segmentation.training.progress import duration
 from unet_segmentation.training.trainer import make_loaders
 from unet_segmentation.training.training_inputs import TrainingInputs, TrainingSetup
 
@@ -34,6 +33,7 @@ MARGIN = 0.03  # of a time budget, left over
 MAX_VALIDATIONS, VALIDATION_SHARE = 15, 0.1  # within a time budget; of the time
 CHECKPOINT_SHARE = 0.05  # of the time: the 0.02 that checkpoints may take by default, and the last one
 USABLE = 0.9  # of the free memory
+GIB = 1 << 30
 PLENTY = 1 << 16  # bytes for each pixel of a batch: more than the networks here need, so that counting is needless
 
 
@@ -48,18 +48,18 @@ def finalize_plan(
         started: when the time budget began (`time.perf_counter`).
         estimate_duration: measure the throughput even where nothing depends on it, to log how long the training takes.
 
-    Returns:
-        The plan with its final ``batch_size``, ``steps_per_epoch`` and ``cycles``, and what was ``measured``.
-
     Raises:
         ResourceError: the batch that is asked for does not fit into the memory; names one that does.
         ConfigurationError: not even one step fits into the time budget; says how long one takes. Or torch.compile is
             asked for and does not work here.
     """
     parameters = plan.parameters
-    values = effective_values(parameters, inputs.proposal)
     batch_size = fit_batch_size(plan, inputs, fixed=parameters.batch_size != "auto")
-    plan = _with_batch_size(plan, values, batch_size)
+    if batch_size != plan.batch_size:
+        logger.info("batches of %d patches instead of %d, as memory allows", batch_size, plan.batch_size)
+        values = effective_values(parameters, inputs.proposal).model_copy(update={"batch_size": batch_size})
+        steps = steps_per_epoch(values, parameters.accumulate_grad_batches, len(plan.samples["train"]))
+        plan = plan.model_copy(update={"batch_size": batch_size, "steps_per_epoch": steps})
     minutes = parameters.max_time_minutes
     if minutes is None and not estimate_duration:
         return plan
@@ -77,41 +77,30 @@ def finalize_plan(
     return plan.model_copy(update={"measured": throughput})
 
 
-def _with_batch_size(plan: TrainingPlan, values: PlanValues, batch_size: int) -> TrainingPlan:
-    if batch_size == plan.batch_size:
-        return plan
-    logger.info("batches of %d patches instead of %d, as memory allows", batch_size, plan.batch_size)
-    values = values.model_copy(update={"batch_size": batch_size})
-    steps = steps_per_epoch(values, plan.parameters.accumulate_grad_batches, len(plan.samples["train"]))
-    return plan.model_copy(update={"batch_size": batch_size, "steps_per_epoch": steps})
-
-
 # -- memory
 
 
 def fit_batch_size(plan: TrainingPlan, setup: TrainingSetup, *, fixed: bool) -> int:
     """Halve the batch size until a training step fits into the memory.
 
-    Args:
-        plan: with the batch size to begin with.
-        setup: what is trained.
-        fixed: whether the batch size may not change.
-
     Raises:
-        ResourceError: it may not change and does not fit, or none fits.
+        ResourceError: the batch size is fixed and does not fit, or none fits; names one that does.
     """
     accelerator, batch_size, fitting = plan.hardware.accelerator, plan.batch_size, plan.batch_size
-    fits = {"cuda": _fits_on_cuda, "cpu": _fits_on_cpu}.get(accelerator)  # nothing is known of mps
+    fits = {"cuda": _fits_on_cuda, "cpu": _fits_on_cpu}.get(accelerator)  # mps does not say
     while fits and fitting and not fits(plan.model_copy(update={"batch_size": fitting}), setup):
         gc.collect()  # what a trial has left in cycles
         fitting //= 2
     if fitting == batch_size or (not fixed and fitting >= min(2, batch_size)):
         return fitting
     alternative = f"take {fitting} (or auto), " if fitting else "take "
+    memory = "GPU's memory"
+    if accelerator != "cuda":
+        needed, room = _counted_bytes(plan, setup) / GIB, USABLE * available_memory() / GIB
+        memory = f"machine's memory (about {needed:.1f} GiB; {room:.1f} GiB may be used)"
     raise ResourceError(
-        f"training.batch_size: {batch_size} patches of {plan.patch_size} px do not fit into the "
-        f"{'GPU' if accelerator == 'cuda' else 'machine'}'s memory{_needed(plan, setup)}: {alternative}smaller patches "
-        f"(training.patch_size) or a smaller network"
+        f"training.batch_size: {batch_size} patches of {plan.patch_size} px do not fit into the {memory}: "
+        f"{alternative}smaller patches (training.patch_size) or a smaller network"
     )
 
 
@@ -123,7 +112,7 @@ def _fits_on_cuda(plan: TrainingPlan, setup: TrainingSetup) -> bool:
     plan = plan.for_one_device()
     batch = _first_batch(plan, setup)
     try:
-        dry_run(plan, setup, Batches(batch, batch), None, TimingCallback())
+        dry_run(plan, setup, iter((batch, batch)), None, TimingCallback())
     except ResourceError:  # made of torch.OutOfMemoryError
         return False
     finally:
@@ -144,14 +133,6 @@ def _counted_bytes(plan: TrainingPlan, setup: TrainingSetup) -> int:
     return plan.hardware.devices * weights + plan.batch_size * costs["activation_bytes"]
 
 
-def _needed(plan: TrainingPlan, setup: TrainingSetup) -> str:
-    if plan.hardware.accelerator == "cuda":
-        return ""
-    gib = 1 << 30
-    needed, room = _counted_bytes(plan, setup) / gib, USABLE * available_memory() / gib
-    return f" (about {needed:.1f} GiB; {room:.1f} GiB may be used)"
-
-
 def _first_batch(plan: TrainingPlan, setup: TrainingSetup) -> Batch:
     return next(load_in_process(make_loaders(plan, setup)[0]))
 
@@ -166,7 +147,7 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
         statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
         used = next(int(line.split()[1]) for line in statistics if line.startswith("anon "))
-        return max(0, limit - used)  # what files are cached in is given back when it is needed
+        return max(0, limit - used)  # the cache of files is returned when it is needed
     except (OSError, ValueError, StopIteration):  # no such limit
         return math.inf
 
@@ -175,13 +156,7 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float) -> Throughput:
-    """Time real steps, loading and validation of a training.
-
-    Args:
-        plan: of the training.
-        setup: what is trained.
-        seconds: of steps that are timed, after two that are not.
-    """
+    """Time loading, some seconds of real steps, and the validation of a training."""
     plan = plan.for_one_device()
     train, validation = make_loaders(plan, setup)
     batch, loading = _timed_loading(load_in_process(train), seconds / 2)
@@ -190,7 +165,7 @@ def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float)
     largest = max(range(len(pixels)), key=pixels.__getitem__)
     tile = tiles[largest]
     clock = TimingCallback()
-    dry_run(plan, setup, RepeatedBatch(batch, seconds), Batches(tile, tile), clock)
+    dry_run(plan, setup, repeated_batch(batch, seconds), iter((tile, tile)), clock)
     workers = plan.hardware.num_workers
     return Throughput(
         step=clock.step,
@@ -222,17 +197,11 @@ def training_seconds(throughput: Throughput, epochs: int, steps: int) -> float:
 def fit_time_budget(
     throughput: Throughput, minutes: float, accumulate: int = 1, spent_minutes: float = 0.0
 ) -> tuple[int, int]:
-    """Turn a time budget into epochs and steps.
-
-    Args:
-        throughput: as measured.
-        minutes: the budget.
-        accumulate: batches to a step of the optimizer.
-        spent_minutes: of the budget, before the training.
+    """Turn what is left of a time budget into epochs and steps.
 
     Returns:
-        How many epochs: about 15, fewer where validation would take more than a tenth of the time. And the steps of
-        each, a multiple of ``accumulate``.
+        How many epochs: about 15, fewer where validation would take more than a tenth of the time. And the batches of
+        each, a multiple of ``accumulate``, the batches to a step of the optimizer.
 
     Raises:
         ConfigurationError: not even one step of the optimizer fits.

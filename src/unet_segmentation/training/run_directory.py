@@ -1,11 +1,10 @@
-"""The run directory of a training, and how an unfinished one is found."""
+"""The run directory of a training."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,24 +16,27 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.training.plan import TrainingPlan, TrainingRequest
+from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.utils.atomic_io import atomic_write, remove
 
 KEPT_FOLDERS = 3
 
 
 class RunDirectory:
-    """``folder/<identity of the plan>/``.
+    """``folder/<fingerprint of the plan>/``.
 
     Holds ``plan.json``, ``last.ckpt`` (everything needed to resume), ``best.safetensors`` (the model of the best epoch)
     and ``history.csv``; each is complete or missing. The empty file ``delivered`` marks that what followed the training
-    ended, too: such a training is not resumed.
+    ended, too: such a training is not resumed. Where several processes train together, the others are for them.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder / fingerprint
         self.plan_path, self.best, self.last, self.history, self.delivered = (
             self.folder / name for name in ("plan.json", "best.safetensors", "last.ckpt", "history.csv", "delivered")
+        )
+        self.job, self.epoch_reports, self.failure = (
+            self.folder / name for name in ("job.json", "epochs.jsonl", "failure.json")
         )
 
     @cached_property
@@ -48,6 +50,10 @@ class RunDirectory:
             return bool(self.plan)
         except ValidationError:
             return False
+
+    def changed_at(self) -> float:
+        """Return when the last checkpoint was written, or else the plan; in seconds since 1970."""
+        return (self.last if self.last.is_file() else self.plan_path).stat().st_mtime
 
     def initialize(self, plan: TrainingPlan) -> None:
         """Empty the folder, and save the plan."""
@@ -63,8 +69,8 @@ class RunDirectory:
             remove(temporary / self.delivered.name)
             (temporary / self.plan_path.name).write_text(plan.model_dump_json(indent=2), encoding="utf-8")
 
-    def checkpoint(self) -> dict[str, Any] | None:
-        """Read the last checkpoint, executing no code from it; None where there is none yet.
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Load the last checkpoint, executing no code from it; None where there is none yet.
 
         Raises:
             ProjectError: it is damaged.
@@ -109,47 +115,14 @@ def _directories(folder: Path) -> list[RunDirectory]:
     if not folder.is_dir():
         return []
     named = [RunDirectory(folder, path.name) for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
-    return sorted((work for work in named if work.plan_path.is_file()), key=_changed, reverse=True)
+    return sorted((work for work in named if work.plan_path.is_file()), key=RunDirectory.changed_at, reverse=True)
 
 
-def find_run_directory(folder: Path, request: TrainingRequest, *, delivered: bool) -> RunDirectory | None:
-    """Find the newest training of a request, delivered or not."""
-    identity = request.request_identity()
-    for work in list_run_directories(folder):
-        if work.plan.request_identity() == identity and work.delivered.is_file() == delivered:
-            return work
-    return None
-
-
-def explain_mismatch(folder: Path, request: TrainingRequest) -> tuple[str, list[str]] | None:
-    """Return why the newest unfinished training is not resumed.
-
-    Args:
-        folder: of the run directories.
-        request: what is asked for now.
-
-    Returns:
-        When it last wrote a checkpoint (hours and minutes), and what differs; None where there is no such training, or
-        nothing differs.
-    """
-    newest = list_run_directories(folder)[:1]
-    if not newest or newest[0].delivered.is_file():
-        return None
-    plan = newest[0].plan
-    if plan.request_identity() == request.request_identity():
-        return None
-    return time.strftime("%H:%M", time.localtime(_changed(newest[0]))), request.differences(plan)
-
-
-def prune_run_directories(folder: Path, count: int = KEPT_FOLDERS) -> None:
+def prune_run_directories(folder: Path) -> None:
     """Remove all run directories but the newest."""
-    for work in _directories(folder)[count:]:
+    for work in _directories(folder)[KEPT_FOLDERS:]:
         remove(work.folder)
         work.folder.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _changed(work: RunDirectory) -> float:
-    return (work.last if work.last.is_file() else work.plan_path).stat().st_mtime
 
 
 def mark_delivered(folder: Path) -> None:

@@ -1,12 +1,14 @@
-"""The runtime of a training: threads, determinism, signals, and errors with what to do about them."""
+"""The runtime of a training: threads, determinism, quiet, signals, and errors with what to do about them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,17 +16,19 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
 from unet_segmentation.training.plan import TrainingPlan
-from unet_segmentation.training.progress import quiet_lightning
 
 
 @contextmanager
 def training_runtime(plan: TrainingPlan) -> Iterator[None]:
     """Set threads, determinism and signal handling for a training, and restore everything afterwards."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
-        for context in (_threads(plan.hardware.num_threads), _determinism(plan), quiet_lightning(), _interrupts()):
-            stack.enter_context(context)
-        stack.enter_context(_explained(plan))
+    with (
+        torch.random.fork_rng(),
+        _threads(plan.hardware.num_threads),
+        _determinism(plan),
+        quiet_lightning(),
+        _interrupts(),
+        _explained(plan),
+    ):
         yield
 
 
@@ -60,21 +64,53 @@ def _determinism(plan: TrainingPlan) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, and exit with 143 on a termination; Lightning makes SystemExit of both."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips and warnings off the console; its errors are raised, not logged."""
+    with quiet_loggers(logging.ERROR, "lightning", "torch.distributed"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning.*")
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        warnings.filterwarnings("ignore", message=r".*(num_workers|LeafSpec|isinstance\(treespec).*")
+        yield
+
+
+@contextmanager
+def quiet_loggers(level: int, *prefixes: str) -> Iterator[None]:
+    """Log nothing below a level, in all loggers whose names begin so: each may have a level of its own."""
+    names = {*prefixes, *(name for name in logging.root.manager.loggerDict if name.startswith(prefixes))}
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(level)
     try:
         yield
+    finally:
+        for logger, before in levels.items():
+            logger.setLevel(before)
+
+
+@contextmanager
+def restored_signal_handlers() -> Iterator[None]:
+    """Restore the handlers of SIGINT and SIGTERM: Lightning and torch's launcher leave theirs behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, and exit with 143 on a termination; Lightning makes SystemExit of both."""
+    try:
+        with restored_signal_handlers():
+            yield
     except SIGTERMException:
         raise SystemExit(143) from None
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training import trainer
-from unet_segmentation.training.callbacks.epoch_reports import ReportEpoch
+from unet_segmentation.training.callbacks.history import ReportEpoch
 from unet_segmentation.training.plan import TrainingPlan, resolve_plan, training_request
 from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.preflight import finalize_plan
@@ -29,21 +29,13 @@ from unet_segmentation.training.training_inputs import TrainingInputs
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves.
-
-    Attributes:
-        plan: of the training.
-        best: the model of the best epoch (:func:`model_file.load_model` reads it).
-        last: the checkpoint after the last epoch.
-        history: a row per epoch; ``epoch`` from 1, then the metrics.
-        info: the header of the best model.
-    """
+    """What a training leaves."""
 
     plan: TrainingPlan
-    best: Path
-    last: Path
-    history: pd.DataFrame
-    info: ModelInfo
+    best: Path  # the model of the best epoch
+    last: Path  # the checkpoint after the last epoch
+    history: pd.DataFrame  # a row per epoch (from 1), with its metrics
+    info: ModelInfo  # the header of the best model
 
 
 def initialize_model(
@@ -53,14 +45,7 @@ def initialize_model(
     classes: list[str],
     statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Resolve the spec of a model, and draw its initial weights from the seed.
-
-    Args:
-        network: the parameters; an `auto` depth is that of the plan.
-        training: the parameters.
-        values: of the plan.
-        classes: names of the classes.
-        statistics: of the training split.
+    """Resolve the spec of a model, an `auto` depth from the plan's values, and draw its weights from the seed.
 
     Returns:
         The spec and the state dict.
@@ -80,13 +65,7 @@ def initialize_model(
 
 
 def make_plan(inputs: TrainingInputs, training: TrainingParameters, *, estimate_duration: bool = False) -> TrainingPlan:
-    """Resolve everything that is open: by rules, by this machine, and by what a dry run measures.
-
-    Args:
-        inputs: of the training.
-        training: the parameters.
-        estimate_duration: log how long the training will take.
-    """
+    """Resolve everything that is open: by rules, by this machine, and by what a dry run measures."""
     started = time.perf_counter()
     return finalize_plan(resolve_plan(training, inputs), inputs, started, estimate_duration=estimate_duration)
 
@@ -99,21 +78,13 @@ def train_model(
     plan: TrainingPlan | None = None,
     report_epoch: ReportEpoch | None = None,
 ) -> TrainingResult:
-    """Train a model, or resume the unfinished training of the same request.
+    """Train a model, or resume the unfinished training of the same request among the run directories of a folder.
 
-    Args:
-        inputs: what the training starts from.
-        training: the parameters.
-        folder: of the run directories.
-        plan: where it was made before, or is that of an unfinished training.
-        report_epoch: as for :func:`trainer.fit`.
+    The plan may have been made before; `report_epoch` is as for :func:`trainer.fit`.
     """
     if plan is None:
         plan = find_resumable_plan(folder, training_request(training, inputs)) or make_plan(inputs, training)
     resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
     work = trainer.fit(plan, inputs, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
-    return TrainingResult(plan, work.best, work.last, _history(work.history), read_header(work.best))
-
-
-def _history(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, float_precision="round_trip")
+    history = pd.read_csv(work.history, float_precision="round_trip")
+    return TrainingResult(plan, work.best, work.last, history, read_header(work.best))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,16 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.utils.data import DataLoader
 
 from unet_segmentation.training import ddp
 from unet_segmentation.training.callbacks.best_model import BestModel
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
-from unet_segmentation.training.callbacks.early_stopping import EarlyStopping
-from unet_segmentation.training.callbacks.epoch_reports import EpochReports, ReportEpoch
-from unet_segmentation.training.callbacks.history import EpochHistory
+from unet_segmentation.training.callbacks.early_stopping import EarlyStopping, NonFiniteLossGuard
+from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports, ReportEpoch
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
-from unet_segmentation.training.callbacks.non_finite_loss import NonFiniteLossGuard
 from unet_segmentation.training.callbacks.progress import ProgressCallback
-from unet_segmentation.training.collectives import rank_and_world_size
 from unet_segmentation.training.lightning_module import SegmentationTask
 from unet_segmentation.training.patch_dataset import (
     Batch,
@@ -39,17 +36,6 @@ from unet_segmentation.training.training_inputs import TrainingSetup
 from unet_segmentation.utils.private_api import ignore_in_ddp, processed_batches
 
 logger = logging.getLogger(__name__)
-
-Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # training, validation
-
-QUIET: dict[str, Any] = {  # what the callbacks here do instead of Lightning's
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
 
 # After so long a wait for another process all are started again from the last checkpoint. torch's half an hour is too
 # long: where all start at once, gloo's connections now and then never come about (seen once on a busy machine).
@@ -73,19 +59,16 @@ def fit(
     resume: bool = False,
     rendezvous: str | None = None,
 ) -> RunDirectory:
-    """Train a network as planned.
+    """Train a network as planned, and return the run directory with model, checkpoint and history.
 
     Args:
-        plan: from :func:`plan.resolve_plan`.
+        plan: of the training.
         setup: what is trained.
-        folder: of the run directories; a few older ones are kept.
+        folder: of the run directories; a few older ones stay.
         report_epoch: receives each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
             resume also those before. If it returns True the training ends there (in one process).
         resume: resume from the last checkpoint of the run directory, where there is one. Otherwise it is emptied first.
         rendezvous: ``address:port`` of this host, where others join the training.
-
-    Returns:
-        The run directory ``folder/<identity of the plan>``, with model, checkpoint and history.
 
     Raises:
         ProjectError: the loss became NaN or infinite; the last checkpoint is damaged; another process works at this
@@ -93,7 +76,7 @@ def fit(
         ConfigurationError: the batch is too small for the network.
         ResourceError: the device's memory does not suffice, or the disk is full.
         KeyboardInterrupt: Ctrl-C; what was written before stays.
-        SystemExit: the process was told to terminate (status 143).
+        SystemExit: the process was terminated (status 143).
     """
     work = RunDirectory(folder, plan.fingerprint)
     with work.lock():
@@ -107,41 +90,22 @@ def fit(
     return work
 
 
-@dataclass(frozen=True)
 class TrainingCallbacks:
-    """The callbacks of a training; the order of the fields is that in which Lightning calls them."""
+    """The callbacks of a training, in the order in which Lightning calls them."""
 
-    seed: KeyedLayerSeed
-    loss_guard: NonFiniteLossGuard
-    history: EpochHistory
-    best_model: BestModel
-    progress: ProgressCallback
-    early_stopping: EarlyStopping
-    checkpoint: CheckpointCallback
-
-    @classmethod
-    def of(
-        cls, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
-    ) -> TrainingCallbacks:
-        """Build them for a training."""
-        history = EpochHistory(plan)
-        best_model = BestModel(setup.spec, history)
-        return cls(
-            seed=KeyedLayerSeed(plan.parameters.seed),
-            loss_guard=NonFiniteLossGuard(),
-            history=history,
-            best_model=best_model,
-            progress=ProgressCallback(history, best_model),
-            early_stopping=EarlyStopping(plan.parameters.early_stopping.patience, best_model),
-            checkpoint=CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch)),
-        )
+    def __init__(
+        self, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
+    ) -> None:
+        self.seed = KeyedLayerSeed(plan.parameters.seed)
+        self.loss_guard = NonFiniteLossGuard()
+        self.history = history = EpochHistory(plan)
+        self.best_model = best_model = BestModel(setup.spec, history)
+        self.progress = ProgressCallback(history, best_model)
+        self.early_stopping = EarlyStopping(plan.parameters.early_stopping.patience, best_model)
+        self.checkpoint = CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch))
 
     def restore(self, checkpoint: dict[str, Any]) -> bool:
-        """Restore what a checkpoint holds, and report its epochs: reporting twice changes nothing.
-
-        Returns:
-            Whether the training ended already.
-        """
+        """Restore what a checkpoint holds, and report its epochs again; return whether the training ended already."""
         states = checkpoint["callbacks"]
         self.history.load_state_dict(states[self.history.state_key])
         self.best_model.load_state_dict(states[self.best_model.state_key])
@@ -157,50 +121,67 @@ def train_in_process(
     plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
 ) -> None:
     """Train in this process, from the last checkpoint if there is one."""
-    callbacks = TrainingCallbacks.of(plan, setup, work, report_epoch)
-    checkpoint = work.checkpoint()
+    callbacks = TrainingCallbacks(plan, setup, work, report_epoch)
+    checkpoint = work.load_checkpoint()
     if checkpoint is not None and callbacks.restore(checkpoint):
         return
-    task = SegmentationTask(setup.build_network(), plan, setup.classes)
     loaders = make_loaders(plan, setup)
     if checkpoint is not None:
         sampler: Any = loaders[0].sampler
         sampler.skip_batches(checkpoint["epoch"], processed_batches(checkpoint) % plan.steps_per_epoch)
     with training_runtime(plan):
         try:
+            task = build_task(plan, setup)
             trainer = make_trainer(plan, task, callbacks, work)
-            if plan.parameters.compile:
-                task.network.compile()  # in place: the names of the weights stay
-            task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             trainer.fit(task, *loaders, ckpt_path=work.last if checkpoint else None, weights_only=True)
         finally:
             callbacks.progress.close()
 
 
+def build_task(plan: TrainingPlan, setup: TrainingSetup) -> SegmentationTask:
+    """Build what is trained: the network with its initial weights, channels-last, and compiled where the plan says."""
+    task = SegmentationTask(setup.build_network(), plan, list(setup.spec.classes))
+    if plan.parameters.compile:
+        task.network.compile()  # in place: the names of the weights stay
+    return task.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def make_trainer(
     plan: TrainingPlan, task: SegmentationTask, callbacks: TrainingCallbacks, work: RunDirectory
 ) -> L.Trainer:
-    """Build Lightning's Trainer."""
-    return L.Trainer(
-        accelerator=plan.hardware.accelerator,
+    """Build Lightning's Trainer for a whole training."""
+    return build_trainer(
+        plan,
+        list(vars(callbacks).values()),
         devices=plan.hardware.devices,
         num_nodes=plan.hardware.num_nodes,
         strategy=_strategy(plan, task),
-        precision=plan.hardware.precision,
         max_epochs=plan.epochs,
-        accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
-        callbacks=list(vars(callbacks).values()),
         plugins=[StreamingCheckpointIO()],
         default_root_dir=work.folder,
-        **QUIET,
+    )
+
+
+def build_trainer(plan: TrainingPlan, callbacks: list[L.Callback], **options: Any) -> L.Trainer:  # noqa: ANN401
+    """Build Lightning's Trainer with precision and accumulation as planned; what callbacks here do it does not do."""
+    return L.Trainer(
+        accelerator=plan.hardware.accelerator,
+        precision=plan.hardware.precision,
+        accumulate_grad_batches=plan.parameters.accumulate_grad_batches,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **options,
     )
 
 
 def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
     if plan.hardware.world_size == 1:
         return "auto"
-    from lightning.pytorch.strategies import DDPStrategy
-
     ignore_in_ddp(task, task.SUMS)  # sums belong to their process: the others must not get those of the first
     return DDPStrategy(
         process_group_backend="nccl" if plan.hardware.accelerator == "cuda" else "gloo",
@@ -209,14 +190,17 @@ def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
     )
 
 
-def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> Loaders:
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the rank of this process and how many train together: (0, 1) where it trains alone."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     """Build the loaders of training and validation."""
-    samples, hardware, share = plan.samples, plan.hardware, rank_and_world_size()
-    patches = PatchDataset(
-        setup.packed, samples["train"], setup.recipe, plan.patch_size, plan.parameters.seed, plan.foreground
-    )
+    samples, share, seed = plan.samples, rank_and_world_size(), plan.parameters.seed
+    patches = PatchDataset(setup.packed, samples["train"], setup.recipe, plan.patch_size, seed, plan.foreground)
     pixels = 2 * plan.batch_size // share[1] * plan.patch_size**2  # no gradients: there is room for more
     tiles = TileDataset(setup.packed, samples["validation"], setup.spec.multiple, pixels, share)
-    workers, pin_memory = hardware.num_workers, hardware.accelerator == "cuda"
+    workers, pin_memory = plan.hardware.num_workers, plan.hardware.accelerator == "cuda"
     train = training_loader(patches, plan.batch_size, plan.steps_per_epoch, workers, pin_memory, share)
     return train, validation_loader(tiles, min(workers, 2), pin_memory)

@@ -6,46 +6,29 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.spec import ModelSpec
+from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.plan_rules import PlanValues, validate_plan_values
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
-
-    from unet_segmentation.parameters import AugmentationRecipe
-    from unet_segmentation.training.sample_store import SampleStore
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What every process of a training needs besides the plan.
-
-    Attributes:
-        spec: of the network.
-        initial_weights: state dict of the network.
-        packed: images and masks.
-        recipe: of the augmentation.
-    """
+    """What every process of a training needs besides the plan."""
 
     spec: ModelSpec
     initial_weights: Mapping[str, Tensor]
-    packed: SampleStore
+    packed: PackedSamples
     recipe: AugmentationRecipe
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes."""
-        return list(self.spec.classes)
 
     def build_network(self) -> networks.SegmentationModel:
         """Build the network with its initial weights.
@@ -65,17 +48,11 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class TrainingInputs(TrainingSetup):
-    """What a training starts from, its plan included.
+    """What a training starts from, its plan included."""
 
-    Attributes:
-        samples: columns sample_id, split, masks.
-        statistics: of the training split.
-        proposal: plan values for what the parameters leave open.
-    """
-
-    samples: pd.DataFrame
+    samples: pd.DataFrame  # columns sample_id, split, masks
     statistics: DatasetStatistics
-    proposal: PlanValues
+    proposal: PlanValues  # for what the parameters leave open
 
     @cached_property
     def initial_weights_sha256(self) -> str:
@@ -88,18 +65,11 @@ def load_inputs(
     initial_weights: Path,
     *,
     samples: pd.DataFrame,
-    packed: SampleStore,
+    packed: PackedSamples,
     recipe: AugmentationRecipe,
     statistics: DatasetStatistics,
     plan: object,
 ) -> TrainingInputs:
     """Load the initial weights, validate the proposed plan, and put all inputs together."""
-    return TrainingInputs(
-        spec=spec,
-        initial_weights=load_file(initial_weights),
-        packed=packed,
-        recipe=recipe,
-        samples=samples,
-        statistics=statistics,
-        proposal=validate_plan_values(plan, list(spec.classes)),
-    )
+    proposal = validate_plan_values(plan, list(spec.classes))
+    return TrainingInputs(spec, load_file(initial_weights), packed, recipe, samples, statistics, proposal)

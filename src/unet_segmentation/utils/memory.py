@@ -51,7 +51,7 @@ class MemoryWatch:
         self._process = psutil.Process()
         self._least = self._resident()  # bytes held since memory was last trimmed
 
-    def look(self) -> bool:
+    def trim_if_grown(self) -> bool:
         """Trim memory if the process has grown by more than `HELD_BYTES`; return whether it was trimmed."""
         self._least = min(self._least, self._resident())
         if self._resident() - self._least <= HELD_BYTES:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TypeVar
 
 GRACE = 2.0  # seconds that threads have to end by themselves once they are stopped
@@ -34,22 +34,18 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
         threads: how many items at a time.
     """
     stop = threading.Event()
-    waiting: SimpleQueue[int] = SimpleQueue()
+    numbers = iter(range(len(items)))  # shared: each thread takes the next
     done: SimpleQueue[tuple[int, Result | None, BaseException | None]] = SimpleQueue()
 
     def serve() -> None:
-        while not stop.is_set():
-            try:
-                number = waiting.get_nowait()
-            except Empty:
+        for number in numbers:
+            if stop.is_set():
                 return
             try:
                 done.put((number, work(items[number], stop), None))
             except BaseException as error:
                 done.put((number, None, error))
 
-    for number in range(len(items)):
-        waiting.put(number)
     started = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, len(items)))]
     results: dict[int, Result] = {}
     try:

@@ -8,7 +8,7 @@ from tests.data.onboarding.fabrication import blobs, picture, save
 from unet_segmentation.data.onboarding.create_problem import Request
 from unet_segmentation.data.onboarding.folder_survey import locate, survey_folder
 from unet_segmentation.data.onboarding.mask_interpretation import propose_interpretations
-from unet_segmentation.data.onboarding.prompts import Questions
+from unet_segmentation.data.onboarding.prompts import ask_questions
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def asked(data):
         survey = survey_folder(locate(str(data.root)))
         found = propose_interpretations(survey.masks, request.classes, request.ignore)
         results = []
-        command = click.Command("ask", callback=lambda: results.append(Questions(request)(survey, found)))
+        command = click.Command("ask", callback=lambda: results.append(ask_questions(request, survey, found)))
         answer = CliRunner().invoke(command, input="\n".join(answers) + "\n")
         assert answer.exit_code == 0, answer.output
         return results[0], answer.output

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from tests.data.preparation.fabrication import mask, picture
-from unet_segmentation.data.audit.findings import KINDS, finding, findings_table
+from unet_segmentation.data.audit.findings import KINDS, Finding, findings_table
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.audit.settle import ALLOWED_KINDS, settle
 from unet_segmentation.data.audit.verdict import audit_result
@@ -161,12 +161,12 @@ def _verdict(samples, *findings, classes=("a", "b"), masks=None, **inspection):
 
 
 def _broken(sample_id, kind="unreadable_image"):
-    return finding(kind, "is damaged", sample_id=sample_id, file=f"images/{sample_id}.png")
+    return Finding(kind, "is damaged", sample_id=sample_id, file=f"images/{sample_id}.png")
 
 
 def _identical(first, second):
     message = f"is identical to images/{second}.png"
-    return finding("identical_across_splits", message, sample_id=first, file=f"images/{first}.png", other=second)
+    return Finding("identical_across_splits", message, sample_id=first, file=f"images/{first}.png", other=second)
 
 
 def test_a_verdict_without_errors_stops_nothing():
@@ -176,7 +176,7 @@ def test_a_verdict_without_errors_stops_nothing():
 
 
 def test_errors_fail_and_judge_raises_the_whole_message():
-    verdict = _verdict(_samples(), _broken("3"), finding("rare_class", "b: 0.1%"))
+    verdict = _verdict(_samples(), _broken("3"), Finding("rare_class", "b: 0.1%"))
     assert verdict.status == "failed"
     assert verdict.counts == {"error": 1, "warning": 1, "note": 0}
     with pytest.raises(DataError) as caught:
@@ -186,7 +186,7 @@ def test_errors_fail_and_judge_raises_the_whole_message():
 
 
 def test_quarantine_sets_bad_samples_aside_and_says_which():
-    found = [_broken("7"), _broken("3"), _broken("3", "missing_mask"), finding("alpha_dropped", "note", sample_id="1")]
+    found = [_broken("7"), _broken("3"), _broken("3", "missing_mask"), Finding("alpha_dropped", "note", sample_id="1")]
     verdict = _verdict(_samples(), *found, on_error="quarantine")
     assert verdict.status == "passed with warnings"
     assert verdict.set_aside == ("3", "7")
@@ -199,7 +199,7 @@ def test_quarantine_sets_bad_samples_aside_and_says_which():
 
 @pytest.mark.parametrize("kind", ["absent_class", "mixed_depths", "mixed_channels", "too_few_samples", "no_samples"])
 def test_quarantine_does_not_help_where_no_sample_is_to_blame(kind):
-    verdict = _verdict(_samples(), _broken("3"), finding(kind, "of the data set"), on_error="quarantine")
+    verdict = _verdict(_samples(), _broken("3"), Finding(kind, "of the data set"), on_error="quarantine")
     assert verdict.status == "failed"
     assert "1 sample could be set aside, but these errors would stay" in verdict.message
     assert KINDS[kind].heading in verdict.message
@@ -284,7 +284,7 @@ def test_what_cannot_be_allowed_is_refused(entry, said):
 
 def test_settled_findings_tell_who_was_set_aside_and_why():
     table = findings_table(
-        [_broken("3"), _broken("3", "missing_mask"), _identical("0", "8"), finding("rare_class", "b")]
+        [_broken("3"), _broken("3", "missing_mask"), _identical("0", "8"), Finding("rare_class", "b")]
     )
     inspection = InspectionParameters(on_error="quarantine", allow=["identical_across_splits"])
     result = settle(table, _samples(test=["8"]), inspection)
@@ -298,10 +298,10 @@ def test_settled_findings_tell_who_was_set_aside_and_why():
 
 def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
     found = [
-        finding("undeclared_labels", "Cats", sample_id="1", file="1.json", values={"Cats": 3, "rubbish": 2}),
-        finding("several_masks", "has 3 masks", sample_id="2", file="2.png"),
-        finding("no_range", "holds float32 from -0.25 to 0.5", sample_id="3", file="3.tif"),
-        finding("no_range", "holds float32 from 0.0 to 7e-1", sample_id="4", file="4.tif"),
+        Finding("undeclared_labels", "Cats", sample_id="1", file="1.json", values={"Cats": 3, "rubbish": 2}),
+        Finding("several_masks", "has 3 masks", sample_id="2", file="2.png"),
+        Finding("no_range", "holds float32 from -0.25 to 0.5", sample_id="3", file="3.tif"),
+        Finding("no_range", "holds float32 from 0.0 to 7e-1", sample_id="4", file="4.tif"),
     ]
     verdict = _verdict(_samples(), *found, classes=["other", "cat"], masks=MaskParameters(encoding="labelme"))
     texts = [(list(proposal.kinds), proposal.text) for proposal in verdict.proposals]
@@ -316,7 +316,7 @@ def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
 
 
 def test_files_without_a_palette_are_not_proposed_as_palettes():
-    found = finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
+    found = Finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
     verdict = _verdict(_samples(), found, masks=MaskParameters(encoding="palette"))
     assert verdict.proposals[0].text == "masks: {encoding: index, values: {0: a, 255: b}}"
     assert verdict.values == {"0": 0.5, "255": 0.5}

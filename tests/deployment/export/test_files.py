@@ -18,10 +18,9 @@ from tests.inference.test_backends import CLASSES, make, pixels
 from tests.specs import make_spec
 from unet_segmentation.deployment.export.bundle import MODULES, describe_input, fill_folder
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.inference.backends.onnx_export import save_onnx
+from unet_segmentation.inference.backends.onnx_export import quantize, save_onnx
 from unet_segmentation.inference.backends.onnxruntime import OnnxRuntimeBackend
 from unet_segmentation.inference.backends.pytorch import EagerBackend
-from unet_segmentation.inference.backends.quantization import quantise
 from unet_segmentation.inference.backends.torch_export import export_program, save_program
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.models.spec import ModelSpec
@@ -47,7 +46,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     network, specification = make()
     save_onnx(export_program(network, specification), specification, folder / "a.onnx")
-    quantise(folder / "a.onnx", folder / "b.onnx", (pixels(specification, (1, 4, 4)) for _ in range(3)))
+    quantize(folder / "a.onnx", folder / "b.onnx", (pixels(specification, (1, 4, 4)) for _ in range(3)))
     information = {
         "classes": CLASSES,
         "colours": class_colours(len(CLASSES)).tolist(),
@@ -165,7 +164,7 @@ def test_8_bits_are_near(exported):
 @pytest.mark.slow
 def test_8_bits_need_images(exported, tmp_path):
     with pytest.raises(DataError, match="images of the training split"):
-        quantise(exported[0] / "model.onnx", tmp_path / "c.onnx", [])
+        quantize(exported[0] / "model.onnx", tmp_path / "c.onnx", [])
     assert not list(tmp_path.iterdir())
 
 

@@ -54,8 +54,9 @@ def new_store(folder: Path) -> str:
 
 def log(uri: str, file: Path, folder: Path) -> tuple[str, str]:
     """Log a model in a run of its own; gives the ids of both."""
-    client, tags, now = MlflowRunClient(uri), {"problem": PROBLEM}, time.time()
-    client.create(RunHeader(uri=uri, experiment=PROBLEM, started=now, run_name=file.stem, tags=tags))
+    tags, now = {"problem": PROBLEM}, time.time()
+    header = RunHeader(uri=uri, experiment=PROBLEM, started=now, run_name=file.stem, tags=tags)
+    client = MlflowRunClient.create(header)
     model_id = client.create_model("unet", PROBLEM, step=0)
     package_model(folder, model=file, inference=INFERENCE, example=np.full((40, 50, 3), 99, np.uint8))
     client.log_model(folder, model_id, 0, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.deployment.serving.test_pyfunc_builder import weights  # noqa: F401 - a fixture
+from tests.deployment.serving.test_pyfunc_model import weights  # noqa: F401 - a fixture
 from tests.tracking.conftest import _no_store_of_the_user, root  # noqa: F401 - fixtures
 from tests.tracking.runs import log_model
 from tests.tracking.test_run import begin

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.deployment.serving.served import weights
-from unet_segmentation.deployment.serving.model_packaging import needed_modules, pack_model
-from unet_segmentation.deployment.serving.pyfunc_builder import encoded
+from unet_segmentation.deployment.serving.model_packaging import encoded, needed_modules, pack_model
 from unet_segmentation.deployment.serving.request_images import Reader, as_batch
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.models.model_file import read_header

@@ -94,7 +94,7 @@ def problem(tmp_path_factory):
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     profile = compute_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
-    return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES)
+    return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES).model_dump()
 
 
 def measure(problem, folder, article=ARTICLE):

@@ -22,7 +22,7 @@ from unet_segmentation.experiments.reproduce.sandbox_project import (
 from unet_segmentation.parameters import TrainingParameters
 from unet_segmentation.tracking.run_queries import RunRecord
 from unet_segmentation.training.plan import TrainingPlan
-from unet_segmentation.training.run_directory import find_run_directory
+from unet_segmentation.training.resume import find_run_directory
 
 
 def record(**changes):

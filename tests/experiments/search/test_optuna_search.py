@@ -23,7 +23,7 @@ from unet_segmentation.experiments.search.search_space import read_space
 from unet_segmentation.models.spec import ModelInfo
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.reporting.search_charts import history_chart, importance_chart
-from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking import Run
 
 RATE, WIDTH = "training.optimizer.learning_rate", "model.base_channels"
 SPACE = {RATE: {"low": 1e-4, "high": 1e-1, "log": True}, WIDTH: [2, 4, 8]}
@@ -56,7 +56,7 @@ def open_search(folder, prepared, space=SPACE, **asked):
 
 def run(folder, prepared, **asked):
     search = open_search(folder, prepared, **asked)
-    searching.run_trials(search, NullRun())
+    searching.run_trials(search, Run())
     return search
 
 

@@ -14,7 +14,7 @@ from unet_segmentation.experiments.sweep import run_variant as running
 from unet_segmentation.experiments.sweep.run_variant import check_buildable, run_variant
 from unet_segmentation.experiments.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
-from unet_segmentation.tracking import NullRun
+from unet_segmentation.tracking import Run
 from unet_segmentation.training import preflight, trainer
 from unet_segmentation.training.plan import Throughput
 from unet_segmentation.utils.memory import PeakMemory
@@ -45,7 +45,7 @@ def fits(monkeypatch):
     return calls
 
 
-class Said(NullRun):
+class Said(Run):
     """Remembers what was said to a child."""
 
     def __init__(self):
@@ -76,17 +76,17 @@ def test_what_is_finished_is_not_trained_again_and_told_alike(prepared, tmp_path
 
 
 def test_a_name_does_not_matter_and_a_predictor_of_its_own_shares_the_training(prepared, tmp_path, fits):
-    run_variant(variant_of(prepared), prepared, tmp_path, NullRun())
-    run_variant(variant_of(prepared, "other"), prepared, tmp_path, NullRun())
+    run_variant(variant_of(prepared), prepared, tmp_path, Run())
+    run_variant(variant_of(prepared, "other"), prepared, tmp_path, Run())
     mirrored = variant_of(prepared, predictor__test_time_augmentation="flip")
-    result = run_variant(mirrored, prepared, tmp_path, NullRun())
+    result = run_variant(mirrored, prepared, tmp_path, Run())
     assert result.status == "finished"
     assert len(fits) == 1
 
 
 def test_what_was_killed_goes_on_from_its_last_epoch(prepared, tmp_path, monkeypatch):
     variant = variant_of(prepared, training__epochs=3)
-    expected = run_variant(variant, prepared, tmp_path / "whole", NullRun())
+    expected = run_variant(variant, prepared, tmp_path / "whole", Run())
 
     class Killed(Said):
         def log_metrics(self, values, step=0, time=None):
@@ -100,7 +100,7 @@ def test_what_was_killed_goes_on_from_its_last_epoch(prepared, tmp_path, monkeyp
     monkeypatch.setattr(
         trainer.SegmentationTask, "training_step", lambda *given: steps.append(1) or training_step(*given)
     )
-    result = run_variant(variant, prepared, tmp_path / "killed", NullRun())
+    result = run_variant(variant, prepared, tmp_path / "killed", Run())
     assert len(steps) == 2  # those of the third epoch; none is tried, as the plan is known
     assert (result.scores, result.fingerprint) == (expected.scores, expected.fingerprint)
 
@@ -119,7 +119,7 @@ def test_a_full_disk_stops_the_sweep(prepared, tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "train_variant", full)
     with pytest.raises(OSError, match="No space"):
-        run_variant(variant_of(prepared), prepared, tmp_path, NullRun())
+        run_variant(variant_of(prepared), prepared, tmp_path, Run())
 
 
 def test_other_data_is_another_training(prepared):
@@ -167,7 +167,7 @@ def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch)
     plans = []
     fit = trainer.fit
     monkeypatch.setattr(trainer, "fit", lambda plan, *given, **more: plans.append(plan) or fit(plan, *given, **more))
-    results = [run_variant(each, timed, tmp_path, NullRun()) for each in variants]
+    results = [run_variant(each, timed, tmp_path, Run()) for each in variants]
     assert [result.status for result in results] == ["finished", "finished"]
     taken = [
         plan.epochs * (plan.steps_per_epoch * speed.step + speed.validation + 5.0) / 60

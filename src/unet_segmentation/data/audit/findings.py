@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
@@ -14,69 +15,48 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding.
+    """A kind of finding."""
 
-    Attributes:
-        severity: `error` stops the run (or sets the sample aside), `warning` is shown, `note` is kept.
-        heading: for a list of such findings.
-        fix: what to do about it; empty where nothing needs to be done.
-    """
-
-    severity: Severity
-    heading: str
-    fix: str = ""
+    severity: Severity  # `error` stops the run (or sets the sample aside), `warning` is shown, `note` is kept
+    heading: str  # for a list of such findings
+    fix: str = ""  # what to do about it; empty where nothing needs to be done
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about a file or the data set.
+    """Something to know about a file or the data set."""
 
-    Attributes:
-        severity: see `Kind`.
-        kind: a key of `KINDS`.
-        sample_id: empty where it concerns the data set.
-        file: relative to the root of the files.
-        message: what is wrong with it.
-        values: JSON of pixels by mask value, where it is about values; else empty.
-        other: the other sample, where it is about two.
-    """
+    kind: str  # a key of `KINDS`
+    message: str  # what is wrong
+    sample_id: str = ""  # empty where it concerns the data set
+    file: str = ""  # relative to the root of the files
+    values: Mapping[str, int] | None = None  # pixels by mask value, where it is about values
+    other: str = ""  # the other sample, where it is about two
 
-    severity: Severity
-    kind: str
-    sample_id: str
-    file: str
-    message: str
-    values: str = ""
-    other: str = ""
+    @property
+    def severity(self) -> Severity:
+        """Severity of its kind."""
+        return KINDS[self.kind].severity
 
 
-def finding(
-    kind: str,
-    message: str,
-    *,
-    sample_id: str = "",
-    file: str = "",
-    values: Mapping[str, int] | None = None,
-    other: str = "",
-) -> Finding:
-    """Build a finding with the severity of its kind.
-
-    Args:
-        kind: a key of `KINDS`.
-        message: what is wrong.
-        sample_id: empty where it concerns the data set.
-        file: relative to the root of the files.
-        values: pixels by mask value.
-        other: the other sample, where it is about two.
-    """
-    return Finding(
-        KINDS[kind].severity, kind, sample_id, file, message, json.dumps(dict(values)) if values else "", other
-    )
+TALLIED_VALUES = 1024  # of the whole data set
+COLUMNS = ["severity", "kind", "sample_id", "file", "message", "values", "other"]
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Build a table of findings, with all columns even where it is empty."""
-    return pd.DataFrame([asdict(entry) for entry in findings], columns=[field.name for field in fields(Finding)])
+    """Build a table of findings, with all columns even where it is empty; values are JSON, or empty."""
+    rows = [
+        vars(entry) | {"severity": entry.severity, "values": json.dumps(dict(entry.values)) if entry.values else ""}
+        for entry in findings
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def add_values(tally: Counter[str], values: Mapping[str, int], limit: int = TALLIED_VALUES) -> None:
+    """Add pixels by value, of a limited number of different values."""
+    for value, count in values.items():
+        if value in tally or len(tally) < limit:
+            tally[value] += count
 
 
 def most_frequent(values: Mapping[str, int], number: int) -> dict[str, int]:
@@ -93,140 +73,121 @@ def listing(values: Mapping[str, int]) -> str:
 _REPLACE = "Replace or remove these files (a truncated one: fetch it again)."
 _NEAREST = "a resized mask needs nearest-neighbour sampling."
 
-KINDS: dict[str, Kind] = {  # in the order in which they are reported: what causes others comes first
-    "no_samples": Kind("error", "no samples", "Check source.images and source.masks against the names of the files."),
-    "unreadable_image": Kind("error", "images that cannot be read", _REPLACE),
-    "unreadable_mask": Kind("error", "masks that cannot be read", _REPLACE),
-    "unreadable_roi": Kind("error", "regions of interest that cannot be read", _REPLACE),
-    "missing_mask": Kind(
-        "error",
+_ERRORS: dict[str, tuple[str, str]] = {  # kinds with heading and fix; what causes others comes first
+    "no_samples": ("no samples", "Check source.images and source.masks against the names of the files."),
+    "unreadable_image": ("images that cannot be read", _REPLACE),
+    "unreadable_mask": ("masks that cannot be read", _REPLACE),
+    "unreadable_roi": ("regions of interest that cannot be read", _REPLACE),
+    "missing_mask": (
         "images without a mask",
         "Add the masks or remove the images; check that {id} in source.masks fits the masks' names.",
     ),
-    "missing_image": Kind(
-        "error",
+    "missing_image": (
         "masks without an image",
         "Add the images or remove the masks; check that {id} in source.images fits the images' names.",
     ),
-    "missing_roi": Kind(
-        "error",
+    "missing_roi": (
         "images without a region of interest",
         "Add the files, or check {id} in source.roi against their names.",
     ),
-    "several_masks": Kind(
-        "error",
+    "several_masks": (
         "several masks for one image",
-        "Say masks: {join: true} to lay them over each other, or narrow source.masks so that each image has one.",
+        "Say masks: {merge: true} to lay them over each other, or narrow source.masks so that each image has one.",
     ),
-    "no_range": Kind(
-        "error",
+    "no_range": (
         "images whose numbers are no 8 or 16 bit values",
         "Declare which values become black and white, from what was found: images: {range: [low, high]}.",
     ),
-    "not_finite": Kind("error", "images with NaN or infinite pixels", "Replace these pixels, or the files."),
-    "turned_mask": Kind(
-        "error",
+    "not_finite": ("images with NaN or infinite pixels", "Replace these pixels, or the files."),
+    "turned_mask": (
         "masks that lie on their side (width and height swapped)",
         "Turn the mask, or save the image without an EXIF orientation: it is applied to the image when that is read.",
     ),
-    "size_mismatch": Kind(
-        "error",
+    "size_mismatch": (
         "image and mask of different size (width x height)",
         f"Export the mask again at the image's size; {_NEAREST}",
     ),
-    "mixed_depths": Kind(
-        "error", "images of different depth in one data set", "Save all images with the same depth, 8 or 16 bits."
-    ),
-    "mixed_channels": Kind(
-        "error",
+    "mixed_depths": ("images of different depth in one data set", "Save all images with the same depth, 8 or 16 bits."),
+    "mixed_channels": (
         "images with different numbers of channels in one data set",
         "Choose the bands that all have (images: {bands: [...]}), or keep the images apart.",
     ),
-    "coloured_mask": Kind("error", "masks that hold colours, where the declared encoding reads grey values"),
-    "no_palette": Kind("error", "masks without a palette, where the declared encoding reads palette indices"),
-    "ghost_values": Kind(
-        "error",
+    "coloured_mask": ("masks that hold colours, where the declared encoding reads grey values", ""),
+    "no_palette": ("masks without a palette, where the declared encoding reads palette indices", ""),
+    "ghost_values": (
         "masks with ghost values (in-between values at the borders of classes)",
         f"Such a mask was saved as JPEG or resized with interpolation. Export it again as PNG; {_NEAREST} "
         "Two classes far apart can be read with masks: {encoding: threshold}.",
     ),
-    "undeclared_values": Kind("error", "masks with undeclared values"),
-    "undeclared_colours": Kind("error", "masks with undeclared colours"),
-    "undeclared_labels": Kind(
-        "error",
+    "undeclared_values": ("masks with undeclared values", ""),
+    "undeclared_colours": ("masks with undeclared colours", ""),
+    "undeclared_labels": (
         "annotations with undeclared labels",
         "Name their class in masks.labels, add the class to classes, or list them in masks.ignore_labels.",
     ),
-    "absent_class": Kind(
-        "error",
+    "absent_class": (
         "classes that occur in no mask",
         "Remove the class from classes, or correct the declaration of the masks.",
     ),
-    "identical_across_splits": Kind(
-        "error",
+    "identical_across_splits": (
         "identical images in different official splits",
         "The test would be on images that were trained on. Remove one of each pair; or, where the official split is to "
         "be kept as it is, allow it: inspection: {allow: [identical_across_splits]}.",
     ),
-    "too_few_samples": Kind(
-        "error", "too few samples to split", "Add samples, or make the groups (source.group) smaller."
-    ),
-    "absent_in_training": Kind(
-        "error",
+    "too_few_samples": ("too few samples to split", "Add samples, or make the groups (source.group) smaller."),
+    "absent_in_training": (
         "classes that do not occur in the training split",
         "What is not there cannot be learned: change split.seed, make the groups (source.group) smaller, add samples, "
         "or remove the class from classes.",
     ),
-    "lossy_mask": Kind(
-        "warning",
+}
+_WARNINGS = {
+    "lossy_mask": (
         "masks in files that lose information (JPEG, lossy WebP)",
         "Their borders are blurred; masks as PNG are exact.",
     ),
-    "wrong_extension": Kind(
-        "warning", "files of another format than their names say", "They are read by their content. Rename them."
-    ),
-    "constant_image": Kind("warning", "images of one constant value", "Remove them if they show nothing."),
-    "empty_mask": Kind(
-        "warning",
+    "wrong_extension": ("files of another format than their names say", "They are read by their content. Rename them."),
+    "constant_image": ("images of one constant value", "Remove them if they show nothing."),
+    "empty_mask": (
         "masks that hold class 0 alone",
         "Right where an image shows nothing else; else the mask was exported empty.",
     ),
-    "ignored_mask": Kind("warning", "masks in which every pixel is ignored", "Nothing can be learned from them."),
-    "void_share": Kind(
-        "warning", "masks in which most pixels are ignored", "Check masks.ignore and source.roi, if that surprises."
-    ),
-    "several_pages": Kind(
-        "warning",
+    "ignored_mask": ("masks in which every pixel is ignored", "Nothing can be learned from them."),
+    "void_share": ("masks in which most pixels are ignored", "Check masks.ignore and source.roi, if that surprises."),
+    "several_pages": (
         "files with several pages or frames, of which only the first is used",
         "To make each page a sample, end the glob with #{page}.",
     ),
-    "clipped_range": Kind("warning", "images with many values outside images.range", "Widen images.range."),
-    "rare_class": Kind("warning", "rare classes", "Consider training.loss.class_weights: auto."),
-    "rare_in_split": Kind("warning", "classes that are rare or absent in a split", "Their score there says little."),
-    "same_image_other_mask": Kind(
-        "warning", "identical images with different masks", "One of the two masks is wrong, or they are two opinions."
+    "clipped_range": ("images with many values outside images.range", "Widen images.range."),
+    "rare_class": ("rare classes", "Consider training.loss.class_weights: auto."),
+    "rare_in_split": ("classes that are rare or absent in a split", "Their score there says little."),
+    "same_image_other_mask": (
+        "identical images with different masks",
+        "One of the two masks is wrong, or they are two opinions.",
     ),
-    "better_fit": Kind(
-        "warning", "masks that fit another image better", "Check them: masks may have been swapped or shifted by one."
-    ),
-    "near_identical_across_splits": Kind(
-        "warning",
+    "better_fit": ("masks that fit another image better", "Check them: masks may have been swapped or shifted by one."),
+    "near_identical_across_splits": (
         "near-identical images in different splits",
         "The test may be on images much like those trained on. Keep them together with source.group.",
     ),
-    "group_across_splits": Kind(
-        "warning",
+    "group_across_splits": (
         "groups that lie in more than one official split",
         "The test may be on what was trained on. Correct source.group or the official split; it is kept as it is.",
     ),
-    "near_identical": Kind(
-        "warning", "near-identical images", "Frames of a video, or copies? source.group keeps them in one split."
-    ),
-    "set_aside": Kind("warning", "samples that were set aside because of errors"),
-    "alpha_dropped": Kind("note", "images with transparency, which is not used"),
-    "turned_by_exif": Kind("note", "images turned upright as the camera noted (EXIF)"),
-    "grey_among_colour": Kind("note", "grey images among colour images"),
-    "overlapping_masks": Kind("note", "masks of one image that overlap: the later lies above"),
-    "same_pixels": Kind("note", "images that occur more than once"),
-    "mask_values": Kind("note", "values in the masks"),
+    "near_identical": ("near-identical images", "Frames of a video, or copies? source.group keeps them in one split."),
+    "set_aside": ("samples that were set aside because of errors", ""),
+}
+_NOTES = {
+    "alpha_dropped": "images with transparency, which is not used",
+    "turned_by_exif": "images turned upright as the camera noted (EXIF)",
+    "grey_among_colour": "grey images among colour images",
+    "overlapping_masks": "masks of one image that overlap: the later lies above",
+    "same_pixels": "images that occur more than once",
+    "mask_values": "values in the masks",
+}
+
+KINDS: dict[str, Kind] = {  # in the order in which they are reported
+    **{kind: Kind("error", *texts) for kind, texts in _ERRORS.items()},
+    **{kind: Kind("warning", *texts) for kind, texts in _WARNINGS.items()},
+    **{kind: Kind("note", heading) for kind, heading in _NOTES.items()},
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.findings import Finding, finding
+from unet_segmentation.data.audit.findings import Finding
 
 RARE_PIXELS = 100  # of a class in a held-out split: a score from fewer says little
 _RANKS = {"train": 0, "validation": 1, "test": 2}  # what is least for training has the highest
@@ -28,29 +28,19 @@ def find_split_leakage(samples: pd.DataFrame, official: pd.Series, block: pd.Ser
     for keys in image_keys(samples):
         for position, other in _crossing(keys, ranks):
             message = f"shows the same as {files[other]}, which is officially for {official[other]}"
-            entry = finding(
-                "identical_across_splits", message, sample_id=ids[position], file=files[position], other=ids[other]
-            )
-            by_sample.setdefault(position, entry)
+            about = {"sample_id": ids[position], "file": files[position], "other": ids[other]}
+            by_sample.setdefault(position, Finding("identical_across_splits", message, **about))
     findings = [by_sample[position] for position in sorted(by_sample)]
-    for names in (samples["group"], block):
-        pairs = (
-            {} if names is None else {names[position]: (position, other) for position, other in _crossing(names, ranks)}
-        )
-        for name, (position, other) in pairs.items():
-            message = f"{name} lies in {official[position]} and {official[other]}"
-            findings.append(
-                finding("group_across_splits", message, sample_id=ids[position], file=files[position], other=ids[other])
-            )
+    for names in [samples["group"]] if block is None else [samples["group"], block]:
+        for position, other in {names[pair[0]]: pair for pair in _crossing(names, ranks)}.values():
+            message = f"{names[position]} lies in {official[position]} and {official[other]}"
+            about = {"sample_id": ids[position], "file": files[position], "other": ids[other]}
+            findings.append(Finding("group_across_splits", message, **about))
     return findings
 
 
 def image_keys(samples: pd.DataFrame) -> list[pd.Series]:
-    """Return the columns by which images are identical, with None where that is unknown.
-
-    Args:
-        samples: `image_sha256`, and `pixel_key`: equal and not empty where the pixels are equal.
-    """
+    """Return the columns by which images are identical (`image_sha256`, `pixel_key`), None where that is unknown."""
     keys = (samples[column].astype(object) for column in ("image_sha256", "pixel_key"))
     return [key.where(key != "", None) for key in keys]
 
@@ -69,12 +59,8 @@ def _crossing(names: pd.Series, ranks: NDArray[np.int64]) -> Iterator[tuple[int,
 def class_findings(samples: pd.DataFrame, all_pixels: pd.Series, classes: Sequence[str] | None = None) -> list[Finding]:
     """Find classes that the training split lacks, and those of which a held-out split has little.
 
-    A class that occurs nowhere at all is inspection's to tell.
-
-    Args:
-        samples: `split`, `class_pixels`.
-        all_pixels: labelled pixels by class of every sample that was inspected.
-        classes: names, in the order of their ids.
+    A class that occurs nowhere at all is inspection's to tell: `all_pixels` has `class_pixels` of every sample that was
+    inspected, `samples` has those that are used, with their `split`.
     """
     occurring = np.array(all_pixels.tolist(), dtype=np.int64).sum(axis=0) > 0
     names = classes or [f"class {number}" for number in range(len(occurring))]
@@ -86,20 +72,15 @@ def class_findings(samples: pd.DataFrame, all_pixels: pd.Series, classes: Sequen
         for name, count in zip(names, np.where(occurring, counts, RARE_PIXELS).tolist(), strict=True):
             if split == "train" and count == 0:
                 message = f"{name}: no pixel in the {rows.sum()} training samples"
-                findings.append(finding("absent_in_training", message))
+                findings.append(Finding("absent_in_training", message))
             elif split != "train" and count < RARE_PIXELS:
                 message = f"{name}: {count or 'no'} pixels in the {rows.sum()} {split} samples"
-                findings.append(finding("rare_in_split", message))
+                findings.append(Finding("rare_in_split", message))
     return findings
 
 
 def near_identical_pairs(samples: pd.DataFrame, pairs: pd.DataFrame | None) -> list[Finding]:
-    """Find near-identical images in different splits.
-
-    Args:
-        samples: `sample_id`, `image`, `split`.
-        pairs: `sample_id`, `other`. Those with a sample that is not used do not matter.
-    """
+    """Find near-identical images (pairs of `sample_id` and `other`) in different splits, of samples that are used."""
     if pairs is None or pairs.empty:
         return []
     splits = dict(zip(samples["sample_id"], samples["split"], strict=True))
@@ -110,7 +91,5 @@ def near_identical_pairs(samples: pd.DataFrame, pairs: pd.DataFrame | None) -> l
             continue
         first, second = sorted(pair, key=lambda sample_id: _RANKS[splits[sample_id]])
         message = f"in {splits[first]}, looks like {files[second]} in {splits[second]}"
-        findings.append(
-            finding("near_identical_across_splits", message, sample_id=first, file=files[first], other=second)
-        )
+        findings.append(Finding("near_identical_across_splits", message, first, files[first], other=second))
     return findings

@@ -6,9 +6,7 @@ grow with their number, nor with how many of them are alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,8 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 CHUNK = 128  # samples, or pairs, at a time
+# Positions of two images, the pose of the second (see `_best_pose`), and how similar they are.
+PAIR = np.dtype([("first", np.intp), ("second", np.intp), ("pose", np.uint8), ("similarity", np.float32)])
 
 # Near-duplicate images
 FREQUENCIES = 8  # lowest of the cosine transform, by axis
@@ -34,23 +34,10 @@ SCENE = 3.0  # thumbnail pixels; what is smoother than that (light, layout) is n
 REACH = 5  # samples before and after, in order of path
 LIGHT = 6.0  # thumbnail pixels; what is smoother than that is uneven light
 NOISE = 2.0  # grey levels of a stretched thumbnail
-
-
-@dataclass(frozen=True)
-class MismatchThresholds:
-    """From when on masks are reported to fit another image better.
-
-    Attributes:
-        information: in nats; a mask that says less of every image is no evidence.
-        masks: number of masks that are evidence below which nothing is reported.
-        consistency: share of the masks whose best image is as many files away as that of the mask before.
-        lead: of the best pairing over the second best, as a share of the median lead.
-    """
-
-    information: float = 0.01
-    masks: int = 8
-    consistency: float = 0.5
-    lead: float = 0.25
+LEAST_INFORMATION = 0.01  # in nats; a mask that says less of every image is no evidence
+LEAST_MASKS = 8  # that are evidence, below which nothing is reported
+CONSISTENCY = 0.5  # share of the masks whose best image is as many files away as that of the mask before
+CLEAR_LEAD = 0.25  # of the best pairing over the second best, as a share of the median lead
 
 
 def find_near_duplicates(
@@ -77,14 +64,14 @@ def find_near_duplicates(
     if len(rows) < 2:
         return []
     pairs = _candidates(coefficients)
-    for start in range(0, len(pairs.first), CHUNK):
-        part = slice(start, start + CHUNK)
-        one = signatures["grey"][rows[pairs.first[part]]]
-        other = _apply_pose(signatures["grey"][rows[pairs.second[part]]], pairs.pose[part])
-        pairs.similarity[part] = similarity(one, other)
-    pairs = pairs.take(pairs.similarity >= threshold).best_of_each(PARTNERS)
-    pairs = pairs.take(np.argsort(-pairs.similarity, kind="stable"))
-    return list(zip(rows[pairs.first].tolist(), rows[pairs.second].tolist(), pairs.similarity.tolist(), strict=True))
+    for start in range(0, len(pairs), CHUNK):
+        part = pairs[start : start + CHUNK]
+        other = _apply_pose(signatures["grey"][rows[part["second"]]], part["pose"])
+        part["similarity"] = similarity(signatures["grey"][rows[part["first"]]], other)
+    pairs = _best_of_each(pairs[pairs["similarity"] >= threshold], PARTNERS)
+    pairs = pairs[np.argsort(-pairs["similarity"], kind="stable")]
+    first, second = rows[pairs["first"]], rows[pairs["second"]]
+    return list(zip(first.tolist(), second.tolist(), pairs["similarity"].tolist(), strict=True))
 
 
 def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
@@ -94,12 +81,8 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     distance of Simard et al. 1993). What is smoother than SCENE pixels is subtracted before, because light and layout
     are common to images of one kind.
 
-    Args:
-        one: grey thumbnails, (pairs, SIDE, SIDE).
-        other: grey thumbnails of the same shape.
-
     Returns:
-        Correlations, (pairs,), 0 to 1 (what is negative counts as 0).
+        Correlations, (pairs,), 0 to 1 (what is negative counts as 0), of grey thumbnails, (pairs, SIDE, SIDE) each.
     """
     detail, target = _detail(one, SCENE), _flat(_detail(other, SCENE))
     down, across = (np.gradient(detail, axis=axis).astype(np.float32) for axis in (1, 2))
@@ -130,40 +113,19 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
     return coefficients[varied] / norms[varied, None, None], rows[varied]
 
 
-class _Pairs(NamedTuple):
-    """Pairs of images: positions of the first and the second, the pose of the second, their similarity."""
-
-    first: Indices
-    second: Indices
-    pose: NDArray[np.uint8]
-    similarity: Floats
-
-    def take(self, which: NDArray) -> _Pairs:
-        return _Pairs(*(values[which] for values in self))
-
-    def union(self, other: _Pairs) -> _Pairs:
-        """Return the pairs of both, each once."""
-        pairs = _concatenate([self, other])
-        keys = pairs.first * (pairs.second.max(initial=0) + 1) + pairs.second
-        return pairs.take(np.unique(keys, return_index=True)[1])
-
-    def best_of_each(self, most: int) -> _Pairs:
-        """Return the pairs that are among the `most` most similar ones of one of their images."""
-        member = np.concatenate([self.first, self.second])
-        ranked = np.lexsort((-np.tile(self.similarity, 2), member))
-        ordered = member[ranked]
-        rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-        is_best = np.zeros(len(self.first), bool)
-        is_best[ranked[rank < most] % max(1, len(is_best))] = True
-        return self.take(is_best)
+def _best_of_each(pairs: NDArray, most: int) -> NDArray:
+    """Return the pairs that are among the `most` most similar ones of one of their images."""
+    member = np.concatenate([pairs["first"], pairs["second"]])
+    ranked = np.lexsort((-np.tile(pairs["similarity"], 2), member))
+    ordered = member[ranked]
+    rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    is_best = np.zeros(len(pairs), bool)
+    is_best[ranked[rank < most] % max(1, len(is_best))] = True
+    return pairs[is_best]
 
 
-def _concatenate(pairs: list[_Pairs]) -> _Pairs:
-    return _Pairs(*(np.concatenate(values) for values in zip(*pairs, strict=True)))
-
-
-def _candidates(coefficients: Floats) -> _Pairs:
-    """Return pairs worth comparing; `similarity` is the correlation of their low frequencies."""
+def _candidates(coefficients: Floats) -> NDArray:
+    """Return pairs worth comparing, (n,) of PAIR; `similarity` is the correlation of their low frequencies."""
     bits = _hash_bits(coefficients)
     count = len(bits)
     random = np.random.default_rng(0)
@@ -171,21 +133,23 @@ def _candidates(coefficients: Floats) -> _Pairs:
     for _ in range(SORTINGS):
         packed = np.packbits(bits[:, random.permutation(bits.shape[1])], axis=1)
         sorting = np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable")
-        # cut back at once, so that memory stays flat where thousands are alike
-        pairs = pairs.union(_neighbours(coefficients, sorting)).best_of_each(2 * PARTNERS)
+        pairs = np.concatenate([pairs, _neighbours(coefficients, sorting)])
+        pairs = pairs[np.unique(pairs["first"] * count + pairs["second"], return_index=True)[1]]
+        pairs = _best_of_each(pairs, 2 * PARTNERS)  # at once, so that memory stays flat where thousands are alike
     return pairs
 
 
-def _neighbours(coefficients: Floats, sorting: Indices) -> _Pairs:
+def _neighbours(coefficients: Floats, sorting: Indices) -> NDArray:
     """Compare each image with the NEAREST next ones of a sorting."""
     pairs = []
     for start in range(0, len(sorting), CHUNK):
         for step in range(1, NEAREST + 1):
             second = sorting[start + step : start + step + CHUNK]
-            first, second = np.sort([sorting[start : start + len(second)], second], axis=0)
-            pose, correlation = _best_pose(coefficients[first], coefficients[second])
-            pairs.append(_Pairs(first, second, pose, correlation).take(correlation >= COARSE_SIMILARITY))
-    return _concatenate(pairs)
+            near = np.empty(len(second), PAIR)
+            near["first"], near["second"] = np.sort([sorting[start : start + len(second)], second], axis=0)
+            near["pose"], near["similarity"] = _best_pose(coefficients[near["first"]], coefficients[near["second"]])
+            pairs.append(near[near["similarity"] >= COARSE_SIMILARITY])
+    return np.concatenate(pairs)
 
 
 def _hash_bits(coefficients: Floats) -> NDArray[np.bool_]:
@@ -228,9 +192,7 @@ def _apply_pose(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArr
     return thumbnails
 
 
-def find_mismatched_masks(
-    signatures: NDArray, rows: Indices, thresholds: MismatchThresholds | None = None
-) -> list[tuple[int, int, float, float]]:
+def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
     """Find masks that fit the image of another sample better than their own: swapped, or shifted along the files.
 
     The fit of a mask to an image is the information, in nats, that classes give on grey and colour
@@ -241,24 +203,22 @@ def find_mismatched_masks(
     Args:
         signatures: records of `SIGNATURE`; may be a memory map.
         rows: which of them to compare, in order of their path. Samples of one size are compared, REACH to either side.
-        thresholds: from when on masks are reported.
 
     Returns:
         Tuples `(i, j, own, other)`: the mask of `i` fits the image of `j` better; the fits to both, in nats. Indices
         into `signatures`, in the order of `rows`.
     """
-    thresholds = thresholds or MismatchThresholds()
     by_size = np.lexsort((signatures["height"][rows], signatures["width"][rows]))  # those of one size stay in order
     ordered = rows[by_size]
     fits = _fits(signatures, ordered)
     own = fits[:, REACH]
     best, lead = _leads(fits)
-    is_evidence = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > thresholds.information)
+    is_evidence = (np.isfinite(fits).sum(axis=1) > 2) & (fits.max(axis=1) > LEAST_INFORMATION)
     offsets = best[is_evidence]
-    if len(offsets) < thresholds.masks or np.mean(offsets[1:] == offsets[:-1]) < thresholds.consistency:
+    if len(offsets) < LEAST_MASKS or np.mean(offsets[1:] == offsets[:-1]) < CONSISTENCY:
         return []
     median_lead = np.median(lead[is_evidence & (lead > 0)])
-    is_clear = lead > max(thresholds.information, thresholds.lead * median_lead)
+    is_clear = lead > max(LEAST_INFORMATION, CLEAR_LEAD * median_lead)
     masks = np.flatnonzero(is_evidence & (best != 0) & is_clear)
     masks = masks[np.argsort(by_size[masks])]
     return [(int(ordered[i]), int(ordered[i + best[i]]), float(own[i]), float(fits[i, REACH + best[i]])) for i in masks]
@@ -268,14 +228,8 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     """Compute the information of classes on the values of pixels, were those normal in each class (Wilks' lambda).
 
     It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W), both
-    with the variance of rounding and noise (NOISE squared) added.
-
-    Args:
-        classes: (n, pixels), 255 ignored.
-        planes: (n, pixels, planes).
-
-    Returns:
-        (n,) in nats, 0 or more.
+    with the variance of rounding and noise (NOISE squared) added: (n,) in nats, 0 or more, of classes, (n, pixels) with
+    255 ignored, and planes, (n, pixels, planes).
     """
     present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX])
     labelled = (classes != IGNORE_INDEX).astype(np.float32)

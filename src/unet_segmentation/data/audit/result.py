@@ -10,51 +10,28 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 
 class SuggestedLine(StrictModel):
-    """A line of `parameters.yml` that would settle findings.
+    """A line of `parameters.yml` that would settle findings."""
 
-    Attributes:
-        kinds: of the findings.
-        text: YAML.
-        remark: what the suggestion rests on, or what else is possible.
-    """
-
-    kinds: tuple[str, ...]
-    text: str
-    remark: str
+    kinds: tuple[str, ...]  # of the findings
+    text: str  # YAML
+    remark: str  # what the suggestion rests on, or what else is possible
 
 
 class AuditResult(StrictModel):
-    """Return whether a data set can be trained on, and without which samples.
+    """Whether a data set can be trained on, and without which samples."""
 
-    Attributes:
-        status: `failed` where an error remains that is neither allowed nor set aside.
-        samples: number of samples inspected.
-        set_aside: ids of the samples that are not to be used.
-        allowed: the entries of `inspection.allow` that applied to a finding.
-        counts: findings by severity, after errors were allowed or set aside.
-        kinds: findings by kind.
-        messages: one line for each kind of warning or note.
-        values: share of the pixels by mask value, where the masks could be decoded.
-        proposals: declarations that would settle the errors.
-        message: why the audit failed; empty where it did not.
-    """
-
-    status: Literal["passed", "passed with warnings", "failed"]
-    samples: int
-    set_aside: tuple[str, ...]
-    allowed: tuple[str, ...]
-    counts: Mapping[str, int]
-    kinds: Mapping[str, int]
-    messages: tuple[str, ...]
-    values: Mapping[str, float]
-    proposals: tuple[SuggestedLine, ...]
-    message: str = ""
+    status: Literal["passed", "passed with warnings", "failed"]  # failed: an error is neither allowed nor set aside
+    samples: int  # that were inspected
+    set_aside: tuple[str, ...]  # ids of the samples that are not to be used
+    allowed: tuple[str, ...]  # the entries of `inspection.allow` that applied to a finding
+    counts: Mapping[str, int]  # findings by severity, after errors were allowed or set aside
+    kinds: Mapping[str, int]  # findings by kind
+    messages: tuple[str, ...]  # one line for each kind of warning or note
+    values: Mapping[str, float]  # share of the pixels by mask value, where the masks could be decoded
+    proposals: tuple[SuggestedLine, ...]  # declarations that would settle the errors
+    message: str = ""  # why the audit failed
 
     def raise_if_failed(self) -> None:
-        """Raise where the data cannot be trained on.
-
-        Raises:
-            DataError: groups the errors by kind, lists files and values, and shows the YAML that would declare them.
-        """
+        """Raise a `DataError` where the data cannot be trained on: the errors by kind, and what to declare."""
         if self.status == "failed":
             raise DataError(self.message)

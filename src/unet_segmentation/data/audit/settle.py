@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,33 +35,19 @@ AllowList = Mapping[str, set[str]]
 class SettledFindings:
     """Findings once errors are allowed and samples set aside.
 
-    Attributes:
-        table: the findings, numbered from 0, with the severity that they have now; a warning `set_aside` is added for
-            each sample that was, with the first of its errors.
-        states: of each row of the table, its severity, or `allowed` or `set aside` where it was an error before.
-        allowed: the entries of `inspection.allow` that applied.
-        set_aside: ids of the samples that are not to be used.
-        objection: why samples with errors were not set aside, though quarantine was asked for; else empty.
+    The table has the findings, numbered from 0, with the severity that they have now; a warning `set_aside` is added
+    for each sample that was, with the first of its errors.
     """
 
     table: pd.DataFrame
-    states: pd.Series[str]
-    allowed: tuple[str, ...]
-    set_aside: tuple[str, ...]
-    objection: str
-
-    def with_severity(self, severity: str) -> pd.DataFrame:
-        """Return the findings of one severity."""
-        return self.table[self.table["severity"] == severity]
+    states: pd.Series[str]  # of each row its severity, or `allowed` or `set aside` where it was an error before
+    allowed: tuple[str, ...]  # the entries of `inspection.allow` that applied
+    set_aside: tuple[str, ...]  # ids of the samples that are not to be used
+    objection: str  # why samples with errors were not set aside, though quarantine was asked for
 
 
 def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: InspectionParameters) -> SettledFindings:
-    """Allow errors and set samples aside, as `inspection` asks.
-
-    Args:
-        findings: of inspection and split; left unchanged.
-        inspected: a row per sample: `sample_id`, and `split` where there is an official one.
-        inspection: what is allowed, and whether samples with errors are set aside.
+    """Allow errors and set samples aside, as `inspection` asks; `inspected` has `sample_id` and the official `split`.
 
     Raises:
         ConfigurationError: `inspection.allow` names no kind of finding, or one that cannot be allowed.
@@ -70,22 +56,22 @@ def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: Inspecti
     table["other"] = table["other"].fillna("") if "other" in table else ""
     is_error = table["severity"] == "error"
     is_allowed = is_error & _named_in(check_allowed(inspection.allow), table)
-    errors = table[is_error & ~is_allowed]
+    errors, exempt = table[is_error & ~is_allowed], table[is_allowed]
+    kinds = exempt["kind"]
+    needed = {*kinds, *(kinds + ":" + exempt["sample_id"]), *(kinds + ":" + exempt["other"])}
+    allowed = [entry for entry in inspection.allow if entry in needed]
     to_blame = _samples_to_blame(errors, inspected) if inspection.on_error == "quarantine" else set()
     objection = _objection(to_blame, inspected)
     set_aside = set() if objection else to_blame
     table.loc[is_allowed, "severity"] = "warning"
     table, is_moot = _with_set_aside(table, errors, set_aside)
     states = table["severity"].mask(is_allowed.reindex(table.index, fill_value=False), "allowed")
-    allowed = tuple(_applied(inspection.allow, findings[is_allowed.to_numpy()]))
-    return SettledFindings(table, states.mask(is_moot, "set aside"), allowed, tuple(sorted(set_aside)), objection)
+    states = states.mask(is_moot, "set aside")
+    return SettledFindings(table, states, tuple(allowed), tuple(sorted(set_aside)), objection)
 
 
 def check_allowed(entries: Iterable[str]) -> AllowList:
-    """Parse `inspection.allow`.
-
-    Args:
-        entries: `KIND` or `KIND:SAMPLE_ID`.
+    """Parse `inspection.allow`: `KIND` or `KIND:SAMPLE_ID` each.
 
     Raises:
         ConfigurationError: there is no such kind, or it cannot be allowed.
@@ -112,12 +98,11 @@ def check_allowed(entries: Iterable[str]) -> AllowList:
     return allow_list
 
 
-def by_kind(findings: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield kinds and their findings, in the order of `KINDS`."""
+def by_kind(findings: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return kinds and their findings, in the order of `KINDS`."""
     rank = {kind: position for position, kind in enumerate(KINDS)}
-    groups = {str(kind): rows for kind, rows in findings.groupby("kind", sort=False)}
-    for kind in sorted(groups, key=lambda kind: rank.get(kind, len(rank))):
-        yield kind, groups[kind]
+    groups = [(str(kind), rows) for kind, rows in findings.groupby("kind", sort=False)]
+    return sorted(groups, key=lambda group: rank.get(group[0], len(rank)))
 
 
 def _named_in(allow_list: AllowList, findings: pd.DataFrame) -> pd.Series[bool]:
@@ -128,22 +113,10 @@ def _named_in(allow_list: AllowList, findings: pd.DataFrame) -> pd.Series[bool]:
     return named
 
 
-def _applied(entries: Sequence[str], allowed: pd.DataFrame) -> list[str]:
-    """Return the entries of `inspection.allow` that some finding needed."""
-    applied = set(allowed["kind"]) | set(allowed["kind"] + ":" + allowed["sample_id"])
-    if "other" in allowed:
-        applied |= set(allowed["kind"] + ":" + allowed["other"])
-    return [entry for entry in entries if entry in applied]
-
-
 def _with_set_aside(
     table: pd.DataFrame, errors: pd.DataFrame, set_aside: set[str]
 ) -> tuple[pd.DataFrame, pd.Series[bool]]:
-    """Turn the errors of samples that are set aside into notes, and add a warning for each of these samples.
-
-    Returns:
-        The findings, and which of them are such errors.
-    """
+    """Make the errors of samples that are set aside notes, which are returned, too; add a warning for each sample."""
     errors = errors[~errors["kind"].isin(DATASET_KINDS)]
     blamed = pd.concat([errors.assign(blamed=errors["sample_id"]), errors.assign(blamed=errors["other"])])
     blamed = blamed[blamed["blamed"].isin(set_aside)].sort_index(kind="stable")

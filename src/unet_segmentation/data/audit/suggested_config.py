@@ -22,24 +22,18 @@ MAX_EXTRA = 3  # values beyond the declared ones that are taken for a rest of no
 STRAY = 0.001  # share of the pixels; a value below it is hardly a class, if there are enough others
 ENDS = 0.9  # share of the pixels near the two ends of the values, where a mask of two classes has soft borders
 ORDER = "the order is a guess, check it"
+BLACK = (0, 0, 0)
 
 Declaration = dict[str, object]  # what is declared under `masks` or `images`
-Suggestion = tuple[Declaration, str]  # and a remark
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Lines for a problem's `parameters.yml`.
+    """Lines for a problem's `parameters.yml`."""
 
-    Attributes:
-        key: `masks` or `images`.
-        declaration: the value of the key.
-        remark: what the proposal rests on, or what else is possible.
-    """
-
-    key: str
     declaration: Declaration
-    remark: str
+    remark: str  # what the proposal rests on, or what else is possible
+    key: str = "masks"  # or `images`
 
     @property
     def text(self) -> str:
@@ -59,25 +53,18 @@ def propose_values(pixels: Mapping[str, int], classes: Sequence[str], masks: Mas
         masks: what is declared now.
 
     Returns:
-        The likeliest first; empty where nothing can be guessed, or where everything is declared already.
+        The likeliest first; nothing where nothing can be guessed, or everything is declared already.
     """
     colours = {name: count for name, count in pixels.items() if "," in name}
     try:
         values = {int(value): count for value, count in pixels.items() if value not in colours}
     except ValueError:  # fractions, or names: no pixel values that an encoding could map
         return []
-    suggestions = _suggest_colours(colours, classes, masks) if colours else _suggest_values(values, classes, masks)
-    return [Proposal("masks", declaration, remark) for declaration, remark in suggestions]
+    return _propose_colours(colours, classes, masks) if colours else _propose_greys(values, classes, masks)
 
 
 def propose_labels(undeclared: Iterable[str], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
-    """Propose what the undeclared labels of annotation files mean: the class of the most similar name, or nothing.
-
-    Args:
-        undeclared: labels.
-        classes: names, in the order of their ids.
-        masks: what is declared now.
-    """
+    """Propose what undeclared labels of annotation files mean: the class of the most similar name, or nothing."""
     plain = {_plain(name): name for name in classes}
     labels, ignored = dict(masks.labels), list(masks.ignore_labels)
     for label in undeclared:
@@ -89,56 +76,48 @@ def propose_labels(undeclared: Iterable[str], classes: Sequence[str], masks: Mas
     declaration = (
         _explicit(masks) | ({"labels": labels} if labels else {}) | ({"ignore_labels": ignored} if ignored else {})
     )
-    if ignored == masks.ignore_labels:
-        return [Proposal("masks", declaration, "by the similarity of names, check it")]
     remark = "what resembles no class is ignored here; name its class under labels, or add it to classes"
-    return [Proposal("masks", declaration, remark)]
+    if ignored == masks.ignore_labels:
+        remark = "by the similarity of names, check it"
+    return [Proposal(declaration, remark)]
 
 
 def propose_joining(classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
-    """Propose the two meanings that several masks of one image can have.
-
-    Args:
-        classes: names, in the order of their ids.
-        masks: what is declared now.
-    """
+    """Propose the two meanings that several masks of one image can have."""
     which: Declaration = {} if len(classes) == 2 else {"instance_class": masks.instance_class or classes[-1]}
     return [
-        Proposal("masks", _explicit(masks) | {"merge": True}, "if they are laid over each other, the later above"),
-        Proposal("masks", {"encoding": "instances", **which}, "if each file shows one instance of the same class"),
+        Proposal(_explicit(masks) | {"merge": True}, "if they are laid over each other, the later above"),
+        Proposal({"encoding": "instances", **which}, "if each file shows one instance of the same class"),
     ]
 
 
 def propose_range(low: float, high: float) -> Proposal:
-    """Propose `images.range` from the least and the greatest value.
-
-    Args:
-        low: least value of all images.
-        high: greatest value of all images.
-    """
+    """Propose `images.range` from the least and the greatest value of all images."""
     for least, greatest in ((0.0, 1.0), (-1.0, 1.0)):
         if least <= low < high <= greatest and high - low > (greatest - least) / 4:
-            return Proposal("images", {"range": [least, greatest]}, "all values lie within")
+            return Proposal({"range": [least, greatest]}, "all values lie within", "images")
     span = high - low if high > low else 1.0
     step = 10.0 ** (math.floor(math.log10(span)) - 1)
     digits = max(0, -math.floor(math.log10(step)))
     least = 0.0 if 0 <= low < span / 2 else round(math.floor(low / step) * step, digits)
     greatest = round(math.ceil(max(high, low + span) / step) * step, digits)
     remark = "the range of all values, rounded; a few outliers may make a narrower range the better one"
-    return Proposal("images", {"range": [least, greatest]}, remark)
+    return Proposal({"range": [least, greatest]}, remark, "images")
+
+
+def ignore_declaration(values: Iterable[int]) -> Declaration:
+    """Return the declaration of the values of no class."""
+    ignored = sorted(set(values))
+    return {"ignore": ignored} if ignored else {}
 
 
 def colour_name(colour: Sequence[int]) -> str:
-    """Return the nearest of the common names of colours.
-
-    Args:
-        colour: RGB, 0 to 255.
-    """
+    """Return the nearest of the common names of colours (RGB, 0 to 255)."""
     return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_COLOURS[name], colour, strict=True)))
 
 
 _COLOURS = {
-    **{"black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "light grey": (192, 192, 192)},
+    **{"black": BLACK, "white": (255, 255, 255), "grey": (128, 128, 128), "light grey": (192, 192, 192)},
     **{"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255)},
     **{"magenta": (255, 0, 255), "dark red": (128, 0, 0), "dark green": (0, 128, 0), "dark blue": (0, 0, 128)},
     **{"olive": (128, 128, 0), "teal": (0, 128, 128), "purple": (128, 0, 128), "orange": (255, 128, 0)},
@@ -146,165 +125,148 @@ _COLOURS = {
 }
 
 
-def _suggest_values(  # noqa: PLR0911 - a list of cases, the most certain first
+# --- grey values and indices ---
+
+
+def _propose_greys(  # noqa: PLR0911 - a list of cases, the most certain first
     pixels: Mapping[int, int], classes: Sequence[str], masks: MaskParameters
-) -> list[Suggestion]:
-    """Suggest declarations of grey values and indices."""
+) -> list[Proposal]:
     indexed = masks.encoding in ("index", "palette")
-    declared = _declared(classes, masks) if indexed else {}
-    ignored_values = sorted({*masks.ignore, *(value for value in pixels if value < 0 and value not in declared)})
-    values = sorted(set(pixels) - set(ignored_values))
+    declared = (
+        dict(masks.values) or {number + masks.offset: name for number, name in enumerate(classes)} if indexed else {}
+    )
+    ignored = {*masks.ignore, *(value for value in pixels if value < 0 and value not in declared)}
+    values = sorted(set(pixels) - ignored)
     plain = [value for value in values if value != IGNORE_INDEX]
     extra = [value for value in plain if value not in declared]
-    negative = set(ignored_values) > set(masks.ignore)
     free = [name for name in classes if name not in {declared.get(value) for value in plain}]
-    hidden = (
-        IGNORE_INDEX in values and IGNORE_INDEX not in declared and bool(plain and free)
-    )  # 255 may be the class that seems absent
+    # 255 may be the class that seems absent.
+    hidden = IGNORE_INDEX in values and IGNORE_INDEX not in declared and bool(plain and free)
     if masks.encoding == "instances" or masks.encoding in ANNOTATION_FORMATS or (not indexed and len(values) < 2):
         return []  # no table of values would help
-    if not values or (indexed and not (extra or negative or hidden)):
+    if not values or (indexed and not (extra or hidden or ignored > set(masks.ignore))):
         return []  # everything is declared
+    if len(classes) == 2 and len(values) > MAX_EXTRA + 2:
+        proposals = _propose_threshold_or_instances(pixels, values, classes, ignored)
+        if proposals:
+            return proposals
+    base: Declaration = {"encoding": "palette" if masks.encoding == "palette" else "index"}
     two_of_two = len(classes) == 2 and len(values) == 2 and IGNORE_INDEX in values
-    if (
-        len(classes) == 2
-        and len(values) > MAX_EXTRA + 2
-        and (suggestions := _suggest_threshold_or_instances(pixels, values, classes, ignored_values))
-    ):
-        return suggestions
     if indexed and not two_of_two and set(declared) - {IGNORE_INDEX} <= set(plain) and len(extra) <= MAX_EXTRA:
         remark = "or add the missing classes" if len(extra) > 1 else "pixels of these values would be ignored"
-        suggestions = [(_explicit(masks) | {"ignore": [*ignored_values, *extra]}, remark)]
+        proposals = [Proposal(_explicit(masks) | {"ignore": [*sorted(ignored), *extra]}, remark)]
         if plain == list(range(len(classes) + 1)) and not masks.values and not masks.offset:
-            suggestions.append(
-                (_base(masks) | {"offset": 1, "ignore": [*ignored_values, 0]}, "if 0 is what was not labelled")
-            )
-        return suggestions
+            shifted = base | {"offset": 1, "ignore": [*sorted(ignored), 0]}
+            proposals.append(Proposal(shifted, "if 0 is what was not labelled"))
+        return proposals
     if indexed and not two_of_two and not extra and hidden:
         table = {value: declared[value] for value in plain} | {IGNORE_INDEX: free[0]}
         remark = f"if 255 is {free[0]}; if it is what was not labelled, remove {free[0]} from classes"
-        return [(_base(masks) | {"values": table} | _ignoring(ignored_values), remark)]
+        return [Proposal(base | {"values": table} | ignore_declaration(ignored), remark)]
     few = [value for value in extra if pixels[value] < STRAY * sum(pixels.values())]
     if few and len(values) - len(few) >= len(classes):  # single pixels, and enough values without them
         common = [value for value in values if value not in few]
-        suggestions = _suggest_in_order(common, classes, _base(masks), [*ignored_values, *few])
-        return [(declaration, f"rare values are ignored; {remark}") for declaration, remark in suggestions]
-    return _suggest_in_order(values, classes, _base(masks), ignored_values)
+        proposals = _propose_in_order(common, classes, base, ignored | set(few))
+        return [Proposal(entry.declaration, f"rare values are ignored; {entry.remark}") for entry in proposals]
+    return _propose_in_order(values, classes, base, ignored)
 
 
-def _suggest_in_order(  # noqa: PLR0911 - a list of cases, the most certain first
-    values: Sequence[int], classes: Sequence[str], base: Declaration, ignored_values: Sequence[int]
-) -> list[Suggestion]:
-    """Suggest values for classes in their order."""
+def _propose_in_order(  # noqa: PLR0911 - a list of cases, the most certain first
+    values: Sequence[int], classes: Sequence[str], base: Declaration, ignored: set[int]
+) -> list[Proposal]:
+    """Propose values for classes in their order."""
     plain = [value for value in values if value != IGNORE_INDEX]
 
-    def named(order: Sequence[int], *ignored: int) -> Declaration:
-        return (
-            base | {"values": dict(sorted(zip(order, classes, strict=False)))} | _ignoring([*ignored_values, *ignored])
-        )
+    def named(order: Sequence[int], remark: str, *more_ignored: int) -> Proposal:
+        table = {"values": dict(sorted(zip(order, classes, strict=False)))}
+        return Proposal(base | table | ignore_declaration(ignored.union(more_ignored)), remark)
 
     if len(classes) == 2 and len(values) == 2 and IGNORE_INDEX in values:
         remark = f"or {{encoding: threshold}}, which takes every value above 127 for {classes[1]}; {ORDER}"
-        return [(named(values), remark), (named(values[::-1]), "the other way round")]
+        return [named(values, remark), named(values[::-1], "the other way round")]
     if plain and plain == list(range(plain[0], plain[0] + len(classes))):
         shift = {"offset": plain[0]} if plain[0] else {}
-        return [(base | shift | _ignoring(ignored_values), f"ids that begin with {plain[0]}: {_pairs(plain, classes)}")]
+        pairs = ", ".join(f"{value} {name}" for value, name in zip(plain[:3], classes, strict=False))
+        remark = f"ids that begin with {plain[0]}: {pairs}" + (", ..." if len(plain) > 3 else "")
+        return [Proposal(base | shift | ignore_declaration(ignored), remark)]
     if len(values) == len(classes):
-        return [(named(values), ORDER)]
+        return [named(values, ORDER)]
     if len(plain) == len(classes):
-        return [(named(plain, IGNORE_INDEX), f"255 is taken for what was not labelled; {ORDER}")]
+        return [named(plain, f"255 is taken for what was not labelled; {ORDER}", IGNORE_INDEX)]
     if len(values) == len(classes) + 1:
-        return [
-            (named(values[:-1], values[-1]), f"one value more than classes, taken for an unlabelled rest; {ORDER}"),
-            (named(values[1:], values[0]), f"if {values[0]} is what was not labelled"),
-        ]
+        remark = f"one value more than classes, taken for an unlabelled rest; {ORDER}"
+        other = f"if {values[0]} is what was not labelled"
+        return [named(values[:-1], remark, values[-1]), named(values[1:], other, values[0])]
     if len(values) < len(classes):
-        return [(named(values), f"no value remains for {', '.join(classes[len(values) :])}; {ORDER}")]
+        return [named(values, f"no value remains for {', '.join(classes[len(values) :])}; {ORDER}")]
     if len(values) > len(classes) + LISTED_VALUES:
         return []
     remark = "values beyond the classes are ignored here; several values may name one class"
-    return [(named(values[: len(classes)], *values[len(classes) :]), remark)]
+    return [named(values[: len(classes)], remark, *values[len(classes) :])]
 
 
-def _suggest_threshold_or_instances(
-    pixels: Mapping[int, int], values: Sequence[int], classes: Sequence[str], ignored_values: Sequence[int]
-) -> list[Suggestion]:
-    """Suggest declarations of many values for two classes: numbers of instances, or two values with soft borders."""
+def _propose_threshold_or_instances(
+    pixels: Mapping[int, int], values: Sequence[int], classes: Sequence[str], ignored: set[int]
+) -> list[Proposal]:
+    """Propose declarations of many values for two classes: numbers of instances, or two values with soft borders."""
     low, high = values[0], values[-1]
-    suggestions: list[Suggestion] = []
+    proposals = []
     if low == 0 and high != IGNORE_INDEX and len(values) > 0.8 * (high + 1):
-        suggestions.append(
-            ({"encoding": "instances"} | _ignoring(ignored_values), f"values are counted through: each a {classes[1]}?")
-        )
+        instances: Declaration = {"encoding": "instances"} | ignore_declaration(ignored)
+        proposals.append(Proposal(instances, f"values are counted through: each a {classes[1]}?"))
     quarter = (high - low) / 4
     near = sum(pixels[value] for value in values if not low + quarter < value < high - quarter)
     if near > ENDS * sum(pixels[value] for value in values):
         middle = (low + high) // 2
         remark = f"values near {low} and {high} only: masks saved as JPEG, or with soft edges"
         remark += f"; above {middle} is {classes[1]}, so if that is {classes[0]}, swap the two in classes"
-        suggestions.append(({"encoding": "threshold", "threshold": middle} | _ignoring(ignored_values), remark))
-    return suggestions
+        threshold = {"encoding": "threshold", "threshold": middle} | ignore_declaration(ignored)
+        proposals.append(Proposal(threshold, remark))
+    return proposals
 
 
-def _suggest_colours(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Suggestion]:
+# --- colours ---
+
+
+def _propose_colours(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
     by_share = sorted(pixels, key=lambda name: -pixels[name])
     colours = [tuple(int(part) for part in name.split(",")) for name in by_share]
     if all(red == green == blue for red, green, blue in colours) and masks.encoding != "colors":
         greys = {int(name.split(",")[0]): count for name, count in pixels.items()}
-        return _suggest_values(greys, classes, masks)
-    declared = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
-    extra = [colour for colour in colours if colour not in declared]
+        return _propose_greys(greys, classes, masks)
     if masks.colors:
+        declared = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
+        extra = [colour for colour in colours if colour not in declared]
         if not 0 < len(extra) <= LISTED_VALUES:
             return []
         table = masks.model_dump(mode="json")["colors"]
         free = [name for name in classes if name not in table]
         table |= {name: list(colour) for name, colour in zip(free, extra, strict=False)}
-        ignored = [list(colour) for colour in [*masks.ignore_colors, *extra[len(free) :]]]
-        rest = {"ignore_colors": ignored} if ignored else {}
         remark = f"{ORDER}: {', '.join(free)}" if free else "pixels of these colours would be ignored"
-        return [({"encoding": "colors", "colors": table} | rest, remark)]
+        return [Proposal(_colour_declaration(table, [*masks.ignore_colors, *extra[len(free) :]]), remark)]
     if len(colours) > LISTED_VALUES + len(classes):
         return []
-    black = (0, 0, 0)
-    ordered = sorted(colours, key=lambda colour: colour != black)  # background is usually black; the rest by share
-
-    def named(order: Sequence[tuple[int, ...]], *ignored: tuple[int, ...]) -> Declaration:
-        table = {name: list(colour) for name, colour in zip(classes, order, strict=False)}
-        rest = [list(colour) for colour in [*order[len(classes) :], *ignored]]
-        return {"encoding": "colors", "colors": table} | ({"ignore_colors": rest} if rest else {})
-
-    pairs = ", ".join(f"{name} {colour_name(colour)}" for name, colour in zip(classes, ordered, strict=False))
-    missing = f"; no value remains for {', '.join(classes[len(ordered) :])}" if len(ordered) < len(classes) else ""
-    suggestions = [(named(ordered), f"{pairs}{missing}; {ORDER}")]
-    if len(ordered) == len(classes) + 1 and ordered[0] == black:
-        suggestions.append((named(ordered[1:], black), "if black is what was not labelled"))
-    return suggestions
+    ordered = sorted(colours, key=lambda colour: colour != BLACK)  # background is usually black; the rest by share
+    count = len(classes)
+    table = dict(zip(classes, ordered, strict=False))
+    pairs = ", ".join(f"{name} {colour_name(colour)}" for name, colour in table.items())
+    missing = f"; no value remains for {', '.join(classes[len(ordered) :])}" if len(ordered) < count else ""
+    proposals = [Proposal(_colour_declaration(table, ordered[count:]), f"{pairs}{missing}; {ORDER}")]
+    if len(ordered) == count + 1 and ordered[0] == BLACK:
+        table = dict(zip(classes, ordered[1:], strict=True))
+        proposals.append(Proposal(_colour_declaration(table, [BLACK]), "if black is what was not labelled"))
+    return proposals
 
 
-def _declared(classes: Sequence[str], masks: MaskParameters) -> dict[int, str]:
-    """Return class by value, as declared for `index` and `palette`."""
-    return dict(masks.values) or {number + masks.offset: name for number, name in enumerate(classes)}
-
-
-def _base(masks: MaskParameters) -> Declaration:
-    return {"encoding": "palette" if masks.encoding == "palette" else "index"}
-
-
-def _ignoring(values: Sequence[int]) -> Declaration:
-    return {"ignore": sorted(set(values))} if values else {}
+def _colour_declaration(table: Mapping[str, Sequence[int]], ignored: Sequence[Sequence[int]]) -> Declaration:
+    declaration: Declaration = {"encoding": "colors", "colors": {name: list(table[name]) for name in table}}
+    return declaration | ({"ignore_colors": list(map(list, ignored))} if ignored else {})
 
 
 def _explicit(masks: MaskParameters) -> Declaration:
     """Return what is declared and is not the default."""
     values = {"values": dict(masks.values)} if masks.values else {}  # JSON would make the keys texts
     return {"encoding": masks.encoding} | masks.model_dump(mode="json", exclude_defaults=True) | values
-
-
-def _pairs(values: Sequence[int], classes: Sequence[str]) -> str:
-    return ", ".join(f"{value} {name}" for value, name in zip(values[:3], classes, strict=False)) + (
-        ", ..." if len(values) > 3 else ""
-    )
 
 
 def _plain(name: str) -> str:

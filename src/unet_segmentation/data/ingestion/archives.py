@@ -98,10 +98,10 @@ def check_archive(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, limit: int, into: str = "", scratch: Path | None = None) -> Iterator[Contents]:
-    """Open an archive and check all that is in it.
+    """Open a zip, or a tar with or without gzip, bzip2 or xz, and check all that is in it.
 
     Args:
-        path: a zip, or a tar with or without gzip, bzip2 or xz.
+        path: the archive.
         limit: bytes that the files may have together, unpacked.
         into: folder that stands before all paths.
         scratch: folder for archives in the archive while they are read; by default that of the system.
@@ -128,13 +128,9 @@ def digests(members: Contents, selects: Callable[[str], bool], advance: Advance)
 
 
 def unpack_all(entries: Sequence[ArchiveEntry], target: Path, selects: Callable[[str], bool]) -> None:
-    """Unpack archives into one folder, and copy plain files into it.
+    """Unpack archives, in order, into an existing, empty folder, and copy plain files into it.
 
-    Args:
-        entries: in the order in which they were declared.
-        target: an existing, empty folder.
-        selects: returns whether a path matters. Where two archives hold a file of the same name that does
-            not (a README), the first one's stays.
+    Where two archives hold a file of the same name that does not matter (a README), the first one's stays.
 
     Raises:
         ResourceError: the disk has not enough room.

@@ -52,14 +52,11 @@ def fetch_archives(
     fetch_all([download for download in downloads if download is not None], network)
     records = []
     for archive, download in zip(source.archives, downloads, strict=True):
-        if archive.url is None:
-            file = folder / str(archive.file)
-            records.append(DownloadedArchive.from_file(file, file.name, url=str(archive.page)))
-        elif download is None:
+        if archive.url is not None and download is None:
             records.append(_own_archive(archive.url, archive, resolve))
         else:
-            target = download.target
-            records.append(DownloadedArchive.from_file(target, target.name, url=shown(archive.url)))
+            file, url = folder / _stored_name(archive), shown(archive.url) if archive.url else str(archive.page)
+            records.append(DownloadedArchive.from_file(file, file.name, url))
     return records
 
 

@@ -35,12 +35,10 @@ class FileStore:
         self.options = dict(options or {})
         self.is_local = "://" not in self.root
         self.is_web = self.root.startswith(WEB)
-        self._remote: tuple[Any, str] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """Pickle address and options only: a connection belongs to one process."""
-        state = {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
-        return {**state, "_remote": None}
+        return {name: getattr(self, name) for name in ("root", "options", "is_local", "is_web")}
 
     def __str__(self) -> str:
         return self.root
@@ -55,7 +53,7 @@ class FileStore:
             yield from _walk(Path(self.root), "", ())
             return
         with self._explained():
-            system, prefix = self._connection()
+            system, prefix = self._connection
             files = system.find(prefix)
             if not files:
                 system.ls(prefix)  # raises the reason, which `find` suppresses
@@ -66,7 +64,7 @@ class FileStore:
         """Return the bytes of a file; raise OSError, as `open` does."""
         if self.is_local:
             return Path(self.root, path).read_bytes()
-        system, prefix = self._connection()
+        system, prefix = self._connection
         return system.cat_file(f"{prefix}/{path}")
 
     @contextmanager
@@ -81,14 +79,14 @@ class FileStore:
             with Path(self.root, path).open("rb") as stream:
                 yield stream
         else:
-            system, prefix = self._connection()
+            system, prefix = self._connection
             with system.open(f"{prefix}/{path}", "rb") as stream:
                 yield stream
 
     def stamp(self, path: str) -> str:
         """Return what changes with the file (size and time, or the tag of the store); empty where it is not there."""
         if self.is_web:  # whose listings are pages of links, without sizes and times
-            system, prefix = self._connection()
+            system, prefix = self._connection
             try:
                 return _stamp(system.info(f"{prefix}/{path}"))
             except FileNotFoundError:
@@ -112,7 +110,7 @@ class FileStore:
     def _remote_stamps(self) -> dict[str, str]:
         """List the store once: a request for each file would be slow."""
         with self._explained():
-            system, prefix = self._connection()
+            system, prefix = self._connection
             files = system.find(prefix, detail=True)
         return {path[len(prefix) :].lstrip("/"): _stamp(information) for path, information in files.items()}
 
@@ -120,16 +118,18 @@ class FileStore:
         """Return the number of bytes of a file; 0 where it is not there."""
         return int(self.stamp(path).partition(" ")[0] or 0)
 
+    @cached_property
     def _connection(self) -> tuple[Any, str]:
-        if self._remote is None:
-            import fsspec
+        import fsspec
 
-            root, options = _queried(self.root, self.options) if self.is_web else (self.root, self.options)
-            with self._explained():
-                system, prefix = fsspec.core.url_to_fs(root, **options)
-                system.invalidate_cache()  # listings of an earlier run in this process
-            self._remote = system, prefix.rstrip("/")
-        return self._remote
+        root, options = self.root, self.options
+        if self.is_web and "?" in root:  # its query goes with every request, so that paths can be added to the address
+            root, _, query = root.partition("?")
+            options = {**options, "params": parse_qsl(query, keep_blank_values=True)}
+        with self._explained():
+            system, prefix = fsspec.core.url_to_fs(root, **options)
+            system.invalidate_cache()  # listings of an earlier run in this process
+        return system, prefix.rstrip("/")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -146,12 +146,6 @@ class FileStore:
                 f"{self.root} cannot be read: {str(error) or type(error).__name__}. Check the address, "
                 "storage_options (of source or prediction) and the credentials in the environment."
             ) from error
-
-
-def _queried(root: str, options: Mapping[str, object]) -> tuple[str, Mapping[str, object]]:
-    """Move the query of a web address into the options of requests, so that paths can be added to the address."""
-    address, _, query = root.partition("?")
-    return (address, {**options, "params": parse_qsl(query, keep_blank_values=True)}) if query else (root, options)
 
 
 def _stamp(information: Mapping[str, object]) -> str:

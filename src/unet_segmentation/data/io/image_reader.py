@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.data.io.bit_depth import BitDepthError, to_uint
 from unet_segmentation.data.io.filesystem import FileStore
-from unet_segmentation.data.io.image_decoders import (
-    LARGEST,
-    Note,
-    Raster,
-    UnreadableError,
-    decode_raster,
-    read_raster,
-)
-
-if TYPE_CHECKING:
-    from unet_segmentation.parameters.data import ImageParameters
+from unet_segmentation.data.io.image_decoders import LARGEST, Note, Raster, UnreadableError, decode_raster, read_raster
+from unet_segmentation.parameters.data import ImageParameters
 
 CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is reported
 

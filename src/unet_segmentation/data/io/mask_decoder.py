@@ -90,14 +90,8 @@ class MaskDecoder:
             below = box[shape.inside]
             overlaps.add(below, np.full_like(below, class_id))
             box[shape.inside] = class_id
-        return DecodedMask(
-            ids,
-            most_frequent_values(values),
-            most_frequent_values(undeclared),
-            annotation.sha256,
-            overlaps.notes(),
-            "undeclared_labels" if undeclared else "",
-        )
+        kind, listed = "undeclared_labels" if undeclared else "", most_frequent_values(undeclared)
+        return DecodedMask(ids, most_frequent_values(values), listed, annotation.sha256, overlaps.notes(), kind)
 
     def _join(self, lowest: DecodedMask, others: Iterator[DecodedMask], paths: Sequence[str]) -> DecodedMask:
         """Lay masks over each other, one at a time: class 0 covers nothing."""
@@ -117,14 +111,8 @@ class MaskDecoder:
             kind, hashes = kind or layer.undeclared_kind, [*hashes, layer.sha256]
             notes |= dict.fromkeys(layer.notes)
         digest = hashlib.sha256(json.dumps(sorted(zip(paths, hashes, strict=True))).encode()).hexdigest()
-        return DecodedMask(
-            ids,
-            most_frequent_values(values),
-            most_frequent_values(undeclared),
-            digest,
-            tuple(notes) + overlaps.notes(),
-            kind if undeclared else "",
-        )
+        kind, listed = kind if undeclared else "", most_frequent_values(undeclared)
+        return DecodedMask(ids, most_frequent_values(values), listed, digest, (*notes, *overlaps.notes()), kind)
 
 
 @contextmanager
@@ -132,11 +120,11 @@ def _mask_errors(prefix: str) -> Iterator[None]:
     """Make errors about an image errors about a mask, and begin their messages with the prefix."""
     try:
         yield
-    except EncodingError as error:
-        raise EncodingError(error.kind, f"{prefix}{error}", error.values) from None
     except UnreadableError as error:
-        kind = "unreadable_mask" if error.kind == "unreadable_image" else error.kind
-        raise UnreadableError(f"{prefix}{error}", kind) from None
+        error.args = (f"{prefix}{error}",)
+        if error.kind == "unreadable_image":
+            error.kind = "unreadable_mask"
+        raise
 
 
 class _Overlaps:

@@ -51,13 +51,7 @@ class DecodedMask:
 def decode_raster(
     raster: Raster, masks: MaskParameters, classes: Sequence[str], label: str | None = None
 ) -> DecodedMask:
-    """Apply the declared encoding to what one file holds.
-
-    Args:
-        raster: what a file holds.
-        masks: the declaration.
-        classes: names, in the order of their ids.
-        label: what the file shows, where there is one mask per class.
+    """Apply the declared encoding to what one file holds; ``label``: what it shows, where there is one mask per class.
 
     Raises:
         EncodingError: the file is not of the declared kind.
@@ -69,12 +63,13 @@ def decode_raster(
     values = Counter({name(code): count for code, (count, _) in entries.items() if name(code)})
     unmapped = {code: count for code, (count, class_id) in entries.items() if class_id is None}
     undeclared = Counter({name(code): count for code, count in unmapped.items()})
-    kind = ""
-    if unmapped and label is not None:
+    if not unmapped:
+        kind = ""
+    elif label is not None:
         kind = "undeclared_labels"
-    elif unmapped and has_interpolation_artifacts(codes, unmapped):
+    elif has_interpolation_artifacts(codes, unmapped):
         kind = "ghost_values"
-    elif unmapped:
+    else:
         kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
     counts = np.zeros(256, np.int64)
     for count, class_id in entries.values():
@@ -101,11 +96,7 @@ def has_interpolation_artifacts(codes: NDArray[np.integer], undeclared: Mapping[
     """Return whether undeclared values are artifacts of JPEG or of interpolation, and not a class that was forgotten.
 
     Artifacts are several values, few pixels, and lie along the borders of classes: hardly one of them is surrounded by
-    its own value, as the inner pixels of a real region are.
-
-    Args:
-        codes: (height, width) values or packed colours.
-        undeclared: pixels by code.
+    its own value, as the inner pixels of a real region are. Codes are values or packed colours, (height, width).
     """
     pixels = sum(undeclared.values())
     if len(undeclared) < MIN_ARTIFACTS or pixels > MAX_ARTIFACT_SHARE * codes.size:

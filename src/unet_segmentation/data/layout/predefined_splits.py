@@ -262,18 +262,17 @@ def _rows(text: str, table: TableParameters) -> list[dict[str, str]]:
 def _meaning(values: Iterable[str], table: TableParameters) -> dict[str, str]:
     """Return the split that each value of the split column means."""
     present = sorted(set(values) - {""})
-    if table.splits:
-        declared = {value: str(split) for split, value in table.splits.items()}
-        meaning = {value: declared[value] for value in present if value in declared}
-    else:
-        meaning = {value: SYNONYMS[value.lower()] for value in present if value.lower() in SYNONYMS}
-    unknown = [value for value in present if value not in meaning]
-    if unknown:
-        raise DataError(
-            f"The column {table.split!r} of {table.file} holds {unknown[0]!r}, which names no split. Values there: "
-            f"{some(present, 10)}. Declare their meaning: "
-            "source.split_table.splits: {train: ..., validation: ..., test: ...}."
-        )
+    declared = {value: str(split) for split, value in table.splits.items()}
+    meaning = {}
+    for value in present:
+        split = declared.get(value) if declared else SYNONYMS.get(value.lower())
+        if split is None:
+            raise DataError(
+                f"The column {table.split!r} of {table.file} holds {value!r}, which names no split. Values there: "
+                f"{some(present, 10)}. Declare their meaning: "
+                "source.split_table.splits: {train: ..., validation: ..., test: ...}."
+            )
+        meaning[value] = split
     return meaning
 
 

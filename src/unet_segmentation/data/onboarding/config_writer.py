@@ -2,114 +2,41 @@
 
 from __future__ import annotations
 
-import re
+import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import yaml
 
-from unet_segmentation.data.audit.suggested_config import propose_range
-from unet_segmentation.data.layout.layout import samples_table
+from unet_segmentation.data.audit.suggested_config import Declaration, propose_range
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.data.onboarding.interpretation import MaskInterpretation, MaskInterpretations
-from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import Parameters, validate_parameters
-from unet_segmentation.utils.atomic_io import atomic_write
 
-RESERVED = {"base", "local", "template", "test"}
 FEW, MANY = 100, 1000  # samples
 CPU_PATCH = 128  # pixels
 RARE = 0.01  # share of the pixels
-PATIENTS = 8  # folders that belong to the ids, from which on they are taken for patients or scenes
 WIDTH = 116  # of a line of comment
 
 
-def check_name(name: str, conf: Path, *, force: bool) -> None:
-    """Check the name of a new problem.
-
-    Raises:
-        ConfigurationError: it cannot be used, or is in use.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ConfigurationError(
-            f"{name!r} cannot be the name of a problem: use letters, digits, _ and -, and begin with a letter or digit."
-        )
-    if name in RESERVED:
-        raise ConfigurationError(f"{name!r} is reserved by the project: choose another name.")
-    file = conf / name / "parameters.yml"
-    if (conf / name).is_dir() and any((conf / name).iterdir()) and not force:
-        raise ConfigurationError(
-            f"{file.parent} is there already. Choose another name, or overwrite it with --overwrite."
-        )
-
-
-def root_text(root: str, project: Path) -> str:
-    """Return the root as `source.folder`: relative within the project, so that the project can be moved."""
-    if "://" in root:
-        return root
-    path = Path(root)
-    return path.relative_to(project).as_posix() if path.is_relative_to(project) and path != project else str(path)
-
-
 def problem_text(name: str, survey: Survey, proposal: MaskInterpretations, folder: str) -> str:
-    """Format the parameters of a problem, with comments.
-
-    Args:
-        name: of the problem.
-        survey: of the files.
-        proposal: interpretations of the masks; the first is declared, the others are comments.
-        folder: value of `source.folder`.
-    """
-    option = proposal.options[0]
+    """Format the parameters of a problem: the first interpretation is declared, the others are comments."""
     blocks = [
-        _head(name, survey, option, proposal),
+        _head(name, survey, proposal),
         _source(survey, folder),
         _images(survey),
-        _classes(survey, option, proposal),
+        _classes(survey, proposal),
         *(_other(other) for other in proposal.options[1:]),
         _training(survey, proposal),
     ]
     return "\n".join(block for block in blocks if block)
 
 
-def validated(text: str, conf: Path, name: str, survey: Survey) -> Parameters:
-    """Load the parameters as a run would, and check that they select samples.
-
-    Args:
-        text: YAML.
-        conf: folder of the configuration, with the defaults in `base`.
-        name: of the problem.
-        survey: the samples.
-
-    Raises:
-        ConfigurationError: it is not valid.
-        DataError: the names of two samples would be the same.
-    """
-    from omegaconf import OmegaConf
-
-    layers = [OmegaConf.load(file) for file in sorted((conf / "base").glob("parameters*.yml"))]
-    merged = OmegaConf.merge(*layers, OmegaConf.create(text), {"problem": name})
-    parameters = validate_parameters(OmegaConf.to_container(merged))  # type: ignore[arg-type]
-    samples_table(survey.samples, parameters.source.group, survey.folders.root)
-    return parameters
-
-
-def write_problem(text: str, conf: Path, name: str) -> Path:
-    """Write `conf/NAME/parameters.yml`."""
-    file = conf / name / "parameters.yml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return file
-
-
 # --- blocks ---
 
 
-def _head(name: str, survey: Survey, option: MaskInterpretation, proposal: MaskInterpretations) -> str:
-    pairs = len(survey.pairing.pairs)
+def _head(name: str, survey: Survey, proposal: MaskInterpretations) -> str:
+    pairs, classes = len(survey.pairing.pairs), len(proposal.options[0].classes)
     lines = [
-        f"{name}: {pairs} images of {sizes_text(survey)}, {len(option.classes)} classes.",
+        f"{name}: {pairs} images of {sizes_text(survey)}, {classes} classes.",
         "",
         "Written by kedro problem new from what is in the files. Correct what is wrong; whatever is not here",
         "keeps its default (conf/base). Then:",
@@ -127,7 +54,7 @@ def _head(name: str, survey: Survey, option: MaskInterpretation, proposal: MaskI
 def _source(survey: Survey, folder: str) -> str:
     pairing, official = survey.pairing, survey.official
     lines = ["source:", f"  folder: {_flow(folder)}", f"  images: {_quoted(pairing.images)}"]
-    lines.append(f"  masks: {_quoted(pairing.masks or '')}")
+    lines.append(f"  masks: {_quoted(pairing.masks)}")
     lines += [f"  # masks: {_quoted(glob)}      # these fit the same images" for glob in pairing.others]
     if pairing.roi is not None:
         lines += ["  # Pixels outside the region of interest count nowhere.", f"  roi: {_quoted(pairing.roi)}"]
@@ -152,13 +79,13 @@ def _source(survey: Survey, folder: str) -> str:
 
 def _group(survey: Survey) -> list[str]:
     """Keep the images of a folder together where the folders seem to be patients or scenes."""
-    if group_pattern(survey) is not None:
+    if survey.has_groups:
         return [
             "  # The images of one folder (a patient, a scene) stay together in a split. CHECK: remove it if a folder",
             "  # is no such thing.",
-            f'  group: "{group_pattern(survey)}"',
+            '  group: "^(.+)/"',
         ]
-    if has_split(survey):
+    if survey.has_split:
         return []
     return [
         "  # Samples that must stay together in a split (a patient, a video, a slide): a pattern that picks the group",
@@ -167,27 +94,15 @@ def _group(survey: Survey) -> list[str]:
     ]
 
 
-def group_pattern(survey: Survey) -> str | None:
-    """Return the pattern that picks the folder out of the ids; None where folders are no groups."""
-    ids = [sample.id for sample in survey.samples if sample.image]
-    folders = {name.rpartition("/")[0] for name in ids}
-    together = len(folders) >= PATIENTS and "" not in folders and len(ids) >= 2 * len(folders)
-    return "^(.+)/" if together and not has_split(survey) else None
-
-
-def has_split(survey: Survey) -> bool:
-    """Return whether the data come with a predefined split."""
-    return bool(survey.pairing.splits) or survey.official is not None
-
-
 def _images(survey: Survey) -> str:
     images = survey.images
+    depths = ", ".join(sorted(images.depths))
     lines = []
     if images.low is not None and images.high is not None:
         narrow = propose_range(images.low[1], images.high[1])
         wide = propose_range(images.low[0], images.high[0])
         lines += [
-            f"# The images hold {_kinds(images.depths)} numbers from {images.low[0]:.6g} to {images.high[0]:.6g},",
+            f"# The images hold {depths} numbers from {images.low[0]:.6g} to {images.high[0]:.6g},",
             f"# most of them (99.8%) within {images.low[1]:.6g} and {images.high[1]:.6g}.",
             "# CHECK: the range becomes black to white; what lies outside is clipped.",
             narrow.text,
@@ -205,55 +120,52 @@ def _images(survey: Survey) -> str:
     return "\n".join([*lines, ""]) if lines else ""
 
 
-def _classes(survey: Survey, option: MaskInterpretation, proposal: MaskInterpretations) -> str:
-    read = f"{survey.masks.read} of {survey.masks.total} masks were read"
-    remarks = [f"In the masks: {proposal.summary}. {read[0].upper()}{read[1:]}.", f"Interpretation: {option.why}."]
-    check = (
-        ["CHECK the names, in the order of the values."]
-        if any("names of the" in line for line in proposal.checks)
-        else []
-    )
-    remarks += [*check, "Class 0 is the background, if there is one."]
-    lines = _commented([line for text in remarks for line in _wrapped(text, 0)]).splitlines()
+def _classes(survey: Survey, proposal: MaskInterpretations) -> str:
+    option, masks = proposal.options[0], survey.masks
+    remarks = [
+        f"In the masks: {proposal.summary}. {masks.read} of {masks.total} masks were read.",
+        f"Interpretation: {option.why}.",
+        *["CHECK the names, in the order of the values."] * any("names of the" in check for check in proposal.checks),
+        "Class 0 is the background, if there is one.",
+    ]
+    lines = [f"# {line}" for text in remarks for line in _wrapped(text, 0)]
     lines.append("classes:")
     for name in option.classes:
         content = option.contents.get(name, "")
         lines.append(f"  - {_flow(name)}" + (f"      # {_line(content)}" if content else ""))
-    lines.append(_masks(option.masks))
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, _masks(option.masks), ""])
 
 
-def _masks(masks: Mapping[str, object]) -> str:
-    plain = _escaped(dict(masks))
+def _masks(masks: Declaration) -> str:
     return yaml.safe_dump(
-        {"masks": plain}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True
+        {"masks": _escaped(masks)}, default_flow_style=None, width=100, sort_keys=False, allow_unicode=True
     ).rstrip()
 
 
 def _other(option: MaskInterpretation) -> str:
-    lines = (
-        [f"Another interpretation, {option.why}:"]
-        if option.why.startswith("if ")
-        else [f"Another interpretation: {option.why}:"]
-    )
-    lines += [f"classes: {_flow(option.classes)}", *_masks(option.masks).splitlines(), ""]
-    return _commented(lines[:-1])
+    comma = "," if option.why.startswith("if ") else ":"
+    lines = [f"Another interpretation{comma} {option.why}:", f"classes: {_flow(option.classes)}"]
+    return _commented([*lines, *_masks(option.masks).splitlines()])
 
 
 def _training(survey: Survey, proposal: MaskInterpretations) -> str:
     """Format training parameters by number and size of the images: a few minutes on two cores for small data."""
-    count, side = len(survey.pairing.pairs), survey.images.median_side
+    count, sides = len(survey.pairing.pairs), sorted(map(min, survey.images.sizes))
     lines = []
-    if not has_split(survey):
+    if not survey.has_split:
         lines += [
             "# There is no official split: samples are put on their side by chance, by this seed.",
             "# split: {validation: 0.15, test: 0.2, seed: 0}",
             "",
         ]
     lines += [
-        "# What training does to its samples. For pictures that know no up and down (microscopes, satellites), D4 turns"
+        "# What training does to its samples. For pictures that know no up and down (microscopes, satellites), "
+        "D4 turns\n# and mirrors them.",
+        "# augmentation:",
+        "#   transforms:",
+        "#     - {name: D4}",
+        "",
     ]
-    lines += ["# and mirrors them.", "# augmentation:", "#   transforms:", "#     - {name: D4}", ""]
     if count < MANY:
         lines += [
             f"# For {count} images: some minutes without a GPU. More epochs are better; with a GPU, larger patches too."
@@ -264,7 +176,7 @@ def _training(survey: Survey, proposal: MaskInterpretations) -> str:
         settings = {"epochs": 20 if count < 10 * MANY else 10, "batch_size": 8}
     lines.append("training:")
     lines += [f"  {key}: {value}" for key, value in settings.items()]
-    if side > CPU_PATCH and count < MANY:
+    if sides[len(sides) // 2] > CPU_PATCH and count < MANY:
         lines.append(f"  patch_size: {CPU_PATCH}")
     shares = [share for value, share in proposal.values if value not in proposal.ignored]
     if len(shares) > 2 and 0 < min(shares) < RARE:
@@ -287,40 +199,24 @@ def unsure(survey: Survey, proposal: MaskInterpretations) -> list[str]:
         )
     if pairing.roi is not None:
         checks.append(f"{pairing.roi} is taken for the region of interest: pixels outside it count nowhere")
-    if group_pattern(survey) is not None:
+    if survey.has_groups:
         checks.append("images of one folder are taken to belong together (a patient, a scene) and stay in one split")
     if survey.official is not None and survey.official.left_out:
         checks.append(f"{survey.official.left_out} labelled samples are on no list of the official split, and left out")
     if images.low is not None:
         checks.append("images.range: which numbers become black and white")
     if len(images.depths) > 1:
-        checks.append(f"the images have different depths ({_kinds(images.depths)}), which a run refuses")
-    if len(set(images.channels) - {1, 3}) > 0 and len(images.channels) > 1:
+        checks.append(f"the images have different depths ({', '.join(sorted(images.depths))}), which a run refuses")
+    if images.channels - {1, 3} and len(images.channels) > 1:
         checks.append(f"the images have different numbers of bands ({', '.join(map(str, sorted(images.channels)))})")
     return checks
 
 
 def sizes_text(survey: Survey) -> str:
     """Format the range of image sizes."""
-    sizes = survey.images.sizes
-    if not sizes:
-        return "unknown size"
-    heights, widths = [size[0] for size in sizes], [size[1] for size in sizes]
+    heights, widths = zip(*survey.images.sizes, strict=True)
     least, most = f"{min(widths)} x {min(heights)}", f"{max(widths)} x {max(heights)}"
     return f"{most} pixels" if least == most else f"{least} to {most} pixels"
-
-
-def split_counts(survey: Survey) -> dict[str, int]:
-    """Return the number of labelled samples of each predefined split."""
-    counts = dict.fromkeys(("train", "validation", "test"), 0)
-    for sample in survey.samples:
-        if sample.image and sample.masks and sample.split in counts:
-            counts[sample.split] += 1
-    return {name: count for name, count in counts.items() if count}
-
-
-def _kinds(depths: Mapping[str, int]) -> str:
-    return ", ".join(sorted(depths))
 
 
 # --- text ---
@@ -331,8 +227,6 @@ def _commented(lines: Sequence[str]) -> str:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(_line(text), WIDTH, subsequent_indent=" " * indent, break_long_words=False)
 
 

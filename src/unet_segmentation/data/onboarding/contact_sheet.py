@@ -15,23 +15,14 @@ from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.parameters import Parameters
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.visualization import PAPER, Picture, colour_mask, contact_sheet, displayable, fitted, legend
+from unet_segmentation.visualization import Picture, colour_mask, contact_sheet, displayable, fitted, legend
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
 OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks
 
 
 def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]:
-    """Draw some samples and write them as PNG.
-
-    Args:
-        file: where to.
-        survey: the samples.
-        parameters: how they are read.
-
-    Returns:
-        What is wrong with samples that could not be read so; one line each.
-    """
+    """Draw some samples and write them as PNG; return what is wrong with those that could not be read, by line."""
     from PIL import Image
 
     by_image = {sample.image: sample for sample in survey.pairing.pairs}
@@ -40,36 +31,32 @@ def write_sheet(file: Path, survey: Survey, parameters: Parameters) -> list[str]
     problems: list[str] = []
     for image in spread(list(by_image), SAMPLES):
         try:
-            pair = _drawn(by_image[image], survey, parameters)
+            tiles += _drawn(by_image[image], survey, parameters)
+            captions += [by_image[image].id, "mask"]
         except (UnreadableError, EncodingError) as error:
             path = image if error.kind in OF_IMAGES else ", ".join(by_image[image].masks)
             problems.append(f"{path}: {error}")
-            continue
-        tiles += pair
-        captions += [by_image[image].id, "mask"]
     if not tiles:
         return problems
     sheet = contact_sheet(tiles, COLUMNS, captions, side=SIDE)
-    names = legend(parameters.classes, sheet.width)
-    whole_sheet = Image.new("RGB", (sheet.width, sheet.height + names.height), PAPER)
-    whole_sheet.paste(names, (0, 0))
-    whole_sheet.paste(sheet, (0, names.height))
+    rows = [np.asarray(part) for part in (legend(parameters.classes, sheet.width), sheet)]
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as temporary:
-        whole_sheet.save(temporary, "PNG")
+        Image.fromarray(np.concatenate(rows)).save(temporary, "PNG")
     return problems
 
 
 def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Picture]:
     layout = Layout.of(parameters.source)
     image = read_image(survey.storage, sample.image, parameters.images).pixels
+    image_height, image_width = image.shape[:2]
     decoder = MaskDecoder(survey.storage, parameters.masks, parameters.classes, layout.label)
-    mask = decoder.decode(sample.masks, sample.image, (image.shape[0], image.shape[1]))
-    if mask.ids.shape != image.shape[:2]:
-        (height, width), (image_height, image_width) = mask.ids.shape, image.shape[:2]
+    ids = decoder.decode(sample.masks, sample.image, (image_height, image_width)).ids
+    height, width = ids.shape
+    if (height, width) != (image_height, image_width):
         raise EncodingError(
             "size_mismatch", f"is {width} x {height} pixels, but {sample.image} is {image_width} x {image_height}"
         )
-    step = max(1, max(image.shape[:2]) // (4 * SIDE))  # nobody sees more of a large image
+    step = max(1, max(height, width) // (4 * SIDE))  # nobody sees more of a large image
     small = np.ascontiguousarray(image[::step, ::step])
-    return [fitted(displayable(small), SIDE), fitted(colour_mask(mask.ids[::step, ::step]), SIDE)]
+    return [fitted(displayable(small), SIDE), fitted(colour_mask(ids[::step, ::step]), SIDE)]

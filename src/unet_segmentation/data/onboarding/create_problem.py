@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_segmentation.data.onboarding.config_writer import (
-    check_name,
-    has_split,
-    problem_text,
-    root_text,
-    sizes_text,
-    split_counts,
-    unsure,
-    validated,
-    write_problem,
-)
+from unet_segmentation.data.layout.layout import samples_table
+from unet_segmentation.data.onboarding.config_writer import problem_text, sizes_text, unsure
 from unet_segmentation.data.onboarding.contact_sheet import write_sheet
-from unet_segmentation.data.onboarding.folder_survey import Progress, Survey, locate, survey_folder
+from unet_segmentation.data.onboarding.folder_survey import Survey, locate, survey_folder
 from unet_segmentation.data.onboarding.interpretation import MaskInterpretations
 from unet_segmentation.data.onboarding.mask_interpretation import propose_interpretations
+from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.parameters import Parameters, validate_parameters
+from unet_segmentation.utils.atomic_io import atomic_write
 
+RESERVED = {"base", "local", "template", "test"}
 LISTED_FILES = 5
-Ask = Callable[[Survey, MaskInterpretations], MaskInterpretations]
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of the command.
+    """The arguments of the command."""
 
-    Attributes:
-        name: of the problem.
-        images: folder, or URL.
-        masks: folder of the masks; None to search for them.
-        classes: names in the order of the values; None where there are none.
-        ignore: values that belong to no class; None where nobody has named them.
-        force: overwrite a problem of this name.
-    """
+    name: str  # of the problem
+    images: str  # folder, or URL
+    masks: str | None = None  # folder; None to search for them
+    classes: list[str] | None = None  # in the order of the values; None where nobody has named them
+    ignore: list[int] | None = None  # values that belong to no class
+    force: bool = False  # overwrite a problem of this name
 
-    name: str
-    images: str
-    masks: str | None = None
-    classes: list[str] | None = None
-    ignore: list[int] | None = None
-    force: bool = False
+
+Ask = Callable[[Request, Survey, MaskInterpretations], MaskInterpretations]
 
 
 def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None = None) -> list[str]:
-    """Create a problem from a folder.
+    """Create a problem from a folder; return a description, line by line.
 
     Args:
         request: the arguments of the command.
@@ -57,24 +45,24 @@ def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None 
         conf: its folder of configurations.
         ask: asks what pixels cannot tell; None where nobody can be asked.
 
-    Returns:
-        A description, line by line.
-
     Raises:
         ProjectError: the folder cannot be made a problem; the message says why.
     """
-    check_name(request.name, conf, force=request.force)
+    _check_name(request, conf)
     folders = locate(request.images, request.masks)
-    with _progress() as progress:
-        survey = survey_folder(folders, progress)
+    survey = survey_folder(folders)
     proposal = propose_interpretations(survey.masks, request.classes, request.ignore)
     if ask is not None:
-        proposal = ask(survey, proposal)
-    text = problem_text(request.name, survey, proposal, root_text(folders.root, project))
-    parameters = validated(text, conf, request.name, survey)
+        proposal = ask(request, survey, proposal)
+    folder = folders.root if "://" in folders.root else _shown(Path(folders.root), project)
+    text = problem_text(request.name, survey, proposal, folder)
+    parameters = _validated(text, conf, request.name, survey)
     sheet = project / "data" / "08_reporting" / request.name / "onboarding.png"
     problems = write_sheet(sheet, survey, parameters)
-    file = write_problem(text, conf, request.name)
+    file = conf / request.name / "parameters.yml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     lines = describe(survey, proposal)
     lines += [f"Unreadable  {line}" for line in problems if line.partition(":")[0] not in survey.unreadable][
         :LISTED_FILES
@@ -86,11 +74,37 @@ def create_problem(request: Request, project: Path, conf: Path, ask: Ask | None 
     return [*lines, f"            kedro run --env {request.name}"]
 
 
+def _check_name(request: Request, conf: Path) -> None:
+    """Raise where the name of a new problem cannot be used, or is in use."""
+    name = request.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a problem: use letters, digits, _ and -, and begin with a letter or digit."
+        )
+    if name in RESERVED:
+        raise ConfigurationError(f"{name!r} is reserved by the project: choose another name.")
+    if (conf / name).is_dir() and any((conf / name).iterdir()) and not request.force:
+        raise ConfigurationError(
+            f"{conf / name} is there already. Choose another name, or overwrite it with --overwrite."
+        )
+
+
+def _validated(text: str, conf: Path, name: str, survey: Survey) -> Parameters:
+    """Load the parameters as a run would, and check that they select samples."""
+    from omegaconf import OmegaConf
+
+    layers = [OmegaConf.load(file) for file in sorted((conf / "base").glob("parameters*.yml"))]
+    merged = OmegaConf.merge(*layers, OmegaConf.create(text), {"problem": name})
+    parameters = validate_parameters(OmegaConf.to_container(merged))  # type: ignore[arg-type]
+    samples_table(survey.samples, parameters.source.group, survey.folders.root)
+    return parameters
+
+
 def describe(survey: Survey, proposal: MaskInterpretations) -> list[str]:
     """Describe the data and the proposed parameters, and what is not certain."""
     pairing, images = survey.pairing, survey.images
     option = proposal.options[0]
-    channels = " or ".join(f"{count}" for count in sorted(images.channels))
+    channels = " or ".join(map(str, sorted(images.channels)))
     formats = f"{', '.join(sorted(images.formats))}, {channels} {'channel' if channels == '1' else 'channels'}"
     lines = [
         f"Folder      {survey.folders.root}: {len(survey.paths)} files",
@@ -120,14 +134,15 @@ def describe(survey: Survey, proposal: MaskInterpretations) -> list[str]:
 
 
 def _split(survey: Survey) -> str:
-    if not has_split(survey):
+    if not survey.has_split:
         return "none is predefined: random, with a seed"
-    counts = ", ".join(f"{name} {count}" for name, count in split_counts(survey).items())
-    if survey.official is None:
-        return f"official, by folders or names: {counts}"
-    if survey.official.table is not None:
-        return f"official, by the table {survey.official.table.file}: {counts}"
-    return f"official, by the lists {', '.join(survey.official.lists.values())}: {counts}"
+    splits = [sample.split for sample in survey.samples if sample.image and sample.masks]
+    counts = [f"{name} {splits.count(name)}" for name in ("train", "validation", "test") if name in splits]
+    means = "folders or names"
+    if survey.official is not None:
+        table = survey.official.table
+        means = f"the table {table.file}" if table else f"the lists {', '.join(survey.official.lists.values())}"
+    return f"official, by {means}: {', '.join(counts)}"
 
 
 def _unused_files(survey: Survey) -> list[str]:
@@ -149,15 +164,5 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def _shown(path: Path, project: Path) -> str:
-    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a progress bar, on a terminal only."""
-    from rich import get_console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=get_console(), transient=True, disable=not get_console().is_terminal) as bars:
-        task = bars.add_task("", total=1.0)
-        yield lambda step, share: bars.update(task, description=step, completed=share)
+    """Return a path relative to the project, so that the project can be moved; the whole path where it is outside."""
+    return path.relative_to(project).as_posix() if path != project and path.is_relative_to(project) else str(path)

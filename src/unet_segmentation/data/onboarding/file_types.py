@@ -12,10 +12,8 @@ from unet_segmentation.data.io.image_decoders import ENDINGS, UnreadableError, r
 
 PICTURES = set(ENDINGS)
 NUMBERS = {"mat", "txt", "csv"}  # may hold a mask as numbers
-LISTS = {"txt", "lst", "csv", "tsv"}
+LISTS = {"txt", "lst", "csv", "tsv"}  # may hold a predefined split
 MAX_BYTES = 64 * 2**20  # of an annotation file that are read
-
-_GRID = re.compile(r"[-+0-9.eE\s,;]+")
 
 
 def ending(path: str) -> str:
@@ -56,6 +54,12 @@ def kind_of(storage: FileStore, path: str) -> str:  # noqa: PLR0911 - a list of 
     return "grid" if _is_grid(text) else "text"
 
 
+def kind_of_most(storage: FileStore, paths: Sequence[str]) -> str:
+    """Return the kind of files of one family, from a few of them: an empty one among others says nothing."""
+    kinds = [kind for path in spread(paths, 5) if (kind := kind_of(storage, path)) != "empty"]
+    return max(kinds, key=kinds.count) if kinds else "none"
+
+
 def spread(items: Sequence[str], count: int) -> list[str]:
     """Return a few of many, spread evenly over all of them."""
     if len(items) <= count:
@@ -63,19 +67,16 @@ def spread(items: Sequence[str], count: int) -> list[str]:
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
 
 
-def kind_of_most(storage: FileStore, paths: Sequence[str]) -> str:
-    """Return the kind of files of one family, from a few of them: an empty one among others says nothing."""
-    kinds = [kind_of(storage, path) for path in spread(paths, 5)]
-    kinds = [kind for kind in kinds if kind != "empty"]
-    return max(kinds, key=kinds.count) if kinds else "none"
+def track(paths: Sequence[str], step: str) -> Iterable[str]:
+    """Show a progress bar over paths, on a terminal only."""
+    from rich import get_console, progress
 
-
-def texts(paths: Iterable[str]) -> list[str]:
-    """Return the files that may be lists or tables of a predefined split."""
-    return [path for path in paths if ending(path) in LISTS]
+    console = get_console()
+    return progress.track(paths, step, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _is_grid(text: str) -> bool:
     lines = [line.strip() for line in text.splitlines()[:50] if line.strip()]
     columns = {len(re.split(r"[\s,;]+", line)) for line in lines}
-    return bool(_GRID.fullmatch("\n".join(lines))) and len(lines) > 1 and len(columns) == 1 and 1 not in columns
+    is_numeric = bool(re.fullmatch(r"[-+0-9.eE\s,;]+", "\n".join(lines)))
+    return is_numeric and len(lines) > 1 and len(columns) == 1 and 1 not in columns

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 from unet_segmentation.data.onboarding.file_types import PICTURES, ending
-from unet_segmentation.data.onboarding.name_keywords import is_role, split_name, split_words
+from unet_segmentation.data.onboarding.name_keywords import SPLIT_WORD, is_role, split_name, split_words
 
 SLOT = "\0"  # in a pattern: any text, what files differ in
 STAR = "\1"  # in a pattern: any text or none, which says nothing
@@ -27,37 +27,26 @@ MOST_AFFIXES = 10
 MOST_SLOTS = 3
 
 Values = tuple[str, ...]
+Folder = tuple[str, ...]
 
 
 @dataclass
 class FilenamePattern:
-    """Files whose paths follow one pattern.
+    """Files whose paths follow one pattern."""
 
-    Attributes:
-        parts: the pattern's components, with `SLOT`, `STAR` and `SPLIT` in them; all else is literal.
-        splits: the texts that `SPLIT` stands for, by the project's name for the split.
-        files: path, text for the split (empty where the pattern has none) and the text in each slot.
-        slots: how many there are.
-    """
-
-    parts: tuple[str, ...]
-    splits: dict[str, str]
-    files: list[tuple[str, str, Values]] = field(default_factory=list)
+    parts: tuple[str, ...]  # components, with `SLOT`, `STAR` and `SPLIT` in them; all else is literal
+    splits: dict[str, str]  # the texts that `SPLIT` stands for, by the project's name for the split
+    files: list[tuple[str, str, Values]]  # path, text for the split (empty if there is none), text in each slot
 
     @property
     def slots(self) -> int:
         """Number of texts in which files differ, without the split."""
-        return sum(part.count(SLOT) for part in self.parts)
-
-    @property
-    def name_slot(self) -> bool:
-        """Return whether the names of the files differ, and not only their folders."""
-        return SLOT in self.parts[-1]
+        return "".join(self.parts).count(SLOT)
 
     @property
     def has_split(self) -> bool:
         """Return whether the paths tell a split."""
-        return any(SPLIT in part for part in self.parts)
+        return SPLIT in "".join(self.parts)
 
     @cached_property
     def paths(self) -> frozenset[str]:
@@ -65,23 +54,16 @@ class FilenamePattern:
         return frozenset(path for path, _, _ in self.files)
 
     @property
-    def folder(self) -> tuple[str, ...]:
-        """Pattern of the folders."""
-        return self.parts[:-1]
-
-    @property
     def text(self) -> str:
         """Literal text, for its words."""
         return re.sub(f"[{SLOT}{STAR}{SPLIT}]", "", "/".join(self.parts))
 
     def glob(self, names: Sequence[str]) -> str:
-        """Write the pattern in the layout language.
-
-        Args:
-            names: what each slot stands for: ``{id}``, ``{folder}``, ``{class}`` or ``*``.
-        """
-        placeholders = iter(names)
-        text = "".join(next(placeholders) if sign == SLOT else sign for sign in "/".join(map(_escaped, self.parts)))
+        """Write the pattern in the layout language; `names` are `{id}`, `{folder}`, `{class}` or `*` for each slot."""
+        # The language has no way to escape: one sign of any kind stands for its own signs.
+        text = re.sub(r"[*?{}]", "?", "/".join(self.parts))
+        for name in names:
+            text = text.replace(SLOT, name, 1)
         return re.sub(r"\*+", "*", text.replace(STAR, "*").replace(SPLIT, "{split}"))
 
 
@@ -90,16 +72,15 @@ def subsample(paths: Sequence[str]) -> list[str]:
 
     The first in the order of names stay, so that images and masks that belong together both stay.
     """
-    inside: Counter[str] = Counter()
+    inside: Counter[tuple[str, str]] = Counter()
     siblings: dict[str, set[str]] = defaultdict(set)
     sampled = []
     for path in paths:
         folder = path.rpartition("/")[0]
-        parents = folder.split("/") if folder else []
-        counts = (f"{folder}/", ending(path))
-        inside["/".join(counts)] += 1
-        if inside["/".join(counts)] > SOME:
+        inside[folder, ending(path)] += 1
+        if inside[folder, ending(path)] > SOME:
             continue
+        parents = folder.split("/") if folder else []
         places = [("/".join(parents[:depth]), name) for depth, name in enumerate(parents)]
         if any(name not in siblings[above] and len(siblings[above]) >= MOST_FOLDERS for above, name in places):
             continue
@@ -110,16 +91,12 @@ def subsample(paths: Sequence[str]) -> list[str]:
 
 
 def find_families(paths: Sequence[str]) -> list[FilenamePattern]:
-    """Find the patterns that the paths may follow, each with its files. A path is in several.
-
-    Args:
-        paths: of files that may be data, relative to the root.
-    """
-    names: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Find the patterns that the paths of files may follow, each with its files. A path is in several."""
+    names: dict[Folder, list[str]] = defaultdict(list)
     for path in paths:
         *folders, name = path.split("/")
         names[tuple(folders)].append(name)
-    patterns: dict[tuple[tuple[str, ...], str], FilenamePattern] = {}
+    patterns: dict[tuple[Folder, str], FilenamePattern] = {}
     for pattern, inside in _folder_patterns(list(names)).items():
         members = [(folder, name) for folder in inside for name in names[folder]]
         for family in _families(pattern, members):
@@ -127,123 +104,88 @@ def find_families(paths: Sequence[str]) -> list[FilenamePattern]:
     return list(patterns.values())
 
 
-def _families(pattern: tuple[str, ...], members: Sequence[tuple[tuple[str, ...], str]]) -> Iterator[FilenamePattern]:
+def _families(pattern: Folder, members: Sequence[tuple[Folder, str]]) -> Iterator[FilenamePattern]:
     """Yield the families of files whose folders follow a pattern."""
-    groups: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+    groups: dict[str, list[tuple[Folder, str]]] = defaultdict(list)
     for folder, name in members:
         groups[ending(name)].append((folder, name))
     pictures = [key for key in groups if key in PICTURES]
-    written: dict[str, set[str]] = {  # extensions as they are written: .JPG and .jpg
-        key: {name.rpartition(".")[2] for _, name in group} for key, group in groups.items()
-    }
-    groups |= {"": [member for key in pictures for member in groups[key]]} if len(pictures) > 1 else {}
-    for key, group in groups.items():
-        tail = f".{STAR}" if not key or len(written[key]) > 1 else f".{next(iter(written[key]))}"
+    if len(pictures) > 1:
+        groups[""] = [member for key in pictures for member in groups[key]]
+    for group in groups.values():
+        extensions = {name.rpartition(".")[2] for _, name in group}  # as they are written: .JPG and .jpg
+        tail = f".{STAR}" if len(extensions) > 1 else f".{next(iter(extensions))}"
         stems = [name.rpartition(".")[0] for _, name in group]
-        in_folders = len({folder for folder, _ in group}) > 1
-        for name in _name_patterns(stems, in_folders):
+        paths = ["/".join((*folder, name)) for folder, name in group]
+        for name in _name_patterns(stems, in_folders=len({folder for folder, _ in group}) > 1):
             parts = (*pattern, name + tail)
-            if sum(part.count(SLOT) for part in parts) <= MOST_SLOTS:
-                family = _filled(parts, group)
+            if "".join(parts).count(SLOT) <= MOST_SLOTS:
+                family = _filled(parts, paths)
                 if family is not None:
                     yield family
 
 
-def _filled(parts: tuple[str, ...], members: Iterable[tuple[tuple[str, ...], str]]) -> FilenamePattern | None:
+def _filled(parts: tuple[str, ...], paths: Sequence[str]) -> FilenamePattern | None:
     """Return a pattern with the files that follow it; None without a file, or where a split cannot be told."""
-    expression = re.compile(_expression("/".join(parts)), re.DOTALL)
-    files = []
-    for folder, name in members:
-        path = "/".join((*folder, name))
-        match = expression.fullmatch(path)
-        if match is not None:
-            groups = match.groupdict()
-            values = tuple(text for key, text in groups.items() if key != "split")
-            files.append((path, groups.get("split") or "", values))
-    if not files:
-        return None
+    text = re.escape("/".join(parts)).replace(STAR, "[^/]*").replace(SLOT, "([^/]+)")
+    text = text.replace(SPLIT, f"(?P<split>{SPLIT_WORD}|T[rs])", 1).replace(SPLIT, "(?P=split)")
+    expression = re.compile(text, re.DOTALL)
+    at = expression.groupindex.get("split")
+    files: list[tuple[str, str, Values]] = []
     splits: dict[str, str] = {}
-    if any(SPLIT in part for part in parts):
-        for _, text, _ in files:
-            if splits.setdefault(split_name(text), text) != text:
-                return None  # `val` and `valid`: two texts for one split
-        if len(splits) < 2:
-            return None
+    for path in paths:
+        if (match := expression.fullmatch(path)) is None:
+            continue
+        split = match["split"] if at else ""
+        files.append((path, split, tuple(value for n, value in enumerate(match.groups(), start=1) if n != at)))
+        if at and splits.setdefault(split_name(split), split) != split:
+            return None  # `val` and `valid`: two texts for one split
+    if not files or (at and len(splits) < 2):
+        return None
     return FilenamePattern(parts, splits, files)
-
-
-def _expression(pattern: str) -> str:
-    translated, slot, split = "", 0, False
-    for sign in pattern:
-        if sign == SLOT:
-            translated, slot = f"{translated}(?P<slot{slot}>[^/]+)", slot + 1
-        elif sign == STAR:
-            translated += "[^/]*"
-        elif sign == SPLIT:
-            translated += "(?P=split)" if split else "(?P<split>[A-Za-z]+?)"
-            split = True
-        else:
-            translated += re.escape(sign)
-    if split:  # only words that are names of splits
-        from unet_segmentation.data.layout.predefined_splits import SYNONYMS
-
-        words = "|".join(sorted(SYNONYMS, key=len, reverse=True))
-        translated = translated.replace("[A-Za-z]+?", f"(?i:{words})|T[rs]")
-    return translated
 
 
 # --- folders ---
 
 
-def _folder_patterns(folders: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+def _folder_patterns(folders: Sequence[Folder]) -> dict[Folder, list[Folder]]:
     """Find patterns that folders may follow, each with its folders."""
     cousins: dict[int, set[str]] = defaultdict(set)
-    siblings: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    siblings: dict[Folder, set[str]] = defaultdict(set)
     for folder in folders:
         for depth, name in enumerate(folder):
             cousins[depth].add(name)
             siblings[folder[:depth]].add(name)
-    affixes = {depth: _affixes(sorted(names), MOST_AFFIXES) for depth, names in cousins.items()}
-    folders_of: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    affixes = {
+        depth: [("", ""), *_affixes(sorted(names))] if len(names) > 1 else [] for depth, names in cousins.items()
+    }
+    folders_of: dict[Folder, list[Folder]] = defaultdict(list)
     for folder in folders:
-        options = [
-            _options(name, siblings[folder[:depth]], cousins[depth], affixes[depth])
-            for depth, name in enumerate(folder)
-        ]
+        options = [_options(name, siblings[folder[:depth]], affixes[depth]) for depth, name in enumerate(folder)]
         for pattern in product(*options):
-            if sum(part.count(SLOT) for part in pattern) <= MOST_SLOTS:
+            if "".join(pattern).count(SLOT) <= MOST_SLOTS:
                 folders_of[pattern].append(folder)
-    return {pattern: members for pattern, members in folders_of.items() if len(members) > 1 or not _is_open(pattern)}
+    return {
+        pattern: members
+        for pattern, members in folders_of.items()
+        if len(members) > 1 or not {SLOT, SPLIT} & set("".join(pattern))
+    }
 
 
-def _is_open(pattern: tuple[str, ...]) -> bool:
-    return any(SLOT in part or SPLIT in part for part in pattern)
-
-
-def _options(name: str, siblings: set[str], cousins: set[str], affixes: Sequence[tuple[str, str]]) -> list[str]:
+def _options(name: str, siblings: set[str], affixes: Sequence[tuple[str, str]]) -> list[str]:
     """List what a folder's name may be in a pattern."""
-    options = []
     splits = [f"{before}{SPLIT}{after}" for before, _, after in split_words(name)]
-    if len(siblings) <= FEW_FOLDERS or splits or is_role(name):
-        options.append(name)
-    options += splits
-    if len(cousins) > 1:
-        options += [
-            f"{before}{SLOT}{after}"
-            for before, after in [("", ""), *affixes]
-            if name.startswith(before) and name.endswith(after) and len(name) > len(before + after)
-        ]
-    return options
+    options = [name, *splits] if len(siblings) <= FEW_FOLDERS or splits or is_role(name) else []
+    slots = [f"{before}{SLOT}{after}" for before, after in affixes if _has_between(name, before, after)]
+    return options + slots
 
 
 # --- names ---
 
 
-def _name_patterns(stems: Sequence[str], in_folders: bool) -> list[str]:
+def _name_patterns(stems: Sequence[str], *, in_folders: bool) -> list[str]:
     """List the patterns that the names of files, without their endings, may follow."""
-    patterns = [SLOT]
-    for before, after in _affixes(stems, MOST_AFFIXES):
-        patterns.append(f"{before}{SLOT}{after}")
+    patterns = [SLOT, *(f"{before}{SLOT}{after}" for before, after in _affixes(stems))]
     for pattern in list(patterns):
         numbered = re.fullmatch(rf"(.*{SLOT}.*?[^\d\W_])[-_ .]?\(?\d+\)?", pattern, re.DOTALL)
         if numbered:  # a_mask, a_mask_1, a_mask_2
@@ -259,32 +201,25 @@ def _name_patterns(stems: Sequence[str], in_folders: bool) -> list[str]:
     return list(dict.fromkeys(patterns))
 
 
-def _affixes(names: Sequence[str], most: int) -> list[tuple[str, str]]:
+def _affixes(names: Sequence[str]) -> list[tuple[str, str]]:
     """Find what many names begin or end with, cut between letters, digits and signs. All hold a letter."""
     least = max(1, len(names) // 50)
-    ends: Counter[str] = Counter()
-    begins: Counter[str] = Counter()
+    all_begins: Counter[str] = Counter()
+    all_ends: Counter[str] = Counter()
     for name in names:
         cuts = [cut.end() for cut in re.finditer(r"(?<=[^\W_])(?=[\W_])|(?=[-_ .])|(?<=\d)(?=[A-Za-z])", name)]
-        ends.update(name[cut:] for cut in cuts[-4:] if cut and re.search("[A-Za-z]", name[cut:]))
+        all_ends.update(name[cut:] for cut in cuts[-4:] if cut and re.search("[A-Za-z]", name[cut:]))
         cuts = [cut.end() for cut in re.finditer(r"(?<=[\W_])(?=[^\W_])|(?<=[-_ .])|(?<=[A-Za-z])(?=\d)", name)]
-        begins.update(name[:cut] for cut in cuts[:4] if re.search("[A-Za-z]", name[:cut]))
-    often = [[text for text, count in counts.most_common(most) if count >= least] for counts in (begins, ends)]
-    pairs = [("", end) for end in often[1]] + [(begin, "") for begin in often[0]]
-    both: Counter[tuple[str, str]] = Counter()
-    for name in names[:SOME]:
-        both.update(
-            (begin, end)
-            for begin in often[0]
-            for end in often[1]
-            if name.startswith(begin) and name.endswith(end) and len(name) > len(begin + end)
-        )
-    return pairs + [pair for pair, count in both.most_common(most) if count >= max(2, least)]
+        all_begins.update(name[:cut] for cut in cuts[:4] if re.search("[A-Za-z]", name[:cut]))
+    begins, ends = (
+        [text for text, count in counts.most_common(MOST_AFFIXES) if count >= least]
+        for counts in (all_begins, all_ends)
+    )
+    both = Counter(pair for name in names[:SOME] for pair in product(begins, ends) if _has_between(name, *pair))
+    often = [pair for pair, count in both.most_common(MOST_AFFIXES) if count >= max(2, least)]
+    return [*(("", end) for end in ends), *((begin, "") for begin in begins), *often]
 
 
-# --- text ---
-
-
-def _escaped(text: str) -> str:
-    """Write literal text in the layout language, which has no way to escape: one sign of any kind stands for it."""
-    return re.sub(r"[*?{}]", "?", text)
+def _has_between(name: str, begin: str, end: str) -> bool:
+    """Return whether a name begins and ends so, with something in between."""
+    return name.startswith(begin) and name.endswith(end) and len(name) > len(begin + end)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from unet_segmentation.data.io.filesystem import FileStore
@@ -20,66 +21,41 @@ from unet_segmentation.errors import DataError
 
 PROBED = 60  # pictures that are read to explain why nothing pairs
 LISTED_FILES = 6  # in a message
-
-Progress = Callable[[str, float], None]
-"""Called with the current step, and the share of it that is done."""
+PATIENTS = 8  # folders that belong to the ids, from which on they are taken for patients or scenes
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of the files.
+    """The folders of the files."""
 
-    Attributes:
-        root: what becomes `source.folder`: a path, or a URL.
-        images: the folder of the images, relative to the root; empty for the root itself.
-        masks: the same of the masks; None to search for them.
-    """
-
-    root: str
-    images: str = ""
-    masks: str | None = None
+    root: str  # what becomes `source.folder`: a path, or a URL
+    images: str = ""  # relative to the root; empty for the root itself
+    masks: str | None = None  # the same; None to search for them
 
     def may_be_image(self, path: str) -> bool:
         """Return whether a path lies where images are."""
-        return _is_in(path, self.images) and not self._is_apart(path, self.masks, self.images)
+        return _is_in(path, self.images) and not _is_apart(path, self.masks, self.images)
 
     def may_be_mask(self, path: str) -> bool:
         """Return whether a path lies where masks are."""
-        if self.masks is None:
-            return True
-        return _is_in(path, self.masks) and not self._is_apart(path, self.images, self.masks)
-
-    @staticmethod
-    def _is_apart(path: str, other: str | None, own: str) -> bool:
-        """Of two folders, one in the other, the inner one's files are its own."""
-        return other is not None and other != own and _is_in(other, own) and _is_in(path, other)
+        return self.masks is None or (_is_in(path, self.masks) and not _is_apart(path, self.images, self.masks))
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A survey of a folder.
-
-    Attributes:
-        folders: where.
-        storage: the files under the root.
-        paths: all of them.
-        pairing: which are images and masks, and of which sample.
-        official: the official split of lists or of a table; None where there is none.
-        images: what is in the images.
-        masks: what is in the masks.
-    """
+    """A survey of a folder."""
 
     folders: Folders
     storage: FileStore
     paths: Sequence[str]
     pairing: Pairing
-    official: Official | None
+    official: Official | None  # the predefined split of lists or of a table
     images: ImageSurvey
     masks: MaskSurvey
 
     @property
     def samples(self) -> list[Sample]:
-        """All samples, with their official split."""
+        """All samples, with their predefined split."""
         return self.pairing.samples if self.official is None else self.official.samples
 
     @property
@@ -87,13 +63,22 @@ class Survey:
         """Files that cannot be read, and why."""
         return self.images.unreadable | self.masks.unreadable
 
+    @property
+    def has_split(self) -> bool:
+        """Return whether the data come with a predefined split."""
+        return bool(self.pairing.splits) or self.official is not None
+
+    @property
+    def has_groups(self) -> bool:
+        """Return whether folders that belong to the ids seem to be patients or scenes."""
+        ids = [sample.id for sample in self.samples if sample.image]
+        folders = {name.rpartition("/")[0] for name in ids}
+        together = len(folders) >= PATIENTS and "" not in folders and len(ids) >= 2 * len(folders)
+        return together and not self.has_split
+
 
 def locate(images: str, masks: str | None = None) -> Folders:
-    """Find the folder that holds both images and masks.
-
-    Args:
-        images: a folder, or a URL; where no masks are named, the one that holds everything.
-        masks: the folder of the masks.
+    """Find the folder that holds both images and masks: folders, or URLs; without masks, one that holds everything.
 
     Raises:
         DataError: a folder is not there, both are the same, or they have nothing in common.
@@ -116,40 +101,36 @@ def locate(images: str, masks: str | None = None) -> Folders:
             "into one folder, by links if you like:\n"
             f"    mkdir my_data; ln -s '{image_folder}' my_data/images; ln -s '{mask_folder}' my_data/masks"
         )
-    relative = [Path(folder).relative_to(root).as_posix() for folder in (image_folder, mask_folder)]
-    inside = ["" if folder == "." else folder for folder in relative]
-    return Folders(str(root), inside[0], inside[1])
+    inside = [os.path.relpath(folder, root) for folder in (image_folder, mask_folder)]
+    return Folders(str(root), *("" if folder == "." else folder for folder in inside))
 
 
-def survey_folder(folders: Folders, progress: Progress = lambda *_: None) -> Survey:
-    """Survey a folder.
-
-    Args:
-        folders: of images and masks.
-        progress: called with each step, and the share of it that is done.
+def survey_folder(folders: Folders) -> Survey:
+    """Survey the folders of images and masks.
 
     Raises:
         DataError: there is nothing, there are no images or no masks, or none belong together.
     """
+    from rich import get_console
+
     storage = FileStore(folders.root)
-    progress("Listing files", 0.0)
-    paths = list(storage.walk())
+    with get_console().status("Listing files"):
+        paths = list(storage.walk())
     if not paths:
         raise DataError(f"There is no file in {folders.root}. Name the folder that holds your images.")
     _check_names(paths, folders.root)
     if not any(ending(path) in PICTURES and folders.may_be_image(path) for path in paths):
         raise DataError(_no_images(folders, paths))
-    progress("Pairing names", 0.0)
     probe = PixelProbe(storage)
-    pairing = find_pairing(paths, probe, folders.may_be_image, folders.may_be_mask)
+    with get_console().status("Pairing names"):
+        pairing = find_pairing(paths, probe, folders.may_be_image, folders.may_be_mask)
     if pairing is None:
         raise DataError(_no_pairs(folders, paths, probe))
     official = None if pairing.splits else find_official(storage, paths, pairing.samples)
-    images = [sample.image for sample in pairing.samples if sample.image]
-    image_survey = survey_images(storage, images, lambda share: progress("Reading images", share))
-    masks = survey_masks(storage, pairing, paths, lambda share: progress("Reading masks", share))
-    _check_read(image_survey, masks, pairing)
-    return Survey(folders, storage, paths, pairing, official, image_survey, masks)
+    images = survey_images(storage, [sample.image for sample in pairing.samples if sample.image])
+    masks = survey_masks(storage, pairing, paths)
+    _check_read(images, masks, pairing)
+    return Survey(folders, storage, paths, pairing, official, images, masks)
 
 
 def _check_names(paths: Sequence[str], root: str) -> None:
@@ -164,9 +145,12 @@ def _check_names(paths: Sequence[str], root: str) -> None:
 
 def _check_read(images: ImageSurvey, masks: MaskSurvey, pairing: Pairing) -> None:
     """Raise where no image or no mask could be read, or masks look like photographs."""
-    for survey, noun in ((images, "image"), (masks, "mask")):
-        if not survey.read:
-            reasons = "\n".join(f"    {path} {why}" for path, why in list(survey.unreadable.items())[:LISTED_FILES])
+    for read, unreadable, noun in (
+        (len(images.sizes), images.unreadable, "image"),
+        (masks.read, masks.unreadable, "mask"),
+    ):
+        if not read:
+            reasons = "\n".join(f"    {path} {why}" for path, why in list(unreadable.items())[:LISTED_FILES])
             raise DataError(f"No {noun} can be read:\n{reasons}")
     if masks.photographs > masks.read / 2:
         raise DataError(
@@ -193,11 +177,7 @@ def _located_urls(images: str, masks: str | None) -> Folders:
     one, other = images.rstrip("/").split("/"), masks.rstrip("/").split("/")
     if one == other:
         raise DataError(f"--images and --masks are the same folder, {images}. Leave --masks out.")
-    common = []
-    for part, other_part in zip(one, other, strict=False):
-        if part != other_part:
-            break
-        common.append(part)
+    common = [part for part, _ in takewhile(lambda parts: parts[0] == parts[1], zip(one, other, strict=False))]
     if len(common) < 3:
         raise DataError(f"{images} and {masks} are in different stores: bring both into one folder.")
     return Folders("/".join(common), "/".join(one[len(common) :]), "/".join(other[len(common) :]))
@@ -205,6 +185,11 @@ def _located_urls(images: str, masks: str | None) -> Folders:
 
 def _is_in(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(f"{folder}/")
+
+
+def _is_apart(path: str, other: str | None, own: str) -> bool:
+    """Of two folders, one in the other, the inner one's files are its own."""
+    return other is not None and other != own and _is_in(other, own) and _is_in(path, other)
 
 
 def _no_images(folders: Folders, paths: Sequence[str]) -> str:
@@ -227,11 +212,10 @@ def _no_pairs(folders: Folders, paths: Sequence[str], probe: PixelProbe) -> str:
         masks = [path for path in data if folders.may_be_mask(path)]
     else:
         pictures = spread([path for path in data if ending(path) in PICTURES], PROBED)
-        masks = [path for path in pictures if probe.at(path).mask > 0.5]
+        masks = [path for path in pictures if probe.score_mask(path).score > 0.5]
+        if not masks and len({path.rpartition("/")[0] for path in pictures}) > 1:
+            masks = [path for path in pictures if mask_words(path)]
         images = [path for path in pictures if path not in set(masks)]
-        folder_names = {path.rpartition("/")[0] for path in pictures}
-        masks = masks or [path for path in pictures if mask_words(path) and len(folder_names) > 1]
-        images = [path for path in images if path not in set(masks)]
     if not masks:
         return (
             f"There are images in {folders.root} ({_some(images)}), but no masks: no file there looks like one or is "

@@ -22,13 +22,13 @@ from unet_segmentation.data.onboarding.pairing_candidates import (
     GlobCandidate,
     PairCandidate,
     image_candidates,
-    largest_families,
     mask_candidates,
     match_candidates,
 )
 from unet_segmentation.data.onboarding.pairing_score import explain, sample_pairs, score_names, score_pixels
 from unet_segmentation.errors import DataError
 
+MAX_FAMILIES = 150
 SCORED_BY_PIXELS = 24  # candidates
 TRIED = 8  # candidates that are run on all files
 DARK = 0.25  # brightness outside of a region of interest, as a share of that inside
@@ -38,29 +38,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Pairing:
-    """A layout, and the samples that it finds.
+    """A layout, and the samples that it finds."""
 
-    Attributes:
-        images: glob.
-        masks: glob; None where there are none.
-        splits: texts of ``{split}``, by the project's name for the split.
-        kind: of the masks: ``picture``, ``grid``, ``matlab``, or an annotation format.
-        roi: glob of the regions of interest.
-        samples: as the real layout finds them.
-        others: globs of other masks that fit the same images.
-        unused: files that may be data and that no glob matches.
-        dropped: splits that are not used, and why.
-    """
-
-    images: str
-    masks: str | None
-    splits: dict[str, str]
-    kind: str
-    samples: list[Sample]
-    roi: str | None = None
-    others: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    images: str  # glob
+    masks: str  # glob
+    splits: dict[str, str]  # texts of ``{split}``, by the project's name for the split
+    kind: str  # of the masks: ``picture``, ``grid``, ``matlab``, or an annotation format
+    samples: list[Sample] = field(default_factory=list)
+    roi: str | None = None  # glob of the regions of interest
+    others: list[str] = field(default_factory=list)  # globs of other masks that fit the same images
+    unused: list[str] = field(default_factory=list)  # files that may be data and that no glob matches
+    dropped: list[str] = field(default_factory=list)  # splits that are not used, and why
 
     @property
     def pairs(self) -> list[Sample]:
@@ -84,37 +72,23 @@ class Pairing:
 
 
 def find_pairing(
-    paths: Sequence[str],
-    probe: PixelProbe,
-    is_image: Callable[[str], bool] = lambda _: True,
-    is_mask: Callable[[str], bool] = lambda _: True,
+    paths: Sequence[str], probe: PixelProbe, is_image: Callable[[str], bool], is_mask: Callable[[str], bool]
 ) -> Pairing | None:
-    """Find the layout that pairs most files with fewest left over.
+    """Find the layout that pairs most files with fewest left over; None where nothing pairs.
 
-    Args:
-        paths: all files, relative to the root.
-        probe: what pixels look like.
-        is_image: returns whether a path may be an image.
-        is_mask: returns whether a path may be a mask.
-
-    Returns:
-        None where nothing pairs.
+    `is_image` and `is_mask` return whether a path may be one.
     """
     data = [path for path in paths if may_be_data(path) and (is_image(path) or is_mask(path))]
-    families = largest_families(find_families(subsample(data)))
-    kinds = {id(family): kind_of_most(probe.storage, [path for path, _, _ in family.files]) for family in families}
-    images = [
-        candidate
-        for family in families
-        if kinds[id(family)] == "picture" and all(is_image(path) for path, _, _ in family.files)
-        for candidate in image_candidates(family, probe)
-    ]
-    masks = [
-        (candidate, kinds[id(family)])
-        for family in families
-        if kinds[id(family)] not in {"none", "text", "empty"} and all(is_mask(path) for path, _, _ in family.files)
-        for candidate in mask_candidates(family, probe, kinds[id(family)])
-    ]
+    images: list[GlobCandidate] = []
+    masks: list[tuple[GlobCandidate, str]] = []
+    families = sorted(find_families(subsample(data)), key=lambda family: (-len(family.files), family.parts))
+    for family in families[:MAX_FAMILIES]:
+        members = [path for path, _, _ in family.files]
+        kind = kind_of_most(probe.storage, members)
+        if kind == "picture" and all(map(is_image, members)):
+            images += image_candidates(family, probe)
+        if kind not in {"none", "text", "empty"} and all(map(is_mask, members)):
+            masks += ((candidate, kind) for candidate in mask_candidates(family, probe, kind))
     pictures = max(1, sum(ending(path) in PICTURES for path in data))
     candidates = list(match_candidates(images, masks, probe))
     for candidate in candidates:
@@ -129,8 +103,10 @@ def find_pairing(
     if result is None:
         return None
     pairing, candidate = result
-    others = _others_of_same_images(candidate, candidates)
-    return _with_unused(_with_roi(pairing, candidate, others, paths, probe), data)
+    pairing = _with_other_masks(pairing, candidate, _others_of_same_images(candidate, candidates), paths, probe)
+    layout = pairing.layout
+    pairing.unused = [path for path in data if ending(path) in PICTURES and layout.match(path) is None]
+    return pairing
 
 
 def _various(candidates: Sequence[PairCandidate]) -> list[PairCandidate]:
@@ -153,31 +129,32 @@ def _best_pairing(
     results = []
     for candidate in candidates:
         pairing = _run(candidate, paths, probe)
-        if pairing is not None and pairing.pairs:
+        if pairing is not None and (paired := len(pairing.pairs)):
             unpaired = len(pairing.without_mask) + len(pairing.without_image)
-            score = candidate.score + len(pairing.pairs) / (len(pairing.pairs) + unpaired)
-            results.append((score, pairing, candidate))
-    if not results:
-        return None
-    _, pairing, candidate = max(results, key=lambda result: result[0])
-    return pairing, candidate
+            results.append((candidate.score + paired / (paired + unpaired), pairing, candidate))
+    return max(results, key=lambda result: result[0])[1:] if results else None
 
 
 def _run(candidate: PairCandidate, paths: Sequence[str], probe: PixelProbe) -> Pairing | None:
     """Run a candidate on all files; a split without any mask is left out."""
-    splits: dict[str, str] = dict(candidate.images.family.splits)
-    dropped = []
-    if candidate.masks.has_split:
-        without = [name for name in splits if name not in candidate.masks.family.splits]
-        dropped = [f"the split {name} ({splits[name]}), of which there are no masks" for name in without]
-        splits = {name: text for name, text in splits.items() if name not in without}
-    layout = Layout(candidate.images.glob, candidate.masks.glob, splits)  # type: ignore[arg-type]
+    images, masks = candidate.images, candidate.masks
+    texts = images.family.splits
+    used = masks.family.splits if masks.has_split else texts
+    splits: dict[str, str] = {n: texts[n] for n in ("train", "validation", "test") if n in texts and n in used}
+    dropped = [f"the split {name} ({texts[name]}), of which there are no masks" for name in texts if name not in used]
+    pairing = Pairing(images.glob, masks.glob, splits, candidate.kind, dropped=dropped)
+    return _with_samples(pairing, paths, probe)
+
+
+def _with_samples(pairing: Pairing, paths: Sequence[str], probe: PixelProbe) -> Pairing | None:
+    """Find the samples of a layout; None where it cannot be used."""
     try:
-        samples = find_samples(paths, layout, "the folder", probe.pages)
+        return replace(pairing, samples=find_samples(paths, pairing.layout, "the folder", probe.count_pages))
     except DataError:
         return None
-    ordered: dict[str, str] = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
-    return Pairing(candidate.images.glob, candidate.masks.glob, ordered, candidate.kind, samples, dropped=dropped)
+
+
+# --- other masks of the same images ---
 
 
 def _others_of_same_images(chosen: PairCandidate, candidates: Sequence[PairCandidate]) -> list[PairCandidate]:
@@ -186,45 +163,31 @@ def _others_of_same_images(chosen: PairCandidate, candidates: Sequence[PairCandi
         other
         for other in candidates
         if other.images.glob == chosen.images.glob
-        and other.masks.family.files != chosen.masks.family.files
-        and not _files(other.masks) & _files(chosen.masks)
+        and _files(other.masks).isdisjoint(_files(chosen.masks))
         and other.paired >= 0.95 * chosen.paired
     ]
     return sorted(others, key=lambda other: -other.score)
 
 
-def _with_roi(
+def _with_other_masks(
     pairing: Pairing, chosen: PairCandidate, others: Sequence[PairCandidate], paths: Sequence[str], probe: PixelProbe
 ) -> Pairing:
     """Add a region of interest, and other masks of the same images."""
-    roi = next((other for other in others if _is_roi(other, probe)), None)
-    if roi is not None:
-        with_roi = replace(pairing, roi=roi.masks.glob)
-        try:
-            with_roi.samples = find_samples(paths, with_roi.layout, "the folder", probe.pages)
-            pairing = with_roi
-        except DataError:
-            roi = None
-    used = _files(chosen.masks) | (_files(roi.masks) if roi is not None else set())
+    used = _files(chosen.masks)
+    roi = next((other.masks for other in others if _is_roi(other, probe)), None)
+    if roi is not None and (with_roi := _with_samples(replace(pairing, roi=roi.glob), paths, probe)):
+        pairing = with_roi
+        used |= _files(roi)
     for other in others:
-        mask_looks = [probe.at(path) for _, masks in sample_pairs(other) for path in masks[:1]]
-        is_mask = bool(mask_looks) and all(look.mask > 0.5 for look in mask_looks)
-        if is_mask and not _files(other.masks) & used:
+        masks = [probe.score_mask(paths[0]) for _, paths in sample_pairs(other) if paths]
+        if masks and all(mask.score > 0.5 for mask in masks) and used.isdisjoint(_files(other.masks)):
             pairing.others.append(other.masks.glob)
             used |= _files(other.masks)
     return pairing
 
 
-def _with_unused(pairing: Pairing, data: Sequence[str]) -> Pairing:
-    layout = pairing.layout
-    pairing.unused = [path for path in data if ending(path) in PICTURES and layout.match(path) is None]
-    return pairing
-
-
 def _files(candidate: GlobCandidate) -> set[str]:
-    return {path for paths in candidate.keys.values() for path in paths} | {
-        path for path, _, _ in candidate.family.files
-    }
+    return {path for paths in candidate.keys.values() for path in paths} | candidate.family.paths
 
 
 def _is_roi(candidate: PairCandidate, probe: PixelProbe) -> bool:
@@ -232,7 +195,7 @@ def _is_roi(candidate: PairCandidate, probe: PixelProbe) -> bool:
     pairs = sample_pairs(candidate)
     if candidate.kind != "picture" or not pairs:
         return False
-    if any(len(paths) != 1 or not probe.at(paths[0]).two for _, paths in pairs):
+    if any(len(paths) != 1 or not probe.score_mask(paths[0]).has_two_values for _, paths in pairs):
         return False
     return says_roi(candidate.masks.family.text) or all(
         _is_dark_outside(image, paths[0], probe) for image, paths in pairs

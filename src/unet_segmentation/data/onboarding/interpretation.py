@@ -5,60 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from unet_segmentation.data.audit.suggested_config import Declaration
 from unet_segmentation.errors import ConfigurationError
 
-TWO_CLASSES = ("background", "object")
+TWO_CLASSES = ["background", "object"]
+MAX_CLASSES = 64  # different values or colours; more are hardly classes
 
 
 @dataclass(frozen=True)
 class MaskInterpretation:
-    """One interpretation of the masks.
+    """One interpretation of the masks."""
 
-    Attributes:
-        classes: names, in the order of their ids.
-        masks: what is declared under `masks`.
-        why: when this is right.
-        contents: of each class, its value in the files and its share: `0 (53.1%)`.
-    """
-
-    classes: list[str]
-    masks: dict[str, object]
-    why: str
-    contents: Mapping[str, str] = field(default_factory=dict)
+    classes: list[str]  # in the order of their ids
+    masks: Declaration
+    why: str  # when this is right
+    contents: Mapping[str, str] = field(default_factory=dict)  # by class, its value and its share: `0 (53.1%)`
 
 
 @dataclass(frozen=True)
 class MaskInterpretations:
-    """All interpretations of the masks.
-
-    Attributes:
-        summary: what the masks are, for people.
-        options: the likeliest first.
-        checks: what a person has to check.
-        values: what may be named or ignored, with shares: `("128", 0.21)`. In the order in which names are asked for.
-        ignored: what the first interpretation ignores.
-    """
+    """All interpretations of the masks."""
 
     summary: str
-    options: list[MaskInterpretation]
-    checks: list[str] = field(default_factory=list)
-    values: list[tuple[str, float]] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    options: list[MaskInterpretation]  # the likeliest first
+    checks: list[str] = field(default_factory=list)  # what a person has to check
+    values: list[tuple[str, float]] = field(default_factory=list)  # to be named or ignored, with shares: `("128", 0.2)`
+    ignored: list[str] = field(default_factory=list)  # by the first interpretation
 
 
 def name_two_classes(classes: Sequence[str] | None) -> list[str]:
-    """Return the names of two classes.
-
-    Args:
-        classes: the names of both, or of the one that is not background; None for default names.
+    """Return the names of two classes: both names, the one that is not background, or default names.
 
     Raises:
         ConfigurationError: there are more.
     """
     if classes is None:
-        return list(TWO_CLASSES)
+        return TWO_CLASSES
     if len(classes) == 1:
         return ["background", classes[0]]
     if len(classes) != 2:
         raise ConfigurationError(f"--classes: the masks hold two values, but there are {len(classes)} names.")
     return list(classes)
+
+
+def default_names(count: int) -> list[str]:
+    """Return names for values or colours that nobody has named."""
+    return TWO_CLASSES if count == 2 else [f"class_{number}" for number in range(count)]

@@ -11,32 +11,18 @@ HIDDEN = {"base", "local", "template", "test"}
 
 @dataclass(frozen=True)
 class Problem:
-    """A line of the table.
+    """A line of the table."""
 
-    Attributes:
-        name: of the folder under `conf/`.
-        title: the first line of its YAML.
-        classes: how many there are; None where the file cannot be read.
-        samples: number of samples of the last preparation; None where there was none.
-        license: of the data.
-        data: whether the data is here.
-    """
-
-    name: str
-    title: str
-    classes: int | None
-    samples: int | None
-    license: str
-    data: str
+    name: str  # of the folder under `conf/`
+    title: str  # the first line of its YAML
+    classes: int | None = None  # None where the file cannot be read
+    samples: int | None = None  # of the last preparation; None where there was none
+    license: str = ""
+    data: str = ""  # whether it is here
 
 
 def list_problems(project: Path, conf: Path) -> list[Problem]:
-    """List the problems under `conf/`, in the order of their names.
-
-    Args:
-        project: the project's root.
-        conf: its folder of configurations.
-    """
+    """List the problems of a project in its folder of configurations, in the order of their names."""
     names = {file.parent.name for file in conf.glob("*/parameters*.yml")} - HIDDEN
     return [_problem(name, project, conf) for name in sorted(names)]
 
@@ -53,7 +39,7 @@ def _problem(name: str, project: Path, conf: Path) -> Problem:
             loaded = yaml.safe_load(text)
             parameters |= loaded if isinstance(loaded, dict) else {}
     except (OSError, ValueError, yaml.YAMLError):
-        return Problem(name, title or "its YAML cannot be read", None, None, "", "")
+        return Problem(name, title or "its YAML cannot be read")
     source = parameters.get("source")
     source = source if isinstance(source, dict) else {}
     classes = parameters.get("classes")
@@ -96,15 +82,10 @@ def _whereabouts(name: str, source: Mapping[str, object], project: Path) -> str:
             return "in a store"
         return "here" if (project / Path(str(folder)).expanduser()).is_dir() else f"missing: {folder}"
     raw = project / "data" / "01_raw" / name
-    if _holds_files(raw / "files"):
-        return "here"
-    if _holds_files(raw / "archives"):
-        return "downloaded"
+    for place, description in (("files", "here"), ("archives", "downloaded")):
+        if any(not entry.name.startswith(".") for entry in (raw / place).glob("*")):
+            return description
     archives = source.get("archives")
     archives = archives if isinstance(archives, list) else []
     by_hand = any(isinstance(entry, dict) and not entry.get("url") for entry in archives)
     return "to be got by hand" if by_hand else "to be downloaded"
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from unet_segmentation.data.layout.predefined_splits import SYNONYMS
 
@@ -11,15 +12,21 @@ MASK_WORDS = (
     *("mask", "label", "annotation", "annot", "anno", "groundtruth", "ground_truth", "ground truth", "truth", "manual"),
     *("segmentation", "segmented", "trimap", "target", "gt", "seg", "lab", "1stho", "map", "regions"),
 )
-SHORT = {"img", "gt", "seg", "lab", "map", "sat", "raw", "cxr"}  # parts of other words; they must stand alone
-LESS = ("object", "instance", "colo[u]?r", "edge", "boundar", "2nd", "pred", "overlay", "preview", "poly", "layers")
-"""Words of masks that are not the first choice where there are others: second opinions, pictures of masks."""
-MORE = ("trainids", "1st", "manual1", "class", "regions")
 ROI_WORDS = ("fov", "roi", "field_of_view", "fieldofview", "aperture")
+# Parts of other words; they must stand alone.
+SHORT = {"img", "gt", "seg", "lab", "map", "sat", "raw", "cxr", *ROI_WORDS}
+MORE = ("trainids", "1st", "manual1", "class", "regions")  # in names of the main masks, where there are several kinds
+# Second opinions, pictures of masks.
+LESS = ("object", "instance", "colou?r", "edge", "boundar", "2nd", "pred", "overlay", "preview", "poly", "layers")
 MASK_ENDINGS = re.compile(r"_(l|m|p)$")  # of the names that LandCover.ai, CamVid and others give to masks
 
-_SPLIT = "|".join(sorted(SYNONYMS, key=len, reverse=True))
-_ROLE = "|".join(sorted((*IMAGE_WORDS, *MASK_WORDS), key=len, reverse=True))
+
+def _any(words: Iterable[str]) -> str:
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
+SPLIT_WORD = f"(?i:{_any(SYNONYMS)})"
+_ROLE = _any(IMAGE_WORDS + MASK_WORDS)
 
 
 def image_words(text: str) -> set[str]:
@@ -42,7 +49,7 @@ def preference(text: str) -> int:
 
 def says_roi(text: str) -> bool:
     """Return whether a path or glob names a region of interest."""
-    return bool(_words(text, ROI_WORDS, short=set(ROI_WORDS)))
+    return bool(_words(text, ROI_WORDS))
 
 
 def is_role(name: str) -> bool:
@@ -60,9 +67,11 @@ def split_words(name: str) -> list[tuple[str, str, str]]:
         Of each: what stands before it, the word as it is written, what stands after it.
     """
     words = []
-    for match in re.finditer(f"(?i:{_SPLIT})|(?<=[a-z])T[rs](?![a-z])", name):
+    for match in re.finditer(f"{SPLIT_WORD}|(?<=[a-z])T[rs](?![a-z])", name):
         before, word, after = name[: match.start()], match.group(), name[match.end() :]
-        if _ends(before, word) and _begins(after, word):
+        begins = not before[-1:].isalpha() or (before[-1].islower() and word[0].isupper())
+        ends = not after[:1].isalpha() or (word[-1].islower() and after[0].isupper())
+        if (begins or re.search(f"({_ROLE})s?$", before.lower())) and (ends or re.match(_ROLE, after.lower())):
             words.append((before, word, after))
     return words
 
@@ -72,23 +81,11 @@ def split_name(word: str) -> str:
     return {"tr": "train", "ts": "test"}.get(word.lower()) or SYNONYMS[word.lower()]
 
 
-def _ends(before: str, word: str) -> bool:
-    if not before or not before[-1].isalpha() or (before[-1].islower() and word[0].isupper()):
-        return True
-    return bool(re.search(f"({_ROLE})s?$", before.lower()))
-
-
-def _begins(after: str, word: str) -> bool:
-    if not after or not after[0].isalpha() or (word[-1].islower() and after[0].isupper()):
-        return True
-    return bool(re.match(f"({_ROLE})", after.lower()))
-
-
-def _words(text: str, words: tuple[str, ...], short: set[str] = SHORT) -> set[str]:
+def _words(text: str, words: tuple[str, ...]) -> set[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # SegmentationClass: two words
     spaced = f"{text} {spaced}".lower()
     return {
         word
         for word in words
-        if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in short else re.escape(word), spaced)
+        if re.search(rf"(?<![a-z]){word}s?(?![a-z])" if word in SHORT else re.escape(word), spaced)
     }

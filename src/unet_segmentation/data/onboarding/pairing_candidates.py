@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
@@ -14,7 +14,6 @@ from unet_segmentation.data.onboarding.filename_patterns import SLOT, FilenamePa
 from unet_segmentation.data.onboarding.mask_detection import PixelProbe
 from unet_segmentation.data.onboarding.name_keywords import image_words, is_role, says_roi, split_words
 
-MAX_FAMILIES = 150
 MAX_CLASSES = 30
 
 Key = tuple[str, str, str]  # split, folder, id; empty where a glob does not tell
@@ -22,21 +21,13 @@ Key = tuple[str, str, str]  # split, folder, id; empty where a glob does not tel
 
 @dataclass
 class GlobCandidate:
-    """A glob for images or masks, and the files that it matches.
+    """A glob for images or masks, and the files that it matches."""
 
-    Attributes:
-        glob: in the layout language.
-        keys: paths by split, folder and id.
-        family: of the files.
-        names: placeholders of its slots.
-        paged: the files are stacks, of which each page counts.
-    """
-
-    glob: str
-    keys: dict[Key, list[str]]
+    glob: str  # in the layout language
+    keys: dict[Key, list[str]]  # paths
     family: FilenamePattern
-    names: tuple[str, ...]
-    paged: bool = False
+    names: tuple[str, ...]  # placeholders of its slots
+    paged: bool = False  # the files are stacks, of which each page counts
 
     @property
     def has_split(self) -> bool:
@@ -48,30 +39,18 @@ class GlobCandidate:
         """Return whether a folder belongs to the id."""
         return "{folder}" in self.glob
 
-    @property
-    def wildcards(self) -> int:
-        """Number of parts of the glob that do not belong to the id."""
-        return self.glob.count("*") + self.glob.count("{folder}")
-
     @cached_property
     def id_lengths(self) -> dict[str, int]:
         """Length of the id by path."""
         return {path: len(key[1]) + len(key[2]) for key, paths in self.keys.items() for path in paths}
 
     @cached_property
-    def bare(self) -> Counter[tuple[str, str]]:
+    def files_by_id(self) -> Counter[tuple[str, str]]:
         """Number of files by folder and id, whatever the split."""
         counts: Counter[tuple[str, str]] = Counter()
-        for (_, *rest), paths in self.keys.items():
-            counts[tuple(rest)] += len(paths)  # type: ignore[index]
+        for (_, folder, name), paths in self.keys.items():
+            counts[folder, name] += len(paths)
         return counts
-
-    @property
-    def labels(self) -> set[str]:
-        """Texts of ``{class}``."""
-        slot = self.names.index("{class}")
-        paths = self.id_lengths
-        return {values[slot] for path, _, values in self.family.files if path in paths}
 
     def without(self, paths: set[str]) -> GlobCandidate:
         """Return the candidate without these files."""
@@ -81,50 +60,33 @@ class GlobCandidate:
 
 @dataclass
 class PairCandidate:
-    """A combination of globs.
-
-    Attributes:
-        images: glob of the images.
-        masks: glob of the masks.
-        kind: of the masks.
-        paired: images that have a mask.
-        unpaired: images without a mask, and masks without an image.
-        used: masks that belong to an image.
-        score: the higher, the likelier.
-    """
+    """A combination of globs."""
 
     images: GlobCandidate
     masks: GlobCandidate
-    kind: str
-    paired: int
-    unpaired: int
-    used: int = 0
-    score: float = 0.0
-
-
-def largest_families(families: list[FilenamePattern]) -> list[FilenamePattern]:
-    """Return the families with most files, where there are very many."""
-    return sorted(families, key=lambda family: (-len(family.files), family.parts))[:MAX_FAMILIES]
+    kind: str  # of the masks
+    paired: int  # images that have a mask
+    unpaired: int  # images without a mask, and masks without an image
+    used: int = 0  # masks that belong to an image
+    score: float = 0.0  # the higher, the likelier
 
 
 def image_candidates(family: FilenamePattern, probe: PixelProbe) -> Iterator[GlobCandidate]:
     """Yield globs for images: each with an id of its own."""
-    *folders, last = [*range(family.slots)] or [None]
-    options: list[list[str]]
-    if last is not None and family.name_slot:
-        if family.parts[-1].count(SLOT) > 1:
-            return
-        same = [all(values[slot] == values[-1] for _, _, values in family.files) for slot in folders]
-        options = [["{id}"] if equal else ["*", "{folder}"] for equal in same] + [["{id}"]]
-    else:
-        options = [["*", "{folder}", "{id}"]] * family.slots
+    in_name = family.parts[-1].count(SLOT)
+    if in_name > 1:
+        return
+    options: list[list[str]] = [["*", "{folder}", "{id}"]] * family.slots
+    if in_name:
+        for slot in range(family.slots - 1):
+            repeats_name = all(values[slot] == values[-1] for _, _, values in family.files)
+            options[slot] = ["{id}"] if repeats_name else ["*", "{folder}"]
+        options[-1] = ["{id}"]
     for names in product(*options):
-        literal_name = not family.name_slot
-        if literal_name and _ids_are_roles(family, names):
+        if not in_name and (_ids_are_roles(family, names) or (names and names.count("{id}") != 1)):
             continue
-        if names.count("{folder}") > 1 or (literal_name and family.slots and names.count("{id}") != 1):
-            continue
-        yield from _glob_candidates(family, names, probe, single=True)
+        if names.count("{folder}") <= 1:
+            yield from _glob_candidates(family, names, probe, single=True)
 
 
 def mask_candidates(family: FilenamePattern, probe: PixelProbe, kind: str) -> Iterator[GlobCandidate]:
@@ -133,24 +95,27 @@ def mask_candidates(family: FilenamePattern, probe: PixelProbe, kind: str) -> It
         if not family.slots:
             yield GlobCandidate(family.glob(()), {}, family, ())
         return
-    options = [["{id}", "*", "{folder}", "{class}"]] * family.slots
-    for names in product(*options):
-        if max((names.count(name) for name in ("{id}", "{folder}", "{class}")), default=0) > 1:
+    in_name = family.parts[-1].count(SLOT)
+    for names in product(["{id}", "*", "{folder}", "{class}"], repeat=family.slots):
+        if any(names.count(name) > 1 for name in ("{id}", "{folder}", "{class}")):
             continue
-        if family.slots and ("{id}" not in names or (not family.name_slot and _ids_are_roles(family, names))):
+        if names and ("{id}" not in names or (not in_name and _ids_are_roles(family, names))):
             continue
-        if family.name_slot and family.parts[-1].count(SLOT) > 1 and names[-2:] not in {("{id}", "{class}")}:
+        if in_name > 1 and names[-2:] != ("{id}", "{class}"):
             continue
         if "{class}" in names and (kind != "picture" or not _are_classes(family, names)):
             continue
         yield from _glob_candidates(family, names, probe, single=False)
 
 
+def holds_many_images(kind: str) -> bool:
+    """Return whether files of a kind annotate many images."""
+    return kind in ANNOTATION_FORMATS and ANNOTATION_FORMATS[kind].holds_many_images
+
+
 def _ids_are_roles(family: FilenamePattern, names: tuple[str, ...]) -> bool:
     """Return whether what would be ids are names like ``images`` and ``masks``."""
-    if "{id}" not in names:
-        return False
-    return any(is_role(text) for text in {values[names.index("{id}")] for _, _, values in family.files[:50]})
+    return "{id}" in names and any(is_role(values[names.index("{id}")]) for _, _, values in family.files[:50])
 
 
 def _are_classes(family: FilenamePattern, names: tuple[str, ...]) -> bool:
@@ -188,7 +153,7 @@ def _glob_candidates(
     if single and any(len(files) > 1 for files in keys.values()):
         return
     glob = family.glob(names)
-    if probe.pages(family.files[0][0]) > 1:
+    if probe.count_pages(family.files[0][0]) > 1:
         yield GlobCandidate(f"{glob}#{{page}}", dict(keys), family, names, paged=True)
     elif "{id}" in names:
         yield GlobCandidate(glob, dict(keys), family, names)
@@ -199,18 +164,14 @@ def _key(split: str, names: tuple[str, ...], values: Values) -> Key:
     return split, parts.get("{folder}", ""), parts.get("{id}", "")
 
 
+# --- combinations ---
+
+
 def match_candidates(
     images: Sequence[GlobCandidate], masks: Sequence[tuple[GlobCandidate, str]], probe: PixelProbe
 ) -> Iterator[PairCandidate]:
     """Yield the combinations in which any image has a mask."""
     overlaps: dict[tuple[int, int], bool] = {}
-
-    def overlap(one: FilenamePattern, other: FilenamePattern) -> bool:
-        key = (id(one), id(other))
-        if key not in overlaps:
-            overlaps[key] = not one.paths.isdisjoint(other.paths)
-        return overlaps[key]
-
     for image, (mask, kind) in product(images, masks):
         if image.family is mask.family or (mask.has_split and not image.has_split) or image.paged != mask.paged:
             continue
@@ -218,8 +179,12 @@ def match_candidates(
             candidate = _with_listed_images(image, mask, kind, probe)
         else:
             candidate = _with_masks(image, mask, kind)
-            if candidate is not None and candidate.paired and overlap(image.family, mask.family):
-                candidate = _with_masks(*_without_shared(image, mask), kind)
+            if candidate is not None and candidate.paired:
+                key = (id(image.family), id(mask.family))
+                if key not in overlaps:
+                    overlaps[key] = not image.family.paths.isdisjoint(mask.family.paths)
+                if overlaps[key]:
+                    candidate = _with_masks(*_without_shared(image, mask), kind)
         if candidate is not None and candidate.paired:
             yield candidate
 
@@ -229,17 +194,18 @@ def _with_masks(image: GlobCandidate, mask: GlobCandidate, kind: str) -> PairCan
     if image.has_folder != mask.has_folder:
         return None
     if mask.has_split:
-        if not _same_splits(image, mask):
+        # The splits of the masks are among those of the images: test sets often have no masks.
+        if not mask.family.splits.items() <= image.family.splits.items():
             return None
         own, others = image.keys.keys(), mask.keys.keys()
         used = sum(len(mask.keys[key]) for key in others & own)
         paired, orphans = len(own & others), len(others - own)
     else:
-        bare, masks = image.bare, mask.bare
-        if len(bare) < len(image.keys):
+        ids, masks = image.files_by_id.keys(), mask.files_by_id
+        if len(ids) < len(image.keys):
             return None
-        paired, orphans = len(bare.keys() & masks.keys()), len(masks.keys() - bare.keys())
-        used = sum(count for key, count in masks.items() if key in bare)
+        used = sum(count for key, count in masks.items() if key in ids)
+        paired, orphans = len(ids & masks.keys()), len(masks.keys() - ids)
     return PairCandidate(image, mask, kind, paired, len(image.keys) - paired + orphans, used)
 
 
@@ -248,14 +214,12 @@ def _without_shared(image: GlobCandidate, mask: GlobCandidate) -> tuple[GlobCand
     shared = image.id_lengths.keys() & mask.id_lengths.keys()
     masks = {path for path in shared if mask.id_lengths[path] < image.id_lengths[path]}
     remaining = mask.without(shared - masks)
-    if "{class}" in mask.names and len(remaining.labels) < 2:
-        remaining = mask.without(set(mask.id_lengths))
+    if "{class}" in mask.names:
+        slot = mask.names.index("{class}")
+        left = remaining.id_lengths.keys()
+        if len({values[slot] for path, _, values in mask.family.files if path in left}) < 2:
+            remaining = mask.without(set(mask.id_lengths))
     return image.without(masks), remaining
-
-
-def _same_splits(image: GlobCandidate, mask: GlobCandidate) -> bool:
-    """Return whether the splits of the masks are among those of the images (test sets often have no masks)."""
-    return all(image.family.splits.get(name) == text for name, text in mask.family.splits.items())
 
 
 def _with_listed_images(
@@ -264,14 +228,9 @@ def _with_listed_images(
     """Count the images that annotation files list."""
     if image.has_split and mask.has_split and image.family.splits != mask.family.splits:
         return None
-    names_in = partial(ANNOTATION_FORMATS[kind].image_names, probe.storage)
-    listed = {(split, name) for path, split, _ in mask.family.files for name in names_in(path)}
+    image_names = ANNOTATION_FORMATS[kind].image_names
+    listed = {(split, name) for path, split, _ in mask.family.files for name in image_names(probe.storage, path)}
     paired = sum(
         ((key[0] if mask.has_split else ""), files[0].rpartition("/")[2]) in listed for key, files in image.keys.items()
     )
     return PairCandidate(image, mask, kind, paired, len(image.keys) - paired)
-
-
-def holds_many_images(kind: str) -> bool:
-    """Return whether files of a kind annotate many images."""
-    return kind in ANNOTATION_FORMATS and ANNOTATION_FORMATS[kind].holds_many_images

@@ -18,28 +18,34 @@ from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.filename_patterns import SLOT
 from unet_segmentation.data.onboarding.mask_detection import PixelProbe, read_values
 from unet_segmentation.data.onboarding.name_keywords import image_words, mask_words, preference, says_roi
-from unet_segmentation.data.onboarding.pairing_candidates import GlobCandidate, PairCandidate, holds_many_images
+from unet_segmentation.data.onboarding.pairing_candidates import PairCandidate, holds_many_images
 
 MAX_WORDS = 2  # of a name that count
 SAME_THING = 0.6  # overlap of two masks of an image, from which on they are two opinions and not two classes
 SECOND_OPINION = re.compile(r"(?i)2nd|second|manual_?2|observer_?2|rater_?2|annotator_?2")
 
+# What pixels add to the score of a candidate.
+NO_PAIR = -2.0  # no image has a mask to compare it with
+UNREADABLE = -0.5  # no image, or no mask, can be read
+PICTURES = 0.6  # times the likeness of the images to pictures
+MASKS = 0.8  # times the likeness of the masks to masks
+ANNOTATED = 0.3  # annotation files are no pictures that could be taken for masks
+ANNOTATED_PICTURES = 0.3  # times the likeness of annotated images to pictures
+NO_MASKS = -2.0  # the masks look like pictures
+NO_MASKS_BUT_NAMED_SO = -0.8
+OTHER_SIZE = -0.5  # image and mask differ in size; times their share
+SEVERAL_CLASSES = -1.0  # an image has several masks, of which each holds several classes
+SEVERAL_OPINIONS = -1.0  # an image has the masks of several observers
+
 
 @dataclass(frozen=True)
 class Feature:
-    """Something that speaks for a candidate, or against it.
-
-    Attributes:
-        name: of the feature.
-        weight: what a value of 1 adds to the score.
-        why: it matters.
-        value: of a candidate, in a folder of that many pictures.
-    """
+    """Something that speaks for a candidate, or against it."""
 
     name: str
-    weight: float
-    why: str
-    value: Callable[[PairCandidate, int], float]
+    weight: float  # what a value of 1 adds to the score
+    why: str  # it matters
+    value: Callable[[PairCandidate, int], float]  # of a candidate, in a folder of that many pictures
 
 
 def _coverage(candidate: PairCandidate, pictures: int) -> float:
@@ -63,17 +69,18 @@ def _folder_in_id(candidate: PairCandidate, _: int) -> float:
     return image.has_folder and not all(name.startswith(folder) for _, folder, name in image.keys)
 
 
-def _is_annotation(candidate: PairCandidate, _: int) -> float:
-    return candidate.kind in ANNOTATION_FORMATS
-
-
 def _is_often_boxes(candidate: PairCandidate, _: int) -> float:
     return candidate.kind in ANNOTATION_FORMATS and ANNOTATION_FORMATS[candidate.kind].often_boxes
 
 
-def _affix_length(candidate: GlobCandidate) -> int:
+def _wildcards(candidate: PairCandidate, _: int) -> float:
+    return sum(side.glob.count("*") + side.glob.count("{folder}") for side in (candidate.images, candidate.masks))
+
+
+def _affix_length(candidate: PairCandidate, _: int) -> float:
     """Count literal text next to slots."""
-    return sum(len(part) - 1 for part in candidate.family.parts if SLOT in part)
+    parts = candidate.images.family.parts + candidate.masks.family.parts
+    return sum(len(part) - 1 for part in parts if SLOT in part)
 
 
 FEATURES = (
@@ -90,21 +97,11 @@ FEATURES = (
     Feature("split of masks", 0.1, "masks are in the same split", lambda candidate, _: candidate.masks.has_split),
     Feature("class in path", 0.05, "a text that tells classes is used", lambda c, _: "{class}" in c.masks.glob),
     Feature("folder in id", 0.03, "folders tell samples apart whose names do not", _folder_in_id),
-    Feature("wildcards", -0.02, "simple globs first", lambda c, _: c.images.wildcards + c.masks.wildcards),
-    Feature(
-        "affixes",
-        -0.001,
-        "as much of a name as possible is the id",
-        lambda c, _: _affix_length(c.images) + _affix_length(c.masks),
-    ),
+    Feature("wildcards", -0.02, "simple globs first", _wildcards),
+    Feature("affixes", -0.001, "as much of a name as possible is the id", _affix_length),
     Feature("often boxes", -0.3, "masks are more exact than boxes", _is_often_boxes),
-    Feature("annotations", -0.05, "masks need no drawing", _is_annotation),
-    Feature(
-        "region of interest",
-        -0.5,
-        "it is no mask of classes",
-        lambda candidate, _: says_roi(candidate.masks.family.text),
-    ),
+    Feature("annotations", -0.05, "masks need no drawing", lambda candidate, _: candidate.kind in ANNOTATION_FORMATS),
+    Feature("region of interest", -0.5, "it is no mask of classes", lambda c, _: says_roi(c.masks.family.text)),
 )
 
 
@@ -125,29 +122,28 @@ def score_pixels(candidate: PairCandidate, probe: PixelProbe) -> float:
     """Score a candidate by pixels: masks should look like masks, images should not, and both should have one size."""
     pairs = sample_pairs(candidate)
     if not pairs:
-        return 0.0 if holds_many_images(candidate.kind) else -2.0
-    image_looks = [probe.at(image) for image, _ in pairs]
-    readable = [look for look in image_looks if look.size is not None]
-    picture = 1 - sum(look.mask for look in readable) / max(1, len(readable))
+        return 0.0 if holds_many_images(candidate.kind) else NO_PAIR
+    images = [image for path, _ in pairs if (image := probe.score_mask(path)).size is not None]
+    picture = 1 - sum(image.score for image in images) / max(1, len(images))
     if candidate.kind in ANNOTATION_FORMATS:
-        return 0.3 + 0.3 * picture
-    score = 0.6 * picture
-    mask_looks = [[probe.at(path) for path in paths[:2]] for _, paths in pairs]
-    readable_masks = [look for of_image in mask_looks for look in of_image if look.size is not None]
-    if not readable_masks or not readable:
-        return -0.5
-    likeness = sum(look.mask for look in readable_masks) / len(readable_masks)
+        return ANNOTATED + ANNOTATED_PICTURES * picture
+    paths = [path for _, paths in pairs for path in paths[:2]]
+    masks = [mask for path in paths if (mask := probe.score_mask(path)).size is not None]
+    if not masks or not images:
+        return UNREADABLE
+    score = PICTURES * picture
+    likeness = sum(mask.score for mask in masks) / len(masks)
     if likeness < 0.5:
-        score -= 0.8 if mask_words(candidate.masks.family.text) else 2.0
-    score += 0.8 * likeness
-    for look, of_image in zip(image_looks, mask_looks, strict=True):
-        if any(None not in (look.size, other.size) and not _same_size(look.size, other.size) for other in of_image):
-            score -= 0.5 / len(pairs)
-    has_several = any(len(paths) > 1 for _, paths in pairs)
-    if has_several and not all(look.two for look in readable_masks):
-        score -= 1.0
-    if has_several and _are_opinions(pairs, probe):
-        score -= 1.0
+        score += NO_MASKS_BUT_NAMED_SO if mask_words(candidate.masks.family.text) else NO_MASKS
+    score += MASKS * likeness
+    for path, paths in pairs:
+        if any(_differ_in_size(path, mask, probe) for mask in paths[:2]):
+            score += OTHER_SIZE / len(pairs)
+    if any(len(paths) > 1 for _, paths in pairs):
+        if not all(mask.has_two_values for mask in masks):
+            score += SEVERAL_CLASSES
+        if _are_opinions(pairs, probe):
+            score += SEVERAL_OPINIONS
     return score
 
 
@@ -166,8 +162,10 @@ def sample_pairs(candidate: PairCandidate) -> list[tuple[str, list[str]]]:
     return [(image, matched[image]) for image in dict.fromkeys([*spread(sorted(matched), 3), *several])]
 
 
-def _same_size(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
-    return one == other or (one is not None and one[::-1] == other)
+def _differ_in_size(image: str, mask: str, probe: PixelProbe) -> bool:
+    """Return whether both can be read and differ in size, be it that one is turned."""
+    one, other = probe.score_mask(image).size, probe.score_mask(mask).size
+    return one is not None and other is not None and other not in {one, one[::-1]}
 
 
 def _are_opinions(pairs: Sequence[tuple[str, list[str]]], probe: PixelProbe) -> bool:

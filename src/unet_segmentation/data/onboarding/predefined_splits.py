@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.layout.layout import Sample
 from unet_segmentation.data.layout.predefined_splits import SYNONYMS, Names, apply_table, read_text, split_by_lists
-from unet_segmentation.data.onboarding.file_types import spread, texts
+from unet_segmentation.data.onboarding.file_types import LISTS, ending, spread
 from unet_segmentation.data.onboarding.name_keywords import split_name, split_words
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.source import TableParameters
@@ -24,81 +23,70 @@ SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage", "phase")
 
 @dataclass
 class Official:
-    """A predefined split.
+    """A predefined split."""
 
-    Attributes:
-        lists: path of the list by the project's name for the split.
-        unlisted: what becomes of samples on no list.
-        table: the table that says it.
-        samples: those that have a split, with it.
-        left_out: labelled samples that are on no list.
-    """
-
-    lists: dict[str, str] = field(default_factory=dict)
-    unlisted: str = "exclude"
+    samples: list[Sample]  # those that have a split, with it
+    left_out: int  # labelled samples that are on no list
+    lists: dict[str, str] = field(default_factory=dict)  # path by the project's name for the split
+    unlisted: str = "exclude"  # what becomes of samples on no list
     table: TableParameters | None = None
-    samples: list[Sample] = field(default_factory=list)
-    left_out: int = 0
 
 
 def find_official(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> Official | None:
-    """Find lists or a table that split the samples; of several, those that name most labelled samples.
-
-    Args:
-        storage: where the files are.
-        paths: all files.
-        samples: without a split.
-    """
-    splits = [*_by_lists(storage, paths, samples), *_by_table(storage, paths, samples)]
-    return max(splits, key=_labelled, default=None)
+    """Find lists or a table that split the samples; of several, those that name most labelled samples."""
+    files = [path for path in paths if ending(path) in LISTS]
+    splits = [*_by_lists(storage, files, samples), *_by_table(storage, files, samples)]
+    return max(splits, key=_rank, default=None)
 
 
-def _labelled(official: Official) -> tuple[int, int, int]:
+def _rank(official: Official) -> tuple[int, int, int]:
     """Order: most labelled samples, fewest unlabelled, most splits."""
-    count = sum(bool(sample.masks) for sample in official.samples)
+    count = _labelled(official.samples)
     return count, count - len(official.samples), len({sample.split for sample in official.samples})
 
 
-def _by_lists(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> list[Official]:
+def _labelled(samples: Sequence[Sample]) -> int:
+    return sum(bool(sample.masks) for sample in samples)
+
+
+def _by_lists(storage: FileStore, files: Sequence[str], samples: Sequence[Sample]) -> Iterator[Official]:
     groups: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
-    for path in texts(paths):
+    for path in files:
         folder, _, name = path.rpartition("/")
         stem = PurePosixPath(name).stem
         for before, word, after in split_words(stem):
             groups[folder, before, after].setdefault(split_name(word), path)
         if stem.lower() in {"trainval", "trainvaltest"}:
             groups[folder, "", ""].setdefault("trainval", path)
-    splits: list[Official] = []
     for lists in groups.values():
         whole = lists.pop("trainval", None)
         if whole is not None and "train" not in lists and "validation" not in lists:
             lists["train"] = whole  # Oxford pets: trainval.txt and test.txt
-        official = _tried(storage, lists, samples)
+        official = _apply_lists(storage, lists, samples)
         if official is not None:
-            splits.append(official)
-    return splits
+            yield official
 
 
-def _tried(storage: FileStore, lists: Mapping[str, str], samples: Sequence[Sample]) -> Official | None:
+def _apply_lists(storage: FileStore, lists: Mapping[str, str], samples: Sequence[Sample]) -> Official | None:
     """Apply lists; None where they do not name the samples."""
     try:
         lines = {split: _lines(storage, path) for split, path in lists.items()}
-        names = Names(list(samples))
+        names = Names(samples)
         for split, some in lines.items():
             tried = spread(some, 200)
             matched = sum(names.find_line(line, lists[split]) is not None for line in tried)
             if not tried or matched < ENOUGH * len(tried):
                 return None
         unlisted = "exclude" if "train" in lines else "train"
-        result = split_by_lists(list(samples), lines, unlisted, dict(lists))  # type: ignore[arg-type]
+        result = split_by_lists(list(samples), lines, unlisted, lists)  # type: ignore[arg-type]
     except (DataError, OSError):
         return None
     if len({sample.split for sample in result}) < 2 and "train" in lines:
         return None  # one list of everything splits nothing
     ordered = {split: lists[split] for split in ("train", "validation", "test") if split in lists}
     used = {sample.image for sample in result}
-    left_out = sum(bool(sample.masks) and sample.image not in used for sample in samples if sample.image)
-    return Official(ordered, unlisted, samples=result, left_out=left_out)
+    left_out = _labelled([sample for sample in samples if sample.image and sample.image not in used])
+    return Official(result, left_out, ordered, unlisted)
 
 
 def _lines(storage: FileStore, path: str) -> list[str]:
@@ -107,35 +95,34 @@ def _lines(storage: FileStore, path: str) -> list[str]:
     return [line for line in read_text(storage, path).splitlines() if line.strip()]
 
 
-def _by_table(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> list[Official]:
-    splits: list[Official] = []
-    for path in texts(paths):
+def _by_table(storage: FileStore, files: Sequence[str], samples: Sequence[Sample]) -> Iterator[Official]:
+    for path in files:
         if not path.lower().endswith((".csv", ".tsv")):
             continue
         try:
-            text = "\n".join(_lines(storage, path))
-            table = _table(path, text, samples)
-            result = apply_table(list(samples), text, table, "exclude") if table is not None else []
+            lines = _lines(storage, path)
+            table = _find_columns(path, lines, samples)
+            result = apply_table(list(samples), "\n".join(lines), table, "exclude") if table is not None else []
         except (DataError, OSError):
             continue
-        if table is not None and len({sample.split for sample in result}) > 1:
-            left_out = sum(bool(sample.masks) for sample in samples) - sum(bool(sample.masks) for sample in result)
-            splits.append(Official(table=table, samples=result, left_out=max(0, left_out)))
-    return splits
+        if len({sample.split for sample in result}) > 1:
+            yield Official(result, max(0, _labelled(samples) - _labelled(result)), table=table)
 
 
-def _table(path: str, text: str, samples: Sequence[Sample]) -> TableParameters | None:
-    """Find the columns that name the sample and its split."""
-    separator = "\t" if path.lower().endswith(".tsv") else ";" if ";" in text.partition("\n")[0] else ","
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=separator))[:200]
+def _find_columns(path: str, lines: Sequence[str], samples: Sequence[Sample]) -> TableParameters | None:
+    """Find the columns of a table that name the sample and its split."""
+    separator = "\t" if path.lower().endswith(".tsv") else ";" if lines and ";" in lines[0] else ","
+    rows = list(csv.DictReader(lines, delimiter=separator))[:200]
     columns = [column for column in (rows[0] if rows else {}) if column]
-    splits = [column for column in columns if column.strip().lower() in SPLIT_COLUMNS]
     splits = [
-        column for column in splits if all((row[column] or "").strip().lower() in {*SYNONYMS, ""} for row in rows)
+        column
+        for column in columns
+        if column.strip().lower() in SPLIT_COLUMNS
+        and all((row[column] or "").strip().lower() in {*SYNONYMS, ""} for row in rows)
     ]
     if not splits:
         return None
-    names = Names(list(samples))
+    names = Names(samples)
     for column in columns:
         matched = sum(names.find(row[column] or "", path) is not None for row in rows if row[column])
         if column != splits[0] and matched >= ENOUGH * len(rows):

@@ -17,64 +17,54 @@ MAX_QUESTIONS = 24  # classes that are asked for one by one
 BY_VALUE = {"index", "palette"}
 
 
-class Questions:
-    """Asks on a terminal.
+def ask_questions(request: Request, survey: Survey, proposal: MaskInterpretations) -> MaskInterpretations:
+    """Describe the survey, ask what the request does not say, and interpret the masks again with the answers."""
+    for line in describe(survey, proposal):
+        click.echo(line)
+    click.echo("\nA few questions; Enter accepts the value in brackets.")
+    ignore = request.ignore
+    if ignore is None and proposal.options[0].masks["encoding"] in BY_VALUE and len(proposal.values) > 2:
+        ignore = _ask_ignored(proposal)
+    proposal = propose_interpretations(survey.masks, request.classes, ignore)
+    if request.classes is None:
+        proposal = _ask_names(survey, proposal, ignore)
+    return _ask_interpretation(proposal)
 
-    Args:
-        request: what its arguments answer is not asked again.
-    """
 
-    def __init__(self, request: Request) -> None:
-        self._classes, self._ignore = request.classes, request.ignore
+def _ask_ignored(proposal: MaskInterpretations) -> list[int]:
+    shown = ", ".join(f"{value} ({share:.1%})" for value, share in proposal.values)
+    click.echo(f"\nThe masks hold {shown}.")
+    while True:
+        answer = click.prompt(
+            "Values that mean nothing was labelled, or a border (none, or with commas)",
+            default=",".join(proposal.ignored) or "none",
+        )
+        try:
+            values = [] if answer.strip() == "none" else [int(part) for part in answer.split(",") if part.strip()]
+        except ValueError:
+            click.echo("Whole numbers with commas between them, please.")
+            continue
+        if absent := [value for value in values if str(value) not in dict(proposal.values)]:
+            click.echo(f"No mask holds {absent[0]}.")
+            continue
+        return values
 
-    def __call__(self, survey: Survey, proposal: MaskInterpretations) -> MaskInterpretations:
-        """Describe the survey, ask, and interpret the masks again with the answers."""
-        for line in describe(survey, proposal):
-            click.echo(line)
-        click.echo("\nA few questions; Enter accepts the value in brackets.")
-        ignore = self._ignore
-        if ignore is None and proposal.options[0].masks["encoding"] in BY_VALUE and len(proposal.values) > 2:
-            ignore = self._ask_ignored(proposal)
-        proposal = propose_interpretations(survey.masks, self._classes, ignore)
-        if self._classes is None:
-            proposal = self._ask_names(survey, proposal, ignore)
-        return _ask_interpretation(proposal)
 
-    def _ask_ignored(self, proposal: MaskInterpretations) -> list[int]:
-        shown = ", ".join(f"{value} ({share:.1%})" for value, share in proposal.values)
-        click.echo(f"\nThe masks hold {shown}.")
-        while True:
-            answer = click.prompt(
-                "Values that mean nothing was labelled, or a border (none, or with commas)",
-                default=",".join(proposal.ignored) or "none",
-            )
-            try:
-                values = [] if answer.strip() == "none" else [int(part) for part in answer.split(",") if part.strip()]
-            except ValueError:
-                click.echo("Whole numbers with commas between them, please.")
-                continue
-            if absent := [value for value in values if str(value) not in {name for name, _ in proposal.values}]:
-                click.echo(f"No mask holds {absent[0]}.")
-                continue
-            return values
-
-    def _ask_names(
-        self, survey: Survey, proposal: MaskInterpretations, ignore: list[int] | None
-    ) -> MaskInterpretations:
-        names = proposal.options[0].classes
-        if len(names) > MAX_QUESTIONS:
-            click.echo(f"\n{len(names)} classes: name them in the YAML.")
-            return proposal
-        click.echo("\nWhat are the classes called?")
-        while True:
-            answers: list[str] = []
-            for name in names:
-                content = proposal.options[0].contents.get(name, "around the others")
-                answers.append(_ask_name(content, name, answers))
-            try:
-                return proposal if answers == names else propose_interpretations(survey.masks, answers, ignore)
-            except ConfigurationError as error:
-                click.echo(str(error))
+def _ask_names(survey: Survey, proposal: MaskInterpretations, ignore: list[int] | None) -> MaskInterpretations:
+    names = proposal.options[0].classes
+    if len(names) > MAX_QUESTIONS:
+        click.echo(f"\n{len(names)} classes: name them in the YAML.")
+        return proposal
+    click.echo("\nWhat are the classes called?")
+    while True:
+        answers: list[str] = []
+        for name in names:
+            content = proposal.options[0].contents.get(name, "around the others")
+            answers.append(_ask_name(content, name, answers))
+        try:
+            return proposal if answers == names else propose_interpretations(survey.masks, answers, ignore)
+        except ConfigurationError as error:
+            click.echo(str(error))
 
 
 def _ask_name(content: str, default: str, used: Sequence[str]) -> str:

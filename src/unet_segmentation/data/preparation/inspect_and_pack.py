@@ -20,19 +20,21 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.dataset_checks import add_values, dataset_findings, duplicate_findings, pixel_keys
-from unet_segmentation.data.audit.findings import findings_table
+from unet_segmentation.data.audit.dataset_checks import dataset_findings, duplicate_findings, pixel_keys
+from unet_segmentation.data.audit.findings import add_values, findings_table
 from unet_segmentation.data.audit.thumbnails import SIGNATURE
 from unet_segmentation.data.data_source import FORMAT, DataSource
 from unet_segmentation.data.preparation.sample_inspection import (
     INDEX_COLUMNS,
     IndexedSample,
     InspectedSample,
+    Measurements,
     inspect_sample,
 )
 from unet_segmentation.data.store.packed_arrays import PackedSamples, PackedWriter, join_parts
@@ -77,12 +79,10 @@ def inspect_samples(
     """
     parts = plan_parts(indexed, source)
     folders = [packing_dir / PARTS / part.key for part in parts]
-    target = packing_dir / _sha256(
-        json.dumps(
-            [FORMAT, [part.key for part in parts], inspection.rare_class_fraction, inspection.near_duplicate_threshold]
-        )
-        + str(pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum())
-    )
+    groups_and_splits = pd.util.hash_pandas_object(indexed[["group", "split"]].astype(str), index=False).sum()
+    thresholds = [inspection.rare_class_fraction, inspection.near_duplicate_threshold]
+    contents = json.dumps([FORMAT, [part.key for part in parts], *thresholds]) + str(groups_and_splits)
+    target = packing_dir / hashlib.sha256(contents.encode()).hexdigest()[:16]
     if PackedSamples(target).is_whole():
         logger.info("The samples have not changed since they were packed: nothing is decoded again")
     else:
@@ -103,7 +103,7 @@ def plan_parts(indexed: pd.DataFrame, source: DataSource) -> list[Part]:
     is added or removed changes the part it lies in and no other.
     """
     parts: list[Part] = []
-    mean = part_size(len(indexed))
+    mean = min(MAX_PART_SIZE, max(4, 1 << (len(indexed) // 16).bit_length() >> 1))  # for about 16 parts or more
     digest, start, size = hashlib.sha256(source.digest().encode()), 0, 0
     for stop, sample in enumerate(_samples(indexed), start=1):
         stamps = [source.storage.stamp(file) for file in sample.files]
@@ -115,11 +115,6 @@ def plan_parts(indexed: pd.DataFrame, source: DataSource) -> list[Part]:
             parts.append(Part(digest.hexdigest()[:16], start, stop))
             digest, start, size = hashlib.sha256(source.digest().encode()), stop, 0
     return parts
-
-
-def part_size(samples: int) -> int:
-    """Return the mean number of samples in a part: a power of two, for about sixteen parts or more."""
-    return min(MAX_PART_SIZE, max(4, 1 << (samples // 16).bit_length() >> 1))
 
 
 def _pack_parts(
@@ -181,26 +176,7 @@ def _write_part(folder: Path, results: Iterator[InspectedSample]) -> None:
         _write_rows(folder / "rows.parquet", rows)
 
 
-COLUMNS = {
-    "sample_id": "string",
-    "image": "string",
-    "masks": "list of string",
-    "roi": "string",
-    "group": "string",
-    "split": "string",
-    "height": "int64",
-    "width": "int64",
-    "channels": "int64",
-    "dtype": "string",
-    "image_sha256": "string",
-    "mask_sha256": "string",
-    "channel_mean": "list of float64",
-    "channel_std": "list of float64",
-    "minimum": "int64",
-    "maximum": "int64",
-    "class_pixels": "list of int64",
-    "ignored_pixels": "int64",
-}
+COLUMNS = get_type_hints(IndexedSample) | get_type_hints(Measurements)
 """Columns of the tables of parts and their types. A file that could not be read has 0, "" or [].
 
 The inspected table has one more: `pixel_key`, the same text where the decoded pixels of two images are the same; empty
@@ -212,12 +188,11 @@ def _write_rows(file: Path, rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = []
-    for column, type_name in COLUMNS.items():
-        inner = type_name.removeprefix("list of ")
-        plain = pa.string() if inner == "string" else pa.from_numpy_dtype(inner)
-        fields.append((column, plain if inner == type_name else pa.list_(plain)))
-    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), file)
+    text, integer = pa.string(), pa.int64()
+    types: dict[object, pa.DataType] = {str: text, str | None: text, list[str]: pa.list_(text)}
+    types |= {int: integer, Sequence[int]: pa.list_(integer), Sequence[float]: pa.list_(pa.float64())}
+    schema = pa.schema([(column, types[hint]) for column, hint in COLUMNS.items()])
+    pq.write_table(pa.Table.from_pylist(rows, schema), file)
 
 
 def _join(
@@ -270,11 +245,14 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = rich.get_console()
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    columns = (TextColumn("Inspecting"), BarColumn(), MofNCompleteColumn(), TextColumn("samples"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    columns = (
+        TextColumn("Inspecting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("samples"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)
 
@@ -295,7 +273,3 @@ def _remove_others(folder: Path, current: set[Path]) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path not in current:
             remove(path)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.findings import Finding, finding, listing, most_frequent
+from unet_segmentation.data.audit.findings import Finding, listing, most_frequent
 from unet_segmentation.data.audit.thumbnails import signature
 from unet_segmentation.data.data_source import DataSource
 from unet_segmentation.data.io.image_decoders import UnreadableError
@@ -22,7 +22,6 @@ from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 LISTED_VALUES = 32  # of one file, in a finding
 MOSTLY_IGNORED = 0.5  # share of ignored pixels that is worth a warning
-INDEX_COLUMNS = ["sample_id", "image", "masks", "roi", "group", "split"]
 
 cv2.setNumThreads(0)  # one image is too little work to share; the threads of inspection have the cores
 
@@ -56,26 +55,25 @@ class IndexedSample(NamedTuple):
         return [file for file in (self.image, *self.masks, self.roi) if file]
 
 
-class ImageMeasurements(TypedDict):
-    """What is measured of an image alone. Of what could not be read 0, "" or []."""
-
-    height: int
-    width: int
-    channels: int
-    dtype: str
-    channel_mean: list[float]
-    channel_std: list[float]
-    minimum: int
-    maximum: int
+INDEX_COLUMNS = list(IndexedSample._fields)
 
 
-class Measurements(ImageMeasurements):
+@dataclass(frozen=True)
+class Measurements:
     """What is measured of a sample: columns of the inspected table."""
 
-    image_sha256: str
-    mask_sha256: str
-    class_pixels: list[int]
-    ignored_pixels: int
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+    dtype: str = ""
+    image_sha256: str = ""
+    mask_sha256: str = ""
+    channel_mean: Sequence[float] = ()
+    channel_std: Sequence[float] = ()
+    minimum: int = 0
+    maximum: int = 0
+    class_pixels: Sequence[int] = ()
+    ignored_pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def decode_for_display(sample: IndexedSample, source: DataSource) -> tuple[Image
     return image, None if mask is None else mask.ids
 
 
-def measure_image(pixels: NDArray[np.integer]) -> ImageMeasurements:
+def measure_image(pixels: NDArray[np.integer]) -> Measurements:
     """Measure an image, (height, width, channels) uint8 or uint16; with the population's standard deviation."""
     height, width, channels = pixels.shape
     if channels <= 4:  # OpenCV's limit
@@ -111,17 +109,11 @@ def measure_image(pixels: NDArray[np.integer]) -> ImageMeasurements:
     else:
         mean = pixels.mean(axis=(0, 1), dtype=np.float64).tolist()
         deviation = pixels.std(axis=(0, 1), dtype=np.float64).tolist()
-    low, high, _, _ = cv2.minMaxLoc(pixels.reshape(height, width * channels))
-    return {
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "dtype": pixels.dtype.name,
-        "channel_mean": mean,
-        "channel_std": deviation,
-        "minimum": int(low),
-        "maximum": int(high),
-    }
+    low, high = map(int, cv2.minMaxLoc(pixels.reshape(height, width * channels))[:2])
+    depth = pixels.dtype.name
+    return Measurements(
+        height, width, channels, depth, channel_mean=mean, channel_std=deviation, minimum=low, maximum=high
+    )
 
 
 class _Inspection:
@@ -130,20 +122,7 @@ class _Inspection:
     def __init__(self, sample: IndexedSample, source: DataSource) -> None:
         self.sample, self.source = sample, source
         self.findings: list[Finding] = []
-        self.measurements: Measurements = {
-            "height": 0,
-            "width": 0,
-            "channels": 0,
-            "dtype": "",
-            "image_sha256": "",
-            "mask_sha256": "",
-            "channel_mean": [],
-            "channel_std": [],
-            "minimum": 0,
-            "maximum": 0,
-            "class_pixels": [0] * len(source.classes),
-            "ignored_pixels": 0,
-        }
+        self.measurements = Measurements(class_pixels=[0] * len(source.classes))
 
     def run(self) -> InspectedSample:
         image, mask = self.read_image(), self.read_mask()
@@ -163,14 +142,14 @@ class _Inspection:
     def _result(
         self, mask: DecodedMask | None, image: Image | None = None, ids: NDArray[np.uint8] | None = None
     ) -> InspectedSample:
-        row = self.sample._asdict() | dict(self.measurements)
+        row = self.sample._asdict() | vars(self.measurements)
         values = {} if mask is None else mask.values
         thumbnail = None if image is None else signature(image, ids)
         return InspectedSample(row, self.findings, values, image, ids, thumbnail)
 
     def _report(self, kind: str, file: str, message: str, values: Mapping[str, int] | None = None) -> None:
         values = most_frequent(values or {}, LISTED_VALUES)
-        self.findings.append(finding(kind, message, sample_id=self.sample.sample_id, file=file, values=values))
+        self.findings.append(Finding(kind, message, sample_id=self.sample.sample_id, file=file, values=values))
 
     def read_image(self) -> Image | None:
         """Decode and measure the image."""
@@ -183,13 +162,12 @@ class _Inspection:
         except UnreadableError as error:
             self._report(error.kind, file, str(error))
             return None
-        measurements = measure_image(image.pixels)
-        self.measurements.update(measurements)  # type: ignore[typeddict-item]
-        self.measurements["image_sha256"] = image.sha256
+        measured = measure_image(image.pixels)
+        self.measurements = replace(measured, image_sha256=image.sha256, class_pixels=self.measurements.class_pixels)
         for kind, message in image.notes:
             self._report(kind, file, message)
-        if measurements["minimum"] == measurements["maximum"]:
-            self._report("constant_image", file, f"every value is {measurements['minimum']}")
+        if measured.minimum == measured.maximum:
+            self._report("constant_image", file, f"every value is {measured.minimum}")
         return image.pixels
 
     def read_mask(self) -> DecodedMask | None:
@@ -198,7 +176,7 @@ class _Inspection:
         if not files:
             self._report("missing_mask", self.sample.image, "has no mask")
             return None
-        size = (self.measurements["height"], self.measurements["width"])
+        size = (self.measurements.height, self.measurements.width)
         try:
             mask = self.source.mask_decoder.decode(files, self.sample.image, size)
         except UnreadableError as error:
@@ -232,9 +210,12 @@ class _Inspection:
     def _measure_mask(self, mask: DecodedMask, ids: NDArray[np.uint8]) -> None:
         counts = mask.counts if mask.counts is not None and ids is mask.ids else count_values(ids)
         ignored = int(counts[IGNORE_INDEX])
-        self.measurements["mask_sha256"] = mask.sha256
-        self.measurements["class_pixels"] = counts[: len(self.source.classes)].tolist()
-        self.measurements["ignored_pixels"] = ignored
+        self.measurements = replace(
+            self.measurements,
+            mask_sha256=mask.sha256,
+            class_pixels=counts[: len(self.source.classes)].tolist(),
+            ignored_pixels=ignored,
+        )
         if mask.undeclared:
             return
         file = self.sample.masks[0]

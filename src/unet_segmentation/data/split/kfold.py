@@ -11,10 +11,7 @@ from unet_segmentation.parameters.data import SplitParameters
 
 
 def assign_folds(
-    samples: pd.DataFrame,
-    inspected: pd.DataFrame,
-    cross_validation: CrossValidationParameters,
-    split: SplitParameters,
+    samples: pd.DataFrame, inspected: pd.DataFrame, cross_validation: CrossValidationParameters, split: SplitParameters
 ) -> pd.DataFrame:
     """Cut the labelled samples of the chosen splits into folds, each held out once.
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from unet_segmentation.data.audit.findings import Finding, finding
+from unet_segmentation.data.audit.findings import Finding
 from unet_segmentation.data.audit.leakage import class_findings, find_split_leakage, image_keys, near_identical_pairs
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters.data import BlockParameters, SplitParameters
@@ -75,7 +75,7 @@ def split_samples(
         excluded = len(inspected) - len(samples)
         more = f" ({excluded} more have errors and do not count)" if excluded else ""
         samples["split"] = pd.Series([None] * len(samples), dtype=object)
-        return samples[COLUMNS], [*findings, finding("too_few_samples", f"{error}{more}")]
+        return samples[COLUMNS], [*findings, Finding("too_few_samples", f"{error}{more}")]
     findings += class_findings(samples, inspected["class_pixels"], classes)
     findings += near_identical_pairs(samples, pairs)
     return samples[COLUMNS], findings

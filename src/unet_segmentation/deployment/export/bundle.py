@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_segmentation.deployment.export.source import ExportSource
+from unet_segmentation.models.model_file import file_sha256
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
@@ -41,12 +41,9 @@ MODULES = (
 
 
 def fill_folder(target: Path, files: Mapping[str, Path], information: Mapping[str, Any]) -> None:
-    """Fill a new folder with an exported model.
+    """Fill an empty folder with an exported model's files, by the name that they get.
 
-    Args:
-        target: of the folder; it exists and is empty.
-        files: the model's files, by the name that they get.
-        information: what `model.json` says besides the format, the files' hashes and the versions.
+    The information is what `model.json` says besides the format, the files' hashes and the versions.
     """
     for name, file in files.items():
         link_or_copy(file, target / name)
@@ -64,7 +61,9 @@ def fill_folder(target: Path, files: Mapping[str, Path], information: Mapping[st
     described = {
         "format": FORMAT,
         **information,
-        "files": {name: describe_file(target / name) for name in files},
+        "files": {
+            name: {"bytes": (target / name).stat().st_size, "sha256": file_sha256(target / name)} for name in files
+        },
         "versions": {name: metadata.version(name) for name in LIBRARIES},
     }
     (target / "model.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
@@ -77,14 +76,9 @@ def bundle_writer(
     rest: Mapping[str, object],
     output: Path | None,
 ) -> Callable[[Path], None]:
-    """Return a writer of the bundle of a model.
+    """Return a writer of the bundle of a model, from the files that passed, by their name in the bundle.
 
-    Args:
-        source: the model.
-        files: that passed, by their name in the bundle.
-        inference: the predictor's parameters.
-        rest: what `model.json` says besides.
-        output: of a copy, replaced as a whole.
+    `rest` is what `model.json` says besides; a copy at `output` is replaced as a whole.
     """
     spec = source.spec
     information = {
@@ -106,15 +100,6 @@ def bundle_writer(
                 shutil.copytree(target, copy)
 
     return write
-
-
-def describe_file(file: Path) -> dict[str, Any]:
-    """Return a file's size and hash."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def describe_input(spec: ModelSpec, dtype: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,19 +27,12 @@ HEADLINES = ("dice/mean", "iou/mean")
 
 
 class Case(NamedTuple):
-    """An image that the files are tried on.
+    """An image that the files are tried on."""
 
-    Attributes:
-        kind: `split`, or `size` for one of an odd size.
-        name: sample, or what is odd.
-        image: (height, width, channels).
-        truth: (height, width) class ids, 255 = ignored; None where there is none.
-    """
-
-    kind: str
-    name: str
-    image: Image
-    truth: Mask | None
+    kind: str  # `split`, or `size` for one of an odd size
+    name: str  # sample, or what is odd
+    image: Image  # (height, width, channels)
+    truth: Mask | None  # (height, width) class ids, 255 = ignored
 
 
 class _Computes(Protocol):
@@ -63,14 +56,12 @@ class _WithLogits(Backend):
 class Parity(NamedTuple):
     """Results of a parity check.
 
-    Attributes:
-        table: a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
-            logit (the largest differences), row, column and class (where that of the probability is).
-        counts: confusion matrix (classes, classes) int64 of the split by file; the network's own under `network`.
+    The table has a row for each file and image: file, kind, image, height, width, pixels, equal_pixels, probability and
+    logit (the largest differences), row, column and class (where that of the probability is).
     """
 
     table: pd.DataFrame
-    counts: dict[str, NDArray[np.int64]]
+    counts: dict[str, NDArray[np.int64]]  # confusion matrix of the split by file; the network's under `network`
 
 
 def hold_against(
@@ -80,14 +71,9 @@ def hold_against(
     spec: ModelSpec,
     inference: PredictorParameters,
 ) -> Parity:
-    """Send every case through the network and through every file, by the predictor, and compare.
+    """Send every case through the network (eager float32, as in evaluation) and every file, and compare.
 
-    Args:
-        network: the reference: eager float32, as in evaluation.
-        files: what is tried, by the name of the file.
-        cases: gives the images, again at each call; only a few are in memory at a time.
-        spec: of the network.
-        inference: tile, overlap and limits.
+    The cases are yielded again at each call; only a few are in memory at a time.
     """
     classes = list(spec.classes)
     everything = {"network": network, **files}
@@ -108,14 +94,9 @@ def hold_against(
 def compare_files(
     model: Path, files: Mapping[str, Path], packed: PackedSamples, names: Sequence[str], inference: PredictorParameters
 ) -> Parity:
-    """Compare exported files with the network of a model file, on samples and on images of odd sizes.
+    """Compare `.pt2` files (that this run has written) and `.onnx` files with the network of a model file.
 
-    Args:
-        model: the model file.
-        files: `.pt2` files that this run has written, and `.onnx` files, by name.
-        packed: images and masks.
-        names: ids of the samples.
-        inference: the predictor's parameters.
+    They are compared on samples, by their ids, and on images of odd sizes.
     """
     import torch
 
@@ -134,19 +115,17 @@ def compare_files(
     backends = {name: backend(file) for name, file in files.items()}
 
     def cases() -> Iterator[Case]:
-        odd = odd_cases(packed.image(names[0]), info.spec.multiple, inference)
-        return sample_cases(names, lambda name: (packed.image(name), packed.mask(name)), odd)
+        for name in names:
+            yield Case("split", name, packed.image(name), packed.mask(name))
+        yield from odd_cases(packed.image(names[0]), info.spec.multiple, inference)
 
     return hold_against(EagerBackend(network, "cpu"), backends, cases, info.spec, inference)
 
 
 def odd_cases(image: Image, multiple: int, inference: PredictorParameters) -> Iterator[Case]:
-    """Make images of sizes that go wrong first: one pixel, primes, below the multiple, long, beyond the largest whole.
+    """Yield images of sizes that go wrong first: one pixel, primes, below the network's multiple, long, in tiles.
 
-    Args:
-        image: whose pixels are taken, mirrored as often as need be.
-        multiple: of the network.
-        inference: says what goes in tiles.
+    Their pixels are those of an image, mirrored as often as need be.
     """
     side = math.isqrt(min(inference.max_pixels, LARGEST_WHOLE))
     sizes = {
@@ -195,24 +174,21 @@ def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]
 def failures(parity: Parity, figures: Mapping[str, float | None], export: ExportParameters) -> list[str]:
     """Return in a sentence each what does not meet the parameters; nothing where all files may be published."""
     sentences: list[str] = []
-    for name in parity.table["file"].unique().tolist():
-        table = parity.table[parity.table["file"] == name]
-        probability = _known(figures[f"{name}/probability"])
-        if math.isinf(probability):
+    for name, table in parity.table.groupby("file", sort=False):
+        if figures[f"{name}/probability"] is None:
             sentences.append(f"{name}: a probability is no number; {_largest(table)}")
-        elif ".int8." in name:
-            sentences += _failures_of_int8(name, table, figures, export)
+        elif ".int8." in str(name):
+            sentences += _failures_of_int8(str(name), table, figures, export)
         else:
-            sentences += _failures_of(name, table, figures, export)
+            sentences += _failures_of(str(name), table, figures, export)
     return sentences
 
 
 def _failures_of(
     name: str, table: pd.DataFrame, figures: Mapping[str, float | None], export: ExportParameters
 ) -> Iterator[str]:
-    probability, agreement, score = (
-        _known(figures[f"{name}/{key}"]) for key in ("probability", "agreement", "score_difference")
-    )
+    values = (figures[f"{name}/{key}"] for key in ("probability", "agreement", "score_difference"))
+    probability, agreement, score = (math.inf if value is None else value for value in values)
     if probability > export.max_probability_difference:
         yield (
             f"{name}: a probability differs by {probability:.3g}, more than {export.max_probability_difference:g} "
@@ -240,20 +216,6 @@ def _failures_of_int8(
             f"{name}: {worst} falls by {lost[worst]:.4f} in 8 bits, more than {export.max_int8_score_drop:g} "
             f"(export.max_int8_score_drop); {_least(table)}"
         )
-
-
-def _known(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def sample_cases(
-    names: Sequence[str], read: Callable[[str], tuple[Image, Mask]], odd: Iterable[Case]
-) -> Iterator[Case]:
-    """Return the images of the split, then those of odd sizes."""
-    for name in names:
-        image, truth = read(name)
-        yield Case("split", name, image, truth)
-    yield from odd
 
 
 def _predictor(backend: _Computes, spec: ModelSpec, inference: PredictorParameters) -> Predictor:

@@ -24,40 +24,23 @@ CALIBRATION_SIDE = 1024  # pixels of an image, at most, that the ranges of 8 bit
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A model to be exported.
-
-    Attributes:
-        problem: that it solves.
-        file: the model file.
-        weights_sha256: of its weights.
-        run_id: of the MLflow run that made it; None where that is not known.
-        dtype: of the pixels that the exported files take.
-        spec: of the network.
-    """
+    """A model to be exported."""
 
     problem: str
     file: str
     weights_sha256: str
-    run_id: str | None
-    dtype: str
+    run_id: str | None  # of the MLflow run that made it, where it is known
+    dtype: str  # of the pixels that the exported files take
     spec: ModelSpec
 
     @classmethod
     def from_file(cls, file: Path, *, problem: str, run_id: str | None, dtype: str) -> ExportSource:
-        """Read what is known of a model file; its weights are loaded once to see that they fit.
-
-        Raises:
-            ProjectError: the file holds no model of this project.
-        """
+        """Read a model file; its weights are loaded once, so that a file that is none of this project is refused."""
         _, info = load_model(file)
         return cls(problem, str(file.absolute()), weights_sha256(file), run_id, dtype, info.spec)
 
     def trace(self) -> ExportedProgram:
-        """Trace the network into a torch.export program with free sizes.
-
-        Raises:
-            ConfigurationError: the network cannot be exported with free sizes.
-        """
+        """Trace the network into a torch.export program with free sizes; raise ConfigurationError if it has none."""
         from unet_segmentation.inference.backends.torch_export import export_program
 
         network, _ = load_model(Path(self.file))
@@ -97,21 +80,14 @@ def calibration_batches(
     def batches() -> Iterator[Any]:
         for sample_id in chosen:
             image = packed.image(sample_id, slice(CALIBRATION_SIDE), slice(CALIBRATION_SIDE))
-            size = (
-                round_up_to_multiple(image.shape[0], source.spec.multiple),
-                round_up_to_multiple(image.shape[1], source.spec.multiple),
-            )
-            yield padded(image, size)[None].astype(source.dtype)
+            height, width = (round_up_to_multiple(side, source.spec.multiple) for side in image.shape[:2])
+            yield padded(image, (height, width))[None].astype(source.dtype)
 
     return chosen, batches()
 
 
 def labelled_ids(samples: pd.DataFrame, split: str) -> list[str]:
-    """Return the ids of a split's labelled samples.
-
-    Raises:
-        DataError: it has none.
-    """
+    """Return the ids of a split's labelled samples; raise DataError where it has none."""
     chosen = (samples["split"] == split) & (samples["masks"].map(len) > 0)
     names: list[str] = samples.loc[chosen, "sample_id"].astype(str).tolist()
     if not names:

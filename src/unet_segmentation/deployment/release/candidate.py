@@ -17,56 +17,34 @@ ENVIRONMENT = "evaluation."  # prefix of the tags that hold what evaluation comp
 
 @dataclass(frozen=True)
 class ReleaseCandidate:
-    """A run and its logged model.
-
-    Attributes:
-        run_id: of the MLflow run.
-        model_id: of its logged model.
-        classes: names of the classes.
-        split: that was evaluated.
-        name: of the run.
-        units: number of test images, those of a group as one.
-        score: name of the score that is compared.
-        value: of that score; None where it is undefined.
-        environment: what evaluation computed with, see `utils.device.compute_environment`.
-        version: of the registered model; None for a challenger.
-    """
+    """A run and its logged model."""
 
     run_id: str
     model_id: str
     classes: list[str]
-    split: str = ""
-    name: str = ""
-    units: int = 0
-    score: str = ""
-    value: float | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    version: int | None = None
+    split: str = ""  # that was evaluated
+    name: str = ""  # of the run
+    units: int = 0  # number of test images, those of a group as one
+    score: str = ""  # that is compared
+    value: float | None = None  # of that score; None where it is undefined
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the evaluation, see `utils.device`
+    version: int | None = None  # of the registered model; None for a challenger
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The released model at the time of the comparison.
+    """The released model at the time of the comparison."""
 
-    Attributes:
-        candidate: None where nothing was released yet.
-        incomparable: why no comparison with it is possible; empty where it is.
-    """
-
-    candidate: ReleaseCandidate | None = None
-    incomparable: str = ""
+    candidate: ReleaseCandidate | None = None  # None where nothing was released yet
+    incomparable: str = ""  # why no comparison with it is possible
 
 
 def load_challenger(
     uri: str, run: RunRecord, score: str, groups: Mapping[str, str]
 ) -> tuple[ReleaseCandidate, EvaluationTables]:
-    """Load a run's facts and its counts per image from MLflow.
+    """Load a run's facts, such as the score that is compared, and its counts per image from MLflow.
 
-    Args:
-        uri: of the MLflow store.
-        run: whose model may be released.
-        score: that is compared.
-        groups: sample id to group, for samples that belong together.
+    Samples that belong together have a group, by their id.
 
     Raises:
         ReleaseError: the run has no model.
@@ -128,9 +106,6 @@ def lock_release_dir(directory: Path) -> FileLock:
 
 
 def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationTables, list[str], str]:
-    """Load a run's counts per image, its classes and the split that was evaluated.
-
-    The samples table is not loaded: a run of `training` and `evaluation` alone has none.
-    """
+    # The samples table is not loaded: a run of `training` and `evaluation` alone has none.
     parameters = parameters_of(uri, run_id)
     return tables_of(uri, run_id), parameters["classes"], parameters["evaluation"]["split"]

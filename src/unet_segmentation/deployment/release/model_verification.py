@@ -22,25 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelVerification:
-    """Whether a logged model reproduces the counts of its evaluation.
+    """Whether a logged model reproduces the counts of its evaluation."""
 
-    Attributes:
-        passed: on the evaluation's device it gives every count, on another one all scores within the tolerance.
-        sentence: the same, with the figures.
-        same_arithmetic: whether it ran where evaluation ran.
-        images: number of images.
-        images_different: number of images with different counts.
-        score: the score that differs most.
-        difference: of that score; None where it is defined in one of the two cases only.
-    """
-
-    passed: bool
-    sentence: str
-    same_arithmetic: bool = False
+    passed: bool  # every count on the evaluation's device, all scores within the tolerance on another one
+    sentence: str  # the same, with the figures
+    same_arithmetic: bool = False  # whether it ran where evaluation ran
     images: int = 0
-    images_different: int = 0
-    score: str = ""
-    difference: float | None = None
+    images_different: int = 0  # in their counts
+    score: str = ""  # the one that differs most
+    difference: float | None = None  # of that score; None where it is defined in one of the two cases only
 
 
 def verify_model(
@@ -53,13 +43,8 @@ def verify_model(
 ) -> ModelVerification:
     """Load a logged model in a process of its own, predict, and compare the counts with those of evaluation.
 
-    Args:
-        uri: of the MLflow store.
-        challenger: names the model, its classes, and what evaluation computed with.
-        confusion: counts of its evaluation.
-        sample_ids: the evaluated images, in the order of the evaluation, so that batches are the same.
-        packed: images and masks.
-        tolerance: by which scores may differ on another device.
+    The images come in the order of the evaluation, so that batches are the same. The tolerance is that by which scores
+    may differ on another device.
     """
     from unet_segmentation.utils.device import compute_environment  # importing torch takes seconds
 
@@ -90,14 +75,9 @@ def verify_counts(
 ) -> ModelVerification:
     """Compare the counts of evaluation with those of the logged model.
 
-    Args:
-        stored: counts of evaluation: sample_id, truth, prediction, count.
-        counts: those of the logged model.
-        sample_ids: the images of both.
-        classes: names of the classes.
-        arithmetic: what evaluation computed with, and what the logged model (see `compute_environment`). Where they are
-            the same, every count has to be.
-        tolerance: by which scores may differ elsewhere.
+    Both are tables of sample_id, truth, prediction and count. The arithmetic is what evaluation computed with, and what
+    the logged model (see `compute_environment`). Where they are the same, every count has to be; elsewhere scores may
+    differ by the tolerance.
     """
     before, now = (confusion_matrices(table, len(classes), sample_ids) for table in (stored, counts))
     different = int((before != now).any(axis=(1, 2)).sum())

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from unet_segmentation.data.audit.result import AuditResult
+from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.deployment.release.candidate import Champion, ReleaseCandidate
 from unet_segmentation.deployment.release.model_verification import ModelVerification
 from unet_segmentation.metrics.bootstrap import FEWEST
-from unet_segmentation.metrics.definitions import class_slugs
 from unet_segmentation.parameters.release import ReleaseParameters
 
 KINDS = {"iou": "IoU", "dice": "Dice"}  # of the scores of a class
@@ -25,17 +25,11 @@ Row = Mapping[Hashable, Any]
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of the gate.
-
-    Attributes:
-        name: in one or two words.
-        passed: whether it is met.
-        sentence: the result, with the figures.
-    """
+    """One condition of the gate."""
 
     name: str
     passed: bool
-    sentence: str
+    sentence: str  # the result, with the figures
 
 
 @dataclass(frozen=True)
@@ -52,34 +46,19 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a challenger.
-
-    Attributes:
-        outcome: in a word.
-        sentence: in a sentence or two.
-        problem: the segmentation problem.
-        version: of the registered model that the challenger is; None for none.
-        before: version of the champion before; None for none.
-        run_id: of the challenger.
-        run: its name.
-        score: name of the score that is compared.
-        value: of that score; None where it is undefined.
-        user: who asked for the release.
-        why: the reason, where it was forced.
-        conditions: all of them.
-    """
+    """What became of a challenger."""
 
     outcome: Outcome
     sentence: str
     problem: str
-    version: int | None
-    before: int | None
+    version: int | None  # of the registered model that the challenger is
+    before: int | None  # version of the champion before
     run_id: str
-    run: str
-    score: str
-    value: float | None
-    user: str
-    why: str | None
+    run: str  # the challenger's name
+    score: str  # that is compared
+    value: float | None  # of that score; None where it is undefined
+    user: str  # who asked for the release
+    why: str | None  # the reason, where it was forced
     conditions: list[Condition]
 
 
@@ -91,18 +70,9 @@ def evaluate_conditions(
     comparison: pd.DataFrame,
     release: ReleaseParameters,
 ) -> GateResult:
-    """Check all conditions of a release.
+    """Check all conditions of a release; those that need a comparison come last, and only where there is a champion.
 
-    Args:
-        audit: result of the audit of the data.
-        verification: of the challenger's logged model.
-        challenger: the run that may be released.
-        champion: what is released now; without one the conditions that need none decide.
-        comparison: see `metrics.paired_comparison.compare`.
-        release: the margins and the score.
-
-    Returns:
-        The conditions; those that need a comparison come last, and only where there is one.
+    The comparison is that of `metrics.paired_comparison.compare`.
     """
     conditions = [
         _audit(audit),
@@ -176,7 +146,8 @@ def _each_class(comparison: pd.DataFrame, classes: Sequence[str], release: Relea
         for name, slug in zip(classes, class_slugs(classes), strict=True)
     ]
     # A difference is undefined where the class is in no mask, and one of the two does not predict it either: no fall.
-    rows = sorted(((name, row) for name, row in rows if row["difference"] == row["difference"]), key=_fall)
+    rows = [(name, row) for name, row in rows if not pd.isna(row["difference"])]
+    rows.sort(key=lambda entry: float(entry[1]["difference"]))
     fallen = [(name, row) for name, row in rows if row["difference"] < -release.class_noninferiority_margin]
     limit = f"more than {release.class_noninferiority_margin:g} in {KINDS[kind]}"
     if fallen:
@@ -188,10 +159,6 @@ def _each_class(comparison: pd.DataFrame, classes: Sequence[str], release: Relea
         )
     least = f"; the lowest is {rows[0][0]}, {_difference(rows[0][1])}" if rows else ""
     return Condition("each class", True, f"No class falls by {limit}{least}.")
-
-
-def _fall(entry: tuple[str, Row]) -> float:
-    return float(entry[1]["difference"])
 
 
 def _row(comparison: pd.DataFrame, score: str) -> Row:
@@ -214,18 +181,9 @@ def format_decision(
     why: str | None,
     overtaken: str = "",
 ) -> Decision:
-    """Format a decision; see `Decision` for the arguments.
+    """Format a decision. The champion is that before it; the version is what the challenger became.
 
-    Args:
-        outcome: what became of the challenger.
-        result: of the gate.
-        problem: the segmentation problem.
-        challenger: the run that may be released.
-        champion: before the decision; None for none.
-        version: of the registered model that the challenger is.
-        user: who asked.
-        why: the reason, if it was forced.
-        overtaken: why it was not registered although it met the conditions.
+    A challenger may be overtaken: this says why it was not registered although it met the conditions.
     """
     failed = " ".join(condition.sentence for condition in result.conditions if not condition.passed)
     figures = _figures(result, challenger)

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
 from unet_segmentation.deployment.serving.model_service import BUSY, ServedModel, Service
+from unet_segmentation.deployment.serving.model_worker import Answer
 from unet_segmentation.visualization import class_colours
 
 LOOK_SECONDS = 3.0  # between two looks whether there is another champion
@@ -37,13 +38,9 @@ class RefusedError(Exception):
 
 
 def make_app(service: Service, problem: str, find: Callable[[], ServedModel | None] | None, *, body: int) -> FastAPI:
-    """Make the application.
+    """Make the application; `find` returns the model that is to be served (None: it is always the same).
 
-    Args:
-        service: answers.
-        problem: its name.
-        find: gives the model that is to be served; None where it is always the same.
-        body: bytes that an image file may have.
+    An image file may have as many bytes as `body` says.
     """
 
     @asynccontextmanager
@@ -85,16 +82,20 @@ def make_app(service: Service, problem: str, find: Callable[[], ServedModel | No
             target, answer = await service.answer(data)
         finally:
             service.inside -= 1
-        headers = {"X-Model-Version": target.version}
-        if answer.status != 200:
-            status = 422 if answer.status == 400 else answer.status
-            headers |= {"Retry-After": "1"} if status == BUSY else {}
-            return JSONResponse({"error": answer.content}, status, headers)
-        if PNG in request.headers.get("accept", ""):
-            return Response(base64.b64decode(answer.content["mask"]), headers=headers, media_type=PNG)
-        return JSONResponse({**answer.content, "version": target.version}, headers=headers)
+        return _response(request, target.version, answer)
 
     return app
+
+
+def _response(request: Request, version: str, answer: Answer) -> Response:
+    headers = {"X-Model-Version": version}
+    if answer.status != 200:
+        status = 422 if answer.status == 400 else answer.status
+        headers |= {"Retry-After": "1"} if status == BUSY else {}
+        return JSONResponse({"error": answer.content}, status, headers)
+    if PNG in request.headers.get("accept", ""):
+        return Response(base64.b64decode(answer.content["mask"]), headers=headers, media_type=PNG)
+    return JSONResponse({**answer.content, "version": version}, headers=headers)
 
 
 def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
@@ -115,11 +116,7 @@ def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Read the body, not more of it than is allowed.
-
-    Raises:
-        RefusedError: it is too large, empty, a form, or does not come.
-    """
+    """Read the body, not more of it than is allowed; refuse one that is too large, empty, a form, or does not come."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     data, size = bytearray(), 0
     try:

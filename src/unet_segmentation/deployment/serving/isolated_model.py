@@ -23,27 +23,15 @@ if TYPE_CHECKING:
 def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterator[NDArray[np.uint8]]:
     """Load a logged model in a clean process and predict images. Memory does not grow with their number.
 
-    Args:
-        uri: of the MLflow store.
-        model_id: of the logged model.
-        images: (height, width, channels) each; read by a thread.
-
-    Yields:
-        The mask of each image, (height, width) class ids.
+    A thread reads the images, (height, width, channels) each; each yields its mask, (height, width) class ids.
 
     Raises:
         TrackingError: the model cannot be loaded, or refuses an image.
     """
     from unet_segmentation.errors import TrackingError
 
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": uri, "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-P", __file__, f"models:/{model_id}"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, **pipes, stderr=errors, env=environment) as process,
-    ):
+    process, errors = start_clean_process(__file__, f"models:/{model_id}", uri)
+    with errors, process:
         failures: list[Exception] = []
         sender = threading.Thread(target=_send, args=(images, process.stdin, failures), daemon=True)
         sender.start()
@@ -53,13 +41,30 @@ def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) ->
             if failures:
                 raise failures[0]
             if process.wait():
-                errors.seek(0)
-                lines = errors.read().decode(errors="replace").strip().splitlines()
-                raise TrackingError(
-                    f"The logged model {model_id} does not work in a clean process: {lines[-1] if lines else 'killed'}"
-                )
+                reason = last_line(errors) or "killed"
+                raise TrackingError(f"The logged model {model_id} does not work in a clean process: {reason}")
         finally:
             process.kill()
+
+
+def start_clean_process(program: str, model_uri: str, store: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """Start a program without the project on its path; return its standard error, a file without a name, too."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {
+        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
+    command, pipe = [sys.executable, "-P", program, model_uri], subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=environment), errors
+
+
+def last_line(errors: IO[bytes]) -> str:
+    """Return the last line of a process's standard error."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _send(images: Iterable[NDArray], pipe: IO[bytes], failures: list[Exception]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,30 +18,92 @@ import numpy as np
 from unet_segmentation.models.model_file import read_header
 
 if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
     from unet_segmentation.parameters import PredictorParameters
 
 PLUGINS = re.compile(r"unet_segmentation(\.\w+)+")  # a package of a registry, see utils/registry.py
 EXAMPLE_SIDE = 64  # pixels; the example is stored as JSON, so it stays small
+REQUIREMENTS = (
+    "imagecodecs",
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "segmentation-models-pytorch",
+    "tifffile",
+    "torch",
+)
+LIMITS = {"max_pixels": 32_000_000, "read_paths": False}  # overridden by model_config when the model is loaded
 
 
 def package_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
-    """Build the MLflow model of a trained network; the arguments are those of `pack_model`."""
-    from unet_segmentation.deployment.serving.pyfunc_builder import build_model
+    """Build the MLflow model of a trained network: it loads in a clean process, without the project and without Kedro.
+
+    The arguments are those of `pack_model`.
+    """
+    import mlflow.pyfunc
+    import pandas as pd
 
     with tempfile.TemporaryDirectory() as temporary:
         packed = Path(temporary) / "packed"
         pack_model(packed, model=model, inference=inference, example=example)
-        build_model(packed, folder)
+        mlflow.pyfunc.save_model(
+            path=folder,
+            python_model=str(packed / "pyfunc_model.py"),
+            artifacts={"weights": str(packed / "best.safetensors"), "inference": str(packed / "inference.json")},
+            code_paths=[str(next((packed / "code").iterdir()))],
+            model_config=dict(LIMITS),
+            signature=_signature(),
+            input_example=pd.DataFrame({"image": [encoded(np.load(packed / "example.npy"))]}),
+            # Pinned, without the suffix of a local build (`+cu132`).
+            pip_requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in REQUIREMENTS],
+        )
+
+
+def _signature() -> ModelSignature:
+    """Return the schema of the output, and of the parameter `answer`, which chooses its form.
+
+    The input has no schema: bytes of files, base64 and arrays of any size do not fit one schema of MLflow together. The
+    model validates its input itself.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array, Map
+
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "mask"),
+        ColSpec(DataType.long, "height"),
+        ColSpec(DataType.long, "width"),
+        ColSpec(Array(DataType.string), "classes"),
+        ColSpec(Map(DataType.double), "shares"),
+        ColSpec(DataType.double, "confidence"),
+    ]
+    return ModelSignature(outputs=Schema(outputs), params=ParamSchema([ParamSpec("answer", DataType.string, "auto")]))
+
+
+def encoded(image: np.ndarray) -> str:
+    """Encode an image (height, width, channels) of 8 or 16 bits as an image file in base64.
+
+    PNG for grey and RGB of 8 bits, numpy's format for all else.
+    """
+    import imagecodecs
+
+    if image.dtype == np.uint8 and image.shape[2] in {1, 3}:
+        data = imagecodecs.png_encode(image if image.shape[2] == 3 else image[:, :, 0])
+    else:
+        stream = io.BytesIO()
+        np.save(stream, image)
+        data = stream.getvalue()
+    return base64.b64encode(data).decode("ascii")
 
 
 def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, example: np.ndarray) -> None:
-    """Fill a folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
+    """Fill a new folder with `best.safetensors`, `inference.json`, `example.npy` and `code/`.
 
-    Args:
-        folder: is created.
-        model: safetensors file.
-        inference: tile, overlap and limits.
-        example: an image (height, width, channels) or a batch of them.
+    The example is an image (height, width, channels) or a batch of them.
     """
     import unet_segmentation
 
@@ -58,12 +123,7 @@ def pack_model(folder: Path, *, model: Path, inference: PredictorParameters, exa
 def needed_modules(program: Path, package: Path) -> list[Path]:
     """Find the modules of a package that a program imports, directly or indirectly, at the top or within functions.
 
-    Args:
-        program: a Python file.
-        package: folder of the package.
-
-    Returns:
-        Files, sorted, without imports for type checkers.
+    Imports for type checkers do not count.
     """
     modules: set[Path] = set()
     queue = [program]

@@ -28,12 +28,8 @@ def champion(uri: str, problem: str) -> ServedModel | None:
 def find_target(reference: str, uri: str, problem: str, folder: Path, inference: Mapping[str, Any]) -> ServedModel:
     """Find the model to serve.
 
-    Args:
-        reference: `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors` file.
-        uri: MLflow's store.
-        problem: whose champion, or whose run.
-        folder: an empty folder, for the model that is made of a file.
-        inference: the predictor's parameters for a file; a logged model brings its own.
+    The reference is `champion`; or an MLflow run, by its id, the beginning of one, or its name; or a `.safetensors`
+    file, which is made a model in the empty folder, with these parameters of the predictor: a logged one has its own.
 
     Raises:
         ReleaseError: nothing was released yet; says what to do.
@@ -41,7 +37,10 @@ def find_target(reference: str, uri: str, problem: str, folder: Path, inference:
         TrackingError: there is no such run.
     """
     if reference == CHAMPION:
-        return champion(uri, problem) or _refuse(uri, problem)
+        released = champion(uri, problem)
+        if released is None:
+            raise _nothing_released(uri, problem)
+        return released
     if reference.endswith(".safetensors"):
         return _of_file(Path(reference), folder, inference)
     from unet_segmentation.tracking.model_registry import find_model
@@ -52,17 +51,17 @@ def find_target(reference: str, uri: str, problem: str, folder: Path, inference:
     return ServedModel(address, run.run_id[:SHORT], f"the model of run {run}", run.run_id)
 
 
-def _refuse(uri: str, problem: str) -> ServedModel:
+def _nothing_released(uri: str, problem: str) -> ReleaseError:
     from unet_segmentation.tracking.run_queries import finished_runs
 
     trained = [run for run in finished_runs(uri, problem) if "test/dice/mean" in run.metrics]
     if not trained:
-        raise ReleaseError(
+        return ReleaseError(
             f"No model of {problem} was released yet, and none was trained. Train one: kedro run --env {problem}. Then "
             f"release it: kedro release --env {problem}"
         )
     newest = trained[0].run_id[:SHORT]
-    raise ReleaseError(
+    return ReleaseError(
         f"No model of {problem} was released yet. Release one: kedro release --env {problem}. Or serve the newest run "
         f"as it is: kedro serve --env {problem} --model {newest}"
     )

@@ -16,19 +16,12 @@ BUSY, LATE = 503, 504  # HTTP's numbers
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model to be served.
+    """A model to be served."""
 
-    Attributes:
-        uri: of the model, as MLflow has it, or its folder.
-        version: for clients: the number of the registered version, or the beginning of a run's id.
-        title: for people.
-        run_id: MLflow's run that made it; empty for a file.
-    """
-
-    uri: str
-    version: str
-    title: str
-    run_id: str
+    uri: str  # as MLflow has it, or the model's folder
+    version: str  # for clients: the number of the registered version, or the beginning of a run's id
+    title: str  # for people
+    run_id: str  # MLflow's run that made it; empty for a file
 
 
 class Service:
@@ -45,12 +38,8 @@ class Service:
     ) -> None:
         """Start the model's process.
 
-        Args:
-            target: the model.
-            launch: starts the process of a model, given its address, and waits until it can answer.
-            say: tells people what happened, in a line.
-            timeout: seconds that a request may take.
-            queue: how many requests may be in flight; each holds its image in memory.
+        `launch` starts the process of a model by its address, and waits until it can answer; `say` prints a line for
+        people. A request may take `timeout` seconds; `queue` of them may be in flight, each with its image in memory.
 
         Raises:
             TrackingError: the model cannot be loaded.
@@ -74,14 +63,7 @@ class Service:
         return self._serving[1]
 
     async def answer(self, data: bytes) -> tuple[ServedModel, Answer]:
-        """Segment an image, with the model that is served when its turn comes.
-
-        Args:
-            data: of an image file.
-
-        Returns:
-            The model that answered, and its answer.
-        """
+        """Segment an image file, with the model that is served when its turn comes; return that model, too."""
         deadline = time.time() + self.timeout
         died = 0
         try:
@@ -105,12 +87,7 @@ class Service:
             return self.target, Answer(BUSY, str(error))
 
     async def follow(self, find: Callable[[], ServedModel | None], seconds: float) -> None:
-        """Poll for the model to serve, and change to a new one without losing a request.
-
-        Args:
-            find: gives it; None where there is none any more, and what is served stays.
-            seconds: between two looks.
-        """
+        """Poll for the model to serve, and change to a new one without losing a request; without one, the old stays."""
         unheard = False
         while True:
             await asyncio.sleep(seconds)

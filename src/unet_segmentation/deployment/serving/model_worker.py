@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import pickle
 import subprocess
-import sys
-import tempfile
 import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+from unet_segmentation.deployment.serving.isolated_model import last_line, start_clean_process
 from unet_segmentation.errors import TrackingError
 
 START_SECONDS = 300.0  # to load a model, from a slow store
@@ -25,10 +23,10 @@ class WorkerDiedError(Exception):
 
 
 class Answer(NamedTuple):
-    """What a process said: HTTP's status, and the record or the reason."""
+    """What a process said."""
 
-    status: int
-    content: Any
+    status: int  # HTTP's
+    content: Any  # the record, or the reason
 
 
 class Worker:
@@ -39,11 +37,7 @@ class Worker:
     """
 
     def __init__(self, model_uri: str, store: str) -> None:
-        """Start the process and wait until the model is loaded and has computed once.
-
-        Args:
-            model_uri: as MLflow has it, `models:/m-...`, or the folder of a model.
-            store: MLflow's.
+        """Start the process of a model (`models:/m-...`, or its folder); wait until it is loaded and has computed once.
 
         Raises:
             TrackingError: the model cannot be loaded.
@@ -51,13 +45,13 @@ class Worker:
         self._waiting: dict[int, Future[Answer]] = {}
         self._numbers = itertools.count(1)
         self._lock, self._closed = threading.Lock(), False
-        self._process, self._words = _start(model_uri, store)
+        self._process, errors = start_clean_process(str(Path(__file__).with_name("model_process.py")), model_uri, store)
         first = self._expect(0)
         threading.Thread(target=self._read, daemon=True).start()
         try:
             status, self.description = first.result(START_SECONDS)
         except (WorkerDiedError, TimeoutError):
-            status, self.description = 500, self._last_words() or "its process ended, or did not answer"
+            status, self.description = 500, last_line(errors) or "its process ended, or did not answer"
         if status != 200:
             self._process.kill()
             self.close(wait=True)
@@ -65,21 +59,16 @@ class Worker:
 
     @property
     def process_id(self) -> int:
-        """Number of the process."""
+        """Return the number of the process."""
         return self._process.pid
 
     def ask(self, data: bytes, deadline: float) -> Future[Answer]:
-        """Send an image.
+        """Send an image file; return its answer, or WorkerDiedError, some time.
 
-        Args:
-            data: of an image file.
-            deadline: in seconds since 1970; if its turn has not come by then, it is not computed.
-
-        Returns:
-            The answer, some time; or GoneError.
+        If its turn has not come by the deadline (in seconds since 1970), it is not computed.
 
         Raises:
-            GoneError: the process takes no more requests.
+            WorkerDiedError: the process takes no more requests.
         """
         with self._lock:
             if self._closed:
@@ -127,11 +116,6 @@ class Worker:
             _settle(future, WorkerDiedError())
         self._waiting.clear()
 
-    def _last_words(self) -> str:
-        self._words.seek(0)
-        lines = self._words.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
-
 
 def _settle(future: Future[Answer], answer: Answer | WorkerDiedError) -> None:
     """Answer, unless the client has left."""
@@ -140,19 +124,3 @@ def _settle(future: Future[Answer], answer: Answer | WorkerDiedError) -> None:
             future.set_exception(answer)
         else:
             future.set_result(answer)
-
-
-def _start(model_uri: str, store: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """Start the process, without the project on its path; what it says goes into a file without a name."""
-    from unet_segmentation.deployment.serving import model_process
-
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {
-        "MLFLOW_TRACKING_URI": store,
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "PYTHONWARNINGS": "ignore",
-    }
-    words = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
-    command = [sys.executable, "-P", str(Path(model_process.__file__)), model_uri]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, **pipes, stderr=words, env=environment), words

@@ -28,34 +28,21 @@ WANTED = (
 
 @dataclass(frozen=True)
 class Batch:
-    """What one call brought.
+    """What one call brought."""
 
-    Attributes:
-        entries: images, each as it came: bytes, base64 text, a path or an array.
-        single: it was one image, not a list of one.
-        arrays: they are arrays of pixels; otherwise files, in some form.
-    """
-
-    entries: Sequence[Any]
-    single: bool
-    arrays: bool
+    entries: Sequence[Any]  # images, each as it came: bytes, base64 text, a path or an array
+    single: bool  # it was one image, not a list of one
+    arrays: bool  # they are arrays of pixels; otherwise files, in some form
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads images as those of the training were read.
+    """Reads images as those of the training were read."""
 
-    Attributes:
-        images: bands, range and transparency.
-        channels: what the network takes.
-        max_pixels: what an image may have.
-        read_paths: whether a text may name a file of this machine. A `Path` always does: no request can hold one.
-    """
-
-    images: ImageParameters
-    channels: int
-    max_pixels: int
-    read_paths: bool = False
+    images: ImageParameters  # bands, range and transparency
+    channels: int  # what the network takes
+    max_pixels: int  # what an image may have
+    read_paths: bool = False  # whether a text may name a file of this machine; a `Path` may: no request can hold one
 
     @classmethod
     def of(cls, spec: ModelSpec, *, max_pixels: int, read_paths: bool = False) -> Reader:

@@ -26,34 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a model is served.
-
-    Attributes:
-        host: address to listen at.
-        port: to listen at.
-        timeout: seconds that a request may take.
-        queue: how many requests may be in work or waiting.
-        body: bytes that an image file may have.
-        access_log: whether every request is logged.
-    """
+    """How a model is served."""
 
     host: str = "127.0.0.1"
     port: int = 8000
-    timeout: float = 60.0
-    queue: int = 32
-    body: int = 32 * 2**20
+    timeout: float = 60.0  # seconds that a request may take
+    queue: int = 32  # how many requests may be in work or waiting
+    body: int = 32 * 2**20  # bytes that an image file may have
     access_log: bool = False
 
 
 def run_server(model: str, *, uri: str, problem: str, inference: Mapping[str, Any], options: Options) -> None:
-    """Serve until Ctrl-C or SIGTERM.
-
-    Args:
-        model: see `targets.find_target`.
-        uri: MLflow's store.
-        problem: the segmentation problem.
-        inference: the predictor's parameters, for a model that is a file.
-        options: where and how.
+    """Serve a model (the reference of `model_resolver.find_target`) until Ctrl-C or SIGTERM.
 
     Raises:
         ResourceError: the address is taken, or not of this machine.

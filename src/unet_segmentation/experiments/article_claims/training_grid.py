@@ -18,10 +18,9 @@ from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
-from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.scores import compute_scores
-from unet_segmentation.metrics.sufficient_statistics import UnitSums
+from unet_segmentation.metrics.sufficient_statistics import UnitSums, groups_of
 from unet_segmentation.models.complexity import measure_speed, model_complexity
 from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec

@@ -180,7 +180,7 @@ def compare_modes(
     rows = []
     for (network, mode), group in runs.groupby(["network", "upsampling"], sort=False):
         mode_sums, reference_sums = (
-            MultiSeedSums.of([sums[network, each, seed] for seed in group["seed"]]) for each in (mode, reference)
+            MultiSeedSums([sums[network, each, seed] for seed in group["seed"]]) for each in (mode, reference)
         )
         interval = bootstrap(mode_sums, resampling).set_index("score").loc[score]
         row: dict[str, Any] = {

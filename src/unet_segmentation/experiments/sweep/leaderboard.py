@@ -109,7 +109,7 @@ def _row(runs: pd.DataFrame, finished: list[UnitSums], score: str, resampling: R
     if not finished:
         return row
     row |= {str(name): done[name].astype(float).mean() for name in done if "/" in str(name)}
-    table = bootstrap(MultiSeedSums.of(finished), resampling)
+    table = bootstrap(MultiSeedSums(finished), resampling)
     intervals: dict[Any, Any] = table[table["score"] == score].iloc[0].to_dict()
     row |= {"value": intervals["value"], "low": intervals["low"], "high": intervals["high"]}
     return row | {"spread": done[score].astype(float).std(ddof=1), "units": int(intervals["units"])}
@@ -126,7 +126,7 @@ def _compare(
     seeds = [seed for seed in variant if seed in best]
     if not seeds:
         return {"verdict": "undefined" if variant else FAILED}
-    sums, best_sums = (MultiSeedSums.of([by_seed[seed] for seed in seeds]) for by_seed in (variant, best))
+    sums, best_sums = (MultiSeedSums([by_seed[seed] for seed in seeds]) for by_seed in (variant, best))
     row = compare_sums(sums, best_sums, resampling, margin=margin).set_index("score").loc[score]
     return {
         **{name: row[name] for name in ("difference", "p_value", "verdict")},

@@ -25,16 +25,12 @@ Probabilities = NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """A network that is ready to compute.
+    """A network that is ready to compute."""
 
-    Attributes:
-        name: for people: what computes, in which precision, where.
-        worthwhile: pixels in a batch beyond which it gets no faster. On CPUs layers leave the caches there:
-            a U-Net with a ResNet-18 took 120 ms for an image of 512 x 512 alone, and 148 ms for one of four together.
-    """
-
-    name: str
-    worthwhile: int = 2**18
+    name: str  # for people: what computes, in which precision, where
+    # Pixels in a batch beyond which it gets no faster. On CPUs layers leave the caches there: a U-Net with a ResNet-18
+    # took 120 ms for an image of 512 x 512 by itself, and 148 ms for one of four in a batch.
+    saturation_pixels: int = 2**18
 
     @abstractmethod
     def __call__(self, images: Image) -> Probabilities:
@@ -48,32 +44,27 @@ class Backend(Protocol):
         """
         ...
 
-    def room(self, shape: tuple[int, int, int]) -> int | None:
+    def capacity(self, shape: tuple[int, int, int]) -> int | None:
         """Return how many images (height, width, channels) fit into free memory; None: that was not measured."""
         return None
 
 
 @dataclass(frozen=True)
 class BackendRequest:
-    """What a backend is built from.
+    """What a backend is built from."""
 
-    Attributes:
-        model: the model file.
-        network: its network, on the CPU; stays as it is.
-        spec: of the network.
-        examples: batches (N, height, width, channels) of raw pixels, for what is calibrated.
-        accelerator: `auto` takes a GPU where there is one.
-        folder: for files that are written once for a model.
-    """
-
-    model: Path
-    network: nn.Module
-    spec: ModelSpec
-    examples: Sequence[Image]
-    accelerator: Accelerator
-    folder: Path
+    model: Path  # the model file
+    network: nn.Module  # its network, on the CPU; stays as it is
+    spec: ModelSpec  # of the network
+    examples: Sequence[Image]  # batches (N, height, width, channels) of raw pixels, for what is calibrated
+    accelerator: Accelerator  # `auto` takes a GPU where there is one
+    folder: Path  # for files that are written once for a model
 
 
-BackendFactory = Callable[[BackendRequest], Backend]
-BACKENDS: Registry[BackendFactory] = Registry("inference.backend", __name__.rpartition(".")[0])
+BACKENDS: Registry[Callable[[BackendRequest], Backend]] = Registry("inference.backend", __name__.rpartition(".")[0])
 register_backend = BACKENDS.register
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of what an error of another library says."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from unet_segmentation.errors import DataError, ProjectError
-from unet_segmentation.inference.backends.base import Backend, BackendRequest, Image, Probabilities, register_backend
+from unet_segmentation.inference.backends.base import (
+    Backend,
+    BackendRequest,
+    Image,
+    Probabilities,
+    first_line,
+    register_backend,
+)
 from unet_segmentation.models.spec import ModelSpec
 
 SILENT = 4  # severity of ONNX Runtime's log: what it calls an error is raised, too
@@ -21,22 +28,19 @@ SILENT = 4  # severity of ONNX Runtime's log: what it calls an error is raised, 
 class OnnxRuntimeBackend(Backend):
     """A network in an ONNX file, on the CPU. The file is a graph: reading it executes nothing of it but operators.
 
+    Args:
+        path: of the ONNX file.
+        precision: for people: what the file computes with.
+        threads: that compute; None: as many as there are cores for this process.
+
     Attributes:
-        name: for people.
         spec: of the network; None where the file does not hold it.
+
+    Raises:
+        ProjectError: the file is no ONNX file of this project.
     """
 
     def __init__(self, path: Path, *, precision: str = "float32", threads: int | None = None) -> None:
-        """Read the file.
-
-        Args:
-            path: of the ONNX file.
-            precision: for people: what the file computes with.
-            threads: that compute; None: as many as there are cores for this process.
-
-        Raises:
-            ProjectError: the file is no ONNX file of this project.
-        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -52,7 +56,7 @@ class OnnxRuntimeBackend(Backend):
             self._outputs = {output.name for output in self._session.get_outputs()}
             self._input = images.name
         except Exception as error:  # onnxruntime has a dozen classes of errors, none with a common base
-            raise ProjectError(f"{path} is no ONNX file that ONNX Runtime can read ({_first_line(error)})") from error
+            raise ProjectError(f"{path} is no ONNX file that ONNX Runtime can read ({first_line(error)})") from error
         header = self._session.get_modelmeta().custom_metadata_map.get("specification")
         self.spec = None if header is None else ModelSpec.from_json(json.loads(header))
         self.name = f"ONNX Runtime, {precision}, on cpu"
@@ -78,7 +82,7 @@ class OnnxRuntimeBackend(Backend):
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from None
             raise ProjectError(
-                f"ONNX Runtime cannot compute a batch of {images.shape} ({_first_line(error)})."
+                f"ONNX Runtime cannot compute a batch of {images.shape} ({first_line(error)})."
             ) from error
 
 
@@ -95,22 +99,18 @@ def build_int8(request: BackendRequest) -> Backend:
     """Write the model in whole numbers of 8 bits, calibrated on the examples, and build the backend of the file."""
     import torch
 
-    from unet_segmentation.inference.backends.quantization import quantise
+    from unet_segmentation.inference.backends.onnx_export import quantize
 
     file = _onnx_file("int8", request)
     quantised = file.with_suffix(".int8.onnx")  # each time: its ranges are those of these examples
     # the file takes int32, which holds both depths
     batches: Any = (example[:1].astype(np.int32) for example in request.examples)
-    quantise(file, quantised, batches)
+    quantize(file, quantised, batches)
     return OnnxRuntimeBackend(quantised, precision="int8", threads=torch.get_num_threads())
 
 
 def _onnx_file(name: str, request: BackendRequest) -> Path:
-    """Write the model as ONNX, unless the file of these weights and library versions is there.
-
-    Raises:
-        ResourceError: the accelerator is no CPU.
-    """
+    """Write the model as ONNX, unless the file of these weights and library versions is there."""
     from unet_segmentation.inference.backends.onnx_export import save_onnx
     from unet_segmentation.inference.backends.torch_export import export_program, require_cpu
     from unet_segmentation.models.model_file import file_sha256
@@ -127,7 +127,3 @@ def _onnx_file(name: str, request: BackendRequest) -> Path:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -22,28 +22,22 @@ MOST = 64  # images together on a GPU; beyond that nothing is gained
 class EagerBackend(Backend):
     """A torch network on a device.
 
-    Attributes:
-        name: for people.
-        device: where the network runs.
+    Args:
+        network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
+        accelerator: `auto` takes a GPU where there is one.
+        precision: of what pays off in fewer bits, convolutions above all; the normalisation of the pixels and the
+            softmax stay in float32 (torch's autocast).
+
+    Raises:
+        ResourceError: the accelerator is not there.
     """
 
     def __init__(self, network: nn.Module, accelerator: Accelerator = "auto", precision: Precision = "float32") -> None:
-        """Move a network to its device.
-
-        Args:
-            network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
-            accelerator: `auto` takes a GPU where there is one.
-            precision: of what pays off in fewer bits, convolutions above all; the normalisation of the pixels and the
-                softmax stay in float32 (torch's autocast).
-
-        Raises:
-            ResourceError: the accelerator is not there.
-        """
         self.device = pick_device(accelerator)
         self.name = f"torch, {precision}, on {self.device}"
         self._precision = precision
-        self.worthwhile = Backend.worthwhile if self.device.type == "cpu" else 2**26
-        self._room: dict[tuple[int, int, int], int] = {}
+        self.saturation_pixels = Backend.saturation_pixels if self.device.type == "cpu" else 2**26
+        self._capacity: dict[tuple[int, int, int], int] = {}
         self._network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -64,19 +58,19 @@ class EagerBackend(Backend):
             # (N, H, W, C) seen as (N, C, H, W) lies in channels_last order already.
             return self._network(pixels.permute(0, 3, 1, 2)).float()
 
-    def room(self, shape: tuple[int, int, int]) -> int | None:
+    def capacity(self, shape: tuple[int, int, int]) -> int | None:
         """Return how many images fit; on a GPU one image is tried, and the memory it takes is measured."""
         if self.device.type != "cuda":
             return None
-        if shape not in self._room:
+        if shape not in self._capacity:
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             self(np.zeros((1, *shape), np.uint8))
             used = torch.cuda.max_memory_allocated(self.device) - before
             torch.cuda.empty_cache()
             free, _ = torch.cuda.mem_get_info(self.device)
-            self._room[shape] = max(1, min(MOST, int(SHARE * free / max(1, used))))
-        return self._room[shape]
+            self._capacity[shape] = max(1, min(MOST, int(SHARE * free / max(1, used))))
+        return self._capacity[shape]
 
 
 @register_backend("pytorch")

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from unet_segmentation.errors import ConfigurationError, ResourceError
-from unet_segmentation.inference.backends.base import Backend, BackendRequest, Image, Probabilities, register_backend
+from unet_segmentation.inference.backends.base import (
+    Backend,
+    BackendRequest,
+    Image,
+    Probabilities,
+    first_line,
+    register_backend,
+)
 from unet_segmentation.models.fuse_batchnorm import fuse_conv_bn
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.utils.atomic_io import atomic_write
@@ -67,7 +74,7 @@ def export_program(network: nn.Module, spec: ModelSpec, dtype: str = "uint8") ->
         except Exception as error:
             raise ConfigurationError(
                 f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
-                f"exported with a free size ({_first_line(error)}). docs/how-to/export-onnx.md says which networks can."
+                f"exported with a free size ({first_line(error)}). docs/how-to/export-onnx.md says which networks can."
             ) from error
 
 
@@ -82,15 +89,11 @@ class ExportedBackend(Backend):
 
     It is made from weights and a specification when it is needed, and never read from a `.pt2` file of others, since
     `torch.export.load` may execute code.
-
-    Attributes:
-        name: for people.
     """
 
     name = "torch.export, float32, on cpu"
 
     def __init__(self, program: ExportedProgram) -> None:
-        """Build the backend of a program."""
         # The guards of torch.export only say again that sides are multiples, some of them too strictly.
         self._module = program.module(check_guards=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         (images,) = program.example_inputs[0]
@@ -110,21 +113,13 @@ class ExportedBackend(Backend):
 
 @register_backend("torch-export")
 def build_exported(request: BackendRequest) -> Backend:
-    """Build the backend of the network's program.
-
-    Raises:
-        ResourceError: the accelerator is no CPU.
-    """
+    """Build the backend of the network's program."""
     require_cpu("torch-export", request.accelerator)
     return ExportedBackend(export_program(request.network, request.spec, "int32"))
 
 
 def require_cpu(backend: str, accelerator: Accelerator) -> None:
-    """Refuse a device that a backend cannot run on.
-
-    Raises:
-        ResourceError: it is no CPU.
-    """
+    """Raise ResourceError where a device is no CPU."""
     if pick_device(accelerator).type != "cpu":
         raise ResourceError(f"backend: {backend} computes on the CPU only. Take accelerator cpu, or another backend.")
 
@@ -140,7 +135,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -16,26 +16,16 @@ Ring = NDArray[np.intp]  # (N, 2) x and y of its corners, the first again at the
 
 
 class Corners(NamedTuple):
-    """Where borders turn, row by row; a point at which several do is there for each of them.
+    """Where borders turn, row by row; a point at which several do is there for each of them."""
 
-    Attributes:
-        places: (N, 2) x and y, in pixels' edges.
-        parts: (N,) that the borders are of.
-        arriving: (N,) direction that a border comes in, with its part on the right.
-        leaving: (N,) direction that it leaves in.
-    """
-
-    places: NDArray[np.intp]
-    parts: NDArray[np.intp]
-    arriving: NDArray[np.intp]
-    leaving: NDArray[np.intp]
+    places: NDArray[np.intp]  # (N, 2) x and y, in pixels' edges
+    parts: NDArray[np.intp]  # (N,) that the borders are of
+    arriving: NDArray[np.intp]  # (N,) direction that a border comes in, with its part on the right
+    leaving: NDArray[np.intp]  # (N,) direction that it leaves in
 
 
 def corner_points(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find the points between four pixels where borders of classes turn, end or touch.
-
-    Args:
-        mask: (height, width) class ids.
+    """Find the points between four pixels of a mask (height, width) where borders of classes turn, end or touch.
 
     Returns:
         (N,) flat indices into (height + 1, width + 1), increasing; and (4, N) flat indices into the mask of the pixels
@@ -56,7 +46,7 @@ def trace_contours(points: NDArray[np.intp], parts: NDArray[np.intp], width: int
     """Follow the borders of parts, which are pixels connected by their sides, from corner to corner.
 
     Args:
-        points: see `turning_points`.
+        points: see `corner_points`.
         parts: (4, N) numbers of the parts that the pixels around each point belong to, -1 for none.
         width: of the mask, in pixels.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from rasterio import warp
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from unet_segmentation.inference.backends.base import Mask
 from unet_segmentation.inference.polygons.connected_components import feature
 from unet_segmentation.inference.polygons.contour_tracing import Ring
+from unet_segmentation.inference.polygons.streaming_components import Region, StreamingComponents
+from unet_segmentation.inference.rasters.checkpoint import State, pack, unpack
 from unet_segmentation.inference.rasters.geotiff import NO_DATA, RasterSource
-from unet_segmentation.inference.rasters.streaming_components import Region, StreamingComponents
+from unet_segmentation.inference.rasters.raster_writer import FinishedPart, RasterWriter
+from unet_segmentation.utils.atomic_io import link_or_copy
 
 WGS84 = ("EPSG", "4326")  # what a GeoJSON file is in that does not say otherwise
 TOGETHER = 1000  # regions
@@ -32,7 +34,7 @@ class RegionFile:
 
     Args:
         path: of the file.
-        classes: names of the classes.
+        classes: their names.
         crs: of the raster.
         transform: from pixels to its coordinates; None: the file is in pixels.
         size: bytes that count of a file that was begun before; what follows them is cut off.
@@ -111,51 +113,50 @@ class RegionFile:
             yield lines[min(begin, end) : max(begin, end)]
 
 
-class RegionTarget:
+class GeoJsonWriter(RasterWriter):
     """Gathers the rows of a raster from its tiles, finds their regions and writes them.
 
     Args:
         path: of the GeoJSON file.
         source: gives width and coordinates.
-        classes: names of the classes.
-        rows: largest number of rows that are added at a time.
-        state: of another target that began this file, to resume from.
+        classes: their names.
+        rows: largest number that is added at a time.
+        growing: the file that a killed run leaves, and that gets the name `path` when it is complete; may be `path`.
+        state: of another writer that began this file, to resume from; else empty.
     """
 
     def __init__(
-        self,
-        path: Path,
-        source: RasterSource,
-        classes: Sequence[str],
-        rows: int,
-        state: Mapping[str, NDArray] | None = None,
+        self, path: Path, source: RasterSource, classes: Sequence[str], rows: int, *, growing: Path, state: State
     ) -> None:
+        self._path, self._growing = path, growing
         place = source.coordinates()
         size = int(state["regions.size"]) if state else 0
-        self._file = RegionFile(path, classes, place["crs"], place.get("transform"), size)
-        self._stream = StreamingComponents(source.width)
-        if state:
-            self._stream.restore(state)
+        self._file = RegionFile(growing, classes, place["crs"], place.get("transform"), size)
+        self._stream = (
+            unpack("regions", StreamingComponents, state) if state else StreamingComponents.begin(source.width)
+        )
         self._mask = np.zeros((rows, source.width), np.uint8)
         self._confidence = np.zeros((rows, source.width), np.float32)
 
-    def state(self) -> dict[str, NDArray]:
-        """Return what another target needs to resume the file."""
-        return {"regions.size": np.array(self._file.flushed()), **self._stream.state()}
+    def state(self) -> State:
+        """Return the size of the file and the regions that still grow."""
+        return {"regions.size": np.array(self._file.flushed()), **pack("regions", self._stream)}
 
-    def put(self, mask: Mask, confidence: NDArray[np.float32], columns: slice) -> None:
-        """Add (rows, columns) of the rows that are being written; no region lies where there is no data."""
-        self._mask[: len(mask), columns] = np.where(mask == NO_DATA, 0, mask)
-        self._confidence[: len(mask), columns] = confidence
+    def put(self, part: FinishedPart) -> None:
+        """Add a part; no region lies where there is no data."""
+        self._mask[: len(part.mask), part.columns] = np.where(part.mask == NO_DATA, 0, part.mask)
+        self._confidence[: len(part.mask), part.columns] = part.confidence
 
-    def end_rows(self, count: int) -> None:
-        """Write the regions that are complete, when `count` rows are."""
-        self._file.add(self._stream.add(self._mask[:count], self._confidence[:count]))
+    def end_row(self, row: int, height: int) -> None:
+        """Write the regions that became complete."""
+        self._file.add(self._stream.add(self._mask[:height], self._confidence[:height]))
 
     def finish(self) -> None:
         """Write the regions that are left, and what the file ends with."""
         self._file.add(self._stream.finish())
         self._file.finish()
+        if self._growing != self._path:
+            link_or_copy(self._growing, self._path)  # it is still needed if a kill comes now
 
     def close(self) -> None:
         """Close the file, whole or not."""

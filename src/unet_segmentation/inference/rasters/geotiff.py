@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError
@@ -23,6 +23,7 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backends.base import Image
 from unet_segmentation.inference.channel_adaptation import with_channels
 from unet_segmentation.inference.predictor import ModelInput
+from unet_segmentation.inference.rasters.raster_writer import FinishedPart, RasterWriter
 from unet_segmentation.inference.rasters.tiling import Span
 from unet_segmentation.parameters.data import ImageParameters
 from unet_segmentation.visualization import class_colours
@@ -39,25 +40,13 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)  # it logs what it 
 
 
 class RasterSource:
-    """A raster that is read window by window; one thread at a time.
+    """A raster that is read window by window, by one thread at a time, as the network takes it.
 
-    Attributes:
-        height: in pixels.
-        width: in pixels.
-        cache: bytes of decoded blocks that must be kept so that none is decoded for every row of tiles.
+    Raises:
+        DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
     """
 
     def __init__(self, path: Path, takes: ModelInput, images: ImageParameters) -> None:
-        """Open a raster.
-
-        Args:
-            path: of the file.
-            takes: what the network takes.
-            images: which bands are used, what becomes of transparency, and which values become black and white.
-
-        Raises:
-            DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
-        """
         self._path, self._takes, self._images = path, takes, images
         with _read_errors(path, None):
             self.file = rasterio.open(path)
@@ -72,6 +61,7 @@ class RasterSource:
                     "it first: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
                 )
             height = min(self.height, takes.inference.tile_size + 2 * rows)
+            # Bytes of decoded blocks that GDAL must keep so that none is decoded for every row of tiles.
             self.cache = min(MOST_CACHE, max(LEAST_CACHE, height * (self.width + columns) * pixel))
         except BaseException:
             self.file.close()
@@ -145,7 +135,7 @@ class RasterSource:
             raw = ~raw
         raster = Raster(raw[..., 0] if raw.shape[2] == 1 else np.ascontiguousarray(raw), "TIFF", self._palette)
         pixels = with_channels(from_raster(raster, self._images).pixels, self._takes.channels, self._images)
-        pixels = self._takes.checked(pixels)
+        pixels = self._takes.validate(pixels)
         if not whole:
             mean = self._takes.mean
             fill = pixels[valid].mean(axis=0) if mean is None else np.asarray(mean)
@@ -166,23 +156,32 @@ class RasterSource:
         return self.file.tags()
 
 
-class RasterTarget:
-    """A GeoTIFF that is written in rows of blocks, from top to bottom, each block once.
+class GeoTiffWriter(RasterWriter):
+    """A GeoTIFF of class ids, or of the probabilities of all classes, that is written in rows of blocks.
 
     Args:
         path: of the file.
         source: gives size, coordinates and tags.
-        classes: names of the classes.
-        probabilities: of all classes, a band each; else ids in one band.
-        rows: largest number of rows that are added at a time.
+        classes: their names.
+        rows: largest number that is added at a time.
+        probabilities: a band for each class; else ids in one band.
+        copies: the path at which a finished row of tiles, by number, is copied for resuming; None: none is.
     """
 
     def __init__(
-        self, path: Path, source: RasterSource, classes: Sequence[str], rows: int, *, probabilities: bool
+        self,
+        path: Path,
+        source: RasterSource,
+        classes: Sequence[str],
+        rows: int,
+        *,
+        probabilities: bool,
+        copies: Callable[[int], Path] | None,
     ) -> None:
         bands = len(classes) if probabilities else 1
-        self._path, self._block = path, ROWS if probabilities else BLOCK
-        self.file = rasterio.open(
+        self._path, self._probabilities, self._copies = path, probabilities, copies
+        self._block = ROWS if probabilities else BLOCK
+        self._file = rasterio.open(
             path,
             "w",
             driver="GTiff",
@@ -200,80 +199,85 @@ class RasterTarget:
             bigtiff="IF_SAFER",
             **source.coordinates(),
         )
-        self.file.update_tags(**source.tags(), classes=json.dumps(list(classes)))
+        self._file.update_tags(**source.tags(), classes=json.dumps(list(classes)))
         if probabilities:
-            self.file.descriptions = tuple(classes)
-            self.file.scales = (1 / SCALE,) * bands
+            self._file.descriptions = tuple(classes)
+            self._file.scales = (1 / SCALE,) * bands
         else:
             colours = class_colours(len(classes)).tolist()
-            self.file.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
-            self.file.set_band_description(1, "class")
+            self._file.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
+            self._file.set_band_description(1, "class")
         self._rows = np.full((bands, self._block + rows, source.width), NO_DATA, np.uint8)
         self._first, self._filled = 0, 0  # row of the raster that the buffer begins with; its rows that are finished
 
-    def put(self, values: NDArray[np.uint8], columns: slice) -> None:
-        """Add (bands, rows, columns) of the rows that are being added."""
-        self._rows[:, self._filled : self._filled + values.shape[1], columns] = values
+    def put(self, part: FinishedPart) -> None:
+        """Add a part of the rows that are being added."""
+        values = part.mask[None]
+        if self._probabilities:
+            values = np.rint(np.clip(part.probabilities * np.float32(SCALE), 0, SCALE)).astype(np.uint8)
+            values[:, part.mask == NO_DATA] = NO_DATA
+        self._rows[:, self._filled : self._filled + len(part.mask), part.columns] = values
 
-    def keep_rows(self, path: Path, count: int) -> None:
-        """Copy the `count` rows that are being added to a file of their own."""
-        bands, _, width = self._rows.shape
-        shape = {"height": count, "width": width, "count": bands, "dtype": "uint8", "interleave": "band"}
-        with rasterio.open(path, "w", driver="GTiff", compress="zstd", zstd_level=1, **shape) as file:
-            for number, band in enumerate(self._rows, start=1):
-                file.write(band[self._filled : self._filled + count], number)
+    def end_row(self, row: int, height: int) -> None:
+        """Copy the rows that are complete, if copies are kept, and write what became whole blocks."""
+        if self._copies is not None:
+            bands, _, width = self._rows.shape
+            shape = {"height": height, "width": width, "count": bands, "dtype": "uint8", "interleave": "band"}
+            with rasterio.open(self._copies(row), "w", driver="GTiff", compress="zstd", zstd_level=1, **shape) as file:
+                for number, band in enumerate(self._rows, start=1):
+                    file.write(band[self._filled : self._filled + height], number)
+        self._write_blocks(height)
 
-    def take_rows(self, path: Path) -> None:
-        """Add the rows that `keep_rows` copied.
+    def restore(self, rows: int) -> None:
+        """Write the rows of tiles that were finished before, from their copies.
 
         Raises:
-            DataError: they are damaged.
+            DataError: a copy is damaged.
         """
-        with _read_errors(path, None), rasterio.open(path) as file:
-            for number, band in enumerate(self._rows, start=1):
-                file.read(number, out=band[self._filled : self._filled + file.height])
-            count = file.height
-        self.end_rows(count)
+        assert self._copies is not None
+        for path in map(self._copies, range(rows)):
+            with _read_errors(path, None), rasterio.open(path) as file:
+                for number, band in enumerate(self._rows, start=1):
+                    file.read(number, out=band[self._filled : self._filled + file.height])
+                height = file.height
+            self._write_blocks(height)
 
-    def end_rows(self, count: int) -> None:
-        """Write what became whole blocks, when `count` rows are complete."""
-        self._filled += count
-        last = self._first + self._filled == self.file.height
+    def _write_blocks(self, height: int) -> None:
+        self._filled += height
+        last = self._first + self._filled == self._file.height
         ready = self._filled if last else self._filled // self._block * self._block
         if ready:
-            window = Window(0, self._first, self.file.width, ready)
+            window = Window(0, self._first, self._file.width, ready)
             for number, band in enumerate(self._rows, start=1):  # all at once would be copied
-                self.file.write(band[:ready], number, window=window)
+                self._file.write(band[:ready], number, window=window)
                 band[: self._filled - ready] = band[ready : self._filled].copy()
             self._first, self._filled = self._first + ready, self._filled - ready
 
-    def close(self) -> None:
-        """Finish the file.
+    def finish(self) -> None:
+        """Complete the file; a large mask gets smaller copies, so that viewers show it at once.
 
         Raises:
             OSError: not all of it reached the disk.
         """
-        self.file.close()
+        self._file.close()
+        _check_whole(self._path)
+        if self._probabilities:
+            return
+        with rasterio.open(self._path, "r+") as file:
+            factors: list[int] = []
+            while max(file.shape) // 2 ** (len(factors) + 1) >= SMALLEST_OVERVIEW:
+                factors.append(2 ** (len(factors) + 1))
+            if factors:
+                file.build_overviews(factors, Resampling.nearest)
         _check_whole(self._path)
 
-
-def add_overviews(path: Path) -> None:
-    """Add smaller copies to a large mask, so that viewers show it at once."""
-    with rasterio.open(path, "r+") as file:
-        factors: list[int] = []
-        while max(file.shape) // 2 ** (len(factors) + 1) >= SMALLEST_OVERVIEW:
-            factors.append(2 ** (len(factors) + 1))
-        if factors:
-            file.build_overviews(factors, Resampling.nearest)
-    _check_whole(path)
+    def close(self) -> None:
+        """Close the file, whole or not."""
+        self._file.close()
 
 
 def _check_whole(path: Path) -> None:
-    """Check that all blocks lie inside the file: GDAL does not report when it closes a file on a full disk.
-
-    Raises:
-        OSError: they do not.
-    """
+    """Raise OSError unless all blocks lie inside the file: GDAL says nothing when it closes a file on a full disk."""
     import tifffile
 
     end = path.stat().st_size
@@ -287,41 +291,11 @@ def _check_whole(path: Path) -> None:
 
 
 @contextmanager
-def written(
-    files: Sequence[tuple[Path, bool]], source: RasterSource, classes: Sequence[str], rows: int
-) -> Iterator[list[RasterTarget]]:
-    """Open what is written, and close it; what fails is reported as a full disk where the disk is full.
-
-    Args:
-        files: paths, and whether each is of probabilities.
-        source: see `RasterTarget`.
-        classes: see `RasterTarget`.
-        rows: see `RasterTarget`.
-    """
-    targets: list[RasterTarget] = []
-    with ExitStack() as stack:
-        for path, probabilities in files:
-            target = RasterTarget(path, source, classes, rows, probabilities=probabilities)
-            stack.callback(target.file.close)
-            targets.append(target)
-        try:
-            yield targets
-            for target in targets:
-                target.close()
-        except RasterioError as error:
-            raise OSError(errno.ENOSPC, f"GDAL could not write ({error})", str(files[0][0])) from error
-
-
-@contextmanager
 def _read_errors(path: Path, window: Window | None) -> Iterator[None]:
-    place = (
-        ""
-        if window is None
-        else (
-            f", rows {window.row_off} to {window.row_off + window.height}, columns {window.col_off} to "
-            f"{window.col_off + window.width}"
-        )
-    )
+    place = ""
+    if window is not None:
+        (top, bottom), (left, right) = window.toranges()
+        place = f", rows {top} to {bottom}, columns {left} to {right}"
     try:
         yield
     except RasterioIOError as error:

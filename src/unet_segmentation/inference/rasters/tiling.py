@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.inference.sliding_window import SIGMA, round_up_to_multiple
+from unet_segmentation.inference.sliding_window import gaussian, round_up_to_multiple
 
 
 class Span(NamedTuple):
@@ -56,26 +56,12 @@ def place_tiles(length: int, tile: int, overlap: float, multiple: int) -> list[S
 
 
 def blending_profiles(spans: Sequence[Span]) -> list[NDArray[np.float32]]:
-    """Weigh the pixels of every tile along one side: Gaussian (see `tiles.blending_weights`), summing to 1 in a pixel.
+    """Weigh the pixels (size,) of every tile along one side: Gaussian, as `blending_weights`, summing to 1 in a pixel.
 
     The weights of a tile are the outer product of its profiles along both sides: sums over tiles in rows and columns
     factor in the same way, so nothing need be divided afterwards.
-
-    Returns:
-        Of each span an array (size,).
     """
-    gaussians = [
-        np.exp(-0.5 * ((np.arange(span.size) - (span.size - 1) / 2) / (span.size * SIGMA)) ** 2) for span in spans
-    ]
     total = np.zeros(max(span.stop for span in spans))
-    for span, gaussian in zip(spans, gaussians, strict=True):
-        total[span.start : span.stop] += gaussian
-    return [
-        (gaussian / total[span.start : span.stop]).astype(np.float32)
-        for span, gaussian in zip(spans, gaussians, strict=True)
-    ]
-
-
-def tiling_overhead(spans: Sequence[Span], length: int) -> float:
-    """Return work done over work needed along one side; of a raster it is the product of both sides'."""
-    return sum(span.size for span in spans) / length
+    for span in spans:
+        total[span.start : span.stop] += gaussian(span.size)
+    return [(gaussian(span.size) / total[span.start : span.stop]).astype(np.float32) for span in spans]

@@ -1,6 +1,6 @@
 """Architectures of this project, one file each: the file has the name by which the architecture is registered.
 
-Files import torch, so names are also known without importing them: `ARCHITECTURES.module_names()`.
+Files import torch; `ARCHITECTURES.module_names()` reads their names without importing them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 @register_model("unet_original")
 class UNet(Architecture):
-    """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection kept, a 1x1 head.
+    """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection, a 1x1 head.
 
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
     large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
@@ -30,15 +30,8 @@ class UNet(Architecture):
     Upsampling is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
     feature channels": ``transposed`` does both in one transposed convolution, ``bilinear`` and ``nearest``
     interpolate first; ``transposed_k4`` and ``subpixel`` are other layers that do both. Height and width need not be
-    divisible: what was rounded off on the way down comes back by repeating the border.
-
-    Args:
-        in_channels: channels of the image.
-        classes: channels of the output.
-        base_channels: channels of the first stage; each stage down doubles them.
-        depth: how often height and width are halved.
-        upsampling: how the decoder goes up.
-        batch_norm: normalise after every 3x3 convolution.
+    divisible: what was rounded off on the way down comes back by repeating the border. The first stage has
+    ``base_channels``; each stage down doubles them.
     """
 
     class Settings(StrictModel):

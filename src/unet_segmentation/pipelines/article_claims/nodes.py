@@ -285,6 +285,6 @@ def write_speeds(encoders: pd.DataFrame, upsampling: pd.DataFrame, article: Arti
 
 
 def _log_expected_time(runs: int, seconds: float) -> None:
-    from unet_segmentation.training.progress import duration
+    from unet_segmentation.training.callbacks.progress import duration
 
     logger.info("%d training runs: about %s of steps, plus evaluation", runs, duration(seconds))

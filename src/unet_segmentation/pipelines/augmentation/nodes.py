@@ -43,7 +43,9 @@ def preview_augmentation(
     colours = class_colours(len(classes))
     tiles, captions = [], []
     count, values = augmentation.preview_samples, validate_plan_values(plan, classes)
-    patches = first_patches(packed, sample_ids, recipe, training, values, classes, count)
+    patches = first_patches(
+        packed, sample_ids, recipe, training=training, proposal=values, classes=classes, count=count
+    )
     for sample_id, image, mask in patches:
         tiles += [displayable(image), colour_mask(mask, colours)]
         captions += [sample_id, ""]

@@ -179,8 +179,8 @@ def score_folds(
     Returns:
         Name to value, None where it is undefined.
     """
-    from unet_segmentation.metrics.cross_validation import out_of_fold_scores
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
+    from unet_segmentation.metrics.scores import out_of_fold_scores
 
     scores = out_of_fold_scores(EvaluationTables({"confusion": confusion, "soft": soft_overlap_sums}), classes)
     sizes = soft_overlap_sums["fold"].value_counts().sort_index()

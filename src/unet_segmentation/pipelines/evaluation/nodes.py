@@ -118,7 +118,7 @@ def score(
     tables: EvaluationTables, threshold: ThresholdChoice, classes: list[str]
 ) -> tuple[dict[str, float | None], pd.DataFrame, pd.DataFrame]:
     """Compute every score of the split, None where it is undefined, those of every image, and their definitions."""
-    from unet_segmentation.metrics.definition_table import definitions
+    from unet_segmentation.metrics.definitions import score_definitions
     from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 
     values = compute_scores(tables, classes, threshold.threshold)
@@ -127,7 +127,7 @@ def score(
         *(values[name] for name in ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel")),
     )
     scores = {name: None if math.isnan(value) else value for name, value in values.items()}
-    return scores, compute_image_scores(tables, classes), definitions(scores)
+    return scores, compute_image_scores(tables, classes), score_definitions(scores)
 
 
 def estimate_intervals(
@@ -140,8 +140,7 @@ def estimate_intervals(
     """Compute the intervals of the scores, by the bootstrap over images, or over groups where samples have one."""
     from unet_segmentation.metrics.bootstrap import Resampling
     from unet_segmentation.metrics.bootstrap import bootstrap as bootstrap_scores
-    from unet_segmentation.metrics.count_tables import groups_of
-    from unet_segmentation.metrics.sufficient_statistics import UnitSums
+    from unet_segmentation.metrics.sufficient_statistics import UnitSums, groups_of
 
     sums = UnitSums.of(tables, classes, groups_of(samples), threshold.threshold)
     table = bootstrap_scores(sums, Resampling(**bootstrap.model_dump()))

@@ -72,13 +72,13 @@ def quantise(
         DataError: the training split has no image.
     """
     from unet_segmentation.deployment.export.source import calibration_batches
-    from unet_segmentation.inference.backends.quantization import quantise as quantise_file
+    from unet_segmentation.inference.backends.onnx_export import quantize
 
     if not export.int8:
         return Quantisation()
     train = samples.loc[samples["split"] == "train", "sample_id"].astype(str).tolist()
     chosen, batches = calibration_batches(source, packed, train, export.calibration_images)
-    quantise_file(onnx, folder / INT8, batches)
+    quantize(onnx, folder / INT8, batches)
     return Quantisation(str((folder / INT8).absolute()), len(chosen))
 
 

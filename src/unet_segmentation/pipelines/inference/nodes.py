@@ -88,7 +88,13 @@ def predict_images(
     from unet_segmentation.inference.backend_selection import choose_backend
     from unet_segmentation.inference.ensemble import common_spec
     from unet_segmentation.inference.input_discovery import Input
-    from unet_segmentation.inference.predict_folder import FolderJob, alone, cache_key, plan_folder, predict_folder
+    from unet_segmentation.inference.predict_folder import (
+        FolderJob,
+        cache_key,
+        locked_folder,
+        plan_folder,
+        predict_folder,
+    )
     from unet_segmentation.inference.summary import prediction_table
     from unet_segmentation.inference.writers import TABLE, results_name
     from unet_segmentation.models.model_file import read_header
@@ -102,7 +108,7 @@ def predict_images(
     made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
     key = cache_key(weights=model.sha256, inference=inference.model_dump(mode="json"), **made_by)
     job = FolderJob(spec, inference, storage, folder, prediction, key)
-    with alone(folder):
+    with locked_folder(folder):
         plan = plan_folder(job, [Input(*each) for each in inputs[["path", "name", "stamp"]].itertuples(index=False)])
         backend, check = choose_backend(
             files,

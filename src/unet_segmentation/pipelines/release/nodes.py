@@ -19,9 +19,9 @@ from unet_segmentation.deployment.release.candidate import (
     lock_release_dir,
 )
 from unet_segmentation.errors import ProjectError, ReleaseError
-from unet_segmentation.metrics.count_tables import groups_of
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.paired_comparison import compare
+from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 from unet_segmentation.tracking.run_metadata import user
 from unet_segmentation.tracking.run_queries import find_run

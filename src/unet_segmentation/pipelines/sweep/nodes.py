@@ -110,9 +110,8 @@ def rank_variants(
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
     from unet_segmentation.experiments.sweep.run_variant import TABLES
     from unet_segmentation.metrics.bootstrap import Resampling
-    from unet_segmentation.metrics.count_tables import groups_of
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-    from unet_segmentation.metrics.sufficient_statistics import UnitSums
+    from unet_segmentation.metrics.sufficient_statistics import UnitSums, groups_of
 
     groups = groups_of(samples)
     sums = {}

@@ -23,7 +23,7 @@ def propose_plan(
     """
     from unet_segmentation.training import plan_rules
 
-    return plan_rules.propose_plan(statistics, network, training, classes)
+    return plan_rules.propose_plan(statistics, network, training, classes).model_dump()
 
 
 def build_model(
@@ -60,8 +60,7 @@ def preflight(
     """Return the plan of the unfinished training of the same request, or resolve and measure a new one."""
     from unet_segmentation import tracking
     from unet_segmentation.training.plan import training_request
-    from unet_segmentation.training.resume import find_resumable_plan
-    from unet_segmentation.training.run_directory import explain_mismatch
+    from unet_segmentation.training.resume import explain_mismatch, find_resumable_plan
     from unet_segmentation.training.train_model import make_plan
     from unet_segmentation.training.training_inputs import load_inputs
 

@@ -16,16 +16,7 @@ from unet_segmentation.training.lightning_module import SegmentationTask
 
 
 class BestModel(L.Callback):
-    """Holds a copy of the best weights until they are saved.
-
-    Args:
-        spec: of the network.
-        history: whose last row is the epoch's.
-
-    Attributes:
-        best_epoch: from 1; 0 before the first one.
-        best_score: of that epoch.
-    """
+    """Holds a copy of the weights of the best epoch (from 1; 0 before the first one) until they are saved."""
 
     state_key = "best_model"
 

@@ -7,8 +7,7 @@ import time
 import lightning as L
 
 from unet_segmentation.training.callbacks.best_model import BestModel
-from unet_segmentation.training.callbacks.epoch_reports import EpochReports
-from unet_segmentation.training.callbacks.history import EpochHistory
+from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports
 from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy, remove
 
@@ -17,12 +16,6 @@ class CheckpointCallback(L.Callback):
     """Writes best model, history and checkpoint, each whole or not at all; then reports the epochs in it.
 
     The checkpoint comes last: a training that resumes from it finds the other two at least as new.
-
-    Args:
-        directory: of the run.
-        history: is saved with each checkpoint.
-        best_model: is saved before each checkpoint.
-        reports: are flushed after each checkpoint.
     """
 
     def __init__(
@@ -51,7 +44,9 @@ class CheckpointCallback(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Save after the last epoch, and after others as far as the share of the time allows."""
         is_last = trainer.should_stop or trainer.current_epoch + 1 == self.plan.epochs
-        if is_last or trainer.strategy.broadcast(self._is_due()):
+        share = self.parameters.max_time_fraction  # judged by the last checkpoint
+        is_due = share == 1 or time.perf_counter() - self.saved_at >= self.saving_seconds / share
+        if is_last or trainer.strategy.broadcast(is_due):
             self.save(trainer)
         trainer.should_stop = trainer.should_stop or self.reports.stop_requested
 
@@ -70,18 +65,12 @@ class CheckpointCallback(L.Callback):
         self.saving_seconds = self.saved_at - started
         self.reports.flush()
 
-    def _is_due(self) -> bool:
-        """Return whether a checkpoint now stays within its share of the time, judged by the last one."""
-        share = self.parameters.max_time_fraction
-        return share == 1 or time.perf_counter() - self.saved_at >= self.saving_seconds / share
-
     def _rotate(self) -> None:
         older = self.parameters.keep_last_n - 1
         if older and self.directory.last.is_file():
             older_path = self.directory.folder / f"before-{len(self.history.rows):06d}.ckpt"
             remove(older_path)
-            link_or_copy(
-                self.directory.last, older_path
-            )  # not a rename: a kill now must not leave the training without one
+            # not a rename: a kill now must not leave the training without one
+            link_or_copy(self.directory.last, older_path)
         for path in sorted(self.directory.folder.glob("before-*.ckpt"))[: -older or None]:
             remove(path)

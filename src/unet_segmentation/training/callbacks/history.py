@@ -1,9 +1,11 @@
-"""The history of a training: a row of metrics per epoch."""
+"""The history of a training: a row of metrics per epoch, and its report to whoever called the training."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +19,26 @@ from unet_segmentation.utils.private_api import first_batch
 
 RECORDED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")  # scores in the history
 
+# of an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training here
+ReportEpoch = Callable[[int, dict[str, float], float], bool | None]
+
 
 class EpochHistory(L.Callback):
-    """Records a row per epoch.
-
-    Attributes:
-        rows: ``epoch`` (from 1) and the metrics of each epoch.
-        end_times: of each epoch, in seconds since 1970.
-    """
+    """Records a row per epoch: ``epoch`` (from 1) and its metrics."""
 
     state_key = "history"
 
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan = plan
         self.rows: list[dict[str, float]] = []
-        self.end_times: list[float] = []
+        self.end_times: list[float] = []  # seconds since 1970
         self.epoch_started = self.steps_ended = 0.0
         self.first_batch = 0  # of this epoch in this process: more than 0 after a resume within it
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """Return the rows as a table."""
-        return pd.DataFrame(self.rows)
-
     def save(self, path: Path) -> None:
-        """Save the table as CSV."""
+        """Save the rows as CSV."""
         with atomic_write(path) as temporary:
-            self.table.to_csv(temporary, index=False)
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
     def state_dict(self) -> dict[str, list[Any]]:
         """Return the rows."""
@@ -92,3 +87,22 @@ class EpochHistory(L.Callback):
         else:
             epoch_seconds = steps * self.plan.batch_size / images_per_second
         return epoch_seconds * (self.plan.epochs - epochs_done - steps_done / steps)
+
+
+class EpochReports:
+    """Reports each epoch once its checkpoint is on disk, so that nothing is reported that a kill can undo."""
+
+    def __init__(self, history: EpochHistory, report_epoch: ReportEpoch | None) -> None:
+        self.history = history
+        self.report_epoch = report_epoch
+        self.reported = 0  # epochs
+        self.stop_requested = False
+
+    def flush(self) -> None:
+        """Report the epochs that were not reported yet, without their undefined metrics."""
+        epochs = list(zip(self.history.rows, self.history.end_times, strict=True))
+        for row, end_time in epochs[self.reported :]:
+            metrics = {name: value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
+            if self.report_epoch is not None:
+                self.stop_requested |= bool(self.report_epoch(int(row["epoch"]), metrics, end_time))
+        self.reported = len(self.history.rows)

@@ -9,11 +9,7 @@ from unet_segmentation.training.patch_dataset import LAYERS, keyed_rng
 
 
 class KeyedLayerSeed(L.Callback):
-    """Seeds the random layers (dropout) of each step by its epoch and number.
-
-    Args:
-        seed: of the training.
-    """
+    """Seeds the random layers (dropout) of each step by the training's seed, the epoch and the step's number."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from unet_segmentation.training.losses.base import Loss, LossInputs, LossSettings, register_loss
-from unet_segmentation.training.losses.pixelwise import weighted_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +28,8 @@ class CrossEntropyLoss(Loss):
     def sums(self, inputs: LossInputs) -> Tensor:
         """Sum w[target] * -log p[target], and w[target], over the pixels that are not ignored.
 
-        Their ratio is torch's cross-entropy. The target enters as a one-hot product rather than by indexing: gathering
-        has no deterministic backward on CUDA.
+        Their ratio is torch's cross-entropy. The target enters as a one-hot product: indexing has no deterministic
+        backward on CUDA.
         """
         import torch
 
@@ -39,8 +38,3 @@ class CrossEntropyLoss(Loss):
         # where, not a product: -inf * 0 would be NaN
         nll = -torch.where(target, log_probabilities, 0.0) * weight
         return torch.stack([nll.sum(), weight.sum().float()])
-
-    def compute(self, inputs: LossInputs, sums: Tensor | None) -> Tensor:
-        """Divide the sums."""
-        assert sums is not None
-        return weighted_mean(sums)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from unet_segmentation.training.losses.base import Loss, LossInputs, LossSettings, register_loss
-from unet_segmentation.training.losses.pixelwise import pixel_nll, tiny, weighted_mean
+from unet_segmentation.training.losses.base import TINY, Loss, LossInputs, LossSettings, pixel_nll, register_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,9 +40,4 @@ class FocalLoss(Loss):
         nll, weight = pixel_nll(log_probabilities, target, class_weights)
         error = -torch.expm1(torch.where(target, log_probabilities, 0.0).sum(dim=1))  # 1 - p, exact near p = 1
         # clamped: at 0 the slope of a power below 1 is infinite
-        return torch.stack([(error.clamp(min=tiny()) ** self.settings.gamma * nll).sum(), weight.sum()])
-
-    def compute(self, inputs: LossInputs, sums: Tensor | None) -> Tensor:
-        """Divide the sums."""
-        assert sums is not None
-        return weighted_mean(sums)
+        return torch.stack([(error.clamp(min=TINY) ** self.settings.gamma * nll).sum(), weight.sum()])

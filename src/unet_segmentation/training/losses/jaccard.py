@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_segmentation.training.losses.base import register_loss
-from unet_segmentation.training.losses.region import SMOOTH, RegionLoss
+from unet_segmentation.training.losses.base import SMOOTH, RegionLoss, register_loss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from unet_segmentation.training.losses.base import Loss, LossInputs, LossSettings, register_loss
-from unet_segmentation.training.losses.pixelwise import pixel_nll, weighted_mean
+from unet_segmentation.training.losses.base import (
+    Loss,
+    LossInputs,
+    LossSettings,
+    pixel_nll,
+    register_loss,
+    weighted_mean,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +46,7 @@ class OhemLoss(Loss):
 
         nll, weight = (values.flatten() for values in pixel_nll(*inputs))
         valid = inputs.target.any(dim=1).flatten()
-        # sorted, not topk: how many is known to the device only, and to wait for it would cost time
+        # sorted, not topk: only the device has the number, and to wait for it would cost time
         order = torch.where(valid, nll.detach(), -1.0).argsort(descending=True, stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         hardest = rank < (self.settings.fraction * valid.sum()).ceil()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from unet_segmentation.training.losses.base import LossSettings, register_loss
-from unet_segmentation.training.losses.region import SMOOTH, RegionLoss
+from unet_segmentation.training.losses.base import SMOOTH, LossSettings, RegionLoss, register_loss
 
 if TYPE_CHECKING:
     from torch import Tensor

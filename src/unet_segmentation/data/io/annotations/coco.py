@@ -16,12 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_segmentation.data.io.annotation_format import (
-    ANNOTATION_FORMATS,
-    Annotation,
-    AnnotationFormat,
-    parse_errors,
-)
+from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS, Annotation, AnnotationFormat, parse_errors
 from unet_segmentation.data.io.filesystem import FileStore, split_page
 from unet_segmentation.data.io.image_decoders import UnreadableError, read_bytes
 from unet_segmentation.data.io.shapes import Shape, Size, mask_shape, polygon_shape

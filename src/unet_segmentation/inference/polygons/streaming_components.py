@@ -1,16 +1,19 @@
-"""The connected regions of a raster, found while its rows pass, each yielded when it is complete."""
+"""The connected regions of a raster, traced while its rows pass, each yielded when it is complete."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from unet_segmentation.inference.backends.base import Mask
-from unet_segmentation.inference.polygons.connected_components import begins_of_runs, connected, parts_of_runs
+from unet_segmentation.inference.polygons.connected_components import begins_of_runs
 from unet_segmentation.inference.polygons.contour_tracing import Ring, corner_points, trace_contours
 
 logger = logging.getLogger(__name__)
@@ -18,48 +21,46 @@ logger = logging.getLogger(__name__)
 STRIP = 1_000_000  # pixels that are processed together
 TRACED = 100_000  # corners that are traced together, unless one region has more
 LARGEST = 100_000  # corners of a region; a larger one is cut, as GDAL refuses GeoJSON with about twice as many in one
-STATE = ("top", "cuts", "above", "above_parts", "classes", "areas", "sums", "points", "around")  # of a stream, as saved
 MOST = 1_000_000  # points of regions that still grow; where there are more, all are cut
 
 
 class Region(NamedTuple):
-    """A connected region.
-
-    Attributes:
-        class_id: its class.
-        area: in pixels.
-        confidence: mean of the largest probability over its pixels.
-        polygons: of each part that is connected by pixels' sides the line around it, then those around its holes.
-    """
+    """A connected region."""
 
     class_id: int
-    area: int
-    confidence: float
-    polygons: list[list[Ring]]
+    area: int  # in pixels
+    confidence: float  # mean of the largest probability over its pixels
+    polygons: list[list[Ring]]  # of each part the line around it, then those around its holes
 
 
+@dataclass
 class StreamingComponents:
-    """Finds the regions of every class but 0, as `regions.Regions` does, in a raster that comes from top to bottom.
+    """Finds the regions of every class but 0, as `Regions` does, in a raster that comes from top to bottom.
 
     How borders run at a point depends on the four pixels around it, and on which of them belong together. These points
-    are kept until no part of their regions can grow any more; then they are traced. Memory holds the points of regions
+    are held until no part of their regions can grow any more; then they are traced. Memory holds the points of regions
     that still grow, whatever the raster's height.
 
-    Args:
-        width: of the raster, in pixels.
+    A part is what is connected by pixels' sides. The fields are all that is needed to resume.
     """
 
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self.top = 0  # row of the raster that comes next
-        self.cuts = 0  # regions that were cut
-        self.above: Mask = np.zeros((1, width), np.uint8)  # the row before it
-        self.above_parts = np.full(width, -1)  # parts that its pixels belong to, -1: none
-        self.classes = np.empty(0, np.intp)  # of each part
-        self.areas: NDArray[np.float64] = np.empty(0)  # whole numbers
-        self.sums: NDArray[np.float64] = np.empty(0)  # of the largest probability
-        self.points = np.empty(0, np.intp)  # see `outlines.turning_points`
-        self.around = np.empty((4, 0), np.int32)  # parts around each point, -1: none
+    above: Mask  # (1, width) the row before the one that comes next
+    above_parts: NDArray[np.intp]  # (width,) parts that its pixels belong to, -1: none
+    classes: NDArray[np.intp]  # of each part
+    areas: NDArray[np.float64]  # of each part, whole numbers
+    sums: NDArray[np.float64]  # of each part, of the largest probability
+    points: NDArray[np.intp]  # see `corner_points`
+    around: NDArray[np.int32]  # (4, points) parts around each point, -1: none
+    top: int = 0  # row of the raster that comes next
+    cuts: int = 0  # regions that were cut
+
+    @classmethod
+    def begin(cls, width: int) -> Self:
+        """Begin a raster."""
+        whole, real = np.empty(0, np.intp), np.empty(0)
+        return cls(
+            np.zeros((1, width), np.uint8), np.full(width, -1), whole, real, real, whole, np.empty((4, 0), np.int32)
+        )
 
     def add(self, mask: Mask, confidence: NDArray[np.float32]) -> Iterator[Region]:
         """Add the next rows, and yield the regions that are complete.
@@ -68,7 +69,7 @@ class StreamingComponents:
             mask: (height, width) class ids; 0 where there is no data.
             confidence: (height, width), the largest probability.
         """
-        rows = max(1, STRIP // self._width)
+        rows = max(1, STRIP // mask.shape[1])
         for start in range(0, len(mask), rows):
             strip = mask[start : start + rows]
             self._add(strip, confidence[start : start + rows])
@@ -81,23 +82,13 @@ class StreamingComponents:
         if self.cuts:
             logger.warning("Regions with more than %d corners were cut along rows, %d times", LARGEST, self.cuts)
 
-    def state(self) -> dict[str, NDArray]:
-        """Return what another stream needs to `restore` it and resume."""
-        return {f"regions.{name}": np.asarray(getattr(self, name)) for name in STATE}
-
-    def restore(self, state: Mapping[str, NDArray]) -> None:
-        """Resume from a `state`."""
-        for name in STATE:
-            value = state[f"regions.{name}"]
-            setattr(self, name, value if value.ndim else int(value))
-
     def _add(self, mask: Mask, confidence: NDArray[np.float32]) -> None:
         """Find the points above every one of these rows, and what their parts are."""
-        width, count_before = self._width, len(self.classes)
+        width, count_before = mask.shape[1], len(self.classes)
         strip = np.concatenate([self.above, mask])
         begins = begins_of_runs(strip)
         starts, runs = np.flatnonzero(begins), np.cumsum(begins.ravel(), dtype=np.int32) - 1
-        parts = count_before + parts_of_runs(strip, begins, runs)
+        parts = count_before + _parts_of_runs(strip, begins, runs)
         new = int(np.searchsorted(starts, width))  # the runs before it were counted
         areas = np.diff(starts[new:], append=strip.size)
         sums = np.add.reduceat(confidence.ravel(), starts[new:] - width, dtype=np.float64)
@@ -106,7 +97,7 @@ class StreamingComponents:
         around = np.where(pixels < 0, -1, parts[runs[pixels]])[:, inside].astype(np.int32)
 
         seen = np.flatnonzero(self.above_parts >= 0)
-        merged = connected((self.above_parts[seen], parts[runs[seen]]), int(parts.max()) + 1)
+        merged = _connected((self.above_parts[seen], parts[runs[seen]]), int(parts.max()) + 1)
         owners = np.concatenate([np.arange(count_before), parts[new:]])
         count = int(merged.max()) + 1
         classes = np.zeros(count, np.intp)
@@ -125,7 +116,7 @@ class StreamingComponents:
             return
         one, other = self.around[:2].ravel(), self.around[2:].ravel()  # across a point
         touching = (one >= 0) & (other >= 0) & (self.classes[one] == self.classes[other])
-        regions = connected((one[touching], other[touching]), len(self.classes))
+        regions = _connected((one[touching], other[touching]), len(self.classes))
         pixels = np.bincount(self.around[self.around >= 0], minlength=len(regions))
         corners = np.bincount(regions, pixels) / 2  # a corner has one pixel of its part inside it, or three
         closed = (corners > LARGEST) | end | (len(self.points) > MOST)
@@ -148,9 +139,10 @@ class StreamingComponents:
         """Close parts below the last row; returns those of its pixels that are."""
         ending = np.append(parts, False)[self.above_parts]
         points, pixels = corner_points(np.where(ending, self.above, 0))
-        below = points > self._width  # the other points lie above the row
+        width = self.above.shape[1]
+        below = points > width  # the other points lie above the row
         around = np.where(pixels < 0, -1, self.above_parts[pixels])[:, below].astype(np.int32)
-        self.points = np.concatenate([self.points, points[below] + (self.top - 1) * (self._width + 1)])
+        self.points = np.concatenate([self.points, points[below] + (self.top - 1) * (width + 1)])
         self.around = np.concatenate([self.around, around], axis=1)
         closed = self.above_parts[ending]
         self.above, self.above_parts = np.where(ending, 0, self.above), np.where(ending, -1, self.above_parts)
@@ -160,6 +152,7 @@ class StreamingComponents:
         self, regions: NDArray[np.intp], done: NDArray[np.bool_], corners: NDArray[np.float64]
     ) -> Iterator[Region]:
         """Trace the borders of parts that are done, some at a time; `regions` has of each part its region."""
+        width = self.above.shape[1]
         areas, sums = np.bincount(regions, self.areas), np.bincount(regions, self.sums)
         groups = np.where(done, (np.cumsum(corners) // TRACED)[regions], -1)
         for group in np.unique(groups[done]):
@@ -167,11 +160,25 @@ class StreamingComponents:
             here = (around >= 0).any(axis=0)
             polygons: dict[int, list[list[Ring]]] = {}
             classes: dict[int, int] = {}
-            for part, rings in trace_contours(self.points[here], around[:, here].astype(np.intp), self._width).items():
+            for part, rings in trace_contours(self.points[here], around[:, here].astype(np.intp), width).items():
                 polygons.setdefault(int(regions[part]), []).append(rings)
                 classes[int(regions[part])] = int(self.classes[part])
             for region, parts in polygons.items():
                 yield Region(classes[region], int(areas[region]), float(sums[region] / areas[region]), parts)
+
+
+def _parts_of_runs(mask: Mask, begins: NDArray[np.bool_], runs: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Number the parts that runs of one class make where they lie above each other; of each run its part."""
+    width, flat = mask.shape[1], mask.ravel()
+    upper = np.flatnonzero(begins[:-1] | begins[1:])  # above or at a beginning: another pair of runs
+    upper = upper[flat[upper] == flat[upper + width]]
+    return _connected((runs[upper], runs[upper + width]), int(runs[-1]) + 1)
+
+
+def _connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp]:
+    """Number the groups of `count` things of which pairs are connected; of each thing its group."""
+    graph = coo_array((np.ones(len(pairs[0]), np.bool_), (pairs[0], pairs[1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
 def _renumbered(parts: NDArray, numbers: NDArray[np.intp]) -> NDArray:
