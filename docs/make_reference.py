@@ -151,6 +151,14 @@ MEANINGS = {  # for keys whose docstring says nothing, or leans on its neighbour
     "bootstrap.seed": "Seed of the bootstrap and of permutation tests",
     "cross_validation.seed": "Seed of the folds",
     "search.seed": "Seed of the sampler",
+    "mlflow.enabled": "Whether anything is tracked",
+    "mlflow.uri": "MLflow's store; `null` is `mlflow.db` in the project's root. `MLFLOW_TRACKING_URI` wins over it",
+    "mlflow.experiment": "Name of the experiment; `null` is the problem's name",
+    "mlflow.run_name": "Name of runs; `null` is the model's name and the time",
+    "mlflow.system_metrics": "Whether CPU, memory, disk, network and GPU are measured",
+    "mlflow.system_metrics_seconds": "Interval of these measurements in seconds",
+    "mlflow.timeout_seconds": "How long a server may take to answer a request",
+    "mlflow.upload_timeout_seconds": "How long the end of a run waits for a server that does not answer",
     "export.split": "Split on which exported files are compared with the model",
 }
 DOTTED_LOSSES = "training.loss."  # what the file of the loss says
@@ -317,7 +325,7 @@ def configuration_page() -> str:
     lines += [
         "## `conf/base/mlflow.yml`: tracking", "",
         "Override it in `conf/local/mlflow.yml`, or for one run with `--params mlflow.<key>=<value>`.", "",
-        *configuration_table(TrackingSettings, {}, {}, ""), "",
+        *configuration_table(TrackingSettings, {}, {}, "mlflow."), "",
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
