@@ -77,27 +77,6 @@ MLFLOW = f"""\
 What a run leaves in MLflow. Which catalog entry goes where is declared in the catalog, in an entry's
 `metadata: {{mlflow: ...}}`. Why: [tracking design](../explanation/tracking-design.md).
 """
-TITLES = {  # sections of the parameters by the reader's task
-    "source": "where files come from and how images and masks pair up",
-    "images": "how image values are read",
-    "masks": "how mask values become classes",
-    "inspection": "what the audit does about findings",
-    "split": "training, validation and test split",
-    "augmentation": "transforms of training images",
-    "model": "architecture and encoder",
-    "training": "patches, loss, optimizer, hardware, checkpoints",
-    "predictor": "how the model is applied to whole images",
-    "evaluation": "what is scored and shown",
-    "bootstrap": "confidence intervals",
-    "cross_validation": "k-fold cross-validation",
-    "sweep": "declared variants",
-    "search": "hyperparameter search",
-    "release": "the promotion gate",
-    "export": "exported files and their parity gate",
-    "inference": "`kedro predict`",
-    "article_claims": "the case study",
-}
-
 TYPES = {
     "array": "list",
     "object": "mapping",
@@ -107,60 +86,7 @@ TYPES = {
     "boolean": "true or false",
     "null": "null",
 }
-MEANINGS = {  # for keys whose docstring says nothing, or leans on its neighbours
-    "source.images": "Pattern of the image paths, relative to the extracted archives or the folder; needs `{id}`. See "
-    "[path patterns](../how-to/download-and-describe-a-dataset.md#path-patterns)",
-    "source.masks": "Pattern of the mask paths; `null` where nothing is labelled",
-    "source.roi": "Pattern of region-of-interest masks (a field of view); pixels where it is 0 are ignored",
-    "source.storage_options": "Options for fsspec where `folder` is a URL (an endpoint, say). No secrets: set those in "
-    "the environment",
-    "source.generator.name": "The generator",
-    "source.generator.images": "Number of images",
-    "source.generator.size": "Side of an image in pixels",
-    "source.generator.seed": "Seed of the images",
-    "masks.threshold": "Values above it are class 1 (`encoding: threshold`)",
-    "masks.variable": "Variable of a `.mat` file that holds the mask, with dots into structures "
-    "(`GTcls.Segmentation`); `null` takes the only one that fits",
-    "inspection.on_error": "`stop`: end the run with a message; `quarantine`: set samples with errors aside and go on",
-    "split.fold": "Which fold is held out, counted from 0",
-    "split.seed": "Seed of the split",
-    "split.blocks.side": "Side of a block, in the unit of row and column",
-    "training.accelerator": "Hardware to train on; `auto` takes a GPU if there is one",
-    "training.deterministic": "Use deterministic algorithms where torch has them",
-    "training.compile": "Compile the model with `torch.compile`; the warm-up takes a minute or more",
-    "training.optimizer.learning_rate": "Peak learning rate of the decoder and the last layer; the encoder's is this "
-    "times `encoder_lr_multiplier`",
-    "training.optimizer.encoder_lr_multiplier": "Factor on the encoder's rate, such as 0.1 if it is pretrained",
-    "training.optimizer.weight_decay": "Weight decay; biases and normalization layers are not decayed",
-    "training.optimizer.betas": "AdamW's betas",
-    "training.schedule.name": "Shape of the schedule after warm-up; `one_cycle` brings its own warm-up",
-    "training.schedule.warmup_fraction": "Share of all steps spent on a linear warm-up",
-    "training.schedule.power": "Exponent of `poly`",
-    "training.schedule.min_lr_ratio": "Learning rate at the last step, as a share of the peak",
-    "training.early_stopping.patience": "Epochs without improvement before training stops; `null`: never",
-    "training.early_stopping.min_delta": "Smallest change of the score that counts as an improvement",
-    "training.loss.focal_gamma": "Focusing parameter of the focal loss",
-    "training.loss.ohem_fraction": "Share of the pixels, the hardest ones, that OHEM uses",
-    "training.loss.tversky_alpha": "Weight of false positives",
-    "training.loss.tversky_beta": "Weight of false negatives",
-    "training.loss.class_weights": "Class weights of cross-entropy, focal loss and OHEM: `none`, `auto` (from the "
-    "class shares of the training split) or one number per class",
-    "evaluation.surface_dice_tolerance_px": "Tolerance of the surface Dice in pixels",
-    "evaluation.gallery_score": "Score that orders the images of the gallery",
-    "bootstrap.confidence": "Confidence level",
-    "bootstrap.seed": "Seed of the bootstrap and of permutation tests",
-    "cross_validation.seed": "Seed of the folds",
-    "search.seed": "Seed of the sampler",
-    "mlflow.enabled": "Whether anything is tracked",
-    "mlflow.uri": "MLflow's store; `null` is `mlflow.db` in the project's root. `MLFLOW_TRACKING_URI` wins over it",
-    "mlflow.experiment": "Name of the experiment; `null` is the problem's name",
-    "mlflow.run_name": "Name of runs; `null` is the model's name and the time",
-    "mlflow.system_metrics": "Whether CPU, memory, disk, network and GPU are measured",
-    "mlflow.system_metrics_seconds": "Interval of these measurements in seconds",
-    "mlflow.timeout_seconds": "How long a server may take to answer a request",
-    "mlflow.upload_timeout_seconds": "How long the end of a run waits for a server that does not answer",
-    "export.split": "Split on which exported files are compared with the model",
-}
+MEANINGS: dict[str, str] = yaml.safe_load((ROOT / "docs" / "parameter_meanings.yml").read_text(encoding="utf-8"))
 DOTTED_LOSSES = "training.loss."  # what the file of the loss says
 SHARED_OPTIONS = {  # Kedro's own words know nothing of this project
     "env": ("NAME", "`cells`", "The problem (data set): a folder below `conf/`"),
@@ -189,22 +115,6 @@ def docstring_attributes(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
         elif name and line.strip():
             attributes[name] += " " + line.strip()
     return " ".join(summary.split()), attributes
-
-
-def yaml_comments(text: str) -> dict[str, str]:
-    """Return the comment behind each key of a YAML file, by its dotted name; a comment may go on in the next lines."""
-    comments: dict[str, str] = {}
-    path: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        if match := re.match(r"(\s*)(\w+):(.*)", line):
-            indent, key, rest = len(match[1]), match[2], match[3]
-            path = [*(part for part in path if part[0] < indent), (indent, key)]
-            if "  # " in rest or " # " in rest:
-                comments[".".join(name for _, name in path)] = re.split(r"\s# ", rest, maxsplit=1)[1].strip()
-        elif path and (match := re.match(r"\s{20,}# (.*)", line)):
-            dotted = ".".join(name for _, name in path)
-            comments[dotted] = f"{comments.get(dotted, '')} {match[1]}".strip()
-    return comments
 
 
 def base_parameters() -> dict[str, Any]:
@@ -281,9 +191,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - anno
     return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)
 
 
-def configuration_table(
-    model: type[BaseModel], defaults: dict[str, Any], comments: dict[str, str], path: str
-) -> list[str]:
+def configuration_table(model: type[BaseModel], defaults: dict[str, Any], path: str) -> list[str]:
     """Return the table of a model's keys."""
     schema = model.model_json_schema()
     meanings = docstring_attributes(model)[1]
@@ -294,7 +202,7 @@ def configuration_table(
         required = field.is_required() and name not in defaults
         value = defaults.get(name, field.get_default(call_default_factory=True))  # type: ignore[call-arg]
         dotted = f"{path}{name}"
-        meaning = MEANINGS.get(dotted) or meanings.get(name) or comments.get(dotted, "")
+        meaning = MEANINGS.get(dotted) or meanings.get(name, "")
         if path == DOTTED_LOSSES and not meaning:
             meaning = f"Weight of the loss `{name}`"
         kind = type_text(schema["properties"][name])
@@ -306,26 +214,28 @@ def configuration_table(
 def configuration_page() -> str:
     """Return the reference of all parameters."""
     base = base_parameters()
-    comments: dict[str, str] = {}
-    for path in sorted((ROOT / "conf" / "base").glob("parameters*.yml")):
-        comments |= yaml_comments(path.read_text(encoding="utf-8"))
-    lines = [CONFIGURATION]
-    for dotted, model in sections(Parameters):
+    lines, written = [CONFIGURATION], dict[type[BaseModel], str]()
+    for dotted, model in sorted(sections(Parameters), key=lambda section: section[0].startswith("article_claims")):
         top = dotted.split(".")[0]
         values: Any = base
         for part in dotted.split("."):
             values = values.get(part) if isinstance(values, dict) else None
         values = values if isinstance(values, dict) else {}
-        table = configuration_table(model, values, comments, f"{dotted}.")
         heading = "##" if dotted == top else "###"
-        lines += [f"{heading} `{dotted}`" + (f": {TITLES[top]}" if dotted in TITLES else ""), ""]
-        summary = docstring_attributes(model)[0]
+        if model in written:
+            lines += [f"{heading} `{dotted}`", "", f"The keys of `{written[model]}`.", ""]
+            continue
+        written[model] = dotted
+        table = configuration_table(model, values, f"{dotted}.")
+        lines += [f"{heading} `{dotted}`", ""]
+        summary = MEANINGS.get(dotted) or docstring_attributes(model)[0]
         lines += [sentence(summary), ""] if summary else []
         lines += [*table, ""] if table else []
     lines += [
-        "## `conf/base/mlflow.yml`: tracking", "",
-        "Override it in `conf/local/mlflow.yml`, or for one run with `--params mlflow.<key>=<value>`.", "",
-        *configuration_table(TrackingSettings, {}, {}, "mlflow."), "",
+        "## `mlflow.yml`", "",
+        "Tracking, in a file of its own: `conf/base/mlflow.yml`. Override keys in `conf/local/mlflow.yml`, or for one run with",
+        "`--params mlflow.<key>=<value>`.", "",
+        *configuration_table(TrackingSettings, {}, "mlflow."), "",
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
