@@ -14,15 +14,16 @@ PAGE = Path("docs/reference/metrics.md")
 def markdown() -> str:
     """Return the definitions of all metrics as Markdown."""
     lines = [
-        "# Metric definitions",
+        "# Metrics",
         "",
         "Generated from the table in `src/unet_segmentation/metrics/definitions.py` by",
-        "`python docs/make_metrics_page.py`; a test checks that it is up to date.",
+        "`python docs/make_reference.py`; a test checks that it is up to date.",
         "",
-        "TP, FP and FN are pixels of a class: right, wrongly given to it, wrongly taken from it. Ignored pixels (255",
-        "in a mask) count nowhere. `<class>` stands for a class's name in lower case, other characters turned to `_`,",
+        "TP, FP and FN are the true positive, false positive and false negative pixels of a class. Ignored pixels (255",
+        "in a mask) count nowhere. `<class>` stands for a class name in lower case, with `_` for other characters, and",
         f"`<size>` for one of {', '.join(f'`{size}`' for size in SIZES)} (pixels of diameter).",
-        "In `metrics.json` an undefined score is `null`, in MLflow it is left out.",
+        "An undefined score is `null` in `metrics.json` and left out in MLflow. Which one to trust:",
+        "[evaluation and statistics](../explanation/evaluation-and-statistics.md#which-score-to-trust).",
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",

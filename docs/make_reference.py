@@ -233,8 +233,8 @@ def configuration_page() -> str:
         lines += [*table, ""] if table else []
     lines += [
         "## `mlflow.yml`", "",
-        "Tracking, in a file of its own: `conf/base/mlflow.yml`. Override keys in `conf/local/mlflow.yml`, or for one run with",
-        "`--params mlflow.<key>=<value>`.", "",
+        "Tracking, in a file of its own: `conf/base/mlflow.yml`. Override keys in `conf/local/mlflow.yml`, or for one",
+        "run with `--params mlflow.<key>=<value>`.", "",
         *configuration_table(TrackingSettings, {}, "mlflow."), "",
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
