@@ -27,8 +27,8 @@ into `findings.parquet`, one row each ([columns](data-schemas.md#findings)); `au
 | `passed with warnings` | warnings, or samples set aside | continues; the warnings are in its log |
 | `failed` | errors | stops before training, with one message: errors by kind, five files of each, the fix |
 
-If mask values, annotation labels, the range of numbers or the number of masks are not as declared, the message ends with
-the line of `parameters.yml` that would declare what the files hold. Where the guess is risky, it also gives the
+If mask values, annotation labels, the range of numbers or the number of masks are not as declared, the message ends
+with the line of `parameters.yml` that would declare what the files hold. Where the guess is risky, it also gives the
 alternative: which of 0 and 255 is the background, whether the first or the last value means unlabelled, joined masks or
 instances.
 
@@ -54,8 +54,8 @@ split keeps its own. If test samples are set aside for another reason, a warning
 
 ## Allow list
 
-`inspection: {allow: [KIND]}` turns errors of a kind into warnings; `KIND:SAMPLE_ID` does so for one sample or its pairs.
-Only kinds marked "may be allowed" can be allowed, because they leave the samples fit for training.
+`inspection: {allow: [KIND]}` turns errors of a kind into warnings; `KIND:SAMPLE_ID` does so for one sample or its
+pairs. Only kinds marked "may be allowed" can be allowed, because they leave the samples fit for training.
 
 ## Checks
 

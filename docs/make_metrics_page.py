@@ -24,6 +24,8 @@ def markdown() -> str:
         f"`<size>` for one of {', '.join(f'`{size}`' for size in SIZES)} (pixels of diameter).",
         "An undefined score is `null` in `metrics.json` and left out in MLflow. Which one to trust:",
         "[evaluation and statistics](../explanation/evaluation-and-statistics.md#which-score-to-trust).",
+        'Where the source is "the article", it is Syed Nauyan Rashid, "Semantic Segmentation: U-Net" (Red Buffer on Medium,',
+        "5 November 2021).",
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",
