@@ -14,6 +14,10 @@ PAGE = Path("docs/reference/metrics.md")
 def markdown() -> str:
     """Return the definitions of all metrics as Markdown."""
     lines = [
+        "---",
+        "hide: [toc]",
+        "---",
+        "",
         "# Metrics",
         "",
         "Generated from the table in `src/unet_segmentation/metrics/definitions.py` by",
@@ -29,11 +33,12 @@ def markdown() -> str:
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",
-        f"| Score | {' | '.join(name.capitalize() for name in METRICS[0].definition)} |",
-        "|---|---|---|---|---|---|---|",
+        f"| Score | {' | '.join(name.capitalize() for name in list(METRICS[0].definition)[1:])} |",
+        "|---|---|---|---|---|---|",
     ]
     for metric in METRICS:
-        lines.append(f"| `{metric.name}` | {' | '.join(metric.definition.values())} |")
+        meaning, *others = metric.definition.values()
+        lines.append(f"| `{metric.name}`<br>{meaning} | {' | '.join(others)} |")
     return "\n".join(lines) + "\n"
 
 

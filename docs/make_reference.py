@@ -63,6 +63,10 @@ Without it, `cells` is used.
 (pipelines), `kedro viz run` (the graph), `kedro ipython` and `kedro jupyter` (sessions with `catalog` loaded).
 """
 CATALOG = f"""\
+---
+hide: [toc]
+---
+
 # Catalog
 
 {GENERATED}
@@ -168,6 +172,7 @@ def cell(text: str) -> str:
 def sentence(text: str) -> str:
     """Return a text with a capital letter at its beginning and a full stop at its end."""
     text = re.sub(r"(?<!`)\bnull\b(?!`)", "`null`", text.strip())
+    text = re.sub(r"'(__\w+__)'", r"`\1`", text)
     text = re.sub(r"docs/reference/(\w+)\.md", r"[\1](\1.md)", text)
     if text and re.fullmatch(r"[a-z]+[,;:]?", text.split()[0]):
         text = text[0].upper() + text[1:]
@@ -292,7 +297,8 @@ def cli_page() -> str:
 
 def catalog_entries() -> Iterator[tuple[str, str, dict[str, Any], str]]:
     """Yield pipeline, name, entry and comment of every catalog entry."""
-    for path in sorted((ROOT / "conf" / "base").glob("catalog_*.yml")):
+    paths = sorted((ROOT / "conf" / "base").glob("catalog_*.yml"), key=lambda path: ("article" in path.stem, path))
+    for path in paths:
         text = re.sub(r"\$\{problem:\}", "<problem>", path.read_text(encoding="utf-8"))
         for name, entry in yaml.safe_load(text).items():
             match = re.search(rf"^{name}:[ ]*# (.*)$", text, flags=re.MULTILINE)
@@ -319,7 +325,7 @@ def catalog_page() -> str:
     """Return the reference of all catalog entries."""
     lines = [CATALOG]
     pipeline = ""
-    header = ["| entry | type | file | layer | MLflow | note |", "|---|---|---|---|---|---|"]
+    header = ["| entry | file | type, layer | MLflow |", "|---|---|---|---|"]
     for name_of_pipeline, name, entry, comment in catalog_entries():
         if name_of_pipeline != pipeline:
             pipeline = name_of_pipeline
@@ -329,7 +335,8 @@ def catalog_page() -> str:
         layer = ((entry.get("metadata") or {}).get("kedro-viz") or {}).get("layer", "")
         model = entry.get("model", "").rpartition(".")[2]
         kind = f"`{kind}`" + (f" of `{model}`" if model else "")
-        row = (f"`{name}`", kind, f"`{file}`" if file else "", layer, mlflow_text(entry), sentence(comment))
+        entry_cell = f"`{name}`" + (f"<br>{sentence(comment)}" if comment else "")
+        row = (entry_cell, f"`{file}`" if file else "", f"{kind}<br>{layer}", mlflow_text(entry))
         lines.append(f"| {' | '.join(cell(text) for text in row)} |")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
