@@ -38,7 +38,7 @@ GUIDES = sorted(
         *DOCS.glob("how-to/*.md"),
     ]
 )
-PLACEHOLDERS = {"mine", "wbc_best", "<problem>"}  # problems that readers have, and this project has not
+PLACEHOLDERS = {"mine", "wbc_best", "<problem>", "NAME"}  # problems that readers have, and this project has not
 NO_PARAMETERS = re.compile(r"\.(onnx|pt2|html|json|yml|py)$|^evaluation\.(device|precision|torch)$")  # files and tags
 OTHER_PROGRAMS = {
     "cd",
@@ -142,7 +142,15 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
                     yield f"{path.relative_to(DOCS)}: {line.strip()}", words
 
 
-COMMANDS = dict(_commands())
+def _inline_commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield commands that stand in the text, of all pages but the generated ones."""
+    for path in sorted({*GUIDES, *DOCS.glob("*.md"), *DOCS.glob("explanation/*.md"), *DOCS.glob("reference/*s.md")}):
+        for line in re.findall(r"`((?:kedro|make|python -m) [^`<]+)`", path.read_text(encoding="utf-8")):
+            if "..." not in line:
+                yield f"{path.relative_to(DOCS)}: {line}", shlex.split(line)
+
+
+COMMANDS = dict(_commands()) | dict(_inline_commands())
 
 
 @cache
@@ -183,6 +191,8 @@ def _check_kedro(arguments: list[str]) -> None:
         inner = command.get_command(context, name)
         assert inner is not None, f"there is no command {name}"
         command, context = inner, click.Context(inner, info_name=name, parent=context)
+    if not arguments and any(parameter.required for parameter in command.params):
+        return  # only named, as in "so `kedro compare` accepts it"
     options, _, _ = command.make_parser(context).parse_args(list(arguments))  # raises for an unknown option
     for parameter in command.params:
         value = options.get(parameter.name or "")
