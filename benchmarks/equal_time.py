@@ -159,11 +159,10 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.config_loader import ProblemConfigLoader
-        from unet_segmentation.data.statistics import DatasetStatistics
+        from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
         from unet_segmentation.data.store.packed_arrays import PackedSamples
         from unet_segmentation.parameters import validate_parameters
         from unet_segmentation.settings import CONFIG_LOADER_ARGS
-        from unet_segmentation.training.plan import labelled_ids_by_split
 
         folder = options.prepared / cell.data
         if not (folder / "packed_dataset.json").is_file():

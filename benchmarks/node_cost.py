@@ -1,8 +1,8 @@
 """What does the training node cost inside `kedro run`, over the same training called as a plain function?
 
 On a temporary copy of the project, `kedro run` trains `cells` for that many epochs, tracked as always; then a fresh
-process calls `fit` with the very plan, data and weights of that run, and tells nobody. Rounds take turns. The node's
-time is that between the lines of the log that begin and end it: loading, training, tracking and saving.
+process calls `run_training` with the very plan, data and weights of that run, and tells nobody. Rounds take turns.
+The node's time is that between the lines of the log that begin and end it: loading, training, tracking and saving.
 
     make bench NAME=node_cost
 """
@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.training_inputs import TrainingSetup
-from unet_segmentation.training.trainer import fit
+from unet_segmentation.training.trainer import run_training
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 data = Path("data")
 plan = TrainingPlan.model_validate_json((data / "06_models/cells/plan.json").read_text())
@@ -37,7 +37,7 @@ recipe = AugmentationRecipe.model_validate_json((data / "05_model_input/cells/au
 begin = time.perf_counter()
 weights = load_file(data / "06_models/cells/initial.safetensors")
 packed = PackedSamples(next((data / "03_primary/cells").glob("packed/*/packed.json")).parent)
-fit(plan, TrainingSetup(specification, weights, packed, recipe), Path(sys.argv[1]))
+run_training(plan, TrainingSetup(specification, weights, packed, recipe), Path(sys.argv[1]))
 print(time.perf_counter() - begin)
 """
 

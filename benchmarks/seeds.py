@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
     from unet_segmentation.experiments.run_comparison import compare_evaluations, find_score_row
-    from unet_segmentation.tracking.run_queries import evaluation_of, finished_runs
+    from unet_segmentation.tracking.run_queries import finished_runs, load_evaluation
 
     uri = f"sqlite:///{project / 'mlflow.db'}"
     of_seeds = [f"seed {seed}" for seed in seeds]
@@ -63,7 +63,7 @@ def measure(project: Path, seeds: range, margin: float) -> dict[str, object]:
     run(project, "a tenth", "training.min_steps_per_epoch=1", "--pipelines", "training,evaluation")
     released.append(release(project))
     tested = [record for record in finished_runs(uri, "cells") if f"test/{SCORE}" in record.metrics]
-    runs = {record.name: evaluation_of(uri, record.run_id) for record in tested}
+    runs = {record.name: load_evaluation(uri, record.run_id) for record in tested}
     scores = {record.name: record.metrics[f"test/{SCORE}"] for record in tested}
     verdicts: Counter[str] = Counter()
     for one, other in [*combinations(of_seeds, 2), (of_seeds[0], "a tenth")]:

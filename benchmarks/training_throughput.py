@@ -2,7 +2,7 @@
 
 Three things take turns in one process, on the same machine state:
 
-* ours: `fit` as the pipeline calls it: packed samples, augmentation, validation, checkpoints, logging;
+* ours: `run_training` as the pipeline calls it: packed samples, augmentation, validation, checkpoints, logging;
 * ceiling: the same network, loss, precision, memory format, optimizer and threads on one batch that never changes;
 * plain: the loop of segmentation-models-pytorch's documentation: float32, NCHW, files decoded in every epoch, flips,
   Adam, Dice loss, Lightning's defaults, no workers.
@@ -51,7 +51,7 @@ from unet_segmentation.training.composite_loss import CompositeLoss
 from unet_segmentation.training.lightning_module import make_optimizer
 from unet_segmentation.training.plan import TrainingPlan, resolve_plan
 from unet_segmentation.training.plan_rules import default_plan_values
-from unet_segmentation.training.trainer import fit
+from unet_segmentation.training.trainer import run_training
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
@@ -217,7 +217,7 @@ def run_ours(case: Case, folder: Path) -> tuple[float, float]:
     """The second of two epochs: images/s of its steps, and the share of time besides them."""
     ends: list[float] = []
     folder.mkdir(exist_ok=True)
-    directory = fit(case.plan, case.inputs, folder, report_epoch=lambda *_: ends.append(time.perf_counter()))
+    directory = run_training(case.plan, case.inputs, folder, on_epoch_saved=lambda *_: ends.append(time.perf_counter()))
     speed = float(pd.read_csv(directory.history)["train/throughput"].iloc[-1])
     steps = case.plan.steps_per_epoch * case.plan.batch_size / speed
     return speed, (ends[1] - ends[0] - steps) / steps

@@ -16,6 +16,7 @@ import pytest
 from tests.commands import KEDRO, run_kedro, start_kedro
 from tests.conftest import PATIENCE
 from tests.toy_project import make_toy_project
+from unet_segmentation.cli import runs
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -227,3 +228,12 @@ def test_nothing_to_do_makes_no_run(toy):
     assert answer.returncode == 0, answer.stderr
     assert "Nothing to do" in answer.stdout
     assert only_run(toy).info.status == "FINISHED"
+
+
+def test_comparing_commands_take_margin_and_bootstrap_from_the_problem(monkeypatch):
+    problem = {"problem": "toy", "source": {"folder": "data", "images": "{id}.png"}, "classes": ["a", "b"]}
+    settings = {"bootstrap": {"resamples": 500}, "release": {"noninferiority_margin": 0.02}}
+    monkeypatch.setattr(runs, "read_parameters", lambda environment: problem | settings)
+    margin, bootstrap = runs._comparison_parameters(None, None)
+    assert (margin, bootstrap.resamples) == (0.02, 500)
+    assert runs._comparison_parameters(None, 0.5)[0] == 0.5

@@ -126,3 +126,11 @@ def test_the_project_s_own_configuration_gives_every_section_its_seed():
         for name in path.split("."):
             section = section[name]
         assert section["seed"] == 5, path
+
+
+def test_a_tracking_file_with_its_former_name_is_refused(conf):
+    (conf / "local" / "other.yml").write_text("of: the user")  # an unknown file is left alone
+    assert load(conf)["mlflow"]["enabled"]
+    (conf / "local" / "tracking.yml").write_text("enabled: false")
+    with pytest.raises(ConfigurationError, match=r"local.tracking\.yml is not read any more: rename it to mlflow\.yml"):
+        load(conf)["mlflow"]

@@ -49,7 +49,11 @@ class ProblemConfigLoader(OmegaConfigLoader):
             config.pop("mlflow", None)
             derive_seeds(config)
             validate_parameters(config)
-        if key == "mlflow":  # `enabled: false` and `tracking: {enabled: false}` mean the same, and --params may say it
+        if key == "mlflow":
+            for name in (BASE, self.problem, LOCAL):
+                if (file := Path(self.conf_source) / name / "tracking.yml").is_file():
+                    raise ConfigurationError(f"{file} is not read any more: rename it to mlflow.yml")
+            # `enabled: false` and `mlflow: {enabled: false}` mean the same, and --params may say it
             config |= config.pop("mlflow", None) or {}
             config |= (self.runtime_params or {}).get("mlflow") or {}
         return config

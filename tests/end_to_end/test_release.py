@@ -97,7 +97,7 @@ def test_releases_from_the_first_to_a_rollback(project):
     client = mlflow.MlflowClient(f"sqlite:///{project.path}/mlflow.db")
     version = client.get_model_version("test", "3")
     assert version.run_id == worse
-    assert version.tags["why"] == "the customer insists"
+    assert version.tags["reason"] == "the customer insists"
     assert version.tags["forced_by"]
     assert version.description.startswith("Released by force")
 

@@ -47,6 +47,4 @@ def prepared(tmp_path_factory):
         }
     )
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
-    return ExperimentData(
-        parameters, samples, packed, found, propose_plan(found, network, training, CLASSES).model_dump()
-    )
+    return ExperimentData(parameters, samples, packed, found, propose_plan(found, network, training, CLASSES))

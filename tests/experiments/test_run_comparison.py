@@ -93,7 +93,7 @@ def test_a_leaderboard_without_scores_says_so(told):
 )
 def test_what_was_tested_otherwise_is_refused_with_the_reason(told, other, reason):
     _, uri, ids = told
-    first, second = (run_queries.evaluation_of(uri, ids[name]) for name in ("good", other))
+    first, second = (run_queries.load_evaluation(uri, ids[name]) for name in ("good", other))
     with pytest.raises(DataError, match=reason):
         run_comparison.compare_evaluations(first, second)
 
@@ -101,12 +101,12 @@ def test_what_was_tested_otherwise_is_refused_with_the_reason(told, other, reaso
 def test_a_variant_of_a_sweep_has_the_data_of_the_run_above_it(told):
     _, uri, ids = told
     (variant,) = run_queries.finished_runs(uri, "swept")
-    assert variant.above == ids["sweep"]
+    assert variant.parent_run_id == ids["sweep"]
     with pytest.raises(TrackingError, match=r"no artifact data/samples\.parquet"):
-        run_queries.evaluation_of(uri, variant.run_id)
-    found = run_queries.evaluation_of(uri, variant.run_id, variant.above)
+        run_queries.load_evaluation(uri, variant.run_id)
+    found = run_queries.load_evaluation(uri, variant.run_id, variant.parent_run_id)
     assert found.tables.confusion.equals(tables(40, 0.2)["confusion"]), "its own counts"
-    table = run_comparison.compare_evaluations(run_queries.evaluation_of(uri, ids["good"]), found).set_index("score")
+    table = run_comparison.compare_evaluations(run_queries.load_evaluation(uri, ids["good"]), found).set_index("score")
     assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion"]))
 
 

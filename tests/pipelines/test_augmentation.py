@@ -8,10 +8,11 @@ from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters import AugmentationParameters, TrainingParameters, TransformParameters
 from unet_segmentation.pipelines.augmentation import nodes
+from unet_segmentation.training.plan_rules import validate_proposed_plan
 
 PROFILE = statistics_of({"channels": 3, "dtype": "uint8"})
 SIZES = {"patch_size": 32, "batch_size": 2, "epochs": 1, "min_steps_per_epoch": 1, "encoder_depth": None}
-PLAN = {"values": SIZES | {"oversample_foreground_fraction": 0.0, "foreground_classes": []}}
+PLAN = validate_proposed_plan({"values": SIZES | {"oversample_foreground_fraction": 0.0, "foreground_classes": []}})
 AUGMENTATION = AugmentationParameters(transforms=[TransformParameters(name="HorizontalFlip")], preview_samples=3)
 
 
@@ -44,8 +45,11 @@ def test_nothing_to_preview(tmp_path):
 def test_an_unknown_class_of_the_plan_is_named(tmp_path):
     packed = pack(tmp_path / "packed", {"s0": (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8))})
     recipe = nodes.compose_augmentation(AUGMENTATION, PROFILE)
-    plan = {"values": PLAN["values"] | {"oversample_foreground_fraction": 0.3, "foreground_classes": ["nucleis"]}}
-    with pytest.raises(ConfigurationError, match=r"values.foreground_classes: 'nucleis' is not .*nucleus"):
+    values = SIZES | {"oversample_foreground_fraction": 0.3, "foreground_classes": ["nucleis"]}
+    plan = validate_proposed_plan({"values": values})
+    with pytest.raises(
+        ConfigurationError, match=r"plan\.yml(?s:.*)values.foreground_classes: 'nucleis' is not .*nucleus"
+    ):
         nodes.preview_augmentation(
             recipe, table(["train"]), packed, plan, TrainingParameters(), AUGMENTATION, ["background", "nucleus"]
         )

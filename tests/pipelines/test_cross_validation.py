@@ -92,7 +92,7 @@ def problem(tmp_path_factory):
     case.packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
     case.recipe = compose_recipe(AugmentationParameters(), channels=1)
     statistics = compute_statistics(samples, inspected, CLASSES, IMAGES)
-    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES).model_dump()
+    case.plan = propose_plan(statistics, NETWORK, TRAINING, CLASSES)
     return case
 
 
@@ -109,7 +109,7 @@ def run(problem, folds):
     def train(folder, training=TRAINING):
         return nodes.train_folds(
             folds=folds, samples=problem.samples, inspected=problem.inspected, packed=problem.packed,
-            recipe=problem.recipe, plan=problem.plan, network=NETWORK, training=training, images=IMAGES,
+            recipe=problem.recipe, proposed_plan=problem.plan, model_params=NETWORK, training=training, images=IMAGES,
             classes=CLASSES, folder=folder,
         )  # fmt: skip
 
@@ -194,7 +194,7 @@ def test_counts_are_those_of_each_image_by_the_network_that_did_not_see_it(probl
 def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatch):
     """What was trained is not trained again, and all is as if nothing had happened."""
     calls = []
-    fit = trainer.fit
+    fit = trainer.run_training
 
     def killed(*arguments, **options):
         calls.append(arguments)
@@ -202,7 +202,7 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(trainer, "fit", killed)
+    monkeypatch.setattr(trainer, "run_training", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     monkeypatch.undo()

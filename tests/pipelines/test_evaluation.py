@@ -278,12 +278,12 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
         nodes.write_training_section(
             problem="cells", classes=CLASSES, inference=case.inference, model=case.model,
             training_curves=charts["curves"], augmentation_preview=tmp_path / "gallery.png", statistics=statistics,
-            network=case.network, plan=training_plan("cpu", 1),
+            spec=case.network, plan=training_plan("cpu", 1),
         ),
         nodes.write_evaluation_section(
             problem="cells", source=case.source, classes=CLASSES, evaluation=case.evaluation, tables=case.tables,
             threshold=case.threshold, metrics=case.metrics, intervals=None, image_scores=image_scores,
-            statistics=statistics, network=case.network,
+            statistics=statistics, spec=case.network,
         ),
         nodes.write_gallery_section(
             classes=CLASSES, evaluation=case.evaluation, metrics=case.metrics, image_scores=image_scores,
@@ -309,7 +309,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     ]  # fmt: skip
     for number, section in enumerate(sections):  # as the catalog hands them on
         dataset = ModelDataset(
-            filepath=str(tmp_path / f"{number}.json"), model="unet_segmentation.reporting.report_section.ReportSection"
+            filepath=str(tmp_path / f"{number}.json"), model="unet_segmentation.reporting.html.ReportSection"
         )
         dataset.save(section)
         sections[number] = dataset.load()

@@ -99,7 +99,7 @@ def test_what_passed_is_published(exported, tmp_path):
         assert described["run_id"] == "abc"
         assert described["classes"] == CLASSES
         assert described["parity"] == figures
-        assert described["inference"] == exported.inference.model_dump()
+        assert described["predictor"] == exported.inference.model_dump()
         assert {file.name for file in folder.iterdir()} >= {*described["files"], "predict.py", "requirements.txt"}
 
 

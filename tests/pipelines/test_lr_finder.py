@@ -12,7 +12,7 @@ from unet_segmentation.training.plan_rules import propose_plan
 def test_from_initial_weights_to_a_suggestion_and_its_curve(problem, tmp_path, monkeypatch):
     monkeypatch.setattr(lr_finder, "STEPS", 30)
     samples, packed, recipe = problem
-    plan = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES).model_dump()
+    plan = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES)
     specification, weights = build_model(NETWORK, TRAINING, plan, CLASSES, PROFILE)
     initial = tmp_path / "initial.safetensors"
     save_file(weights, initial)

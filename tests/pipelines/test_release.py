@@ -153,7 +153,7 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     forced = release(worse, force=True, reason="the camera was changed")
     assert (forced.outcome, forced.version) == ("forced", 4)
     tags = client.get_model_version("cells", "4").tags
-    assert (tags["forced_by"], tags["why"]) == (forced.user, "the camera was changed")
+    assert (tags["forced_by"], tags["reason"]) == (forced.user, "the camera was changed")
     assert nodes.fail_if_refused(forced, lock_release_dir(FOLDER)) == 4
     assert tracking.active_run().said == {"release.outcome": "forced", "release.version": 4}
 

@@ -16,8 +16,8 @@ from unet_segmentation.parameters import AugmentationParameters, ModelParameters
 from unet_segmentation.pipelines.training import nodes
 from unet_segmentation.training import preflight, train_model
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan import Throughput
-from unet_segmentation.training.plan_rules import propose_plan
+from unet_segmentation.training.plan import StepTimings
+from unet_segmentation.training.plan_rules import propose_plan, validate_proposed_plan
 
 CLASSES = ["a", "b"]
 SIDE = {"minimum": 32, "median": 32, "maximum": 32}
@@ -81,6 +81,7 @@ def run(problem, tmp_path):
         samples, packed, recipe = data
         plan = propose_plan(profile, network, training, CLASSES).model_dump()
         plan["values"] |= edits
+        plan = validate_proposed_plan(plan)
         specification, weights = nodes.build_model(network, training, plan, CLASSES, profile)
         initial = tmp_path / "initial.safetensors"
         save_file(weights, initial)
@@ -97,7 +98,7 @@ def deliver(tmp_path, plan):
 
 
 def build(training=TRAINING):
-    plan = propose_plan(PROFILE, NETWORK, training, CLASSES).model_dump()
+    plan = propose_plan(PROFILE, NETWORK, training, CLASSES)
     return nodes.build_model(NETWORK, training, plan, CLASSES, PROFILE)
 
 
@@ -144,8 +145,8 @@ def test_an_edit_that_makes_no_sense_is_refused(run, recorder):
 
 def test_a_time_budget_is_turned_into_epochs_once(run, recorder, monkeypatch):
     """The training that goes on keeps its epochs, and nothing is measured again."""
-    throughput = Throughput(step=1.0, loading=0.0, overlapping=False, validation=0.2)
-    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: throughput)
+    throughput = StepTimings(step=1.0, loading=0.0, overlapping=False, validation=0.2)
+    monkeypatch.setattr(preflight, "measure_timings", lambda *_: throughput)
     brief = TRAINING.model_copy(update={"max_time_minutes": 0.2, "epochs": 1000})
     plan, *_, history = run(training=brief)
     assert plan.epochs == len(history) == 5
@@ -213,7 +214,7 @@ def test_weights_of_another_network(problem, recorder, tmp_path):
     specification, weights = build()
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "initial.safetensors")
-    proposal = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES).model_dump()
+    proposal = propose_plan(PROFILE, NETWORK, TRAINING, CLASSES)
     inputs = specification, tmp_path / "initial.safetensors", samples, packed, recipe, PROFILE, proposal
     with pytest.raises(ProjectError, match=r"run the node training\.build_model again"):
         nodes.preflight(*inputs, TRAINING, tmp_path)

@@ -2,7 +2,7 @@
 
 import json
 
-from unet_segmentation.reporting.cross_validation_chart import folds_chart
+from unet_segmentation.reporting.score_charts import folds_chart
 
 METRICS = {
     "dice/mean": 0.8,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from unet_segmentation.reporting.error_analysis_charts import MOST_GROUPS, MOST_POINTS, pattern_charts, patterns_chart
-from unet_segmentation.reporting.interval_chart import interval_chart
+from unet_segmentation.reporting.score_charts import interval_chart
 
 
 def facts(count: int, groups: int = 0) -> pd.DataFrame:

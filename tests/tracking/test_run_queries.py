@@ -78,7 +78,7 @@ def test_finished_runs_of_a_problem_come_newest_first(told):
 
 def test_the_counts_come_back_as_they_were(told):
     _, uri, ids = told
-    left = run_queries.evaluation_of(uri, ids["first"])
+    left = run_queries.load_evaluation(uri, ids["first"])
     before = tables(12, 0.1)
     assert left.tables.confusion.equals(before["confusion"])
     assert left.tables.soft.equals(before["soft"])
@@ -89,13 +89,13 @@ def test_the_counts_come_back_as_they_were(told):
 def test_an_artifact_that_is_not_there_is_named(told):
     _, uri, ids = told
     with pytest.raises(TrackingError, match=r"has no artifact evaluation/tables/confusion\.parquet"):
-        run_queries.evaluation_of(uri, ids["namesake"])
+        run_queries.load_evaluation(uri, ids["namesake"])
 
 
 def test_all_parameters_are_kept_as_the_file_they_could_come_from(told, tmp_path):
     _, uri, ids = told
     kept = yaml.safe_load(run_queries.fetch(uri, ids["first"], run_queries.PARAMETERS, tmp_path).read_text())
-    assert kept == run_queries.parameters_of(uri, ids["first"])
+    assert kept == run_queries.load_parameters(uri, ids["first"])
     assert kept["training"] == {"epochs": 12, "seed": 3}  # how it began is no parameter of the result
     assert "problem" not in kept
 

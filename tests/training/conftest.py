@@ -109,7 +109,7 @@ def training(monkeypatch, packed, recipe, tmp_path):
         folder.mkdir(exist_ok=True)
         report = report or (lambda epoch, values, when: reports.append((epoch, values)))
         chosen = chosen.model_copy(update={"resume": resume})
-        result = train_model(inputs, chosen, folder, plan=plan, report_epoch=report)
+        result = train_model(inputs, chosen, folder, plan=plan, on_epoch_saved=report)
         return SimpleNamespace(plan=plan, result=result, network=last_network(result, specification), reports=reports)
 
     return train

@@ -24,7 +24,7 @@ def train(make_plan, tmp_path_factory):
         plan, inputs = make_plan(**parameters)
         told = []
         report = report or (lambda *arguments: told.append(arguments))
-        result = train_model(inputs, plan.parameters, tmp_path_factory.mktemp(name), plan=plan, report_epoch=report)
+        result = train_model(inputs, plan.parameters, tmp_path_factory.mktemp(name), plan=plan, on_epoch_saved=report)
         return result.history, last_network(result, inputs.spec), told
 
     return train

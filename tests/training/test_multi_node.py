@@ -24,7 +24,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 inputs, plan, folder = pickle.loads(Path(sys.argv[1]).read_bytes())
 folder.mkdir()
 result = train_model(inputs, plan.parameters, folder, plan=plan,
-                   report_epoch=lambda epoch, values, when: print("told", epoch, flush=True))
+                   on_epoch_saved=lambda epoch, values, when: print("told", epoch, flush=True))
 result.history.to_csv(folder / "given.csv", index=False)
 """
 

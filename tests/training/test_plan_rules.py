@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import yaml
+from kedro.io import DatasetError
 
 from tests.data.fabricated_statistics import statistics_of
-from unet_segmentation.errors import ConfigurationError
+from unet_segmentation.datasets import ProposedPlanDataset
+from unet_segmentation.errors import ConfigurationError, find_project_error
 from unet_segmentation.parameters import ModelParameters, SamplingParameters, TrainingParameters
 from unet_segmentation.training import plan_rules
-from unet_segmentation.training.plan_rules import propose_plan, validate_plan_values
+from unet_segmentation.training.plan import foreground_sampling
+from unet_segmentation.training.plan_rules import propose_plan, validate_proposed_plan
 
 OPEN = {"epochs": "auto", "batch_size": "auto", "min_steps_per_epoch": "auto"}
 EVEN = {"a": 0.5, "b": 0.5}
@@ -147,7 +151,7 @@ def test_classes_that_are_given_are_aimed_at():
 def test_an_edited_plan_is_taken(text):
     plan = yaml.safe_load(yaml.safe_dump(propose()))
     plan["values"] |= {"patch_size": 96, "oversample_foreground_fraction": 0 if text == "integer" else 0.5}
-    assert validate_plan_values(plan, ["a", "b"]).model_dump() == plan["values"]
+    assert validate_proposed_plan(plan).model_dump() == plan
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,6 @@ def test_an_edited_plan_is_taken(text):
         ({"epochs": 2.5}, r"values\.epochs: "),
         ({"encoder_depth": 9}, r"values\.encoder_depth: "),
         ({"oversample_foreground_fraction": 2}, r"values\.oversample_foreground_fraction: "),
-        ({"foreground_classes": ["c"]}, r"values\.foreground_classes: 'c' is not one of the classes a, b"),
         ({"foreground_classes": "b"}, r"values\.foreground_classes: "),
         ({"patch": 32}, r"values\.patch: there is no such value; known here: patch_size"),
     ],
@@ -169,10 +172,34 @@ def test_a_wrong_edit_names_the_key(change, words):
     plan = propose()
     plan["values"] |= change
     with pytest.raises(ConfigurationError, match=rf"plan\.yml(?s:.*){words}"):
-        validate_plan_values(plan, ["a", "b"])
+        validate_proposed_plan(plan)
 
 
 @pytest.mark.parametrize("plan", [None, [], {}, {"values": None}, {"values": {}}, "text"])
 def test_a_plan_that_is_none(plan):
     with pytest.raises(ConfigurationError, match=r"plan\.yml(?s:.*)is missing(?s:.*)kedro run --nodes"):
-        validate_plan_values(plan, ["a"])
+        validate_proposed_plan(plan)
+
+
+def test_an_edit_that_names_no_class_is_refused_where_patches_are_aimed():
+    plan = propose()
+    plan["values"] |= {"foreground_classes": ["c"]}
+    words = r"plan\.yml(?s:.*)values\.foreground_classes: 'c' is not one of the classes a, b"
+    with pytest.raises(ConfigurationError, match=words):
+        foreground_sampling(TrainingParameters(), validate_proposed_plan(plan).values, ["a", "b"])
+
+
+def test_the_file_keeps_values_and_reasons_and_names_a_wrong_edit(tmp_path):
+    dataset = ProposedPlanDataset(filepath=str(tmp_path / "proposed_plan.yml"))
+    plan = propose_plan(profile(), ModelParameters(), TrainingParameters(), ["a", "b"])
+    dataset.save(plan)
+    text = (tmp_path / "proposed_plan.yml").read_text()
+    assert yaml.safe_load(text) == plan.model_dump() == json.loads(dataset.preview())
+    assert list(yaml.safe_load(text)["values"]) == list(type(plan.values).model_fields)
+    assert dataset.load() == plan
+    (tmp_path / "proposed_plan.yml").write_text(text.replace("patch_size: ", "patch_size: 1", 1))
+    with pytest.raises(DatasetError) as raised:
+        dataset.load()
+    error = find_project_error(raised.value)
+    assert isinstance(error, ConfigurationError)
+    assert "values.patch_size: input should be a multiple of 32" in str(error)

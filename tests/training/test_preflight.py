@@ -20,7 +20,7 @@ from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.parameters import ModelParameters, TrainingParameters
 from unet_segmentation.training import preflight
 from unet_segmentation.training.dry_run import TimingCallback, dry_run, load_in_process, repeated_batch
-from unet_segmentation.training.plan import Throughput, resolve_plan
+from unet_segmentation.training.plan import StepTimings, resolve_plan
 from unet_segmentation.training.preflight import finalize_plan, fit_batch_size, fit_time_budget, training_seconds
 from unet_segmentation.training.train_model import train_model
 from unet_segmentation.training.trainer import make_loaders
@@ -34,7 +34,7 @@ SETTINGS = {
     "precision": "32-true",
     "ema_decay": 0.9,
 }
-SPEED = Throughput(step=0.1, loading=0.02, overlapping=False, validation=0.5)
+SPEED = StepTimings(step=0.1, loading=0.02, overlapping=False, validation=0.5)
 SLOW_VALIDATION = SPEED.model_copy(update={"validation": 2.0})
 
 
@@ -111,7 +111,7 @@ def test_what_is_measured_is_what_was_slow(prepared, monkeypatch, caplog):
 
 def test_one_of_many_is_timed_only_where_something_hangs_on_it(prepared, monkeypatch):
     measured = []
-    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: measured.append(1) or SPEED)
+    monkeypatch.setattr(preflight, "measure_timings", lambda *_: measured.append(1) or SPEED)
     quiet = {"estimate_duration": False}
     assert settled(case := prepared(), **quiet).fingerprint == settled(case).fingerprint
     assert len(measured) == 1
@@ -166,12 +166,12 @@ def test_a_budget_too_small_for_a_step_says_what_the_least_is():
 
 
 def test_the_budget_decides_the_epochs(prepared, monkeypatch):
-    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: SPEED)
+    monkeypatch.setattr(preflight, "measure_timings", lambda *_: SPEED)
     plan = settled(case := prepared(max_time_minutes=1.0))
     # Validations of 0.5 s may take a tenth of 55.4 s: eleven epochs, each of as many steps as fit.
     assert plan.epochs == 11 == plan.cycles[0]
     assert plan.steps_per_epoch == int((60 * 0.97 / 1.05 / 11 - 0.5) / 0.12)
-    assert plan.request_identity() == case.plan.request_identity()
+    assert plan.request_hash() == case.plan.request_hash()
     assert plan.fingerprint != case.plan.fingerprint
     spent = time.perf_counter() - 30  # the budget began to run half a minute ago
     assert finalize_plan(case.plan, case.inputs, spent).epochs == 5

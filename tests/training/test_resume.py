@@ -115,7 +115,7 @@ def test_short_epochs_are_kept_and_told_of_together(training, tmp_path):
 
     def slow_save(self, trainer):
         save(self, trainer)
-        kept.append((len(self.history.rows), self.reports.reported))
+        kept.append((len(self.history.rows), self.notifier.notified))
         self.saving_seconds = 1e6
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.cli.base import Command, params_option
-from unet_segmentation.cli.session import open_session, project_root, run_pipeline
+from unet_segmentation.cli.session import open_session, project_root, run_pipeline, with_options
 
 
 @click.command("export", cls=Command)
@@ -30,12 +30,12 @@ def export(
         "int8": int8 or None,
         "output": str(Path(output).absolute()) if output else None,
     }
-    settings = {**params.get("export", {}), **{name: value for name, value in options.items() if value is not None}}
-    with open_session(env, {**params, "export": settings}) as session:
+    params = with_options(params, "export", options)
+    with open_session(env, params) as session:
         catalog = session.load_context().catalog
         run_pipeline(session, "export")
     folder = project_root() / (path_of(catalog["exported_model"]) or "")
-    click.echo(f"Exported   {folder}" + (f" and {settings['output']}" if settings.get("output") else ""))
+    click.echo(f"Exported   {folder}" + (f" and {copy}" if (copy := params["export"].get("output")) else ""))
 
 
 export.params += [params_option]

@@ -6,7 +6,7 @@ import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.cli.base import Command, params_option
-from unet_segmentation.cli.session import open_session, run_pipeline
+from unet_segmentation.cli.session import open_session, run_pipeline, with_options
 
 BACKENDS = ("auto", "pytorch", "bfloat16", "float16", "torch-export", "onnx", "int8")
 SYMMETRIES = ("none", "flip", "d4")
@@ -40,15 +40,10 @@ def predict(
     Resumes where it was stopped. Exit status 1 where an image could not be read: the others are done.
     """
     options = {"source": source, "model": list(model) or None, **options}
-    inference = {
-        **params.get("inference", {}),
-        **{name: value for name, value in options.items() if value is not None},
-    }
-    predictor = dict(params.get("predictor", {}))
+    params = with_options(params, "inference", options)
     if test_time_augmentation:
-        predictor["test_time_augmentation"] = test_time_augmentation
-    runtime = {**params, "inference": inference, **({"predictor": predictor} if predictor else {})}
-    with open_session(env, runtime) as session:
+        params = with_options(params, "predictor", {"test_time_augmentation": test_time_augmentation})
+    with open_session(env, params) as session:
         run_pipeline(session, "inference")
 
 

@@ -6,7 +6,7 @@ import click
 from kedro.framework.cli.utils import env_option
 
 from unet_segmentation.cli.base import Command, params_option
-from unet_segmentation.cli.session import open_session, open_store, run_pipeline
+from unet_segmentation.cli.session import open_session, open_store, run_pipeline, with_options
 from unet_segmentation.errors import ConfigurationError
 
 
@@ -27,8 +27,7 @@ def release(
     if reason and not force:
         raise ConfigurationError("--reason is the reason of --force: without it the gate decides, and says why itself.")
     options = {"run": run, "force": force or None, "reason": reason}
-    settings = {**params.get("release", {}), **{name: value for name, value in options.items() if value is not None}}
-    with open_session(env, {**params, "release": settings}) as session:
+    with open_session(env, with_options(params, "release", options)) as session:
         run_pipeline(session, "release")
 
 

@@ -16,6 +16,7 @@ from unet_segmentation.errors import ConfigurationError, ProjectError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from unet_segmentation.parameters import BootstrapParameters
     from unet_segmentation.tracking.run_queries import RunRecord
 
 SCORE = "dice/mean"  # as in experiments.run_comparison, which is heavy to import
@@ -29,9 +30,12 @@ margin_option = click.option(
 )
 
 
-def _margin(environment: str | None) -> float:
-    """Return the margin of the problem's releases: what does not matter there does not matter here."""
-    return float(read_parameters(environment)["release"]["noninferiority_margin"])
+def _comparison_parameters(environment: str | None, margin: float | None) -> tuple[float, BootstrapParameters]:
+    """Return the margin, else that of the problem's releases, and how its intervals are computed."""
+    from unet_segmentation.parameters import validate_parameters
+
+    parameters = validate_parameters(read_parameters(environment))
+    return parameters.release.noninferiority_margin if margin is None else margin, parameters.bootstrap
 
 
 @click.command("compare", cls=Command)
@@ -52,18 +56,20 @@ def compare(runs: tuple[str, ...], env: str | None, score: str, margin: float | 
         find_score_row,
         small_sample_warning,
     )
-    from unet_segmentation.tracking.run_queries import evaluation_of
+    from unet_segmentation.tracking.run_queries import load_evaluation
 
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise ConfigurationError(f"--output {output}: give a file that ends in .csv or .html")
     _, uri, _ = open_store(env)
     reference, *others = _chosen(uri, env, runs)
-    margin = _margin(env or reference.problem) if margin is None else margin
-    first = evaluation_of(uri, reference.run_id, reference.above)
+    margin, bootstrap = _comparison_parameters(env or reference.problem, margin)
+    first = load_evaluation(uri, reference.run_id, reference.parent_run_id)
     tables = []
     for other in others:
         try:
-            table = compare_evaluations(first, evaluation_of(uri, other.run_id, other.above), margin)
+            table = compare_evaluations(
+                first, load_evaluation(uri, other.run_id, other.parent_run_id), margin, bootstrap
+            )
         except ProjectError as error:
             raise type(error)(f"{other} cannot be compared with {reference}: {error}") from error
         find_score_row(table, score)  # there is such a score
@@ -144,7 +150,7 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     from unet_segmentation.reporting.run_comparison import interval, number
 
     _, uri, problem = open_store(env)
-    table = rank(uri, problem, score, _margin(env) if margin is None else margin)
+    table = rank(uri, problem, score, *_comparison_parameters(env, margin))
     left = ("RUN", "ID", "WHEN", score.upper(), "INTERVAL", "TO THE BEST", "INTERVAL", "VERDICT")
     header = (*left, "NETWORK", "EPOCHS", "SEED", "DATA")
     rows = [

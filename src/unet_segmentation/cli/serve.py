@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from kedro.framework.cli.utils import env_option
 
@@ -19,21 +21,14 @@ from unet_segmentation.cli.session import open_store, read_parameters
 )
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for a request.")
-@click.option("--max-queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting.")
+@click.option(
+    "--max-queue", "queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting."
+)
 @click.option(
     "--max-body-mib", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have."
 )
 @click.option("--access-log", is_flag=True, help="A line for every request.")
-def serve(
-    env: str | None,
-    model: str,
-    host: str,
-    port: int,
-    timeout: float,
-    max_queue: int,
-    max_body_mib: int,
-    access_log: bool,
-) -> None:
+def serve(env: str | None, model: str, max_body_mib: int, **settings: Any) -> None:  # noqa: ANN401 - see Options
     """Serve a model: a page where one drops an image and sees the mask, and POST /predict for programs.
 
     The champion is followed: after a release or a rollback the new one answers, and no request is lost.
@@ -42,5 +37,5 @@ def serve(
     from unet_segmentation.deployment.serving.server import Options, run_server
 
     inference = read_parameters(env).get("predictor", {})
-    options = Options(host, port, timeout, max_queue, max_body_mib * 2**20, access_log)
+    options = Options(**settings, body=max_body_mib * 2**20)
     run_server(model, uri=uri, problem=problem, inference=inference, options=options)

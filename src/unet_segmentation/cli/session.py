@@ -18,25 +18,15 @@ if TYPE_CHECKING:
 
 
 class TrackedProblem(NamedTuple):
-    """A problem and the MLflow store that its runs are in.
+    """A problem and the MLflow store that its runs are in."""
 
-    Attributes:
-        root: the project's.
-        uri: MLflow's tracking URI.
-        name: of the problem.
-    """
-
-    root: Path
-    uri: str
+    root: Path  # of the project
+    uri: str  # MLflow's tracking URI
     name: str
 
 
 def project_root() -> Path:
-    """Return the project that the current folder lies in.
-
-    Raises:
-        ProjectError: there is none.
-    """
+    """Return the project that the current folder lies in; raise ProjectError where there is none."""
     from kedro.utils import find_kedro_project
 
     root = find_kedro_project(Path.cwd())
@@ -45,14 +35,15 @@ def project_root() -> Path:
     return root
 
 
+def with_options(params: Mapping[str, Any], section: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """Return `--params` with a command's own options in a section; an option that is None was not used."""
+    used = {name: value for name, value in options.items() if value is not None}
+    return {**params, section: {**params.get(section, {}), **used}}
+
+
 @contextmanager
 def open_session(problem: str | None, params: Mapping[str, object] | None = None) -> Iterator[KedroSession]:
-    """Open a Kedro session of the project.
-
-    Args:
-        problem: the environment; None: Kedro's default.
-        params: go before the files' parameters.
-    """
+    """Open a Kedro session of the project; `params` override the parameters of the problem's files."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 

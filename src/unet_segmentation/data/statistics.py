@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unet_segmentation.data.split.split import count_splits
 from unet_segmentation.parameters.data import ImageParameters
+from unet_segmentation.utils.stable_hash import stable_hash
 from unet_segmentation.utils.strict_model import StrictModel
 
 FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's outer fence (Exploratory Data Analysis, 1977)
@@ -127,6 +128,17 @@ def data_sha256(samples: pd.DataFrame) -> str:
     columns = ["sample_id", "split", "image_sha256", "mask_sha256"]
     rows = sorted(samples[columns].astype(str).itertuples(index=False, name=None))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's."""
+    labelled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
+    return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
+
+
+def hash_data(statistics: DatasetStatistics, samples: pd.DataFrame) -> str:
+    """Hash the data and the split of the labelled samples: reports and sweeps compare it."""
+    return stable_hash(statistics.data_sha256, labelled_ids_by_split(samples))
 
 
 def reference_statistics(

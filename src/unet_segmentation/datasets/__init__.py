@@ -1,6 +1,5 @@
 """The catalog's dataset types: files that are written atomically, each with a preview for Kedro-Viz."""
 
-from unet_segmentation.datasets.evaluation_tables import EvaluationTablesDataset
 from unet_segmentation.datasets.files import (
     CSVDataset,
     FileDataset,
@@ -8,20 +7,21 @@ from unet_segmentation.datasets.files import (
     ImageDataset,
     JSONDataset,
     MarkdownDataset,
+    ModelDataset,
     OptionalFileDataset,
     OptionalJSONDataset,
     ParquetDataset,
     PlotlyDataset,
+    ProposedPlanDataset,
     WeightsDataset,
-    YAMLDataset,
 )
 from unet_segmentation.datasets.folders import (
+    EvaluationTablesDataset,
     FolderDataset,
     MaskFolderDataset,
     PackedSamplesDataset,
     WorkingFolderDataset,
 )
-from unet_segmentation.datasets.model import ModelDataset
 
 __all__ = [
     "CSVDataset",
@@ -39,7 +39,7 @@ __all__ = [
     "PackedSamplesDataset",
     "ParquetDataset",
     "PlotlyDataset",
+    "ProposedPlanDataset",
     "WeightsDataset",
     "WorkingFolderDataset",
-    "YAMLDataset",
 ]

@@ -5,23 +5,28 @@ from __future__ import annotations
 import base64
 import copy
 import html
+import importlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import yaml
 from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import HTMLPreview, ImagePreview, TablePreview
+from kedro_datasets._typing import HTMLPreview, ImagePreview, JSONPreview, TablePreview
 from kedro_datasets.json import JSONDataset as _JSONDataset
 from kedro_datasets.pandas import CSVDataset as _CSVDataset
 from kedro_datasets.pandas import ParquetDataset as _ParquetDataset
 from kedro_datasets.plotly import JSONDataset as _PlotlyDataset
-from kedro_datasets.yaml import YAMLDataset as _YAMLDataset
+from pydantic import TypeAdapter
 
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from unet_segmentation.training.plan_rules import ProposedPlan
 
 PREVIEW_SIDE = 1600  # pixels; what travels to the browser for one picture
 
@@ -58,12 +63,6 @@ class OptionalJSONDataset(JSONDataset):
         return super().load() if self._exists() else None
 
 
-class YAMLDataset(_Atomic, _YAMLDataset):
-    """A YAML file, written whole, keys in their order, for people to edit."""
-
-    DEFAULT_SAVE_ARGS: ClassVar = {"sort_keys": False, "allow_unicode": True, "width": 1000}
-
-
 class ParquetDataset(_Atomic, _ParquetDataset):
     """A table as a Parquet file, written whole."""
 
@@ -86,8 +85,8 @@ class PlotlyDataset(_Atomic, _PlotlyDataset):
     """A Plotly figure as JSON, written whole."""
 
 
-class _File(AbstractDataset[Any, Any]):
-    """A local file."""
+class LocalFile(AbstractDataset[Any, Any]):
+    """The base of datasets that are one local file."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, object] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -100,7 +99,7 @@ class _File(AbstractDataset[Any, Any]):
         return {"filepath": str(self._filepath)}
 
 
-class FileDataset(_File):
+class FileDataset(LocalFile):
     """Any file, as a path: saving links or copies the file, loading returns its path."""
 
     def load(self) -> Path:
@@ -125,7 +124,7 @@ class OptionalFileDataset(FileDataset):
         return self._filepath if self._filepath.is_file() else None
 
 
-class WeightsDataset(_File):
+class WeightsDataset(LocalFile):
     """Network weights as safetensors: no code is executed on loading. Loads the path, saves a state dict."""
 
     def load(self) -> Path:
@@ -140,7 +139,64 @@ class WeightsDataset(_File):
             save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
 
 
-class _Text(_File):
+class ModelDataset(LocalFile):
+    """A typed object, a pydantic model or a dataclass, as a JSON file that people can read; loading validates it.
+
+    Args:
+        filepath: of the JSON file.
+        model: dotted path of the class, imported when the file is loaded or saved.
+        optional: whether the file may be missing; it loads as None then.
+        metadata: of the catalog entry.
+    """
+
+    def __init__(
+        self, *, filepath: str, model: str, optional: bool = False, metadata: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._model = model
+        self.optional = optional
+
+    def load(self) -> Any:  # noqa: ANN401 - an instance of the class
+        """Read the file and validate it."""
+        if self.optional and not self._exists():
+            return None
+        return self._adapter().validate_json(self._filepath.read_bytes())
+
+    def save(self, data: Any) -> None:  # noqa: ANN401 - an instance of the class
+        """Write the object."""
+        with atomic_write(self._filepath) as temporary:
+            temporary.write_bytes(self._adapter().dump_json(data, indent=2))
+
+    def preview(self) -> JSONPreview:
+        """Show the file as it is."""
+        return JSONPreview(self._filepath.read_text(encoding="utf-8") if self._exists() else "null")
+
+    def _adapter(self) -> TypeAdapter[Any]:
+        module, _, name = self._model.rpartition(".")
+        return TypeAdapter(getattr(importlib.import_module(module), name))
+
+
+class ProposedPlanDataset(LocalFile):
+    """The proposed plan as YAML, keys in their order, for people to edit; loading validates what they wrote."""
+
+    def load(self) -> ProposedPlan:
+        """Read the file; raise a ConfigurationError that names the key of a wrong edit."""
+        from unet_segmentation.training.plan_rules import validate_proposed_plan
+
+        return validate_proposed_plan(yaml.safe_load(self._filepath.read_text(encoding="utf-8")))
+
+    def save(self, data: ProposedPlan) -> None:
+        """Write values and reasons."""
+        document = yaml.safe_dump(data.model_dump(), sort_keys=False, allow_unicode=True, width=1000)
+        with atomic_write(self._filepath) as temporary:
+            temporary.write_text(document, encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """Show values and reasons."""
+        return JSONPreview(json.dumps(yaml.safe_load(self._filepath.read_text(encoding="utf-8"))))
+
+
+class _Text(LocalFile):
     """A text file."""
 
     def load(self) -> str:
@@ -173,7 +229,7 @@ class HTMLDataset(_Text):
         return HTMLPreview(f"<p>Open in a browser ({size:.1f} MB):</p><p><a href='file://{name}'>{name}</a></p>")
 
 
-class ImageDataset(_File):
+class ImageDataset(LocalFile):
     """A picture for people: saves a PIL image as PNG, loads the path."""
 
     def load(self) -> Path:

@@ -6,22 +6,35 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
-from kedro_datasets._typing import ImagePreview
+from kedro_datasets._typing import ImagePreview, TablePreview
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
-from unet_segmentation.datasets.files import image_preview
+from unet_segmentation.datasets.files import LocalFile, image_preview
 from unet_segmentation.utils.atomic_io import atomic_write
 
+if TYPE_CHECKING:
+    from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 
-class WorkingFolderDataset(AbstractDataset[Any, Path]):
-    """A folder that nodes work in: loading creates it and returns its path. It cannot be saved."""
+
+class LocalFolder(AbstractDataset[Any, Any]):
+    """The base of datasets that are one local folder."""
 
     def __init__(self, *, path: str, metadata: dict[str, object] | None = None) -> None:
         self._path = Path(path)
         self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return self._path.is_dir()
+
+    def _describe(self) -> dict[str, object]:
+        return {"path": str(self._path)}
+
+
+class WorkingFolderDataset(LocalFolder):
+    """A folder that nodes work in: loading creates it and returns its path. It cannot be saved."""
 
     def load(self) -> Path:
         """Create the folder, if it is missing, and return its path."""
@@ -35,16 +48,9 @@ class WorkingFolderDataset(AbstractDataset[Any, Path]):
     def _exists(self) -> bool:
         return True  # loading creates it, so it is never missing
 
-    def _describe(self) -> dict[str, object]:
-        return {"path": str(self._path)}
 
-
-class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
+class FolderDataset(LocalFolder):
     """A folder that is written whole: saves a writer, which streams the files into it; loads its path."""
-
-    def __init__(self, *, path: str, metadata: dict[str, object] | None = None) -> None:
-        self._path = Path(path)
-        self.metadata = metadata
 
     def load(self) -> Path:
         """Return the path of the folder."""
@@ -58,11 +64,27 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
             temporary.mkdir()
             data(temporary)
 
-    def _exists(self) -> bool:
-        return self._path.is_dir()
 
-    def _describe(self) -> dict[str, object]:
-        return {"path": str(self._path)}
+class EvaluationTablesDataset(LocalFolder):
+    """The tables per image of an evaluation: a Parquet file each, written whole."""
+
+    def load(self) -> EvaluationTables:
+        """Load all tables."""
+        from unet_segmentation.metrics.evaluation_tables import EvaluationTables  # importing SciPy takes time
+
+        return EvaluationTables.load(self._path)
+
+    def save(self, data: EvaluationTables) -> None:
+        """Save all tables; they replace those of before."""
+        with atomic_write(self._path) as temporary:
+            temporary.mkdir()
+            data.save(temporary)
+
+    def preview(self) -> TablePreview:
+        """Return the name, the number of rows and the columns of every table for Kedro-Viz."""
+        tables = self.load().tables
+        rows = [[name, len(table), ", ".join(map(str, table))] for name, table in tables.items()]
+        return TablePreview({"index": list(range(len(rows))), "columns": ["table", "rows", "columns"], "data": rows})
 
 
 class MaskFolderDataset(FolderDataset):
@@ -79,12 +101,8 @@ class MaskFolderDataset(FolderDataset):
         return image_preview(contact_sheet([colour_mask(np.array(Image.open(file))) for file in files], columns=8))
 
 
-class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
+class PackedSamplesDataset(LocalFile):
     """Packed images and masks: the file names the folder that holds them."""
-
-    def __init__(self, *, filepath: str, metadata: dict[str, object] | None = None) -> None:
-        self._filepath = Path(filepath)
-        self.metadata = metadata
 
     def load(self) -> PackedSamples:
         """Open the arrays; pixels are read when they are asked for."""
@@ -98,12 +116,6 @@ class PackedSamplesDataset(AbstractDataset[PackedSamples, PackedSamples]):
             temporary.write_text(
                 json.dumps({"folder": Path(folder).as_posix(), "samples": len(data)}), encoding="utf-8"
             )
-
-    def _exists(self) -> bool:
-        return self._filepath.is_file()
-
-    def _describe(self) -> dict[str, object]:
-        return {"filepath": str(self._filepath)}
 
     def preview(self, samples: int = 16) -> ImagePreview:
         """Show the first samples, each next to its mask."""

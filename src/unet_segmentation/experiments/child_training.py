@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import unet_segmentation
-from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.statistics import DatasetStatistics, hash_data, labelled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
 from unet_segmentation.experiments.variants import Variant
@@ -31,20 +31,15 @@ from unet_segmentation.parameters import ModelParameters, Parameters, PredictorP
 from unet_segmentation.parameters.serialization import flatten, to_builtin
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.callbacks.history import ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochListener
 from unet_segmentation.training.callbacks.progress import duration
-from unet_segmentation.training.plan import (
-    RESULT_NEUTRAL,
-    TrainingPlan,
-    data_fingerprint,
-    fingerprint,
-    labelled_ids_by_split,
-)
-from unet_segmentation.training.plan_rules import PlanValues, propose_plan, validate_plan_values
+from unet_segmentation.training.plan import RESULT_NEUTRAL, TrainingPlan
+from unet_segmentation.training.plan_rules import PlanValues, ProposedPlan, propose_plan
 from unet_segmentation.training.run_directory import RunDirectory
-from unet_segmentation.training.train_model import TrainingResult, initialize_model, train_model
+from unet_segmentation.training.train_model import TrainingResult, resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 from unet_segmentation.utils.atomic_io import atomic_write, remove
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -56,21 +51,13 @@ CHECKPOINT_SHARE = "training.checkpoint.max_time_fraction"
 
 @dataclass(frozen=True)
 class ExperimentData:
-    """The prepared data and the parameters that all training runs of an experiment share.
-
-    Attributes:
-        parameters: all of the problem.
-        samples: columns sample_id, split, masks.
-        packed: images and masks, opened once.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-    """
+    """The prepared data and the parameters that all training runs of an experiment share."""
 
     parameters: Parameters
-    samples: pd.DataFrame
+    samples: pd.DataFrame  # columns sample_id, split, masks
     packed: PackedSamples
-    statistics: DatasetStatistics
-    plan: object
+    statistics: DatasetStatistics  # of the training split
+    proposed_plan: ProposedPlan  # the problem's own
 
     @property
     def classes(self) -> list[str]:
@@ -79,11 +66,7 @@ class ExperimentData:
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """Return the samples of the split that is scored.
-
-        Raises:
-            ConfigurationError: the split has no sample with a mask.
-        """
+        """Return the labelled samples of the evaluated split; raise ConfigurationError where there is none."""
         split = self.parameters.evaluation.split
         sample_ids = labelled_ids_by_split(self.samples).get(split)
         if not sample_ids:
@@ -91,54 +74,38 @@ class ExperimentData:
         return sample_ids
 
     @cached_property
-    def fingerprint(self) -> str:
+    def data_hash(self) -> str:
         """Return a hash of the data and of its split."""
-        return data_fingerprint(self.statistics, self.samples)
+        return hash_data(self.statistics, self.samples)
 
-    def plan_values(self, network: ModelParameters, training: TrainingParameters) -> PlanValues:
+    def propose_values(self, model_params: ModelParameters, training: TrainingParameters) -> PlanValues:
         """Return the plan's values for a variant: the problem's own, except those that the variant changes.
 
         Epochs and steps per epoch stay as planned, so that the budget is equal, unless the variant sets them itself.
         """
         planned = propose_plan(self.statistics, self.parameters.model, self.parameters.training, self.classes).values
-        proposed = propose_plan(self.statistics, network, training, self.classes).values
+        proposed = propose_plan(self.statistics, model_params, training, self.classes).values
         changed = {k: value for k, value in proposed if value != getattr(planned, k) and k not in PLANNED_BUDGET}
-        return validate_plan_values(self.plan, self.classes).model_copy(update=changed)
+        return self.proposed_plan.values.model_copy(update=changed)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a nested training run; all but `status` and `reason` is known only where it did not fail.
+    """What came of a nested training run; all but `status` and `reason` is known only where it did not fail."""
 
-    Attributes:
-        status: `pruned` only in a search.
-        reason: why it failed.
-        folder: the outcome's directory, relative to that of the experiment.
-        fingerprint: of the training plan.
-        epochs: number of trained epochs.
-        best_epoch: the one with the best validation score.
-        parameters: number of parameters of the model.
-        multiply_adds: for one training patch.
-        memory_bytes: that a training step keeps, counted.
-        scores: name to score; None where it is undefined.
-        costs: seconds, images per second and MiB, which differ from one time to the next.
-        started: seconds since 1970.
-        ended: seconds since 1970.
-    """
-
-    status: Literal["finished", "pruned", "failed"]
+    status: Literal["finished", "pruned", "failed"]  # `pruned` only in a search
     reason: str = ""
-    folder: str = ""
-    fingerprint: str = ""
+    folder: str = ""  # of the outcome, relative to that of the experiment
+    fingerprint: str = ""  # of the training plan
     epochs: int | None = None
     best_epoch: int | None = None
     parameters: int | None = None
-    multiply_adds: int | None = None
-    memory_bytes: int | None = None
-    scores: dict[str, float | None] = field(default_factory=dict)
-    costs: dict[str, float | None] = field(default_factory=dict)
-    started: float = 0.0
-    ended: float = 0.0
+    multiply_adds: int | None = None  # for one training patch
+    memory_bytes: int | None = None  # that a training step keeps, counted
+    scores: dict[str, float | None] = field(default_factory=dict)  # None where one is undefined
+    costs: dict[str, float | None] = field(default_factory=dict)  # seconds, images per second, MiB
+    started: float = 0.0  # seconds since 1970
+    ended: float = 0.0  # seconds since 1970
 
     def __str__(self) -> str:
         scores = {name: self.scores[name] for name in HEADLINE_SCORES if name in self.scores} or self.scores
@@ -151,7 +118,6 @@ class Outcome:
 def run_child_training(
     name: str,
     variant: Variant,
-    data: ExperimentData,
     run: Run,
     directory: Path,
     *,
@@ -159,24 +125,14 @@ def run_child_training(
     train: Callable[[Run, float], Outcome],
     log: Callable[[Run, Outcome], None],
 ) -> Outcome:
-    """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it.
+    """Train a variant as a nested MLflow run, or load the outcome of an earlier, finished run of it in `directory`.
 
-    Args:
-        name: of the nested run.
-        variant: what is trained; its parameters are logged.
-        data: the shared data.
-        run: the parent.
-        directory: where a finished outcome is saved.
-        tags: of the nested run.
-        train: trains and scores, given the nested run and when it started.
-        log: logs what the outcome holds besides the epochs; also for an outcome that was loaded.
-
-    Returns:
-        The outcome. An error of this variant alone is an outcome, too; only one that every other variant would meet
-        (a full disk) is raised.
+    An error of this variant alone is an outcome, too; only one that every other variant would meet (a full disk) is
+    raised. `train` gets the nested run and when it started; `log` logs what the outcome holds besides the epochs, also
+    where it was loaded.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    stored = read_json(directory / OUTCOME_FILE)
+    stored = _read_json(directory / OUTCOME_FILE)
     outcome = None if stored is None else Outcome(**stored)
     started = outcome.started if outcome else time.time()
     child = run.start_nested_run(name, directory / RUN_FILE, tags, started)
@@ -188,7 +144,7 @@ def run_child_training(
         try:
             outcome = train(child, started)
         except Exception as error:
-            if is_fatal(error):
+            if _is_fatal(error):
                 raise
             reason = str(find_project_error(error) or f"{type(error).__name__}: {error}")
             logger.debug("%s failed", name, exc_info=True)
@@ -196,7 +152,7 @@ def run_child_training(
             child.close("FAILED", reason)
             return Outcome("failed", reason, started=started, ended=time.time())
         if outcome.status == "finished":
-            write_json(directory / OUTCOME_FILE, asdict(outcome))
+            _write_json(directory / OUTCOME_FILE, asdict(outcome))
         logger.info("%s: %s", name, outcome)
     log(child, outcome)
     child.close("FINISHED", time=outcome.ended)
@@ -204,48 +160,38 @@ def run_child_training(
 
 
 def train_variant(
-    variant: Variant, data: ExperimentData, directory: Path, report_epoch: ReportEpoch | None = None
+    variant: Variant, data: ExperimentData, directory: Path, on_epoch_saved: EpochListener | None = None
 ) -> tuple[ModelSpec, TrainingResult]:
-    """Train a variant, resuming where it was stopped; one that was finished is not trained again.
-
-    Args:
-        variant: what is trained.
-        data: the shared data.
-        directory: of the training run.
-        report_epoch: called after each epoch.
-
-    Returns:
-        The model's spec, and what the training produced.
-    """
-    stored = read_json(directory / TRAINED_FILE)
-    if stored is not None and (work := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
-        history = pd.read_csv(work.history, float_precision="round_trip")
+    """Train a variant, resuming where it was stopped; one that was finished is loaded."""
+    stored = _read_json(directory / TRAINED_FILE)
+    if stored is not None and (run_dir := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
+        history = pd.read_csv(run_dir.history, float_precision="round_trip")
         plan = TrainingPlan.model_validate(stored["plan"])
-        info = read_header(work.best)
-        return info.spec, TrainingResult(plan, work.best, work.last, history, info)
+        info = read_header(run_dir.best)
+        return info.spec, TrainingResult(plan, run_dir.best, run_dir.last, history, info)
     network, training = variant.parameters.model, _with_every_epoch_saved(variant)
-    values = data.plan_values(network, training)
+    values = data.propose_values(network, training)
     recipe = compose_recipe(variant.parameters.augmentation, data.statistics.channels, data.statistics.dtype)
-    specification, weights = initialize_model(network, training, values, data.classes, data.statistics)
+    specification, weights = resolve_spec_and_init_weights(network, training, values, data.classes, data.statistics)
     inputs = TrainingInputs(specification, weights, data.packed, recipe, data.samples, data.statistics, values)
-    return specification, train_model(inputs, training, directory, report_epoch=report_epoch)
+    return specification, train_model(inputs, training, directory, on_epoch_saved=on_epoch_saved)
 
 
 def save_training_result(directory: Path, trained: TrainingResult) -> None:
     """Save that a training run is finished, and remove its last checkpoint, which is several times the model."""
-    write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
+    _write_json(directory / TRAINED_FILE, {"plan": trained.plan.model_dump(mode="json")})
     remove(trained.last)
 
 
 def training_key(variant: Variant, data: ExperimentData) -> str:
     """Return a hash of all that determines the result of a training run, computed before a model is built."""
     training = variant.parameters.training
-    return fingerprint(
+    return stable_hash(
         variant.parameters.model.model_dump(mode="json"),
         training.model_dump(mode="json", exclude=RESULT_NEUTRAL),
         variant.parameters.augmentation.model_dump(mode="json"),
-        data.plan_values(variant.parameters.model, training).model_dump(),
-        data.fingerprint,
+        data.propose_values(variant.parameters.model, training).model_dump(),
+        data.data_hash,
         unet_segmentation.__version__,
         torch.__version__,
     )
@@ -254,18 +200,7 @@ def training_key(variant: Variant, data: ExperimentData) -> str:
 def predict_and_count(
     model: Path, inference: PredictorParameters, packed: PackedSamples, sample_ids: list[str], workdir: Path
 ) -> EvaluationTables:
-    """Predict samples with a model file and count.
-
-    Args:
-        model: safetensors file.
-        inference: parameters of the predictor.
-        packed: images and masks.
-        sample_ids: which samples.
-        workdir: holds the predicted masks until they are counted.
-
-    Returns:
-        The tables of the confusion and of the soft overlap of every image.
-    """
+    """Predict samples with a model file and count; `workdir` holds the predicted masks until they are counted."""
     masks = workdir / "predicting"
     remove(masks)
     masks.mkdir()
@@ -276,18 +211,16 @@ def predict_and_count(
     return EvaluationTables({"confusion": confusion, "soft": soft})
 
 
-def is_fatal(error: BaseException) -> bool:
+def _is_fatal(error: BaseException) -> bool:
     """Return whether the next variant would fail in the same way: the disk is full."""
-    full = (errno.ENOSPC, errno.EDQUOT)
     return any(
-        (isinstance(cause, OSError) and cause.errno in full)
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
         or (isinstance(cause, ResourceError) and "disk" in str(cause))
         for cause in iter_causes(error)
     )
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read a small file; None where there is none."""
+def _read_json(file: Path) -> dict[str, Any] | None:
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -295,8 +228,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return values
 
 
-def write_json(file: Path, values: Mapping[str, Any]) -> None:
-    """Write a small file atomically."""
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
@@ -311,7 +243,7 @@ def _with_every_epoch_saved(variant: Variant) -> TrainingParameters:
 
 def _log_history(child: Run, directory: Path, when: float) -> None:
     """Log the epochs of a finished training run; where MLflow has them already, nothing changes."""
-    stored = read_json(directory / TRAINED_FILE)
+    stored = _read_json(directory / TRAINED_FILE)
     if stored is None:
         return
     history = pd.read_csv(RunDirectory(directory, stored["plan"]["fingerprint"]).history, float_precision="round_trip")

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from unet_segmentation.errors import ConfigurationError, DataError, TrackingError
+from unet_segmentation.experiments.sweep.leaderboard import BEST, comparison_columns
+from unet_segmentation.metrics.bootstrap import FEWEST
+from unet_segmentation.metrics.paired_comparison import compare
+from unet_segmentation.metrics.sufficient_statistics import groups_of
 from unet_segmentation.models.architectures import ARCHITECTURES
 from unet_segmentation.parameters import BootstrapParameters
-from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, evaluation_of, fetch, finished_runs
-
-if TYPE_CHECKING:
-    import pandas as pd
+from unet_segmentation.tracking.run_queries import Evaluation, RunRecord, fetch, finished_runs, load_evaluation
 
 BOOTSTRAP = BootstrapParameters()
 SCORE, MARGIN = "dice/mean", 0.015
-BEST, OTHER_SAMPLES, NO_COUNTS = (
-    "best",
-    "other samples",
-    "no counts",
-)  # verdicts of a leaderboard in addition to compare's
+OTHER_SAMPLES, NO_COUNTS = "other samples", "no counts"  # verdicts of a leaderboard in addition to compare's
 COLUMNS = (
     "run", "run_id", "started", "value", "low", "high", "difference", "difference_low", "difference_high", "p_value",
     "verdict", "units", "encoder", "epochs", "seed", "data", "split", "link",
@@ -38,23 +38,11 @@ def compare_evaluations(
     margin: float = MARGIN,
     bootstrap: BootstrapParameters = BOOTSTRAP,
 ) -> pd.DataFrame:
-    """Compare two runs image by image.
-
-    Args:
-        reference: of the run that the other is compared with.
-        other: of the other run.
-        margin: a difference within it, both ways, is equivalent.
-        bootstrap: how the intervals are computed.
-
-    Returns:
-        What `metrics.paired_comparison.compare` returns; the reference is the champion.
+    """Compare two runs image by image, as `metrics.paired_comparison.compare` does; the reference is the champion.
 
     Raises:
         DataError: the two were tested on different classes, splits or samples.
     """
-    from unet_segmentation.metrics.paired_comparison import compare
-    from unet_segmentation.metrics.sufficient_statistics import groups_of
-
     if reference.classes != other.classes:
         raise DataError(f"the classes differ: {', '.join(reference.classes)} and {', '.join(other.classes)}")
     if reference.split != other.split:
@@ -73,16 +61,12 @@ def compare_evaluations(
 
 def count_units(evaluation: Evaluation) -> int:
     """Count the units of the bootstrap: the images, those of a group as one."""
-    from unet_segmentation.metrics.sufficient_statistics import groups_of
-
     groups = groups_of(evaluation.samples)
     return len({groups.get(name, name) for name in evaluation.tables.sample_ids})
 
 
 def small_sample_warning(units: int) -> str | None:
     """Return a warning that intervals over few images are unreliable; None where there are enough."""
-    from unet_segmentation.metrics.bootstrap import FEWEST
-
     if units >= FEWEST:
         return None
     return (
@@ -92,11 +76,7 @@ def small_sample_warning(units: int) -> str | None:
 
 
 def find_score_row(table: pd.DataFrame, score: str) -> dict[str, Any]:
-    """Return the row of one score of a comparison.
-
-    Raises:
-        ConfigurationError: there is no such score; names the nearest.
-    """
+    """Return the row of one score of a comparison; ConfigurationError with the nearest name where there is none."""
     rows = table[table["score"] == score]
     if rows.empty:
         raise unknown_score_error(score, table["score"].tolist())
@@ -122,13 +102,6 @@ def leaderboard(
     The best is the best of those that were tested on the same samples: those of most runs (of the newer ones in a tie).
     Runs tested on other samples, and those without counts per image, are listed below and not compared.
 
-    Args:
-        uri: of the MLflow store.
-        problem: the segmentation problem.
-        score: runs are ranked by it.
-        margin: a difference within it, both ways, is equivalent.
-        bootstrap: how the intervals are computed.
-
     Returns:
         A row per run with the columns `COLUMNS`: `value` of the score with its interval (`low`, `high`; empty where the
         run has none), the `difference` to the best with its interval, the number of `units` (images or groups), and the
@@ -138,8 +111,6 @@ def leaderboard(
         TrackingError: the store does not answer, or no run has such a score.
         ConfigurationError: the score cannot be compared.
     """
-    import pandas as pd
-
     tested = [run for run in finished_runs(uri, problem) if f"test/{score}" in run.metrics]
     if not tested:
         raise _without_score(uri, problem, score)
@@ -157,18 +128,10 @@ def leaderboard(
         elif run is comparable[0]:
             row["verdict"] = BEST
         else:
-            row |= _comparison(evaluations[comparable[0].run_id], evaluations[run.run_id], score, margin, bootstrap)
+            best, other = evaluations[comparable[0].run_id], evaluations[run.run_id]
+            row |= comparison_columns(find_score_row(compare_evaluations(best, other, margin, bootstrap), score))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _comparison(
-    best: Evaluation, other: Evaluation, score: str, margin: float, bootstrap: BootstrapParameters
-) -> dict[str, object]:
-    """Return the columns that compare a run with the best one."""
-    comparison = find_score_row(compare_evaluations(best, other, margin, bootstrap), score)
-    columns = {name: comparison[name] for name in ("difference", "p_value", "verdict")}
-    return columns | {"difference_low": comparison["low"], "difference_high": comparison["high"]}
 
 
 def test_set_fingerprint(evaluation: Evaluation) -> str:
@@ -181,13 +144,15 @@ def test_set_fingerprint(evaluation: Evaluation) -> str:
 def _evaluation(uri: str, run: RunRecord) -> Evaluation | None:
     """Load the counts per image of a run; None where a table is missing."""
     try:
-        return evaluation_of(uri, run.run_id, run.above)
+        return load_evaluation(uri, run.run_id, run.parent_run_id)
     except TrackingError:
         return None
 
 
 def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
-    low, high = interval_of(uri, run.run_id, score)
+    plan = _read_artifact(uri, run, "training/plan.json")
+    intervals = _read_artifact(uri, run, "evaluation/intervals.csv")
+    bounds = pd.read_csv(io.StringIO(intervals or "score,low,high")).set_index("score").reindex([score])
     parameter = run.parameters.get
     network = parameter("model.architecture", "")
     return {
@@ -195,10 +160,10 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
         "run_id": run.run_id,
         "started": run.when,
         "value": run.metrics[f"test/{score}"],
-        "low": low,
-        "high": high,
+        "low": float(bounds["low"].iloc[0]),
+        "high": float(bounds["high"].iloc[0]),
         "encoder": network if network in ARCHITECTURES.module_names() else parameter("model.encoder", ""),
-        "epochs": _epochs(uri, run),
+        "epochs": str(json.loads(plan)["epochs"]) if plan else parameter("training.epochs", ""),
         "seed": parameter("training.seed", ""),
         "data": run.tags.get("data.sha256", "")[:12],
         "split": parameter("evaluation.split", ""),
@@ -206,27 +171,13 @@ def _row(uri: str, run: RunRecord, score: str) -> dict[str, Any]:
     }
 
 
-def _epochs(uri: str, run: RunRecord) -> str:
-    """Return the epochs of the plan; those of the parameters where the run logged no plan."""
+def _read_artifact(uri: str, run: RunRecord, artifact: str) -> str | None:
+    """Read a file that a run has logged; None where there is none."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            plan = fetch(uri, run.run_id, "training/plan.json", Path(folder)).read_text(encoding="utf-8")
+            return fetch(uri, run.run_id, artifact, Path(folder)).read_text(encoding="utf-8")
     except TrackingError:
-        return run.parameters.get("training.epochs", "")
-    return str(json.loads(plan)["epochs"])
-
-
-def interval_of(uri: str, run_id: str, score: str) -> tuple[float, float]:
-    """Load the interval of a score that a run has logged; NaN where it has none."""
-    import pandas as pd
-
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            table = pd.read_csv(fetch(uri, run_id, "evaluation/intervals.csv", Path(folder)))
-    except TrackingError:
-        return float("nan"), float("nan")
-    rows = table[table["score"] == score]
-    return (float("nan"), float("nan")) if rows.empty else (float(rows["low"].iloc[0]), float(rows["high"].iloc[0]))
+        return None
 
 
 def _without_score(uri: str, problem: str, score: str) -> Exception:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import Parameters, SweepParameters, validate_parameters
 
 FREE = ("model", "training", "augmentation", "predictor")  # sections that variants may change
+TIMED = {"training.max_time_minutes", "training.epochs", "training.min_steps_per_epoch"}
 MAX_LENGTH = 40  # characters of a value in a variant's name
 PREPARED = "belongs to the data preparation, which all variants share. Add a problem of its own for it (conf/<name>)"
 REFUSED = {
@@ -29,19 +32,12 @@ EXAMPLE = "sweep: {grid: {model.encoder: [resnet18, resnet34]}}"
 
 @dataclass(frozen=True)
 class Variant:
-    """One training run of a sweep: what a variant changes, with one seed.
+    """One training run of a sweep: what a variant changes, with one seed."""
 
-    Attributes:
-        name: of the variant; the same for all seeds.
-        seed: of the training.
-        overrides: dotted name to value.
-        parameters: all of the problem, with the overrides and the seed.
-    """
-
-    name: str
+    name: str  # of the variant; the same for all seeds
     seed: int
-    overrides: Mapping[str, object]
-    parameters: Parameters
+    overrides: Mapping[str, object]  # dotted name to value
+    parameters: Parameters  # all of the problem, with the overrides and the seed
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
@@ -49,13 +45,6 @@ class Variant:
 
 def declare_variants(parameters: Parameters, comparison: SweepParameters) -> list[Variant]:
     """List all training runs of a sweep: for each seed every variant, so that one stopped early compares all of them.
-
-    Args:
-        parameters: all of the problem.
-        comparison: the variants, the grid, the seeds and the budget.
-
-    Returns:
-        Every variant with every seed.
 
     Raises:
         ConfigurationError: nothing is declared; a variant changes what it may not, or to what is not valid, or nothing
@@ -80,29 +69,29 @@ def declare_variants(parameters: Parameters, comparison: SweepParameters) -> lis
     return variants
 
 
-def dotted(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flatten_keys(
+    values: Mapping[str, object], prefix: str = "", is_leaf: Callable[[Mapping[str, object]], bool] = operator.not_
+) -> dict[str, object]:
     """Flatten nested names; what is dotted already stays so.
 
-    >>> dotted({"network": {"encoder": "vgg16_bn"}, "training.epochs": 3})
+    >>> flatten_keys({"model": {"encoder": "vgg16_bn"}, "training.epochs": 3})
     {'model.encoder': 'vgg16_bn', 'training.epochs': 3}
     """
     flat: dict[str, object] = {}
     for key, value in values.items():
-        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        if isinstance(value, Mapping) and not is_leaf(value):
+            flat |= flatten_keys(value, f"{prefix}{key}.", is_leaf)
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
 def override_parameters(parameters: Parameters, overrides: Mapping[str, object], name: str) -> Parameters:
-    """Return all parameters with some values replaced.
-
-    Args:
-        parameters: all of the problem.
-        overrides: dotted name to value.
-        name: of the variant, for messages.
+    """Return all parameters with the values of `overrides` (by dotted name) replaced.
 
     Raises:
         ConfigurationError: a key may not be changed or is unknown (the message offers the nearest), or its value is
-            wrong.
+            wrong. Names the variant.
     """
     for key in overrides:
         _check_free(key, name)
@@ -135,8 +124,6 @@ def _check_free(key: str, name: str) -> None:
     if section in FREE and section == key:
         raise ConfigurationError(f"{name}: {key} is a whole section; name what is changed, as in {key}.<name>")
     if section not in FREE:
-        import difflib
-
         near = difflib.get_close_matches(section, FREE, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(f"{name}: {key}: variants change parameters below {', '.join(FREE)}{hint}")
@@ -144,8 +131,8 @@ def _check_free(key: str, name: str) -> None:
 
 def _declared(comparison: SweepParameters) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield name and overrides of each variant: those that are listed, each crossed with the grid."""
-    points = list(_points(dotted(comparison.grid)))
-    listed = {name: dotted(changes) for name, changes in comparison.variants.items()}
+    points = list(_points(flatten_keys(comparison.grid)))
+    listed = {name: flatten_keys(changes) for name, changes in comparison.variants.items()}
     if not comparison.grid:
         yield from listed.items()
         return
@@ -194,11 +181,7 @@ def _check_budget(variants: Sequence[Variant], budget: str) -> None:
                 f"sweep.budget: epochs, but {variant.name!r} has training.max_time_minutes {minutes:g}: set that to "
                 "null, or sweep.budget to minutes"
             )
-        timed = variant.overrides.keys() & {
-            "training.max_time_minutes",
-            "training.epochs",
-            "training.min_steps_per_epoch",
-        }
+        timed = variant.overrides.keys() & TIMED
         if budget == "minutes" and (minutes is None or timed):
             fix = f"{variant.name!r} must not set {min(timed)}" if timed else "set training.max_time_minutes"
             raise ConfigurationError(f"sweep.budget: minutes, the same for every variant; {fix}")

@@ -29,19 +29,12 @@ HEADLINES = ("dice/mean", "iou/mean")
 
 
 class ConsoleMetadata(StrictModel):
-    """What a catalog entry's `metadata: {console: ...}` may hold.
+    """What a catalog entry's `metadata: {console: ...}` may hold."""
 
-    Attributes:
-        page: title of a page that is named at the end of the run that has made it.
-        after_error: whether it is also named after an error, or after one of the data alone.
-        scores: whether the last line shows scores of it.
-        intervals: whether it is the table of their confidence intervals (columns score, low, high).
-    """
-
-    page: str | None = None
-    after_error: Literal["never", "data", "always"] = "never"
-    scores: bool = False
-    intervals: bool = False
+    page: str | None = None  # title of a page that is named at the end of the run that has made it
+    after_error: Literal["never", "data", "always"] = "never"  # whether it is also named after an error (of the data)
+    scores: bool = False  # whether the last line shows scores of it
+    intervals: bool = False  # whether it is the table of their confidence intervals (columns score, low, high)
 
 
 class ConsoleHooks:

@@ -29,21 +29,13 @@ class InputCheckHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: Mapping[str, object], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check the inputs, unless only what is missing is made.
-
-        Raises:
-            ConfigurationError: an input was not made yet; the message names the pipeline that makes it.
-        """
+        """Check the inputs, unless only what is missing is made."""
         if not run_params.get("only_missing_outputs"):
             check_inputs(pipeline, catalog, self._problem)
 
 
 def check_inputs(pipeline: Pipeline, catalog: DataCatalog, problem: str) -> None:
-    """Refuse a partial run whose inputs were not made yet.
-
-    Raises:
-        ConfigurationError: names each missing input, its file, and the pipeline that makes it.
-    """
+    """Raise ConfigurationError with each input that was not made yet, its file and the pipeline that makes it."""
     names = [name for name in pipeline.inputs() if not name.startswith(("params:", "parameters")) and name in catalog]
     missing = sorted(
         name for name in names if not catalog.exists(name) and not getattr(catalog[name], "optional", False)

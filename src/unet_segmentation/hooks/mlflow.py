@@ -32,44 +32,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DATA = "data"  # artifacts that a run also logs where it starts from them
-RESUMABLE_PIPELINES = (
-    "article_claims.",
-    "cross_validation.",
-    "inference.",
-)  # they skip what an earlier run has finished
+RESUMABLE_PIPELINES = ("article_claims.", "cross_validation.", "inference.")  # they skip what an earlier run has done
 
 
 class ResumeMetadata(StrictModel):
-    """A run that makes this dataset trains, and is resumed if it is interrupted.
+    """A run that makes this dataset trains, and is resumed if it is interrupted."""
 
-    Attributes:
-        folder: that it trains into; its marker lies there.
-        shared: several processes may train into it; the first one has the marker.
-        ignore: sections of parameters without effect on it.
-    """
-
-    folder: str
-    shared: bool = False
-    ignore: tuple[str, ...] = ()
+    folder: str  # that it trains into; its marker lies there
+    shared: bool = False  # several processes may train into it; the first one has the marker
+    ignore: tuple[str, ...] = ()  # sections of parameters without effect on it
 
 
 class MlflowMetadata(StrictModel):
-    """What a catalog entry's `metadata: {mlflow: ...}` may hold.
+    """What a catalog entry's `metadata: {mlflow: ...}` may hold."""
 
-    Attributes:
-        artifact: folder of the artifacts that gets the file.
-        metrics: prefix; numbers of the dataset are logged as `PREFIX/name`.
-        tags: tag to the key, or the attribute, of the dataset that holds its value.
-        weights_tag: tag that gets the hash of the file's weights.
-        input: whether the table of samples is logged as the run's dataset.
-        resume: how a run that makes this dataset is resumed.
-    """
-
-    artifact: str | None = None
-    metrics: str | None = None
-    tags: dict[str, str] = Field(default_factory=dict)
-    weights_tag: str | None = None
-    input: bool = False
+    artifact: str | None = None  # folder of the artifacts that gets the file
+    metrics: str | None = None  # prefix; numbers of the dataset are logged as `PREFIX/name`
+    tags: dict[str, str] = Field(default_factory=dict)  # tag to the key, or attribute, that holds its value
+    weights_tag: str | None = None  # gets the hash of the file's weights
+    input: bool = False  # whether the table of samples is logged as the run's dataset
     resume: ResumeMetadata | None = None
 
 

@@ -21,31 +21,19 @@ if TYPE_CHECKING:
 
 
 class RunState:
-    """One run, from the making of Kedro's context to its end.
-
-    Attributes:
-        context: Kedro's.
-        catalog: of the run.
-        unopened: the pipeline, until the MLflow run is opened.
-        opening: is held while it is opened.
-        run: the MLflow run; None where nothing is tracked.
-        claim: of the training that the run has begun.
-        result: of the closed run.
-        is_resumable: whether the next run continues what this one has begun.
-        unlogged_inputs: datasets that the run starts from, until they are loaded.
-    """
+    """One run, from the making of Kedro's context to its end."""
 
     def __init__(self, context: KedroContext) -> None:
         self.context = context
         self.catalog: DataCatalog
-        self.unopened: Pipeline | None = None
-        self.opening = threading.Lock()
+        self.unopened: Pipeline | None = None  # the pipeline, until the MLflow run is opened
+        self.opening = threading.Lock()  # held while it is opened
         self.pipeline_names: list[str] = []
-        self.run: OpenRun | None = None
-        self.claim: TrainingClaim | None = None
-        self.result: UploadResult | None = None
-        self.is_resumable = False
-        self.unlogged_inputs: set[str] = set()
+        self.run: OpenRun | None = None  # the MLflow run; None where nothing is tracked
+        self.claim: TrainingClaim | None = None  # of the training that the run has begun
+        self.result: UploadResult | None = None  # of the closed run
+        self.is_resumable = False  # whether the next run continues what this one has begun
+        self.unlogged_inputs: set[str] = set()  # that the run starts from, until they are loaded
 
     @property
     def problem(self) -> str:

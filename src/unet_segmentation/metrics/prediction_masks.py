@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -34,6 +35,18 @@ def sample_id_of(name: str) -> str:
 def write_prediction(folder: Path, sample_id: str, prediction: NDArray[np.uint8]) -> None:
     """Write class ids (height, width) as a grey PNG."""
     Image.fromarray(prediction).save(folder / file_name(sample_id), compress_level=1)
+
+
+def remove_predictions(folder: Path) -> None:
+    """Remove the predictions of a folder."""
+    for file in folder.glob("*.png"):
+        file.unlink()
+
+
+def move_predictions(folder: Path, target: Path) -> None:
+    """Move the predictions of a folder to another one."""
+    for file in folder.glob("*.png"):
+        shutil.move(file, target / file.name)
 
 
 def read_prediction(folder: Path, sample_id: str) -> NDArray[np.uint8]:

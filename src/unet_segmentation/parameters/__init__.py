@@ -8,7 +8,6 @@ from unet_segmentation.parameters.augmentation import AugmentationParameters, Au
 from unet_segmentation.parameters.bootstrap import BootstrapParameters
 from unet_segmentation.parameters.cross_validation import CrossValidationParameters
 from unet_segmentation.parameters.data import (
-    BlockParameters,
     ImageParameters,
     InspectionParameters,
     MaskParameters,
@@ -17,21 +16,16 @@ from unet_segmentation.parameters.data import (
 from unet_segmentation.parameters.evaluation import EvaluationParameters
 from unet_segmentation.parameters.export import ExportParameters
 from unet_segmentation.parameters.inference import InferenceParameters
-from unet_segmentation.parameters.loss import LossParameters
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.release import ReleaseParameters
 from unet_segmentation.parameters.search import RangeParameters, SearchParameters
 from unet_segmentation.parameters.source import (
-    ArchiveParameters,
     GeneratorParameters,
     SourceParameters,
-    TableParameters,
 )
 from unet_segmentation.parameters.sweep import SweepParameters
 from unet_segmentation.parameters.training import (
-    CheckpointParameters,
-    EarlyStoppingParameters,
     OptimizerParameters,
     SamplingParameters,
     ScheduleParameters,
@@ -40,22 +34,17 @@ from unet_segmentation.parameters.training import (
 from unet_segmentation.parameters.validation import Parameters, validate_parameters
 
 __all__ = [
-    "ArchiveParameters",
     "ArticleClaimsParameters",
     "AugmentationParameters",
     "AugmentationRecipe",
-    "BlockParameters",
     "BootstrapParameters",
-    "CheckpointParameters",
     "CrossValidationParameters",
-    "EarlyStoppingParameters",
     "EvaluationParameters",
     "ExportParameters",
     "GeneratorParameters",
     "ImageParameters",
     "InferenceParameters",
     "InspectionParameters",
-    "LossParameters",
     "MaskParameters",
     "ModelParameters",
     "OptimizerParameters",
@@ -69,7 +58,6 @@ __all__ = [
     "SourceParameters",
     "SplitParameters",
     "SweepParameters",
-    "TableParameters",
     "TrainingParameters",
     "TransformParameters",
     "validate_parameters",

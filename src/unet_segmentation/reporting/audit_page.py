@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,14 @@ def render_audit(
     unchecked: Collection[str] = (),
     per_kind: int = 6,
 ) -> str:
-    """Render the page.
+    """Render the page: HTML that fetches nothing, below 10 MB however many findings there are.
 
     Args:
         problem: its name.
         result: of the audit.
         settled: the findings, and what was allowed or set aside.
-        samples: a row per sample: `sample_id`, `split`, and of `height`, `width`, `channels`, `dtype`,
-            `class_pixels`, `ignored_pixels` what is known. A sample that could not be read has a height of 0.
+        samples: a row per sample: `sample_id`, `split`, and of `height` (0 where it could not be read), `width`,
+            `channels`, `dtype`, `class_pixels`, `ignored_pixels` what is known.
         source: where the data came from.
         classes: names, in the order of their ids.
         masks: how masks are declared.
@@ -80,16 +81,14 @@ def render_audit(
         facts: further lines for the data card, by name.
         unchecked: kinds that were not looked for, so that their absence says nothing.
         per_kind: samples of a kind that are shown as pictures.
-
-    Returns:
-        HTML that fetches nothing, below 10 MB however many findings there are.
     """
     sections = _sections(settled, result, _Album(thumbnail), per_kind)
     tone, sign, headline = HEADLINES[result.status]
+    mentioned = {*result.kinds, *unchecked, "mask_values", "set_aside"}
     return html.render(
         "audit.html",
         problem=problem,
-        subtitle=f"Audit of the data: {_count(len(samples), 'sample')}, {len(classes)} classes",
+        subtitle=f"Audit of the data: {html.count(len(samples), 'sample')}, {len(classes)} classes",
         verdict={"tone": tone, "sign": sign, "headline": headline, "sentence": _sentence(result, sections)},
         message=result.message,
         sections=sections,
@@ -97,7 +96,7 @@ def render_audit(
         data_card=_data_card(samples, source, facts or {}),
         class_table=class_table(samples, classes),
         values=_values(result, classes, masks),
-        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if _silent(kind, result, unchecked)],
+        silent=[(kind, entry.heading) for kind, entry in KINDS.items() if kind not in mentioned],
         unchecked=[(kind, KINDS[kind].heading) for kind in KINDS if kind in unchecked],
         states=STATES,
     )
@@ -108,21 +107,17 @@ def sample_thumbnail(
 ) -> Image.Image | None:
     """Draw a sample: the image, and next to it the image with the classes laid over it and outlined.
 
-    Args:
-        image: (height, width, channels), any depth; None where it cannot be read.
-        ids: (height, width) class ids, 255 = ignored; None where there is no mask. A mask of another size than the
-            image's is shown by itself.
-        side: longer side of each of the two pictures, in pixels.
-
-    Returns:
-        RGB, or None where there is nothing to show.
+    `image`: (height, width, channels), any depth; `ids`: (height, width) class ids, 255 = ignored; None where there is
+    none. A mask of another size than the image's is shown by itself. Each picture has a longer side of `side` pixels.
     """
     tiles: list[Picture] = []
     if image is not None:
         step = max(1, max(image.shape[:2]) // (4 * side))  # enough for a thumbnail, and quick for large images
         tiles.append(fitted(displayable(image[::step, ::step]), side))
     if ids is not None and image is not None and ids.shape == image.shape[:2]:
-        tiles.append(_outlined(tiles[0], _sampled(ids, tiles[0].shape[0], tiles[0].shape[1])))
+        height, width = tiles[0].shape[:2]
+        nearest = Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST)
+        tiles.append(_outlined(tiles[0], np.asarray(nearest)))
     elif ids is not None:
         step = max(1, max(ids.shape) // (2 * side))
         tiles.append(fitted(colour_mask(ids[::step, ::step]), side))
@@ -134,13 +129,6 @@ def sample_thumbnail(
         sheet.paste(Image.fromarray(tile), (left, 0))
         left += tile.shape[1] + 3
     return sheet
-
-
-def _sampled(ids: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Shrink or enlarge class ids to a size: the nearest pixel counts."""
-    rows = (np.arange(height) + 0.5) * ids.shape[0] / height
-    columns = (np.arange(width) + 0.5) * ids.shape[1] / width
-    return ids[rows.astype(np.intp)[:, None], columns.astype(np.intp)]
 
 
 def _outlined(picture: Picture, ids: NDArray[np.uint8]) -> Picture:
@@ -158,29 +146,25 @@ class _Album:
     """Pictures of samples as addresses, until the page is as large as it may be."""
 
     def __init__(self, thumbnail: Thumbnail) -> None:
-        self._thumbnail = thumbnail
         self._left = PICTURE_BYTES
-        self._known: dict[str, str | None] = {}
+        self._encode = cache(partial(_encode_thumbnail, thumbnail))
 
-    def picture(self, sample_id: str) -> str | None:
+    def add_picture(self, sample_id: str) -> str | None:
         """Return the address of a sample's picture, or None where there is none or no room."""
-        if self._left <= 0:
-            return None
-        if sample_id not in self._known:
-            self._known[sample_id] = self._drawn(sample_id)
-        uri = self._known[sample_id]
+        uri = self._encode(sample_id) if self._left > 0 else None
         self._left -= len(uri or "") * 3 // 4
         return uri
 
-    def _drawn(self, sample_id: str) -> str | None:
-        picture = self._thumbnail(sample_id)
-        if picture is None:
-            return None
-        picture = picture.convert("RGB")
-        picture.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
-        stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=84, subsampling=0)
-        return html.data_uri(stream.getvalue(), "image/jpeg")
+
+def _encode_thumbnail(thumbnail: Thumbnail, sample_id: str) -> str | None:
+    picture = thumbnail(sample_id)
+    if picture is None:
+        return None
+    picture = picture.convert("RGB")
+    picture.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=84, subsampling=0)
+    return html.data_uri(stream.getvalue(), "image/jpeg")
 
 
 def _sections(settled: SettledFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
@@ -207,7 +191,7 @@ def _section(kind: str, rows: pd.DataFrame, result: AuditResult, album: _Album, 
     files = [_row(row) for row in rows.head(FILES).to_dict("records")]
     return {
         "kind": kind,
-        "heading": _capital(entry.heading if entry else kind.replace("_", " ")),
+        "heading": html.capitalize(entry.heading if entry else kind.replace("_", " ")),
         "fix": (entry.fix if entry else "") or ("Declare the values." if kind in VALUE_KINDS else ""),
         "count": len(rows),
         "states": [(state, int(states[state])) for state in STATES if state in states],
@@ -232,7 +216,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
 def _figures(rows: pd.DataFrame, album: _Album, count: int) -> Iterator[dict[str, Any]]:
     """Return the pictures of the first samples of a kind; of both samples where a finding is about two."""
     for row in rows[rows["sample_id"] != ""].drop_duplicates("sample_id").head(count).to_dict("records"):
-        pictures = [(name, album.picture(name)) for name in (row["sample_id"], row["other"]) if name]
+        pictures = [(name, album.add_picture(name)) for name in (row["sample_id"], row["other"]) if name]
         if any(uri for _, uri in pictures):
             shown = [(_cut(name, LONGEST_NAME), uri) for name, uri in pictures]
             yield {"pictures": shown, "message": _cut(row["message"], LONGEST_MESSAGE // 2)}
@@ -244,17 +228,13 @@ def _sentence(result: AuditResult, sections: Sequence[Mapping[str, Any]]) -> str
     aside = len(result.set_aside)
     parts = []
     if errors:
-        parts.append(f"{_count(errors, 'kind')} of errors {'stops' if errors == 1 else 'stop'} the run.")
+        parts.append(f"{html.count(errors, 'kind')} of errors {'stops' if errors == 1 else 'stop'} the run.")
     if aside:
         verb = "would be" if errors else "was" if aside == 1 else "were"
-        parts.append(f"{aside:,} of {_count(result.samples, 'sample')} {verb} set aside because of errors.")
+        parts.append(f"{aside:,} of {html.count(result.samples, 'sample')} {verb} set aside because of errors.")
     if warnings:
-        parts.append(f"{_count(warnings, 'kind')} of warnings: have a look.")
+        parts.append(f"{html.count(warnings, 'kind')} of warnings: have a look.")
     return " ".join(parts) or "Every check came to nothing that would stop or mislead a training."
-
-
-def _silent(kind: str, result: AuditResult, unchecked: Collection[str]) -> bool:
-    return kind not in result.kinds and kind not in unchecked and kind not in ("mask_values", "set_aside")
 
 
 def _tiles(samples: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, str]]:
@@ -271,17 +251,15 @@ def _tiles(samples: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, str
 def _data_card(samples: pd.DataFrame, source: SourceParameters, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     splits = _by_split(samples)
     rows = html.provenance(source)
-    if source.homepage:
-        rows.append(("Described at", source.homepage))
     rows.append(("Samples", ", ".join(f"{len(part):,} {name}" for name, part in splits.items()) or "none"))
     readable = _readable(samples)
     for name in ("width", "height"):
         if len(readable) and name in readable:
             low, middle, high = (readable[name].quantile(share) for share in (0, 0.5, 1))
             text = f"{low:g} pixels in all" if low == high else f"{low:g} to {high:g} pixels, median {middle:g}"
-            rows.append((_capital(name), text))
+            rows.append((html.capitalize(name), text))
     if len(readable) < len(samples):
-        rows.append(("Not readable", _count(len(samples) - len(readable), "image")))
+        rows.append(("Not readable", html.count(len(samples) - len(readable), "image")))
     return rows + html.rows(facts)
 
 
@@ -353,14 +331,6 @@ def _by_split(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _readable(samples: pd.DataFrame) -> pd.DataFrame:
     return samples[samples["height"] > 0] if "height" in samples else samples
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _cut(words: str, longest: int) -> str:

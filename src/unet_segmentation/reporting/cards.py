@@ -27,17 +27,15 @@ Rows = list[tuple[str, str]]
 def data_card(source: SourceParameters, statistics: DatasetStatistics | None, audit: AuditResult | None) -> Rows:
     """Describe where the data come from, under which terms, how many they are and of what kind."""
     rows = html.provenance(source)
-    if source.homepage:
-        rows.append(("Described at", source.homepage))
     if statistics is not None:
         counts = ", ".join(f"{count:,} {split}" for split, count in statistics.samples.items())
         rows.append(("Samples", counts))
     if audit is not None and audit.set_aside:
-        rows.append(("Set aside", f"{_count(len(audit.set_aside), 'sample')}, because of errors"))
+        rows.append(("Set aside", f"{html.count(len(audit.set_aside), 'sample')}, because of errors"))
     if statistics is None:
         return rows
     rows += [("Width in training", _range(statistics.width)), ("Height in training", _range(statistics.height))]
-    rows.append(("Values", f"{_count(statistics.channels, 'channel')} of {statistics.dtype}"))
+    rows.append(("Values", f"{html.count(statistics.channels, 'channel')} of {statistics.dtype}"))
     for name, values in (("Bands", statistics.images.bands), ("Range", statistics.images.range)):
         if values is not None:
             rows.append((name, html.text(list(values))))
@@ -54,7 +52,7 @@ def findings_by_kind(findings: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "severity": severity,
             "tone": TONES.get(severity, ""),
-            "heading": _capital(KINDS[kind].heading if kind in KINDS else str(kind).replace("_", " ")),
+            "heading": html.capitalize(KINDS[kind].heading if kind in KINDS else str(kind).replace("_", " ")),
             "count": count,
         }
         for (severity, kind), count in counts.items()
@@ -71,12 +69,7 @@ def model_card(
 ) -> Rows:
     """Describe what the network is, what goes in and out, how it was trained, and where its weights are.
 
-    Args:
-        network: its specification.
-        plan: the plan of the training.
-        inference: the predictor's parameters.
-        model: `epoch`, `file` and `sha256` of the weights.
-        classes: their names.
+    `model`: `epoch`, `file` and `sha256` of the weights.
     """
     rows = [("Architecture", network_name(network))]
     if network.get("encoder"):
@@ -85,10 +78,11 @@ def model_card(
     if network.get("parameters"):
         rows.append(("Parameters", f"{network['parameters']:,}"))
     channels = network.get("in_channels")
+    bands = html.count(channels, "channel") if channels else "as many channels as in training"
     rows.append(
         (
             "Input",
-            f"images of {_count(channels, 'channel') if channels else 'as many channels as in training'}, of any size: "
+            f"images of {bands}, of any size: "
             f"up to {inference.max_pixels:,} pixels whole, larger ones in tiles of {inference.tile_size} pixels",
         )
     )
@@ -116,15 +110,7 @@ def uses_and_limits(
 ) -> list[str]:
     """Derive from what is known what the model is for, and where nothing is known of it.
 
-    Args:
-        problem: its name.
-        source: where the data came from.
-        classes: their names.
-        split: the split that was scored.
-        images: how many were scored.
-        statistics: of the training split.
-        network: the network's specification.
-        per_class: rows with name, iou and pixels.
+    `per_class`: rows with name, iou and pixels, of the `images` that were scored.
     """
     sentences = [f"For images like those of {problem}, to tell {_named(classes)} apart, pixel by pixel."]
     origin = html.provenance(source)[0][1]
@@ -146,7 +132,7 @@ def uses_and_limits(
         weakest = min(scored, key=lambda row: row["iou"])
         sentences.append(f"Weakest class on {split}: {weakest['name']}, IoU {weakest['iou']:.3f}.")
     if images < FEW_IMAGES:
-        sentences.append(f"Scored on {_count(images, 'image')} only: too few for a figure to be relied on.")
+        sentences.append(f"Scored on {html.count(images, 'image')} only: too few for a figure to be relied on.")
     if network.get("encoder_weights"):
         sentences.append(
             f"Its encoder began with weights made from {network['encoder_weights']}: their terms hold, too."
@@ -160,14 +146,7 @@ def uses_and_limits(
 def reproduction(
     code: Mapping[str, str], statistics: DatasetStatistics | None, plan: Mapping[str, Any], model: Mapping[str, Any]
 ) -> Rows:
-    """Name everything that has to be the same for the same scores.
-
-    Args:
-        code: of `commit`, `changed`, `lock_sha256`, `versions` what is known.
-        statistics: holds the hash of the data.
-        plan: holds seed and accelerator.
-        model: holds the hash of the weights.
-    """
+    """Name everything that has to be the same for the same scores; `code`: commit, changed, lock_sha256, versions."""
     rows: Rows = []
     if "commit" in code:
         rows.append(("Commit", code["commit"] + code.get("changed", "")))
@@ -190,8 +169,8 @@ def _training(plan: Mapping[str, Any]) -> str:
     if not {"epochs", "steps_per_epoch", "batch_size", "patch_size"} <= set(plan):
         return ""
     return (
-        f"{_count(plan['epochs'], 'epoch')} of {_count(plan['steps_per_epoch'], 'step')} of "
-        f"{_count(plan['batch_size'], 'patch', 'patches')} of {plan['patch_size']} pixels"
+        f"{html.count(plan['epochs'], 'epoch')} of {html.count(plan['steps_per_epoch'], 'step')} of "
+        f"{html.count(plan['batch_size'], 'patch', 'patches')} of {plan['patch_size']} pixels"
     )
 
 
@@ -207,11 +186,3 @@ def _named(classes: Sequence[str]) -> str:
 
 def _hash(name: str, value: Any) -> Rows:  # noqa: ANN401 - a text, or None
     return [(name, str(value))] if value else []
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

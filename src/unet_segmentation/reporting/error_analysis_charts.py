@@ -19,14 +19,7 @@ TITLES = {feature.name: f"Error against {feature.title}" for feature in FEATURES
 
 
 def pattern_charts(facts: pd.DataFrame) -> dict[str, go.Figure]:
-    """Draw a chart for each feature that differs between images, and one for the groups.
-
-    Args:
-        facts: what `scoring.patterns.image_features` gave.
-
-    Returns:
-        Figures by the name of the feature, or `group`.
-    """
+    """Draw a chart for each feature of `image_features` that differs between images, and one for the groups."""
     charts = {}
     for name, traces in _drawable(facts).items():
         figure = go.Figure(traces)

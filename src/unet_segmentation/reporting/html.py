@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import jinja2
 
 from unet_segmentation.parameters.source import SourceParameters
 
 if TYPE_CHECKING:
+    import jinja2
     import plotly.graph_objects as go
 
 
-def render(template: str, **values: object) -> str:
-    """Fill in a template of this folder. Texts are escaped, and a name that is missing is an error.
+@dataclass(frozen=True)
+class ReportSection:
+    """A part of the report."""
 
-    Args:
-        template: name of the file.
-        values: what it shows.
-    """
+    blocks: Mapping[str, str]  # HTML by the name of its place on the page
+    charts: Mapping[str, str] = field(default_factory=dict)  # Plotly figures as JSON, by the name of their element
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of this folder. Texts are escaped, and a name that is missing is an error."""
     return _template(template).render(**values)
 
 
@@ -33,6 +36,8 @@ def render_blocks(template: str, **values: object) -> dict[str, str]:
 
 
 def _template(name: str) -> jinja2.Template:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -51,31 +56,18 @@ def plotly_code() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
-def drawn(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
-    """Return what `charts.html` draws: Plotly's code and the figures, neither of which can end the script it stands in.
-
-    Args:
-        charts: by the name of their element, without its `chart-`.
-    """
+def encode_charts(charts: Mapping[str, go.Figure]) -> dict[str, Any]:
+    """Return what `charts.html` draws: Plotly's code, and the figures by the name of their element (less `chart-`)."""
     return {"plotly": plotly_code(), "charts": {name: figure_json(figure) for name, figure in charts.items()}}
 
 
 def data_uri(data: bytes, media_type: str) -> str:
-    """Write a file as an address that holds the file itself.
-
-    Args:
-        data: the bytes of the file.
-        media_type: `image/png`, say.
-    """
+    """Write a file as an address that holds the file itself; `media_type`: `image/png`, say."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def provenance(source: SourceParameters) -> list[tuple[str, str]]:
-    """Return lines for a table: where the data come from.
-
-    Args:
-        source: of the problem.
-    """
+    """Return lines for a table: where the data come from."""
     if source.generator is not None:
         origin = f"drawn by the embedded generator {source.generator.name} (seed {source.generator.seed})"
     elif source.folder is not None:
@@ -83,7 +75,18 @@ def provenance(source: SourceParameters) -> list[tuple[str, str]]:
     else:
         origins = [archive.url or archive.page or "" for archive in source.archives]
         origin = ", ".join(source.local_archives or origins)
-    return [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
+    lines = [("Origin", origin), ("License", source.license), ("Citation", source.citation or "none stated")]
+    return lines + ([("Described at", source.homepage)] if source.homepage else [])
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Count things: `1 image`, `2,000 images`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def capitalize(words: str) -> str:
+    """Write the first letter as a capital, the others as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
@@ -94,18 +97,12 @@ def percent(shares: Any) -> str:  # noqa: ANN401 - a share, or shares by name
 
 
 def rows(values: Mapping[str, Any], skipped: set[str] | frozenset[str] = frozenset()) -> list[tuple[str, str]]:
-    """Flatten a JSON object to lines for a table.
-
-    Args:
-        values: numbers, texts, lists and further objects by name.
-        skipped: names that are left out.
-    """
+    """Flatten a JSON object to lines for a table, without the names that are skipped."""
     lines: list[tuple[str, str]] = []
     for key, value in values.items():
         if key in skipped or value is None or value in ([], {}):
             continue
-        name = str(key).replace("_", " ")
-        name = name[:1].upper() + name[1:]
+        name = capitalize(str(key).replace("_", " "))
         if isinstance(value, Mapping):
             lines += [(f"{name}: {inner.lower()}", words) for inner, words in rows(value, skipped)]
         else:

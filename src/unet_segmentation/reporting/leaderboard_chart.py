@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, styled
+from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, build_error_bars, styled
 
 VERDICTS = {  # to the colour, and what it means against the best run
     "best": (PALETTE[0], "best"),
@@ -23,9 +23,7 @@ NOT_COMPARED = {"other samples", "no counts"}
 def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
     """Draw a dot per run, with the interval of its score, the best on top; hollow where it is compared with nothing.
 
-    Args:
-        table: columns run, run_id, started, value, low, high, difference, verdict, encoder, epochs, seed; NaN where
-            there is no interval or no difference.
+    `table`: see `experiments.run_comparison.leaderboard`.
     """
     figure = go.Figure()
     names = table["run"].str.replace(" · ", "<br>", n=1, regex=False)  # two short lines fit on a phone
@@ -40,14 +38,7 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
                 name=title,
                 x=rows["value"],
                 y=rows["label"],
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": (rows["high"] - rows["value"]).fillna(0.0),
-                    "arrayminus": (rows["value"] - rows["low"]).fillna(0.0),
-                    "thickness": 2,
-                    "width": 0,
-                },
+                error_x=build_error_bars(rows, thickness=2, width=0),
                 mode="markers",
                 marker={"color": colour, "size": 10, "symbol": "circle-open" if verdict in NOT_COMPARED else "circle"},
                 customdata=[_words(row) for row in rows.to_dict("records")],

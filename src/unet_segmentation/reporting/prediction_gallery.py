@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unet_segmentation.data.label_map import class_slugs
+from unet_segmentation.data.store.packed_arrays import PackedSamples
+from unet_segmentation.metrics.prediction_masks import read_prediction
+from unet_segmentation.parameters import EvaluationParameters
 from unet_segmentation.visualization import (
     INK,
     PAPER,
@@ -45,12 +49,7 @@ class Shown(NamedTuple):
 
 
 def pick(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, str, float]]:
-    """Choose the samples of the gallery; none comes twice, and images without a score never.
-
-    Args:
-        image_scores: columns sample_id and ``score``.
-        score: what orders the samples.
-        count: samples of each section; fewer where there are less than three times as many.
+    """Choose `count` samples of each section; none comes twice, and images without a score never.
 
     Returns:
         (section, sample id, score): the worst first, then those around the median, then the best, the best last.
@@ -72,11 +71,6 @@ def pick_by_class(
 
     Of images with the same IoU (many a rare class is missed wholly, or picked where it is not) the one with more pixels
     at stake is taken: those that are of the class or were predicted as it.
-
-    Args:
-        image_scores: columns sample_id and `iou/class/...`.
-        confusion: counts per image: sample_id, truth, prediction, count.
-        classes: names of the classes.
 
     Returns:
         (class, section, sample id, IoU), the class with the lowest IoU over all images first; at most `SHOWN_CLASSES`
@@ -108,44 +102,53 @@ def _places(ranked: Sequence[tuple[str, float]]) -> dict[int, str]:
     return dict(sorted(places.items()))
 
 
-def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:
-    """Draw a row for every sample: image, truth, prediction, errors.
+def load_galleries(
+    image_scores: pd.DataFrame,
+    confusion: pd.DataFrame,
+    predictions: Path,
+    packed: PackedSamples,
+    classes: Sequence[str],
+    evaluation: EvaluationParameters,
+) -> tuple[Iterator[Shown], Iterator[tuple[str, Shown]]]:
+    """Read the samples of the gallery, and those of the gallery by class, one by one."""
 
-    Args:
-        samples: in their order; a section's name is written above its first sample.
-        classes: names of the classes, for the legend.
-        score: name of the score in the captions, for people.
-    """
+    def shown(section: str, name: str, value: float) -> Shown:
+        return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
+
+    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
+    by_class = pick_by_class(image_scores, confusion, classes)
+    return (shown(*sample) for sample in picked), (
+        (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
+    )
+
+
+def gallery(samples: Iterable[Shown], classes: Sequence[str], score: str) -> Image.Image:
+    """Draw a row for every sample: image, truth, prediction, errors; a section's name above its first sample."""
     strips: list[Image.Image] = []
     for section, members in groupby(samples, key=lambda sample: sample.section):
         strips.append(_heading(section))
         for sample in members:
             captions = [sample.sample_id, "truth", "prediction", f"errors in red    {score} {sample.score:.3f}"]
-            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in pictures_of(sample)]
+            tiles = [_framed(fitted(picture, SIDE), SIDE) for picture in draw_pictures(sample)]
             strips.append(contact_sheet(tiles, 4, captions))
     width = max((strip.width for strip in strips), default=4 * SIDE)
-    return _stacked([legend(classes, width), *strips], width)
+    return stack_strips([legend(classes, width), *strips], width)
 
 
 def class_gallery(samples: Iterable[tuple[str, Shown]], classes: Sequence[str]) -> Image.Image:
-    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image.
-
-    Args:
-        samples: class and sample, those of a class together; the section is worst, median or best.
-        classes: names of the classes, for the legend.
-    """
+    """Draw a row for every class: image, truth, prediction and errors of its worst, median and best image."""
     strips: list[Image.Image] = []
     for name, members in groupby(samples, key=lambda entry: entry[0]):
         tiles, captions = [], []
         for _, sample in members:
-            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in pictures_of(sample)]
+            tiles += [_framed(fitted(picture, SMALL_SIDE), SMALL_SIDE) for picture in draw_pictures(sample)]
             captions += [sample.sample_id, "truth", "prediction", f"{sample.section}: IoU {sample.score:.3f}"]
         strips += [_heading(name), contact_sheet(tiles, len(tiles), captions)]
     width = max((strip.width for strip in strips), default=12 * SMALL_SIDE)
-    return _stacked([legend(classes, width), *strips], width)
+    return stack_strips([legend(classes, width), *strips], width)
 
 
-def pictures_of(sample: Shown) -> Iterator[Picture]:
+def draw_pictures(sample: Shown) -> Iterator[Picture]:
     """Draw image, truth, prediction and errors (`PARTS`) of a sample; of a large one every few pixels only."""
     step = max(1, max(sample.truth.shape) // (4 * EMBEDDED_SIDE))
     image, truth, prediction = (array[::step, ::step] for array in (sample.image, sample.truth, sample.prediction))
@@ -158,7 +161,7 @@ def pictures_of(sample: Shown) -> Iterator[Picture]:
 def embedded(sample: Shown) -> list[bytes]:
     """Encode the pictures of a sample for a page: WebP, at most `EMBEDDED_SIDE` pixels; the masks without loss."""
     encoded = []
-    for part, picture in zip(PARTS, pictures_of(sample), strict=True):
+    for part, picture in zip(PARTS, draw_pictures(sample), strict=True):
         small = fitted(picture, EMBEDDED_SIDE) if max(picture.shape[:2]) > EMBEDDED_SIDE else picture
         stream = io.BytesIO()
         Image.fromarray(small).save(stream, "WEBP", quality=84, lossless=part in ("truth", "prediction"))
@@ -178,7 +181,8 @@ def _heading(text: str) -> Image.Image:
     return strip
 
 
-def _stacked(strips: Sequence[Image.Image], width: int) -> Image.Image:
+def stack_strips(strips: Sequence[Image.Image], width: int) -> Image.Image:
+    """Paste pictures below each other."""
     sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)), PAPER)
     top = 0
     for strip in strips:

@@ -24,9 +24,9 @@ from unet_segmentation.reporting import cards, html
 from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS
 from unet_segmentation.reporting.audit_page import class_table
 from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
-from unet_segmentation.reporting.interval_chart import interval_chart
+from unet_segmentation.reporting.html import ReportSection
 from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
-from unet_segmentation.reporting.report_section import ReportSection
+from unet_segmentation.reporting.score_charts import interval_chart
 from unet_segmentation.visualization import class_colours
 
 TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "soft_dice/smooth1")
@@ -54,16 +54,7 @@ Interval = dict[str, Any]
 
 
 def render_report(problem: str, split: str, sections: Sequence[ReportSection]) -> str:
-    """Render the page. The same run gives the same page: it holds no date, no duration and no id of a run.
-
-    Args:
-        problem: its name.
-        split: the split that was scored.
-        sections: of the training, the evaluation, the gallery and the data.
-
-    Returns:
-        HTML that fetches nothing.
-    """
+    """Render the page, which fetches nothing. The same run gives the same page: no date, duration or id of a run."""
     blocks = {name: block for section in sections for name, block in section.blocks.items()}
     charts = {name: chart for section in sections for name, chart in section.charts.items()}
     return html.render(
@@ -84,25 +75,18 @@ def render_data_section(
 ) -> ReportSection:
     """Render the audit of the data, the data card, and a sweep of the problem where there was one.
 
-    Args:
-        source: where the data came from.
-        classes: names of the classes.
-        samples: columns sample_id, split, class_pixels, ignored_pixels.
-        verdict: result of the audit of the data; None where there is none.
-        findings: columns severity, kind, sample_id, file, message.
-        statistics: of the training split.
-        variants: see `experiments.sweep.report_page.summary`; None where there was no sweep.
-        data: see `training.plan.data_fingerprint`: a sweep of other data says so.
+    `variants`: see `experiments.sweep.report_page.summary`; `data`: see `data.statistics.hash_data`: a sweep of
+    other data says so.
     """
-    rows = [_finding(row) for row in findings.head(FINDINGS).to_dict("records")]
     blocks = html.render_blocks(
         "report_data.html",
         audit=_audit(verdict),
         data_card=cards.data_card(source, statistics, verdict),
         class_table=class_table(samples, classes),
         finding_kinds=cards.findings_by_kind(findings),
-        findings=rows,
-        more_findings=max(0, len(findings) - len(rows)),
+        findings=findings.head(FINDINGS).to_dict("records"),
+        more_findings=max(0, len(findings) - FINDINGS),
+        tones=cards.TONES,
         variants=variants,
         data=data,
     )
@@ -125,17 +109,8 @@ def render_training_section(
 ) -> ReportSection:
     """Render the training curves, the augmentation, the model card, and how to reproduce the run.
 
-    Args:
-        problem: its name.
-        classes: names of the classes.
-        inference: the predictor's parameters.
-        curves: of the training.
-        augmentation: picture of the first augmented batches.
-        statistics: of the training split.
-        network: the model's specification.
-        plan: of the training.
-        model: `epoch`, `file` and `sha256` of the weights, as far as known.
-        code: `commit`, `changed`, `lock_sha256` and `versions`, as far as known.
+    `augmentation`: picture of the first augmented batches; `model`: `epoch`, `file` and `sha256` of the weights, and
+    `code`: `commit`, `changed`, `lock_sha256` and `versions`, both as far as known.
     """
     blocks = html.render_blocks(
         "report_training.html",
@@ -168,19 +143,9 @@ def render_evaluation_section(
 ) -> ReportSection:
     """Render the scores of the split and of each class, and what the model is for.
 
-    Args:
-        problem: its name.
-        source: where the data came from.
-        classes: names of the classes.
-        split: the split that was scored.
-        metrics: every score by name; None where undefined.
-        image_scores: a row per image, the worst first.
-        pixels: (classes,) counted pixels of each class in the split.
-        charts: Plotly figures named confusion and classes; those of `OPTIONAL_CHARTS` that there are.
-        statistics: of the training split.
-        network: the model's specification.
-        intervals: columns score, value, low, high, method, confidence, units, trusted, remark; None where none were
-            computed.
+    `metrics` is None where a score is undefined; `image_scores` has a row per image, the worst first; `pixels`
+    (classes,) are counted in the split; `charts` are named confusion and classes, and as in `OPTIONAL_CHARTS`;
+    `intervals` has the columns score, value, low, high, method, confidence, units, trusted, remark.
     """
     by_score = _intervals(intervals)
     per_class = _per_class(classes, metrics, pixels, by_score)
@@ -196,8 +161,8 @@ def render_evaluation_section(
         subtitle=_subtitle(classes, image_scores, split, network),
         verdict=_verdict(per_class, image_scores, metrics, by_score),
         cautions=_cautions(image_scores, split, per_class, intervals),
-        tiles=[_tile(name, metrics, by_score) for name in TILES if name in metrics],
-        all_scores=[_score(name, value, by_score) for name, value in metrics.items() if "/class/" not in name],
+        tiles=[_describe_score(name, metrics[name], by_score) for name in TILES if name in metrics],
+        all_scores=[_describe_score(name, value, by_score) for name, value in metrics.items() if "/class/" not in name],
         method=_method(intervals),
         measures=MEASURES,
         per_class=per_class,
@@ -222,15 +187,9 @@ def render_gallery_section(
 ) -> ReportSection:
     """Render samples of the split, and what the error of an image correlates with.
 
-    Args:
-        classes: names of the classes.
-        metrics: every score by name; None where undefined.
-        image_scores: a row per image, the worst first.
-        gallery: the worst, the median and the best samples.
-        class_gallery: class and sample, those of a class together.
-        gallery_score: title of the score of `gallery`.
-        facts: see `metrics.error_analysis.image_features`.
-        patterns: see `metrics.error_analysis.find_patterns`.
+    `image_scores` has a row per image, the worst first; `gallery` the worst, the median and the best samples, whose
+    score is `gallery_score`; `class_gallery` class and sample, those of a class together. For `facts` and `patterns`
+    see `image_features` and `find_patterns` of `metrics.error_analysis`.
     """
     album, charts = _Album(), pattern_charts(facts)
     per_class = _per_class(classes, metrics, np.zeros(len(classes), np.int64), {})
@@ -310,11 +269,12 @@ def _audit(result: AuditResult | None) -> dict[str, str]:
     sentence = f"{' and '.join(parts).capitalize() or 'Nothing to object to'}."
     if result is not None and result.set_aside:
         sentence += f" {len(result.set_aside):,} of {result.samples:,} samples were set aside."
-    return {"tone": tone, "sign": sign, "headline": f"Audit of the data: {_lowered(headline)}", "sentence": sentence}
+    headline = f"Audit of the data: {headline[:1].lower()}{headline[1:]}"
+    return {"tone": tone, "sign": sign, "headline": headline, "sentence": sentence}
 
 
 def _images(image_scores: pd.DataFrame) -> str:
-    return f"{len(image_scores):,} image{'s' * (len(image_scores) != 1)}"
+    return html.count(len(image_scores), "image")
 
 
 def _cautions(
@@ -372,28 +332,8 @@ def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict
     return titles | {name: title for name, title in by_class.items() if name in weakest}
 
 
-def _tile(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    metric = describe(name)
-    assert metric is not None
-    definition = f"{metric.formula}; {metric.aggregation}"
-    return {
-        "title": metric.title,
-        "value": metrics[name],
-        "definition": definition,
-        "interval": intervals.get(name),
-    }
-
-
-def _score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    metric = describe(name)
-    formula, aggregation = (metric.formula, metric.aggregation) if metric else ("", "")
-    return {
-        "name": name,
-        "value": value,
-        "formula": formula,
-        "aggregation": aggregation,
-        "interval": intervals.get(name),
-    }
+def _describe_score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {"name": name, "value": value, "metric": describe(name), "interval": intervals.get(name)}
 
 
 def _per_class(
@@ -417,18 +357,6 @@ def _per_class(
     ]
 
 
-def _finding(row: Mapping[Any, Any]) -> dict[str, str]:
-    severity = str(row.get("severity", "note"))
-    where = row.get("file") or row.get("sample_id") or ""
-    return {
-        "severity": severity,
-        "tone": cards.TONES.get(severity, ""),
-        "kind": str(row.get("kind", "")).replace("_", " "),
-        "where": str(where),
-        "message": str(row.get("message", "")),
-    }
-
-
 def _sheet(path: Path) -> str:
     """Make the address of a picture for people, compressed and not larger than a screen."""
     with Image.open(path) as picture:
@@ -437,7 +365,3 @@ def _sheet(path: Path) -> str:
     stream = io.BytesIO()
     small.save(stream, "WEBP", quality=84)
     return html.data_uri(stream.getvalue(), "image/webp")
-
-
-def _lowered(words: str) -> str:
-    return words[:1].lower() + words[1:]

@@ -17,10 +17,6 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
     """Write a comparison as the lines of a table: scores of the whole first, then every class.
 
     Of the classes, the measure of the deciding score is shown (Dice, where it has none of classes).
-
-    Args:
-        table: as `metrics.paired_comparison.compare` gives it, the reference as champion.
-        score: the deciding one.
     """
     by_class = table["score"].str.contains("/class/")
     measure = score.partition("/")[0]
@@ -42,15 +38,7 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
 
 
 def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin: float) -> str:
-    """Describe how two runs compare by the deciding score.
-
-    Args:
-        table: see `lines`.
-        score: the deciding one.
-        reference: name of the reference.
-        other: name of the other run.
-        margin: differences within it are equivalent.
-    """
+    """Describe how two runs compare by the deciding score."""
     row = table[table["score"] == score].iloc[0]
     difference, inside = number(row["difference"], "+"), f"interval {interval(row['low'], row['high'], '+')}"
     figures = f"{difference}, {inside}, p {p_value(row['p_value'])}"
@@ -76,13 +64,7 @@ def comparison_page(
 ) -> str:
     """Write comparisons as one page that opens without a network.
 
-    Args:
-        problem: the segmentation problem.
-        reference: its name, and when it began.
-        compared: name and beginning of each other run, and its comparison with the reference.
-        score: the deciding one.
-        margin: differences within it are equivalent.
-        remark: why it should not be trusted, if so.
+    `reference`: its name, and when it began; `compared`: the same of each other run, and its comparison.
     """
     parts = [
         {

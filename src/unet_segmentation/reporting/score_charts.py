@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,10 +17,13 @@ from unet_segmentation.metrics.basis import EvaluationSettings
 from unet_segmentation.metrics.confusion_matrix import total_matrix
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.object_recall import SIZES, Objects, recall
-from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
 
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
 CURVE_HEIGHT = 380  # pixels
+MEAN_SCORES = {"dice/mean": "mean Dice", "iou/mean": "mean IoU"}
+MOST_INTERVALS = 40
+ROW_HEIGHT = 30  # pixels, of an interval
 CELLS_WITH_TEXT = 15  # classes; with more, a number would not fit into its cell
 
 
@@ -36,14 +40,7 @@ class ScoreCharts(NamedTuple):
 def draw_score_charts(
     tables: EvaluationTables, metrics: Mapping[str, float | None], threshold: float | None, classes: Sequence[str]
 ) -> ScoreCharts:
-    """Draw all charts of an evaluation.
-
-    Args:
-        tables: counts per image.
-        metrics: name to value; None where a score is undefined.
-        threshold: of the foreground, where one was chosen.
-        classes: names of the classes.
-    """
+    """Draw all charts of an evaluation; None stands for an undefined score, or a threshold that was not chosen."""
     settings, curve = EvaluationSettings(len(classes)), None
     if "foreground" in tables:
         curve = thresholds.precision_recall_curve(thresholds.Foreground(settings).total(tables["foreground"]))
@@ -57,12 +54,7 @@ def draw_score_charts(
 
 
 def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
-    """Draw a confusion matrix: each row (true class) as shares that sum to 1; the pixel counts on hover.
-
-    Args:
-        matrix: (classes, classes), truth in the rows.
-        classes: names of the classes.
-    """
+    """Draw a confusion matrix: each row (true class) as shares that sum to 1; the pixel counts on hover."""
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     few = len(classes) <= CELLS_WITH_TEXT
@@ -95,12 +87,7 @@ def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Fig
 
 
 def class_chart(metrics: Mapping[str, float | None], classes: Sequence[str]) -> go.Figure:
-    """Draw Dice, IoU, precision and recall of every class as bars.
-
-    Args:
-        metrics: name to value; None where a score is undefined.
-        classes: names of the classes.
-    """
+    """Draw Dice, IoU, precision and recall of every class as bars."""
     figure = go.Figure()
     for (measure, title), colour in zip(MEASURES.items(), PALETTE, strict=False):
         figure.add_trace(
@@ -122,8 +109,7 @@ def class_chart(metrics: Mapping[str, float | None], classes: Sequence[str]) -> 
 def reliability_chart(curve: pd.DataFrame) -> go.Figure:
     """Draw how often the network is right against how sure it is: on the diagonal it is as sure as it may be.
 
-    Args:
-        curve: columns low, high, pixels, confidence, accuracy, see `metrics.calibration.reliability`.
+    `curve`: see `metrics.calibration.reliability`.
     """
     curve = curve[curve["pixels"] > 0]
     shares = curve["pixels"] / max(1, curve["pixels"].sum())
@@ -163,12 +149,9 @@ def _diagonal(figure: go.Figure) -> None:
 
 
 def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) -> go.Figure:
-    """Draw precision against recall of the foreground.
+    """Draw precision against recall of the foreground, see `metrics.thresholds.precision_recall_curve`.
 
-    Args:
-        curve: columns threshold, precision, recall, see `metrics.thresholds.precision_recall_curve`; None
-            where there are not two classes: the chart says so.
-        threshold: the chosen one, marked; None where there is none.
+    `curve` is None where there are not two classes: the chart says so.
     """
     figure = go.Figure()
     if curve is None:
@@ -211,11 +194,9 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
 
 
 def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
-    """Draw the share of the objects that is found, by size: of all classes, and of each.
+    """Draw the share of the objects that is found, by size: of all classes, and of each but the background (the first).
 
-    Args:
-        counts: (classes, sizes, 2), objects and those that are found, see `metrics.object_recall`.
-        classes: names of the classes; the first, the background, has no objects.
+    `counts`: (classes, sizes, 2), objects and those that are found, see `metrics.object_recall`.
     """
     sizes = [size.replace("_", " ") for size in SIZES]
     rows = [("all classes", counts.sum(axis=0))]
@@ -243,3 +224,61 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
     figure.update_yaxes(title_text="share found", range=[0, 1.08], dtick=0.2)
     figure.update_layout(barmode="group", bargap=0.25)
     return styled(figure, height=CURVE_HEIGHT)
+
+
+def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
+    """Draw each score of `titles` as a point, its interval as a bar; hollow where the interval is not to be trusted.
+
+    `intervals`: columns score, value, low, high, trusted; those without an interval are left out.
+    """
+    rows = intervals.set_index("score")[["value", "low", "high", "trusted"]].dropna()
+    names = [name for name in titles if name in rows.index][:MOST_INTERVALS]
+    shown = rows.loc[names]
+    figure = go.Figure(
+        go.Scatter(
+            x=shown["value"].tolist(),
+            y=[titles[name] for name in names],
+            mode="markers",
+            marker={
+                "size": 9,
+                "color": PALETTE[0],
+                "symbol": ["circle" if trusted else "circle-open" for trusted in shown["trusted"].astype(bool)],
+            },
+            error_x=build_error_bars(shown, color=PALETTE[0], thickness=2, width=5),
+            customdata=shown[["low", "high"]].to_numpy().tolist(),
+            hovertemplate="%{y}<br>%{x:.4f} [%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>",
+        )
+    )
+    figure.update_xaxes(nticks=6, tickangle=0)
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], type="category", tickfont={"size": 12})
+    styled(figure, height=70 + ROW_HEIGHT * max(1, len(names)))
+    figure.update_layout(margin_t=12)
+    return figure
+
+
+def folds_chart(metrics: Mapping[str, float | None]) -> go.Figure:
+    """Draw the scores of every fold (see `out_of_fold_scores`) as points, those over all samples as dotted lines."""
+    figure = go.Figure()
+    for (score, title), colour in zip(MEAN_SCORES.items(), PALETTE, strict=False):
+        matches = (re.fullmatch(rf"cv/fold_(\d+)/{score}", name) for name in metrics)
+        folds = sorted(int(match[1]) for match in matches if match)
+        figure.add_trace(
+            go.Scatter(
+                name=title,
+                x=[str(fold) for fold in folds],
+                y=[metrics[f"cv/fold_{fold}/{score}"] for fold in folds],
+                mode="markers",
+                marker={"color": colour, "size": 11},
+                hovertemplate="fold %{x}<br>" + title + " %{y:.4f}<extra></extra>",
+            )
+        )
+        if (overall := metrics.get(score)) is not None:
+            figure.add_hline(
+                y=overall,
+                line={"color": colour, "dash": "dot", "width": 1.5},
+                annotation={"text": f"{title} over all samples: {overall:.4f}", "font": {"size": 12}},
+                annotation_position="bottom right",
+            )
+    figure.update_xaxes(title_text="held-out fold", type="category")
+    figure.update_yaxes(title_text="score")
+    return styled(figure, height=360)

@@ -11,12 +11,7 @@ STATES = {"finished": (PALETTE[0], "circle"), "pruned": (TEXT, "circle-open")}
 
 
 def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the value of every trial, and the best so far.
-
-    Args:
-        trials: see `optuna_search.trials_table`.
-        score: the objective, which is maximized.
-    """
+    """Draw the value of every trial of `trials_table`, and the best so far; the objective is maximized."""
     figure = go.Figure()
     fixed = {"trial", "state", "value", "epochs", "seconds", "reason"}
     for state, (colour, symbol) in STATES.items():
@@ -48,11 +43,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
 
 
 def importance_chart(importance: pd.DataFrame) -> go.Figure:
-    """Draw which share of the objective's variance each parameter explains.
-
-    Args:
-        importance: columns parameter, importance.
-    """
+    """Draw which share of the objective's variance each parameter explains."""
     table = importance.sort_values("importance")
     figure = go.Figure(
         go.Bar(

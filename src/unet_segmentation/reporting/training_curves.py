@@ -26,12 +26,9 @@ HIDDEN = {"validation/dice/foreground_mean"}  # shown on a click in the legend
 
 
 def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") -> go.Figure:
-    """Draw losses, scores and learning rate against the epoch, the best epoch marked.
+    """Draw losses, scores and learning rate against the epoch, the best epoch (maximum of `score`) marked.
 
-    Args:
-        history: a row per epoch; columns epoch, train/loss, validation/loss, validation/dice/mean, validation/iou/mean,
-            train/learning_rate, ... Those that are missing are not drawn.
-        score: the column whose maximum is the best epoch.
+    `history` has a row per epoch; of the columns of `PANELS`, those that are missing are not drawn.
     """
     panels = {
         title: {column: name for column, name in lines.items() if column in history and history[column].notna().any()}
@@ -81,11 +78,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
 
 
 def learning_rate_curve(result: LearningRateTest) -> go.Figure:
-    """Draw the smoothed loss against the learning rate that rose with every step.
-
-    Args:
-        result: of the range test.
-    """
+    """Draw the smoothed loss of a range test against the learning rate that rose with every step."""
     curve = go.Scatter(
         x=list(result.rates),
         y=list(result.losses),

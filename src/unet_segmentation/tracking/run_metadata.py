@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_segmentation.models.architectures import ARCHITECTURES
+from unet_segmentation.utils.machine import versions
 
 # Pipelines that train no one network.
 NAMED_ALONE = ("release", "leaderboard", "sweep", "search", "article_claims", "data_ingestion", "data_preparation")
@@ -53,6 +55,19 @@ def git_tags(root: Path) -> dict[str, str]:
     dirty = str(bool(_git(root, "status", "--porcelain"))).lower()
     branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD") or ""
     return {"git.commit": commit, "git.branch": branch, "git.dirty": dirty, "mlflow.source.git.commit": commit}
+
+
+def code_version(root: Path) -> dict[str, str]:
+    """Return commit, library versions and hash of the lock file; no commit where it is no checkout."""
+    tags, lock = git_tags(root), root / "requirements.lock"
+    libraries = {name.removeprefix("version."): version for name, version in versions().items()}
+    code = {"versions": ", ".join(f"{name} {version}" for name, version in libraries.items())}
+    if "git.commit" in tags:
+        code["commit"] = tags["git.commit"]
+        code["changed"] = ", with uncommitted changes" if tags["git.dirty"] == "true" else ""
+    if lock.is_file():
+        code["lock_sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
+    return code
 
 
 def git_diff(root: Path) -> bytes | None:

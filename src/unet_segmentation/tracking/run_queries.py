@@ -42,7 +42,7 @@ class RunRecord:
     problem: str
     status: str  # FINISHED, FAILED, KILLED or RUNNING
     started: float  # seconds since 1970
-    parameters: dict[str, str]  # flat (`training.epochs`); long lists may be truncated (exact: `parameters_of`)
+    parameters: dict[str, str]  # flat (`training.epochs`); long lists may be truncated (exact: `load_parameters`)
     metrics: dict[str, float]  # the last value of each, such as `test/dice/mean`
     tags: dict[str, str]  # such as `git.commit`, `data.sha256` and `weights.sha256`
     link: str  # address of its page in MLflow's UI
@@ -56,7 +56,7 @@ class RunRecord:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
 
     @property
-    def above(self) -> str | None:
+    def parent_run_id(self) -> str | None:
         """Return the id of the run that this one is nested in: that of the sweep, for a variant."""
         return self.tags.get("mlflow.parentRunId")
 
@@ -136,24 +136,24 @@ def fetch(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
         ) from error
 
 
-def parameters_of(uri: str, run_id: str) -> dict[str, Any]:
+def load_parameters(uri: str, run_id: str) -> dict[str, Any]:
     """Load all parameters of a run, nested and exact."""
     import yaml
 
     return yaml.safe_load(_load(uri, run_id, PARAMETERS, Path.read_bytes))
 
 
-def evaluation_of(uri: str, run_id: str, above: str | None = None) -> Evaluation:
-    """Load the counts per image of a run; a run that it is nested in (`above`) has logged samples and classes."""
+def load_evaluation(uri: str, run_id: str, parent_run_id: str | None = None) -> Evaluation:
+    """Load the counts per image of a run; its parent run, if any, has logged samples and classes."""
     import pandas as pd
 
-    tables = tables_of(uri, run_id)
-    samples = _load(uri, above or run_id, "data/samples.parquet", pd.read_parquet)
-    parameters = parameters_of(uri, above or run_id)
+    tables = load_tables(uri, run_id)
+    samples = _load(uri, parent_run_id or run_id, "data/samples.parquet", pd.read_parquet)
+    parameters = load_parameters(uri, parent_run_id or run_id)
     return Evaluation(tables, samples, parameters["classes"], parameters["evaluation"]["split"])
 
 
-def tables_of(uri: str, run_id: str) -> EvaluationTables:
+def load_tables(uri: str, run_id: str) -> EvaluationTables:
     """Load the counts per image that runs are compared by: confusion and soft overlap."""
     import pandas as pd
 

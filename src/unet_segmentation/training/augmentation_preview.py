@@ -32,7 +32,7 @@ def first_patches(
         Sample id, image (height, width, channels) and mask (height, width) of each.
     """
     values = effective_values(training, proposal)
-    foreground = foreground_sampling(values, classes)
+    foreground = foreground_sampling(training, values, classes)
     patches = PatchDataset(samples, sample_ids, recipe, values.patch_size, training.seed, foreground)
     steps = steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
     loader = training_loader(patches, values.batch_size, steps)

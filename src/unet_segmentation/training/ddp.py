@@ -1,7 +1,7 @@
 """Several processes train together: started by torch's elastic launcher, each with its share of every batch.
 
 Lightning would start the whole program again for every process. Here each process runs ``training.ddp_worker`` on a job
-file, and knows nothing of Kedro. The first one writes the run directory; its epoch reports reach the process that
+file, and knows nothing of Kedro. The first one writes the run directory; the epochs it saved reach the process that
 launched it through a file.
 """
 
@@ -24,7 +24,7 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.augmentation import AugmentationRecipe
 from unet_segmentation.parameters.base import StrictModel
-from unet_segmentation.training.callbacks.history import ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochListener
 from unet_segmentation.training.plan import TrainingPlan
 from unet_segmentation.training.run_directory import RunDirectory
 from unet_segmentation.training.runtime import quiet_loggers, restored_signal_handlers
@@ -52,13 +52,13 @@ class TrainingJob(StrictModel):
 def launch(
     plan: TrainingPlan,
     setup: TrainingSetup,
-    work: RunDirectory,
-    report_epoch: ReportEpoch | None,
+    run_dir: RunDirectory,
+    on_epoch_saved: EpochListener | None,
     rendezvous: str | None,
 ) -> None:
     """Train in processes of their own, and wait for them. One that dies is started again with all others.
 
-    Args: as for :func:`trainer.fit`; ``rendezvous`` is ``address:port`` of this host, where others join.
+    Args: as for :func:`trainer.run_training`; ``rendezvous`` is ``address:port`` of this host, where others join.
 
     Raises:
         ProjectError: what stopped a process, or that one died too often.
@@ -69,8 +69,8 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _write_job(plan, setup, work)
-    job = str(work.job.resolve())
+    _write_job(plan, setup, run_dir)
+    job = str(run_dir.job.resolve())
     config = LaunchConfig(
         min_nodes=plan.hardware.num_nodes,
         max_nodes=plan.hardware.num_nodes,
@@ -89,11 +89,11 @@ def launch(
         logger.info("waiting for %d more host%s, to join with: %s", more, "s" * (more > 1), command)
     os.environ.setdefault(STORE_PER_RESTART, "1")
     quiet = quiet_loggers(logging.CRITICAL, "torch.distributed")  # what they say is in the error
-    with quiet, restored_signal_handlers(), _forward_epoch_reports(work.epoch_reports, report_epoch):
+    with quiet, restored_signal_handlers(), _forward_saved_epochs(run_dir.saved_epochs, on_epoch_saved):
         try:
             elastic_launch(config, sys.executable)("-m", "unet_segmentation.training.ddp_worker", job)
         except ChildFailedError as error:
-            raise _failure(work.failure) from error
+            raise _failure(run_dir.failure) from error
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -110,10 +110,10 @@ def join_command(plan: TrainingPlan, rendezvous: str | None, job: str) -> str:
     )
 
 
-def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> None:
-    remove(work.epoch_reports)
-    remove(work.failure)
-    initial = work.folder.resolve() / "initial.safetensors"
+def _write_job(plan: TrainingPlan, setup: TrainingSetup, run_dir: RunDirectory) -> None:
+    remove(run_dir.saved_epochs)
+    remove(run_dir.failure)
+    initial = run_dir.folder.resolve() / "initial.safetensors"
     with atomic_write(initial) as temporary:
         save_file({name: value.contiguous() for name, value in setup.initial_weights.items()}, temporary)
     job = TrainingJob(
@@ -123,13 +123,13 @@ def _write_job(plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory) -> 
         packed=setup.packed.folder.resolve(),
         initial_weights=initial,
     )
-    with atomic_write(work.job) as temporary:
+    with atomic_write(run_dir.job) as temporary:
         temporary.write_text(job.model_dump_json(), encoding="utf-8")
 
 
 @contextmanager
-def _forward_epoch_reports(path: Path, report_epoch: ReportEpoch | None) -> Iterator[None]:
-    """Forward the epoch reports of the first process, each epoch once, while the launcher waits for it."""
+def _forward_saved_epochs(path: Path, on_epoch_saved: EpochListener | None) -> Iterator[None]:
+    """Call the listener for each epoch that the first process saved, once, while the launcher waits for it."""
     has_ended = threading.Event()
 
     def forward() -> None:
@@ -138,9 +138,9 @@ def _forward_epoch_reports(path: Path, report_epoch: ReportEpoch | None) -> Iter
             is_last_look = has_ended.wait(POLL_SECONDS)
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
             for epoch, metrics, end_time in (json.loads(line) for line in lines if line.endswith("\n")):
-                if epoch > last_epoch and report_epoch is not None:
+                if epoch > last_epoch and on_epoch_saved is not None:
                     last_epoch = epoch
-                    report_epoch(epoch, metrics, end_time)
+                    on_epoch_saved(epoch, metrics, end_time)
 
     thread = threading.Thread(target=forward, daemon=True)
     thread.start()

@@ -26,8 +26,8 @@ def main(job_file: Path) -> None:
 
     from unet_segmentation.training.run_directory import RunDirectory
 
-    work = RunDirectory(job_file.parent.parent, job_file.parent.name)
-    if work.failure.is_file():  # an error that a restart cannot repair
+    run_dir = RunDirectory(job_file.parent.parent, job_file.parent.name)
+    if run_dir.failure.is_file():  # an error that a restart cannot repair
         sys.exit(1)
 
     from safetensors.torch import load_file
@@ -44,15 +44,15 @@ def main(job_file: Path) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("unet_segmentation").setLevel(logging.INFO if is_first else logging.ERROR)
 
-    def append_report(epoch: int, metrics: dict[str, float], end_time: float) -> None:
-        with work.epoch_reports.open("a", encoding="utf-8") as file:
+    def append_epoch(epoch: int, metrics: dict[str, float], end_time: float) -> None:
+        with run_dir.saved_epochs.open("a", encoding="utf-8") as file:
             file.write(json.dumps([epoch, metrics, end_time]) + "\n")
 
     setup = TrainingSetup(job.spec, load_file(job.initial_weights), PackedSamples(job.packed), job.recipe)
     try:
-        train_in_process(job.plan, setup, work, append_report if is_first else None)
+        train_in_process(job.plan, setup, run_dir, append_epoch if is_first else None)
     except ProjectError as error:
-        with atomic_write(work.failure) as temporary:
+        with atomic_write(run_dir.failure) as temporary:
             temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
         sys.exit(1)
 

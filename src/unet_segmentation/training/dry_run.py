@@ -30,7 +30,7 @@ def dry_run(
     """Train a network for one epoch and throw it away; torch's random states stay as they are.
 
     The epoch ends when the batches of `train` do; those of `validation` are validated after them. Neither is a list,
-    which Lightning would take for several loaders. Raises what a training raises (see :func:`trainer.fit`).
+    which Lightning would take for several loaders. Raises what a training raises (see :func:`trainer.run_training`).
     """
     with training_runtime(plan):
         task = build_task(plan, setup)

@@ -32,7 +32,7 @@ class SegmentationTask(L.LightningModule):
         ConfigurationError: the plan asks for an encoder or decoder stages that the network does not have.
     """
 
-    SUMS = ("loss_sum", "loss_count", "confusion")  # of this process; summed over all where they are read
+    RANK_LOCAL_BUFFERS = ("loss_sum", "loss_count", "confusion")  # of this process; summed over all when read
 
     loss_sum: Tensor
     loss_count: Tensor
@@ -60,13 +60,13 @@ class SegmentationTask(L.LightningModule):
         self.register_buffer("confusion", torch.zeros(len(classes) ** 2 + 1, dtype=torch.int64), persistent=False)
 
     @property
-    def ema_network(self) -> nn.Module:
-        """Return the network that is validated and saved: the moving average, where there is one."""
+    def eval_network(self) -> nn.Module:
+        """Return the network that is validated and saved: the moving average of the weights, if there is one."""
         return self.network if self.average is None else self.average.network
 
     @property
-    def trained(self) -> nn.ModuleList:
-        """Whatever the optimizer trains: the network, and the heads of deep supervision."""
+    def trainable_modules(self) -> nn.ModuleList:
+        """Return what the optimizer trains: the network, and the heads of deep supervision."""
         return nn.ModuleList([self.network] if self.supervision is None else [self.network, self.supervision])
 
     def on_train_start(self) -> None:
@@ -102,7 +102,7 @@ class SegmentationTask(L.LightningModule):
         self.train_loss = self._pop_mean_loss()
 
     def _pop_mean_loss(self) -> float:
-        """Return the mean loss since it was last read."""
+        """All-reduce, return and reset the mean loss (collective): per batch in training, per pixel in validation."""
         total = all_reduce_sum(torch.stack([self.loss_sum, self.loss_count]))
         mean = (total[0] / total[1]).item()
         self.loss_sum.zero_()
@@ -112,7 +112,7 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Add the loss and the confusion matrix of one batch of tiles."""
         images, masks = batch
-        logits = self.ema_network(images)
+        logits = self.eval_network(images)
         pixels = (masks != IGNORE_INDEX).sum()
         loss = self.loss(logits, masks)
         self.loss_sum += loss * pixels
@@ -136,7 +136,7 @@ class SegmentationTask(L.LightningModule):
         key = "training.optimizer.encoder_lr_multiplier"
         encoder = None if parameters.optimizer.encoder_lr_multiplier == 1.0 else get_encoder(self.network, key)
         fused = self.plan.hardware.precision != "16-mixed"
-        optimizer = make_optimizer(self.trained, parameters.optimizer, encoder=encoder, fused=fused)
+        optimizer = make_optimizer(self.trainable_modules, parameters.optimizer, encoder=encoder, fused=fused)
         per_epoch = self.plan.steps_per_epoch // parameters.accumulate_grad_batches
         cycles = [epochs * per_epoch for epochs in self.plan.cycles]
         factor = partial(lr_lambda, cycles=cycles, schedule=parameters.schedule)
@@ -147,7 +147,7 @@ class SegmentationTask(L.LightningModule):
         """Clip the norm of the gradient."""
         limit = self.plan.parameters.gradient_clip_val
         if limit:
-            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
+            torch.nn.utils.clip_grad_norm_(self.trainable_modules.parameters(), limit)
 
 
 class ExponentialMovingAverage(nn.Module):
@@ -203,8 +203,8 @@ def make_optimizer(
             after the two of the rest.
         fused: one kernel for all parameters.
     """
-    slow = set() if encoder is None else set(encoder.parameters())
-    groups = _groups([parameter for parameter in network.parameters() if parameter not in slow], optimizer)
+    encoder_params = set() if encoder is None else set(encoder.parameters())
+    groups = _groups([parameter for parameter in network.parameters() if parameter not in encoder_params], optimizer)
     if encoder is not None:
         rate = optimizer.learning_rate * optimizer.encoder_lr_multiplier
         groups += [group | {"lr": rate} for group in _groups(list(encoder.parameters()), optimizer)]

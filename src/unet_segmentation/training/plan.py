@@ -5,25 +5,23 @@ Importing this module is cheap: nodes name its classes in their annotations. tor
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 from pydantic import computed_field, model_validator
 
 import unet_segmentation
-from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training.foreground_sampler import ForegroundSampling
 from unet_segmentation.training.hardware import ResolvedHardware, resolve_hardware
-from unet_segmentation.training.plan_rules import PlanValues
+from unet_segmentation.training.plan_rules import PlanValues, proposed_plan_error
 from unet_segmentation.utils.did_you_mean import unknown_name_error
+from unet_segmentation.utils.stable_hash import stable_hash
 
 if TYPE_CHECKING:
     from unet_segmentation.training.training_inputs import TrainingInputs
@@ -38,7 +36,7 @@ class InputHashes(StrictModel):
 
     data: str | None
     split: str
-    plan: str
+    plan: str  # of the proposed plan's values
     network: str
     initial_weights: str
     augmentation: str
@@ -51,10 +49,10 @@ class TrainingRequest(StrictModel):
     versions: dict[str, str]  # of the libraries that decide the result
     inputs: InputHashes
 
-    def request_identity(self) -> str:
+    def request_hash(self) -> str:
         """Compute a hash: an unfinished training with the same one is the same training."""
         parameters = self.parameters.model_dump(mode="json", exclude=RESULT_NEUTRAL)
-        return fingerprint(parameters, self.versions, self.inputs.model_dump())
+        return stable_hash(parameters, self.versions, self.inputs.model_dump())
 
     def differences(self, other: TrainingRequest) -> list[str]:
         """Name what differs in another request."""
@@ -65,13 +63,13 @@ class TrainingRequest(StrictModel):
         return names + [name.replace("_", " ") for name, value in self.inputs if value != inputs[name]]
 
 
-class Throughput(StrictModel):
+class StepTimings(StrictModel):
     """Seconds of each part of a training, as measured."""
 
-    step: float  # of the network, for one batch in memory
-    loading: float  # of one batch, with all workers loading
+    step: float  # seconds of the network, for one batch in memory
+    loading: float  # seconds of one batch, with all workers loading
     overlapping: bool  # whether workers load batches during the steps
-    validation: float  # of all tiles
+    validation: float  # seconds of all tiles
 
     @property
     def batch(self) -> float:
@@ -90,7 +88,7 @@ class TrainingPlan(TrainingRequest):
     foreground: ForegroundSampling
     class_weights: tuple[float, ...] | None
     samples: dict[str, tuple[str, ...]]  # ids by split, train and validation
-    measured: Throughput | None = None  # by the preflight
+    measured: StepTimings | None = None  # by the preflight
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -103,7 +101,7 @@ class TrainingPlan(TrainingRequest):
     def fingerprint(self) -> str:
         """Compute a hash of all decisions, without what was measured; it names the run directory."""
         excluded = {"measured": True, "epochs": True, "fingerprint": True, "parameters": RESULT_NEUTRAL}
-        return fingerprint(self.model_dump(mode="json", exclude=excluded))  # type: ignore[arg-type]
+        return stable_hash(self.model_dump(mode="json", exclude=excluded))  # type: ignore[arg-type]
 
     @model_validator(mode="before")
     @classmethod
@@ -144,7 +142,7 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
         patch_size=values.patch_size,
         cycles=(values.epochs,),
         steps_per_epoch=steps_per_epoch(values, training.accumulate_grad_batches, len(split["train"])),
-        foreground=foreground_sampling(values, spec.classes),
+        foreground=foreground_sampling(training, values, spec.classes),
         class_weights=_class_weights(training, spec.classes, inputs.statistics),
         samples={name: tuple(split[name]) for name in ("train", "validation")},
     )
@@ -160,11 +158,11 @@ def training_request(training: TrainingParameters, inputs: TrainingInputs) -> Tr
         versions={"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
         inputs=InputHashes(
             data=inputs.statistics.data_sha256,
-            split=fingerprint({name: split.get(name, []) for name in ("train", "validation")}),
-            plan=fingerprint(inputs.proposal.model_dump()),
-            network=fingerprint(inputs.spec.to_json()),
+            split=stable_hash({name: split.get(name, []) for name in ("train", "validation")}),
+            plan=stable_hash(inputs.proposal.model_dump()),
+            network=stable_hash(inputs.spec.to_json()),
             initial_weights=inputs.initial_weights_sha256,
-            augmentation=fingerprint(inputs.recipe.model_dump(mode="json")),
+            augmentation=stable_hash(inputs.recipe.model_dump(mode="json")),
         ),
     )
 
@@ -182,39 +180,27 @@ def effective_values(training: TrainingParameters, proposal: PlanValues) -> Plan
     return proposal.model_copy(update={name: value for name, value in values.items() if value != "auto"})
 
 
-def foreground_sampling(values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
+def foreground_sampling(training: TrainingParameters, values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
     """Convert the names of the classes that patches are centred on into ids.
 
     Raises:
-        ConfigurationError: a name in `training.sampling.classes` is none of the classes.
+        ConfigurationError: a name in `training.sampling.classes`, or in the proposed plan, is none of the classes.
     """
     for name in values.foreground_classes:
-        if name not in classes:
+        if name in classes:
+            continue
+        if training.sampling.classes != "auto":
             raise unknown_name_error("training.sampling.classes", name, classes)
+        names = ", ".join(classes)
+        raise proposed_plan_error([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
     class_ids = sorted({classes.index(name) for name in values.foreground_classes})
     return ForegroundSampling(share=values.oversample_foreground_fraction, class_ids=tuple(class_ids))
-
-
-def fingerprint(*parts: object) -> str:
-    """Hash JSON values: 16 hexadecimal digits, the same for the same content in any order of keys."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def steps_per_epoch(values: PlanValues, accumulate: int, samples: int) -> int:
     """Count the batches of an epoch: one pass over the samples, the last batch filled up, or more of them."""
     steps = max(values.min_steps_per_epoch, -(-samples // values.batch_size))
     return -(-steps // accumulate) * accumulate
-
-
-def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's."""
-    labelled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
-    return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
-
-
-def data_fingerprint(statistics: DatasetStatistics, samples: pd.DataFrame) -> str:
-    """Hash the data and its split."""
-    return fingerprint(statistics.data_sha256, labelled_ids_by_split(samples))
 
 
 def _log_overruled_values(values: PlanValues, proposal: PlanValues) -> None:
@@ -238,8 +224,8 @@ def _check_sizes(values: PlanValues, world_size: int, multiple: int) -> None:
         )
     if values.patch_size < multiple:
         raise ConfigurationError(
-            f"training.patch_size: {values.patch_size} px are fewer than the {multiple} that this network halves away; "
-            "raise training.patch_size or lower model.encoder_depth"
+            f"training.patch_size: {values.patch_size} px is smaller than the network's downsampling factor "
+            f"({multiple}); raise training.patch_size or lower model.encoder_depth"
         )
 
 

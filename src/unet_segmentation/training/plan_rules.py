@@ -53,7 +53,7 @@ class ProposedPlan(StrictModel):
     """What proposed_plan.yml holds, and people may edit; the network is built and the training planned from it."""
 
     values: PlanValues
-    reasons: dict[str, str]  # a sentence for each value
+    reasons: dict[str, str]  # a sentence for each value, for people only
 
 
 def propose_plan(
@@ -79,21 +79,18 @@ def propose_plan(
     )
 
 
-def validate_plan_values(plan: object, classes: list[str]) -> PlanValues:
-    """Validate the values of a plan that was read from proposed_plan.yml, where people may have edited it.
+def validate_proposed_plan(document: object) -> ProposedPlan:
+    """Validate what was read from proposed_plan.yml, where people may have edited it.
 
     Raises:
         ConfigurationError: names the key in proposed_plan.yml, what is wrong with it and how to correct it.
     """
-    values = plan.get("values") if isinstance(plan, Mapping) else None
-    if not isinstance(values, Mapping):
-        raise _plan_error(["values: is missing"])
-    checked = _validated(values)
-    for name in checked.foreground_classes:
-        if name not in classes:
-            names = ", ".join(classes)
-            raise _plan_error([f"values.foreground_classes: {name!r} is not one of the classes {names}"])
-    return checked
+    values = document.get("values") if isinstance(document, Mapping) else None
+    if not isinstance(document, Mapping) or not isinstance(values, Mapping):
+        raise proposed_plan_error(["values: is missing"])
+    reasons = document.get("reasons")
+    sentences = {str(name): str(reason) for name, reason in reasons.items()} if isinstance(reasons, Mapping) else {}
+    return ProposedPlan(values=_validated(values), reasons=sentences)
 
 
 def default_plan_values(training: TrainingParameters, statistics: DatasetStatistics) -> PlanValues:
@@ -210,10 +207,11 @@ def _validated(values: Mapping[str, object]) -> PlanValues:
     try:
         return PlanValues.model_validate(dict(values))
     except ValidationError as error:
-        raise _plan_error([_explained(one) for one in error.errors(include_url=False)]) from None
+        raise proposed_plan_error([_explained(one) for one in error.errors(include_url=False)]) from None
 
 
-def _plan_error(lines: list[str]) -> ConfigurationError:
+def proposed_plan_error(lines: list[str]) -> ConfigurationError:
+    """Build the error for a wrong edit of proposed_plan.yml, a line for each thing that is wrong."""
     return ConfigurationError(
         "proposed_plan.yml was edited and is not valid:\n"
         + "\n".join(f"  {line}" for line in lines)

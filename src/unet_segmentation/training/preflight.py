@@ -1,4 +1,4 @@
-"""Before the first step: fit the batch to the memory, measure the throughput, turn a time budget into epochs.
+"""Before the first step: fit the batch to the memory, time the steps, turn a time budget into epochs.
 
 Nothing of this changes the initial weights, or the result of a training with the same batch and epochs.
 """
@@ -22,7 +22,7 @@ from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.training.callbacks.progress import duration
 from unet_segmentation.training.dry_run import TimingCallback, dry_run, load_in_process, repeated_batch
 from unet_segmentation.training.patch_dataset import Batch
-from unet_segmentation.training.plan import Throughput, TrainingPlan, effective_values, steps_per_epoch
+from unet_segmentation.training.plan import StepTimings, TrainingPlan, effective_values, steps_per_epoch
 from unet_segmentation.training.trainer import make_loaders
 from unet_segmentation.training.training_inputs import TrainingInputs, TrainingSetup
 
@@ -43,10 +43,10 @@ def finalize_plan(
     """Decide by measurement what a plan leaves open: batch size, and epochs within a time budget.
 
     Args:
-        plan: from :func:`plan.resolve_plan`.
+        plan: from :func:`plan.resolve_plan`; batch size and epochs are not final.
         inputs: of the training.
         started: when the time budget began (`time.perf_counter`).
-        estimate_duration: measure the throughput even where nothing depends on it, to log how long the training takes.
+        estimate_duration: time the steps even where nothing depends on it, to log how long the training takes.
 
     Raises:
         ResourceError: the batch that is asked for does not fit into the memory; names one that does.
@@ -63,18 +63,18 @@ def finalize_plan(
     minutes = parameters.max_time_minutes
     if minutes is None and not estimate_duration:
         return plan
-    throughput = measure_throughput(plan, inputs, QUICKLY if minutes is None else CAREFULLY)
+    timings = measure_timings(plan, inputs, QUICKLY if minutes is None else CAREFULLY)
     if minutes is not None:
         spent = (time.perf_counter() - started) / 60
-        epochs, steps = fit_time_budget(throughput, minutes, parameters.accumulate_grad_batches, spent)
+        epochs, steps = fit_time_budget(timings, minutes, parameters.accumulate_grad_batches, spent)
         plan = plan.model_copy(update={"cycles": (epochs,), "steps_per_epoch": steps})
     logger.info(
         "about %s: %.0f images/s, network %s, loading %s a batch, validation %s an epoch",
-        duration(training_seconds(throughput, plan.epochs, plan.steps_per_epoch)),
-        plan.batch_size / throughput.batch,
-        *(_short(seconds) for seconds in (throughput.step, throughput.loading, throughput.validation)),
+        duration(training_seconds(timings, plan.epochs, plan.steps_per_epoch)),
+        plan.batch_size / timings.batch,
+        *(_short(seconds) for seconds in (timings.step, timings.loading, timings.validation)),
     )
-    return plan.model_copy(update={"measured": throughput})
+    return plan.model_copy(update={"measured": timings})
 
 
 # -- memory
@@ -152,10 +152,10 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
         return math.inf
 
 
-# -- throughput
+# -- step timings
 
 
-def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float) -> Throughput:
+def measure_timings(plan: TrainingPlan, setup: TrainingSetup, seconds: float) -> StepTimings:
     """Time loading, some seconds of real steps, and the validation of a training."""
     plan = plan.for_one_device()
     train, validation = make_loaders(plan, setup)
@@ -167,7 +167,7 @@ def measure_throughput(plan: TrainingPlan, setup: TrainingSetup, seconds: float)
     clock = TimingCallback()
     dry_run(plan, setup, repeated_batch(batch, seconds), iter((tile, tile)), clock)
     workers = plan.hardware.num_workers
-    return Throughput(
+    return StepTimings(
         step=clock.step,
         loading=loading / max(1, workers),
         overlapping=workers > 0,
@@ -189,13 +189,13 @@ def _timed_loading(batches: Iterator[Batch], seconds: float) -> tuple[Batch, flo
 # -- time
 
 
-def training_seconds(throughput: Throughput, epochs: int, steps: int) -> float:
+def training_seconds(timings: StepTimings, epochs: int, steps: int) -> float:
     """Estimate how long a training takes, checkpoints included."""
-    return epochs * (steps * throughput.batch + throughput.validation) * (1 + CHECKPOINT_SHARE)
+    return epochs * (steps * timings.batch + timings.validation) * (1 + CHECKPOINT_SHARE)
 
 
 def fit_time_budget(
-    throughput: Throughput, minutes: float, accumulate: int = 1, spent_minutes: float = 0.0
+    timings: StepTimings, minutes: float, accumulate: int = 1, spent_minutes: float = 0.0
 ) -> tuple[int, int]:
     """Turn what is left of a time budget into epochs and steps.
 
@@ -207,16 +207,16 @@ def fit_time_budget(
         ConfigurationError: not even one step of the optimizer fits.
     """
     seconds = 60 * ((1 - MARGIN) * minutes - spent_minutes) / (1 + CHECKPOINT_SHARE)
-    epochs = max(1, int(min(MAX_VALIDATIONS, VALIDATION_SHARE * seconds / max(throughput.validation, 1e-9))))
-    steps = int((seconds / epochs - throughput.validation) / throughput.batch)
+    epochs = max(1, int(min(MAX_VALIDATIONS, VALIDATION_SHARE * seconds / max(timings.validation, 1e-9))))
+    steps = int((seconds / epochs - timings.validation) / timings.batch)
     steps = max(accumulate, steps // accumulate * accumulate)
-    epochs = int(seconds / (steps * throughput.batch + throughput.validation))
+    epochs = int(seconds / (steps * timings.batch + timings.validation))
     if epochs < 1:
         raise ConfigurationError(
             f"training.max_time_minutes: {minutes:g} min are not enough to learn anything: the least, "
-            f"{accumulate} {'batches' if accumulate > 1 else 'batch'} of {_short(throughput.batch)} and then "
-            f"{_short(throughput.validation)} for validation, takes about "
-            f"{duration(training_seconds(throughput, 1, accumulate))} here. Raise it, or lower training.batch_size or "
+            f"{accumulate} {'batches' if accumulate > 1 else 'batch'} of {_short(timings.batch)} and then "
+            f"{_short(timings.validation)} for validation, takes about "
+            f"{duration(training_seconds(timings, 1, accumulate))} here. Raise it, or lower training.batch_size or "
             "training.patch_size"
         )
     return epochs, steps

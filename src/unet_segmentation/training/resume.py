@@ -36,7 +36,7 @@ def find_resumable_plan(folder: Path, request: TrainingRequest) -> TrainingPlan 
 
 def find_run_directory(folder: Path, request: TrainingRequest, *, delivered: bool) -> RunDirectory | None:
     """Find the newest training of a request, delivered or not."""
-    return next((work for work in _matching(folder, request) if work.delivered.is_file() == delivered), None)
+    return next((run_dir for run_dir in _matching(folder, request) if run_dir.delivered.is_file() == delivered), None)
 
 
 def explain_mismatch(folder: Path, request: TrainingRequest) -> tuple[str, list[str]] | None:
@@ -49,14 +49,14 @@ def explain_mismatch(folder: Path, request: TrainingRequest) -> tuple[str, list[
     newest = next(iter(list_run_directories(folder)), None)
     if newest is None or newest.delivered.is_file():
         return None
-    if newest.plan.request_identity() == request.request_identity():
+    if newest.plan.request_hash() == request.request_hash():
         return None
     return time.strftime("%H:%M", time.localtime(newest.changed_at())), request.differences(newest.plan)
 
 
 def _matching(folder: Path, request: TrainingRequest) -> list[RunDirectory]:
-    identity = request.request_identity()
-    return [work for work in list_run_directories(folder) if work.plan.request_identity() == identity]
+    request_hash = request.request_hash()
+    return [run_dir for run_dir in list_run_directories(folder) if run_dir.plan.request_hash() == request_hash]
 
 
 def _plan_with_extra_epochs(folder: Path, request: TrainingRequest, epochs: int) -> TrainingPlan:

@@ -35,7 +35,7 @@ class RunDirectory:
         self.plan_path, self.best, self.last, self.history, self.delivered = (
             self.folder / name for name in ("plan.json", "best.safetensors", "last.ckpt", "history.csv", "delivered")
         )
-        self.job, self.epoch_reports, self.failure = (
+        self.job, self.saved_epochs, self.failure = (
             self.folder / name for name in ("job.json", "epochs.jsonl", "failure.json")
         )
 
@@ -108,21 +108,22 @@ class RunDirectory:
 
 def list_run_directories(folder: Path) -> list[RunDirectory]:
     """List the run directories under a folder, the newest first; without those of versions with other plans."""
-    return [work for work in _directories(folder) if work.is_readable()]
+    return [run_dir for run_dir in _directories(folder) if run_dir.is_readable()]
 
 
 def _directories(folder: Path) -> list[RunDirectory]:
     if not folder.is_dir():
         return []
-    named = [RunDirectory(folder, path.name) for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
-    return sorted((work for work in named if work.plan_path.is_file()), key=RunDirectory.changed_at, reverse=True)
+    names = [path.name for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
+    with_plan = [run_dir for name in names if (run_dir := RunDirectory(folder, name)).plan_path.is_file()]
+    return sorted(with_plan, key=RunDirectory.changed_at, reverse=True)
 
 
 def prune_run_directories(folder: Path) -> None:
     """Remove all run directories but the newest."""
-    for work in _directories(folder)[KEPT_FOLDERS:]:
-        remove(work.folder)
-        work.folder.with_suffix(".lock").unlink(missing_ok=True)
+    for run_dir in _directories(folder)[KEPT_FOLDERS:]:
+        remove(run_dir.folder)
+        run_dir.folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def mark_delivered(folder: Path) -> None:
@@ -131,6 +132,6 @@ def mark_delivered(folder: Path) -> None:
         fingerprint = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["fingerprint"]
     except (OSError, ValueError, KeyError):
         return
-    work = RunDirectory(folder, fingerprint)
-    if work.folder.is_dir():
-        work.delivered.touch()
+    run_dir = RunDirectory(folder, fingerprint)
+    if run_dir.folder.is_dir():
+        run_dir.delivered.touch()

@@ -1,4 +1,4 @@
-"""Training a model, from its inputs to the best epoch: the one road that every training takes."""
+"""Training a model, from its inputs to the best epoch: the single entry point for every training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters.model import ModelParameters
 from unet_segmentation.parameters.training import TrainingParameters
 from unet_segmentation.training import trainer
-from unet_segmentation.training.callbacks.history import ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochListener
 from unet_segmentation.training.plan import TrainingPlan, resolve_plan, training_request
 from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.training.preflight import finalize_plan
@@ -38,14 +38,14 @@ class TrainingResult:
     info: ModelInfo  # the header of the best model
 
 
-def initialize_model(
-    network: ModelParameters,
+def resolve_spec_and_init_weights(
+    model_params: ModelParameters,
     training: TrainingParameters,
-    values: PlanValues,
+    proposal: PlanValues,
     classes: list[str],
     statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Resolve the spec of a model, an `auto` depth from the plan's values, and draw its weights from the seed.
+    """Resolve the spec of a model, an `auto` depth from the proposed plan, and draw its weights from the seed.
 
     Returns:
         The spec and the state dict.
@@ -53,15 +53,15 @@ def initialize_model(
     Raises:
         ConfigurationError: there is no such network, or it cannot be trained as the parameters say.
     """
-    if network.encoder_depth == "auto":
-        network = network.model_copy(update={"encoder_depth": values.encoder_depth})
-    spec = networks.resolve_model_spec(network, classes, statistics)
+    if model_params.encoder_depth == "auto":
+        model_params = model_params.model_copy(update={"encoder_depth": proposal.encoder_depth})
+    spec = networks.resolve_model_spec(model_params, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        model = networks.build_model(spec, network.encoder_weights)
-    check_model_supports(model, training)
-    networks.init_bias_from_class_priors(model, [statistics.class_shares[name] for name in classes])
-    return spec, model.state_dict()
+        network = networks.build_model(spec, model_params.encoder_weights)
+    check_model_supports(network, training)
+    networks.init_bias_from_class_priors(network, [statistics.class_shares[name] for name in classes])
+    return spec, network.state_dict()
 
 
 def make_plan(inputs: TrainingInputs, training: TrainingParameters, *, estimate_duration: bool = False) -> TrainingPlan:
@@ -76,15 +76,21 @@ def train_model(
     folder: Path,
     *,
     plan: TrainingPlan | None = None,
-    report_epoch: ReportEpoch | None = None,
+    on_epoch_saved: EpochListener | None = None,
 ) -> TrainingResult:
     """Train a model, or resume the unfinished training of the same request among the run directories of a folder.
 
-    The plan may have been made before; `report_epoch` is as for :func:`trainer.fit`.
+    Args:
+        inputs: what the training starts from.
+        training: its parameters.
+        folder: of the run directories.
+        plan: a finalized plan; if None, that of an unfinished training is resumed, or a new one made.
+        on_epoch_saved: as for :func:`trainer.run_training`.
     """
     if plan is None:
         plan = find_resumable_plan(folder, training_request(training, inputs)) or make_plan(inputs, training)
     resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
-    work = trainer.fit(plan, inputs, folder, report_epoch, resume=resume, rendezvous=training.rdzv_endpoint)
-    history = pd.read_csv(work.history, float_precision="round_trip")
-    return TrainingResult(plan, work.best, work.last, history, read_header(work.best))
+    rendezvous = training.rdzv_endpoint
+    run_dir = trainer.run_training(plan, inputs, folder, on_epoch_saved, resume=resume, rendezvous=rendezvous)
+    history = pd.read_csv(run_dir.history, float_precision="round_trip")
+    return TrainingResult(plan, run_dir.best, run_dir.last, history, read_header(run_dir.best))

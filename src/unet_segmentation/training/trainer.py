@@ -18,7 +18,7 @@ from unet_segmentation.training import ddp
 from unet_segmentation.training.callbacks.best_model import BestModel
 from unet_segmentation.training.callbacks.checkpoint import CheckpointCallback
 from unet_segmentation.training.callbacks.early_stopping import EarlyStopping, NonFiniteLossGuard
-from unet_segmentation.training.callbacks.history import EpochHistory, EpochReports, ReportEpoch
+from unet_segmentation.training.callbacks.history import EpochHistory, EpochListener, EpochNotifier
 from unet_segmentation.training.callbacks.keyed_seed import KeyedLayerSeed
 from unet_segmentation.training.callbacks.progress import ProgressCallback
 from unet_segmentation.training.lightning_module import SegmentationTask
@@ -50,11 +50,11 @@ class StreamingCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, path)
 
 
-def fit(
+def run_training(
     plan: TrainingPlan,
     setup: TrainingSetup,
     folder: Path,
-    report_epoch: ReportEpoch | None = None,
+    on_epoch_saved: EpochListener | None = None,
     *,
     resume: bool = False,
     rendezvous: str | None = None,
@@ -62,11 +62,12 @@ def fit(
     """Train a network as planned, and return the run directory with model, checkpoint and history.
 
     Args:
-        plan: of the training.
+        plan: a finalized plan.
         setup: what is trained.
         folder: of the run directories; a few older ones stay.
-        report_epoch: receives each epoch (from 1), its metrics (undefined ones left out) and when it ended; after a
-            resume also those before. If it returns True the training ends there (in one process).
+        on_epoch_saved: called for each epoch whose checkpoint is on disk, with its number (from 1), its metrics
+            (undefined ones left out) and when it ended; after a resume also for those before. If it returns True the
+            training ends there (in one process).
         resume: resume from the last checkpoint of the run directory, where there is one. Otherwise it is emptied first.
         rendezvous: ``address:port`` of this host, where others join the training.
 
@@ -78,23 +79,23 @@ def fit(
         KeyboardInterrupt: Ctrl-C; what was written before stays.
         SystemExit: the process was terminated (status 143).
     """
-    work = RunDirectory(folder, plan.fingerprint)
-    with work.lock():
-        if not resume or not work.plan_path.is_file():
-            work.initialize(plan)
+    run_dir = RunDirectory(folder, plan.fingerprint)
+    with run_dir.lock():
+        if not resume or not run_dir.plan_path.is_file():
+            run_dir.initialize(plan)
         if plan.hardware.world_size > 1:
-            ddp.launch(plan, setup, work, report_epoch, rendezvous)
+            ddp.launch(plan, setup, run_dir, on_epoch_saved, rendezvous)
         else:
-            train_in_process(plan, setup, work, report_epoch)
+            train_in_process(plan, setup, run_dir, on_epoch_saved)
         prune_run_directories(folder)
-    return work
+    return run_dir
 
 
 class TrainingCallbacks:
     """The callbacks of a training, in the order in which Lightning calls them."""
 
     def __init__(
-        self, plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
+        self, plan: TrainingPlan, setup: TrainingSetup, run_dir: RunDirectory, on_epoch_saved: EpochListener | None
     ) -> None:
         self.seed = KeyedLayerSeed(plan.parameters.seed)
         self.loss_guard = NonFiniteLossGuard()
@@ -102,29 +103,35 @@ class TrainingCallbacks:
         self.best_model = best_model = BestModel(setup.spec, history)
         self.progress = ProgressCallback(history, best_model)
         self.early_stopping = EarlyStopping(plan.parameters.early_stopping.patience, best_model)
-        self.checkpoint = CheckpointCallback(work, history, best_model, EpochReports(history, report_epoch))
+        notifier = EpochNotifier(history, on_epoch_saved)
+        self.checkpoint = CheckpointCallback(run_dir, history, best_model, notifier)
 
-    def restore(self, checkpoint: dict[str, Any]) -> bool:
-        """Restore what a checkpoint holds, and report its epochs again; return whether the training ended already."""
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the callbacks and notify the listener of the recorded epochs again (logging is idempotent)."""
         states = checkpoint["callbacks"]
         self.history.load_state_dict(states[self.history.state_key])
         self.best_model.load_state_dict(states[self.best_model.state_key])
-        reports, epochs = self.checkpoint.reports, len(self.history.rows)
-        reports.flush()
-        total = self.history.plan.epochs
-        ended = epochs >= total or self.early_stopping.is_exhausted(epochs) or reports.stop_requested
-        logger.info("trained already: %d of %d epochs" if ended else "resuming after epoch %d of %d", epochs, total)
-        return ended
+        self.checkpoint.notifier.notify()
+
+    def is_training_complete(self) -> bool:
+        """Return whether the recorded epochs are all that there will be: planned, stopped early or by the listener."""
+        epochs, total = len(self.history.rows), self.history.plan.epochs
+        return epochs >= total or self.early_stopping.is_exhausted(epochs) or self.checkpoint.notifier.stop_requested
 
 
 def train_in_process(
-    plan: TrainingPlan, setup: TrainingSetup, work: RunDirectory, report_epoch: ReportEpoch | None
+    plan: TrainingPlan, setup: TrainingSetup, run_dir: RunDirectory, on_epoch_saved: EpochListener | None
 ) -> None:
     """Train in this process, from the last checkpoint if there is one."""
-    callbacks = TrainingCallbacks(plan, setup, work, report_epoch)
-    checkpoint = work.load_checkpoint()
-    if checkpoint is not None and callbacks.restore(checkpoint):
-        return
+    callbacks = TrainingCallbacks(plan, setup, run_dir, on_epoch_saved)
+    checkpoint = run_dir.load_checkpoint()
+    if checkpoint is not None:
+        callbacks.restore(checkpoint)
+        complete, epochs = callbacks.is_training_complete(), len(callbacks.history.rows)
+        words = "trained already: %d of %d epochs" if complete else "resuming after epoch %d of %d"
+        logger.info(words, epochs, plan.epochs)
+        if complete:
+            return
     loaders = make_loaders(plan, setup)
     if checkpoint is not None:
         sampler: Any = loaders[0].sampler
@@ -132,8 +139,8 @@ def train_in_process(
     with training_runtime(plan):
         try:
             task = build_task(plan, setup)
-            trainer = make_trainer(plan, task, callbacks, work)
-            trainer.fit(task, *loaders, ckpt_path=work.last if checkpoint else None, weights_only=True)
+            trainer = make_trainer(plan, task, callbacks, run_dir)
+            trainer.fit(task, *loaders, ckpt_path=run_dir.last if checkpoint else None, weights_only=True)
         finally:
             callbacks.progress.close()
 
@@ -147,7 +154,7 @@ def build_task(plan: TrainingPlan, setup: TrainingSetup) -> SegmentationTask:
 
 
 def make_trainer(
-    plan: TrainingPlan, task: SegmentationTask, callbacks: TrainingCallbacks, work: RunDirectory
+    plan: TrainingPlan, task: SegmentationTask, callbacks: TrainingCallbacks, run_dir: RunDirectory
 ) -> L.Trainer:
     """Build Lightning's Trainer for a whole training."""
     return build_trainer(
@@ -158,7 +165,7 @@ def make_trainer(
         strategy=_strategy(plan, task),
         max_epochs=plan.epochs,
         plugins=[StreamingCheckpointIO()],
-        default_root_dir=work.folder,
+        default_root_dir=run_dir.folder,
     )
 
 
@@ -182,7 +189,7 @@ def build_trainer(plan: TrainingPlan, callbacks: list[L.Callback], **options: An
 def _strategy(plan: TrainingPlan, task: SegmentationTask) -> str | Strategy:
     if plan.hardware.world_size == 1:
         return "auto"
-    ignore_in_ddp(task, task.SUMS)  # sums belong to their process: the others must not get those of the first
+    ignore_in_ddp(task, task.RANK_LOCAL_BUFFERS)  # the other processes must not get those of the first
     return DDPStrategy(
         process_group_backend="nccl" if plan.hardware.accelerator == "cuda" else "gloo",
         timeout=DDP_TIMEOUT,
@@ -197,10 +204,11 @@ def rank_and_world_size() -> tuple[int, int]:
 
 def make_loaders(plan: TrainingPlan, setup: TrainingSetup) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     """Build the loaders of training and validation."""
-    samples, share, seed = plan.samples, rank_and_world_size(), plan.parameters.seed
+    samples, seed = plan.samples, plan.parameters.seed
+    rank, world_size = rank_and_world_size()
     patches = PatchDataset(setup.packed, samples["train"], setup.recipe, plan.patch_size, seed, plan.foreground)
-    pixels = 2 * plan.batch_size // share[1] * plan.patch_size**2  # no gradients: there is room for more
-    tiles = TileDataset(setup.packed, samples["validation"], setup.spec.multiple, pixels, share)
+    pixels = 2 * plan.batch_size // world_size * plan.patch_size**2  # no gradients: there is room for more
+    tiles = TileDataset(setup.packed, samples["validation"], setup.spec.multiple, pixels, (rank, world_size))
     workers, pin_memory = plan.hardware.num_workers, plan.hardware.accelerator == "cuda"
-    train = training_loader(patches, plan.batch_size, plan.steps_per_epoch, workers, pin_memory, share)
+    train = training_loader(patches, plan.batch_size, plan.steps_per_epoch, workers, pin_memory, (rank, world_size))
     return train, validation_loader(tiles, min(workers, 2), pin_memory)

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from unet_segmentation.data.statistics import DatasetStatistics
@@ -18,7 +17,7 @@ from unet_segmentation.errors import ProjectError
 from unet_segmentation.models import factory as networks
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe
-from unet_segmentation.training.plan_rules import PlanValues, validate_plan_values
+from unet_segmentation.training.plan_rules import PlanValues
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,3 @@ class TrainingInputs(TrainingSetup):
     def initial_weights_sha256(self) -> str:
         """Hash of the initial weights."""
         return hashlib.sha256(save(dict(self.initial_weights))).hexdigest()
-
-
-def load_inputs(
-    spec: ModelSpec,
-    initial_weights: Path,
-    *,
-    samples: pd.DataFrame,
-    packed: PackedSamples,
-    recipe: AugmentationRecipe,
-    statistics: DatasetStatistics,
-    plan: object,
-) -> TrainingInputs:
-    """Load the initial weights, validate the proposed plan, and put all inputs together."""
-    proposal = validate_plan_values(plan, list(spec.classes))
-    return TrainingInputs(spec, load_file(initial_weights), packed, recipe, samples, statistics, proposal)

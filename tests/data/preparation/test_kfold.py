@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from unet_segmentation.data.split.kfold import assign_folds, held_out, samples_of_fold
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import BlockParameters, CrossValidationParameters, SplitParameters
+from unet_segmentation.parameters import CrossValidationParameters, SplitParameters
+from unet_segmentation.parameters.data import BlockParameters
 
 EVERY = ["train", "validation", "test"]
 

@@ -150,7 +150,7 @@ def test_audit_split_and_model():
 
 def decided(outcome, comparison, champion=CHAMPION, **more):
     result = evaluate_conditions(CLEAN, REPRODUCED, CHALLENGER, champion, comparison, ReleaseParameters())
-    given = {"problem": "wbc", "challenger": CHALLENGER, "version": 3, "user": "ann", "why": None}
+    given = {"problem": "wbc", "challenger": CHALLENGER, "version": 3, "user": "ann", "reason": None}
     return format_decision(outcome, result, champion=champion.candidate, **(given | more))
 
 
@@ -167,10 +167,10 @@ def test_decisions_read_like_sentences():
     assert refused.sentence.startswith(
         "Refused: unet is not released; version 2 stays the champion. dice/mean 0.7610 against 0.9610"
     )
-    forced = decided("forced", worse, why="the customer needs it")
+    forced = decided("forced", worse, reason="the customer needs it")
     assert forced.sentence.startswith("Released by force, by ann (the customer needs it): version 3 of wbc.")
     assert "The gate had refused it: dice/mean 0.7610" in forced.sentence
-    assert forced.why == "the customer needs it"
+    assert forced.reason == "the customer needs it"
     overtaken = decided("refused", better, version=None, overtaken="Another release came first: version 3.")
     assert overtaken.sentence.endswith("version 2 stays the champion. Another release came first: version 3.")
     assert decided("unchanged", better).sentence == (

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from unet_segmentation.experiments.article_claims.charts import trust_chart
 from unet_segmentation.experiments.article_claims.metric_benchmark import (
     CELL,
     METRICS,
-    ForegroundSums,
-    cells_of,
+    distribute_cells,
     draw_problem,
     foreground_sums,
     metric_verdicts,
@@ -17,8 +17,8 @@ from unet_segmentation.experiments.article_claims.metric_benchmark import (
     smooth_foreground,
     trivial_prediction,
 )
-from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 from unet_segmentation.metrics.bootstrap import Resampling
+from unet_segmentation.metrics.soft_overlap import SoftOverlapSums
 from unet_segmentation.parameters import ModelParameters
 from unet_segmentation.parameters.article_claims import MetricBenchmarkParameters
 
@@ -96,7 +96,7 @@ def test_the_truth_itself_has_one_everywhere():
 def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
     generator = np.random.default_rng(0)
     truth, right, wrong = generator.integers(20, 60, 80), generator.uniform(0.2, 1, 80), generator.integers(0, 30, 80)
-    sums = [ForegroundSums(t * r, t, t * r + w) for t, r, w in zip(truth, right, wrong, strict=True)]
+    sums = [SoftOverlapSums(t * r, t, t * r + w) for t, r, w in zip(truth, right, wrong, strict=True)]
     dice = np.array([(2 * s.intersection + 1) / (s.truth + s.prediction + 1) for s in sums])
     found = smooth_foreground(sums).loc["foreground_smooth1/dice_image_mean"]
     expected = scipy.stats.bootstrap((dice,), np.mean, n_resamples=9999, rng=1).confidence_interval
@@ -110,7 +110,7 @@ def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
 @pytest.mark.parametrize("wrong", [0, 1, 9])
 def test_without_foreground_smooth_1_counts_wrong_pixels_harshly(wrong):
     """1 for nothing, a half for one pixel, a tenth for nine."""
-    empty = ForegroundSums(0.0, 0.0, float(wrong))
+    empty = SoftOverlapSums(0.0, 0.0, float(wrong))
     found = smooth_foreground([empty] * 3)
     assert found["value"].drop("foreground_smooth1/dice_global").tolist() == pytest.approx([1 / (1 + wrong)] * 2)
     assert found.loc["foreground_smooth1/dice_global", "value"] == pytest.approx(1 / (1 + 3 * wrong))
@@ -123,7 +123,7 @@ def test_sums_of_the_foreground_are_those_of_its_probability():
 
 @pytest.mark.parametrize(("share", "size"), [(0.5, 128), (0.05, 128), (0.005, 128), (0.05, 64)])
 def test_cells_are_spread_evenly_and_are_as_many_as_the_share_needs(share, size):
-    counts = cells_of(share, 200, size)
+    counts = distribute_cells(share, 200, size)
     assert max(counts) - min(counts) <= 1
     assert sum(counts) == pytest.approx(200 * np.log(1 - share) / np.log(1 - CELL) * (size / 128) ** 2, abs=1)
 

@@ -6,8 +6,10 @@ import torch
 from unet_segmentation.data.statistics import compute_statistics
 from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError, DataError
-from unet_segmentation.experiments.article_claims.checkerboard_figures import (
+from unet_segmentation.experiments.article_claims.charts import upsampling_chart
+from unet_segmentation.experiments.article_claims.checkerboard import (
     Pair,
+    checkerboard_energies,
     checkerboard_sheet,
     logits_picture,
     spectrum_picture,
@@ -21,14 +23,12 @@ from unet_segmentation.experiments.article_claims.training_grid import (
 from unet_segmentation.experiments.article_claims.upsampling_benchmark import (
     KEY,
     STRIDES,
-    checkerboards,
     compare_modes,
     compute_logits,
     example_batch,
     read_logits,
     upsampling_points,
 )
-from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
 from unet_segmentation.metrics.bootstrap import Resampling
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.scores import compute_scores
@@ -47,7 +47,7 @@ from unet_segmentation.parameters import (
 from unet_segmentation.parameters.article_claims import PresetParameters
 from unet_segmentation.pipelines.article_claims import nodes
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan_rules import PlanValues, propose_plan
+from unet_segmentation.training.plan_rules import propose_plan
 
 CLASSES = ["background", "square"]
 NETWORK = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
@@ -94,7 +94,7 @@ def problem(tmp_path_factory):
     facts = ["sample_id", "channel_mean", "channel_std", "class_pixels", "ignored_pixels"]
     profile = compute_statistics(samples.drop(columns=facts[1:]), samples[facts], CLASSES)
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
-    return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES).model_dump()
+    return samples, packed, profile, propose_plan(profile, NETWORK, TRAINING, CLASSES)
 
 
 def measure(problem, folder, article=ARTICLE):
@@ -103,7 +103,7 @@ def measure(problem, folder, article=ARTICLE):
     ways = article.upsampling.modes
     speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
     return nodes.measure_upsampling(
-        samples=samples, packed=packed, statistics=profile, recipe=recipe, plan=plan, training=TRAINING,
+        samples=samples, packed=packed, statistics=profile, recipe=recipe, proposed_plan=plan, training=TRAINING,
         inference=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
         article=article, folder=folder,
     )  # fmt: skip
@@ -182,7 +182,7 @@ def test_ways_are_compared_with_the_reference_on_the_same_images_and_seeds(measu
 )
 def test_steps_become_whole_epochs(problem, steps, form, epochs):
     samples, packed, profile, plan = problem
-    data = GridData(samples, packed, profile, AugmentationRecipe(), PlanValues(**plan["values"]), CLASSES, "test")
+    data = GridData(samples, packed, profile, AugmentationRecipe(), plan.values, CLASSES, "test")
     given = {"patch_size": None, "batch_size": None, **form}
     equal = shared_training_parameters(TRAINING, PresetParameters.model_validate(given), steps, data)
     assert equal.epochs == epochs
@@ -191,7 +191,7 @@ def test_steps_become_whole_epochs(problem, steps, form, epochs):
 
 def test_the_expected_time_goes_with_steps_pixels_and_speed(problem):
     samples, packed, profile, plan = problem
-    data = GridData(samples, packed, profile, AugmentationRecipe(), PlanValues(**plan["values"]), CLASSES, "test")
+    data = GridData(samples, packed, profile, AugmentationRecipe(), plan.values, CLASSES, "test")
     points = upsampling_points({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
     speeds = pd.DataFrame({"network": ["b", "a"], "upsampling": "bilinear", "training_images_per_second": [5.0, 20.0]})
     parameters = TRAINING.model_copy(update={"epochs": 2})  # of 3 steps of 2 patches of 32 px
@@ -250,10 +250,10 @@ def test_a_transposed_convolution_that_treats_pixels_differently_is_seen():
     layer = torch.nn.ConvTranspose2d(1, 2, 2, stride=2, bias=False)
     layer.weight.copy_(torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2).expand(1, 2, 2, 2))
     smooth = np.fromfunction(lambda n, y, x, c: 100 + 20 * np.cos(2 * np.pi * x / 32), (2, 32, 32, 1))
-    uneven = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    uneven = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert uneven[2] > 0.9
     layer.weight.fill_(2.0)
-    even = checkerboards(compute_logits(torch.nn.Sequential(_Float(), layer), smooth))
+    even = checkerboard_energies(list(compute_logits(torch.nn.Sequential(_Float(), layer), smooth)), STRIDES)
     assert max(even.values()) < 0.01
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.experiments.reproduce.toy import git
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.reproduce.code_checkout import extract_commit
 from unet_segmentation.experiments.reproduce.run_diff import diff_runs, pins
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
 from unet_segmentation.experiments.reproduce.sandbox_project import (
     configure,
     copy_plan,
+    extract_commit,
     share_raw_data,
     temporary_project,
 )

@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same_and_the_best_is_the_highest(seen, tmp_path
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"))
     assert len(one) == 6
     assert one[RATE].nunique() > 3
-    best = searching.best_of(open_search(tmp_path / "a", seen))
+    best = searching.find_best_trial(open_search(tmp_path / "a", seen))
     assert best.parameters[WIDTH] == one.loc[one["value"].idxmax(), WIDTH]
 
 
@@ -164,7 +164,7 @@ def test_nothing_finished_is_said_with_the_reason(seen, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "train_variant", broken)
     search = run(tmp_path, seen, n_trials=2)
     with pytest.raises(ConfigurationError, match="no such thing"):
-        searching.best_of(search)
+        searching.find_best_trial(search)
     assert searching.importance_table(search).empty
     assert importance_chart(searching.importance_table(search)).layout.annotations
 
@@ -191,7 +191,7 @@ def test_a_range_that_is_none_is_refused(values):
 
 def test_lists_can_be_drawn(seen, tmp_path):
     search = run(tmp_path, seen, space={"training.optimizer.betas": [[0.9, 0.999], [0.8, 0.99]]}, n_trials=2)
-    assert searching.best_of(search).parameters["training.optimizer.betas"] in ([0.9, 0.999], [0.8, 0.99])
+    assert searching.find_best_trial(search).parameters["training.optimizer.betas"] in ([0.9, 0.999], [0.8, 0.99])
 
 
 BEST = searching.BestTrial("s", 3, "validation/dice/mean", 0.5, 9, {WIDTH: 8})

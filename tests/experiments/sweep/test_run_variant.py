@@ -16,7 +16,7 @@ from unet_segmentation.experiments.variants import declare_variants
 from unet_segmentation.parameters import SweepParameters
 from unet_segmentation.tracking import Run
 from unet_segmentation.training import preflight, trainer
-from unet_segmentation.training.plan import Throughput
+from unet_segmentation.training.plan import StepTimings
 from unet_segmentation.utils.memory import PeakMemory
 
 
@@ -40,8 +40,8 @@ def variant_of(prepared, name="v", **overrides):
 @pytest.fixture
 def fits(monkeypatch):
     """How often anything was trained."""
-    calls, fit = [], trainer.fit
-    monkeypatch.setattr(trainer, "fit", lambda *given, **options: calls.append(1) or fit(*given, **options))
+    calls, train = [], trainer.run_training
+    monkeypatch.setattr(trainer, "run_training", lambda *given, **options: calls.append(1) or train(*given, **options))
     return calls
 
 
@@ -134,8 +134,8 @@ def test_the_budget_is_equal_whatever_the_plan_would_make_of_a_variant(prepared)
     open_ones = replace(prepared, parameters=base)
     wide = variant_of(open_ones, training__batch_size=4)
     assert (
-        open_ones.plan_values(wide.parameters.model, wide.parameters.training).epochs
-        == prepared.plan["values"]["epochs"]
+        open_ones.propose_values(wide.parameters.model, wide.parameters.training).epochs
+        == prepared.proposed_plan.values.epochs
     )
 
 
@@ -155,18 +155,18 @@ def test_the_peak_is_what_was_held_at_once():
 def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch):
     """A fast and a slow network, by speeds that are made up; what their plans take is computed from these."""
     slow, fast = (
-        Throughput(step=step, loading=0, overlapping=False, validation=validation)
+        StepTimings(step=step, loading=0, overlapping=False, validation=validation)
         for step, validation in ((300.0, 60.0), (100.0, 20.0))
     )
     speeds = iter([fast, slow])
-    monkeypatch.setattr(preflight, "measure_throughput", lambda *_: next(speeds))
+    monkeypatch.setattr(preflight, "measure_timings", lambda *_: next(speeds))
     minutes = 100.0
     timed = replace(prepared, parameters=trained_with(prepared.parameters, max_time_minutes=minutes))
     asked = SweepParameters(variants={"slim": {}, "wide": {"model.base_channels": 16}}, seeds=[0], budget="minutes")
     variants = declare_variants(timed.parameters, asked)
     plans = []
-    fit = trainer.fit
-    monkeypatch.setattr(trainer, "fit", lambda plan, *given, **more: plans.append(plan) or fit(plan, *given, **more))
+    train = trainer.run_training
+    monkeypatch.setattr(trainer, "run_training", lambda plan, *a, **more: plans.append(plan) or train(plan, *a, **more))
     results = [run_variant(each, timed, tmp_path, Run()) for each in variants]
     assert [result.status for result in results] == ["finished", "finished"]
     taken = [

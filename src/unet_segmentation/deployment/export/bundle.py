@@ -87,7 +87,7 @@ def bundle_writer(
         "colours": class_colours(len(spec.classes)).tolist(),
         "input": describe_input(spec, source.dtype),
         "specification": spec.to_json(),
-        "inference": inference.model_dump(),
+        "predictor": inference.model_dump(),
         "weights_sha256": source.weights_sha256,
         "run_id": source.run_id,
         **rest,

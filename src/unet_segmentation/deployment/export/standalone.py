@@ -45,7 +45,7 @@ class ExportedModel:
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != noted["sha256"]:
             raise ProjectError(f"{folder / name} is not the file that model.json describes. Export it again.")
         backend = OnnxRuntimeBackend(folder / name, precision="int8" if int8 else "float32")
-        inference: Any = SimpleNamespace(**self.information["inference"])
+        inference: Any = SimpleNamespace(**self.information["predictor"])
         self.spec = ModelSpec.from_json(self.information["specification"])
         self.predictor = Predictor.of(self.spec, backend, inference)
 

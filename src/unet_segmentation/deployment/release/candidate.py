@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from unet_segmentation.errors import ProjectError, ReleaseError
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.tracking.run_queries import RunRecord, parameters_of, tables_of
+from unet_segmentation.tracking.run_queries import RunRecord, load_parameters, load_tables
 
 ENVIRONMENT = "evaluation."  # prefix of the tags that hold what evaluation computed with
 
@@ -107,5 +107,5 @@ def lock_release_dir(directory: Path) -> FileLock:
 
 def _load_evaluation(uri: str, run_id: str) -> tuple[EvaluationTables, list[str], str]:
     # The samples table is not loaded: a run of `training` and `evaluation` alone has none.
-    parameters = parameters_of(uri, run_id)
-    return tables_of(uri, run_id), parameters["classes"], parameters["evaluation"]["split"]
+    parameters = load_parameters(uri, run_id)
+    return load_tables(uri, run_id), parameters["classes"], parameters["evaluation"]["split"]

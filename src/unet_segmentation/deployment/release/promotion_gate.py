@@ -58,7 +58,7 @@ class Decision:
     score: str  # that is compared
     value: float | None  # of that score; None where it is undefined
     user: str  # who asked for the release
-    why: str | None  # the reason, where it was forced
+    reason: str | None  # of the force, where it was forced
     conditions: list[Condition]
 
 
@@ -178,7 +178,7 @@ def format_decision(
     champion: ReleaseCandidate | None,
     version: int | None,
     user: str,
-    why: str | None,
+    reason: str | None,
     overtaken: str = "",
 ) -> Decision:
     """Format a decision. The champion is that before it; the version is what the challenger became.
@@ -191,7 +191,7 @@ def format_decision(
     name = f"version {version} of {problem}"
     sentence = {
         "released": f"Released: {name}{'' if champion else ', the first'}. {figures}",
-        "forced": f"Released by force, by {user} ({why}): {name}. {figures} The gate had refused it: {failed}",
+        "forced": f"Released by force, by {user} ({reason}): {name}. {figures} The gate had refused it: {failed}",
         "refused": f"Refused: {challenger.name} is not released; {stays}. {failed or overtaken}",
         "unchanged": f"Unchanged: {name}, of this run, is the champion already.",
     }[outcome]
@@ -206,7 +206,7 @@ def format_decision(
         score=challenger.score,
         value=challenger.value,
         user=user,
-        why=why if outcome == "forced" else None,
+        reason=reason if outcome == "forced" else None,
         conditions=result.conditions,
     )
 

@@ -12,12 +12,23 @@ Periods of a power of two are separated: the energy of period 4 is that which pe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from unet_segmentation.reporting.prediction_gallery import stack_strips
+from unet_segmentation.visualization import INK, PAPER, Picture, contact_sheet, font
 
 MIN_PERIODS = 4  # across a side: with fewer, the peaks of a period run into each other
+SIDE, TIMES = 32, 6  # pixels of the crop, and its enlargement
+DECADES = 8  # of energy, from white to black
+BINS = 64  # of frequency a side, at most; more would be noise to the eye, and a file of a megabyte
+STRIDE_COLOURS = {2: (230, 57, 70), 4: (31, 119, 200), 8: (46, 150, 90)}
+MARK = 5  # pixels, radius of a ring
 
 Spectrum = NDArray[np.float64]
 
@@ -49,17 +60,10 @@ def checkerboard_energy(logits: NDArray[np.floating], stride: int) -> float:
 
 
 def checkerboard_energies(logits: Sequence[NDArray[np.floating]], strides: Sequence[int]) -> dict[int, float]:
-    """Compute the shares of several strides over several images; energies are summed before they are divided.
-
-    Args:
-        logits: (C, H, W) of each image.
-        strides: see :func:`checkerboard_energy`.
+    """Compute the shares of several strides over several images, (C, H, W) each; energies are summed before division.
 
     Returns:
-        Stride to share; together they are 1 at most.
-
-    Raises:
-        ValueError: see :func:`checkerboard_energy`.
+        Stride to share, see :func:`checkerboard_energy`; together they are 1 at most.
     """
     largest = max(strides)
     spectra = [power_spectrum(_cut(image, largest)) for image in logits]
@@ -72,13 +76,9 @@ def checkerboard_energies(logits: Sequence[NDArray[np.floating]], strides: Seque
 
 
 def power_spectrum(logits: NDArray[np.floating]) -> Spectrum:
-    """Sum the power spectra of all channels, without frequency 0 and its neighbors.
+    """Sum the power spectra of all channels of (C, H, W), without frequency 0 and its neighbors.
 
-    Args:
-        logits: (C, H, W).
-
-    Returns:
-        (H, W), frequency 0 first, as ``numpy.fft.fft2`` orders them.
+    Returns (H, W), frequency 0 first, as ``numpy.fft.fft2`` orders them.
     """
     values = np.asarray(logits, np.float64)
     # periodic, and not symmetric: only then its spectrum has three values that are not 0
@@ -94,24 +94,22 @@ def power_spectrum(logits: NDArray[np.floating]) -> Spectrum:
 
 
 def stride_frequencies(shape: tuple[int, ...], stride: int) -> NDArray[np.bool_]:
-    """Mark the frequencies of a stride, each with its eight neighbors.
+    """Mark the frequencies of a stride, each with its eight neighbors: (H, W) bool, frequency 0 first.
 
-    Args:
-        shape: (H, W) of the spectrum, multiples of the stride.
-        stride: a power of two.
-
-    Returns:
-        (H, W) bool, frequency 0 first.
+    H and W are multiples of the stride, which is a power of two.
     """
     height, width = shape
     marked = np.zeros((height, width), bool)
-    for k in range(stride):
-        for l in range(stride):  # noqa: E741 - as in the formula
-            if k % 2 or l % 2:
-                row, column = k * height // stride, l * width // stride
-                offsets = np.array([-1, 0, 1])
-                marked[np.ix_((row + offsets) % height, (column + offsets) % width)] = True
+    offsets = np.array([-1, 0, 1])
+    for frequencies in _odd_multiples(stride):
+        row, column = (number * side // stride for number, side in zip(frequencies, shape, strict=True))
+        marked[np.ix_((row + offsets) % height, (column + offsets) % width)] = True
     return marked
+
+
+def _odd_multiples(stride: int) -> list[tuple[int, ...]]:
+    """Return k and l of the frequencies (k, l) / stride, of which one is odd."""
+    return [pair for pair in itertools.product(range(stride), repeat=2) if pair[0] % 2 or pair[1] % 2]
 
 
 def _cut(logits: NDArray[np.floating], stride: int) -> NDArray[np.floating]:
@@ -124,3 +122,92 @@ def _cut(logits: NDArray[np.floating], stride: int) -> NDArray[np.floating]:
             f"{MIN_PERIODS * stride} a side are needed"
         )
     return logits[..., : height // stride * stride, : width // stride * stride]
+
+
+class Pair(NamedTuple):
+    """The logits of one image before and after training, (classes, H, W) each."""
+
+    initial: NDArray[np.floating]
+    trained: NDArray[np.floating]
+
+
+def checkerboard_sheet(networks: Mapping[str, Mapping[str, Pair]]) -> Image.Image:
+    """Lay out logits and spectrum before and after training, by network and upsampling mode; all of the same image."""
+    strips = [_legend()]
+    for name, modes in networks.items():
+        for moment, title in (("initial", "untrained"), ("trained", "trained")):
+            strips.append(_heading(f"{name}, {title}"))
+            logits = [getattr(pair, moment) for pair in modes.values()]
+            tiles = [logits_picture(values) for values in logits] + [spectrum_picture(values) for values in logits]
+            captions = [*modes, *(_shares(values) for values in logits)]
+            strips.append(contact_sheet(tiles, len(modes), captions))
+    return stack_strips(strips, max(strip.width for strip in strips))
+
+
+def logits_picture(logits: NDArray[np.floating]) -> Picture:
+    """Enlarge the center of the logits of class 1, each pixel as `TIMES` x `TIMES`, stretched from black to white.
+
+    `logits` (classes, H, W) have at least `SIDE` pixels a side.
+    """
+    top, left = ((side - SIDE) // 2 for side in logits.shape[-2:])
+    values = logits[min(1, len(logits) - 1), top : top + SIDE, left : left + SIDE].astype(np.float64)
+    low, high = values.min(), values.max()
+    grey = np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
+    return grey.repeat(TIMES, axis=0).repeat(TIMES, axis=1)[..., None].repeat(3, axis=2)
+
+
+def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
+    """Draw the log power spectrum of (classes, H, W), frequency 0 in the middle; rings mark those of the strides.
+
+    White is the largest value, black a share of 10^-8 of it. The highest frequency lies on the left and the upper edge.
+    Of an image with more than `BINS` frequencies a side, neighboring ones are averaged.
+    """
+    power = Image.fromarray(np.fft.fftshift(power_spectrum(logits)).astype(np.float32))
+    bins = min(BINS, power.width), min(BINS, power.height)
+    spectrum = np.asarray(power.resize(bins, Image.Resampling.BOX), np.float64)
+    decades = np.log10(np.maximum(spectrum / max(spectrum.max(), 1e-300), 10.0**-DECADES))
+    grey = np.round(255 * (1 + decades / DECADES)).astype(np.uint8)
+    side = SIDE * TIMES
+    picture = Image.fromarray(grey).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for stride, colour in sorted(STRIDE_COLOURS.items(), reverse=True):
+        for frequencies in _odd_multiples(stride):
+            y, x = (  # the middle of the pixel of each frequency
+                ((n / stride + 0.5) % 1.0) * side + side / size / 2
+                for n, size in zip(frequencies, grey.shape, strict=True)
+            )
+            draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=colour)
+    return np.asarray(picture)
+
+
+def _shares(logits: NDArray[np.floating]) -> str:
+    shares = checkerboard_energies([logits], list(STRIDE_COLOURS))
+    return "  ".join(f"{stride}: {_brief(share)}" for stride, share in shares.items())
+
+
+def _brief(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else f"{share:.0e}".replace("e-0", "e-")
+
+
+def _legend() -> Image.Image:
+    """Draw the legend of the sheet."""
+    lines: Sequence[str] = (
+        f"logits of class 1, {SIDE} x {SIDE} pixels from the middle, and below them the log spectrum of all classes",
+        "rings, and numbers: energy that repeats with a period of",
+    )
+    strip = Image.new("RGB", (980, 52), PAPER)
+    draw, text = ImageDraw.Draw(strip), font(14)
+    for number, line in enumerate(lines):
+        draw.text((6, 6 + 20 * number), line, fill=INK, font=text)
+    left = 12 + text.getlength(lines[1])
+    for stride, colour in STRIDE_COLOURS.items():
+        words = f"{stride} pixels"
+        draw.text((left, 26), words, fill=colour, font=text)
+        left += text.getlength(words) + 14
+    return strip
+
+
+def _heading(words: str) -> Image.Image:
+    strip = Image.new("RGB", (980, 30), PAPER)
+    ImageDraw.Draw(strip).text((6, 6), words, fill=INK, font=font(17))
+    return strip

@@ -36,13 +36,8 @@ def rank_encoders(
 ) -> pd.DataFrame:
     """Rank encoders by their mean over the seeds, and compare each with the best.
 
-    Args:
-        runs: a row per encoder and seed, with the scores.
-        sums: of each of them, over the same images.
-        costs: a row per encoder: what `costs.network_costs` counts.
-        score: encoders are ranked by it.
-        margin: a difference within it is equivalent.
-        resampling: of the intervals and of the test.
+    `runs` has a row per encoder and seed, with the scores; `sums` are of each of them, over the same images; `costs`
+    are as `CostMeasurement.count` returns them; a difference within `margin` is equivalent.
 
     Returns:
         A row per encoder, the best first: `COLUMNS` of `leaderboard.leaderboard` (variant as encoder, memory_bytes as

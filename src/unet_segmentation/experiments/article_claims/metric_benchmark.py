@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap, confidence_limits, left_out, resampled_sums
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
-from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
+from unet_segmentation.metrics.soft_overlap import SoftOverlapSums, soft_overlap_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 from unet_segmentation.parameters import (
     AugmentationParameters,
@@ -39,7 +38,7 @@ from unet_segmentation.parameters import (
 from unet_segmentation.parameters.article_claims import MetricBenchmarkParameters
 from unet_segmentation.training.augmentation import compose_recipe
 from unet_segmentation.training.plan_rules import default_plan_values
-from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
@@ -70,30 +69,12 @@ METRICS = {  # name to title, those that are reported most often first
 Predicted = tuple[str, Mask, Probabilities]  # id, true mask, probabilities (2, H, W)
 
 
-class ForegroundSums(NamedTuple):
-    """Sums over the pixels of one image, of the foreground alone.
-
-    Attributes:
-        intersection: of p t, with the probability p and the target t.
-        truth: of t.
-        prediction: of p.
-    """
-
-    intersection: float
-    truth: float
-    prediction: float
-
-
 def run_experiment(
     parameters: MetricBenchmarkParameters, epochs: int, folder: Path, resampling: Resampling = RESAMPLING
 ) -> pd.DataFrame:
     """Draw a problem of each share, train a model on it, and score it and the trivial predictions.
 
-    Args:
-        parameters: shares, sizes and the network.
-        epochs: of each training run.
-        folder: gets a directory for each share. A finished training run in it is not trained again.
-        resampling: of the intervals.
+    `folder` gets a directory for each share; a finished training run in it is not trained again.
 
     Returns:
         Columns share (as declared), foreground (share of the test pixels), empty (share of the test images without
@@ -120,15 +101,12 @@ def run_experiment(
 
 
 def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Judge each metric by the value of a trivial prediction where foreground is rarest.
-
-    Args:
-        table: columns share, prediction, metric, value, low, high.
+    """Judge each metric by the value of a trivial prediction where foreground is rarest; `table`: see `run_experiment`.
 
     Returns:
         A row per metric, in the table's order: metric, trivial (the highest value of a trivial prediction), network
-        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most 0.05),
-        `partly` (at most 0.3), `no`.
+        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most
+        0.05), `partly` (at most 0.3), `no`.
     """
     rarest = table[table["share"] == table["share"].min()]
     names = list(dict.fromkeys(table["metric"]))
@@ -142,12 +120,12 @@ def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def cells_of(share: float, images: int, size: int) -> list[int]:
+def distribute_cells(share: float, images: int, size: int) -> list[int]:
     """Distribute cells over images so that a share of all pixels is foreground.
 
     Images differ by one cell at most: of rare foreground, some have one cell and the others none.
 
-    >>> cells_of(0.0125, 8, 128), cells_of(0.1, 4, 128)
+    >>> distribute_cells(0.0125, 8, 128), distribute_cells(0.1, 4, 128)
     ([0, 0, 0, 1, 0, 0, 0, 1], [2, 2, 2, 2])
     """
     each = math.log(1 - share) / math.log(1 - CELL) * (size / SIDE) ** 2
@@ -158,22 +136,17 @@ def cells_of(share: float, images: int, size: int) -> list[int]:
 def draw_problem(
     share: float, parameters: MetricBenchmarkParameters, folder: Path
 ) -> tuple[PackedSamples, pd.DataFrame]:
-    """Draw a problem of two classes, cells and background.
-
-    Args:
-        share: of the pixels that are foreground, approximately.
-        parameters: sizes and the seed.
-        folder: gets the packed arrays.
+    """Draw a problem of two classes, cells and background, of which about `share` of the pixels are cells.
 
     Returns:
-        The images, and a row per sample: what `data.statistics.compute_statistics` needs.
+        The images, packed in `folder`, and a row per sample: what `data.statistics.compute_statistics` needs.
     """
     counts = {
         "train": parameters.training_images, "validation": parameters.validation_images, "test": parameters.test_images,
     }  # fmt: skip
     drawn, rows, index = {}, [], 0
     for split, images in counts.items():
-        for cells in cells_of(share, images, parameters.size):
+        for cells in distribute_cells(share, images, parameters.size):
             image, mask = draw_sample(index, parameters.seed, parameters.size, cells)
             mask = (mask > 0).astype(np.uint8)
             name = f"{index:04d}"
@@ -212,7 +185,7 @@ def _trained(
     network = ModelParameters.model_validate(parameters.model)
     augmentation = AugmentationParameters(transforms=[TransformParameters(name="D4")])
     recipe = compose_recipe(augmentation, statistics.channels, statistics.dtype)
-    specification, weights = initialize_model(network, training, values, CLASSES, statistics)
+    specification, weights = resolve_spec_and_init_weights(network, training, values, CLASSES, statistics)
     inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
     trained = train_model(inputs, training, folder)
     return Predictor.from_file(trained.best, PredictorParameters())
@@ -236,14 +209,9 @@ def trivial_prediction(kind: str, shape: tuple[int, ...], generator: np.random.G
 
 
 def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
-    """Compute every metric of `METRICS`, with its interval over the images.
+    """Compute every metric of `METRICS`, with its interval over the images: columns value, low and high, by metric.
 
-    Args:
-        predicted: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
-        resampling: of the intervals.
-
-    Returns:
-        Columns value, low and high, by metric.
+    `predicted`: id, true mask (H, W) of 0 and 1, and probabilities (2, H, W) of each image; read one by one.
     """
     matrices, soft, foreground = [], [], []
     for name, mask, probabilities in predicted:
@@ -256,23 +224,19 @@ def score(predicted: Iterable[Predicted], resampling: Resampling = RESAMPLING) -
     return pd.concat([common[["value", "low", "high"]], smooth_foreground(foreground, resampling)]).loc[list(METRICS)]
 
 
-def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> ForegroundSums:
+def foreground_sums(mask: Mask, probability: NDArray[np.floating]) -> SoftOverlapSums:
     """Compute the sums of one image, (H, W) each."""
     truth = mask == 1
-    return ForegroundSums(
+    return SoftOverlapSums(
         float(probability[truth].sum(dtype=np.float64)), float(truth.sum()), float(probability.sum(dtype=np.float64))
     )
 
 
-def smooth_foreground(sums: Iterable[ForegroundSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
+def smooth_foreground(sums: Iterable[SoftOverlapSums], resampling: Resampling = RESAMPLING) -> pd.DataFrame:
     """Compute the smooth = 1 forms of the foreground alone, as most code has them, with their intervals.
 
     Of an image without foreground they are 1 / (1 + sum of p): 1 for a prediction of nothing, and a half for a single
     pixel. A prediction of nothing has 1 / (1 + sum of t) where there is foreground, and should have 0.
-
-    Args:
-        sums: of each image.
-        resampling: of the intervals.
 
     Returns:
         Columns value, low and high of ``foreground_smooth1/dice_image_mean`` and ``.../iou_image_mean``, over the

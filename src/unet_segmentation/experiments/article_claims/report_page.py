@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 import pandas as pd
@@ -30,10 +31,11 @@ PICTURES: dict[Experiment, dict[str, str]] = {  # file to what it shows
 }
 ARTICLE = 'Syed Nauyan Rashid, "Semantic Segmentation: U-Net", Red Buffer on Medium, 5 November 2021'
 SPLITS = ("train", "validation", "test")
-MILLION, BILLION, MEBIBYTE = 1e6, 1e9, 2**20
-
-Row = Mapping[Hashable, Any]
-Column = Callable[[Row], str]
+MODE_COLUMNS = {"network": "{network}", "upsampling": "{upsampling}"}
+UNITS = {
+    "parameters": 1e6, "multiply_adds": 1e9, "activation_bytes": 2**20, "training_bytes": 2**20,
+    "peak_training_bytes": 2**20,
+}  # fmt: skip
 
 
 def claims_page(
@@ -47,13 +49,7 @@ def claims_page(
 ) -> str:
     """Render the claims as a page (Markdown); its pictures lie in the same folder.
 
-    Args:
-        claims: see `claims.judge_claims`.
-        tables: the results of the experiments.
-        article: the parameters.
-        problem: that they were tested on.
-        images: number of images with a mask, by split.
-        evaluated: the split that the scores are of.
+    `images` counts the images with a mask by split; the scores are of the split `evaluated`.
     """
     preset = article.chosen_preset
     counts = ", ".join(f"{split} {images[split]}" for split in SPLITS if split in images)
@@ -111,55 +107,54 @@ def _patches(preset: PresetParameters) -> str:
 
 
 def _encoder_tables(tables: ClaimTables) -> list[list[str]]:
-    columns: dict[str, Column] = {
-        "encoder": lambda row: str(row["encoder"]),
+    columns = {
+        "encoder": "{encoder}",
         **_score_columns(tables.score),
         **_difference_columns("to the best"),
-        "parameters": _in("parameters", MILLION, " M"),
-        "multiply-adds": _in("multiply_adds", BILLION, " G"),
-        "on the frontier": lambda row: "yes" if row["frontier"] else "no",
+        "parameters": "{parameters:.3g} M",
+        "multiply-adds": "{multiply_adds:.3g} G",
+        "on the frontier": "{frontier}",
     }
-    return [_table(tables.encoders, columns)]
+    table = _in_units(tables.encoders)
+    return [_table(table.assign(frontier=table["frontier"].map({True: "yes", False: "no"})), columns)]
 
 
 def _upsampling_tables(tables: ClaimTables) -> list[list[str]]:
-    names: dict[str, Column] = {
-        "network": lambda row: str(row["network"]), "upsampling": lambda row: str(row["upsampling"]),
-    }  # fmt: skip
-    scored = names | _score_columns(tables.score) | _difference_columns(f"to {tables.reference}")
-    scored |= {"seed by seed": _interval("difference_least", "difference_most", "+")}
-    boards = {
-        f"period {period}, {words}": _share(f"checkerboard/{moment}/{period}")
-        for moment, words in (("initial", "untrained"), ("trained", "trained"))
-        for period in (2, 4, 8)
-    }
-    costs: dict[str, Column] = {
-        "parameters": _in("parameters", MILLION, " M"),
-        "multiply-adds": _in("multiply_adds", BILLION, " G"),
-        "activations": _in("activation_bytes", MEBIBYTE, " MiB"),
-        "a step of one image": _in("training_bytes", MEBIBYTE, " MiB"),
+    scored = MODE_COLUMNS | _score_columns(tables.score) | _difference_columns(f"to {tables.reference}")
+    scored |= {"seed by seed": "[{difference_least:+.4f}, {difference_most:+.4f}]"}
+    boards, shares = {}, tables.upsampling.copy()
+    for moment, words in (("initial", "untrained"), ("trained", "trained")):
+        for period in (2, 4, 8):
+            name = f"checkerboard/{moment}/{period}"
+            boards[f"period {period}, {words}"] = f"{{{name}}}"
+            shares[name] = [f"{share:.1e}" if share < 5e-4 else f"{share:.2%}" for share in shares[name]]
+    costs = {
+        "parameters": "{parameters:.3g} M",
+        "multiply-adds": "{multiply_adds:.3g} G",
+        "activations": "{activation_bytes:.3g} MiB",
+        "a step of one image": "{training_bytes:.3g} MiB",
     }
     return [
         _table(tables.upsampling, scored),
         ["Share of the logits' energy that repeats with a period (pixels), mean over the seeds:"],
-        _table(tables.upsampling, names | boards),
+        _table(shares, MODE_COLUMNS | boards),
         ["Counted costs, `..._whole` for the networks at their full size:"],
-        _table(tables.costs, names | costs),
+        _table(_in_units(tables.costs), MODE_COLUMNS | costs),
     ]
 
 
 def _metric_tables(tables: ClaimTables) -> list[list[str]]:
-    columns: dict[str, Column] = {
-        "metric": lambda row: METRICS[row["metric"]],
-        "trivial prediction": _number("trivial"),
-        "the network": _number("network"),
-        "its interval": _interval("network_low", "network_high"),
-        "reliable": lambda row: str(row["judgement"]),
+    columns = {
+        "metric": "{metric}",
+        "trivial prediction": "{trivial:.4f}",
+        "the network": "{network:.4f}",
+        "its interval": "[{network_low:.4f}, {network_high:.4f}]",
+        "reliable": "{judgement}",
     }
     words = (
         "Where foreground is rarest (the problems are drawn by the generator of `cells`, whatever the problem here):"
     )
-    return [[words], _table(tables.judgements, columns)]
+    return [[words], _table(tables.judgements.replace({"metric": METRICS}), columns)]
 
 
 _TABLES: dict[Experiment, Callable[[ClaimTables], list[list[str]]]] = {
@@ -169,40 +164,27 @@ _TABLES: dict[Experiment, Callable[[ClaimTables], list[list[str]]]] = {
 }
 
 
-def _score_columns(score: str) -> dict[str, Column]:
-    return {
-        score: _number("value"), "interval": _interval("low", "high"), "spread over seeds": _number("spread"),
-    }  # fmt: skip
+def _score_columns(score: str) -> dict[str, str]:
+    return {score: "{value:.4f}", "interval": "[{low:.4f}, {high:.4f}]", "spread over seeds": "{spread:.4f}"}
 
 
-def _difference_columns(words: str) -> dict[str, Column]:
+def _difference_columns(words: str) -> dict[str, str]:
     return {
-        words: _number("difference", "+"),
-        "its interval": _interval("difference_low", "difference_high", "+"),
-        "p": _number("p_value"),
-        "verdict": lambda row: str(row["verdict"]),
+        words: "{difference:+.4f}",
+        "its interval": "[{difference_low:+.4f}, {difference_high:+.4f}]",
+        "p": "{p_value:.4f}",
+        "verdict": "{verdict}",
     }
 
 
-def _number(name: str, sign: str = "") -> Column:
-    return lambda row: "" if pd.isna(row[name]) else f"{row[name]:{sign}.4f}"
+def _in_units(table: pd.DataFrame) -> pd.DataFrame:
+    """Convert counts to millions, billions and MiB."""
+    return table.assign(**{name: table[name] / unit for name, unit in UNITS.items() if name in table})
 
 
-def _interval(low: str, high: str, sign: str = "") -> Column:
-    return lambda row: "" if pd.isna(row[low]) else f"[{row[low]:{sign}.4f}, {row[high]:{sign}.4f}]"
-
-
-def _in(name: str, unit: float, words: str) -> Column:
-    return lambda row: f"{row[name] / unit:.3g}{words}"
-
-
-def _share(name: str) -> Column:
-    return lambda row: f"{row[name]:.1e}" if row[name] < 5e-4 else f"{row[name]:.2%}"
-
-
-def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
-    """Render a table in Markdown, a column for each name."""
-    rows = [[column(row) for column in columns.values()] for row in table.to_dict("records")]
+def _table(table: pd.DataFrame, columns: Mapping[str, str]) -> list[str]:
+    """Render a table in Markdown; `columns` has the format of each by title. A cell without a value is empty."""
+    rows = [[_cell(form, row) for form in columns.values()] for row in table.to_dict("records")]
     return [
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -210,37 +192,30 @@ def _table(table: pd.DataFrame, columns: Mapping[str, Column]) -> list[str]:
     ]
 
 
+def _cell(form: str, row: Mapping[Hashable, Any]) -> str:
+    names = [name for _, name, _, _ in Formatter().parse(form) if name]
+    return "" if any(pd.isna(row[name]) for name in names) else form.format_map(row)
+
+
 def speeds_page(
     encoders: pd.DataFrame, upsampling: pd.DataFrame, machine: Mapping[str, str], article: ArticleClaimsParameters
 ) -> str:
-    """Render what was measured in seconds on this machine as a page of its own (Markdown).
-
-    Args:
-        encoders: column encoder, and those of `costs.measure_speed`.
-        upsampling: columns network and upsampling, and those of `costs.measure_speed`.
-        machine: tags of the machine.
-        article: the parameters.
-    """
-    names: dict[str, Column] = {
-        "training, images/s": _rate("training_images_per_second"),
-        "prediction, images/s": _rate("prediction_images_per_second"),
-        "peak memory of a step": lambda row: (
-            "" if pd.isna(row.get("peak_training_bytes")) else f"{row['peak_training_bytes'] / MEBIBYTE:.0f} MiB"
-        ),
+    """Render what `CostMeasurement.time` measured on this machine as a page of its own (Markdown)."""
+    speeds = {
+        "training, images/s": "{training_images_per_second:.3g}",
+        "prediction, images/s": "{prediction_images_per_second:.3g}",
+        "peak memory of a step": "{peak_training_bytes:.0f} MiB",
     }
-    modes: dict[str, Column] = {
-        "network": lambda row: str(row["network"]), "upsampling": lambda row: str(row["upsampling"]),
-    }  # fmt: skip
+    encoders, upsampling = (
+        _in_units(table if "peak_training_bytes" in table else table.assign(peak_training_bytes=float("nan")))
+        for table in (encoders, upsampling)
+    )
     facts = "; ".join(
         f"{name.removeprefix('machine.')}: {value}" for name, value in machine.items() if name != "machine.system"
     )
     lines = ["# Speeds", "", f"Float32, noise for images; loading not included. {facts}.", ""]
     lines += [f"Encoders, images of {article.encoders.size} x {article.encoders.size}:", ""]
-    lines += [*_table(encoders, {"encoder": lambda row: str(row["encoder"])} | names), ""]
+    lines += [*_table(encoders, {"encoder": "{encoder}"} | speeds), ""]
     lines += [f"Upsampling modes, images of {article.upsampling.speed_size} x {article.upsampling.speed_size}:", ""]
-    lines += _table(upsampling, modes | names)
+    lines += _table(upsampling, MODE_COLUMNS | speeds)
     return "\n".join(lines) + "\n"
-
-
-def _rate(name: str) -> Column:
-    return lambda row: f"{row[name]:.3g}"

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unet_segmentation.data.statistics import DatasetStatistics
+from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
@@ -26,9 +26,9 @@ from unet_segmentation.models.factory import build_model, resolve_model_spec
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.article_claims import PresetParameters
-from unet_segmentation.training.plan import effective_values, labelled_ids_by_split, steps_per_epoch
+from unet_segmentation.training.plan import effective_values, steps_per_epoch
 from unet_segmentation.training.plan_rules import PlanValues
-from unet_segmentation.training.train_model import initialize_model, train_model
+from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
 from unet_segmentation.training.training_inputs import TrainingInputs
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,9 @@ SCORES = ("dice/mean", "iou/mean", "dice/foreground_mean", "iou/foreground_mean"
 
 
 class GridPoint(NamedTuple):
-    """One model of a grid.
+    """One model of a grid."""
 
-    Attributes:
-        key: what distinguishes it from the others, by column; where it is trained, the seed is one of them.
-        network: its parameters.
-    """
-
-    key: Mapping[str, Any]
+    key: Mapping[str, Any]  # what distinguishes it, by column; where it is trained, the seed is one of them
     network: ModelParameters
 
     def directory(self, root: Path) -> Path:
@@ -57,33 +52,19 @@ class GridPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class GridData:
-    """What all training runs of a grid share.
+    """What all training runs of a grid share."""
 
-    Attributes:
-        samples: columns sample_id, split, masks, group.
-        packed: images and masks.
-        statistics: of the training split.
-        recipe: of the augmentation.
-        values: of the plan.
-        classes: names of the classes.
-        split: that is evaluated.
-    """
-
-    samples: pd.DataFrame
+    samples: pd.DataFrame  # columns sample_id, split, masks, group
     packed: PackedSamples
-    statistics: DatasetStatistics
-    recipe: AugmentationRecipe
-    values: PlanValues
+    statistics: DatasetStatistics  # of the training split
+    recipe: AugmentationRecipe  # of the augmentation
+    values: PlanValues  # of the plan
     classes: list[str]
-    split: str
+    split: str  # that is evaluated
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """Return the samples that are scored.
-
-        Raises:
-            DataError: the split has no sample with a mask.
-        """
+        """Return the labelled samples of the evaluated split; raise DataError where there is none."""
         sample_ids = labelled_ids_by_split(self.samples).get(self.split)
         if not sample_ids:
             raise DataError(f"The {self.split} split has no sample with a mask: name another in evaluation.split")
@@ -94,35 +75,24 @@ class GridData:
     ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
-        return *initialize_model(point.network, seeded, self.values, self.classes, self.statistics), seeded
+        return *resolve_spec_and_init_weights(point.network, seeded, self.values, self.classes, self.statistics), seeded
 
 
 class GridResult(NamedTuple):
-    """What the training runs of a grid gave, each row under the key of its grid point.
+    """What the training runs of a grid gave, each row under the key of its grid point."""
 
-    Attributes:
-        runs: a row per training run: `SCORES`, and the best epoch.
-        confusion: sparse counts per image: sample_id, truth, prediction, count.
-        soft_overlap_sums: the soft overlap sums per image.
-        models: file of the best epoch of each training run.
-    """
-
-    runs: pd.DataFrame
-    confusion: pd.DataFrame
-    soft_overlap_sums: pd.DataFrame
-    models: list[Path]
+    runs: pd.DataFrame  # a row per training run: `SCORES`, and the best epoch
+    confusion: pd.DataFrame  # sparse counts per image: sample_id, truth, prediction, count
+    soft_overlap_sums: pd.DataFrame  # per image
+    models: list[Path]  # file of the best epoch of each training run
 
 
 def shared_training_parameters(
     training: TrainingParameters, preset: PresetParameters, steps: int, data: GridData
 ) -> TrainingParameters:
-    """Return the parameters that all models of a grid are trained with.
+    """Return the parameters that all models of a grid are trained with, for `steps` rounded up to whole epochs.
 
-    Args:
-        training: the problem's.
-        preset: may replace patch and batch size.
-        steps: of each training run, rounded up to whole epochs.
-        data: what they are trained on.
+    The preset may replace patch and batch size.
     """
     sizes = {"patch_size": preset.patch_size, "batch_size": preset.batch_size}
     update: dict[str, object] = {name: size for name, size in sizes.items() if size is not None}
@@ -140,12 +110,8 @@ def expected_seconds(
 ) -> float:
     """Estimate how long all training runs take together, without validation and prediction.
 
-    Args:
-        points: what is trained.
-        training: see `shared_training_parameters`.
-        data: what they are trained on.
-        speeds: ``training_images_per_second`` of each model, under the columns of the keys but the seed.
-        side: of the images that the speeds were measured with; time is proportional to the number of pixels.
+    `speeds` holds the ``training_images_per_second`` of each model, under the columns of the keys but the seed, for
+    images of `side` pixels; time is proportional to the number of pixels.
     """
     values = effective_values(training, data.values)
     patches = values.epochs * _steps_per_epoch(training, data) * values.batch_size
@@ -164,14 +130,7 @@ def train_all(
 ) -> GridResult:
     """Train models one after the other, and score each on the evaluated split.
 
-    An unfinished training run resumes; a finished one is not trained again.
-
-    Args:
-        points: with the seed of each in its key.
-        training: see `shared_training_parameters`.
-        data: what they are trained and scored on.
-        inference: parameters of the predictor.
-        folder: gets a directory for each training run.
+    An unfinished training run resumes; a finished one is not trained again. `folder` gets a directory for each.
     """
     rows, confusions, softs, models = [], [], [], []
     for number, point in enumerate(points, 1):
@@ -195,26 +154,17 @@ def train_all(
 
 @dataclass(frozen=True)
 class CostMeasurement:
-    """Counts and times models for the problem at hand.
-
-    Attributes:
-        classes: names of the classes.
-        statistics: of the training split.
-        values: of the plan.
-        side: of the images, in pixels; rounded up to what a model takes.
-        batch_size: of the steps that are timed.
-        seconds: of each measurement.
-    """
+    """Counts and times models for the problem at hand."""
 
     classes: list[str]
-    statistics: DatasetStatistics
-    values: PlanValues
-    side: int
-    batch_size: int
-    seconds: float
+    statistics: DatasetStatistics  # of the training split
+    values: PlanValues  # of the plan
+    side: int  # of the images, in pixels; rounded up to what a model takes
+    batch_size: int  # of the steps that are timed
+    seconds: float  # of each measurement
 
     def count(self, points: Sequence[GridPoint]) -> pd.DataFrame:
-        """Count the costs of each model: the same at any time; see `costs.network_costs`."""
+        """Count the costs of each model: the same at any time; see `model_complexity`."""
         rows = []
         for point in points:
             specification, side = self._specification(point)
@@ -223,7 +173,7 @@ class CostMeasurement:
         return pd.DataFrame(rows)
 
     def time(self, points: Sequence[GridPoint]) -> pd.DataFrame:
-        """Measure the speed of each model: another one each time; see `costs.measure_speed`."""
+        """Measure the speed of each model: another one each time; see `measure_speed`."""
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         rows = []
         for point in points:
@@ -243,18 +193,10 @@ class CostMeasurement:
         return specification, -(-self.side // specification.multiple) * specification.multiple
 
 
-def sums_of(
+def split_sums(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, key: list[str], samples: pd.DataFrame, classes: list[str]
 ) -> dict[tuple[Hashable, ...], UnitSums]:
-    """Split the counts of several training runs by their key.
-
-    Args:
-        confusion: of all, see `GridResult`.
-        soft_overlap_sums: of all.
-        key: columns that distinguish the training runs.
-        samples: with their groups.
-        classes: names of the classes.
-    """
+    """Split the counts of several training runs (see `GridResult`) by the columns that distinguish them."""
     groups, counts = groups_of(samples), confusion.groupby(key, sort=False)
     return {
         values: UnitSums.of(EvaluationTables({"confusion": counts.get_group(values), "soft": soft}), classes, groups)

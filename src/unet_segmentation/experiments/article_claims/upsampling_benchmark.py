@@ -16,6 +16,7 @@ from unet_segmentation.data.store.packed_arrays import Image, PackedSamples
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.experiments.article_claims.checkerboard import MIN_PERIODS, checkerboard_energies
 from unet_segmentation.experiments.article_claims.training_grid import GridData, GridPoint
+from unet_segmentation.experiments.sweep.leaderboard import comparison_columns
 from unet_segmentation.inference.sliding_window import padded
 from unet_segmentation.metrics.bootstrap import Resampling, bootstrap
 from unet_segmentation.metrics.multi_seed import MultiSeedSums
@@ -50,11 +51,7 @@ def upsampling_points(
 
 
 def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Sequence[str], data: GridData) -> None:
-    """Refuse what cannot be built before anything is trained.
-
-    Raises:
-        ConfigurationError: names the model, and what is wrong with it.
-    """
+    """Refuse what cannot be built before anything is trained; the ConfigurationError names the model."""
     for point in upsampling_points(networks, modes):
         try:
             resolve_model_spec(point.network, data.classes, data.statistics)
@@ -65,15 +62,9 @@ def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Se
 def measure_checkerboard(
     point: GridPoint, training: TrainingParameters, data: GridData, images: int, model: Path, directory: Path
 ) -> dict[str, float]:
-    """Measure the checkerboards in the logits of a model before and after its training.
+    """Measure the checkerboards in the logits of a finished model before and after its training.
 
-    Args:
-        point: a finished training run.
-        training: see `shared_training_parameters`.
-        data: what it was trained on.
-        images: number of evaluated samples that are measured.
-        model: the file of the trained model.
-        directory: of the training run; gets ``logits.npz``, see :func:`read_logits`.
+    `directory`, of the training run, gets ``logits.npz``, see :func:`read_logits`.
 
     Returns:
         ``checkerboard/initial/<stride>`` and ``checkerboard/trained/<stride>``, for each of `STRIDES`.
@@ -92,17 +83,12 @@ def measure_checkerboard(
     return {
         f"checkerboard/{moment}/{stride}": share
         for moment, values in logits.items()
-        for stride, share in checkerboards(values).items()
+        for stride, share in checkerboard_energies(list(values), STRIDES).items()
     }
 
 
 def example_batch(packed: PackedSamples, sample_ids: Sequence[str], multiple: int) -> Image:
-    """Crop the center of images to one size.
-
-    Args:
-        packed: the images.
-        sample_ids: which.
-        multiple: height and width are multiples of it.
+    """Crop the center of images to one size, whose height and width are multiples of `multiple`.
 
     Returns:
         (N, H, W, C); of at most `MAX_SIDE` pixels a side, and at least enough for all of `STRIDES`: smaller images are
@@ -129,20 +115,8 @@ def compute_logits(network: nn.Module, images: Image) -> Logits:
     return logits
 
 
-def checkerboards(logits: Logits) -> dict[int, float]:
-    """Compute the share of the energy of each stride, over several images."""
-    return checkerboard_energies(list(logits), STRIDES)
-
-
 def read_logits(directory: Path) -> dict[str, Logits]:
-    """Read the logits of the first image: `initial` and `trained`, (classes, H, W) each.
-
-    Args:
-        directory: of the training run.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Read the logits of the first image, `initial` and `trained` (classes, H, W); DataError where there are none."""
     try:
         with np.load(directory / "logits.npz") as file:
             return {name: file[name] for name in ("initial", "trained")}
@@ -160,15 +134,9 @@ def compare_modes(
     margin: float,
     resampling: Resampling,
 ) -> pd.DataFrame:
-    """Compare the upsampling modes of each model with a reference.
+    """Compare the upsampling modes of each model with a reference mode; a difference within `margin` is equivalent.
 
-    Args:
-        runs: a row per network, upsampling and seed.
-        sums: of each of them (network, upsampling, seed), over the same images.
-        score: that is compared.
-        reference: the mode that the others are compared with.
-        margin: a difference within it is equivalent.
-        resampling: of the intervals and of the test.
+    `runs` has a row per network, upsampling and seed; `sums` are of each of them, over the same images.
 
     Returns:
         A row per network and upsampling: number of seeds, mean and spread (sample standard deviation) over the seeds,
@@ -183,19 +151,13 @@ def compare_modes(
             MultiSeedSums([sums[network, each, seed] for seed in group["seed"]]) for each in (mode, reference)
         )
         interval = bootstrap(mode_sums, resampling).set_index("score").loc[score]
-        row: dict[str, Any] = {
-            "network": network,
-            "upsampling": mode,
-            "seeds": len(group),
-            "spread": group[score].std(ddof=1),
-        }
-        row |= {name: interval[name] for name in ("value", "low", "high")}
+        row: dict[str, Any] = {"network": network, "upsampling": mode, "seeds": len(group)}
+        row |= {"spread": group[score].std(ddof=1), **interval[["value", "low", "high"]]}
         row |= dict.fromkeys(COMPARISON, np.nan) | {"verdict": "reference"}
         if mode != reference:
-            test = compare_sums(mode_sums, reference_sums, resampling, margin=margin).set_index("score").loc[score]
+            tests = compare_sums(mode_sums, reference_sums, resampling, margin=margin)
             differences = by_seed[network, mode] - by_seed[network, reference]
-            row |= {name: test[name] for name in ("difference", "p_value", "verdict")}
-            row |= {"difference_low": test["low"], "difference_high": test["high"]}
+            row |= comparison_columns(tests[tests["score"] == score].iloc[0])
             row |= {"difference_least": differences.min(), "difference_most": differences.max()}
         for name in checkerboard:
             row |= {name: group[name].mean(), f"{name}/least": group[name].min(), f"{name}/most": group[name].max()}

@@ -13,15 +13,9 @@ from unet_segmentation.tracking.run_queries import RunRecord, fetch, finished_ru
 
 
 def reproduce(uri: str, run: RunRecord, root: Path, echo: Callable[[str], None]) -> RunDiff:
-    """Reproduce a run with its code, its parameters and its data, and compare the two.
+    """Reproduce a run with its code, its parameters and its data, and compare the two; `echo` prints the progress.
 
     Nothing of this project changes, and nothing of the second run remains.
-
-    Args:
-        uri: of the MLflow store.
-        run: the run.
-        root: of this project; its repository holds the run's code.
-        echo: prints a line of progress.
 
     Raises:
         TrackingError: MLflow does not hold all that is needed.

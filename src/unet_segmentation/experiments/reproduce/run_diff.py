@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -15,8 +15,9 @@ from packaging.utils import canonicalize_name
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
 from unet_segmentation.tracking.run_queries import RunRecord
 
+Value = TypeVar("Value", float, str)
+
 MAX_SHOWN = 5  # differences that a line names
-TEST_PREFIX = "test/"
 PLAN_KEYS = {  # that may change the weights, by section of the plan
     "hardware": ("accelerator", "devices", "num_nodes", "precision", "num_threads"),
     "parameters": ("compile", "accumulate_grad_batches", "seed"),
@@ -26,25 +27,14 @@ PLAN_KEYS = {  # that may change the weights, by section of the plan
 
 @dataclass(frozen=True)
 class RunDiff:
-    """The comparison of two runs.
+    """The comparison of two runs."""
 
-    Attributes:
-        same: whether scores and weights are the same, to the last bit.
-        lines: a title and a sentence each.
-    """
-
-    same: bool
-    lines: list[tuple[str, str]]
+    same: bool  # whether scores and weights are the same, to the last bit
+    lines: list[tuple[str, str]]  # a title and a sentence each
 
 
 def diff_runs(snapshot: RunSnapshot, second: RunRecord, plan: Mapping[str, Any]) -> RunDiff:
-    """Compare a run with its reproduction.
-
-    Args:
-        snapshot: of the run.
-        second: its reproduction.
-        plan: of the reproduction.
-    """
+    """Compare a run with its reproduction, and the plan of that."""
     first = snapshot.run
     scores, scores_line = _scores(first.metrics, second.metrics)
     weights, weights_line = _hashes("weights.sha256", first.tags, second.tags)
@@ -62,13 +52,18 @@ def diff_runs(snapshot: RunSnapshot, second: RunRecord, plan: Mapping[str, Any])
     return RunDiff(scores and weights, lines)
 
 
+def _select_changed(
+    prefix: str, first: Mapping[str, Value], second: Mapping[str, Value]
+) -> tuple[dict[str, Value], dict[str, Value], list[str]]:
+    """Return the values of two runs whose names begin with a prefix, and the names of those that differ."""
+    before, after = ({name: value for name, value in run.items() if name.startswith(prefix)} for run in (first, second))
+    return before, after, [name for name in sorted({**before, **after}) if before.get(name) != after.get(name)]
+
+
 def _scores(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[bool, str]:
-    before, after = (
-        {name: value for name, value in run.items() if name.startswith(TEST_PREFIX)} for run in (first, second)
-    )
+    before, after, changed = _select_changed("test/", first, second)
     if not before:
         return False, "The run has no test scores to compare."
-    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if not changed:
         return True, f"The same: all {len(before)} test scores agree to the last digit."
     changed.sort(key=lambda name: -_distance(before.get(name), after.get(name)))
@@ -159,10 +154,9 @@ def _different_versions(pinned: Mapping[str, str]) -> list[tuple[str, str, str |
 
 
 def _tags(prefix: str, first: Mapping[str, str], second: Mapping[str, str]) -> str:
-    before, after = ({name: value for name, value in run.items() if name.startswith(prefix)} for run in (first, second))
+    before, after, changed = _select_changed(prefix, first, second)
     if not before:
         return "Unknown: the run did not log it."
-    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     words = [f"{name.removeprefix(prefix)} {before.get(name, 'none')} -> {after.get(name, 'none')}" for name in changed]
     kind = f" ({platform.python_implementation()} {first['version.python']})" if prefix == "version." else ""
     return f"Not the same: {_join(words)}." if words else f"The same{kind}."

@@ -10,30 +10,21 @@ from typing import Any
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.tracking.run_metadata import TOO_LARGE
-from unet_segmentation.tracking.run_queries import RunRecord, fetch, parameters_of
+from unet_segmentation.tracking.run_queries import RunRecord, fetch, load_parameters
 
 NEW_FILE = "# not in the repository: "  # starts a line of the difference that names a new file
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """Everything of a run but its result.
-
-    Attributes:
-        run: the run.
-        parameters: all of them, nested.
-        commit: of the code.
-        difference: what was not committed, for `git apply`; None where everything was.
-        lock: the lock file; None where the run logged none.
-        plan: of its training, as the run's version of the code wrote it: what `auto` was resolved to.
-    """
+    """Everything of a run but its result."""
 
     run: RunRecord
-    parameters: dict[str, Any]
-    commit: str
-    difference: bytes | None
-    lock: bytes | None
-    plan: dict[str, Any]
+    parameters: dict[str, Any]  # all of them, nested
+    commit: str  # of the code
+    difference: bytes | None  # what was not committed, for `git apply`; None where everything was
+    lock: bytes | None  # the lock file; None where the run logged none
+    plan: dict[str, Any]  # as the run's version of the code wrote it: what `auto` was resolved to
 
     @property
     def lost_files(self) -> list[str]:
@@ -44,15 +35,7 @@ class RunSnapshot:
 
 
 def load_snapshot(uri: str, run: RunRecord) -> RunSnapshot:
-    """Load what is needed to reproduce a run.
-
-    Args:
-        uri: of the MLflow store.
-        run: the run.
-
-    Raises:
-        TrackingError: it cannot be reproduced, and why.
-    """
+    """Load what is needed to reproduce a run; raise TrackingError where it cannot be reproduced, and say why."""
     if run.status != "FINISHED":
         raise _refused(run, f"it did not finish ({run.status})")
     if added := run.tags.get("training.extra_epochs"):
@@ -73,7 +56,7 @@ def load_snapshot(uri: str, run: RunRecord) -> RunSnapshot:
         lock = _read_artifact(uri, run, "code/requirements.lock", folder)
     return RunSnapshot(
         run=run,
-        parameters=parameters_of(uri, run.run_id),
+        parameters=load_parameters(uri, run.run_id),
         commit=commit,
         difference=difference,
         lock=lock,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from unet_segmentation.errors import ProjectError
-from unet_segmentation.experiments.reproduce.code_checkout import extract_commit
+from unet_segmentation.errors import ConfigurationError, ProjectError
 from unet_segmentation.experiments.reproduce.run_snapshot import RunSnapshot
 from unet_segmentation.utils.atomic_io import link_or_copy, remove
 from unet_segmentation.utils.machine import gpus
@@ -34,10 +35,6 @@ STOP_TIMEOUT = 30.0  # seconds for a run to end after SIGTERM
 @contextmanager
 def temporary_project(root: Path, snapshot: RunSnapshot) -> Iterator[Path]:
     """Create the project below `data/`, where raw data can be linked, and remove it whatever happens.
-
-    Args:
-        root: of this project.
-        snapshot: of the run.
 
     Yields:
         The root of the temporary project.
@@ -61,6 +58,46 @@ def temporary_project(root: Path, snapshot: RunSnapshot) -> Iterator[Path]:
         until = time.monotonic() + STOP_TIMEOUT
         while folder.exists() and time.monotonic() < until:  # a process that was killed may still be writing
             remove(folder)
+
+
+def extract_commit(root: Path, commit: str, difference: bytes | None, target: Path) -> Path:
+    """Extract the code of a commit into an empty folder, and apply `difference`; return the project's root in it.
+
+    Raises:
+        ConfigurationError: there is no repository, no such commit in it, or the changes do not fit it.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel", problem=f"{root} is no git repository any more")
+    prefix = _git(root, "rev-parse", "--show-prefix", problem=f"{root} is no git repository any more")
+    archive = _git(
+        Path(top.decode().strip()),
+        *("archive", "--format=tar", commit),
+        problem=f"The commit {commit} is not in the repository {root}. Fetch it (git fetch --all), then try again",
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(target, filter="tar")
+    if difference is not None and b"\ndiff --git " in b"\n" + difference:
+        _apply(difference, target)
+    return target / prefix.decode().strip()
+
+
+def _apply(difference: bytes, target: Path) -> None:
+    """Apply a difference in a folder that belongs to no repository (git would leave out what another one ignores)."""
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.resolve().parent)}
+    command = ["git", "apply", "--whitespace=nowarn", "-"]
+    result = subprocess.run(command, cwd=target, input=difference, capture_output=True, check=False, env=environment)
+    if result.returncode:
+        reason = result.stderr.decode(errors="replace").strip()
+        raise ConfigurationError(f"What was not committed when the run began does not fit its commit: {reason}")
+
+
+def _git(folder: Path, *arguments: str, problem: str) -> bytes:
+    try:
+        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    except OSError as error:
+        raise ConfigurationError(f"git cannot be called: {error}") from error
+    if result.returncode:
+        raise ConfigurationError(f"{problem} ({result.stderr.decode(errors='replace').strip()}).")
+    return result.stdout
 
 
 def configure(project: Path, root: Path, snapshot: RunSnapshot) -> None:
@@ -105,11 +142,6 @@ def _fits_machine(plan: Mapping[str, Any]) -> bool:
 
 def run_kedro(project: Path, problem: str, echo: Callable[[str], None]) -> None:
     """Call `kedro run` with the code of a project, and stop it if this process is interrupted.
-
-    Args:
-        project: its root.
-        problem: the segmentation problem.
-        echo: prints a line of the run's output.
 
     Raises:
         ProjectError: the run failed.

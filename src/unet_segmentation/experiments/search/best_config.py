@@ -17,11 +17,7 @@ DIGEST = "# Content "
 
 
 def best_folder(conf: Path, problem: str) -> Path:
-    """Return the folder for the best parameters of a problem.
-
-    Raises:
-        ConfigurationError: it was created by hand, or changed since a search wrote it.
-    """
+    """Return the folder for the best parameters; ConfigurationError where it is not as a search has written it."""
     folder = conf / f"{problem}_best"
     file = folder / "parameters.yml"
     if folder.exists() and not (file.is_file() and _is_unchanged(file.read_text(encoding="utf-8"))):
@@ -33,15 +29,7 @@ def best_folder(conf: Path, problem: str) -> Path:
 
 
 def write_best(conf: Path, best: BestTrial, parameters: Parameters) -> Path:
-    """Write the problem's parameters with the best values.
-
-    Args:
-        conf: the project's `conf/`.
-        best: the best trial.
-        parameters: all of the problem.
-
-    Returns:
-        The folder; its name is what `--env` takes.
+    """Write the problem's parameters with the best values; return the folder, whose name is what `--env` takes.
 
     Raises:
         ConfigurationError: the folder was not written by a search.

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -38,9 +37,8 @@ from unet_segmentation.experiments.search.search_space import Space, decode_tria
 from unet_segmentation.experiments.variants import Variant, free_sections, override_parameters
 from unet_segmentation.parameters import SearchParameters
 from unet_segmentation.tracking import Run
-from unet_segmentation.training.plan import fingerprint
-from unet_segmentation.training.plan_rules import validate_plan_values
 from unet_segmentation.utils.atomic_io import remove
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -51,49 +49,15 @@ MAX_MINUTES = "training.max_time_minutes"
 DATABASE_TIMEOUT = 60.0  # seconds for a database that another process writes to
 
 
-class TrialSeededSampler(optuna.samplers.BaseSampler):
-    """TPE seeded by the seed and the trial's number, so that no two processes suggest the same values."""
-
-    def __init__(self, seed: int, n_startup_trials: int) -> None:
-        self._seed, self._startup = seed, n_startup_trials
-        self._of: tuple[int, optuna.samplers.TPESampler] | None = None
-
-    def _sampler(self, trial: FrozenTrial) -> optuna.samplers.TPESampler:
-        if self._of is None or self._of[0] != trial.number:
-            seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-            self._of = trial.number, optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._startup)
-        return self._of[1]
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """As TPE does."""
-        return self._sampler(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """As TPE does."""
-        return self._sampler(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, *arguments: Any) -> Any:  # noqa: ANN401
-        """As TPE does."""
-        return self._sampler(trial).sample_independent(study, trial, *arguments)
-
-
 @dataclass(frozen=True)
 class Search:
-    """A study and what it is run on.
-
-    Attributes:
-        study: Optuna's.
-        folder: of the database, and of a directory for each training run.
-        space: what is searched.
-        parameters: of the search.
-        data: what all trials share.
-    """
+    """A study and what it is run on."""
 
     study: optuna.Study
-    folder: Path
+    folder: Path  # of the database, and of a directory for each training run
     space: Space
     parameters: SearchParameters
-    data: ExperimentData
+    data: ExperimentData  # what all trials share
 
     @property
     def score(self) -> str:
@@ -124,8 +88,7 @@ def open_search(folder: Path, space: Space, parameters: SearchParameters, data: 
                 )
                 study = optuna.create_study(
                     storage=storage,
-                    sampler=TrialSeededSampler(parameters.seed, parameters.n_startup_trials),
-                    pruner=_pruner(parameters, timed=_is_timed(space, data)),
+                    pruner=_create_pruner(space, parameters, data),
                     study_name=_study_name(space, parameters, data),
                     direction="maximize",
                     load_if_exists=True,
@@ -139,12 +102,7 @@ def open_search(folder: Path, space: Space, parameters: SearchParameters, data: 
 
 
 def run_trials(search: Search, run: Run) -> None:
-    """Run trials until all processes together have run as many as the parameters ask for.
-
-    Args:
-        search: what is searched.
-        run: the parent of the trials' MLflow runs.
-    """
+    """Run trials, nested in `run`, until all processes together have run as many as the parameters ask for."""
     with quiet_optuna():
         while _run_next_trial(search, run):
             pass
@@ -156,14 +114,22 @@ def _run_next_trial(search: Search, run: Run) -> bool:
         with search.lock():
             _retry_stale_trials(search)
             trials = search.study.get_trials(deepcopy=False)
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
             if not waiting and sum(map(_counts, trials)) >= search.parameters.n_trials:
                 return False
+            number = waiting[0] if waiting else len(trials)
+            search.study.sampler = _create_sampler(search.parameters, number)
             trial = search.study.ask()
             stack.enter_context(search.trial_lock(trial.number))
             suggest(trial, search.space)
         _run_trial(trial, search, run)
     return True
+
+
+def _create_sampler(parameters: SearchParameters, number: int) -> optuna.samplers.TPESampler:
+    """Seed TPE by the seed and the trial's number, so that no two processes suggest the same values."""
+    seed = int(np.random.SeedSequence([parameters.seed, number]).generate_state(1)[0])
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=parameters.n_startup_trials)
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -199,15 +165,15 @@ def _failure(trial: FrozenTrial) -> str:
 
 def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     """Train with the values of a trial, and tell the study the outcome."""
-    study, data, name = search.study, search.data, f"trial {trial.number}"
+    study, data, score, name = search.study, search.data, search.score, f"trial {trial.number}"
     overrides = decode_trial_params(trial.params, search.space)
     logger.info("%s: %s", name, ", ".join(f"{key.rpartition('.')[2]} {_short(overrides[key])}" for key in overrides))
 
     def log(child: Run, outcome: Outcome) -> None:
         if outcome.status == "pruned":
             child.set_tags({"search.pruned": True})
-        else:
-            child.log_metrics({"search/objective": _value(search, outcome)})
+        elif (value := outcome.scores[score]) is not None:
+            child.log_metrics({"search/objective": value})
 
     try:
         parameters = override_parameters(data.parameters, overrides, name)
@@ -220,7 +186,6 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
         outcome = run_child_training(
             name,
             variant,
-            data,
             run,
             directory,
             tags={"search.study": study.study_name, "search.trial": trial.number},
@@ -234,8 +199,9 @@ def _run_trial(trial: optuna.Trial, search: Search, run: Run) -> None:
     if outcome.status == "pruned":
         study.tell(trial, state=TrialState.PRUNED)
     else:
-        study.tell(trial, _value(search, outcome))
-    logger.info("best so far: %s", _best_so_far(study))
+        study.tell(trial, outcome.scores[score])
+    if best := _best_trial(study):
+        logger.info("best so far: %.4f (trial %d)", best.values[0], best.number)
 
 
 def _train_trial(
@@ -264,12 +230,6 @@ def _train_trial(
     return Outcome("pruned" if pruned else "finished", scores={search.score: value}, started=started, ended=time.time())
 
 
-def _value(search: Search, outcome: Outcome) -> float:
-    value = outcome.scores[search.score]
-    assert value is not None
-    return value
-
-
 def trials_table(search: Search) -> pd.DataFrame:
     """Return a row per trial: trial, state, value, epochs, seconds, the suggested values, and why it failed."""
     rows = []
@@ -294,9 +254,7 @@ def trials_table(search: Search) -> pd.DataFrame:
 def importance_table(search: Search) -> pd.DataFrame:
     """Compute how much of the variance of the objective each parameter explains (fANOVA, Hutter et al. 2014).
 
-    Returns:
-        Columns parameter, importance (which sums to 1); no row where too few trials are finished, or all have the same
-        value.
+    Columns parameter, importance (which sums to 1); no row where too few trials are finished or all values equal.
     """
     finished = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     importances: dict[str, float] = {}
@@ -310,31 +268,18 @@ def importance_table(search: Search) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class BestTrial:
-    """The best trial of a study.
-
-    Attributes:
-        study: its name.
-        trial: its number.
-        score: name of the objective.
-        value: of the objective.
-        trials: number of trials that were finished or pruned.
-        parameters: dotted name to value.
-    """
+    """The best trial of a study."""
 
     study: str
     trial: int
-    score: str
+    score: str  # name of the objective
     value: float
-    trials: int
-    parameters: Mapping[str, object]
+    trials: int  # number of trials that were finished or pruned
+    parameters: Mapping[str, object]  # dotted name to value
 
 
-def best_of(search: Search) -> BestTrial:
-    """Return the best trial.
-
-    Raises:
-        ConfigurationError: no trial is finished.
-    """
+def find_best_trial(search: Search) -> BestTrial:
+    """Return the best trial; raise ConfigurationError where none is finished."""
     trials = search.study.get_trials(deepcopy=False)
     best = _best_trial(search.study)
     if best is None:
@@ -357,30 +302,22 @@ def _best_trial(study: optuna.Study) -> FrozenTrial | None:
     return max(finished, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
-def _best_so_far(study: optuna.Study) -> str:
-    best = _best_trial(study)
-    return f"{best.values[0]:.4f} (trial {best.number})" if best else "none"
-
-
 def _study_name(space: Space, parameters: SearchParameters, data: ExperimentData) -> str:
     declared = {name: values if isinstance(values, list) else values.model_dump() for name, values in space.items()}
-    sections, values = free_sections(data.parameters), validate_plan_values(data.plan, data.classes).model_dump()
-    key = fingerprint(declared, parameters.pruner, sections, values, data.fingerprint)
+    sections, values = free_sections(data.parameters), data.proposed_plan.values.model_dump()
+    key = stable_hash(declared, parameters.pruner, sections, values, data.data_hash)
     return f"{data.parameters.problem}-{key[:8]}"
 
 
-def _pruner(parameters: SearchParameters, *, timed: bool) -> optuna.pruners.BasePruner:
-    """Build the pruner. Where minutes limit the trials, their epochs differ in length and cannot be compared."""
+def _create_pruner(space: Space, parameters: SearchParameters, data: ExperimentData) -> optuna.pruners.BasePruner:
+    """Create the pruner. Where minutes limit the trials, their epochs differ in length and cannot be compared."""
+    timed = MAX_MINUTES in space or data.parameters.training.max_time_minutes is not None
     if timed and parameters.pruner != "none":
         logger.info("no trial is pruned: where %s limits them, epochs of two trials differ in length", MAX_MINUTES)
         return optuna.pruners.NopPruner()
     if parameters.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=parameters.n_startup_trials)
     return optuna.pruners.HyperbandPruner() if parameters.pruner == "hyperband" else optuna.pruners.NopPruner()
-
-
-def _is_timed(space: Space, data: ExperimentData) -> bool:
-    return MAX_MINUTES in space or data.parameters.training.max_time_minutes is not None
 
 
 def _state(trial: FrozenTrial) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.experiments.variants import override_parameters
+from unet_segmentation.experiments.variants import flatten_keys, override_parameters
 from unet_segmentation.parameters import Parameters, RangeParameters
 
 EXAMPLE = "search: {space: {training.optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}"
@@ -20,16 +20,12 @@ Space = dict[str, RangeParameters | list[Any]]
 def read_space(declared: Mapping[str, object], parameters: Parameters) -> Space:
     """Check a declared space: every name, both ends of every range and every value of every list.
 
-    Args:
-        declared: dotted name to range or list.
-        parameters: all of the problem.
-
     Raises:
         ConfigurationError: nothing is declared, a name is unknown or may not be varied, or a value is wrong.
     """
     space: Space = {
         name: values if isinstance(values, list) else RangeParameters.model_validate(values)
-        for name, values in _dotted(declared).items()
+        for name, values in flatten_keys(declared, is_leaf=lambda values: "low" in values).items()
     }
     if not space:
         raise ConfigurationError(
@@ -52,16 +48,6 @@ def decode_trial_params(params: Mapping[str, object], space: Space) -> dict[str,
         name: _choices(values)[value] if isinstance(values := space[name], list) else value
         for name, value in params.items()
     }
-
-
-def _dotted(declared: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in declared.items():
-        if isinstance(value, Mapping) and "low" not in value:
-            flat |= _dotted(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _suggest(trial: optuna.Trial, name: str, values: RangeParameters | list[Any]) -> Any:  # noqa: ANN401 - a parameter

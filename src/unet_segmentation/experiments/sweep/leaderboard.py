@@ -16,7 +16,7 @@ from unet_segmentation.metrics.paired_comparison import compare_sums
 from unet_segmentation.metrics.sufficient_statistics import UnitSums
 
 if TYPE_CHECKING:
-    from unet_segmentation.experiments.child_training import Outcome
+    from unet_segmentation.experiments.child_training import Outcome  # which imports torch
 
 BEST, FAILED = "best", "failed"
 COUNTS = ("parameters", "multiply_adds", "memory_bytes")  # of a model and its batch, whatever the machine
@@ -39,9 +39,7 @@ COSTS = {  # name to whether a smaller one is better
 def runs_table(results: Iterable[tuple[Variant, Outcome]]) -> pd.DataFrame:
     """Tabulate what does not differ from one time to the next: a row per variant and seed.
 
-    Returns:
-        `RUN_COLUMNS`, then the scores of the whole split (none of single classes), NaN where one is undefined or the
-        run failed.
+    `RUN_COLUMNS`, then the scores of the whole split (none of classes), NaN where one is undefined or the run failed.
     """
     rows = []
     for variant, outcome in results:
@@ -68,12 +66,8 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Rank the variants by their mean over the seeds, and compare each with the best.
 
-    Args:
-        runs: see `runs_table`.
-        sums: of every finished run, by variant and seed; over the same images.
-        score: the variants are ranked by it.
-        margin: a difference within it, both ways, is equivalent.
-        resampling: of the intervals and of the test.
+    `sums` are of every finished run, by variant and seed, over the same images; a difference within `margin` is
+    equivalent.
 
     Returns:
         `LEADERBOARD_COLUMNS`, a row per variant: seeds and failed (numbers of runs), value (mean over the seeds),
@@ -127,12 +121,14 @@ def _compare(
     if not seeds:
         return {"verdict": "undefined" if variant else FAILED}
     sums, best_sums = (MultiSeedSums([by_seed[seed] for seed in seeds]) for by_seed in (variant, best))
-    row = compare_sums(sums, best_sums, resampling, margin=margin).set_index("score").loc[score]
-    return {
-        **{name: row[name] for name in ("difference", "p_value", "verdict")},
-        "difference_low": row["low"],
-        "difference_high": row["high"],
-    }
+    table = compare_sums(sums, best_sums, resampling, margin=margin)
+    return comparison_columns(table[table["score"] == score].iloc[0])
+
+
+def comparison_columns(row: Mapping[Any, Any] | pd.Series) -> dict[str, object]:
+    """Return `COMPARISON_COLUMNS` from a row of `compare`."""
+    columns = {name: row[name] for name in ("difference", "p_value", "verdict")}
+    return columns | {"difference_low": row["low"], "difference_high": row["high"]}
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -141,13 +137,9 @@ def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> NDArray[np.bool_]:
-    """Mark the Pareto front: the points that no other one equals or beats in both and beats in one.
+    """Mark the Pareto front: the points that no other one equals or beats in both and beats in one; NaN is not on it.
 
-    Args:
-        costs: the smaller, the better; NaN is not on the front.
-        scores: the larger, the better; NaN is not on the front.
-
-    >>> frontier([1, 2, 3], [0.5, 0.4, 0.6]).tolist()
+    >>> pareto_front([1, 2, 3], [0.5, 0.4, 0.6]).tolist()
     [True, False, True]
     """
     cost, score = np.asarray(costs, float), np.asarray(scores, float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_costs, pareto_front
-from unet_segmentation.reporting.html import drawn, render
-from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, styled
+from unet_segmentation.reporting.html import encode_charts, render
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
 from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
+
+Column = tuple[str, str, Callable[[Any], str]]  # title, name in the table, and how a value is written
 
 PANELS = {  # the x axes to choose from: button, title, and how the column becomes a cost (the smaller, the better)
     "multiply_adds": ("multiply-adds", "multiply-adds of a patch (billions)", lambda values: values / 1e9),
@@ -27,28 +29,12 @@ PANELS = {  # the x axes to choose from: button, title, and how the column becom
     "peak_memory_mib": ("peak memory", "peak memory of a training, measured (MiB)", lambda values: values),
 }  # fmt: skip
 SCORE_TITLES = ("Variant", "Mean", "Spread", "Interval", "To the best", "Interval", "p", "Verdict", "Seeds")
-COST_TITLES = (
-    "Variant", "Parameters", "Multiply-adds", "Memory", "Peak memory", "Epochs", "Training, s", "Training, images/s",
-    "Prediction, images/s",
-)  # fmt: skip
-RUN_TITLES = (
-    "Variant", "Seed", "Status", "Dice", "IoU", "Epochs", "Best epoch", "Training, s", "Prediction, s", "In all, s",
-    "Fingerprint",
-)  # fmt: skip
 TEXT_COLUMNS = ("Variant", "Verdict", "Status", "Fingerprint")
 MAX_LABELS = 8  # variants; with more of them, only those on the Pareto front have labels in the chart
 
 
 def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -> go.Figure:
-    """Draw the mean score of every variant against a cost, and the Pareto front.
-
-    Buttons choose the cost: one chart is readable in a small preview, too.
-
-    Args:
-        leaderboard: see `sweep.leaderboard.leaderboard`.
-        costs: see `sweep.leaderboard.costs_table`.
-        score: that was compared.
-    """
+    """Draw the mean score of every variant against a cost, and the Pareto front; buttons choose the cost."""
     table = _with_costs(leaderboard, costs).dropna(subset="value")
     panels = {name: panel for name, panel in PANELS.items() if table[name].notna().any()}
     figure = go.Figure()
@@ -113,15 +99,11 @@ def _range(table: pd.DataFrame) -> tuple[float, float]:
 
 def _markers(table: pd.DataFrame, colour: str, name: str) -> go.Scatter:
     """Draw variants with their intervals."""
-    value = table["value"]
     return go.Scatter(
         name=name,
         x=table["cost"],
-        y=value,
-        error_y={
-            "type": "data", "symmetric": False, "array": table["high"] - value, "arrayminus": value - table["low"],
-            "thickness": 1.5, "width": 0,
-        },
+        y=table["value"],
+        error_y=build_error_bars(table, thickness=1.5, width=0),
         mode="markers+text",
         text=table["name"],
         textposition=table["side"],
@@ -157,20 +139,12 @@ def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def cost_lines(leaderboard: pd.DataFrame, costs: pd.DataFrame) -> list[tuple[str, ...]]:
     """Format the costs of each variant as lines of a table, with `COST_TITLES`."""
-    return [
-        (
-            str(row["variant"]),
-            _count(row["parameters"]),
-            _count(row["multiply_adds"]),
-            _mib(row["memory_bytes"], 2**20),
-            _mib(row["peak_memory_mib"]),
-            _rate(row["epochs"]),
-            _rate(row["training_seconds"]),
-            _rate(row["training_images_per_second"]),
-            _rate(row["prediction_images_per_second"]),
-        )
-        for row in _with_costs(leaderboard, costs).to_dict("records")
-    ]
+    return _format_rows(_with_costs(leaderboard, costs), COST_COLUMNS)
+
+
+def _format_rows(table: pd.DataFrame, columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    rows = table.reindex(columns=[name for _, name, _ in columns]).to_dict("records")
+    return [tuple(form(row[name]) for _, name, form in columns) for row in rows]
 
 
 def summary(
@@ -186,20 +160,7 @@ def summary(
     remark: str | None = None,
     data: str = "",
 ) -> dict[str, Any]:
-    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report show the same.
-
-    Args:
-        leaderboard: a row per variant.
-        runs: a row per variant and seed.
-        costs: a row per variant and seed.
-        chart: score against cost.
-        budget: of all variants, in words.
-        score: that was compared.
-        margin: differences within it are equivalent.
-        confidence: of the intervals.
-        remark: why the intervals are unreliable, if they are.
-        data: see `training.plan.data_fingerprint`.
-    """
+    """Return what `variants.html` shows of a sweep, as JSON values: its own page and the report show the same."""
     failed = runs[runs["status"] == FAILED]
     return {
         "data": data,
@@ -221,31 +182,11 @@ def summary(
 
 
 def sweep_page(problem: str, sweep: Mapping[str, Any], runs: pd.DataFrame, costs: pd.DataFrame) -> str:
-    """Render a sweep as one page that opens offline.
-
-    Args:
-        problem: the segmentation problem.
-        sweep: see `summary`.
-        runs: a row per variant and seed.
-        costs: a row per variant and seed.
-    """
-    lines = [_run_line(row) for row in runs.merge(costs, on=["variant", "seed"]).to_dict("records")]
-    charts = drawn({"variants": go.Figure(sweep["chart"])})
-    return render("sweep.html", problem=problem, sweep=sweep, runs=(RUN_TITLES, lines), **charts)
-
-
-def _run_line(row: dict[Any, Any]) -> tuple[str, ...]:
-    cells = [_count(row["epochs"]), _count(row["best_epoch"])]
-    cells += [_rate(row[name]) for name in ("training_seconds", "evaluation_seconds", "seconds")]
-    scores = [number(row.get(name, float("nan"))) for name in ("dice/mean", "iou/mean")]
-    return (
-        row["variant"],
-        str(row["seed"]),
-        str(row["status"]),
-        *scores,
-        *cells,
-        row["fingerprint"] if isinstance(row["fingerprint"], str) and row["fingerprint"] else "-",
-    )
+    """Render a sweep, see `summary`, as one page that opens offline."""
+    titles = [title for title, _, _ in RUN_COLUMNS]
+    lines = _format_rows(runs.merge(costs, on=["variant", "seed"]), RUN_COLUMNS)
+    charts = encode_charts({"variants": go.Figure(sweep["chart"])})
+    return render("sweep.html", problem=problem, sweep=sweep, runs=(titles, lines), **charts)
 
 
 def _count(value: Any) -> str:  # noqa: ANN401 - a number, or none
@@ -265,3 +206,30 @@ def _mib(value: Any, of_one: int = 1) -> str:  # noqa: ANN401 - a number, or non
 def _rate(value: float) -> str:
     """Format a rate or a duration with three digits; a dash for a missing one."""
     return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+COST_COLUMNS: Sequence[Column] = (
+    ("Variant", "variant", str),
+    ("Parameters", "parameters", _count),
+    ("Multiply-adds", "multiply_adds", _count),
+    ("Memory", "memory_bytes", lambda value: _mib(value, 2**20)),
+    ("Peak memory", "peak_memory_mib", _mib),
+    ("Epochs", "epochs", _rate),
+    ("Training, s", "training_seconds", _rate),
+    ("Training, images/s", "training_images_per_second", _rate),
+    ("Prediction, images/s", "prediction_images_per_second", _rate),
+)
+COST_TITLES = tuple(title for title, _, _ in COST_COLUMNS)
+RUN_COLUMNS: Sequence[Column] = (
+    ("Variant", "variant", str),
+    ("Seed", "seed", str),
+    ("Status", "status", str),
+    ("Dice", "dice/mean", number),
+    ("IoU", "iou/mean", number),
+    ("Epochs", "epochs", _count),
+    ("Best epoch", "best_epoch", _count),
+    ("Training, s", "training_seconds", _rate),
+    ("Prediction, s", "evaluation_seconds", _rate),
+    ("In all, s", "seconds", _rate),
+    ("Fingerprint", "fingerprint", lambda value: value if isinstance(value, str) and value else "-"),
+)

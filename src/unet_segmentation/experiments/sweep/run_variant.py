@@ -26,9 +26,9 @@ from unet_segmentation.models.complexity import model_complexity
 from unet_segmentation.models.factory import validate_model_name
 from unet_segmentation.tracking import Run
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.plan import fingerprint
 from unet_segmentation.utils.atomic_io import atomic_write
 from unet_segmentation.utils.memory import PeakMemory
+from unet_segmentation.utils.stable_hash import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +51,7 @@ def check_buildable(variants: list[Variant], statistics: DatasetStatistics) -> N
 
 
 def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) -> Outcome:
-    """Train and evaluate a variant as a nested run; see `run_child_training`.
-
-    Args:
-        variant: what is trained.
-        data: the shared data.
-        folder: of the sweep; gets a directory for each training run.
-        run: the sweep's.
-    """
+    """Train and evaluate a variant as a nested run of the sweep; see `run_child_training`."""
     directory = _evaluation_directory(variant, data, folder)
     tags = {
         "sweep.variant": variant.name,
@@ -74,7 +67,6 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
     outcome = run_child_training(
         str(variant),
         variant,
-        data,
         run,
         directory,
         tags=tags,
@@ -86,7 +78,7 @@ def run_variant(variant: Variant, data: ExperimentData, folder: Path, run: Run) 
 
 def _evaluation_directory(variant: Variant, data: ExperimentData, folder: Path) -> Path:
     """Return the directory of an evaluation within that of its training: variants may differ in the predictor alone."""
-    evaluation = fingerprint(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
+    evaluation = stable_hash(variant.parameters.predictor.model_dump(mode="json"), data.parameters.evaluation.split)
     return folder / training_key(variant, data) / f"evaluation-{evaluation[:8]}"
 
 

@@ -17,6 +17,7 @@ from unet_segmentation.parameters import (
     ReleaseParameters,
     TrainingParameters,
 )
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def measure_upsampling(
     packed: PackedSamples,
     statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     inference: PredictorParameters,
     evaluation: EvaluationParameters,
@@ -40,19 +41,7 @@ def measure_upsampling(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Train every network with every upsampling mode and seed, and measure its checkerboards before and after.
 
-    Args:
-        samples: the samples with their split.
-        packed: images and masks.
-        statistics: of the training split.
-        recipe: of the augmentation.
-        plan: proposes what the parameters leave open.
-        training: the problem's; steps, patch, batch and seed are the article's.
-        inference: parameters of the predictor.
-        evaluation: names the split that is scored.
-        classes: names of the classes.
-        speeds: of the networks, for the expected time.
-        article: the networks, upsampling modes and seeds.
-        folder: gets a directory for each training run.
+    Steps, patch, batch and seed are those of `article`, all other parameters of training the problem's.
 
     Returns:
         A row per network, upsampling and seed, with scores and checkerboards; and their counts per image (see
@@ -69,10 +58,9 @@ def measure_upsampling(
         upsampling_points,
         validate_upsampling_modes,
     )
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     benchmark, preset = article.upsampling, article.chosen_preset
-    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, proposed_plan.values, classes, evaluation.split)
     validate_upsampling_modes(benchmark.models, benchmark.modes, data)
     points = upsampling_points(benchmark.models, benchmark.modes, preset.seeds)
     shared = shared_training_parameters(training, preset, preset.steps, data)
@@ -86,17 +74,15 @@ def measure_upsampling(
 
 
 def measure_upsampling_costs(
-    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, proposed_plan: ProposedPlan, classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of each network with each upsampling mode, and time those that are trained."""
     from unet_segmentation.experiments.article_claims.training_grid import CostMeasurement
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import upsampling_points
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     benchmark = article.upsampling
-    values = validate_plan_values(plan, classes)
     measurement = CostMeasurement(
-        classes, statistics, values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds
+        classes, statistics, proposed_plan.values, benchmark.speed_size, TIMED_BATCH, benchmark.speed_seconds
     )
     counts = measurement.count(upsampling_points({**benchmark.models, **benchmark.cost_only_models}, benchmark.modes))
     return counts, measurement.time(upsampling_points(benchmark.models, benchmark.modes))
@@ -114,11 +100,11 @@ def compare_upsampling(
     bootstrap: BootstrapParameters,
 ) -> pd.DataFrame:
     """Compare the upsampling modes of each network, image by image and seed by seed."""
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import KEY, compare_modes
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return compare_modes(
         runs, sums, release.score, article.upsampling.reference, release.noninferiority_margin, resampling
@@ -127,14 +113,14 @@ def compare_upsampling(
 
 def plot_upsampling(table: pd.DataFrame, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw scores and checkerboards of every upsampling mode."""
-    from unet_segmentation.experiments.article_claims.upsampling_chart import upsampling_chart
+    from unet_segmentation.experiments.article_claims.charts import upsampling_chart
 
     return upsampling_chart(table, release.score)
 
 
 def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, folder: Path) -> Any:  # noqa: ANN401 - a PIL image
     """Draw logits and spectra of the first seed's networks, before and after training."""
-    from unet_segmentation.experiments.article_claims.checkerboard_figures import Pair, checkerboard_sheet
+    from unet_segmentation.experiments.article_claims.checkerboard import Pair, checkerboard_sheet
     from unet_segmentation.experiments.article_claims.upsampling_benchmark import read_logits
 
     first = runs[runs["seed"] == article.chosen_preset.seeds[0]]
@@ -145,16 +131,16 @@ def draw_checkerboards(runs: pd.DataFrame, article: ArticleClaimsParameters, fol
 
 
 def measure_encoders(
-    statistics: DatasetStatistics, plan: dict[str, Any], classes: list[str], article: ArticleClaimsParameters
+    statistics: DatasetStatistics, proposed_plan: ProposedPlan, classes: list[str], article: ArticleClaimsParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count the costs of smp's U-Net with each encoder, and time it."""
     from unet_segmentation.experiments.article_claims.encoder_benchmark import encoder_points
     from unet_segmentation.experiments.article_claims.training_grid import CostMeasurement
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     options, points = article.encoders, encoder_points(article.encoders.names)
-    values = validate_plan_values(plan, classes)
-    measurement = CostMeasurement(classes, statistics, values, options.size, options.batch_size, options.seconds)
+    measurement = CostMeasurement(
+        classes, statistics, proposed_plan.values, options.size, options.batch_size, options.seconds
+    )
     return measurement.count(points), measurement.time(points)
 
 
@@ -164,7 +150,7 @@ def train_encoders(
     packed: PackedSamples,
     statistics: DatasetStatistics,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     inference: PredictorParameters,
     evaluation: EvaluationParameters,
@@ -173,10 +159,7 @@ def train_encoders(
     article: ArticleClaimsParameters,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Train smp's U-Net with each encoder and seed, from scratch, on the same data and for as many epochs.
-
-    For the arguments see `measure_upsampling`.
-    """
+    """Train smp's U-Net with each encoder and seed, from scratch, on the same data and for as many epochs."""
     from unet_segmentation.experiments.article_claims.encoder_benchmark import encoder_points
     from unet_segmentation.experiments.article_claims.training_grid import (
         GridData,
@@ -184,10 +167,9 @@ def train_encoders(
         shared_training_parameters,
         train_all,
     )
-    from unet_segmentation.training.plan_rules import validate_plan_values
 
     preset = article.chosen_preset
-    data = GridData(samples, packed, statistics, recipe, validate_plan_values(plan, classes), classes, evaluation.split)
+    data = GridData(samples, packed, statistics, recipe, proposed_plan.values, classes, evaluation.split)
     points = encoder_points(article.encoders.names, preset.encoder_seeds)
     shared = shared_training_parameters(training, preset, preset.encoder_steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, article.encoders.size))
@@ -208,17 +190,17 @@ def rank_encoders(
 ) -> pd.DataFrame:
     """Rank the encoders, and compare each with the best."""
     from unet_segmentation.experiments.article_claims import encoder_benchmark
-    from unet_segmentation.experiments.article_claims.training_grid import sums_of
+    from unet_segmentation.experiments.article_claims.training_grid import split_sums
     from unet_segmentation.metrics.bootstrap import Resampling
 
-    sums = sums_of(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
+    sums = split_sums(confusion, soft_overlap_sums, encoder_benchmark.KEY, samples, classes)
     resampling = Resampling(**bootstrap.model_dump())
     return encoder_benchmark.rank_encoders(runs, sums, costs, release.score, release.noninferiority_margin, resampling)
 
 
 def plot_encoders(scores: pd.DataFrame, article: ArticleClaimsParameters, release: ReleaseParameters) -> Any:  # noqa: ANN401 - a PIL image
     """Draw the score of every encoder against its cost."""
-    from unet_segmentation.experiments.article_claims.encoder_chart import encoder_chart
+    from unet_segmentation.experiments.article_claims.charts import encoder_chart
 
     return encoder_chart(scores, release.score, article.encoders.size)
 
@@ -236,8 +218,8 @@ def run_metric_experiment(
 
 def plot_metric_trust(experiment: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
     """Draw every metric against the share of the foreground, and judge whether it is reliable."""
+    from unet_segmentation.experiments.article_claims.charts import trust_chart
     from unet_segmentation.experiments.article_claims.metric_benchmark import METRICS, metric_verdicts
-    from unet_segmentation.experiments.article_claims.metric_chart import trust_chart
 
     verdicts = metric_verdicts(experiment)
     return trust_chart(experiment, verdicts, METRICS), verdicts
@@ -255,14 +237,10 @@ def judge_claims(
     release: ReleaseParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
-    """Judge every claim of the article.
-
-    Returns:
-        A row per claim (see `claims.Claim`), and the same as a page.
-    """
+    """Judge every claim of the article: a row per claim (see `claims.Claim`), and the same as a page."""
+    from unet_segmentation.data.statistics import labelled_ids_by_split
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page
-    from unet_segmentation.training.plan import labelled_ids_by_split
 
     reference = article.upsampling.reference
     tables = claims.ClaimTables(

@@ -3,144 +3,83 @@
 The article: Syed Nauyan Rashid, "Semantic Segmentation: U-Net", Red Buffer on Medium, 5 November 2021.
 """
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from unet_segmentation.pipelines import namespaced, node, wire
 from unet_segmentation.pipelines.article_claims import nodes
 
-TRAINING_INPUTS = {
-    "samples": "samples",
-    "packed": "packed_dataset",
-    "statistics": "dataset_statistics",
-    "recipe": "augmentation_recipe",
-    "plan": "proposed_plan",
-    "training": "params:training",
-    "inference": "params:predictor",
-    "evaluation": "params:evaluation",
-    "classes": "params:classes",
-    "article": "params:article_claims",
-}
-COST_INPUTS = {name: TRAINING_INPUTS[name] for name in ("statistics", "plan", "classes", "article")}
-COMPARISON_INPUTS = {
-    "samples": "samples",
-    "classes": "params:classes",
-    "release": "params:release",
-    "bootstrap": "params:bootstrap",
-}
+TRAINING_INPUTS = wire("samples packed statistics recipe proposed_plan training inference evaluation classes article")
+COST_INPUTS = wire("statistics proposed_plan classes article")
+COMPARISON_INPUTS = wire("samples classes release bootstrap")
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Train and compare upsampling modes and encoders, count their costs, test metrics; judge every claim."""
-    return Pipeline(
-        [
-            Node(
-                nodes.measure_upsampling,
-                inputs=TRAINING_INPUTS | {"speeds": "upsampling_speeds", "folder": "upsampling_dir"},
-                outputs=["upsampling_runs", "upsampling_confusion_counts", "upsampling_soft_overlap_sums"],
-                name="measure_upsampling",
+    return namespaced(
+        "article_claims",
+        node(
+            nodes.measure_upsampling,
+            TRAINING_INPUTS | wire(speeds="upsampling_speeds", folder="upsampling_dir"),
+            ["upsampling_runs", "upsampling_confusion_counts", "upsampling_soft_overlap_sums"],
+        ),
+        node(nodes.measure_upsampling_costs, COST_INPUTS, ["upsampling_costs", "upsampling_speeds"]),
+        node(
+            nodes.compare_upsampling,
+            COMPARISON_INPUTS
+            | wire(
+                "article",
+                runs="upsampling_runs",
+                confusion="upsampling_confusion_counts",
+                soft_overlap_sums="upsampling_soft_overlap_sums",
             ),
-            Node(
-                nodes.measure_upsampling_costs,
-                inputs=COST_INPUTS,
-                outputs=["upsampling_costs", "upsampling_speeds"],
-                name="measure_upsampling_costs",
+            "upsampling_table",
+        ),
+        node(nodes.plot_upsampling, wire("release", table="upsampling_table"), "upsampling_chart"),
+        node(
+            nodes.draw_checkerboards,
+            wire("article", runs="upsampling_runs", folder="upsampling_dir"),
+            "article_claims_checkerboards",
+        ),
+        node(nodes.measure_encoders, COST_INPUTS, ["encoder_costs", "encoder_speeds"]),
+        node(
+            nodes.train_encoders,
+            TRAINING_INPUTS | wire(speeds="encoder_speeds", folder="encoders_dir"),
+            ["encoder_runs", "encoder_confusion_counts", "encoder_soft_overlap_sums"],
+        ),
+        node(
+            nodes.rank_encoders,
+            COMPARISON_INPUTS
+            | wire(
+                runs="encoder_runs",
+                confusion="encoder_confusion_counts",
+                soft_overlap_sums="encoder_soft_overlap_sums",
+                costs="encoder_costs",
             ),
-            Node(
-                nodes.compare_upsampling,
-                inputs=COMPARISON_INPUTS
-                | {
-                    "runs": "upsampling_runs",
-                    "confusion": "upsampling_confusion_counts",
-                    "soft_overlap_sums": "upsampling_soft_overlap_sums",
-                    "article": "params:article_claims",
-                },
-                outputs="upsampling_table",
-                name="compare_upsampling",
+            "encoder_scores",
+        ),
+        node(nodes.plot_encoders, wire("article release", scores="encoder_scores"), "encoder_chart"),
+        node(
+            nodes.run_metric_experiment, wire("article bootstrap", folder="metric_experiment_dir"), "metric_experiment"
+        ),
+        node(
+            nodes.plot_metric_trust,
+            wire(experiment="metric_experiment"),
+            ["article_claims_metric_trust", "article_claims_metric_judgements"],
+        ),
+        node(
+            nodes.judge_claims,
+            wire(
+                "problem samples article release evaluation",
+                upsampling="upsampling_table",
+                costs="upsampling_costs",
+                encoders="encoder_scores",
+                judgements="article_claims_metric_judgements",
             ),
-            Node(
-                nodes.plot_upsampling,
-                inputs={"table": "upsampling_table", "release": "params:release"},
-                outputs="upsampling_chart",
-                name="plot_upsampling",
-            ),
-            Node(
-                nodes.draw_checkerboards,
-                inputs={"runs": "upsampling_runs", "article": "params:article_claims", "folder": "upsampling_dir"},
-                outputs="article_claims_checkerboards",
-                name="draw_checkerboards",
-            ),
-            Node(
-                nodes.measure_encoders,
-                inputs=COST_INPUTS,
-                outputs=["encoder_costs", "encoder_speeds"],
-                name="measure_encoders",
-            ),
-            Node(
-                nodes.train_encoders,
-                inputs=TRAINING_INPUTS | {"speeds": "encoder_speeds", "folder": "encoders_dir"},
-                outputs=["encoder_runs", "encoder_confusion_counts", "encoder_soft_overlap_sums"],
-                name="train_encoders",
-            ),
-            Node(
-                nodes.rank_encoders,
-                inputs=COMPARISON_INPUTS
-                | {
-                    "runs": "encoder_runs",
-                    "confusion": "encoder_confusion_counts",
-                    "soft_overlap_sums": "encoder_soft_overlap_sums",
-                    "costs": "encoder_costs",
-                },
-                outputs="encoder_scores",
-                name="rank_encoders",
-            ),
-            Node(
-                nodes.plot_encoders,
-                inputs={"scores": "encoder_scores", "article": "params:article_claims", "release": "params:release"},
-                outputs="encoder_chart",
-                name="plot_encoders",
-            ),
-            Node(
-                nodes.run_metric_experiment,
-                inputs={
-                    "article": "params:article_claims",
-                    "bootstrap": "params:bootstrap",
-                    "folder": "metric_experiment_dir",
-                },
-                outputs="metric_experiment",
-                name="run_metric_experiment",
-            ),
-            Node(
-                nodes.plot_metric_trust,
-                inputs={"experiment": "metric_experiment"},
-                outputs=["article_claims_metric_trust", "article_claims_metric_judgements"],
-                name="plot_metric_trust",
-            ),
-            Node(
-                nodes.judge_claims,
-                inputs={
-                    "problem": "params:problem",
-                    "samples": "samples",
-                    "upsampling": "upsampling_table",
-                    "costs": "upsampling_costs",
-                    "encoders": "encoder_scores",
-                    "judgements": "article_claims_metric_judgements",
-                    "article": "params:article_claims",
-                    "release": "params:release",
-                    "evaluation": "params:evaluation",
-                },
-                outputs=["article_claims_table", "article_claims_page"],
-                name="judge_claims",
-            ),
-            Node(
-                nodes.write_speeds,
-                inputs={
-                    "encoders": "encoder_speeds",
-                    "upsampling": "upsampling_speeds",
-                    "article": "params:article_claims",
-                },
-                outputs="article_claims_speeds",
-                name="write_speeds",
-            ),
-        ],
-        namespace="article_claims",
-        prefix_datasets_with_namespace=False,
+            ["article_claims_table", "article_claims_page"],
+        ),
+        node(
+            nodes.write_speeds,
+            wire("article", encoders="encoder_speeds", upsampling="upsampling_speeds"),
+            "article_claims_speeds",
+        ),
     )

@@ -1,5 +1,3 @@
-"""The augmentation pipeline."""
-
 from unet_segmentation.pipelines.augmentation.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

@@ -1,6 +1,5 @@
-"""Nodes of the augmentation pipeline: thin, the work is done in ``unet_segmentation.learning``."""
+"""Nodes of the augmentation pipeline: thin, the work is done in ``unet_segmentation.training``."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,6 +8,7 @@ from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe, TrainingParameters
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 
 def compose_augmentation(augmentation: AugmentationParameters, statistics: DatasetStatistics) -> AugmentationRecipe:
@@ -22,19 +22,14 @@ def preview_augmentation(
     recipe: AugmentationRecipe,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    plan: Mapping[str, object],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     augmentation: AugmentationParameters,
     classes: list[str],
 ) -> Any:  # noqa: ANN401 - a PIL image
-    """Lay out the first patches of the first epoch, each followed by its mask.
-
-    Returns:
-        A PIL image.
-    """
+    """Lay out the first patches of the first epoch, each followed by its mask."""
+    from unet_segmentation.data.statistics import labelled_ids_by_split
     from unet_segmentation.training.augmentation_preview import first_patches
-    from unet_segmentation.training.plan import labelled_ids_by_split
-    from unet_segmentation.training.plan_rules import validate_plan_values
     from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
 
     sample_ids = labelled_ids_by_split(samples).get("train", [])
@@ -42,9 +37,14 @@ def preview_augmentation(
         raise DataError("The train split has no sample with a mask: give the data more, or change split")
     colours = class_colours(len(classes))
     tiles, captions = [], []
-    count, values = augmentation.preview_samples, validate_plan_values(plan, classes)
     patches = first_patches(
-        packed, sample_ids, recipe, training=training, proposal=values, classes=classes, count=count
+        packed,
+        sample_ids,
+        recipe,
+        training=training,
+        proposal=proposed_plan.values,
+        classes=classes,
+        count=augmentation.preview_samples,
     )
     for sample_id, image, mask in patches:
         tiles += [displayable(image), colour_mask(mask, colours)]

@@ -2,8 +2,8 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from unet_segmentation.parameters import (
     SplitParameters,
     TrainingParameters,
 )
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,7 @@ def assign_folds(
     cross_validation: CrossValidationParameters,
     split: SplitParameters,
 ) -> pd.DataFrame:
-    """Divide the labelled samples of the chosen splits into folds, and the rest of each into training and validation.
-
-    Returns:
-        Columns fold (from 1), sample_id, split; `test` is what the fold holds out.
-    """
+    """Divide the labelled samples of the chosen splits into folds; see `kfold.assign_folds`."""
     from unet_segmentation.data.split import kfold
 
     return kfold.assign_folds(samples, inspected, cross_validation, split)
@@ -47,8 +44,8 @@ def train_folds(
     inspected: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
-    plan: dict[str, Any],
-    network: ModelParameters,
+    proposed_plan: ProposedPlan,
+    model_params: ModelParameters,
     training: TrainingParameters,
     images: ImageParameters,
     classes: list[str],
@@ -57,20 +54,7 @@ def train_folds(
     """Train a model for each fold, resuming where an earlier run was stopped.
 
     Pixel statistics and class shares are those of the fold's own training samples: what is held out has no influence on
-    its model.
-
-    Args:
-        folds: which sample is in which split of which fold.
-        samples: the samples; their split is ignored.
-        inspected: what inspection measured of them.
-        packed: images and masks.
-        recipe: of the augmentation.
-        plan: the proposed plan, the same for every fold.
-        network: parameters of the model.
-        training: parameters of training.
-        images: how image values were read.
-        classes: names of the classes.
-        folder: gets a directory for each fold.
+    its model. The plan is the same for every fold.
 
     Returns:
         Columns fold, train, validation, held_out (numbers of samples), fingerprint (of the training plan), epoch (the
@@ -79,11 +63,10 @@ def train_folds(
     from unet_segmentation.data.split.kfold import samples_of_fold
     from unet_segmentation.data.split.split import count_splits
     from unet_segmentation.data.statistics import compute_statistics
-    from unet_segmentation.training.plan_rules import validate_plan_values
-    from unet_segmentation.training.train_model import initialize_model, train_model
+    from unet_segmentation.training.train_model import resolve_spec_and_init_weights, train_model
     from unet_segmentation.training.training_inputs import TrainingInputs
 
-    values = validate_plan_values(plan, classes)
+    proposal = proposed_plan.values
     rows: list[dict[str, object]] = []
     histories: list[pd.DataFrame] = []
     count = int(folds["fold"].max())
@@ -95,8 +78,8 @@ def train_folds(
         statistics = compute_statistics(table, inspected, classes, images)
         if absent := [name for name, share in statistics.class_shares.items() if share == 0]:
             logger.warning("No pixel of the training split is of: %s; the model cannot learn it", ", ".join(absent))
-        specification, weights = initialize_model(network, training, values, classes, statistics)
-        inputs = TrainingInputs(specification, weights, packed, recipe, table, statistics, values)
+        spec, weights = resolve_spec_and_init_weights(model_params, training, proposal, classes, statistics)
+        inputs = TrainingInputs(spec, weights, packed, recipe, table, statistics, proposal)
         trained = train_model(inputs, training, folder / str(fold))
         epoch, score = trained.info.epoch, trained.info.scores.get(monitor, math.nan)
         logger.info("fold %d/%d: best epoch %d, %s %.4f", fold, count, epoch, monitor, score)
@@ -117,48 +100,26 @@ def predict_folds(
 ) -> tuple[Callable[[Path], None], pd.DataFrame]:
     """Predict every sample with the model of the fold that held it out.
 
-    Args:
-        runs: columns fold, fingerprint.
-        folds: which sample is held out of which fold.
-        packed: images and masks.
-        inference: parameters of the predictor.
-        folder: of the folds' training runs.
-        workdir: holds the masks until they are complete.
-
     Returns:
         A writer of the predictions, and the soft overlap sums of every image, with its fold.
     """
     from unet_segmentation.data.split.kfold import held_out
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.metrics.prediction_masks import move_predictions, remove_predictions
     from unet_segmentation.training.run_directory import RunDirectory
 
-    for leftover in workdir.glob("*.png"):  # of an interrupted run
-        leftover.unlink()
+    remove_predictions(workdir)  # of an interrupted run
     sums = []
     for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
         predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
         predicted = predict_split(predictor, packed, held_out(folds, fold), workdir)
         sums.append(predicted.soft.assign(fold=fold))
-
-    def write(target: Path) -> None:
-        for file in workdir.glob("*.png"):
-            shutil.move(file, target / file.name)
-
-    return write, pd.concat(sums, ignore_index=True)
+    return partial(move_predictions, workdir), pd.concat(sums, ignore_index=True)
 
 
 def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, classes: list[str]) -> pd.DataFrame:
-    """Count the pixels of every image by target and predicted class, as evaluation does.
-
-    Args:
-        predictions: folder of the predicted masks.
-        folds: which sample is held out of which fold.
-        packed: the target masks.
-        classes: names of the classes.
-
-    Returns:
-        Columns fold, sample_id, truth, prediction, count.
+    """Count the pixels of every image by target and predicted class: columns fold, sample_id, truth, prediction, count.
 
     Raises:
         DataError: a prediction is missing, or does not fit its mask.
@@ -174,11 +135,7 @@ def count_folds(predictions: Path, folds: pd.DataFrame, packed: PackedSamples, c
 def score_folds(
     confusion: pd.DataFrame, soft_overlap_sums: pd.DataFrame, classes: list[str]
 ) -> dict[str, float | None]:
-    """Compute the scores of all samples together, of each fold, and mean and standard deviation over the folds.
-
-    Returns:
-        Name to value, None where it is undefined.
-    """
+    """Compute the scores of all samples together, of each fold, and over the folds; None where one is undefined."""
     from unet_segmentation.metrics.evaluation_tables import EvaluationTables
     from unet_segmentation.metrics.scores import out_of_fold_scores
 
@@ -196,7 +153,7 @@ def score_folds(
 
 def plot_folds(metrics: dict[str, float | None]) -> Any:  # noqa: ANN401 - a Plotly figure
     """Draw the scores of every fold."""
-    from unet_segmentation.reporting.cross_validation_chart import folds_chart
+    from unet_segmentation.reporting.score_charts import folds_chart
 
     return folds_chart(metrics)
 
@@ -207,13 +164,7 @@ def mark_folds_completed(
     chart: Any,  # noqa: ANN401 - a Plotly figure
     folder: Path,
 ) -> dict[str, str]:
-    """Mark the folds' training runs as completed, so that the next run trains from scratch.
-
-    Args:
-        runs: columns fold, fingerprint.
-        metrics: saved before.
-        chart: saved before.
-        folder: of the folds' training runs.
+    """Mark the folds' training runs as completed once all is saved: the next run trains from scratch.
 
     Returns:
         The model file of each fold.

@@ -1,5 +1,3 @@
-"""The acquisition pipeline."""
-
 from unet_segmentation.pipelines.data_ingestion.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

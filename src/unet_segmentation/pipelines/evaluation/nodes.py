@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from kedro.utils import find_kedro_project
@@ -30,13 +28,9 @@ from unet_segmentation.parameters import (
     PredictorParameters,
     SourceParameters,
 )
-from unet_segmentation.reporting.report_section import ReportSection
+from unet_segmentation.reporting.html import ReportSection
 from unet_segmentation.tracking import run_metadata
 from unet_segmentation.training.plan import TrainingPlan
-from unet_segmentation.utils import machine
-
-if TYPE_CHECKING:
-    from unet_segmentation.reporting.prediction_gallery import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +53,14 @@ def predict(
     """
     from unet_segmentation.inference.predict_split import predict_split
     from unet_segmentation.inference.predictor import Predictor
+    from unet_segmentation.metrics.prediction_masks import move_predictions, remove_predictions
     from unet_segmentation.utils.device import compute_environment
 
     sample_ids = _evaluated(samples, evaluation)
     tracking.active_run().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
-    for leftover in folder.glob("*.png"):  # of a pass that was interrupted
-        leftover.unlink()
+    remove_predictions(folder)  # of a pass that was interrupted
     tables = predict_split(Predictor.from_file(model, inference), packed, sample_ids, folder)
-
-    def write(target: Path) -> None:
-        for file in folder.glob("*.png"):
-            shutil.move(file, target / file.name)
-
-    return write, tables
+    return partial(move_predictions, folder), tables
 
 
 def count(
@@ -172,20 +161,16 @@ def draw_gallery(
     evaluation: EvaluationParameters,
 ) -> tuple[object, object]:
     """Draw the worst, the median and the best samples, of all classes and of each, as two pictures."""
-    from unet_segmentation.reporting.prediction_gallery import class_gallery, gallery
+    from unet_segmentation.reporting.prediction_gallery import class_gallery, gallery, load_galleries
 
-    shown, by_class = _galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
+    shown, by_class = load_galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
     return gallery(shown, classes, _score_title(evaluation)), class_gallery(by_class, classes)
 
 
 def find_patterns(
     image_scores: pd.DataFrame, samples: pd.DataFrame, inspected: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
-    """Find out what the error of an image goes with: its size, its brightness, its foreground, its group.
-
-    Returns:
-        What is known of each image, a sentence for each pattern, and a Plotly figure.
-    """
+    """Find out what the error of an image depends on; return its features, a row per pattern, and a Plotly figure."""
     from unet_segmentation.metrics import error_analysis
     from unet_segmentation.reporting.error_analysis_charts import patterns_chart
 
@@ -202,7 +187,7 @@ def write_training_section(
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
     plan: TrainingPlan,
 ) -> ReportSection:
     """Render what the report shows of the training and of the model."""
@@ -219,10 +204,10 @@ def write_training_section(
         curves=training_curves,
         augmentation=augmentation_preview,
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         plan=plan.model_dump(mode="json"),
         model={"epoch": read_header(model).epoch, "file": path, "sha256": weights_sha256(model)},
-        code=_code(root),
+        code=run_metadata.code_version(root),
     )
 
 
@@ -238,7 +223,7 @@ def write_evaluation_section(
     intervals: pd.DataFrame,
     image_scores: pd.DataFrame,
     statistics: DatasetStatistics,
-    network: ModelSpec,
+    spec: ModelSpec,
 ) -> ReportSection:
     """Render what the report shows of the scores."""
     from unet_segmentation.metrics.confusion_matrix import total_matrix
@@ -257,7 +242,7 @@ def write_evaluation_section(
         pixels=total_matrix(tables.confusion, len(classes)).sum(axis=1),
         charts={names.get(name, name): chart for name, chart in charts.items()},
         statistics=statistics,
-        network=network.to_json(),
+        network=spec.to_json(),
         intervals=intervals,
     )
 
@@ -275,9 +260,10 @@ def write_gallery_section(
     error_patterns: pd.DataFrame,
 ) -> ReportSection:
     """Render what the report shows of single images, and of what their error correlates with."""
+    from unet_segmentation.reporting.prediction_gallery import load_galleries
     from unet_segmentation.reporting.report import render_gallery_section
 
-    shown, by_class = _galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
+    shown, by_class = load_galleries(image_scores, tables.confusion, predictions, packed, classes, evaluation)
     return render_gallery_section(
         classes=classes,
         metrics=metrics,
@@ -302,8 +288,8 @@ def write_data_section(
     sweep: dict[str, Any] | None = None,
 ) -> ReportSection:
     """Render what the report shows of the data and, where there was one, of the last sweep of the problem."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.reporting.report import render_data_section
-    from unet_segmentation.training.plan import data_fingerprint
 
     pixels = inspected[["sample_id", "class_pixels", "ignored_pixels"]]
     return render_data_section(
@@ -314,7 +300,7 @@ def write_data_section(
         findings=findings,
         statistics=statistics,
         variants=sweep,
-        data=data_fingerprint(statistics, samples) if sweep is not None else "",
+        data=hash_data(statistics, samples) if sweep is not None else "",
     )
 
 
@@ -354,13 +340,6 @@ def log_model(
 ) -> dict[str, Any]:
     """Log the network as a model in MLflow, with an image of the test split as its example.
 
-    Args:
-        model: the trained network.
-        metrics: its scores.
-        inference: the predictor's parameters; they travel with the model.
-        samples: columns sample_id, split.
-        packed: the images.
-
     Returns:
         Where the model is, or why it was not logged.
     """
@@ -389,40 +368,5 @@ def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[
     return labelled
 
 
-def _galleries(
-    image_scores: pd.DataFrame,
-    confusion: pd.DataFrame,
-    predictions: Path,
-    packed: PackedSamples,
-    classes: list[str],
-    evaluation: EvaluationParameters,
-) -> tuple[Iterator[Shown], Iterator[tuple[str, Shown]]]:
-    """Read the samples of the gallery, and those of the gallery by class, one by one."""
-    from unet_segmentation.metrics.prediction_masks import read_prediction
-    from unet_segmentation.reporting.prediction_gallery import Shown, pick, pick_by_class
-
-    def shown(section: str, name: str, value: float) -> Shown:
-        return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
-
-    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
-    by_class = pick_by_class(image_scores, confusion, classes)
-    return (shown(*sample) for sample in picked), (
-        (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
-    )
-
-
 def _score_title(evaluation: EvaluationParameters) -> str:
     return {"iou": "IoU", "dice": "Dice"}[evaluation.gallery_score.split("/")[0]]
-
-
-def _code(root: Path) -> dict[str, str]:
-    """Return commit, library versions and hash of the lock file; no commit where it is no checkout."""
-    tags, lock = run_metadata.git_tags(root), root / "requirements.lock"
-    versions = {name.removeprefix("version."): version for name, version in machine.versions().items()}
-    code = {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
-    if "git.commit" in tags:
-        code["commit"] = tags["git.commit"]
-        code["changed"] = ", with uncommitted changes" if tags["git.dirty"] == "true" else ""
-    if lock.is_file():
-        code["lock_sha256"] = hashlib.sha256(lock.read_bytes()).hexdigest()
-    return code

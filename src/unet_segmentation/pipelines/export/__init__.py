@@ -1,5 +1,3 @@
-"""The export pipeline."""
-
 from unet_segmentation.pipelines.export.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

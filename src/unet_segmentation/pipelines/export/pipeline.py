@@ -1,83 +1,47 @@
 """From a trained network to files that other programs run, through the parity gate."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from unet_segmentation.pipelines import namespaced, node, wire
 from unet_segmentation.pipelines.export import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Choose the model, export it, quantise it, hold the files against it, publish them."""
-    return Pipeline(
-        [
-            Node(
-                nodes.choose_model,
-                {
-                    "problem": "params:problem",
-                    "best": "best_model",
-                    "logged_model": "logged_model",
-                    "packed": "packed_dataset",
-                    "export": "params:export",
-                    "cache": "downloaded_models_dir",
-                },
-                "export_source",
-                name="choose_model",
+    return namespaced(
+        "export",
+        node(
+            nodes.choose_model,
+            wire("problem logged_model packed export", best="best_model", cache="downloaded_models_dir"),
+            "export_source",
+        ),
+        node(nodes.export_program, wire(source="export_source", folder="export_workdir"), "exported_program"),
+        node(nodes.export_onnx, wire(source="export_source", folder="export_workdir"), "exported_onnx"),
+        node(
+            nodes.quantise,
+            wire("samples packed export", onnx="exported_onnx", source="export_source", folder="export_workdir"),
+            "quantisation",
+        ),
+        node(
+            nodes.check_parity,
+            wire(
+                "quantisation samples packed inference export",
+                source="export_source",
+                program="exported_program",
+                onnx="exported_onnx",
             ),
-            Node(
-                nodes.export_program,
-                {"source": "export_source", "folder": "export_workdir"},
-                "exported_program",
-                name="export_program",
+            ["parity", "parity_figures", "parity_failures"],
+        ),
+        node(
+            nodes.publish,
+            wire(
+                "quantisation inference export",
+                source="export_source",
+                program="exported_program",
+                onnx="exported_onnx",
+                figures="parity_figures",
+                failures="parity_failures",
             ),
-            Node(
-                nodes.export_onnx,
-                {"source": "export_source", "folder": "export_workdir"},
-                "exported_onnx",
-                name="export_onnx",
-            ),
-            Node(
-                nodes.quantise,
-                {
-                    "onnx": "exported_onnx",
-                    "source": "export_source",
-                    "samples": "samples",
-                    "packed": "packed_dataset",
-                    "export": "params:export",
-                    "folder": "export_workdir",
-                },
-                "quantisation",
-                name="quantise",
-            ),
-            Node(
-                nodes.check_parity,
-                {
-                    "source": "export_source",
-                    "program": "exported_program",
-                    "onnx": "exported_onnx",
-                    "quantisation": "quantisation",
-                    "samples": "samples",
-                    "packed": "packed_dataset",
-                    "inference": "params:predictor",
-                    "export": "params:export",
-                },
-                ["parity", "parity_figures", "parity_failures"],
-                name="check_parity",
-            ),
-            Node(
-                nodes.publish,
-                {
-                    "source": "export_source",
-                    "program": "exported_program",
-                    "onnx": "exported_onnx",
-                    "quantisation": "quantisation",
-                    "figures": "parity_figures",
-                    "failures": "parity_failures",
-                    "inference": "params:predictor",
-                    "export": "params:export",
-                },
-                "exported_model",
-                name="publish",
-            ),
-        ],
-        namespace="export",
-        prefix_datasets_with_namespace=False,
+            "exported_model",
+        ),
     )

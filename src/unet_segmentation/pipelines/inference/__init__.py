@@ -1,5 +1,3 @@
-"""Images without masks: predicted, written, described."""
-
 from unet_segmentation.pipelines.inference.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

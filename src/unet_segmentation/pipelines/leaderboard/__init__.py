@@ -1,5 +1,3 @@
-"""The leaderboard pipeline."""
-
 from unet_segmentation.pipelines.leaderboard.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

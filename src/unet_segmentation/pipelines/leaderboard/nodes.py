@@ -10,15 +10,7 @@ from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters
 
 
 def rank(problem: str, release: ReleaseParameters, bootstrap: BootstrapParameters) -> pd.DataFrame:
-    """Rank all finished runs of the problem, each compared with the best.
-
-    Args:
-        problem: the segmentation problem.
-        release: its score and its margin.
-        bootstrap: how intervals are computed.
-
-    Returns:
-        A row per run; see `tracking.comparing.leaderboard`.
+    """Rank all finished runs of the problem, each compared with the best; see `run_comparison.leaderboard`.
 
     Raises:
         TrackingError: tracking is off, or there is no run to show.

@@ -1,5 +1,3 @@
-"""The learning-rate pipeline."""
-
 from unet_segmentation.pipelines.lr_finder.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

@@ -1,6 +1,5 @@
 """Nodes of the learning-rate pipeline: thin, the work is done in ``unet_segmentation.training.lr_finder``."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,28 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, TrainingParameters
 from unet_segmentation.training.lr_schedule import LearningRateTest
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 
 def find_learning_rate(
-    network: ModelSpec,
+    spec: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
     statistics: DatasetStatistics,
-    plan: Mapping[str, object],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
 ) -> LearningRateTest:
     """Train for a hundred steps with a learning rate that rises."""
+    from safetensors.torch import load_file
+
     from unet_segmentation.training import lr_finder
     from unet_segmentation.training.plan import resolve_plan
-    from unet_segmentation.training.training_inputs import load_inputs
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
-    inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
-    )
+    weights, proposal = load_file(initial_weights), proposed_plan.values
+    inputs = TrainingInputs(spec, weights, packed, recipe, samples, statistics, proposal)
     return lr_finder.find_learning_rate(resolve_plan(training, inputs), inputs)
 
 

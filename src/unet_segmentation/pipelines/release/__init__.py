@@ -1,5 +1,3 @@
-"""The release pipeline."""
-
 from unet_segmentation.pipelines.release.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

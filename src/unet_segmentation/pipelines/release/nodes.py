@@ -34,17 +34,10 @@ COMPARED = ("score", "champion", "challenger", "difference", "low", "high", "p_v
 def choose_challenger(
     problem: str, logged_model: dict[str, Any], samples: pd.DataFrame, release: ReleaseParameters, folder: Path
 ) -> tuple[ReleaseCandidate, EvaluationTables, BaseFileLock]:
-    """Find the run that may be released, and load what its evaluation has logged.
-
-    Args:
-        problem: the segmentation problem.
-        logged_model: where evaluation has logged the model that lies in `data/`.
-        samples: columns sample_id and, where samples belong together, group.
-        release: names another run, if it is not that one.
-        folder: of the release's files; one release at a time works in it.
+    """Find the run that may be released: that of the model in `data/`, or the one that `release` names.
 
     Returns:
-        The run, its tables of counts per image, and the lock of the folder.
+        The run, its tables of counts per image, and the lock of the folder: one release at a time works in it.
 
     Raises:
         ReleaseError: tracking is off, the run has no model, or another release is at work here.
@@ -87,11 +80,7 @@ def compare_with_champion(
     release: ReleaseParameters,
     bootstrap: BootstrapParameters,
 ) -> tuple[Champion, pd.DataFrame]:
-    """Compare the challenger with the released model, image by image.
-
-    Returns:
-        The released model, and a row per score; no row where there is nothing to compare.
-    """
+    """Compare the challenger with the released model, image by image; no row where there is nothing to compare."""
     champion, champion_tables = load_champion(_store(), problem, challenger)
     if champion.candidate is None:
         logger.info("%s has no champion yet", problem)
@@ -133,11 +122,7 @@ def register(
     champion: Champion,
     release: ReleaseParameters,
 ) -> tuple[promotion_gate.Decision, str]:
-    """Make the challenger the champion if it passed or is forced.
-
-    Returns:
-        The decision, and the same as a page.
-    """
+    """Make the challenger the champion if it passed or is forced; return the decision, and the same as a page."""
     from unet_segmentation.tracking.model_registry import (  # importing MLflow takes seconds
         ConcurrentReleaseError,
         Registry,
@@ -164,7 +149,7 @@ def register(
         champion=before,
         version=version.number if version else unchanged,
         user=user(),
-        why=release.reason,
+        reason=release.reason,
         overtaken=overtaken,
     )
     page = promotion_gate.page(decision)
@@ -175,14 +160,7 @@ def register(
 
 
 def fail_if_refused(decision: promotion_gate.Decision, lock: BaseFileLock) -> int | None:
-    """Log the decision, and release the lock: all files are written.
-
-    Returns:
-        The released version.
-
-    Raises:
-        ReleaseError: the challenger was refused.
-    """
+    """Release the lock, as all files are written; return the released version, or raise the refusal."""
     lock.release(force=True)
     if decision.outcome == "refused":
         raise ReleaseError(decision.sentence)
@@ -194,15 +172,11 @@ def _version_tags(challenger: ReleaseCandidate, forced_because: str | None) -> d
     """Return the tags of a version: the score, who released it, and who forced it and why."""
     value = "undefined" if challenger.value is None else f"{challenger.value:.4f}"
     tags = {challenger.score: value, "released_by": user()}
-    return tags if forced_because is None else tags | {"forced_by": user(), "why": forced_because}
+    return tags if forced_because is None else tags | {"forced_by": user(), "reason": forced_because}
 
 
 def _store() -> str:
-    """Return the MLflow store of this run.
-
-    Raises:
-        ReleaseError: tracking is off.
-    """
+    """Return the MLflow store of this run."""
     if (uri := tracking.active_tracking_uri()) is None:
         raise ReleaseError(
             "A release is an entry in MLflow's registry, and tracking is off: set enabled: true in mlflow.yml."

@@ -1,5 +1,3 @@
-"""The search pipeline."""
-
 from unet_segmentation.pipelines.search.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

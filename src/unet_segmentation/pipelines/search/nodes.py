@@ -14,6 +14,7 @@ from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import SearchParameters, TrainingParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +26,10 @@ def run_search(
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: object,
+    proposed_plan: ProposedPlan,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object]]:
     """Run trials, resuming where earlier runs of this search ended, without the test split.
-
-    Args:
-        parameters: all of the problem.
-        search: the space, and how to search it.
-        samples: columns sample_id, split, masks.
-        packed: images and masks.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-        folder: of the study, and of the training runs.
 
     Returns:
         A row per trial; the importance of the parameters; the best trial.
@@ -45,7 +37,7 @@ def run_search(
     from unet_segmentation.experiments.child_training import ExperimentData
     from unet_segmentation.experiments.search.best_config import best_folder
     from unet_segmentation.experiments.search.optuna_search import (
-        best_of,
+        find_best_trial,
         importance_table,
         open_search,
         run_trials,
@@ -59,9 +51,11 @@ def run_search(
     without_test = samples[samples["split"] != "test"]
     run = tracking.active_run()
     run.set_resumed(True)
-    opened = open_search(folder, space, search, ExperimentData(problem, without_test, packed, statistics, plan))
+    opened = open_search(
+        folder, space, search, ExperimentData(problem, without_test, packed, statistics, proposed_plan)
+    )
     run_trials(opened, run)
-    best = best_of(opened)
+    best = find_best_trial(opened)
     logger.info("best of %d: trial %d, %s %.4f", best.trials, best.trial, best.score, best.value)
     return trials_table(opened), importance_table(opened), asdict(best)
 
@@ -81,11 +75,7 @@ def plot_importance(importance: pd.DataFrame) -> Any:  # noqa: ANN401 - a Plotly
 
 
 def write_best(best: dict[str, Any], parameters: Mapping[str, object]) -> dict[str, str]:
-    """Write the best parameters as a folder of `conf/` that can be run.
-
-    Returns:
-        The folder, and what `--env` takes.
-    """
+    """Write the best parameters as a folder of `conf/` that can be run; return it, and what `--env` takes."""
     from unet_segmentation.experiments.search.best_config import write_best as write
     from unet_segmentation.experiments.search.optuna_search import BestTrial
 

@@ -1,5 +1,3 @@
-"""The comparison pipeline."""
-
 from unet_segmentation.pipelines.sweep.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

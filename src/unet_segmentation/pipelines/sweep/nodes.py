@@ -13,6 +13,7 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.parameters import BootstrapParameters, ReleaseParameters, SweepParameters, validate_parameters
 from unet_segmentation.parameters.serialization import to_builtin
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,7 @@ MAX_SHOWN = 5  # failures that a message names
 def declare_variants(
     parameters: Mapping[str, object], comparison: SweepParameters, statistics: DatasetStatistics
 ) -> list[dict[str, object]]:
-    """List every variant with every seed, all of them validated before anything is trained.
-
-    Returns:
-        Name, seed and overrides of each, and the sections of parameters that variants may change.
-    """
+    """List every variant with every seed, and the parameters it may change; all are validated before any is trained."""
     from unet_segmentation.experiments.sweep.run_variant import check_buildable
     from unet_segmentation.experiments.variants import declare_variants as declare
     from unet_segmentation.experiments.variants import free_sections
@@ -53,19 +50,10 @@ def train_variants(
     samples: pd.DataFrame,
     packed: PackedSamples,
     statistics: DatasetStatistics,
-    plan: object,
+    proposed_plan: ProposedPlan,
     folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and evaluate every variant with every seed, each as a nested MLflow run.
-
-    Args:
-        variants: see `declare_variants`.
-        parameters: all of the problem.
-        samples: columns sample_id, split, masks.
-        packed: images and masks.
-        statistics: of the training split.
-        plan: the problem's proposed plan.
-        folder: gets a directory for each training run.
 
     Returns:
         A row per variant and seed: what does not differ from one time to the next; and the costs, which do.
@@ -78,7 +66,7 @@ def train_variants(
     run = tracking.active_run()
     run.set_resumed(True)  # other data make other training runs, nested below this one
     problem = validate_parameters(to_builtin(parameters))
-    data = ExperimentData(problem, samples, packed, statistics, plan)
+    data = ExperimentData(problem, samples, packed, statistics, proposed_plan)
     outcomes = []
     for number, declared in enumerate(variants, 1):
         name, seed, overrides = declared["name"], declared["seed"], declared["overrides"]
@@ -97,16 +85,7 @@ def rank_variants(
     bootstrap: BootstrapParameters,
     folder: Path,
 ) -> pd.DataFrame:
-    """Rank the variants, and compare each with the best, image by image and over the seeds.
-
-    Args:
-        runs: a row per variant and seed.
-        samples: with their groups.
-        classes: names of the classes.
-        release: its score and margin decide.
-        bootstrap: how intervals are computed.
-        folder: of the sweep.
-    """
+    """Rank the variants by the score of releases, and compare each with the best, by image and over the seeds."""
     from unet_segmentation.experiments.sweep.leaderboard import leaderboard
     from unet_segmentation.experiments.sweep.run_variant import TABLES
     from unet_segmentation.metrics.bootstrap import Resampling
@@ -141,9 +120,9 @@ def build_summary(
     statistics: DatasetStatistics,
 ) -> dict[str, Any]:
     """Build what the page of the sweep and the report show of it."""
+    from unet_segmentation.data.statistics import hash_data
     from unet_segmentation.experiments.run_comparison import small_sample_warning
     from unet_segmentation.experiments.sweep.report_page import summary
-    from unet_segmentation.training.plan import data_fingerprint
 
     problem = validate_parameters(to_builtin(parameters))
     minutes = problem.training.max_time_minutes if comparison.budget == "minutes" else None
@@ -158,7 +137,7 @@ def build_summary(
         margin=release.noninferiority_margin,
         confidence=problem.bootstrap.confidence,
         remark=small_sample_warning(units) if units else None,
-        data=data_fingerprint(statistics, samples),
+        data=hash_data(statistics, samples),
     )
 
 
@@ -170,16 +149,7 @@ def write_page(problem: str, summary: dict[str, Any], runs: pd.DataFrame, costs:
 
 
 def fail_if_any_variant_failed(runs: pd.DataFrame, leaderboard: pd.DataFrame, page: str) -> dict[str, object]:
-    """Return the best variant; let the run fail where a variant failed, now that everything is written.
-
-    Args:
-        runs: a row per variant and seed.
-        leaderboard: a row per variant, the best first.
-        page: written before.
-
-    Raises:
-        ProjectError: names the variants that failed, and why.
-    """
+    """Return the best variant; raise where one failed, after the page is written."""
     failed = runs[runs["status"] == "failed"]
     if failed.empty:
         best = leaderboard.iloc[0]

@@ -1,95 +1,51 @@
 """A sweep: declared variants, trained and evaluated on the same prepared data and compared with each other."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from unet_segmentation.pipelines import namespaced, node, wire
 from unet_segmentation.pipelines.sweep import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     """Declare, train and evaluate, rank, plot, summarize, render; fail at the end if a variant failed."""
-    return Pipeline(
-        [
-            Node(
-                nodes.declare_variants,
-                inputs={"parameters": "parameters", "comparison": "params:sweep", "statistics": "dataset_statistics"},
-                outputs="sweep_variants",
-                name="declare_variants",
+    return namespaced(
+        "sweep",
+        node(nodes.declare_variants, wire("parameters statistics", comparison="params:sweep"), "sweep_variants"),
+        node(
+            nodes.train_variants,
+            wire("parameters samples packed statistics proposed_plan", variants="sweep_variants", folder="sweep_dir"),
+            ["sweep_runs", "sweep_costs"],
+        ),
+        node(
+            nodes.rank_variants,
+            wire("samples classes release bootstrap", runs="sweep_runs", folder="sweep_dir"),
+            "sweep_leaderboard",
+        ),
+        node(
+            nodes.plot_pareto_front,
+            wire("release", leaderboard="sweep_leaderboard", costs="sweep_costs"),
+            "sweep_pareto_front",
+        ),
+        node(
+            nodes.build_summary,
+            wire(
+                "parameters release samples statistics",
+                comparison="params:sweep",
+                leaderboard="sweep_leaderboard",
+                runs="sweep_runs",
+                costs="sweep_costs",
+                chart="sweep_pareto_front",
             ),
-            Node(
-                nodes.train_variants,
-                inputs={
-                    "variants": "sweep_variants",
-                    "parameters": "parameters",
-                    "samples": "samples",
-                    "packed": "packed_dataset",
-                    "statistics": "dataset_statistics",
-                    "plan": "proposed_plan",
-                    "folder": "sweep_dir",
-                },
-                outputs=["sweep_runs", "sweep_costs"],
-                name="train_variants",
-            ),
-            Node(
-                nodes.rank_variants,
-                inputs={
-                    "runs": "sweep_runs",
-                    "samples": "samples",
-                    "classes": "params:classes",
-                    "release": "params:release",
-                    "bootstrap": "params:bootstrap",
-                    "folder": "sweep_dir",
-                },
-                outputs="sweep_leaderboard",
-                name="rank_variants",
-            ),
-            Node(
-                nodes.plot_pareto_front,
-                inputs={
-                    "leaderboard": "sweep_leaderboard",
-                    "costs": "sweep_costs",
-                    "release": "params:release",
-                },
-                outputs="sweep_pareto_front",
-                name="plot_pareto_front",
-            ),
-            Node(
-                nodes.build_summary,
-                inputs={
-                    "comparison": "params:sweep",
-                    "parameters": "parameters",
-                    "leaderboard": "sweep_leaderboard",
-                    "runs": "sweep_runs",
-                    "costs": "sweep_costs",
-                    "chart": "sweep_pareto_front",
-                    "release": "params:release",
-                    "samples": "samples",
-                    "statistics": "dataset_statistics",
-                },
-                outputs="sweep_summary",
-                name="build_summary",
-            ),
-            Node(
-                nodes.write_page,
-                inputs={
-                    "problem": "params:problem",
-                    "summary": "sweep_summary",
-                    "runs": "sweep_runs",
-                    "costs": "sweep_costs",
-                },
-                outputs="sweep_page",
-                name="write_page",
-            ),
-            Node(
-                nodes.fail_if_any_variant_failed,
-                inputs={
-                    "runs": "sweep_runs",
-                    "leaderboard": "sweep_leaderboard",
-                    "page": "sweep_page",
-                },
-                outputs="comparison_best",
-                name="fail_if_any_variant_failed",
-            ),
-        ],
-        namespace="sweep",
-        prefix_datasets_with_namespace=False,
+            "sweep_summary",
+        ),
+        node(
+            nodes.write_page,
+            wire("problem", summary="sweep_summary", runs="sweep_runs", costs="sweep_costs"),
+            "sweep_page",
+        ),
+        node(
+            nodes.fail_if_any_variant_failed,
+            wire(runs="sweep_runs", leaderboard="sweep_leaderboard", page="sweep_page"),
+            "comparison_best",
+        ),
     )

@@ -1,5 +1,3 @@
-"""The training pipeline."""
-
 from unet_segmentation.pipelines.training.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

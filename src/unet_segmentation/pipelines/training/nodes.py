@@ -1,6 +1,5 @@
-"""Nodes of the training pipeline: thin, the work is done in ``unet_segmentation.learning``."""
+"""Nodes of the training pipeline: thin, the work is done in ``unet_segmentation.training``."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,62 +10,55 @@ from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe, ModelParameters, TrainingParameters
 from unet_segmentation.training.plan import TrainingPlan
+from unet_segmentation.training.plan_rules import ProposedPlan
 
 
 def propose_plan(
-    statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
-) -> dict[str, Any]:
-    """Propose a value, and the reason for it, for whatever the parameters leave open.
-
-    Returns:
-        YAML that may be edited: ``values`` and ``reasons`` by name.
-    """
+    statistics: DatasetStatistics, model_params: ModelParameters, training: TrainingParameters, classes: list[str]
+) -> ProposedPlan:
+    """Propose a value, and the reason for it, for whatever the parameters leave open; the file may be edited."""
     from unet_segmentation.training import plan_rules
 
-    return plan_rules.propose_plan(statistics, network, training, classes).model_dump()
+    return plan_rules.propose_plan(statistics, model_params, training, classes)
 
 
 def build_model(
-    network: ModelParameters,
+    model_params: ModelParameters,
     training: TrainingParameters,
-    plan: Mapping[str, object],
+    proposed_plan: ProposedPlan,
     classes: list[str],
     statistics: DatasetStatistics,
 ) -> tuple[ModelSpec, dict[str, Any]]:
-    """Resolve the model's spec, and draw its initial weights from the seed.
-
-    Returns:
-        The spec and the state dict.
-    """
+    """Resolve the model's spec, and draw its initial weights (a state dict) from the seed."""
     from unet_segmentation.training.hardware import resolve_hardware
-    from unet_segmentation.training.plan_rules import validate_plan_values
-    from unet_segmentation.training.train_model import initialize_model
+    from unet_segmentation.training.train_model import resolve_spec_and_init_weights
 
     resolve_hardware(training)  # an accelerator that is missing is reported now, not after the preview
-    return initialize_model(network, training, validate_plan_values(plan, classes), classes, statistics)
+    return resolve_spec_and_init_weights(model_params, training, proposed_plan.values, classes, statistics)
 
 
 def preflight(
-    network: ModelSpec,
+    spec: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
     statistics: DatasetStatistics,
-    plan: Mapping[str, object],
+    proposed_plan: ProposedPlan,
     training: TrainingParameters,
     folder: Path,
 ) -> TrainingPlan:
     """Return the plan of the unfinished training of the same request, or resolve and measure a new one."""
+    from safetensors.torch import load_file
+
     from unet_segmentation import tracking
     from unet_segmentation.training.plan import training_request
     from unet_segmentation.training.resume import explain_mismatch, find_resumable_plan
     from unet_segmentation.training.train_model import make_plan
-    from unet_segmentation.training.training_inputs import load_inputs
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
-    inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
-    )
+    weights, proposal = load_file(initial_weights), proposed_plan.values
+    inputs = TrainingInputs(spec, weights, packed, recipe, samples, statistics, proposal)
     request = training_request(training, inputs)
     resumable = find_resumable_plan(folder, request)
     tracking.active_run().set_resumed(resumable is not None or explain_mismatch(folder, request) is None)
@@ -74,36 +66,37 @@ def preflight(
 
 
 def train(
-    network: ModelSpec,
+    spec: ModelSpec,
     initial_weights: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
     recipe: AugmentationRecipe,
     statistics: DatasetStatistics,
-    plan: Mapping[str, object],
+    proposed_plan: ProposedPlan,
     training_plan: TrainingPlan,
     training: TrainingParameters,
     folder: Path,
 ) -> tuple[Path, Path, pd.DataFrame]:
-    """Train as planned, from the last checkpoint if there is one, and log every epoch to the run.
+    """Train as planned, from the last checkpoint if there is one; after each saved epoch, log its metrics to MLflow.
 
     Returns:
         The best model, the last checkpoint, and the history (a row per epoch).
     """
+    from safetensors.torch import load_file
+
     from unet_segmentation import tracking
     from unet_segmentation.training.train_model import train_model
-    from unet_segmentation.training.training_inputs import load_inputs
+    from unet_segmentation.training.training_inputs import TrainingInputs
 
     run = tracking.active_run()
-    inputs = load_inputs(
-        network, initial_weights, samples=samples, packed=packed, recipe=recipe, statistics=statistics, plan=plan
-    )
+    weights, proposal = load_file(initial_weights), proposed_plan.values
+    inputs = TrainingInputs(spec, weights, packed, recipe, samples, statistics, proposal)
     result = train_model(
         inputs,
         training,
         folder,
         plan=training_plan,
-        report_epoch=lambda epoch, metrics, end_time: run.log_metrics(metrics, step=epoch, time=end_time),
+        on_epoch_saved=lambda epoch, metrics, end_time: run.log_metrics(metrics, step=epoch, time=end_time),
     )
     return result.best, result.last, result.history
 

@@ -48,7 +48,7 @@ class BestModel(L.Callback):
             scores = {name: value for name, value in row.items() if name not in {"epoch", "train/epoch_seconds"}}
             finite = {name: value for name, value in scores.items() if math.isfinite(value)}
             info = ModelInfo(self.spec, self.best_epoch, finite, task.plan.fingerprint)
-            weights = {name: value.detach().cpu().clone() for name, value in task.ema_network.state_dict().items()}
+            weights = {name: value.detach().cpu().clone() for name, value in task.eval_network.state_dict().items()}
             self._unsaved = weights, info
 
     def save(self, path: Path) -> None:

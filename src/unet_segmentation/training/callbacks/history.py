@@ -1,4 +1,7 @@
-"""The history of a training: a row of metrics per epoch, and its report to whoever called the training."""
+"""The history of a training: a row of metrics per epoch, and the call of the epoch listener once it is saved.
+
+In ``kedro run`` the node ``train`` passes a listener that logs the metrics of the epoch to the MLflow run.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from unet_segmentation.utils.private_api import first_batch
 
 RECORDED = re.compile(r"(dice|iou)/(mean|foreground_mean)|accuracy/pixel|iou/class/.*")  # scores in the history
 
-# of an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training here
-ReportEpoch = Callable[[int, dict[str, float], float], bool | None]
+# gets an epoch (from 1), its metrics and when it ended (seconds since 1970); True ends the training there
+EpochListener = Callable[[int, dict[str, float], float], bool | None]
 
 
 class EpochHistory(L.Callback):
@@ -89,20 +92,20 @@ class EpochHistory(L.Callback):
         return epoch_seconds * (self.plan.epochs - epochs_done - steps_done / steps)
 
 
-class EpochReports:
-    """Reports each epoch once its checkpoint is on disk, so that nothing is reported that a kill can undo."""
+class EpochNotifier:
+    """Calls the listener for each epoch once its checkpoint is on disk, so that it hears of none that a kill undoes."""
 
-    def __init__(self, history: EpochHistory, report_epoch: ReportEpoch | None) -> None:
+    def __init__(self, history: EpochHistory, on_epoch_saved: EpochListener | None) -> None:
         self.history = history
-        self.report_epoch = report_epoch
-        self.reported = 0  # epochs
+        self.on_epoch_saved = on_epoch_saved
+        self.notified = 0  # epochs
         self.stop_requested = False
 
-    def flush(self) -> None:
-        """Report the epochs that were not reported yet, without their undefined metrics."""
+    def notify(self) -> None:
+        """Call the listener for the epochs that it has not heard of yet, without their undefined metrics."""
         epochs = list(zip(self.history.rows, self.history.end_times, strict=True))
-        for row, end_time in epochs[self.reported :]:
+        for row, end_time in epochs[self.notified :]:
             metrics = {name: value for name, value in row.items() if name != "epoch" and math.isfinite(value)}
-            if self.report_epoch is not None:
-                self.stop_requested |= bool(self.report_epoch(int(row["epoch"]), metrics, end_time))
-        self.reported = len(self.history.rows)
+            if self.on_epoch_saved is not None:
+                self.stop_requested |= bool(self.on_epoch_saved(int(row["epoch"]), metrics, end_time))
+        self.notified = len(self.history.rows)
