@@ -15,7 +15,6 @@ PACKAGE = ROOT / "src" / "unet_segmentation"
 PICTURE = ROOT / "docs" / "pictures" / "layers.svg"
 FIRST_LIBRARY_LAYER = "deployment"  # from here on no Kedro
 WIDTH, ROW, NAME = 920, 34, 190
-SUMMARIES = {"pipelines": "Nodes, and how they are connected"}  # of packages without a docstring
 
 
 def read_layers() -> list[list[str]]:
@@ -29,7 +28,7 @@ def summary_of(module: str) -> str:
     """Return the first sentence of a module's docstring, without its full stop."""
     path = PACKAGE / module / "__init__.py"
     tree = ast.parse((path if path.exists() else PACKAGE / f"{module}.py").read_text())
-    first = (ast.get_docstring(tree) or SUMMARIES.get(module, "")).split("\n")[0]
+    first = (ast.get_docstring(tree) or "").split("\n")[0]
     return first.split(". ")[0].split(": nothing heavy")[0].rstrip(".")
 
 

@@ -379,6 +379,16 @@ TAGS = {
 }
 
 
+METADATA = {  # of a catalog entry
+    "artifact": "folder of the artifacts to which the file is uploaded",
+    "metrics": "prefix under which the numbers of the entry are logged, as `<prefix>/<name>`",
+    "tags": "mapping of tag to the key or attribute that holds its value",
+    "weights_tag": "tag that gets the hash of the file's weights",
+    "input": "whether the table of samples is logged as the run's data sets",
+    "resume": "folder in which an interrupted run of this entry is found again",
+}
+
+
 def mlflow_page() -> str:
     """Return the reference of what runs log to MLflow."""
     lines = [
@@ -403,7 +413,7 @@ def mlflow_page() -> str:
     lines += [f"| `{folder}/` | {', '.join(names)} |" for folder, names in sorted(folders.items())]
     lines += [
         "", "## `metadata: {mlflow: ...}`", "", "| key | meaning |", "|---|---|",
-        *(f"| `{key}` | {cell(sentence(text))} |" for key, text in docstring_attributes(MlflowMetadata)[1].items()),
+        *(f"| `{key}` | {METADATA[key]} |" for key in MlflowMetadata.model_fields),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
