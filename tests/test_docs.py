@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -300,8 +302,26 @@ def _is_mapping(annotation: Any) -> bool:
     return get_origin(annotation) is dict
 
 
+PYTHON_BLOCKS = {
+    f"{path.relative_to(DOCS)} {number}": block
+    for path in GUIDES
+    for number, block in enumerate(_blocks(path, "python"))
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_BLOCKS)
+def test_python_of_the_guides_imports_what_exists(name: str) -> None:
+    for node in ast.walk(ast.parse(PYTHON_BLOCKS[name])):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unet_segmentation"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    assert importlib.util.find_spec(f"{node.module}.{alias.name}") is not None, alias.name
+
+
 def test_the_guides_were_read() -> None:
     """The expressions above find what they are to check."""
     assert len(COMMANDS) > 80
     assert len(YAML_BLOCKS) > 20
+    assert len(PYTHON_BLOCKS) > 5
     assert sys.version_info >= (3, 11)
