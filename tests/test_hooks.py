@@ -23,7 +23,7 @@ from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.hooks import ConsoleHooks, MlflowHooks
 from unet_segmentation.hooks.console import OnceFilter, format_duration
 from unet_segmentation.hooks.input_check import check_inputs
-from unet_segmentation.hooks.mlflow import address_of
+from unet_segmentation.hooks.mlflow import dataset_source
 from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.tracking import Run
 
@@ -193,7 +193,7 @@ def test_the_last_lines_name_the_report_only_where_the_run_has_made_it(tmp_path,
     ],
 )
 def test_the_origin_of_the_data_is_one_address(source, address):
-    assert address_of(source) == address
+    assert dataset_source(source) == address
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.31, "8.3 s"), (125, "2 min 5 s"), (4320, "1 h 12 min")])

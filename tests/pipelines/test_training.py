@@ -46,7 +46,7 @@ class Recorder:
     def log_metrics(self, metrics, step=None, time=None):
         self.metrics.append((step, metrics))
 
-    def set_resumed(self, resumed):
+    def decide_resumption(self, resumed):
         self.resumed.append(resumed)
 
 

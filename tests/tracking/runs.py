@@ -80,7 +80,7 @@ def killed_training(root, how="sent", **settings):
         run, _ = begin_training(root, **settings)
         if how != "at once":
             if how != "inconclusive":
-                run.set_resumed(True)
+                run.decide_resumption(True)
             train(run, 1, 4)
             run.log_metrics({"test/dice/mean": 0.5})
             run.log_metrics({"odd/nan": float("nan")}, step=1)

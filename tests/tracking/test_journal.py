@@ -36,7 +36,7 @@ def test_a_line_that_was_being_written_is_skipped(root, torn):
     names = [operation.name for operation, _ in journal.pending()]
     assert names[-1] == "log_metrics"
     run, claim = begin_training(root)
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 1, 6)
     assert finish(run, claim).message is None
     (stored,) = runs_of(client_of(root))

@@ -76,7 +76,7 @@ def test_a_child_of_a_killed_run_goes_on_as_the_same_one(root, sent):
 
     in_a_killed_process(work)
     run, claim = begin_training(root)
-    run.set_resumed(True)
+    run.decide_resumption(True)
     child = open_nested(run, root)
     for step in (1, 2):
         child.log_metrics({"train/loss": 1 / step}, step=step, time=100.0 * step)
@@ -126,3 +126,30 @@ def test_where_nothing_is_tracked_a_child_keeps_nothing(tmp_path):
     child.close("FINISHED")
     assert child.run_id is None
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_child_that_cannot_be_closed_leaves_no_open_run(root, closed):
+    run, claim = begin_training(root)
+    child, other = open_nested(run, root, "a"), open_nested(run, root, "b")
+    wait_until(lambda: not any(run._journal.pending()))
+    client = client_of(root)
+    client.delete_run(json.loads((root / "a.json").read_text())["run_id"])
+    if closed:
+        child.close("FINISHED")
+        other.close("FINISHED")
+    result = finish(run, claim)
+    assert "MLflow refused" in result.message
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert by_name(client)["b"].info.status == "FINISHED"
+    assert not list(root.glob(".tracking"))
+
+
+def test_a_run_that_was_deleted_leaves_no_open_child(root):
+    run, claim = begin_training(root)
+    open_nested(run, root)
+    wait_until(lambda: not any(run._journal.pending()))
+    client = client_of(root)
+    client.delete_run(run.run_id)
+    assert "MLflow refused" in finish(run, claim).message
+    assert by_name(client)["a"].info.status == "FINISHED"

@@ -52,7 +52,7 @@ def test_a_killed_training_goes_on_in_the_same_run(root, how):
     assert marker(root)["status"] == "RUNNING"
     run, claimed = begin_training(root)
     run.set_tags({"prepared": "again"})
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 1, 12)
     run.log_metrics({"test/dice/mean": 0.5})
     run.log_metrics({"odd/nan": float("nan")}, step=1)
@@ -108,8 +108,8 @@ def test_other_data_gets_a_run_of_its_own(root):
     killed_training(root)
     run, claimed = begin_training(root)
     run.set_tags({"prepared": "other data"})
-    run.set_resumed(False)
-    run.set_resumed(True)  # only the first word counts
+    run.decide_resumption(False)
+    run.decide_resumption(True)  # only the first word counts
     train(run, 1, 2)
     finish(run, claimed)
     first, second = runs_of(client_of(root))
@@ -186,7 +186,7 @@ def test_a_run_deleted_in_mlflow_is_replaced(root):
     (first,) = runs_of(client)
     client.delete_run(first.info.run_id)
     run, claimed = begin_training(root)
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 1, 4)
     assert finish(run, claimed).message is None
     (second,) = runs_of(client)
@@ -295,7 +295,7 @@ def test_more_epochs_go_into_the_finished_run(root):
     more = {**PARAMETERS, "training": {**PARAMETERS["training"], "extra_epochs": 3}}
     for parameters, last in ((PARAMETERS, 2), (more, 5), (more, 8)):
         run, claimed = begin_training(root, parameters)
-        run.set_resumed(True)
+        run.decide_resumption(True)
         train(run, 1, last)
         assert finish(run, claimed).message is None
     client = client_of(root)
@@ -310,7 +310,7 @@ def test_more_epochs_go_into_the_finished_run(root):
 def test_measures_of_the_machine_count_on(root):
     for status in ("FAILED", "FINISHED"):
         run, claimed = begin_training(root, system_metrics=True, system_metrics_seconds=0.5)
-        run.set_resumed(True)
+        run.decide_resumption(True)
         client, run_id = client_of(root), run.run_id
         count = partial(steps_of, client, run_id, "system/cpu_utilization_percentage")
         more = len(count()) + 2
@@ -326,7 +326,7 @@ def test_artifacts_and_datasets_are_there_once(root, tmp_path):
     note = tmp_path / "note.txt"
     for status in ("KILLED", "FINISHED"):
         run, claimed = begin_training(root)
-        run.set_resumed(True)
+        run.decide_resumption(True)
         note.write_text(status)
         run.log_artifact(note, "notes")
         run.log_dataset(samples, "cells", "https://example.org/cells.zip")
@@ -384,7 +384,7 @@ def test_a_server_that_goes_away_before_the_run_is_opened_again(root, server):
     first = killed_training(root, uri=server.uri, upload_timeout_seconds=2, timeout_seconds=2)
     run, claimed = begin_training(root, uri=server.uri, timeout_seconds=2)  # waits for no decision that comes later
     server.close()
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 1, 6)
     assert run._background.uploader.client is None  # what the server does now stops nothing
     server.open()
@@ -403,13 +403,13 @@ def test_what_a_server_missed_of_two_interrupted_runs_comes_with_the_third(root,
     first = killed_training(root, uri=server.uri, upload_timeout_seconds=1, timeout_seconds=2)
     run, claimed = begin_training(root, uri=server.uri, upload_timeout_seconds=1, timeout_seconds=2)
     server.close()
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 5, 6)
     outcome = finish(run, claimed, "KILLED", "Interrupted by Ctrl-C.")
     assert "does not answer" in outcome.message
     server.open()
     run, claimed = begin_training(root, uri=server.uri, timeout_seconds=2)
-    run.set_resumed(True)
+    run.decide_resumption(True)
     train(run, 1, 7)
     assert finish(run, claimed).message is None
     client = mlflow.MlflowClient(server.uri)

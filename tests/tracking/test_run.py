@@ -8,6 +8,7 @@ import time
 
 import pandas as pd
 import pytest
+from mlflow.models import Model
 
 from tests.tracking.runs import begin as begin_run
 from tests.tracking.runs import client_of, in_a_killed_process, wait_until
@@ -175,3 +176,16 @@ def test_code_is_noted_even_of_a_run_that_ends_at_once(root, tmp_path, monkeypat
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert run.data.tags["git.dirty"] == "true"
     assert "code/uncommitted.diff" in {file.path for file in client.list_artifacts(run.info.run_id, "code")}
+
+
+def test_a_model_is_tagged_with_its_problem_wherever_the_experiment_is_set(root):
+    def build(folder):
+        folder.mkdir(parents=True)
+        Model(artifact_path="model").save(str(folder / "MLmodel"))
+
+    run = begin(root, experiment="an experiment of several problems")
+    reply = run.log_model(build, {}, step=1)
+    run.finish("FINISHED")
+    client = client_of(root)
+    assert client.get_experiment(run.experiment_id).name == "an experiment of several problems"
+    assert client.get_logged_model(reply["model_id"]).tags["problem"] == "cells"

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters.loss import LossParameters
+from unet_segmentation.training import composite_loss
 from unet_segmentation.training.composite_loss import CompositeLoss, one_hot
 from unet_segmentation.training.loss_docs import PAGE, update_page
 from unet_segmentation.training.losses.base import LOSSES, region_sums
@@ -21,10 +22,10 @@ RATIOS = [name for name in NAMES if name not in {"lovasz", "ohem"}]
 OVERLAPS = ["dice", "jaccard", "tversky"]
 
 
-def only(name, class_weights=None, reduce=None, **settings):
+def only(name, class_weights=None, **settings):
     """One loss, of weight 1."""
     parameters = LossParameters(**(dict.fromkeys(NAMES, 0.0) | {name: 1.0} | settings))
-    return CompositeLoss(parameters, class_weights, **({} if reduce is None else {"reduce": reduce}))
+    return CompositeLoss(parameters, class_weights)
 
 
 def without_smoothing(name, sums, **settings):
@@ -247,7 +248,7 @@ def test_a_sum_weighs_its_losses():
 
 
 @pytest.mark.parametrize("names", [[name] for name in RATIOS] + [RATIOS])
-def test_two_halves_with_summed_sums_are_the_whole_batch(names):
+def test_two_halves_with_summed_sums_are_the_whole_batch(names, monkeypatch):
     """As two processes would, each with half the batch: value, and gradient of both halves' sum of sums."""
     settings = dict.fromkeys(NAMES, 0.0) | dict.fromkeys(names, 1.0)
     weights = [1.0, 0.5, 3.0, 2.0]
@@ -257,18 +258,21 @@ def test_two_halves_with_summed_sums_are_the_whole_batch(names):
     halves = [(logits[:1].detach().requires_grad_(), target[:1]), (logits[1:].detach().requires_grad_(), target[1:])]
     for mine, other in (halves, halves[::-1]):
         theirs = []
-        CompositeLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: t.append(s) or s)(*other)
+        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=theirs: t.append(s) or s)
+        CompositeLoss(LossParameters(**settings), weights)(*other)
         assert len(theirs) == 1  # one exchange for all losses
-        value = CompositeLoss(LossParameters(**settings), weights, reduce=lambda s, t=theirs: s + t[0])(*mine)
+        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=theirs: s + t[0])
+        value = CompositeLoss(LossParameters(**settings), weights)(*mine)
         torch.testing.assert_close(value, whole)
         gradients = torch.autograd.grad(value, [half for half, _ in halves])
         torch.testing.assert_close(torch.cat(gradients), expected)
 
 
-def test_nothing_is_reduced_in_evaluation_mode():
+def test_nothing_is_reduced_in_evaluation_mode(monkeypatch):
     batch = random_batch()
-    loss = CompositeLoss(reduce=lambda sums: sums * torch.nan).eval()
-    torch.testing.assert_close(loss(*batch), CompositeLoss()(*batch))
+    expected = CompositeLoss()(*batch)
+    monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda sums: sums * torch.nan)
+    torch.testing.assert_close(CompositeLoss().eval()(*batch), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,12 +8,12 @@ from unet_segmentation.data.store.packed_arrays import pack
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.parameters import AugmentationParameters, AugmentationRecipe, TrainingParameters
 from unet_segmentation.training.augmentation import compose_recipe
-from unet_segmentation.training.augmentation_preview import first_patches
 from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
 from unet_segmentation.training.patch_dataset import (
     KeyedSampler,
     PatchDataset,
     TileDataset,
+    first_patches,
     pad_reflect,
     training_loader,
 )

@@ -25,7 +25,6 @@ from unet_segmentation.inference.predict_split import predict_split
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.prediction_masks import count_predictions
-from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import ModelParameters, Parameters, PredictorParameters, TrainingParameters
 from unet_segmentation.parameters.serialization import flatten, to_builtin
@@ -165,10 +164,8 @@ def train_variant(
     """Train a variant, resuming where it was stopped; one that was finished is loaded."""
     stored = _read_json(directory / TRAINED_FILE)
     if stored is not None and (run_dir := RunDirectory(directory, stored["plan"]["fingerprint"])).best.is_file():
-        history = pd.read_csv(run_dir.history, float_precision="round_trip")
-        plan = TrainingPlan.model_validate(stored["plan"])
-        info = read_header(run_dir.best)
-        return info.spec, TrainingResult(plan, run_dir.best, run_dir.last, history, info)
+        result = TrainingResult.load(TrainingPlan.model_validate(stored["plan"]), run_dir)
+        return result.info.spec, result
     network, training = variant.parameters.model, _with_every_epoch_saved(variant)
     values = data.propose_values(network, training)
     recipe = compose_recipe(variant.parameters.augmentation, data.statistics.channels, data.statistics.dtype)

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DATA = "data"  # artifacts that a run also logs where it starts from them
+DATA = "data"  # folder of the artifacts that are logged even when their dataset is only loaded
 RESUMABLE_PIPELINES = ("article_claims.", "cross_validation.", "inference.")  # they skip what an earlier run has done
 
 
 class ResumeMetadata(StrictModel):
-    """A run that makes this dataset trains, and is resumed if it is interrupted."""
+    """Marks a dataset as a training result: a run that produces it takes the training lock and can be resumed."""
 
-    folder: str  # that it trains into; its marker lies there
-    shared: bool = False  # several processes may train into it; the first one has the marker
-    ignore: tuple[str, ...] = ()  # sections of parameters without effect on it
+    folder: str  # trained into; lock and marker are in it
+    shared: bool = False  # several processes may train into it; the first one takes the lock
+    ignore: tuple[str, ...] = ()  # sections of parameters without effect on the result
 
 
 class MlflowMetadata(StrictModel):
@@ -51,11 +51,14 @@ class MlflowMetadata(StrictModel):
     tags: dict[str, str] = Field(default_factory=dict)  # tag to the key, or attribute, that holds its value
     weights_tag: str | None = None  # gets the hash of the file's weights
     input: bool = False  # whether the table of samples is logged as the run's dataset
-    resume: ResumeMetadata | None = None
+    resume: ResumeMetadata | None = None  # read with tracking off, too
 
 
 class MlflowHooks:
-    """Tracks a run in MLflow; makes the `RunState` that all hooks and the command line share."""
+    """Tracks a run in MLflow, and owns the `RunState` that all hooks and the command line share.
+
+    With tracking off it still takes the lock of a training, and marks the training's results as delivered.
+    """
 
     def __init__(self) -> None:
         self.state: RunState | None = None
@@ -146,9 +149,9 @@ class MlflowHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Decide that an interrupted run was resumed, if the training has not decided otherwise."""
+        """Continue the interrupted MLflow run by default, unless the training node decided otherwise."""
         if any(self._metadata(name).resume for name in node.outputs):
-            active_run().set_resumed(True)
+            active_run().decide_resumption(True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: object) -> None:
@@ -159,7 +162,7 @@ class MlflowHooks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: object) -> None:
-        """Log what an earlier run has made of the data, where this one starts from it: its page holds all of it."""
+        """Log what describes the data even where this run only loads it, so that each run in MLflow is complete."""
         inputs = self._state.unlogged_inputs
         if not active_run().enabled or dataset_name not in inputs:
             return
@@ -178,17 +181,17 @@ class MlflowHooks:
         run, dataset, metadata = active_run(), self._state.catalog[name], self._metadata(name)
         path = path_of(dataset)
         if metadata.metrics is not None:
-            from unet_segmentation.tracking.run import numbers_of
+            from unet_segmentation.tracking.run import numeric_metrics
 
-            run.log_metrics(numbers_of(cast("Mapping[str, object] | str", data), metadata.metrics))
+            run.log_metrics(numeric_metrics(cast("Mapping[str, object] | str", data), metadata.metrics))
         if metadata.artifact is not None and path is not None and path.exists():
             plotly = type(dataset).__name__ == "PlotlyDataset"
             (run.log_figure_html if plotly else run.log_artifact)(path, metadata.artifact)
         if metadata.input:
-            source = address_of(self._state.parameters.get("source") or {})
+            source = dataset_source(self._state.parameters.get("source") or {})
             run.log_dataset(cast("pd.DataFrame", data), self._state.problem, source)
-        values = {tag: _value_of(data, key) for tag, key in metadata.tags.items()}
-        if tags := {tag: value for tag, value in values.items() if value is not None}:
+        of = data.get if isinstance(data, Mapping) else lambda key: getattr(data, key, None)
+        if tags := {tag: value for tag, key in metadata.tags.items() if (value := of(key)) is not None}:
             run.set_tags(tags)
         if metadata.weights_tag is not None and path is not None:
             run.set_tags({metadata.weights_tag: weights_sha256(path)})
@@ -225,8 +228,8 @@ def read_tracking_settings(config_loader: AbstractConfigLoader) -> TrackingSetti
         return read_settings({})
 
 
-def address_of(source: Any) -> str:  # noqa: ANN401 - a tree of parameters
-    """Return one address that the data came from."""
+def dataset_source(source: Any) -> str:  # noqa: ANN401 - a tree of parameters
+    """Return where the data came from: an address, a folder, or a generator."""
     if archive := source.get("archive"):
         return archive if isinstance(archive, str) else ", ".join(archive)
     for archive in source.get("archives") or ():
@@ -242,8 +245,3 @@ def _warn_instead(dataset: str) -> Iterator[None]:
     except Exception as error:
         log.warning("%s was not tracked: %s", dataset, error)
         log.debug("%s was not tracked", dataset, exc_info=True)
-
-
-def _value_of(data: object, key: str) -> str | None:
-    value = data.get(key) if isinstance(data, Mapping) else getattr(data, key, None)
-    return None if value is None else str(value)

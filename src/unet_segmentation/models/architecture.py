@@ -43,18 +43,14 @@ class Architecture(nn.Module):
         return " ".join(f"{name} {value}" for name, value in (network.get("settings") or {}).items())
 
     @classmethod
-    def resolve_settings(cls, network: ModelParameters) -> StrictModel:
-        """Validate the settings in the parameters.
-
-        Raises:
-            ConfigurationError: one does not exist, or is out of range.
-        """
+    def resolve_settings(cls, model_params: ModelParameters) -> StrictModel:
+        """Validate the settings; raise a ConfigurationError where one does not exist, or is out of range."""
         names = cls.Settings.model_fields
-        if strangers := [name for name in network.settings if name not in names]:
+        if strangers := [name for name in model_params.settings if name not in names]:
             raise unknown_name_error("model.settings", strangers[0], [name for name in names if name not in SHARED])
-        shared = {name: getattr(network, name) for name in SHARED if name in names}
+        shared = {name: getattr(model_params, name) for name in SHARED if name in names}
         try:
-            return cls.Settings.model_validate({**shared, **network.settings})
+            return cls.Settings.model_validate({**shared, **model_params.settings})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in problem["loc"])

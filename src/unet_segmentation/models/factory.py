@@ -50,16 +50,19 @@ class SegmentationModel(nn.Module):
         return self.network((images.float() - self.mean) * self.scale).float()
 
 
-def resolve_model_spec(network: ModelParameters, classes: Sequence[str], statistics: DatasetStatistics) -> ModelSpec:
+def resolve_model_spec(
+    model_params: ModelParameters, classes: Sequence[str], statistics: DatasetStatistics
+) -> ModelSpec:
     """Resolve the parameters into a spec from which the same network can be built anywhere.
 
     Raises:
         ConfigurationError: an unknown name, or a combination that does not exist.
     """
-    mean, std = _pixel_statistics(network, statistics)
+    mean, std = _pixel_statistics(model_params, statistics)
+    describe = _describe_own if model_params.architecture.lower() in ARCHITECTURES else _describe_smp
     spec = ModelSpec(
-        **_describe_own(network) if network.architecture.lower() in ARCHITECTURES else _describe_smp(network),
-        encoder_weights=network.encoder_weights,
+        **describe(model_params),
+        encoder_weights=model_params.encoder_weights,
         in_channels=len(mean),
         classes=tuple(classes),
         mean=mean,
@@ -117,11 +120,11 @@ def segmentation_head(network: nn.Module, classes: int) -> nn.Conv2d | None:
 
 
 def _pixel_statistics(
-    network: ModelParameters, statistics: DatasetStatistics
+    model_params: ModelParameters, statistics: DatasetStatistics
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Choose mean and deviation that pixels are normalised with, in raw units."""
-    channels, weights = len(statistics.mean), network.encoder_weights
-    choice = network.input_normalization
+    channels, weights = len(statistics.mean), model_params.encoder_weights
+    choice = model_params.input_normalization
     if choice == "auto":
         choice = "imagenet" if weights is not None and not is_file(weights) and channels == 3 else "data"
     if choice == "data":
@@ -134,46 +137,46 @@ def _pixel_statistics(
     return tuple(value * maximum for value in IMAGENET_MEAN), tuple(value * maximum for value in IMAGENET_STD)
 
 
-def _describe_own(network: ModelParameters) -> dict[str, Any]:
-    name = network.architecture.lower()
+def _describe_own(model_params: ModelParameters) -> dict[str, Any]:
+    name = model_params.architecture.lower()
     architecture = ARCHITECTURES[name]
-    if network.encoder_weights is not None:
+    if model_params.encoder_weights is not None:
         raise ConfigurationError(f"model.encoder_weights: {name} has no pretrained encoder; set it to null")
-    if network.decoder_channels is not None:
+    if model_params.decoder_channels is not None:
         raise ConfigurationError(f"model.decoder_channels: {name} takes no such list; set it to null")
-    settings = architecture.resolve_settings(network).model_dump(mode="json")
+    settings = architecture.resolve_settings(model_params).model_dump(mode="json")
     shared = {key: settings.pop(key) for key in SHARED if key in settings}
-    if architecture.default_upsampling is None and network.upsampling != "auto":
+    if architecture.default_upsampling is None and model_params.upsampling != "auto":
         raise ConfigurationError(f"model.upsampling: {name} goes up in its own way; set it to auto")
     return {
         "architecture": name,
-        "encoder_depth": _number(network.encoder_depth) or architecture.default_depth,
-        "upsampling": architecture.default_upsampling if network.upsampling == "auto" else network.upsampling,
+        "encoder_depth": _number(model_params.encoder_depth) or architecture.default_depth,
+        "upsampling": architecture.default_upsampling if model_params.upsampling == "auto" else model_params.upsampling,
         **shared,
         "settings": settings,
     }
 
 
-def _describe_smp(network: ModelParameters) -> dict[str, Any]:
+def _describe_smp(model_params: ModelParameters) -> dict[str, Any]:
     from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
 
-    architecture = network.architecture.lower()
-    validate_model_name(network)
-    if network.settings:
+    architecture = model_params.architecture.lower()
+    validate_model_name(model_params)
+    if model_params.settings:
         raise ConfigurationError(f"model.settings: {architecture} takes none; set it to {{}}")
     arguments = inspect.signature(SMP[architecture]).parameters
     decoder = arguments.get("decoder_channels")
-    channels: Sequence[int] | None = network.decoder_channels
+    channels: Sequence[int] | None = model_params.decoder_channels
     if channels is not None and (decoder is None or not isinstance(decoder.default, tuple)):
         raise ConfigurationError(f"model.decoder_channels: {architecture} takes no such list; set it to null")
-    depth = _number(network.encoder_depth) or arguments["encoder_depth"].default
+    depth = _number(model_params.encoder_depth) or arguments["encoder_depth"].default
     if channels is None and decoder is not None and isinstance(decoder.default, tuple):
         channels = decoder.default[:depth]
     return {
         "architecture": architecture,
-        "encoder": network.encoder,
+        "encoder": model_params.encoder,
         "encoder_depth": depth,
-        "upsampling": _smp_upsampling(network, architecture, "decoder_interpolation" in arguments),
+        "upsampling": _smp_upsampling(model_params, architecture, "decoder_interpolation" in arguments),
         "decoder_channels": _as_tuple(channels),
     }
 
@@ -182,20 +185,20 @@ def _number(depth: int | str | None) -> int | None:
     return depth if isinstance(depth, int) else None  # auto, with no plan to ask, is the architecture's own
 
 
-def _smp_upsampling(network: ModelParameters, architecture: str, can_choose: bool) -> str | None:
-    if network.upsampling == "auto":
+def _smp_upsampling(model_params: ModelParameters, architecture: str, can_choose: bool) -> str | None:
+    if model_params.upsampling == "auto":
         return "bilinear" if can_choose else None
-    if network.upsampling in LEARNABLE_MODES and architecture != "unet":
+    if model_params.upsampling in LEARNABLE_MODES and architecture != "unet":
         raise ConfigurationError(
-            f"model.upsampling: {architecture} cannot choose {network.upsampling}; unet and unet_original can "
+            f"model.upsampling: {architecture} cannot choose {model_params.upsampling}; unet and unet_original can "
             "(model.architecture). Otherwise take auto."
         )
     if not can_choose:
         raise ConfigurationError(f"model.upsampling: {architecture} goes up in its own way; set it to auto")
-    return network.upsampling
+    return model_params.upsampling
 
 
-def validate_model_name(network: ModelParameters) -> None:
+def validate_model_name(model_params: ModelParameters) -> None:
     """Raise a ConfigurationError, with the nearest name, for an architecture or an encoder that does not exist.
 
     Encoders are smp's and (with the prefix ``tu-``) timm's. Nothing is built.
@@ -204,11 +207,11 @@ def validate_model_name(network: ModelParameters) -> None:
     from segmentation_models_pytorch import MODEL_ARCHITECTURES_MAPPING as SMP
     from segmentation_models_pytorch.encoders import get_encoder_names
 
-    architecture, name = network.architecture.lower(), network.encoder
+    architecture, name = model_params.architecture.lower(), model_params.encoder
     if architecture in ARCHITECTURES:
         return
     if architecture not in SMP:
-        raise unknown_name_error("model.architecture", network.architecture, [*SMP, *ARCHITECTURES.names()])
+        raise unknown_name_error("model.architecture", model_params.architecture, [*SMP, *ARCHITECTURES.names()])
     if name.startswith("tu-"):
         if not timm.is_model(name[3:]):
             raise unknown_name_error("model.encoder", name, [f"tu-{model}" for model in timm.list_models()])

@@ -36,11 +36,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], info: ModelInfo) -> 
 
 
 def load_model(path: Path) -> tuple[SegmentationModel, ModelInfo]:
-    """Load the network, in evaluation mode on the CPU, and the header of a model file; no code in it is executed.
-
-    Raises:
-        ProjectError: the file is not a model of this project.
-    """
+    """Load the network, in evaluation mode on the CPU, and the header of a model file; no code in it is executed."""
     from safetensors.torch import load_file
 
     from unet_segmentation.models.factory import build_model
@@ -52,11 +48,7 @@ def load_model(path: Path) -> tuple[SegmentationModel, ModelInfo]:
 
 
 def read_header(path: Path) -> ModelInfo:
-    """Read the header of a model file, without torch.
-
-    Raises:
-        ProjectError: the file is not a model of this project.
-    """
+    """Read the header of a model file, without torch; raise a ProjectError where it is no model of this project."""
     from safetensors import SafetensorError, safe_open
 
     try:

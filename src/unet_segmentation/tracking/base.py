@@ -34,11 +34,11 @@ class Run:
     def _append(self, operation: str, content: Path | NewFile | None = None, **arguments: object) -> None:
         """Append an operation, with the file or folder that belongs to it."""
 
-    def set_resumed(self, resumed: bool) -> None:
+    def decide_resumption(self, resumed: bool) -> None:
         """Decide whether an interrupted run of the same configuration is continued, or a new one started.
 
-        The training node decides as soon as it knows its data; only the first call counts, and without one the run is
-        continued. In a nested run it does nothing.
+        The training node decides as soon as it knows its data. Only the first call counts; without one the interrupted
+        run is continued. In a nested run it does nothing.
         """
 
     def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:

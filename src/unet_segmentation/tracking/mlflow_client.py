@@ -176,7 +176,8 @@ class MlflowRunClient:
             if operation.name == "log_metrics":
                 metrics += self._new_points(**arguments)
             elif operation.name == "log_params":
-                params |= {_allowed_key(key): value[:LONGEST_VALUE] for key, value in arguments["values"].items()}
+                for key, value in arguments["values"].items():  # a key may hold what a user has called a variant
+                    params[re.sub(r"[^\w/.\- :]", "_", key)] = value[:LONGEST_VALUE]
             else:
                 tags |= arguments["values"]
         if params and self.ids.resumed:
@@ -229,8 +230,14 @@ class MlflowRunClient:
     def create_model(self, name: str, problem: str, step: int) -> str:
         """Create the entry of a model and return its id; or that of one that was begun for the same epoch before."""
         run = self._client.get_run(self.run_id)
-        if self.ids.resumed and (model_id := self._find_begun_model(run, step)):
-            return model_id
+        if self.ids.resumed:
+            begun = self._client.search_logged_models(
+                [self.ids.experiment_id], filter_string=f"source_run_id = '{self.run_id}'"
+            )
+            steps = _steps_of_models(run)
+            for candidate in begun:
+                if steps.get(candidate.model_id, step) == step:
+                    return str(candidate.model_id)
         model = self._client.create_logged_model(
             self.ids.experiment_id,
             name=name,
@@ -240,12 +247,6 @@ class MlflowRunClient:
             model_type="segmentation",
         )
         return str(model.model_id)
-
-    def _find_begun_model(self, run: MlflowRun, step: int) -> str | None:
-        own = f"source_run_id = '{self.run_id}'"
-        begun = self._client.search_logged_models([self.ids.experiment_id], filter_string=own)
-        steps = _steps_of_models(run)
-        return next((model.model_id for model in begun if steps.get(model.model_id, step) == step), None)
 
     def log_model(self, path: Path, model_id: str, step: int, metrics: Mapping[str, tuple[float, float]]) -> None:
         """Send a model's folder, and link it to the run and to the metrics of its epoch and of the test.
@@ -284,11 +285,6 @@ class MlflowRunClient:
             for key, value in {"failure": reason, "mlflow.note.content": f"**{status}**: {reason}"}.items():
                 self._client.set_tag(self.run_id, key, value[:LONGEST_VALUE])
         self._client.set_terminated(self.run_id, status, int(time * 1000))
-
-
-def _allowed_key(key: str) -> str:
-    """Replace what MLflow takes in no name: a key may hold what a person has called a variant."""
-    return re.sub(r"[^\w/.\- :]", "_", key)
 
 
 def _steps_of_models(run: MlflowRun) -> dict[str, int]:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Continuation(Enum):
-    """What a run is to the one before it in the same folder."""
+    """How a run relates to the one before it in the same folder."""
 
     NEW = auto()
     RESUME = auto()  # it continues an interrupted one
@@ -49,7 +49,7 @@ class TrainingMarker(FileModel):
 
 
 def decide(marker: TrainingMarker | None, parameters: Mapping[str, str]) -> Continuation:
-    """Decide what a run with these parameters (flat) is to the one that left the marker."""
+    """Decide how a run with these parameters (flat) relates to the one that left the marker."""
     if marker is None or parameters.get("training.resume") == "false":
         return Continuation.NEW
     if changed_parameters(marker.parameters, parameters):
@@ -144,22 +144,19 @@ def claim_training(
     except Timeout:
         if shared:
             return None
-        raise _already_runs(folder) from None
+        message = f"Another process trains into {folder}. Wait for it, or stop it."
+        if (marker := TrainingMarker.read(folder / MARKER)) is not None:
+            message = (
+                f"This training runs already: process {marker.pid}, since {_clock(marker.started)} ({marker.command}). "
+                f"Both would write to {folder}. Wait for it, stop it with: kill {marker.pid}, or train another problem "
+                "(--env)."
+            )
+        raise ConfigurationError(message) from None
     try:
         return TrainingClaim(folder, lock, flatten(parameters), command)
     except BaseException:
         lock.release()
         raise
-
-
-def _already_runs(folder: Path) -> ConfigurationError:
-    marker = TrainingMarker.read(folder / MARKER)
-    if marker is None:
-        return ConfigurationError(f"Another process trains into {folder}. Wait for it, or stop it.")
-    return ConfigurationError(
-        f"This training runs already: process {marker.pid}, since {_clock(marker.started)} ({marker.command}). Both "
-        f"would write to {folder}. Wait for it, stop it with: kill {marker.pid}, or train another problem (--env)."
-    )
 
 
 def _log_decision(before: TrainingMarker, continuation: Continuation, flat: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The open run: what its nodes log is appended to the journal, which a thread sends to MLflow."""
+"""The open run: what nodes log is appended to its journal (a write-ahead log on disk, see journal.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from unet_segmentation.errors import TrackingError
 from unet_segmentation.parameters.serialization import RUN_OPTIONS, dump_parameters_yaml, flatten
@@ -24,7 +24,7 @@ from unet_segmentation.tracking.settings import (
     check_store,
     configure_mlflow,
     first_line,
-    page_of,
+    run_url,
     store_uri,
 )
 from unet_segmentation.utils import machine
@@ -38,10 +38,10 @@ FIRST_SYSTEM_METRIC = "system/cpu_utilization_percentage"
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What became of a run's tracking."""
+    """Outcome of sending a run to MLflow."""
 
     link: str | None  # address of the run in MLflow's UI; None where the run was never opened
-    message: str | None  # what a person should know: something is left to send, or was refused
+    message: str | None  # for the user: something is left to send, or was refused
 
 
 class JournalRun(Run):
@@ -67,20 +67,18 @@ class JournalRun(Run):
         self, build: Callable[[Path], object], metrics: Mapping[str, object], step: int
     ) -> dict[str, str | None]:
         """Log a model and wait until it was sent."""
-        self.set_resumed(True)
+        self.decide_resumption(True)
         key = uuid.uuid4().hex[:8]
-        scores = {f"test/{name}": float(value) for name, value in metrics.items() if is_number(value)}
-        points = {name: self._time_of(name, value) for name, value in scores.items()}
+        scores = numeric_metrics(metrics, "test")
+        points = {}
+        for name, value in scores.items():  # one that was logged before keeps its time: the same point, not a second
+            logged = self._metrics.get(name)
+            points[name] = logged if logged is not None and logged[0] == value else (value, clock.time())
         self._append("log_model", NewFile("model", build), key=key, step=step, metrics=points)
         models = self._background.uploader.models
         self._background.wait_for(lambda: key in models)
         reply = models.get(key, {"model_uri": None, "model_id": None, "status": "pending"})
         return {**reply, "run_id": self.run_id, "experiment_id": self.experiment_id, "tracking_uri": self.uri}
-
-    def _time_of(self, name: str, value: float) -> tuple[float, float]:
-        """Return a score with the time it was logged at before, so that logging it again makes no second point."""
-        logged = self._metrics.get(name)
-        return logged if logged is not None and logged[0] == value else (value, clock.time())
 
     def start_nested_run(self, name: str, note: Path, tags: Mapping[str, object], started: float | None = None) -> Run:
         """Start a run nested below this one."""
@@ -105,7 +103,7 @@ class OpenRun(JournalRun):
         if self.run_id is None:
             uploader.open()
             background.decided.set()
-        background.start()
+        background.thread.start()
 
     def _opened(self, client: MlflowRunClient) -> None:
         self.run_id, self.experiment_id = client.ids.run_id, client.ids.experiment_id
@@ -115,7 +113,7 @@ class OpenRun(JournalRun):
             arguments = self, self._settings.system_metrics_seconds, client.next_step(FIRST_SYSTEM_METRIC)
             threading.Thread(target=log_system_metrics, args=arguments, daemon=True).start()
 
-    def set_resumed(self, resumed: bool) -> None:
+    def decide_resumption(self, resumed: bool) -> None:
         """Decide whether the interrupted run is continued; only the first call counts."""
         if self._background.decided.is_set():
             return
@@ -129,7 +127,7 @@ class OpenRun(JournalRun):
     def finish(self, status: str, reason: str | None = None) -> UploadResult:
         """Close the run as `FINISHED`, `FAILED` or `KILLED` and wait, for a bounded time, until everything was sent."""
         self.ended.set()
-        self.set_resumed(True)
+        self.decide_resumption(True)
         self.close(status, reason)
         set_active_run(None)
         uploader = self._background.uploader
@@ -146,13 +144,10 @@ class OpenRun(JournalRun):
                 self._journal.unlock()
         elif uploader.rejected:
             message = f"MLflow refused {len(uploader.rejected)} of the entries; the first: {uploader.rejected[0]}"
-        return UploadResult(self._link, message)
-
-    @property
-    def _link(self) -> str | None:
-        if self.uri is None or self.run_id is None or self.experiment_id is None:
-            return None
-        return page_of(self.uri, self.experiment_id, self.run_id)
+        link = None
+        if self.uri and self.experiment_id and self.run_id:
+            link = run_url(self.uri, self.experiment_id, self.run_id)
+        return UploadResult(link, message)
 
 
 def log_system_metrics(run: OpenRun, seconds: float, first_step: int) -> None:
@@ -170,11 +165,6 @@ def log_system_metrics(run: OpenRun, seconds: float, first_step: int) -> None:
         step += 1
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a score is a number that can be logged."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def start_run(
     settings: TrackingSettings,
     *,
@@ -187,8 +177,8 @@ def start_run(
 ) -> OpenRun:
     """Open a run and make it the active one.
 
-    A run that may turn out to be the continuation of an interrupted one is opened when that is decided: see
-    `Run.set_resumed`. The problem names the experiment where the settings name none; nested parameters are logged flat.
+    A run that may continue an interrupted one is opened as soon as that is decided: see `Run.decide_resumption`. The
+    problem names the experiment where the settings name none; nested parameters are logged flat.
 
     Raises:
         TrackingError: the store cannot be reached or does not take the run.
@@ -240,7 +230,8 @@ def _log_code(run: JournalRun, name: str, data: bytes) -> None:
     run._append("log_artifact", NewFile(name, lambda path: path.write_bytes(data)), folder="code")
 
 
-def numbers_of(values: Mapping[str, object] | str | Path, prefix: str) -> dict[str, float]:
-    """Return the numbers of a dictionary (or of a JSON file), named `prefix/name`; None is skipped."""
+def numeric_metrics(values: Mapping[str, object] | str | Path, prefix: str) -> dict[str, float]:
+    """Return the finite numbers of a dictionary (or of a JSON file), named `prefix/name`."""
     table = values if isinstance(values, Mapping) else json.loads(Path(values).read_text(encoding="utf-8"))
-    return {f"{prefix}/{name}": float(value) for name, value in table.items() if is_number(value)}
+    numbers = {name: value for name, value in table.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return {f"{prefix}/{name}": float(value) for name, value in numbers.items() if not isinstance(value, bool)}

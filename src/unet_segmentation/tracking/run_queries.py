@@ -9,13 +9,13 @@ import difflib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unet_segmentation.errors import TrackingError
-from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, page_of
+from unet_segmentation.tracking.settings import REQUEST_TIMEOUT, configure_mlflow, first_line, is_local, run_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 PARAMETERS = "code/parameters.yml"
 TABLES = "evaluation/tables"  # a Parquet file per table of counts
-PAGE_SIZE = 500  # runs of one request
 MAX_SHOWN = 5  # runs that a message names
 SHORT_ID = 8  # digits of an id in messages
 
@@ -75,7 +74,7 @@ def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
 
     An error names the candidates.
     """
-    runs = sorted(_runs(uri, problem), key=lambda run: -run.started)
+    runs = _search_runs(uri, problem)
     for matches in (
         [run for run in runs if run.run_id == text],
         [run for run in runs if run.name == text],
@@ -97,7 +96,7 @@ def find_run(uri: str, text: str, problem: str | None = None) -> RunRecord:
 
 def finished_runs(uri: str, problem: str) -> list[RunRecord]:
     """Return all finished runs of a problem, the newest first."""
-    return sorted(_runs(uri, problem, "FINISHED"), key=lambda run: -run.started)
+    return _search_runs(uri, problem, "FINISHED")
 
 
 def champion_of(uri: str, problem: str) -> RunRecord | None:
@@ -168,9 +167,6 @@ def _load(uri: str, run_id: str, artifact: str, read: Callable[[Path], T]) -> T:
         return read(fetch(uri, run_id, artifact, Path(folder)))
 
 
-# -- MLflow
-
-
 def _client(uri: str) -> MlflowClient:
     """Open a store; raise TrackingError for a database that does not exist."""
     configure_mlflow(REQUEST_TIMEOUT)
@@ -183,20 +179,23 @@ def _client(uri: str) -> MlflowClient:
     return mlflow.MlflowClient(uri)
 
 
-def _runs(uri: str, problem: str | None, status: str | None = None) -> Iterator[RunRecord]:
+def _search_runs(uri: str, problem: str | None, status: str | None = None) -> list[RunRecord]:
+    """Return the runs of a problem, or of all, the newest first."""
     conditions = [f"tags.problem = {json.dumps(problem)}"] if problem else []
     conditions += [f"attributes.status = '{status}'"] if status else []
-    client = _client(uri)
+    _client(uri)
+    import mlflow
+
     try:
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        token = None
-        while experiments:
-            page = client.search_runs(experiments, " and ".join(conditions), max_results=PAGE_SIZE, page_token=token)
-            yield from (_record(uri, run) for run in page)
-            if not (token := page.token):
-                break
+        runs = mlflow.search_runs(
+            filter_string=" and ".join(conditions),
+            output_format="list",
+            order_by=["attributes.start_time DESC"],
+            search_all_experiments=True,
+        )
     except Exception as error:
         raise _unreadable(uri, error) from error
+    return [_record(uri, run) for run in runs]
 
 
 def _record(uri: str, run: Run) -> RunRecord:
@@ -210,7 +209,7 @@ def _record(uri: str, run: Run) -> RunRecord:
         parameters=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(tags),
-        link=page_of(uri, run.info.experiment_id, run.info.run_id),
+        link=run_url(uri, run.info.experiment_id, run.info.run_id),
     )
 
 
@@ -218,7 +217,6 @@ def _unreadable(uri: str, error: Exception) -> TrackingError:
     return TrackingError(f"The MLflow store {uri} cannot be read: {first_line(error)}")
 
 
-def _format(runs: Iterable[RunRecord]) -> str:
-    runs = list(runs)
+def _format(runs: list[RunRecord]) -> str:
     lines = [f"  {run.run_id[:12]}  {run.when}  {run.status:8}  {run.name}" for run in runs[:MAX_SHOWN]]
     return "\n".join(lines + ([f"  and {len(runs) - MAX_SHOWN} more"] if len(runs) > MAX_SHOWN else []))

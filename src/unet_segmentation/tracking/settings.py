@@ -6,6 +6,7 @@ import difflib
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from unet_segmentation.utils.strict_model import StrictModel
 REQUEST_TIMEOUT = 10.0  # seconds
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `make mlflow` listens
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+NETWORK_ERRORS = ("Connection refused", "Name or service not known", "Network is unreachable", "timed out")
 STORE_HELP = (
     f"Start the server, correct {URI_VARIABLE} (or uri in conf/base/mlflow.yml), unset it to use a store of the "
     "project's own, or run without tracking (enabled: false in conf/local/mlflow.yml)."
@@ -25,7 +27,7 @@ STORE_HELP = (
 
 
 class TrackingSettings(StrictModel):
-    """What is tracked, and where: mlflow.yml, which explains each."""
+    """The settings of mlflow.yml, which explains each."""
 
     enabled: bool = True
     uri: str | None = None  # null: `mlflow.db` at the project's root; the variable MLFLOW_TRACKING_URI goes before it
@@ -68,7 +70,7 @@ def store_uri(settings: TrackingSettings, root: Path) -> str:
 
 
 def configure_mlflow(timeout: float) -> None:
-    """Set what MLflow reads when it is imported and when it sends requests: short waits, no chatter."""
+    """Set MLflow's environment variables, some of which it reads on import: short timeouts, no output."""
     os.environ.update(
         MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, round(timeout))),
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
@@ -95,8 +97,8 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def page_of(uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run in MLflow's UI, opened at the page for training."""
+def run_url(uri: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run in MLflow's UI."""
     host = uri if is_server(uri) else LOCAL_SERVER
     return f"{host}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
@@ -117,17 +119,15 @@ def check_store(uri: str, timeout: float) -> None:
 def _check_database(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # created with the first run, atomically
-            if not os.access(path.parent, os.W_OK):
-                raise TrackingError(f"The MLflow store {path} cannot be made: no permission. {STORE_HELP}")
-            return
-        with sqlite3.connect(path, timeout=2) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        connection.close()
+        exists = path.exists()  # else it is created with the first run, atomically
+        if exists:
+            with closing(sqlite3.connect(path, timeout=2)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except (OSError, sqlite3.Error) as error:
         raise TrackingError(f"The MLflow store {path} cannot be opened: {error}. {STORE_HELP}") from error
-    if not os.access(path, os.W_OK):
-        raise TrackingError(f"The MLflow store {path} cannot be written to: no permission. {STORE_HELP}")
+    if not os.access(path if exists else path.parent, os.W_OK):
+        refused = "written to" if exists else "made"
+        raise TrackingError(f"The MLflow store {path} cannot be {refused}: no permission. {STORE_HELP}")
 
 
 def _check_server(uri: str, timeout: float) -> None:
@@ -136,13 +136,8 @@ def _check_server(uri: str, timeout: float) -> None:
     try:
         answer = requests.get(f"{uri}/health", timeout=timeout)
     except requests.RequestException as error:
-        reason = str(error.__context__ or error) if isinstance(error, requests.Timeout) else _short(error)
+        text = str(error.__context__ or error) if isinstance(error, requests.Timeout) else str(error)
+        reason = next((part.lower() for part in NETWORK_ERRORS if part in text), text)
         raise TrackingError(f"The MLflow server at {uri} cannot be reached: {reason}. {STORE_HELP}") from error
     if answer.status_code >= 500:
         raise TrackingError(f"The MLflow server at {uri} answers {answer.status_code} {answer.reason}. {STORE_HELP}")
-
-
-def _short(error: BaseException) -> str:
-    """Return the innermost reason of an error of requests, such as `Connection refused`."""
-    parts = ("Connection refused", "Name or service not known", "Network is unreachable", "timed out")
-    return next((part.lower() for part in parts if part in str(error)), str(error))

@@ -32,10 +32,10 @@ class Uploader:
         self.models: dict[str, dict[str, str | None]] = {}  # key to the MLflow ids of a sent model, or to its refusal
         self._journal, self._header, self._on_open = journal, journal.header, on_open
         self._nested: dict[str, MlflowRunClient] = {}
-        self._tries = 0
+        self.tries = 0  # of the next operation that have failed
 
     def open(self) -> MlflowRunClient:
-        """Continue the earlier run, or create a new one and close an earlier one that nobody closes."""
+        """Reopen the earlier run; or create a new one, and close an earlier one that was killed."""
         header, state = self._header, self._journal.state
         uri, earlier = header.uri, header.earlier_run_id
         client = MlflowRunClient(uri, state.run) if state.run else None
@@ -80,28 +80,23 @@ class Uploader:
                 break
         return batch, position
 
-    @property
-    def pause(self) -> float:
-        """Return the seconds to wait before the next try."""
-        return min(LONGEST_PAUSE, 0.25 * 2 ** min(self._tries, 6))
-
     def _try(self, batch: list[Operation]) -> bool:
-        """Send; return True where it is done with, sent or refused for good."""
+        """Send a batch; return whether it needs no other try: it was sent, or refused for good."""
         try:
             self._send(self.client or self.open(), batch)
         except Exception as error:
-            self._tries += 1
-            log.debug("%s, try %d", batch[0].name, self._tries, exc_info=True)
-            refused = self._tries >= MAX_RETRIES and self.client is not None and self.client.is_reachable()
+            self.tries += 1
+            log.debug("%s, try %d", batch[0].name, self.tries, exc_info=True)
+            refused = self.tries >= MAX_RETRIES and self.client is not None and self.client.is_reachable()
             if is_transient(error) and not refused:
                 return False
             if self.client is None:  # the run itself cannot be opened
                 raise
             if len(batch) > 1:  # find the one that is refused
-                self._tries = 0
+                self.tries = 0
                 return all([self._try([operation]) for operation in batch])  # noqa: C419 - every one is tried
             self._reject(batch[0], error)
-        self._tries = 0
+        self.tries = 0
         return True
 
     def _reject(self, operation: Operation, error: Exception) -> None:
@@ -129,7 +124,7 @@ class Uploader:
         key, step, metrics = (operation.arguments[part] for part in ("key", "step", "metrics"))
         models = self._journal.state.models
         if key not in models:
-            model_id = client.create_model(self._header.model_name, self._header.experiment, step)
+            model_id = client.create_model(self._header.model_name, self._header.tags["problem"], step)
             models = models | {key: model_id}
             self._journal.update(models=models)
         model_id = models[key]
@@ -164,16 +159,22 @@ class Uploader:
         return client
 
     def _close(self, parent: MlflowRunClient, operation: Operation) -> None:
-        """Close a nested run; or the run itself, and first the nested ones that nobody has closed."""
-        for key, ids in self._journal.state.nested.items():  # one that is not there any more is closed
-            if operation.nested in {key, None}:
-                MlflowRunClient(parent.uri, ids).close(**operation.arguments)
-        if operation.nested is None:
-            parent.close(**operation.arguments)
-        else:
+        """Close a nested run; or the run itself, and then the nested runs that are still open."""
+        nested, errors = self._journal.state.nested, []
+        clients = [parent] if operation.nested is None else []
+        clients += [MlflowRunClient(parent.uri, ids) for key, ids in nested.items() if operation.nested in {key, None}]
+        for client in clients:
+            try:
+                client.close(**operation.arguments)
+            except Exception as error:  # one that was deleted in MLflow must not leave the others open
+                if is_transient(error):
+                    raise
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if operation.nested is not None:
             self._nested.pop(operation.nested, None)
-            nested = {key: ids for key, ids in self._journal.state.nested.items() if key != operation.nested}
-            self._journal.update(nested=nested)
+            self._journal.update(nested={key: ids for key, ids in nested.items() if key != operation.nested})
 
 
 class BackgroundUploader:
@@ -184,11 +185,7 @@ class BackgroundUploader:
         self.decided = threading.Event()  # set as soon as it is known which MLflow run the journal belongs to
         self._journal, self._root, self._patience = journal, root, patience
         self._stopped, self._progress, self._steps = threading.Event(), threading.Condition(), 0
-        self._thread = threading.Thread(target=self._work, name="mlflow-uploader", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name="mlflow-uploader", daemon=True)
 
     def _work(self) -> None:
         try:
@@ -202,7 +199,7 @@ class BackgroundUploader:
                 elif sent:
                     self._step()
                 else:
-                    self._stopped.wait(self.uploader.pause)
+                    self._stopped.wait(min(LONGEST_PAUSE, 0.25 * 2 ** min(self.uploader.tries, 6)))
         except Exception:
             log.debug("the uploader has stopped", exc_info=True)
             raise
@@ -214,23 +211,22 @@ class BackgroundUploader:
             self._steps += 1
             self._progress.notify_all()
 
-    def wait_for(self, condition: Callable[[], bool]) -> bool:
-        """Wait until a condition holds, as long as requests go through; return whether it holds."""
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds, as long as requests go through."""
         with self._progress:
-            while not condition() and self._thread.is_alive():
+            while not condition() and self.thread.is_alive():
                 steps = self._steps
                 self._progress.wait(self._patience)
                 if self._steps == steps:
-                    break
-        return condition()
+                    return
 
     def stop(self, patience: float) -> bool:
         """Send nothing more; return False where the thread is still in the middle of a request."""
         self._stopped.set()
         self.decided.set()
         self._journal.appended.set()
-        self._thread.join(patience)
-        return not self._thread.is_alive()
+        self.thread.join(patience)
+        return not self.thread.is_alive()
 
 
 def upload_pending(
@@ -241,8 +237,8 @@ def upload_pending(
 ) -> tuple[int, int]:
     """Send what earlier runs could not; a run whose process is gone without an end is closed as KILLED.
 
-    Before the journal of an open run, only what goes to the same MLflow store is sent; what belongs to the run that it
-    resumes is waited for (until it is `stopped`), so that everything comes in order.
+    An open run (`before`) sends only what goes to its own MLflow store. If it resumes a run, that run's journal is
+    retried until it was sent or the upload is `stopped`, so that everything arrives in order.
 
     Returns:
         How many journals were sent to their end, and how many were not.
@@ -268,7 +264,7 @@ def upload_pending(
 
 
 def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
-    """Send what a journal without a process still holds; True if that was all."""
+    """Send the rest of a journal whose process is gone; return whether all was sent."""
     try:
         uploader = Uploader(journal)
         while not uploader.complete:

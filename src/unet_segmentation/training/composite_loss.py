@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,30 +13,20 @@ from unet_segmentation.training.losses.base import LOSSES, LossInputs
 
 
 class CompositeLoss(nn.Module):
-    """The weighted sum of the losses whose weight is above 0.
+    """The weighted sum of the losses whose weight is above 0; class weights are one per class, None is 1 for each.
 
-    Args:
-        parameters: weights and settings of the losses.
-        class_weights: one per class, for the losses that weigh classes; None means 1 for each.
-        reduce: in place of :func:`all_reduce_sum`; takes a vector of all sums over pixels that the losses need, and
-            returns it summed over all processes that share a batch (differentiably): the losses, ratios of such sums,
-            are then those of the whole batch. Called once for each loss in training mode, and not in evaluation mode,
-            where processes need not have equally many batches. Lovasz-softmax and OHEM need more than sums: each
-            process takes its own pixels.
+    In training mode, all sums over pixels that the losses need are summed over the processes that share a batch, in one
+    exchange: the losses, ratios of such sums, are then those of the whole batch. Not in evaluation mode, where
+    processes need not have equally many batches. Lovasz-softmax and OHEM need more than sums: each process takes its
+    own pixels.
     """
 
     class_weights: Tensor | None
 
-    def __init__(
-        self,
-        parameters: LossParameters | None = None,
-        class_weights: Sequence[float] | None = None,
-        reduce: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, parameters: LossParameters | None = None, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         parameters = parameters or LossParameters()
         self.losses = [(LOSSES[name](parameters.settings(name)), weight) for name, weight in parameters.weights.items()]
-        self.reduce = reduce or all_reduce_sum
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -64,7 +54,7 @@ class CompositeLoss(nn.Module):
                 sums[loss.sums_key] = loss.sums(inputs)
         if not sums or not self.training:
             return sums
-        reduced = self.reduce(torch.cat([part.flatten() for part in sums.values()]))
+        reduced = all_reduce_sum(torch.cat([part.flatten() for part in sums.values()]))
         sizes = [part.numel() for part in sums.values()]
         return {name: part.view_as(sums[name]) for name, part in zip(sums, reduced.split(sizes), strict=True)}
 

@@ -196,12 +196,8 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Build AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
 
-    Args:
-        network: what is trained.
-        optimizer: the parameters.
-        encoder: the part of it that learns at ``encoder_lr_multiplier`` of the rate: in two groups, decayed and not,
-            after the two of the rest.
-        fused: one kernel for all parameters.
+    The encoder, if given, learns at ``encoder_lr_multiplier`` of the rate: in two groups, decayed and not, after the
+    two of the rest. ``fused`` is one kernel for all parameters.
     """
     encoder_params = set() if encoder is None else set(encoder.parameters())
     groups = _groups([parameter for parameter in network.parameters() if parameter not in encoder_params], optimizer)

@@ -24,11 +24,7 @@ def lr_lambda(step: int, cycles: Sequence[int], schedule: ScheduleParameters) ->
 
     Epochs that are added to a finished training start the schedule again, without the warm-up or the rise (a warm
     restart, Loshchilov and Hutter 2017).
-
-    Args:
-        step: from 0, of the optimizer.
-        cycles: steps of each cycle; one, unless epochs were added.
-        schedule: the parameters.
+    Steps are those of the optimizer, from 0; `cycles` are the steps of each cycle, one unless epochs were added.
     """
     cycle = 0
     while step >= cycles[cycle] and cycle < len(cycles) - 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError
-from unet_segmentation.parameters import AugmentationRecipe
+from unet_segmentation.parameters import AugmentationRecipe, TrainingParameters
 from unet_segmentation.training.augmentation import Augmenter
 from unet_segmentation.training.foreground_sampler import ForegroundSampler, ForegroundSampling
+from unet_segmentation.training.plan import effective_values, foreground_sampling, steps_per_epoch
+from unet_segmentation.training.plan_rules import PlanValues
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 TILE_SIZE = 512  # pixels; the largest side of what validation puts through the network at once
@@ -126,16 +129,11 @@ class KeyedSampler(Sampler[Key]):
 class TileDataset(Dataset[Batch]):
     """Whole images, in tiles of at most ``TILE_SIZE`` pixels a side that cover every pixel once.
 
-    An item is a batch of tiles whose padded shapes are equal. Tiles are padded to the multiple that the network needs
-    by reflection; padded pixels are ignored.
+    An item is a batch of tiles whose padded shapes are equal, of about `pixels` pixels in all. Tiles are padded by
+    reflection to the multiple that the network needs; padded pixels are ignored.
 
-    Args:
-        samples: packed images and masks.
-        sample_ids: of the validation split.
-        multiple: what height and width must be divisible by.
-        pixels: that go through the network at once.
-        share: rank of this process, and how many train together; each takes its part. Where there are fewer batches
-            than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
+    `share` is the rank of this process, and how many train together: each takes its part. Where there are fewer batches
+    than processes, each takes all: sums are then multiplied, scores and mean loss are the same.
     """
 
     def __init__(
@@ -195,6 +193,28 @@ def training_loader(
 def validation_loader(tiles: TileDataset, workers: int = 0, pin_memory: bool = False) -> DataLoader[Batch]:
     """Load validation batches, always in the same order."""
     return _loader(tiles, workers, pin_memory, batch_size=None)
+
+
+def first_patches(
+    samples: PackedSamples,
+    sample_ids: Sequence[str],
+    recipe: AugmentationRecipe,
+    *,
+    training: TrainingParameters,
+    proposal: PlanValues,
+    classes: Sequence[str],
+    count: int,
+) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
+    """Return sample id, image (height, width, channels) and mask (height, width) of the first patches of a training."""
+    values = effective_values(training, proposal)
+    foreground = foreground_sampling(training, values, classes)
+    patches = PatchDataset(samples, sample_ids, recipe, values.patch_size, training.seed, foreground)
+    steps = steps_per_epoch(values, training.accumulate_grad_batches, len(sample_ids))
+    loader = training_loader(patches, values.batch_size, steps)
+    ids = [patches.sample_ids[index] for _, index, _ in islice(loader.sampler, count)]
+    batches = islice(loader, -(-count // values.batch_size))
+    pairs = [pair for images, masks in batches for pair in zip(images.permute(0, 2, 3, 1), masks, strict=True)]
+    return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]
 
 
 def pad_reflect(image: NDArray, mask: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray, NDArray[np.uint8]]:

@@ -57,7 +57,7 @@ class ProposedPlan(StrictModel):
 
 
 def propose_plan(
-    statistics: DatasetStatistics, network: ModelParameters, training: TrainingParameters, classes: list[str]
+    statistics: DatasetStatistics, model_params: ModelParameters, training: TrainingParameters, classes: list[str]
 ) -> ProposedPlan:
     """Propose a value for whatever the parameters leave open; what they say stands in the plan as it is."""
     patch = _fixed(training.patch_size) or _patch_size(statistics)
@@ -69,7 +69,7 @@ def propose_plan(
         "batch_size": batch,
         "epochs": _fixed(training.epochs) or _epochs(statistics, batch[0], batch[0] * patch[0] ** 2, minimum[0]),
         "min_steps_per_epoch": minimum,
-        "encoder_depth": _encoder_depth(network, patch[0]),
+        "encoder_depth": _encoder_depth(model_params, patch[0]),
         "oversample_foreground_fraction": foreground[0],
         "foreground_classes": foreground[1],
     }
@@ -151,13 +151,13 @@ def _epochs(statistics: DatasetStatistics, batch: int, pixels_of_a_step: int, mi
     )
 
 
-def _encoder_depth(network: ModelParameters, patch: int) -> Proposal:
-    if network.encoder_depth is None:
+def _encoder_depth(model_params: ModelParameters, patch: int) -> Proposal:
+    if model_params.encoder_depth is None:
         return None, "the architecture's own"
-    if network.encoder_depth != "auto":
-        return network.encoder_depth, "as the parameters say"
-    if network.decoder_channels is not None:
-        return len(network.decoder_channels), "as many as model.decoder_channels"
+    if model_params.encoder_depth != "auto":
+        return model_params.encoder_depth, "as the parameters say"
+    if model_params.decoder_channels is not None:
+        return len(model_params.decoder_channels), "as many as model.decoder_channels"
     depth = max(LEAST_DEPTH, min(LARGEST_DEPTH, int(math.log2(patch / DEEPEST_SIDE))))
     return depth, (
         f"halved while a patch of {patch} px keeps a side of {DEEPEST_SIDE} px, {LEAST_DEPTH} to {LARGEST_DEPTH} times"

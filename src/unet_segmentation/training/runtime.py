@@ -21,25 +21,13 @@ from unet_segmentation.training.plan import TrainingPlan
 @contextmanager
 def training_runtime(plan: TrainingPlan) -> Iterator[None]:
     """Set threads, determinism and signal handling for a training, and restore everything afterwards."""
-    with (
-        torch.random.fork_rng(),
-        _threads(plan.hardware.num_threads),
-        _determinism(plan),
-        quiet_lightning(),
-        _interrupts(),
-        _explained(plan),
-    ):
-        yield
-
-
-@contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.hardware.num_threads)
     try:
-        yield
+        with torch.random.fork_rng(), _determinism(plan), quiet_lightning(), _interrupts(), _explained(plan):
+            yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from unet_segmentation.data.statistics import DatasetStatistics
-from unet_segmentation.models import factory as networks
+from unet_segmentation.models import factory
 from unet_segmentation.models.components import check_model_supports
 from unet_segmentation.models.model_file import read_header
 from unet_segmentation.models.spec import ModelInfo, ModelSpec
@@ -37,6 +38,12 @@ class TrainingResult:
     history: pd.DataFrame  # a row per epoch (from 1), with its metrics
     info: ModelInfo  # the header of the best model
 
+    @classmethod
+    def load(cls, plan: TrainingPlan, run_dir: RunDirectory) -> Self:
+        """Load what a finished training left in its run directory."""
+        history = pd.read_csv(run_dir.history, float_precision="round_trip")
+        return cls(plan, run_dir.best, run_dir.last, history, read_header(run_dir.best))
+
 
 def resolve_spec_and_init_weights(
     model_params: ModelParameters,
@@ -55,12 +62,12 @@ def resolve_spec_and_init_weights(
     """
     if model_params.encoder_depth == "auto":
         model_params = model_params.model_copy(update={"encoder_depth": proposal.encoder_depth})
-    spec = networks.resolve_model_spec(model_params, classes, statistics)
+    spec = factory.resolve_model_spec(model_params, classes, statistics)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        network = networks.build_model(spec, model_params.encoder_weights)
+        network = factory.build_model(spec, model_params.encoder_weights)
     check_model_supports(network, training)
-    networks.init_bias_from_class_priors(network, [statistics.class_shares[name] for name in classes])
+    factory.init_bias_from_class_priors(network, [statistics.class_shares[name] for name in classes])
     return spec, network.state_dict()
 
 
@@ -92,5 +99,4 @@ def train_model(
     resume = training.resume and not RunDirectory(folder, plan.fingerprint).delivered.is_file()
     rendezvous = training.rdzv_endpoint
     run_dir = trainer.run_training(plan, inputs, folder, on_epoch_saved, resume=resume, rendezvous=rendezvous)
-    history = pd.read_csv(run_dir.history, float_precision="round_trip")
-    return TrainingResult(plan, run_dir.best, run_dir.last, history, read_header(run_dir.best))
+    return TrainingResult.load(plan, run_dir)

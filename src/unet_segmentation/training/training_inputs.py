@@ -14,7 +14,7 @@ from torch import Tensor
 from unet_segmentation.data.statistics import DatasetStatistics
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ProjectError
-from unet_segmentation.models import factory as networks
+from unet_segmentation.models.factory import SegmentationModel, build_model
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import AugmentationRecipe
 from unet_segmentation.training.plan_rules import PlanValues
@@ -29,13 +29,13 @@ class TrainingSetup:
     packed: PackedSamples
     recipe: AugmentationRecipe
 
-    def build_network(self) -> networks.SegmentationModel:
+    def build_network(self) -> SegmentationModel:
         """Build the network with its initial weights.
 
         Raises:
             ProjectError: the weights belong to another network.
         """
-        network = networks.build_model(self.spec)
+        network = build_model(self.spec)
         try:
             network.load_state_dict(self.initial_weights)
         except RuntimeError as error:

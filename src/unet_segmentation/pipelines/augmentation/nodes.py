@@ -29,7 +29,7 @@ def preview_augmentation(
 ) -> Any:  # noqa: ANN401 - a PIL image
     """Lay out the first patches of the first epoch, each followed by its mask."""
     from unet_segmentation.data.statistics import labelled_ids_by_split
-    from unet_segmentation.training.augmentation_preview import first_patches
+    from unet_segmentation.training.patch_dataset import first_patches
     from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
 
     sample_ids = labelled_ids_by_split(samples).get("train", [])

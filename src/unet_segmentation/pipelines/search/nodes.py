@@ -50,7 +50,7 @@ def run_search(
     best_folder(_conf(), problem.problem)  # refuse it now, not after hours
     without_test = samples[samples["split"] != "test"]
     run = tracking.active_run()
-    run.set_resumed(True)
+    run.decide_resumption(True)
     opened = open_search(
         folder, space, search, ExperimentData(problem, without_test, packed, statistics, proposed_plan)
     )

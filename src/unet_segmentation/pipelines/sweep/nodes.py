@@ -64,7 +64,7 @@ def train_variants(
     from unet_segmentation.experiments.variants import Variant, override_parameters
 
     run = tracking.active_run()
-    run.set_resumed(True)  # other data make other training runs, nested below this one
+    run.decide_resumption(True)  # other data make other training runs, nested below this one
     problem = validate_parameters(to_builtin(parameters))
     data = ExperimentData(problem, samples, packed, statistics, proposed_plan)
     outcomes = []

@@ -61,7 +61,7 @@ def preflight(
     inputs = TrainingInputs(spec, weights, packed, recipe, samples, statistics, proposal)
     request = training_request(training, inputs)
     resumable = find_resumable_plan(folder, request)
-    tracking.active_run().set_resumed(resumable is not None or explain_mismatch(folder, request) is None)
+    tracking.active_run().decide_resumption(resumable is not None or explain_mismatch(folder, request) is None)
     return resumable or make_plan(inputs, training, estimate_duration=True)
 
 
