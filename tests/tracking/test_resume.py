@@ -35,6 +35,7 @@ from tests.tracking.runs import (
 from unet_segmentation.errors import ConfigurationError
 from unet_segmentation.tracking import journal as journal_module
 from unet_segmentation.tracking.journal import FOLDER, Journal
+from unet_segmentation.tracking.mlflow_client import MlflowRunClient
 from unet_segmentation.tracking.resume import Continuation, TrainingMarker, claim_training, decide
 from unet_segmentation.tracking.uploader import upload_pending
 
@@ -68,6 +69,21 @@ def test_a_killed_training_goes_on_in_the_same_run(root, how):
     assert steps_of(client, stored.info.run_id, "test/dice/mean") == {0: 1}
     assert steps_of(client, stored.info.run_id, "odd/nan") == {1: 1}
     assert marker(root)["status"] == "FINISHED"
+    assert not (root / FOLDER).exists()
+
+
+def test_a_run_killed_while_it_is_opened_leaves_none(root):
+    def work():
+        MlflowRunClient.create = lambda *_: os.kill(os.getpid(), 9)
+        begin_training(root)
+
+    in_a_killed_process(work)
+    assert (root / FOLDER).is_dir()
+    run, claimed = begin_training(root)
+    train(run, 1, 2)
+    assert finish(run, claimed).message is None
+    (stored,) = runs_of(client_of(root))
+    assert stored.info.status == "FINISHED"
     assert not (root / FOLDER).exists()
 
 

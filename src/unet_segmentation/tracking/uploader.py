@@ -266,6 +266,9 @@ def upload_pending(
 def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
     """Send the rest of a journal whose process is gone; return whether all was sent."""
     try:
+        if journal.state.run is None and next(journal.pending(), None) is None:
+            journal.remove()  # killed while its run was being opened: MLflow has none of it, and nothing was logged
+            return True
         uploader = Uploader(journal)
         while not uploader.complete:
             sent = uploader.send_next()
