@@ -25,7 +25,7 @@ from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS
 from unet_segmentation.reporting.audit_page import class_table
 from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
 from unet_segmentation.reporting.html import ReportSection
-from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
+from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, encode_pictures
 from unet_segmentation.reporting.score_charts import interval_chart
 from unet_segmentation.visualization import class_colours
 
@@ -228,7 +228,7 @@ class _Album:
 
     def example(self, sample: Shown, caption: str) -> dict[str, Any]:
         """Return a sample's id, its caption and its pictures; none where there is no room left."""
-        pictures: list[bytes] = embedded(sample) if self._left > 0 else []
+        pictures: list[bytes] = encode_pictures(sample) if self._left > 0 else []
         self._left -= sum(map(len, pictures))
         self.without_picture += not pictures
         uris = [html.data_uri(picture, "image/webp") for picture in pictures]
