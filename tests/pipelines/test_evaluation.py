@@ -276,7 +276,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     statistics = statistics_of({"samples": {"train": 1, "validation": 1, "test": 8}})
     sections = [
         nodes.write_training_section(
-            problem="cells", classes=CLASSES, inference=case.inference, model=case.model,
+            problem="cells", classes=CLASSES, predictor_params=case.inference, model=case.model,
             training_curves=charts["curves"], augmentation_preview=tmp_path / "gallery.png", statistics=statistics,
             spec=case.network, plan=training_plan("cpu", 1),
         ),
