@@ -8,7 +8,7 @@ PRESET ?= short
 CLAIMS := article_claims.plot_upsampling,article_claims.draw_checkerboards,article_claims.plot_encoders,article_claims.judge_claims,article_claims.write_speeds
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test viz article-claims mlflow serve lint format bench lock lowest screenshots docs-claims clean
+.PHONY: help install run test viz article-claims mlflow serve lint format bench lock lowest screenshots docs docs-serve docs-claims clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,12 @@ lock: $(DONE)  ## compile requirements.lock anew from pyproject.toml
 screenshots: $(DONE)  ## make the pictures of the README anew (needs Chromium)
 	$(BIN)/python docs/make_layers.py
 	$(BIN)/python docs/make_screenshots.py
+
+docs: $(DONE)  ## build the documentation into site/; a dead link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(DONE)  ## the documentation at http://127.0.0.1:8001, built again at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
 docs-claims: $(DONE)  ## bring the pages of make article-claims (cells, wbc, isbi2012) into docs/
 	$(BIN)/python docs/make_article_claims.py

@@ -1,4 +1,4 @@
-"""Copy the pages of `make article-claims` to the documentation, and write the table of verdicts in article_claims.md.
+"""Copy the pages of `make article-claims` to the documentation, and write the table of verdicts on their first page.
 
 Needs a finished `make article-claims` for each of the problems; `make docs-claims` calls it. Nothing is written by
 hand.
@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-PAGE, FOLDER = ROOT / "docs" / "article_claims.md", ROOT / "docs" / "article_claims"
+FOLDER = ROOT / "docs" / "case-studies" / "article-claims"
+PAGE = FOLDER / "index.md"
 PROBLEMS = ("cells", "wbc", "isbi2012")
 FILES = ("README.md", "speeds.md", "*.png")
 BEGIN, END = "<!-- verdicts -->\n", "<!-- end -->\n"
@@ -32,7 +33,7 @@ def copy_page(problem: str) -> pd.Series:
 
 def main() -> None:
     """Copy all pages and write the table."""
-    verdicts = {f"[{problem}](article_claims/{problem}/README.md)": copy_page(problem) for problem in PROBLEMS}
+    verdicts = {f"[{problem}]({problem}/README.md)": copy_page(problem) for problem in PROBLEMS}
     lines = [("claim", *verdicts), ("---",) * (len(verdicts) + 1)]
     lines += list(pd.DataFrame(verdicts).itertuples(name=None))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -25,10 +25,11 @@ def read_layers() -> list[list[str]]:
 
 
 def summary_of(module: str) -> str:
-    """Return the first line of a module's docstring, without its full stop."""
+    """Return the first sentence of a module's docstring, without its full stop."""
     path = PACKAGE / module / "__init__.py"
     tree = ast.parse((path if path.exists() else PACKAGE / f"{module}.py").read_text())
-    return (ast.get_docstring(tree) or "").split("\n")[0].rstrip(".")
+    first = (ast.get_docstring(tree) or "").split("\n")[0]
+    return first.split(". ")[0].split(": nothing heavy")[0].rstrip(".")
 
 
 def draw_layers() -> str:

@@ -1,4 +1,4 @@
-"""Write docs/metrics.md from the table of metrics: ``python docs/make_metrics_page.py``."""
+"""Write docs/reference/metrics.md from the table of metrics: ``python docs/make_metrics_page.py``."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ from unet_segmentation.metrics import definitions as metrics
 from unet_segmentation.metrics.definitions import METRICS
 from unet_segmentation.metrics.object_recall import SIZES
 
-PAGE = Path("docs/metrics.md")
+PAGE = Path("docs/reference/metrics.md")
 
 
 def markdown() -> str:
     """Return the definitions of all metrics as Markdown."""
     lines = [
-        "# Metric definitions",
+        "---",
+        "hide: [toc]",
+        "---",
+        "",
+        "# Metrics",
         "",
         "Generated from the table in `src/unet_segmentation/metrics/definitions.py` by",
-        "`python docs/make_metrics_page.py`; a test checks that it is up to date.",
+        "`python docs/make_reference.py`; a test checks that it is up to date.",
         "",
-        "TP, FP and FN are pixels of a class: right, wrongly given to it, wrongly taken from it. Ignored pixels (255",
-        "in a mask) count nowhere. `<class>` stands for a class's name in lower case, other characters turned to `_`,",
+        "TP, FP and FN are the true positive, false positive and false negative pixels of a class. Ignored pixels (255",
+        "in a mask) count nowhere. `<class>` stands for a class name in lower case, with `_` for other characters, and",
         f"`<size>` for one of {', '.join(f'`{size}`' for size in SIZES)} (pixels of diameter).",
-        "In `metrics.json` an undefined score is `null`, in MLflow it is left out.",
+        "An undefined score is `null` in `metrics.json` and left out in MLflow. Which one to trust:",
+        "[evaluation and statistics](../explanation/evaluation-and-statistics.md#which-score-to-trust).",
+        'Where the source is "the article", it is Syed Nauyan Rashid, "Semantic Segmentation: U-Net" (Red Buffer on',
+        "Medium, 5 November 2021).",
         "",
         *_paragraph(metrics.__doc__ or ""),
         "",
-        f"| Score | {' | '.join(name.capitalize() for name in METRICS[0].definition)} |",
-        "|---|---|---|---|---|---|---|",
+        f"| Score | {' | '.join(name.capitalize() for name in list(METRICS[0].definition)[1:])} |",
+        "|---|---|---|---|---|---|",
     ]
     for metric in METRICS:
-        lines.append(f"| `{metric.name}` | {' | '.join(metric.definition.values())} |")
+        meaning, *others = metric.definition.values()
+        lines.append(f"| `{metric.name}`<br>{meaning} | {' | '.join(others)} |")
     return "\n".join(lines) + "\n"
 
 

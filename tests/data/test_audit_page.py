@@ -9,7 +9,7 @@ from unet_segmentation.data.audit.verdict import VALUE_KINDS
 
 
 def test_the_page_is_up_to_date(root):
-    assert (root / PAGE).read_text(encoding="utf-8") == markdown(), "generate it: python docs/make_audit_page.py"
+    assert (root / PAGE).read_text(encoding="utf-8") == markdown(), "generate it: python docs/make_reference.py"
 
 
 def test_every_kind_has_one_row_under_its_severity():

@@ -272,7 +272,7 @@ def test_every_problem_is_declared_in_full(problem: str) -> None:
 
 
 def test_the_page_of_data_sets_says_what_is_declared() -> None:
-    page = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "datasets.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
     ]

@@ -143,3 +143,13 @@ def test_a_child_that_cannot_be_closed_leaves_no_open_run(root, closed):
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert by_name(client)["b"].info.status == "FINISHED"
     assert not list(root.glob(".tracking"))
+
+
+def test_a_run_that_was_deleted_leaves_no_open_child(root):
+    run, claim = begin_training(root)
+    open_nested(run, root)
+    wait_until(lambda: not any(run._journal.pending()))
+    client = client_of(root)
+    client.delete_run(run.run_id)
+    assert "MLflow refused" in finish(run, claim).message
+    assert by_name(client)["a"].info.status == "FINISHED"

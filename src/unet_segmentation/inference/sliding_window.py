@@ -1,7 +1,7 @@
 """Tiles: how a large image is cut, and its parts are put together again. Numbers only; no network, no torch.
 
-An image in memory is blended by `Predictor`, with weights that are divided by their sum at the end; a raster larger than
-memory row by row in `rasters/predict_raster.py`, with the normalised weights of `rasters/tiling.py`.
+An image in memory is blended by `Predictor`, which divides by the sum of the weights at the end; a raster larger than
+memory row by row by `rasters/predict_raster.py`, with the normalised weights of `rasters/tiling.py`.
 """
 
 from __future__ import annotations

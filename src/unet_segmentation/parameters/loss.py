@@ -10,7 +10,7 @@ from unet_segmentation.utils.registry import Registry
 
 
 class _LossSection(StrictModel):
-    """A weighted sum of losses, in float32, ignored pixels masked in each; the formulas are in docs/training.md.
+    """A weighted sum of losses, in float32, ignored pixels masked in each; formulas: docs/reference/losses.md.
 
     Every file of `training/losses` that registers a loss adds its weight, under the loss's name, and its settings,
     under `<loss>_<setting>`.

@@ -1,4 +1,4 @@
-"""The journal of a run: what it logs to MLflow, on the disk, until it was sent.
+"""The journal of a run: a write-ahead log on disk of what it logs to MLflow, kept until it was sent.
 
 A folder per run under `.tracking/`:
 
@@ -42,7 +42,7 @@ class FileModel(StrictModel):
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """Read it; None where there is none, or none that can be read."""
+        """Read a file; return None where it is missing or invalid."""
         try:
             return cls.model_validate_json(file.read_bytes())
         except (OSError, ValueError):
@@ -145,7 +145,7 @@ class Journal:
             self.unlock()
 
     def unlock(self) -> None:
-        """Leave the journal to whoever sends the rest."""
+        """Release the lock, so that another process can send the rest."""
         self._lock.release()
 
     def remove(self) -> None:

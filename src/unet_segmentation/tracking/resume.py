@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Continuation(Enum):
-    """What a run is to the one before it in the same folder."""
+    """How a run relates to the one before it in the same folder."""
 
     NEW = auto()
     RESUME = auto()  # it continues an interrupted one
@@ -49,7 +49,7 @@ class TrainingMarker(FileModel):
 
 
 def decide(marker: TrainingMarker | None, parameters: Mapping[str, str]) -> Continuation:
-    """Decide what a run with these parameters (flat) is to the one that left the marker."""
+    """Decide how a run with these parameters (flat) relates to the one that left the marker."""
     if marker is None or parameters.get("training.resume") == "false":
         return Continuation.NEW
     if changed_parameters(marker.parameters, parameters):

@@ -35,7 +35,7 @@ class Uploader:
         self.tries = 0  # of the next operation that have failed
 
     def open(self) -> MlflowRunClient:
-        """Continue the earlier run, or create a new one and close an earlier one that nobody closes."""
+        """Reopen the earlier run; or create a new one, and close an earlier one that was killed."""
         header, state = self._header, self._journal.state
         uri, earlier = header.uri, header.earlier_run_id
         client = MlflowRunClient(uri, state.run) if state.run else None
@@ -81,7 +81,7 @@ class Uploader:
         return batch, position
 
     def _try(self, batch: list[Operation]) -> bool:
-        """Send; return True where it is done with, sent or refused for good."""
+        """Send a batch; return whether it needs no other try: it was sent, or refused for good."""
         try:
             self._send(self.client or self.open(), batch)
         except Exception as error:
@@ -159,15 +159,17 @@ class Uploader:
         return client
 
     def _close(self, parent: MlflowRunClient, operation: Operation) -> None:
-        """Close a nested run; or the run itself, even if one of the nested runs still open cannot be closed."""
+        """Close a nested run; or the run itself, and then the nested runs that are still open."""
         nested, errors = self._journal.state.nested, []
-        for key in nested.keys() & {operation.nested} if operation.nested else nested:
+        clients = [parent] if operation.nested is None else []
+        clients += [MlflowRunClient(parent.uri, ids) for key, ids in nested.items() if operation.nested in {key, None}]
+        for client in clients:
             try:
-                MlflowRunClient(parent.uri, nested[key]).close(**operation.arguments)
-            except Exception as error:  # it was deleted in MLflow, say
+                client.close(**operation.arguments)
+            except Exception as error:  # one that was deleted in MLflow must not leave the others open
+                if is_transient(error):
+                    raise
                 errors.append(error)
-        if operation.nested is None:
-            parent.close(**operation.arguments)
         if errors:
             raise errors[0]
         if operation.nested is not None:
@@ -235,8 +237,8 @@ def upload_pending(
 ) -> tuple[int, int]:
     """Send what earlier runs could not; a run whose process is gone without an end is closed as KILLED.
 
-    Before the journal of an open run, only what goes to the same MLflow store is sent; what belongs to the run that it
-    resumes is waited for (until it is `stopped`), so that everything comes in order.
+    An open run (`before`) sends only what goes to its own MLflow store. If it resumes a run, that run's journal is
+    retried until it was sent or the upload is `stopped`, so that everything arrives in order.
 
     Returns:
         How many journals were sent to their end, and how many were not.
@@ -262,7 +264,7 @@ def upload_pending(
 
 
 def _upload_rest(journal: Journal, on_step: Callable[[], None]) -> bool:
-    """Send what a journal without a process still holds; True if that was all."""
+    """Send the rest of a journal whose process is gone; return whether all was sent."""
     try:
         uploader = Uploader(journal)
         while not uploader.complete:

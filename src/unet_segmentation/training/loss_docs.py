@@ -1,4 +1,4 @@
-"""The table of losses in docs/training.md: ``python -m unet_segmentation.training.loss_docs`` writes it."""
+"""The table of losses in docs/reference/losses.md: ``python -m unet_segmentation.training.loss_docs`` writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unet_segmentation.training.losses.base import LOSSES
 
-PAGE = Path("docs/training.md")
+PAGE = Path("docs/reference/losses.md")
 BEGIN, END = "<!-- losses -->\n", "<!-- /losses -->\n"
 
 

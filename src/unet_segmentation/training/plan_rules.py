@@ -1,7 +1,7 @@
 """The rules of the plan: what the statistics of the data say about what the parameters leave open. No pixel is read.
 
-The rules follow nnU-Net (Isensee et al. 2021), carried over to the encoders used here; docs/planning.md says where they
-differ, and why.
+The rules follow nnU-Net (Isensee et al. 2021), carried over to the encoders used here;
+`docs/explanation/automatic-configuration.md` says where they differ, and why.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def exported(tmp_path_factory):
         "colours": class_colours(len(CLASSES)).tolist(),
         "input": describe_input(specification, "uint8"),
         "specification": specification.to_json(),
-        "inference": INFERENCE.model_dump(),
+        "predictor": INFERENCE.model_dump(),
     }
     target = folder / "export"
     target.mkdir()

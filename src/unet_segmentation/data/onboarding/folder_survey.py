@@ -164,7 +164,7 @@ def _own_folder(folder: str, option: str) -> str:
     if os.path.isfile(path):
         raise DataError(
             f"{option} {folder} is a file. Name a folder; an archive has to be unpacked first (or name it in the YAML: "
-            "source.archives, see docs/acquisition.md)."
+            "source.archives, see docs/how-to/download-and-describe-a-dataset.md)."
         )
     if not os.path.isdir(path):
         raise DataError(f"There is no folder {path} ({option} {folder}).")

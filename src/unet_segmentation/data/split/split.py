@@ -1,6 +1,6 @@
 """The split: predefined where there is one, else seeded, stratified by class, with groups kept together.
 
-Samples that were split before stay where they are: a file remembers them. See the chapter in ``docs/preparation.md``.
+Samples that were split before stay where they are: a file remembers them. See ``docs/how-to/split-and-group.md``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Samples are packed in parts of some hundreds. A part is a folder that holds
 A packed folder is such a part, or it joins several: its ``packed.json`` names their folders, its ``table.npy`` holds
 the rows of all. A part is written atomically, so that a run that was killed continues with the next part.
 
-Why this and not zarr or blosc2: ``docs/preparation.md`` and ``benchmarks/packed_storage.py``.
+Why this and not zarr or blosc2: ``docs/benchmarks.md`` and ``benchmarks/packed_storage.py``.
 """
 
 from __future__ import annotations

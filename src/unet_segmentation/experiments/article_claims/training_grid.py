@@ -40,7 +40,7 @@ class GridPoint(NamedTuple):
     """One model of a grid."""
 
     key: Mapping[str, Any]  # what distinguishes it, by column; where it is trained, the seed is one of them
-    network: ModelParameters
+    model_params: ModelParameters
 
     def directory(self, root: Path) -> Path:
         """Return its own directory below one for all."""
@@ -58,7 +58,7 @@ class GridData:
     packed: PackedSamples
     statistics: DatasetStatistics  # of the training split
     recipe: AugmentationRecipe  # of the augmentation
-    values: PlanValues  # of the plan
+    proposal: PlanValues  # for what the parameters leave open
     classes: list[str]
     split: str  # that is evaluated
 
@@ -75,7 +75,9 @@ class GridData:
     ) -> tuple[ModelSpec, dict[str, Tensor], TrainingParameters]:
         """Return the specification and initial weights of a model, and the training parameters with its seed."""
         seeded = training.model_copy(update={"seed": point.key["seed"]})
-        return *resolve_spec_and_init_weights(point.network, seeded, self.values, self.classes, self.statistics), seeded
+        return *resolve_spec_and_init_weights(
+            point.model_params, seeded, self.proposal, self.classes, self.statistics
+        ), seeded
 
 
 class GridResult(NamedTuple):
@@ -102,7 +104,7 @@ def shared_training_parameters(
 
 def _steps_per_epoch(training: TrainingParameters, data: GridData) -> int:
     images = len(labelled_ids_by_split(data.samples)["train"])
-    return steps_per_epoch(effective_values(training, data.values), training.accumulate_grad_batches, images)
+    return steps_per_epoch(effective_values(training, data.proposal), training.accumulate_grad_batches, images)
 
 
 def expected_seconds(
@@ -113,7 +115,7 @@ def expected_seconds(
     `speeds` holds the ``training_images_per_second`` of each model, under the columns of the keys but the seed, for
     images of `side` pixels; time is proportional to the number of pixels.
     """
-    values = effective_values(training, data.values)
+    values = effective_values(training, data.proposal)
     patches = values.epochs * _steps_per_epoch(training, data) * values.batch_size
     seconds = patches * (values.patch_size / side) ** 2 / speeds["training_images_per_second"]
     keys = pd.DataFrame([point.key for point in points])
@@ -139,7 +141,7 @@ def train_all(
         directory.mkdir(parents=True, exist_ok=True)
         specification, weights, seeded = data.initialize(point, training)
         inputs = TrainingInputs(
-            specification, weights, data.packed, data.recipe, data.samples, data.statistics, data.values
+            specification, weights, data.packed, data.recipe, data.samples, data.statistics, data.proposal
         )
         trained = train_model(inputs, seeded, directory)
         tables = predict_and_count(trained.best, inference, data.packed, data.evaluated_ids, directory)
@@ -158,7 +160,7 @@ class CostMeasurement:
 
     classes: list[str]
     statistics: DatasetStatistics  # of the training split
-    values: PlanValues  # of the plan
+    proposal: PlanValues  # for what the parameters leave open
     side: int  # of the images, in pixels; rounded up to what a model takes
     batch_size: int  # of the steps that are timed
     seconds: float  # of each measurement
@@ -186,10 +188,10 @@ class CostMeasurement:
         return pd.DataFrame(rows)
 
     def _specification(self, point: GridPoint) -> tuple[ModelSpec, int]:
-        network = point.network
-        if network.encoder_depth == "auto":
-            network = network.model_copy(update={"encoder_depth": self.values.encoder_depth})
-        specification = resolve_model_spec(network, self.classes, self.statistics)
+        model_params = point.model_params
+        if model_params.encoder_depth == "auto":
+            model_params = model_params.model_copy(update={"encoder_depth": self.proposal.encoder_depth})
+        specification = resolve_model_spec(model_params, self.classes, self.statistics)
         return specification, -(-self.side // specification.multiple) * specification.multiple
 
 

@@ -54,7 +54,7 @@ def validate_upsampling_modes(networks: Mapping[str, ModelParameters], modes: Se
     """Refuse what cannot be built before anything is trained; the ConfigurationError names the model."""
     for point in upsampling_points(networks, modes):
         try:
-            resolve_model_spec(point.network, data.classes, data.statistics)
+            resolve_model_spec(point.model_params, data.classes, data.statistics)
         except ConfigurationError as error:
             raise ConfigurationError(f"article_claims.upsampling.models.{point.key['network']}: {error}") from None
 

@@ -38,7 +38,7 @@ def save_onnx(program: ExportedProgram, spec: ModelSpec, path: Path) -> None:
         except Exception as error:
             raise ConfigurationError(
                 f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
-                f"written as ONNX ({first_line(error)}). docs/export.md says which networks can."
+                f"written as ONNX ({first_line(error)}). docs/how-to/export-onnx.md says which networks can."
             ) from error
         assert made is not None
         model = made.model_proto

@@ -74,7 +74,7 @@ def export_program(network: nn.Module, spec: ModelSpec, dtype: str = "uint8") ->
         except Exception as error:
             raise ConfigurationError(
                 f"model: {spec.architecture} with encoder {spec.encoder} cannot be "
-                f"exported with a free size ({first_line(error)}). docs/export.md says which networks can."
+                f"exported with a free size ({first_line(error)}). docs/how-to/export-onnx.md says which networks can."
             ) from error
 
 
