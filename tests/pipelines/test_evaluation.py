@@ -192,6 +192,7 @@ class Grey:
     """A predictor of two classes: the red channel is the probability of the foreground."""
 
     classes: typing.ClassVar = ["background", "cell"]
+    spec = types.SimpleNamespace(classes=classes)
     backend = types.SimpleNamespace(name="cpu")
 
     @classmethod
