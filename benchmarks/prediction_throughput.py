@@ -210,7 +210,7 @@ def scores(model: Path, folder: Path, options: argparse.Namespace) -> None:
 
 
 def masks_by(backend: Any, model: Path, packed: PackedSamples, names: list[str]) -> Iterator[NDArray]:
-    predictor = Predictor.of(read_header(model).spec, backend, INFERENCE)
+    predictor = Predictor(read_header(model).spec, backend, INFERENCE)
     return map(argmax_mask, predictor.predict_many(packed.image(name) for name in names))
 
 

@@ -33,6 +33,7 @@ from unet_segmentation.data.synthetic.cells import draw_sample
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.inference.rasters.predict_raster import RasterFiles, predict_raster
 from unet_segmentation.inference.rasters.tiling import place_tiles
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 
@@ -74,8 +75,9 @@ def predict_one(source: str, classes: int, outputs: Sequence[str]) -> None:
 
     tune_malloc()
     torch.manual_seed(0)
-    names = [f"class {number}" for number in range(classes)]
-    predictor = Predictor(EagerBackend(Tiny(), "cpu"), PredictorParameters(), classes=names, channels=3)
+    names = tuple(f"class {number}" for number in range(classes))
+    spec = ModelSpec(architecture="tiny", in_channels=3, classes=names, mean=(100.0,) * 3, std=(50.0,) * 3)
+    predictor = Predictor(spec, EagerBackend(Tiny(), "cpu"), PredictorParameters())
     folder = Path(source).parent
     summary = predict_raster(
         predictor,

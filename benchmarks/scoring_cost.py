@@ -121,7 +121,7 @@ def ratios(folder: Path, classes: int, options: argparse.Namespace) -> dict[str,
     names = [str(number) for number in range(classes)]
     parameters = ModelParameters(architecture="unet", encoder="resnet18")
     specification = resolve_model_spec(parameters, names, statistics_of({"mean": [120.0] * 3, "std": [60.0] * 3}))
-    predictor = Predictor(EagerBackend(build_model(specification)), PredictorParameters(), classes=names, channels=3)
+    predictor = Predictor(specification, EagerBackend(build_model(specification)), PredictorParameters())
     predictions = folder / "predictions"
     predictions.mkdir()
 

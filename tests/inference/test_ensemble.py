@@ -26,8 +26,8 @@ def test_probabilities_are_the_mean_of_the_members(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
     inference = PredictorParameters()
     backend, _ = choose_backend(files, [], accelerator="cpu", folder=tmp_path)
-    ensemble = Predictor.of(common_spec([read_header(file).spec for file in files]), backend, inference)
-    assert ensemble.multiple == 8
+    ensemble = Predictor(common_spec([read_header(file).spec for file in files]), backend, inference)
+    assert ensemble.spec.multiple == 8
     padded = np.pad(image, ((0, 3), (0, 2), (0, 0)), mode="reflect")  # to what the deepest takes
     alone = [Predictor.from_file(file, inference, "cpu").probabilities(padded) for file in files]
     np.testing.assert_allclose(ensemble.probabilities(image), np.mean(alone, axis=0)[:, :45, :70], atol=1e-6)

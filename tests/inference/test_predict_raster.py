@@ -20,7 +20,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 from torch import nn
 
-from tests.inference.test_predictor import CLASSES, PixelNetwork
+from tests.inference.test_predictor import CLASSES, PixelNetwork, input_spec
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_reader import read_image
 from unet_segmentation.errors import DataError, ResourceError
@@ -33,6 +33,7 @@ from unet_segmentation.inference.rasters.tiling import place_tiles
 from unet_segmentation.inference.sliding_window import blending_weights
 from unet_segmentation.models.architectures.unet_original import UNet
 from unet_segmentation.models.factory import SegmentationModel
+from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.parameters.data import ImageParameters
 from unet_segmentation.visualization import overlay
@@ -59,10 +60,10 @@ def predict_raster(ours, source, target, *, images, key=None, progress=None, **o
     )
 
 
-def predictor(network: nn.Module | None = None, channels: int = 3, mean=None, multiple: int = 32, **inference):
+def predictor(network: nn.Module | None = None, channels: int = 3, spec: ModelSpec | None = None, **inference):
     backend = EagerBackend(network or PixelNetwork(channels), "cpu")
     parameters = PredictorParameters(**{"tile_size": 64, **inference})
-    return Predictor(backend, parameters, classes=CLASSES, channels=channels, mean=mean, multiple=multiple)
+    return Predictor(spec or input_spec(CLASSES, channels), backend, parameters)
 
 
 def pixels(height: int, width: int, channels: int = 3, dtype="uint8", seed: int = 0) -> np.ndarray:
@@ -256,8 +257,7 @@ def test_nan_and_floating_point(tmp_path, nodata):
     given = image.copy()
     given[~valid] = np.nan if nodata is None else nodata
     images = ImageParameters(range=(0, 1))
-    ours = predictor()
-    ours.value_range = (0, 1)
+    ours = predictor(spec=input_spec(CLASSES, range=(0, 1)))
     source = write(tmp_path / "a.tif", given, **({} if nodata is None else {"nodata": nodata}))
     check_hole(tmp_path, ours, source, image, valid, images)
 
@@ -273,7 +273,9 @@ def test_the_network_sees_the_mean_where_there_is_no_data(tmp_path):
     image = pixels(64, 64)
     image[:10] = 0
     source = write(tmp_path / "a.tif", image, nodata=0)
-    predict_raster(predictor(Watch(), mean=[10.4, 20.6, 30]), source, tmp_path / "b.tif", images=IMAGES)
+    predict_raster(
+        predictor(Watch(), spec=input_spec(CLASSES, mean=[10.4, 20.6, 30])), source, tmp_path / "b.tif", images=IMAGES
+    )
     assert (seen[0][0, :, :10].reshape(3, -1) == np.array([[10], [21], [30]])).all()
     np.testing.assert_array_equal(np.moveaxis(seen[0][0], 0, -1)[10:], image[10:])
 
@@ -500,16 +502,16 @@ def test_work_that_a_raster_asks_for_is_what_it_takes(tmp_path):
     source, ours = write(tmp_path / "a.tif", image), predictor()
     rows, columns = place_tiles(200, 64, 0.125, 32), place_tiles(180, 64, 0.125, 32)
     row, column = rows[len(rows) // 2], columns[len(columns) // 2]
-    tile, count = preview_work(ours, source, IMAGES)
+    tile, count = preview_work(ours.input, source, IMAGES)
     np.testing.assert_array_equal(tile, image[row.start : row.stop, column.start : column.stop])
     assert count == len(rows) * len(columns)
     network = PixelNetwork()
     predict_raster(predictor(network), source, tmp_path / "b.tif", images=IMAGES)
     assert sum(shape[0] for shape in network.seen) == count
     image[:] = 0
-    assert preview_work(ours, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
+    assert preview_work(ours.input, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
     image[0, 0] = 1
-    assert preview_work(ours, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None
+    assert preview_work(ours.input, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None
 
 
 def bytes_read() -> int:

@@ -1,6 +1,7 @@
 """The predictor beside the bare network."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from unet_segmentation.metrics.prediction_masks import read_prediction
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
 from unet_segmentation.models import factory
 from unet_segmentation.models.model_file import save_model
-from unet_segmentation.models.spec import ModelInfo
+from unet_segmentation.models.spec import ModelInfo, ModelSpec
 from unet_segmentation.parameters import ModelParameters, PredictorParameters
 
 CLASSES = ["a", "b", "c", "d"]
@@ -50,12 +51,19 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def input_spec(classes: Sequence[str], channels: int = 3, mean: Sequence[float] | None = None, **others) -> ModelSpec:
+    mean = tuple(mean or [100.0] * channels)
+    deviation = (50.0,) * channels
+    return ModelSpec(
+        architecture="test", in_channels=channels, classes=tuple(classes), mean=mean, std=deviation, **others
+    )
+
+
 def predictor(model: nn.Module | None = None, channels: int = 3, **inference) -> Predictor:
     return Predictor(
+        input_spec(CLASSES, channels),
         EagerBackend(model or PixelNetwork(channels), "cpu"),
         PredictorParameters(**inference),
-        classes=CLASSES,
-        channels=channels,
     )
 
 
@@ -210,7 +218,7 @@ def test_a_stored_network_is_loaded(tmp_path):
     model = factory.build_model(specification).eval()
     save_model(tmp_path / "best.safetensors", model, ModelInfo(specification))
     loaded = Predictor.from_file(tmp_path / "best.safetensors", PredictorParameters(), accelerator="cpu")
-    assert (loaded.classes, loaded.channels, loaded.multiple) == (CLASSES, 1, specification.multiple)
+    assert loaded.spec == specification
     pixels = image((16, 24), channels=1)
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels).permute(2, 0, 1)[None]).softmax(dim=1)[0]
@@ -270,20 +278,20 @@ OUT_OF_MEMORY = [
 def test_a_batch_that_does_not_fit_into_memory_is_halved(error):
     images = [image((64, 64), seed=seed) for seed in range(7)]
     backend = Narrow(2, error)
-    found = list(Predictor(backend, PredictorParameters(), classes=["a", "b"], channels=3).predict_many(images))
+    found = list(Predictor(input_spec(["a", "b"]), backend, PredictorParameters()).predict_many(images))
     assert sum(backend.sizes) == len(images)
     for each, probabilities in zip(images, found, strict=True):
         np.testing.assert_allclose(probabilities[0], each[..., 0] / np.float32(255), atol=1e-6)
 
 
 def test_an_image_that_does_not_fit_into_memory_alone_is_an_error_that_says_what_to_do():
-    predictor = Predictor(Narrow(0, OUT_OF_MEMORY[0]), PredictorParameters(), classes=["a", "b"], channels=3)
+    predictor = Predictor(input_spec(["a", "b"]), Narrow(0, OUT_OF_MEMORY[0]), PredictorParameters())
     with pytest.raises(ResourceError, match=r"96 x 64 pixels.*max_pixels"):
         predictor.predict(image((40, 70)))
 
 
 def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
-    predictor = Predictor(Narrow(0, RuntimeError("shapes")), PredictorParameters(), classes=["a", "b"], channels=3)
+    predictor = Predictor(input_spec(["a", "b"]), Narrow(0, RuntimeError("shapes")), PredictorParameters())
     with pytest.raises(RuntimeError, match="shapes"):
         predictor.predict(image((40, 70)))
 
@@ -293,7 +301,7 @@ def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
 )
 def test_a_batch_is_as_large_as_was_asked_for_or_as_memory_allows(batch, room, expected):
     backend = Narrow(99, MemoryError(), room)
-    predictor = Predictor(backend, PredictorParameters(batch_size=batch), classes=["a", "b"], channels=3)
+    predictor = Predictor(input_spec(["a", "b"]), backend, PredictorParameters(batch_size=batch))
     list(predictor.predict_many([image((64, 64))] * 10))
     assert backend.sizes == expected
 

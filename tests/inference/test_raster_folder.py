@@ -97,7 +97,7 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     assert plan.expected_images > 1
     with rasterio.open(tmp_path / "results" / rows["field.tif"]["mask"]) as file:
         mask = file.read(1)
-    expected = Predictor.of(SPEC, EagerBackend(PixelNetwork(), "cpu"), PredictorParameters()).predict(image)
+    expected = Predictor(SPEC, EagerBackend(PixelNetwork(), "cpu"), PredictorParameters()).predict(image)
     np.testing.assert_array_equal(mask, np.where((image == 0).all(axis=2), 255, expected))
     assert (tmp_path / "results" / "field_probabilities.tif").is_file()
     assert Image.open(tmp_path / "results" / "field_overlay.jpg").size == (170, 150)

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.inference.test_predictor import input_spec
+from unet_segmentation.inference import test_time_augmentation as tta
 from unet_segmentation.inference.backends.base import Backend
 from unet_segmentation.inference.predictor import Predictor
-from unet_segmentation.inference.test_time_augmentation import SymmetricBackend
 from unet_segmentation.parameters import PredictorParameters
 
 KERNEL = np.array([[1, 2, 0], [0, 5, 1], [3, 0, 4]], np.float32)  # no symmetry of its own
@@ -61,7 +62,7 @@ TURNS = [
 def test_the_mean_over_the_views_is_that_of_views_written_out(name, views):
     image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     backend = Filter()
-    found = SymmetricBackend(backend, name)(image[None])
+    found = tta.TestTimeAugmentationBackend(backend, name)(image[None])
     assert backend.calls == len(views)
     np.testing.assert_allclose(found[0, 1], written_out(image, views), atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
@@ -71,7 +72,7 @@ def test_the_mean_over_the_views_is_that_of_views_written_out(name, views):
 def test_with_all_symmetries_a_turned_image_has_the_turned_prediction(turn):
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     inference = PredictorParameters(test_time_augmentation="d4")
-    predictor = Predictor(Filter(), inference, classes=["a", "b"], channels=3)
+    predictor = Predictor(input_spec(["a", "b"]), Filter(), inference)
     straight = predictor.probabilities(image)
     there = predictor.probabilities(np.ascontiguousarray(turn(image)))
     np.testing.assert_allclose(there, np.stack([turn(plane) for plane in straight]), atol=1e-6)

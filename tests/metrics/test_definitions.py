@@ -16,7 +16,7 @@ from tests.metrics.brute_force import brute_force
 from unet_segmentation.metrics.basis import EvaluatedImage, EvaluationSettings
 from unet_segmentation.metrics.boundary import MEASURES
 from unet_segmentation.metrics.confusion_matrix import confusion_matrix, confusion_table
-from unet_segmentation.metrics.definitions import METRICS, describe, global_scores, score_definitions
+from unet_segmentation.metrics.definitions import METRICS, find_metric, global_scores, score_definitions
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables, build_tables, measure_image
 from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 from unet_segmentation.metrics.soft_overlap import soft_overlap_sums
@@ -211,8 +211,8 @@ def test_all_that_the_design_names_is_there(counted):
         "dice/foreground_mean", "iou/foreground_mean", "iou/per_image_mean", "dice/per_image_mean", "accuracy/pixel",
         "accuracy/class_mean", "iou/frequency_weighted", "soft_iou/smooth1", "soft_dice/smooth1",
     } <= set(found)  # fmt: skip
-    assert all(describe(name) is not None for name in found)
-    assert describe("no/such") is None
+    assert all(find_metric(name) is not None for name in found)
+    assert find_metric("no/such") is None
 
 
 def test_scores_equal_the_brute_force_script(counted):
@@ -247,7 +247,7 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
     assert again | {"optimal_threshold/value": 0.5} == pytest.approx(everything, rel=1e-12, nan_ok=True)
     twice = sums.scores(np.stack([sums.total, 2 * sums.total]))
     np.testing.assert_allclose(twice[1], twice[0], rtol=1e-12)
-    described = [describe(name) for name in everything]
+    described = [find_metric(name) for name in everything]
     assert None not in described
     assert list(dict.fromkeys(described)) == list(METRICS)
     assert everything["optimal_threshold/value"] == 0.5

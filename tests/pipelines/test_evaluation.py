@@ -192,6 +192,7 @@ class Grey:
     """A predictor of two classes: the red channel is the probability of the foreground."""
 
     classes: typing.ClassVar = ["background", "cell"]
+    spec = types.SimpleNamespace(classes=classes)
     backend = types.SimpleNamespace(name="cpu")
 
     @classmethod
@@ -276,7 +277,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     statistics = statistics_of({"samples": {"train": 1, "validation": 1, "test": 8}})
     sections = [
         nodes.write_training_section(
-            problem="cells", classes=CLASSES, inference=case.inference, model=case.model,
+            problem="cells", classes=CLASSES, predictor_params=case.inference, model=case.model,
             training_curves=charts["curves"], augmentation_preview=tmp_path / "gallery.png", statistics=statistics,
             spec=case.network, plan=training_plan("cpu", 1),
         ),

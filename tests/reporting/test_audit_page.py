@@ -64,7 +64,7 @@ def _page(found=FOUND, samples=None, masks=None, thumbnail=_thumbnail, inspectio
     return render_audit(
         problem="cells & <co>",
         result=AuditResult.model_validate_json(result.model_dump_json()),  # as it comes from its file
-        settled=settled,
+        findings=settled,
         samples=samples,
         source=SourceParameters(folder="/data", images="{id}.png", license="CC BY 4.0", citation="A & B <1999>"),
         classes=CLASSES,

@@ -12,11 +12,11 @@ from unet_segmentation.reporting.prediction_gallery import (
     SHOWN_CLASSES,
     Shown,
     class_gallery,
-    embedded,
+    encode_pictures,
     gallery,
     legend,
-    pick,
     pick_by_class,
+    select_examples,
 )
 from unet_segmentation.visualization import colour_mask
 
@@ -28,7 +28,7 @@ def table(count: int, undefined: int = 0) -> pd.DataFrame:
 
 
 def test_worst_median_and_best_are_picked():
-    picked = pick(table(101, undefined=5), "iou/per_image_mean", 3)
+    picked = select_examples(table(101, undefined=5), "iou/per_image_mean", 3)
     assert [section for section, _, _ in picked] == ["Worst"] * 3 + ["Median"] * 3 + ["Best"] * 3
     ranks = [round(score * 101) for _, _, score in picked]
     assert ranks == [0, 1, 2, 49, 50, 51, 98, 99, 100]
@@ -36,7 +36,7 @@ def test_worst_median_and_best_are_picked():
 
 @pytest.mark.parametrize("count", range(12))
 def test_no_sample_comes_twice(count):
-    picked = pick(table(count, undefined=2), "iou/per_image_mean", 4)
+    picked = select_examples(table(count, undefined=2), "iou/per_image_mean", 4)
     names = [name for _, name, _ in picked]
     assert len(set(names)) == len(names)
     assert len(names) == (count if count < 3 else 3 * min(4, count // 3))
@@ -111,7 +111,7 @@ def test_the_gallery_by_class_has_a_row_for_each():
 def test_pictures_for_the_page_are_small_and_the_masks_exact(shape):
     random = np.random.default_rng(0)
     mask = random.integers(0, 3, shape).astype(np.uint8)
-    pictures = embedded(Shown("Worst", "a", 0.5, np.zeros((*shape, 1), np.uint16), mask, mask))
+    pictures = encode_pictures(Shown("Worst", "a", 0.5, np.zeros((*shape, 1), np.uint16), mask, mask))
     image, truth, _, errors = (np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures)
     assert max(truth.shape) <= EMBEDDED_SIDE
     assert image.shape == truth.shape == errors.shape

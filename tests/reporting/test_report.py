@@ -21,7 +21,7 @@ from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.scores import compute_image_scores, compute_scores
 from unet_segmentation.parameters import PredictorParameters, SourceParameters
 from unet_segmentation.reporting import report
-from unet_segmentation.reporting.prediction_gallery import Shown, embedded
+from unet_segmentation.reporting.prediction_gallery import Shown, encode_pictures
 from unet_segmentation.reporting.score_charts import class_chart, confusion_chart
 from unet_segmentation.reporting.training_curves import training_curves
 
@@ -220,7 +220,7 @@ def test_report_stays_small_however_many_classes_and_images(tmp_path, monkeypatc
     monkeypatch.setattr(report, "PICTURE_BYTES", 150_000)
     samples = [(name, shown(part, 9, 100)) for name in map(str, range(20)) for part in ("worst", "median", "best")]
     page = render(tmp_path, gallery=[], class_gallery=samples)
-    one = sum(map(len, embedded(samples[0][1])))
+    one = sum(map(len, encode_pictures(samples[0][1])))
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', page.split('id="patterns"')[0])
     assert 150_000 <= sum(map(len, pictures)) * 3 / 4 < 150_000 + 1.1 * one
     assert f"{60 - len(pictures) // 4} samples are named without pictures" in page

@@ -107,11 +107,11 @@ def _chosen(uri: str, problem: str | None, texts: tuple[str, ...]) -> list[RunRe
 
 
 def _show(reference: RunRecord, other: RunRecord, table: pd.DataFrame, score: str, margin: float) -> None:
-    from unet_segmentation.reporting.run_comparison import HEADER, lines, sentence
+    from unet_segmentation.reporting.run_comparison import HEADER, format_lines, sentence
 
     click.echo(f"Reference  {reference}  {reference.when}  {reference.link}")
     click.echo(f"Other      {other}  {other.when}  {other.link}\n")
-    show_table(HEADER, lines(table, score))
+    show_table(HEADER, format_lines(table, score))
     click.echo(f"\n{sentence(table, score, str(reference), str(other), margin)}\n")
 
 
@@ -147,7 +147,7 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     """List all finished runs of a problem, the best first, each compared with the best image by image."""
     from unet_segmentation.experiments.run_comparison import leaderboard as rank
     from unet_segmentation.experiments.run_comparison import small_sample_warning
-    from unet_segmentation.reporting.run_comparison import interval, number
+    from unet_segmentation.reporting.run_comparison import format_number, interval
 
     _, uri, problem = open_store(env)
     table = rank(uri, problem, score, *_comparison_parameters(env, margin))
@@ -155,8 +155,9 @@ def leaderboard(env: str | None, score: str, margin: float | None) -> None:
     header = (*left, "NETWORK", "EPOCHS", "SEED", "DATA")
     rows = [
         (
-            *(row["run"], row["run_id"][:8], row["started"], number(row["value"]), interval(row["low"], row["high"])),
-            *(number(row["difference"], "+"), interval(row["difference_low"], row["difference_high"], "+")),
+            *(row["run"], row["run_id"][:8], row["started"]),
+            *(format_number(row["value"]), interval(row["low"], row["high"])),
+            *(format_number(row["difference"], "+"), interval(row["difference_low"], row["difference_high"], "+")),
             *(row["verdict"], row["encoder"], row["epochs"], row["seed"], row["data"][:8]),
         )
         for row in table.to_dict("records")

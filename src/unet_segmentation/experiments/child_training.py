@@ -203,7 +203,7 @@ def predict_and_count(
     masks.mkdir()
     predictor = Predictor.from_file(model, inference)
     soft = predict_split(predictor, packed, sample_ids, masks).soft
-    confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.classes))
+    confusion = count_predictions(masks, sample_ids, packed.mask, len(predictor.spec.classes))
     remove(masks)
     return EvaluationTables({"confusion": confusion, "soft": soft})
 

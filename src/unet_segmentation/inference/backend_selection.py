@@ -15,7 +15,7 @@ import numpy as np
 from unet_segmentation.errors import ProjectError
 from unet_segmentation.inference.backends.base import BACKENDS, Backend, BackendRequest, Image
 from unet_segmentation.inference.ensemble import EnsembleBackend, common_spec
-from unet_segmentation.inference.predictor import ModelInput
+from unet_segmentation.inference.predictor import InputSpec
 from unet_segmentation.inference.sliding_window import argmax_mask
 from unet_segmentation.utils.atomic_io import atomic_write
 
@@ -114,8 +114,8 @@ def check_default_backend(
     """Check the rule's backend on a few images when a model is logged, so that predictions on this machine need not."""
     from unet_segmentation.models.model_file import read_header
 
-    takes = ModelInput.from_spec(read_header(model).spec, inference)
-    return choose_backend([model], [takes.example(image) for image in images], folder=folder)[1]
+    input_spec = InputSpec(read_header(model).spec, inference)
+    return choose_backend([model], [input_spec.example(image) for image in images], folder=folder)[1]
 
 
 def check_backend(backend: Backend, reference: Backend, examples: Sequence[Image]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from unet_segmentation.inference.backends.base import Backend, Image, Probabilit
 from unet_segmentation.inference.channel_adaptation import image_parameters, with_channels
 from unet_segmentation.inference.input_discovery import Input
 from unet_segmentation.inference.out_of_distribution import ood_flags
-from unet_segmentation.inference.predictor import ModelInput, Predictor
+from unet_segmentation.inference.predictor import InputSpec, Predictor
 from unet_segmentation.inference.summary import FAILED, OK
 from unet_segmentation.inference.writers import COCO, OVERLAY, POLYGONS, PredictionWriter, Row
 from unet_segmentation.models.spec import ModelSpec
@@ -63,6 +63,11 @@ class FolderJob:
     key: str  # of the model and the parameters: what was finished with another key is predicted again
 
     @cached_property
+    def input(self) -> InputSpec:
+        """Return what the model takes."""
+        return InputSpec(self.spec, self.inference)
+
+    @cached_property
     def images(self) -> ImageParameters:
         """Return how images are read."""
         return image_parameters(self.spec)
@@ -74,10 +79,9 @@ class FolderJob:
 
     def read(self, image: Input) -> DecodedInput:
         """Read and check an image."""
-        takes = ModelInput.from_spec(self.spec, self.inference)
         try:
             decoded = read_image(self.storage, image.path, self.images).pixels
-            pixels = takes.validate(with_channels(decoded, takes.channels, self.images))
+            pixels = self.input.validate(with_channels(decoded, self.spec.in_channels, self.images))
         except (UnreadableError, DataError) as error:
             return DecodedInput(image, None, [], str(error))
         return DecodedInput(image, pixels, ood_flags(pixels, self.reference), "")
@@ -144,12 +148,11 @@ def plan_folder(job: FolderJob, inputs: Sequence[Input]) -> FolderPlan:
     for each in inputs:
         if each.path not in finished:
             (rasters if _is_raster(job.storage, each) else plain).append(each)
-    takes = ModelInput.from_spec(job.spec, job.inference)
     readings = {each.path: job.read(each) for each in plain[:EXAMPLES]}
-    examples = [takes.example(reading.pixels) for reading in readings.values() if reading.pixels is not None]
+    examples = [job.input.example(reading.pixels) for reading in readings.values() if reading.pixels is not None]
     count = len(plain)
     if rasters:
-        tile, tiles = _preview(job, takes, rasters[0])
+        tile, tiles = _preview(job, rasters[0])
         examples += [] if tile is None else [tile[None]]
         count += tiles
     return FolderPlan(inputs, finished, plain, rasters, readings, examples, count)
@@ -184,7 +187,7 @@ class FolderPredictor:
 
     def __init__(self, job: FolderJob, plan: FolderPlan, backend: Backend, outputs: PredictionWriter) -> None:
         self._job, self._plan, self._outputs = job, plan, outputs
-        self._predictor = Predictor.of(job.spec, backend, job.inference)
+        self._predictor = Predictor(job.spec, backend, job.inference)
 
     def rows(self) -> Iterator[tuple[Input, Row]]:
         """Yield the row of every image when its files are written."""
@@ -278,11 +281,11 @@ def _is_raster(storage: FileStore, image: Input) -> bool:
     return is_raster(Path(storage.root, image.path))
 
 
-def _preview(job: FolderJob, takes: ModelInput, image: Input) -> tuple[Image | None, int]:
+def _preview(job: FolderJob, image: Input) -> tuple[Image | None, int]:
     from unet_segmentation.inference.rasters.predict_raster import preview_work
 
     try:
-        return preview_work(takes, Path(job.storage.root, image.path), job.images)
+        return preview_work(job.input, Path(job.storage.root, image.path), job.images)
     except DataError:  # it is reported when its turn comes
         return None, 0
 

@@ -38,7 +38,7 @@ def predict_split(
     Raises:
         DataError: an image is not what the network was trained on.
     """
-    settings = EvaluationSettings(len(predictor.classes))
+    settings = EvaluationSettings(len(predictor.spec.classes))
 
     def measure(sample_id: str, mask: Mask, probabilities: Probabilities) -> tuple[str, Measurements]:
         prediction = argmax_mask(probabilities)
@@ -56,7 +56,7 @@ def choose_foreground_threshold(
     histogram = np.zeros((thresholds.BINS, 2), np.int64)
     for _, mask, probabilities in _predicted(predictor, packed, sample_ids):
         histogram += thresholds.foreground_histogram(mask, probabilities[1])
-    foreground, threshold = predictor.classes[1], thresholds.best_threshold(histogram)
+    foreground, threshold = predictor.spec.classes[1], thresholds.best_threshold(histogram)
     if threshold is None:
         return thresholds.ThresholdChoice(
             images=len(sample_ids), note=f"{foreground} does not occur in the validation split"

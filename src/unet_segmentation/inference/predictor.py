@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from unet_segmentation.inference.sliding_window import (
     round_up_to_multiple,
     tile_starts,
 )
-from unet_segmentation.inference.test_time_augmentation import SymmetricBackend
+from unet_segmentation.inference.test_time_augmentation import TestTimeAugmentationBackend
 from unet_segmentation.models.spec import ModelSpec
 
 if TYPE_CHECKING:  # an exported model takes this module along, and has neither pydantic nor torch
@@ -28,35 +29,12 @@ if TYPE_CHECKING:  # an exported model takes this module along, and has neither 
 PAYS_OFF = 8  # images together, where nothing says how many fit
 
 
-class ModelInput:
-    """What a model takes: checks images, and knows what batches they make. Computes nothing.
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes: checks images, and knows what batches they make. Computes nothing."""
 
-    Args:
-        inference: tile, overlap and limits.
-        classes: in the order of their ids.
-        channels: that images must have.
-        multiple: sides of what the network takes are multiples of it.
-        value_range: `images.range` of the training: what becomes 0 and 65535 where images do not hold uint8 or uint16.
-        mean: of the training images by channel, in raw pixel units: stands where a raster holds no data.
-    """
-
-    def __init__(
-        self,
-        inference: PredictorParameters,
-        *,
-        classes: Sequence[str],
-        channels: int,
-        multiple: int = 32,
-        value_range: tuple[float, float] | None = None,
-        mean: Sequence[float] | None = None,
-    ) -> None:
-        self.inference, self.classes, self.channels, self.multiple = inference, list(classes), channels, multiple
-        self.value_range, self.mean = value_range, mean
-
-    @classmethod
-    def from_spec(cls, spec: ModelSpec, inference: PredictorParameters) -> ModelInput:
-        """Build it for a model."""
-        return ModelInput(inference, **_requirements(spec))
+    spec: ModelSpec
+    inference: PredictorParameters  # tile, overlap and limits
 
     def example(self, image: Image) -> Image:
         """Return the first batch (1, height, width, channels) that an image makes: it alone, padded, or its first tile.
@@ -65,10 +43,7 @@ class ModelInput:
             DataError: the image is not what the network was trained on.
         """
         image = self.validate(image)
-        size = self._padded_size(image)
-        if self._is_large(image):
-            side = round_up_to_multiple(self.inference.tile_size, self.multiple)
-            size = min(side, size[0]), min(side, size[1])
+        size = self.tile_size(image) if self.is_large(image) else self.padded_size(image)
         return padded(image[: size[0], : size[1]], size)[None]
 
     def validate(self, image: Image) -> Image:
@@ -81,27 +56,36 @@ class ModelInput:
         if image.ndim != 3 or 0 in image.shape:
             raise DataError(f"An image must be an array (height, width, channels); this one is {image.shape}.")
         try:
-            image, _ = to_uint(image, self.value_range)
+            image, _ = to_uint(image, self.spec.range)
         except BitDepthError as error:
             raise DataError(
                 f"An image must hold uint8 or uint16 pixels, or images.range must say how others are mapped; this one "
                 f"{error}."
             ) from None
-        if image.shape[2] != self.channels:
+        if image.shape[2] != self.spec.in_channels:
             raise DataError(
-                f"The network was trained on images of {_kind(self.channels)}; this one has {_kind(image.shape[2])}. "
-                "Convert it first."
+                f"The network was trained on images of {_kind(self.spec.in_channels)}; this one has "
+                f"{_kind(image.shape[2])}. Convert it first."
             )
         return image
 
-    def _is_large(self, image: Image) -> bool:
+    def is_large(self, image: Image) -> bool:
+        """Return whether an image goes through the network in tiles."""
         return image.shape[0] * image.shape[1] > self.inference.max_pixels
 
-    def _padded_size(self, image: Image) -> tuple[int, int]:
-        return round_up_to_multiple(image.shape[0], self.multiple), round_up_to_multiple(image.shape[1], self.multiple)
+    def padded_size(self, image: Image) -> tuple[int, int]:
+        """Return the next height and width that are divisible by the network's multiple."""
+        height, width = image.shape[:2]
+        return round_up_to_multiple(height, self.spec.multiple), round_up_to_multiple(width, self.spec.multiple)
+
+    def tile_size(self, image: Image) -> tuple[int, int]:
+        """Return height and width of the tiles of an image: no larger than the image, padded."""
+        side = round_up_to_multiple(self.inference.tile_size, self.spec.multiple)
+        height, width = self.padded_size(image)
+        return min(side, height), min(side, width)
 
 
-class Predictor(ModelInput):
+class Predictor:
     """Applies a network to images of any size.
 
     An image of at most `predictor.max_pixels` goes through the network whole, padded by reflection to sides that
@@ -110,16 +94,11 @@ class Predictor(ModelInput):
     network at a time.
     """
 
-    def __init__(self, backend: Backend, inference: PredictorParameters, **requirements: Any) -> None:  # noqa: ANN401
-        """Build it from what computes and what its network takes (keywords of `ModelInput`)."""
-        super().__init__(inference, **requirements)
-        symmetries = inference.test_time_augmentation
-        self.backend = backend if symmetries == "none" else SymmetricBackend(backend, symmetries)
-
-    @classmethod
-    def of(cls, spec: ModelSpec, backend: Backend, inference: PredictorParameters) -> Self:
+    def __init__(self, spec: ModelSpec, backend: Backend, inference: PredictorParameters) -> None:
         """Build the predictor of a model from its spec, whatever computes it."""
-        return cls(backend, inference, **_requirements(spec))
+        self.spec, self.input = spec, InputSpec(spec, inference)
+        symmetries = inference.test_time_augmentation
+        self.backend = backend if symmetries == "none" else TestTimeAugmentationBackend(backend, symmetries)
 
     @classmethod
     def from_file(cls, model: Path, inference: PredictorParameters, accelerator: Accelerator = "auto") -> Self:
@@ -138,7 +117,7 @@ class Predictor(ModelInput):
         from unet_segmentation.models.model_file import load_model
 
         network, info = load_model(model)
-        return cls.of(info.spec, EagerBackend(network, accelerator), inference)
+        return cls(info.spec, EagerBackend(network, accelerator), inference)
 
     def predict(self, image: Image) -> Mask:
         """Return the most probable class of every pixel.
@@ -170,11 +149,11 @@ class Predictor(ModelInput):
             (classes, height, width) for every image, in their order.
         """
         batch: list[Image] = []
-        for image in map(self.validate, images):
+        for image in map(self.input.validate, images):
             if batch and not self._fits(batch, image):
                 yield from self._whole(batch)
                 batch = []
-            if self._is_large(image):
+            if self.input.is_large(image):
                 yield self._tiled(image)
             else:
                 batch.append(image)
@@ -183,8 +162,8 @@ class Predictor(ModelInput):
 
     def _fits(self, batch: list[Image], image: Image) -> bool:
         """Return whether one more image may join a batch: same padded size, and not too many together."""
-        size = self._padded_size(image)
-        same = size == self._padded_size(batch[0]) and image.dtype == batch[0].dtype
+        size = self.input.padded_size(image)
+        same = size == self.input.padded_size(batch[0]) and image.dtype == batch[0].dtype
         return same and len(batch) < self.batch_size(*size)
 
     def batch_size(self, height: int, width: int) -> int:
@@ -193,33 +172,32 @@ class Predictor(ModelInput):
         At most `batch_size`, at most `max_pixels` in all, and no more than makes it faster. With `batch_size: auto`
         as many as fit into the free memory, where the backend can measure that (on a GPU).
         """
-        pixels, batch_size = height * width, self.inference.batch_size
-        limit = self.inference.max_pixels // pixels
-        if batch_size == "auto":
-            capacity = self.backend.capacity((height, width, self.channels))
+        inference, pixels = self.input.inference, height * width
+        limit = inference.max_pixels // pixels
+        if inference.batch_size == "auto":
+            capacity = self.backend.capacity((height, width, self.spec.in_channels))
             most = min(PAYS_OFF, limit) if capacity is None else capacity
         else:
-            most = min(batch_size, limit)
+            most = min(inference.batch_size, limit)
         return max(1, min(most, self.backend.saturation_pixels // pixels))
 
     def _whole(self, images: list[Image]) -> Iterator[Probabilities]:
-        size = self._padded_size(images[0])
+        size = self.input.padded_size(images[0])
         predictions = self.compute([padded(image, size) for image in images])
         for image, probabilities in zip(images, predictions, strict=True):
             yield probabilities[:, : image.shape[0], : image.shape[1]]
 
     def _tiled(self, image: Image) -> Probabilities:
         height, width = image.shape[:2]
-        side = round_up_to_multiple(self.inference.tile_size, self.multiple)
-        tile = min(side, self._padded_size(image)[0]), min(side, self._padded_size(image)[1])
+        tile, overlap = self.input.tile_size(image), self.input.inference.overlap
         image = padded(image, (max(height, tile[0]), max(width, tile[1])))
         corners = [
             (top, left)
-            for top in tile_starts(image.shape[0], tile[0], self.inference.overlap)
-            for left in tile_starts(image.shape[1], tile[1], self.inference.overlap)
+            for top in tile_starts(image.shape[0], tile[0], overlap)
+            for left in tile_starts(image.shape[1], tile[1], overlap)
         ]
         weights = blending_weights(tile[0], tile[1])
-        total = np.zeros((len(self.classes), *image.shape[:2]), np.float32)
+        total = np.zeros((len(self.spec.classes), *image.shape[:2]), np.float32)
         weight = np.zeros(image.shape[:2], np.float32)
         batch_size = self.batch_size(*tile)
         for start in range(0, len(corners), batch_size):
@@ -252,16 +230,6 @@ class Predictor(ModelInput):
                 ) from None
         middle = len(images) // 2
         return np.concatenate([self.compute(images[:middle]), self.compute(images[middle:])])
-
-
-def _requirements(spec: ModelSpec) -> dict[str, Any]:
-    return {
-        "classes": spec.classes,
-        "channels": spec.in_channels,
-        "multiple": spec.multiple,
-        "value_range": spec.range,
-        "mean": spec.mean,
-    }
 
 
 def _is_out_of_memory(error: Exception) -> bool:

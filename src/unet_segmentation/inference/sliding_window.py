@@ -1,4 +1,8 @@
-"""Tiles: how a large image is cut, and its parts are put together again. Numbers only; no network, no torch."""
+"""Tiles: how a large image is cut, and its parts are put together again. Numbers only; no network, no torch.
+
+An image in memory is blended by `Predictor`, which divides by the sum of the weights at the end; a raster larger than
+memory row by row by `rasters/predict_raster.py`, with the normalised weights of `rasters/tiling.py`.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ VIEWS: dict[Symmetries, list[View]] = {
 """`flip`: as it is, mirrored left to right, upside down, both. `d4`: all eight symmetries of the square."""
 
 
-class SymmetricBackend(Backend):
+class TestTimeAugmentationBackend(Backend):
     """Averages the probabilities of an image over its symmetries; `backend` computes each view."""
 
     def __init__(self, backend: Backend, symmetries: Symmetries) -> None:

@@ -41,7 +41,7 @@ class ClassCounts:
         """Return TP, support and predicted pixels as one array (..., 3, C)."""
         return np.stack([self.tp, self.support, self.predicted], axis=-2)
 
-    def pooled(self) -> ClassCounts:
+    def summed_over_classes(self) -> ClassCounts:
         """Sum over the classes, which leaves one."""
         return ClassCounts(*(part.sum(axis=-1, keepdims=True) for part in (self.tp, self.support, self.predicted)))
 

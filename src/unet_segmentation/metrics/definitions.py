@@ -105,7 +105,7 @@ class Metric:
     source: str  # where the definition comes from
     basis: str  # name of the sums that it is computed from, as `Basis.unit_sums` of one of the `BASES` names them
     function: Callable[[Values], Values] | None
-    absent: str = "left out where TP + FP + FN = 0"  # what a class that does not occur does to it
+    absent: str = "left out where TP + FP + FN = 0"  # how classes absent from both masks are handled
     range: str = "0 to 1"
     better: Literal["higher", "lower"] = "higher"
     per_image: bool = False  # apply the function to the sums of every image, and average the values
@@ -125,20 +125,20 @@ class Metric:
 
 _SPLIT = "counts summed over the whole split"
 _PER_CLASS = f"{_SPLIT}; one value per class"
-_POOLED = f"{_SPLIT} and over all classes"
+_MICRO = f"{_SPLIT} and over all classes"
 _BINARY = f"the foreground (class 1) of a problem of two classes; {_SPLIT}"
 _CONTOURS = "per image and class, mean over the images in which it is defined"
 _JACCARD = "Jaccard 1912; Everingham et al. 2010 (Pascal VOC)"
 _RIJSBERGEN = "van Rijsbergen 1979"
 _FCN = "Long, Shelhamer, Darrell 2015 (FCN)"
-_ARTICLE = "the article, on class probabilities p and one-hot truth t; I = sum of p t"
+_RASHID = "Rashid 2021 (Red Buffer), on class probabilities p and one-hot truth t; I = sum of p t"
 _GUO = "Guo, Pleiss, Sun, Weinberger 2017"
 _LEFT_OUT = "left out where TP + FP + FN = 0"
 _ZERO = f"{_LEFT_OUT}; 0 / 0 otherwise counts as 0"
 _IMAGE_ABSENT = (
     "left out of an image's mean where TP + FP + FN = 0 in that image; images without a counted pixel are left out"
 )
-_POOLED_ABSENT = "adds nothing: classes are summed, not averaged; null where none occurs"
+_MICRO_ABSENT = "adds nothing: classes are summed, not averaged; null where none occurs"
 _SOFT_ABSENT = "adds nothing: classes are summed, not averaged; images without a counted pixel are left out"
 _SOFT_MEAN = "summed per image over height, width and classes, ignored pixels out; mean over the images"
 _BINARY_ABSENT = "null without true foreground; absent in problems of more classes"
@@ -156,7 +156,7 @@ class ClassMeasure(NamedTuple):
     formula: str
     source: str
     function: ClassFunction
-    absent: str = _LEFT_OUT  # what a class that does not occur does to a mean
+    absent: str = _LEFT_OUT  # how classes absent from both masks are handled
     zero: str = ""  # when the value of a class is 0 for want of pixels
 
     @property
@@ -190,20 +190,20 @@ def _foreground(function: ClassFunction) -> ClassFunction:
     return lambda counts: function(counts.foreground())
 
 
-def _pooled(function: ClassFunction) -> ClassFunction:
-    return lambda counts: function(counts.pooled())[..., 0]
+def _micro(function: ClassFunction) -> ClassFunction:
+    return lambda counts: function(counts.summed_over_classes())[..., 0]
 
 
 def _means(measure: ClassMeasure) -> Iterator[Metric]:
     """Define the means of a measure: over the split and per image, with and without class 0."""
     noun, without = measure.noun, f"{measure.noun} without background"
-    mean, pooled = _mean(measure.function), _pooled(measure.function)
+    mean, micro = _mean(measure.function), _micro(measure.function)
     over_classes = f"{_SPLIT}; unweighted mean over all declared classes"
     per_image = "mean over the classes{} within each image, then mean over the images"
     rows: tuple[tuple[str, str, str, ClassFunction, str], ...] = (
         ("mean", f"Mean {noun}", f"{over_classes}, background included", mean, measure.absent),
         ("foreground_mean", f"Mean {without}", f"{over_classes} but class 0", _foreground(mean), measure.absent),
-        ("foreground_micro", f"Pooled {without}", f"{_POOLED} but class 0", _foreground(pooled), _POOLED_ABSENT),
+        ("foreground_micro", f"Micro-averaged {without}", f"{_MICRO} but class 0", _foreground(micro), _MICRO_ABSENT),
         ("per_image_mean", f"Mean {noun} per image", per_image.format(""), mean, _IMAGE_ABSENT),
         (
             "foreground_per_image_mean", f"Mean {without} per image", per_image.format(" but class 0"),
@@ -258,8 +258,8 @@ METRICS: tuple[Metric, ...] = (
     *_means(DICE),
     *_means(IOU),
     Metric(
-        "iou/micro", "Pooled IoU", IOU.formula, _POOLED, _JACCARD, "confusion", _counts(_pooled(iou_per_class)),
-        _POOLED_ABSENT,
+        "iou/micro", "Micro-averaged IoU", IOU.formula, _MICRO, _JACCARD, "confusion", _counts(_micro(iou_per_class)),
+        _MICRO_ABSENT,
     ),
     Metric(
         "iou/frequency_weighted", "Frequency-weighted IoU", "sum over classes of (share of the true pixels) x IoU",
@@ -272,7 +272,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "accuracy/pixel", "Pixel accuracy", "sum of TP / sum of (TP + FN)",
-        f"{_POOLED}; so pooled Dice, precision and recall, background included, are the same", _FCN, "confusion",
+        f"{_MICRO}; so micro-averaged Dice, precision and recall, background included, are the same", _FCN, "confusion",
         _counts(pixel_accuracy), "adds nothing",
     ),
     Metric(
@@ -288,11 +288,11 @@ METRICS: tuple[Metric, ...] = (
     *_means(RECALL),
     *(_of_class(measure) for measure in CLASS_MEASURES),
     Metric(
-        "soft_iou/smooth1", "IoU as in the article", "(I + 1) / (sum t + sum p - I + 1)", _SOFT_MEAN, _ARTICLE,
+        "soft_iou/smooth1", "Smoothed soft IoU", "(I + 1) / (sum t + sum p - I + 1)", _SOFT_MEAN, _RASHID,
         "soft", soft_iou, _SOFT_ABSENT, "above 0 to 1", per_image=True,
     ),
     Metric(
-        "soft_dice/smooth1", "Dice as in the article", "(2 I + 1) / (sum t + sum p + 1)", _SOFT_MEAN, _ARTICLE,
+        "soft_dice/smooth1", "Smoothed soft Dice", "(2 I + 1) / (sum t + sum p + 1)", _SOFT_MEAN, _RASHID,
         "soft", soft_dice, _SOFT_ABSENT, "above 0 to 1", per_image=True,
     ),
     *_contour_means(Metric(
@@ -369,7 +369,7 @@ def global_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str
     return values
 
 
-def describe(name: str) -> Metric | None:
+def find_metric(name: str) -> Metric | None:
     """Find the definition of a metric by its name (`iou/class/nucleus` stands under `iou/class/<class>`)."""
     pattern = re.sub(r"/(class|size)/.*", r"/\1/<\1>", name)
     return next((metric for metric in METRICS if metric.name == pattern), None)
@@ -388,6 +388,6 @@ def score_definitions(scores: Mapping[str, float | None]) -> pd.DataFrame:
     rows = [
         {"score": name, "value": value, **metric.definition}
         for name, value in scores.items()
-        if (metric := describe(name)) is not None
+        if (metric := find_metric(name)) is not None
     ]
     return pd.DataFrame(rows)

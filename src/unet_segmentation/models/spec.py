@@ -23,7 +23,7 @@ class ModelSpec:
     classes: tuple[str, ...]  # names, in the order of their ids
     mean: tuple[float, ...]  # that pixels are normalised with, by channel, in raw pixel units
     std: tuple[float, ...]
-    range: tuple[float, float] | None = None  # values that become black and white, of images not in uint8 or uint16
+    range: tuple[float, float] | None = None  # mapped to 0..65535, for images not in uint8 or uint16
     bands: tuple[int, ...] | None = None  # of the files, that are used
     images: Mapping[str, Any] | None = None  # how files are read, see `parameters.ImageParameters`
     typical: Mapping[str, Any] | None = None  # see `data.statistics.ReferenceStatistics`; None in older files

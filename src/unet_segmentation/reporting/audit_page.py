@@ -56,7 +56,7 @@ def render_audit(
     *,
     problem: str,
     result: AuditResult,
-    settled: SettledFindings,
+    findings: SettledFindings,
     samples: pd.DataFrame,
     source: SourceParameters,
     classes: Sequence[str],
@@ -71,7 +71,7 @@ def render_audit(
     Args:
         problem: its name.
         result: of the audit.
-        settled: the findings, and what was allowed or set aside.
+        findings: all of them, and what was allowed or set aside.
         samples: a row per sample: `sample_id`, `split`, and of `height` (0 where it could not be read), `width`,
             `channels`, `dtype`, `class_pixels`, `ignored_pixels` what is known.
         source: where the data came from.
@@ -82,7 +82,7 @@ def render_audit(
         unchecked: kinds that were not looked for, so that their absence says nothing.
         per_kind: samples of a kind that are shown as pictures.
     """
-    sections = _sections(settled, result, _Album(thumbnail), per_kind)
+    sections = _sections(findings, result, _Album(thumbnail), per_kind)
     tone, sign, headline = HEADLINES[result.status]
     mentioned = {*result.kinds, *unchecked, "mask_values", "set_aside"}
     return html.render(
@@ -167,9 +167,9 @@ def _encode_thumbnail(thumbnail: Thumbnail, sample_id: str) -> str | None:
     return html.data_uri(stream.getvalue(), "image/jpeg")
 
 
-def _sections(settled: SettledFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
+def _sections(findings: SettledFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
     """Describe every kind of finding, the worst first."""
-    table = settled.table.assign(state=settled.states)
+    table = findings.table.assign(state=findings.states)
     table["rank"] = table["state"].map({state: place for place, state in enumerate(STATES)})
     groups = [(kind, rows.sort_values("rank", kind="stable")) for kind, rows in by_kind(table)]
     groups.sort(key=lambda group: -1 if group[0] == "set_aside" else group[1]["rank"].iloc[0])

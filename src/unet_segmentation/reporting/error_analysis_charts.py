@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from unet_segmentation.metrics.error_analysis import FEATURES, large_groups
-from unet_segmentation.reporting.plotly_theme import PALETTE, styled
+from unet_segmentation.reporting.plotly_theme import PALETTE, apply_theme
 
 MOST_POINTS = 2_000  # drawn; more would bloat the page and hide each other
 MOST_GROUPS = 20  # drawn, those with the largest median error
@@ -24,7 +24,7 @@ def pattern_charts(facts: pd.DataFrame) -> dict[str, go.Figure]:
     for name, traces in _drawable(facts).items():
         figure = go.Figure(traces)
         _label(figure, name)
-        charts[name] = styled(figure, height=_height(name, facts))
+        charts[name] = apply_theme(figure, height=_height(name, facts))
         charts[name].update_layout(margin_t=16, showlegend=False)
     return charts
 
@@ -33,7 +33,7 @@ def patterns_chart(facts: pd.DataFrame) -> go.Figure:
     """Draw the charts of `pattern_charts` below each other in one figure, for MLflow and Kedro-Viz."""
     drawable = _drawable(facts)
     if not drawable:
-        return styled(go.Figure(), height=200)
+        return apply_theme(go.Figure(), height=200)
     heights = [_height(name, facts) for name in drawable]
     gap = 90 / sum(heights) if len(heights) > 1 else 0  # pixels, for a title and the numbers of an axis
     figure = make_subplots(
@@ -46,7 +46,7 @@ def patterns_chart(facts: pd.DataFrame) -> go.Figure:
     for row, (name, traces) in enumerate(drawable.items(), start=1):
         figure.add_traces(traces, rows=[row] * len(traces), cols=[1] * len(traces))
         _label(figure, name, row=row, col=1)
-    styled(figure, height=80 + sum(heights))
+    apply_theme(figure, height=80 + sum(heights))
     figure.update_layout(showlegend=False)
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, build_error_bars, styled
+from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, apply_theme, build_error_bars
 
 VERDICTS = {  # to the colour, and what it means against the best run
     "best": (PALETTE[0], "best"),
@@ -47,7 +47,7 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title_text="score, with its interval")
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=labels[::-1])
-    return styled(figure, height=150 + max(120, 44 * len(table)))
+    return apply_theme(figure, height=150 + max(120, 44 * len(table)))
 
 
 def _words(row: dict) -> str:

@@ -10,7 +10,7 @@ TEXT, GRID = "#7d8590", "rgba(128,128,128,0.22)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
-def styled(figure: go.Figure, height: int) -> go.Figure:
+def apply_theme(figure: go.Figure, height: int) -> go.Figure:
     """Apply the common look: no background of its own, the legend on top, ``height`` pixels high."""
     figure.update_layout(
         template="none",

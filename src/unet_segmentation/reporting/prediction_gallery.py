@@ -48,7 +48,7 @@ class Shown(NamedTuple):
     prediction: NDArray[np.uint8]
 
 
-def pick(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, str, float]]:
+def select_examples(image_scores: pd.DataFrame, score: str, count: int) -> list[tuple[str, str, float]]:
     """Choose `count` samples of each section; none comes twice, and images without a score never.
 
     Returns:
@@ -115,7 +115,7 @@ def load_galleries(
     def shown(section: str, name: str, value: float) -> Shown:
         return Shown(section, name, value, packed.image(name), packed.mask(name), read_prediction(predictions, name))
 
-    picked = pick(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
+    picked = select_examples(image_scores, evaluation.gallery_score, evaluation.gallery_samples)
     by_class = pick_by_class(image_scores, confusion, classes)
     return (shown(*sample) for sample in picked), (
         (name, shown(part, sample, iou)) for name, part, sample, iou in by_class
@@ -158,7 +158,7 @@ def draw_pictures(sample: Shown) -> Iterator[Picture]:
     yield error_map(image, truth, prediction)
 
 
-def embedded(sample: Shown) -> list[bytes]:
+def encode_pictures(sample: Shown) -> list[bytes]:
     """Encode the pictures of a sample for a page: WebP, at most `EMBEDDED_SIDE` pixels; the masks without loss."""
     encoded = []
     for part, picture in zip(PARTS, draw_pictures(sample), strict=True):

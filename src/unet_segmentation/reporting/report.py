@@ -17,7 +17,7 @@ from PIL import Image
 from unet_segmentation.data.audit.result import AuditResult
 from unet_segmentation.data.label_map import class_slugs
 from unet_segmentation.data.statistics import DatasetStatistics
-from unet_segmentation.metrics.definitions import describe
+from unet_segmentation.metrics.definitions import find_metric
 from unet_segmentation.parameters.predictor import PredictorParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting import cards, html
@@ -25,7 +25,7 @@ from unet_segmentation.reporting.audit_page import HEADLINES as VERDICTS
 from unet_segmentation.reporting.audit_page import class_table
 from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_charts
 from unet_segmentation.reporting.html import ReportSection
-from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, embedded
+from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, encode_pictures
 from unet_segmentation.reporting.score_charts import interval_chart
 from unet_segmentation.visualization import class_colours
 
@@ -228,7 +228,7 @@ class _Album:
 
     def example(self, sample: Shown, caption: str) -> dict[str, Any]:
         """Return a sample's id, its caption and its pictures; none where there is no room left."""
-        pictures: list[bytes] = embedded(sample) if self._left > 0 else []
+        pictures: list[bytes] = encode_pictures(sample) if self._left > 0 else []
         self._left -= sum(map(len, pictures))
         self.without_picture += not pictures
         uris = [html.data_uri(picture, "image/webp") for picture in pictures]
@@ -325,7 +325,7 @@ def _method(intervals: pd.DataFrame | None) -> str:
 
 def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict[str, str]:
     """Name the scores whose intervals are drawn: the headlines, then the IoU of the classes."""
-    titles = {name: metric.title for name in TILES if name in metrics and (metric := describe(name)) is not None}
+    titles = {name: metric.title for name in TILES if name in metrics and (metric := find_metric(name)) is not None}
     by_class = {f"iou/class/{slug}": f"IoU: {name}" for name, slug in zip(classes, class_slugs(classes), strict=True)}
     values = {name: value for name in by_class if (value := metrics.get(name)) is not None}
     weakest = sorted(values, key=lambda name: values[name])[:DRAWN_CLASSES]
@@ -333,7 +333,7 @@ def _titles(metrics: Mapping[str, float | None], classes: Sequence[str]) -> dict
 
 
 def _describe_score(name: str, value: float | None, intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    return {"name": name, "value": value, "metric": describe(name), "interval": intervals.get(name)}
+    return {"name": name, "value": value, "metric": find_metric(name), "interval": intervals.get(name)}
 
 
 def _per_class(

@@ -13,7 +13,7 @@ HEADER = ("SCORE", "REFERENCE", "OTHER", "DIFFERENCE", "INTERVAL", "P", "VERDICT
 TONES = {"better": "good", "worse": "bad", "equivalent": "", "inconclusive": "warn", "undefined": ""}
 
 
-def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
+def format_lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
     """Write a comparison as the lines of a table: scores of the whole first, then every class.
 
     Of the classes, the measure of the deciding score is shown (Dice, where it has none of classes).
@@ -26,9 +26,9 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
     return [
         (
             str(row["score"]),
-            number(row["champion"]),
-            number(row["challenger"]),
-            number(row["difference"], "+"),
+            format_number(row["champion"]),
+            format_number(row["challenger"]),
+            format_number(row["difference"], "+"),
             interval(row["low"], row["high"], "+"),
             p_value(row["p_adjusted"]),
             str(row["verdict"]),
@@ -40,7 +40,7 @@ def lines(table: pd.DataFrame, score: str) -> list[tuple[str, ...]]:
 def sentence(table: pd.DataFrame, score: str, reference: str, other: str, margin: float) -> str:
     """Describe how two runs compare by the deciding score."""
     row = table[table["score"] == score].iloc[0]
-    difference, inside = number(row["difference"], "+"), f"interval {interval(row['low'], row['high'], '+')}"
+    difference, inside = format_number(row["difference"], "+"), f"interval {interval(row['low'], row['high'], '+')}"
     figures = f"{difference}, {inside}, p {p_value(row['p_value'])}"
     return {
         "better": f"By {score}, {other} is better than {reference}: {figures}.",
@@ -72,7 +72,7 @@ def comparison_page(
             "when": when,
             "sentence": sentence(table, score, reference[0], name, margin),
             "tone": TONES[str(table.loc[table["score"] == score, "verdict"].iloc[0])],
-            "lines": lines(table, score),
+            "lines": format_lines(table, score),
         }
         for name, when, table in compared
     ]
@@ -90,14 +90,14 @@ def comparison_page(
     )
 
 
-def number(value: float, sign: str = "") -> str:
+def format_number(value: float, sign: str = "") -> str:
     """Write a score, or with the sign `+` a difference; a dash where there is none."""
     return "-" if value is None or math.isnan(value) else f"{value:{sign}.4f}"
 
 
 def interval(low: float, high: float, sign: str = "") -> str:
     """Write an interval; a dash where there is none."""
-    return "-" if low is None or math.isnan(low) else f"{number(low, sign)} to {number(high, sign)}"
+    return "-" if low is None or math.isnan(low) else f"{format_number(low, sign)} to {format_number(high, sign)}"
 
 
 def p_value(value: float) -> str:

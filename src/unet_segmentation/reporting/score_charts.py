@@ -17,7 +17,7 @@ from unet_segmentation.metrics.basis import EvaluationSettings
 from unet_segmentation.metrics.confusion_matrix import total_matrix
 from unet_segmentation.metrics.evaluation_tables import EvaluationTables
 from unet_segmentation.metrics.object_recall import SIZES, Objects, recall
-from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, apply_theme, build_error_bars
 
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall"}
 CURVE_HEIGHT = 380  # pixels
@@ -79,7 +79,7 @@ def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Fig
     )
     figure.update_xaxes(title_text="predicted", side="bottom", type="category")
     figure.update_yaxes(title_text="true", autorange="reversed", type="category")
-    styled(figure, height=150 + max(150, min(46 * len(classes), 640)))
+    apply_theme(figure, height=150 + max(150, min(46 * len(classes), 640)))
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     figure.update_layout(margin_t=16)
@@ -103,7 +103,7 @@ def class_chart(metrics: Mapping[str, float | None], classes: Sequence[str]) -> 
     figure.update_xaxes(range=[0, 1.0], dtick=0.2)
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_layout(barmode="group", bargap=0.25)
-    return styled(figure, height=120 + max(140, 52 * len(classes)))
+    return apply_theme(figure, height=120 + max(140, 52 * len(classes)))
 
 
 def reliability_chart(curve: pd.DataFrame) -> go.Figure:
@@ -139,7 +139,7 @@ def reliability_chart(curve: pd.DataFrame) -> go.Figure:
     _diagonal(figure)
     figure.update_xaxes(title_text="confidence: probability of the predicted class", range=[0, 1], dtick=0.2)
     figure.update_yaxes(title_text="share", range=[0, 1.02], dtick=0.2)
-    return styled(figure, height=CURVE_HEIGHT)
+    return apply_theme(figure, height=CURVE_HEIGHT)
 
 
 def _diagonal(figure: go.Figure) -> None:
@@ -160,7 +160,7 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
         )
         figure.update_xaxes(visible=False)
         figure.update_yaxes(visible=False)
-        return styled(figure, height=160)
+        return apply_theme(figure, height=160)
     hover = "threshold %{customdata:.3f}<br>recall %{x:.4f}<br>precision %{y:.4f}<extra></extra>"
     figure.add_trace(
         go.Scatter(
@@ -190,7 +190,7 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
         )
     figure.update_xaxes(title_text="recall", range=[0, 1.02], dtick=0.2)
     figure.update_yaxes(title_text="precision", range=[0, 1.02], dtick=0.2)
-    return styled(figure, height=CURVE_HEIGHT)
+    return apply_theme(figure, height=CURVE_HEIGHT)
 
 
 def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figure:
@@ -223,7 +223,7 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
     )
     figure.update_yaxes(title_text="share found", range=[0, 1.08], dtick=0.2)
     figure.update_layout(barmode="group", bargap=0.25)
-    return styled(figure, height=CURVE_HEIGHT)
+    return apply_theme(figure, height=CURVE_HEIGHT)
 
 
 def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -251,7 +251,7 @@ def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str]) -> go.Fig
     )
     figure.update_xaxes(nticks=6, tickangle=0)
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], type="category", tickfont={"size": 12})
-    styled(figure, height=70 + ROW_HEIGHT * max(1, len(names)))
+    apply_theme(figure, height=70 + ROW_HEIGHT * max(1, len(names)))
     figure.update_layout(margin_t=12)
     return figure
 
@@ -281,4 +281,4 @@ def folds_chart(metrics: Mapping[str, float | None]) -> go.Figure:
             )
     figure.update_xaxes(title_text="held-out fold", type="category")
     figure.update_yaxes(title_text="score")
-    return styled(figure, height=360)
+    return apply_theme(figure, height=360)

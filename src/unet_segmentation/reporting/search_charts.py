@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, styled
+from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, apply_theme
 
 STATES = {"finished": (PALETTE[0], "circle"), "pruned": (TEXT, "circle-open")}
 
@@ -39,7 +39,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
         figure.add_trace(go.Scatter(name="best so far", x=trials["trial"], y=best, mode="lines", line=line))
     figure.update_xaxes(title_text="trial", dtick=max(1, len(trials) // 10))
     figure.update_yaxes(title_text=score)
-    return styled(figure, height=420)
+    return apply_theme(figure, height=420)
 
 
 def importance_chart(importance: pd.DataFrame) -> go.Figure:
@@ -57,4 +57,4 @@ def importance_chart(importance: pd.DataFrame) -> go.Figure:
     if importance.empty:
         figure.add_annotation(text="too few finished trials", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_xaxes(title_text="explained share of the variance (fANOVA)", rangemode="tozero")
-    return styled(figure, height=150 + 40 * max(2, len(table)))
+    return apply_theme(figure, height=150 + 40 * max(2, len(table)))

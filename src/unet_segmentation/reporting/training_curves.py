@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from unet_segmentation.reporting.plotly_theme import PALETTE, styled
+from unet_segmentation.reporting.plotly_theme import PALETTE, apply_theme
 from unet_segmentation.training.lr_schedule import LearningRateTest
 
 PANELS: dict[str, dict[str, str]] = {  # title: column: name of the line
@@ -36,7 +36,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
     }
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
-        return styled(go.Figure(), height=200)
+        return apply_theme(go.Figure(), height=200)
     heights = [0.5 if title == "Learning rate" else 1.0 for title in panels]
     figure = make_subplots(
         rows=len(panels),
@@ -74,7 +74,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
     if len(history) <= WHOLE:
         figure.update_xaxes(dtick=1)
     figure.update_layout(hovermode="x unified")
-    return styled(figure, height=80 + int(220 * sum(heights)))
+    return apply_theme(figure, height=80 + int(220 * sum(heights)))
 
 
 def learning_rate_curve(result: LearningRateTest) -> go.Figure:
@@ -99,4 +99,4 @@ def learning_rate_curve(result: LearningRateTest) -> go.Figure:
         )
     figure.update_xaxes(type="log", title_text="learning rate", exponentformat="power")
     figure.update_yaxes(title_text="training loss, smoothed")
-    return styled(figure, height=380)
+    return apply_theme(figure, height=380)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from tests.data.preparation.fabrication import picture
+from tests.inference.test_predictor import input_spec
 from unet_segmentation.data.io.bit_depth import BitDepthError, to_uint
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import LARGEST, UnreadableError, pixel_sha256, read_raster
@@ -178,11 +179,9 @@ def test_other_numbers_are_mapped_by_a_range_and_prediction_maps_them_likewise(t
     assert f"{share:.1%}" in decoded.notes[0][1]
 
     predictor = Predictor(
+        input_spec(["a", "b"], channels=2, range=(-100, 110)),
         EagerBackend(PixelNetwork(), "cpu"),
         PredictorParameters(),
-        classes=["a", "b"],
-        channels=2,
-        value_range=(-100, 110),
     )
     np.testing.assert_array_equal(predictor.probabilities(pixels), predictor.probabilities(decoded.pixels))
 

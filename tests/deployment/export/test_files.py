@@ -52,7 +52,7 @@ def exported(tmp_path_factory):
         "colours": class_colours(len(CLASSES)).tolist(),
         "input": describe_input(specification, "uint8"),
         "specification": specification.to_json(),
-        "inference": INFERENCE.model_dump(),
+        "predictor": INFERENCE.model_dump(),
     }
     target = folder / "export"
     target.mkdir()
@@ -77,7 +77,7 @@ def test_the_folder_predicts_alone_what_the_network_predicts(exported, tmp_path)
         Image.fromarray(images[name]).save(tmp_path / "images" / f"{name}.png")
     answer = run(folder, str(tmp_path / "images"), "--output", str(tmp_path / "masks"))
     assert answer.returncode == 0, answer.stderr
-    predictor = Predictor.of(specification, EagerBackend(network, "cpu"), INFERENCE)
+    predictor = Predictor(specification, EagerBackend(network, "cpu"), INFERENCE)
     for name, image in images.items():
         with Image.open(tmp_path / "masks" / f"{name}.png") as written:
             mask = np.array(written)

@@ -104,7 +104,7 @@ def measure(problem, folder, article=ARTICLE):
     speeds = pd.DataFrame({"network": "tiny", "upsampling": ways, "training_images_per_second": 10.0})
     return nodes.measure_upsampling(
         samples=samples, packed=packed, statistics=profile, recipe=recipe, proposed_plan=plan, training=TRAINING,
-        inference=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
+        predictor_params=PredictorParameters(), evaluation=EvaluationParameters(), classes=CLASSES, speeds=speeds,
         article=article, folder=folder,
     )  # fmt: skip
 

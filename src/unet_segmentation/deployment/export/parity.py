@@ -223,7 +223,7 @@ def _predictor(backend: _Computes, spec: ModelSpec, inference: PredictorParamete
     classes = list(spec.classes)
     both = replace(spec, classes=(*classes, *(f"logit of {name}" for name in classes)))
     limited = inference.model_copy(update={"max_pixels": min(inference.max_pixels, LARGEST_WHOLE)})
-    return Predictor.of(both, _WithLogits(backend), limited)
+    return Predictor(both, _WithLogits(backend), limited)
 
 
 def _compare(case: Case, result: Probabilities, expected: Probabilities, classes: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class ExportedModel:
         backend = OnnxRuntimeBackend(folder / name, precision="int8" if int8 else "float32")
         inference: Any = SimpleNamespace(**self.information["predictor"])
         self.spec = ModelSpec.from_json(self.information["specification"])
-        self.predictor = Predictor.of(self.spec, backend, inference)
+        self.predictor = Predictor(self.spec, backend, inference)
 
     def predict(self, image: Any) -> Any:  # noqa: ANN401 - numpy is imported below
         """Return class ids (height, width) of an image (height, width, channels)."""
@@ -58,7 +58,7 @@ class ExportedModel:
         import numpy as np
         from PIL import Image, ImageOps
 
-        channels = self.predictor.channels
+        channels = self.spec.in_channels
         with Image.open(file) as opened:
             picture = ImageOps.exif_transpose(opened)
             grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")

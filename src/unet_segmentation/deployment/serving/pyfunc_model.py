@@ -42,7 +42,7 @@ class SegmentationModel(PythonModel):
 
         network, info = load_model(Path(context.artifacts["weights"]))
         inference = PredictorParameters.model_validate_json(Path(context.artifacts["inference"]).read_bytes())
-        self._predictor = Predictor.of(info.spec, EagerBackend(network), inference)
+        self._predictor = Predictor(info.spec, EagerBackend(network), inference)
         self._reader = Reader.of(info.spec, **context.model_config)
         # Servers call from several threads. One image after the other is as fast, and torch keeps one thread pool.
         self._network = ThreadPoolExecutor(1, "network")
@@ -90,8 +90,8 @@ class SegmentationModel(PythonModel):
     def describe(self) -> dict[str, Any]:
         """Return classes, channels, the largest image and the backend."""
         return {
-            "classes": self._predictor.classes,
-            "channels": self._predictor.channels,
+            "classes": list(self._predictor.spec.classes),
+            "channels": self._predictor.spec.in_channels,
             "max_pixels": self._reader.max_pixels,
             "computes": self._predictor.backend.name,
         }
@@ -129,7 +129,7 @@ class SegmentationModel(PythonModel):
     def _record(self, mask: np.ndarray, confidence: float) -> dict[str, Any]:
         import imagecodecs
 
-        classes = self._predictor.classes
+        classes = self._predictor.spec.classes
         counts = np.bincount(mask.ravel(), minlength=len(classes))
         png = bytes(imagecodecs.png_encode(np.ascontiguousarray(mask), level=PNG_LEVEL))
         return {

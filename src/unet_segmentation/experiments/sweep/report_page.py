@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 
 from unet_segmentation.experiments.sweep.leaderboard import BEST, FAILED, mean_costs, pareto_front
 from unet_segmentation.reporting.html import encode_charts, render
-from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, build_error_bars, styled
-from unet_segmentation.reporting.run_comparison import TONES, interval, number, p_value
+from unet_segmentation.reporting.plotly_theme import GRID, PALETTE, TEXT, apply_theme, build_error_bars
+from unet_segmentation.reporting.run_comparison import TONES, format_number, interval, p_value
 
 Column = tuple[str, str, Callable[[Any], str]]  # title, name in the table, and how a value is written
 
@@ -58,7 +58,7 @@ def frontier_chart(leaderboard: pd.DataFrame, costs: pd.DataFrame, score: str) -
         type="log", title_text=next((title for _, title, _ in panels.values()), ""), nticks=6, tickangle=0
     )
     figure.update_yaxes(title_text=score)
-    styled(figure, height=460)
+    apply_theme(figure, height=460)
     if len(buttons) > 1:
         figure.update_layout(
             margin_t=96,
@@ -124,10 +124,10 @@ def score_lines(leaderboard: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
         (
             str(row["variant"]),
-            number(row["value"]),
-            number(row["spread"]),
+            format_number(row["value"]),
+            format_number(row["spread"]),
             interval(row["low"], row["high"]),
-            number(row["difference"], "+"),
+            format_number(row["difference"], "+"),
             interval(row["difference_low"], row["difference_high"], "+"),
             p_value(row["p_value"]),
             str(row["verdict"]),
@@ -224,8 +224,8 @@ RUN_COLUMNS: Sequence[Column] = (
     ("Variant", "variant", str),
     ("Seed", "seed", str),
     ("Status", "status", str),
-    ("Dice", "dice/mean", number),
-    ("IoU", "iou/mean", number),
+    ("Dice", "dice/mean", format_number),
+    ("IoU", "iou/mean", format_number),
     ("Epochs", "epochs", _count),
     ("Best epoch", "best_epoch", _count),
     ("Training, s", "training_seconds", _rate),

@@ -22,7 +22,7 @@ from unet_segmentation.data.io.image_reader import from_raster
 from unet_segmentation.errors import DataError
 from unet_segmentation.inference.backends.base import Image
 from unet_segmentation.inference.channel_adaptation import with_channels
-from unet_segmentation.inference.predictor import ModelInput
+from unet_segmentation.inference.predictor import InputSpec
 from unet_segmentation.inference.rasters.raster_writer import FinishedPart, RasterWriter
 from unet_segmentation.inference.rasters.tiling import Span
 from unet_segmentation.parameters.data import ImageParameters
@@ -46,8 +46,8 @@ class RasterSource:
         DataError: it is damaged, lacks bands, or is stored in pieces that are too large.
     """
 
-    def __init__(self, path: Path, takes: ModelInput, images: ImageParameters) -> None:
-        self._path, self._takes, self._images = path, takes, images
+    def __init__(self, path: Path, input_spec: InputSpec, images: ImageParameters) -> None:
+        self._path, self._input, self._images = path, input_spec, images
         with _read_errors(path, None):
             self.file = rasterio.open(path)
         self.height, self.width = self.file.shape
@@ -60,7 +60,7 @@ class RasterSource:
                     f"{path} is stored in pieces of {columns} x {rows} pixels, too large to be read bit by bit. Tile "
                     "it first: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
                 )
-            height = min(self.height, takes.inference.tile_size + 2 * rows)
+            height = min(self.height, input_spec.inference.tile_size + 2 * rows)
             # Bytes of decoded blocks that GDAL must keep so that none is decoded for every row of tiles.
             self.cache = min(MOST_CACHE, max(LEAST_CACHE, height * (self.width + columns) * pixel))
         except BaseException:
@@ -101,7 +101,7 @@ class RasterSource:
         Returns:
             (height, width, channels) as the network takes it, None where no pixel holds data; and (height, width) of
             the part inside the raster, True where a pixel holds data. Pixels that hold none have the mean of the
-            network's training images (or, where a model does not know it, of the tile).
+            network's training images.
 
         Raises:
             DataError: the part of the file is damaged, or its values cannot be pixels; names file and window.
@@ -134,12 +134,10 @@ class RasterSource:
         if self._white_is_zero and raw.dtype.kind in "bu":
             raw = ~raw
         raster = Raster(raw[..., 0] if raw.shape[2] == 1 else np.ascontiguousarray(raw), "TIFF", self._palette)
-        pixels = with_channels(from_raster(raster, self._images).pixels, self._takes.channels, self._images)
-        pixels = self._takes.validate(pixels)
+        pixels = with_channels(from_raster(raster, self._images).pixels, self._input.spec.in_channels, self._images)
+        pixels = self._input.validate(pixels)
         if not whole:
-            mean = self._takes.mean
-            fill = pixels[valid].mean(axis=0) if mean is None else np.asarray(mean)
-            pixels[~valid] = np.rint(fill).astype(pixels.dtype)
+            pixels[~valid] = np.rint(self._input.spec.mean).astype(pixels.dtype)
         return pixels
 
     def coordinates(self) -> dict[str, Any]:

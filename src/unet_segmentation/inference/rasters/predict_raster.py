@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from unet_segmentation.inference.backends.base import Image, Probabilities
-from unet_segmentation.inference.predictor import ModelInput, Predictor
+from unet_segmentation.inference.predictor import InputSpec, Predictor
 from unet_segmentation.inference.rasters.checkpoint import RasterCheckpoint, State, pack, resumable_rows, unpack
 from unet_segmentation.inference.rasters.geojson_writer import GeoJsonWriter
 from unet_segmentation.inference.rasters.geotiff import NO_DATA, GeoTiffWriter, RasterSource
@@ -119,7 +119,7 @@ def predict_raster(
         predictor: what computes; `predictor.tile_size`, `raster_overlap` and `batch_size` hold.
         source: the raster, in whatever format GDAL reads.
         files: to write.
-        images: which bands are used, what becomes of transparency, and which values become black and white.
+        images: bands, transparency, and the intensity range mapped to 0..65535.
         key: names source, model and parameters. Finished rows of tiles are kept in a hidden folder next to the target;
             where this call is killed, another one with the same key and files resumes behind them, with the same
             result. None: none is.
@@ -131,11 +131,11 @@ def predict_raster(
     """
     outputs = [path is not None for path in files[1:]]
     saving = nullcontext() if key is None else resumable_rows(files.target, f"{key} {predictor.backend.name} {outputs}")
-    with saving as checkpoint, _opened(predictor, source, images) as raster:
-        grid = _Grid.of(predictor, raster)
+    with saving as checkpoint, _opened(predictor.input, source, images) as raster:
+        grid = _Grid.of(predictor.input, raster)
         state = {} if checkpoint is None else checkpoint.load()
-        with _opened_writers(files, raster, predictor.classes, grid, checkpoint, state) as writers:
-            prediction = _RasterPrediction(grid, raster, writers, len(predictor.classes), checkpoint)
+        with _opened_writers(files, raster, predictor.spec.classes, grid, checkpoint, state) as writers:
+            prediction = _RasterPrediction(grid, raster, writers, len(predictor.spec.classes), checkpoint)
             if state:
                 prediction.restore(state)
             for number in _predict_tiles(predictor, prediction):
@@ -193,7 +193,7 @@ def _opened_writers(
             raise OSError(ENOSPC, f"GDAL could not write ({error})", str(files.target)) from error
 
 
-def preview_work(takes: ModelInput, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
+def preview_work(input_spec: InputSpec, source: Path, images: ImageParameters) -> tuple[Image | None, int]:
     """Return a tile of a raster that holds data, (height, width, channels), and the number of tiles.
 
     The tile is the middle one, else one of the first; None where these hold no data.
@@ -201,8 +201,8 @@ def preview_work(takes: ModelInput, source: Path, images: ImageParameters) -> tu
     Raises:
         DataError: the source is damaged or not what the network takes.
     """
-    with _opened(takes, source, images) as raster:
-        grid = _Grid.of(takes, raster)
+    with _opened(input_spec, source, images) as raster:
+        grid = _Grid.of(input_spec, raster)
         middle = Tile(len(grid.rows) // 2, len(grid.columns) // 2)
         for tile in islice(chain([middle], grid.tiles(0)), LOOKED):
             image, _ = raster.read(grid.rows[tile.row], grid.columns[tile.column])
@@ -220,9 +220,9 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(takes: ModelInput, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
+def _opened(input_spec: InputSpec, source: Path, images: ImageParameters) -> Iterator[RasterSource]:
     with _quiet():
-        raster = RasterSource(source, takes, images)
+        raster = RasterSource(source, input_spec, images)
         with closing(raster), rasterio.Env(GDAL_CACHEMAX=raster.cache):
             yield raster
 
@@ -237,8 +237,8 @@ class _Grid:
     column_weights: list[NDArray[np.float32]]
 
     @classmethod
-    def of(cls, takes: ModelInput, raster: RasterSource) -> _Grid:
-        inference, multiple = takes.inference, takes.multiple
+    def of(cls, input_spec: InputSpec, raster: RasterSource) -> _Grid:
+        inference, multiple = input_spec.inference, input_spec.spec.multiple
         side = round_up_to_multiple(inference.tile_size, multiple)
         rows, columns = (
             place_tiles(length, side, inference.raster_overlap, multiple) for length in (raster.height, raster.width)

@@ -36,7 +36,7 @@ def place_tiles(length: int, tile: int, overlap: float, multiple: int) -> list[S
         length: of the side, in pixels.
         tile: side of a tile, at most; a multiple of `multiple`.
         overlap: share of `tile` that neighbours share at least; 0 to 0.5.
-        multiple: tiles' sides are multiples of it.
+        multiple: that height and width of a tile must be divisible by.
 
     Returns:
         The tiles; starts and ends increase. One tile, which reaches beyond the end, where the length is at most `tile`.

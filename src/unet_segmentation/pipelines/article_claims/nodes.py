@@ -32,7 +32,7 @@ def measure_upsampling(
     recipe: AugmentationRecipe,
     proposed_plan: ProposedPlan,
     training: TrainingParameters,
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     evaluation: EvaluationParameters,
     classes: list[str],
     speeds: pd.DataFrame,
@@ -65,7 +65,7 @@ def measure_upsampling(
     points = upsampling_points(benchmark.models, benchmark.modes, preset.seeds)
     shared = shared_training_parameters(training, preset, preset.steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, benchmark.speed_size))
-    result = train_all(points, shared, data, inference, folder)
+    result = train_all(points, shared, data, predictor_params, folder)
     checkerboards = [
         measure_checkerboard(point, shared, data, benchmark.images, model, point.directory(folder))
         for point, model in zip(points, result.models, strict=True)
@@ -152,7 +152,7 @@ def train_encoders(
     recipe: AugmentationRecipe,
     proposed_plan: ProposedPlan,
     training: TrainingParameters,
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     evaluation: EvaluationParameters,
     classes: list[str],
     speeds: pd.DataFrame,
@@ -173,7 +173,7 @@ def train_encoders(
     points = encoder_points(article.encoders.names, preset.encoder_seeds)
     shared = shared_training_parameters(training, preset, preset.encoder_steps, data)
     _log_expected_time(len(points), expected_seconds(points, shared, data, speeds, article.encoders.size))
-    result = train_all(points, shared, data, inference, folder)
+    result = train_all(points, shared, data, predictor_params, folder)
     return result.runs, result.confusion, result.soft_overlap_sums
 
 

@@ -8,7 +8,9 @@ from kedro.pipeline import Pipeline
 from unet_segmentation.pipelines import namespaced, node, wire
 from unet_segmentation.pipelines.article_claims import nodes
 
-TRAINING_INPUTS = wire("samples packed statistics recipe proposed_plan training inference evaluation classes article")
+TRAINING_INPUTS = wire(
+    "samples packed statistics recipe proposed_plan training predictor_params evaluation classes article"
+)
 COST_INPUTS = wire("statistics proposed_plan classes article")
 COMPARISON_INPUTS = wire("samples classes release bootstrap")
 

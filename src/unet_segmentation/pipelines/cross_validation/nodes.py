@@ -94,7 +94,7 @@ def predict_folds(
     runs: pd.DataFrame,
     folds: pd.DataFrame,
     packed: PackedSamples,
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     folder: Path,
     workdir: Path,
 ) -> tuple[Callable[[Path], None], pd.DataFrame]:
@@ -112,7 +112,7 @@ def predict_folds(
     remove_predictions(workdir)  # of an interrupted run
     sums = []
     for fold, fingerprint in zip(runs["fold"], runs["fingerprint"], strict=True):
-        predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, inference)
+        predictor = Predictor.from_file(RunDirectory(folder / str(fold), fingerprint).best, predictor_params)
         predicted = predict_split(predictor, packed, held_out(folds, fold), workdir)
         sums.append(predicted.soft.assign(fold=fold))
     return partial(move_predictions, workdir), pd.concat(sums, ignore_index=True)

@@ -25,7 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
         ),
         node(
             nodes.predict_folds,
-            wire("folds packed inference", runs="cv_runs", folder="folds_dir", workdir="cv_prediction_workdir"),
+            wire("folds packed predictor_params", runs="cv_runs", folder="folds_dir", workdir="cv_prediction_workdir"),
             ["fold_predictions", "fold_soft_overlap_sums"],
         ),
         node(nodes.count_folds, wire("folds packed classes", predictions="fold_predictions"), "fold_confusion_counts"),

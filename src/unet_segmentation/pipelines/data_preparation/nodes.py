@@ -120,7 +120,7 @@ def audit(
     page = render_audit(
         problem=problem,
         result=result,
-        settled=settled,
+        findings=settled,
         samples=inspected.assign(split=inspected["sample_id"].map(splits)),
         source=source,
         classes=label_map.names,

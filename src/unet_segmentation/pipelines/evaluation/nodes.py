@@ -42,7 +42,7 @@ def predict(
     model: Path,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     evaluation: EvaluationParameters,
     folder: Path,
 ) -> tuple[Callable[[Path], None], EvaluationTables]:
@@ -59,7 +59,7 @@ def predict(
     sample_ids = _evaluated(samples, evaluation)
     tracking.active_run().set_tags({f"evaluation.{key}": value for key, value in compute_environment().items()})
     remove_predictions(folder)  # of a pass that was interrupted
-    tables = predict_split(Predictor.from_file(model, inference), packed, sample_ids, folder)
+    tables = predict_split(Predictor.from_file(model, predictor_params), packed, sample_ids, folder)
     return partial(move_predictions, folder), tables
 
 
@@ -85,7 +85,7 @@ def choose_threshold(
     samples: pd.DataFrame,
     packed: PackedSamples,
     classes: list[str],
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     evaluation: EvaluationParameters,
 ) -> ThresholdChoice:
     """Choose the threshold of a problem of two classes on the validation split, never on the one that is scored."""
@@ -100,7 +100,7 @@ def choose_threshold(
         return ThresholdChoice(note=note)
     if not validation:
         return ThresholdChoice(note="the validation split has no labelled sample")
-    return choose_foreground_threshold(Predictor.from_file(model, inference), packed, validation)
+    return choose_foreground_threshold(Predictor.from_file(model, predictor_params), packed, validation)
 
 
 def score(
@@ -182,7 +182,7 @@ def write_training_section(
     *,
     problem: str,
     classes: list[str],
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     model: Path,
     training_curves: Any,  # noqa: ANN401 - a Plotly figure
     augmentation_preview: Path,
@@ -200,7 +200,7 @@ def write_training_section(
     return render_training_section(
         problem=problem,
         classes=classes,
-        inference=inference,
+        inference=predictor_params,
         curves=training_curves,
         augmentation=augmentation_preview,
         statistics=statistics,
@@ -319,14 +319,14 @@ def report(
 
 
 def check_backend(
-    model: Path, inference: PredictorParameters, samples: pd.DataFrame, packed: PackedSamples, backends_dir: Path
+    model: Path, predictor_params: PredictorParameters, samples: pd.DataFrame, packed: PackedSamples, backends_dir: Path
 ) -> BackendCheck:
     """Compare the backend that predicts on this machine with float32, on a few images of the test split."""
     from unet_segmentation.inference.backend_selection import check_default_backend
 
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     names = (in_test if len(in_test) else samples["sample_id"]).astype(str).tolist()[:CHECKED_IMAGES]
-    check = check_default_backend(model, [packed.image(name) for name in names], inference, backends_dir)
+    check = check_default_backend(model, [packed.image(name) for name in names], predictor_params, backends_dir)
     tracking.active_run().set_tags({"backend.name": check.backend, "backend.agreement": f"{check.agreement:.6f}"})
     return check
 
@@ -334,7 +334,7 @@ def check_backend(
 def log_model(
     model: Path,
     metrics: dict[str, Any],
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     samples: pd.DataFrame,
     packed: PackedSamples,
 ) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def log_model(
     in_test = samples.loc[samples["split"] == "test", "sample_id"]
     sample_id = str((in_test if len(in_test) else samples["sample_id"]).iloc[0])
     example = packed.image(sample_id, slice(EXAMPLE_SIDE), slice(EXAMPLE_SIDE))
-    build = partial(package_model, model=model, inference=inference, example=example)
+    build = partial(package_model, model=model, inference=predictor_params, example=example)
     return tracking.active_run().log_model(build, metrics, read_header(model).epoch)
 
 

@@ -12,13 +12,13 @@ def create_pipeline(**_: object) -> Pipeline:
         "evaluation",
         node(
             nodes.predict,
-            wire("model samples packed inference evaluation", folder="prediction_workdir"),
+            wire("model samples packed predictor_params evaluation", folder="prediction_workdir"),
             ["predictions", "probability_tables"],
         ),
         node(
             nodes.count, wire("predictions samples packed classes evaluation probability_tables"), "evaluation_tables"
         ),
-        node(nodes.choose_threshold, wire("model samples packed classes inference evaluation"), "threshold"),
+        node(nodes.choose_threshold, wire("model samples packed classes predictor_params evaluation"), "threshold"),
         node(
             nodes.score,
             wire("threshold classes", tables="evaluation_tables"),
@@ -47,7 +47,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.write_training_section,
             wire(
-                "problem classes inference model training_curves augmentation_preview statistics spec",
+                "problem classes predictor_params model training_curves augmentation_preview statistics spec",
                 plan="training_plan",
             ),
             "training_section",
@@ -84,6 +84,6 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             "report",
         ),
-        node(nodes.check_backend, wire("model inference samples packed backends_dir"), "backend_check"),
-        node(nodes.log_model, wire("model metrics inference samples packed"), "logged_model"),
+        node(nodes.check_backend, wire("model predictor_params samples packed backends_dir"), "backend_check"),
+        node(nodes.log_model, wire("model metrics predictor_params samples packed"), "logged_model"),
     )

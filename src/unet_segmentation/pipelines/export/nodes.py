@@ -89,7 +89,7 @@ def check_parity(
     quantisation: Quantisation,
     samples: pd.DataFrame,
     packed: PackedSamples,
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     export: ExportParameters,
 ) -> tuple[pd.DataFrame, dict[str, float | None], list[str]]:
     """Compare the files with the network, over the split and over odd sizes.
@@ -107,7 +107,7 @@ def check_parity(
     files = {PROGRAM: program, ONNX: onnx}
     if quantisation.file is not None:
         files[INT8] = Path(quantisation.file)
-    result = parity.compare_files(Path(source.file), files, packed, names, inference)
+    result = parity.compare_files(Path(source.file), files, packed, names, predictor_params)
     figures = parity.summarise(result, source.spec.classes)
     for name in files:
         logger.info(
@@ -126,7 +126,7 @@ def publish(
     quantisation: Quantisation,
     figures: dict[str, float | None],
     failures: list[str],
-    inference: PredictorParameters,
+    predictor_params: PredictorParameters,
     export: ExportParameters,
 ) -> Callable[[Path], None]:
     """Publish the files, if all of them passed; returns a writer of the folder.
@@ -143,4 +143,4 @@ def publish(
     if quantisation.file is not None:
         files[INT8] = Path(quantisation.file)
     rest = {"calibration_images": quantisation.images, "split": export.split, "parity": figures}
-    return bundle_writer(source, files, inference, rest, None if export.output is None else Path(export.output))
+    return bundle_writer(source, files, predictor_params, rest, None if export.output is None else Path(export.output))

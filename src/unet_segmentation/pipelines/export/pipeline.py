@@ -25,7 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.check_parity,
             wire(
-                "quantisation samples packed inference export",
+                "quantisation samples packed predictor_params export",
                 source="export_source",
                 program="exported_program",
                 onnx="exported_onnx",
@@ -35,7 +35,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.publish,
             wire(
-                "quantisation inference export",
+                "quantisation predictor_params export",
                 source="export_source",
                 program="exported_program",
                 onnx="exported_onnx",

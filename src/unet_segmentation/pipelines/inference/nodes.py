@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 def choose_model(
     problem: str,
-    prediction: InferenceParameters,
-    inference: PredictorParameters,
+    inference: InferenceParameters,
+    predictor_params: PredictorParameters,
     trained: Path | None,
     fold_models: dict[str, str] | None,
     cache: Path,
@@ -34,18 +34,18 @@ def choose_model(
     """
     from unet_segmentation.inference.backends.base import BACKENDS
 
-    if prediction.backend != "auto":
-        BACKENDS[prediction.backend]  # refused now, not after a download
-    model = ModelSources(problem, trained, fold_models, cache).find(prediction.model)
+    if inference.backend != "auto":
+        BACKENDS[inference.backend]  # refused now, not after a download
+    model = ModelSources(problem, trained, fold_models, cache).find(inference.model)
     logger.info("Model: %s", model.title)
     for key, value in model.inference.items():
-        if (now := inference.model_dump(mode="json").get(key, value)) != value:
-            logger.info("inference.%s is %s; this model was evaluated with %s", key, now, value)
+        if (now := predictor_params.model_dump(mode="json").get(key, value)) != value:
+            logger.info("predictor.%s is %s; this model was evaluated with %s", key, now, value)
     tracking.active_run().set_tags({"inference.model": model.title, "prediction.run": model.run_id})
     return model
 
 
-def list_images(prediction: InferenceParameters, source: SourceParameters) -> pd.DataFrame:
+def list_images(inference: InferenceParameters, source: SourceParameters) -> pd.DataFrame:
     """Find the images to predict.
 
     Returns:
@@ -57,21 +57,21 @@ def list_images(prediction: InferenceParameters, source: SourceParameters) -> pd
     """
     from unet_segmentation.inference.input_discovery import list_inputs
 
-    if prediction.source is None:
+    if inference.source is None:
         raise ConfigurationError(
             "inference.source: say what is to be predicted: kedro predict FOLDER, or "
             "kedro run --pipelines inference --params inference.source=FOLDER"
         )
-    storage, inputs = list_inputs(prediction.source, prediction.storage_options or source.storage_options)
-    logger.info("%d images in %s", len(inputs), prediction.source)
+    storage, inputs = list_inputs(inference.source, inference.storage_options or source.storage_options)
+    logger.info("%d images in %s", len(inputs), inference.source)
     return pd.DataFrame(inputs, columns=["path", "name", "stamp"]).assign(root=storage.root)
 
 
 def predict_images(
     model: ModelReference,
     inputs: pd.DataFrame,
-    prediction: InferenceParameters,
-    inference: PredictorParameters,
+    inference: InferenceParameters,
+    predictor_params: PredictorParameters,
     source: SourceParameters,
     backends_dir: Path,
     results_folder: Path,
@@ -102,18 +102,18 @@ def predict_images(
 
     files = [Path(file) for file in model.files]
     spec = common_spec([read_header(file).spec for file in files])
-    name = results_name(str(prediction.source))
-    folder = Path(prediction.output).expanduser() if prediction.output else results_folder / name
-    storage = FileStore(str(inputs["root"].iloc[0]), prediction.storage_options or source.storage_options)
-    made_by = prediction.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
-    key = cache_key(weights=model.sha256, inference=inference.model_dump(mode="json"), **made_by)
-    job = FolderJob(spec, inference, storage, folder, prediction, key)
+    name = results_name(str(inference.source))
+    folder = Path(inference.output).expanduser() if inference.output else results_folder / name
+    storage = FileStore(str(inputs["root"].iloc[0]), inference.storage_options or source.storage_options)
+    made_by = inference.model_dump(include={"backend", "overlay", "probabilities", "polygons"})
+    key = cache_key(weights=model.sha256, inference=predictor_params.model_dump(mode="json"), **made_by)
+    job = FolderJob(spec, predictor_params, storage, folder, inference, key)
     with locked_folder(folder):
         plan = plan_folder(job, [Input(*each) for each in inputs[["path", "name", "stamp"]].itertuples(index=False)])
         backend, check = choose_backend(
             files,
             plan.examples,
-            name=prediction.backend,
+            name=inference.backend,
             folder=backends_dir,
             expected_images=plan.expected_images,
         )

@@ -13,22 +13,20 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.choose_model,
             wire(
-                "problem inference",
-                prediction="params:inference",
+                "problem inference predictor_params",
                 trained="trained_model",
                 fold_models="ensemble_models",
                 cache="downloaded_models_dir",
             ),
             "prediction_model",
         ),
-        node(nodes.list_images, wire("source", prediction="params:inference"), "prediction_inputs"),
+        node(nodes.list_images, wire("inference source"), "prediction_inputs"),
         node(
             nodes.predict_images,
             wire(
-                "inference source backends_dir",
+                "inference predictor_params source backends_dir",
                 model="prediction_model",
                 inputs="prediction_inputs",
-                prediction="params:inference",
                 results_folder="inference_dir",
             ),
             ["prediction_table", "prediction_summary", "prediction_backend"],
