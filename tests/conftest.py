@@ -104,10 +104,10 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proj
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium, or a skip where there is none."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    result = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if result is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    return found
+    return result
 
 
 S3_ENVIRONMENT = {

@@ -43,10 +43,10 @@ def test_kedro_lists_the_projects_commands(root):
     answer = subprocess.run(
         [KEDRO, "--help"], cwd=root, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    ours = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
-    assert "unet_segmentation/cli/__init__.py" in ours
+    actual = answer.stdout.partition("Project specific commands from ")[2].partition("Project specific")[0]
+    assert "unet_segmentation/cli/__init__.py" in actual
     for command in ("run", "mlflow", "problem", "compare", "leaderboard", "reproduce"):
-        assert f"\n  {command} " in ours
+        assert f"\n  {command} " in actual
 
 
 def test_what_every_command_imports_is_light(root):

@@ -115,8 +115,8 @@ def test_what_a_partial_run_starts_from_is_logged_once(tmp_path, recorder, monke
     }
     catalog = DataCatalog(
         {
-            name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), metadata={"mlflow": wanted})
-            for name, wanted in entries.items()
+            name: JSONDataset(filepath=str(tmp_path / f"{name}.json"), metadata={"mlflow": expected})
+            for name, expected in entries.items()
         }
     )
     for name in entries:

@@ -39,15 +39,15 @@ def kill_at(project: Project, words: str, *arguments: str) -> None:
     """Kill a kedro command without warning as soon as it has printed certain words."""
     process = project.start(*arguments)
     assert process.stdout is not None
-    said = []
+    messages = []
     for line in process.stdout:
-        said.append(line)
+        messages.append(line)
         if words in line:
             process.send_signal(signal.SIGKILL)
             break
     process.wait()
     process.stdout.close()
-    assert process.returncode == -signal.SIGKILL, "".join(said)
+    assert process.returncode == -signal.SIGKILL, "".join(messages)
 
 
 def run_notebook(project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -79,8 +79,8 @@ def test_killed_and_run_again_it_comes_to_the_same_files(undisturbed, make_proje
 
 
 def test_the_notebook_walks_through_them(undisturbed, monkeypatch):
-    said = run_notebook(undisturbed[0], "03_article_claims.ipynb", monkeypatch)
-    assert any("checkerboards" in words and "verdict" in words for words in said)
+    messages = run_notebook(undisturbed[0], "03_article_claims.ipynb", monkeypatch)
+    assert any("checkerboards" in words and "verdict" in words for words in messages)
     names = {path.name for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")}
     assert names == {"01_look_at_the_data.ipynb", "02_look_at_the_runs.ipynb", "03_article_claims.ipynb"}, (
         "each has a test"

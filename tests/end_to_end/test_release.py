@@ -40,8 +40,8 @@ def decision(project: Project) -> dict:
 
 
 def aliases(project: Project) -> dict[str, int]:
-    found = mlflow.MlflowClient(f"sqlite:///{project.path}/mlflow.db").get_registered_model("test").aliases
-    return {name: int(version) for name, version in found.items()}
+    result = mlflow.MlflowClient(f"sqlite:///{project.path}/mlflow.db").get_registered_model("test").aliases
+    return {name: int(version) for name, version in result.items()}
 
 
 def refused(answer: subprocess.CompletedProcess[str]) -> str:

@@ -25,7 +25,7 @@ def prepared(tmp_path_factory):
         data[f"s{number:02d}"] = (mask[..., None] * 120 + noise).astype(np.uint8), mask
     inspected = measured(data, [f"g{number}" for number in range(12)])
     samples = inspected[COLUMNS].assign(split=["train", "validation", "test"] * 4)
-    found = compute_statistics(samples, inspected, CLASSES)
+    result = compute_statistics(samples, inspected, CLASSES)
     network = ModelParameters(architecture="unet_original", base_channels=2, encoder_depth=2)
     training = TrainingParameters(
         epochs=2,
@@ -47,4 +47,4 @@ def prepared(tmp_path_factory):
         }
     )
     packed = pack(tmp_path_factory.mktemp("packed") / "arrays", data)
-    return ExperimentData(parameters, samples, packed, found, propose_plan(found, network, training, CLASSES))
+    return ExperimentData(parameters, samples, packed, result, propose_plan(result, network, training, CLASSES))

@@ -18,8 +18,8 @@ from unet_segmentation.tracking import run_queries
 from unet_segmentation.tracking.model_registry import CHAMPION
 
 
-def without_samples(found):
-    return {name: table for name, table in found.items() if name != "samples"}
+def without_samples(result):
+    return {name: table for name, table in result.items() if name != "samples"}
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +31,19 @@ def told(tmp_path_factory):
     (root / "mlflow.db").write_bytes(empty_store())
     worse = tables(40, 0.3, seed=2)
     ids = {
-        "worse": tell(root, "worse", found=worse),
-        "good": tell(root, "good", found=tables(40, 0.1), intervals=True, **{"data.sha256": "ab" * 32}),
-        "twin": tell(root, "twin", found=tables(40, 0.101, seed=5), plan='{"epochs": 2}'),
-        "elsewhere": tell(root, "elsewhere", found=tables(30, 0.01, names="t")),
-        "validated": tell(root, "validated", found=tables(40, 0.05), split="validation"),
-        "renamed": tell(root, "renamed", found=tables(40, 0.1), classes=["background", "nucleus"]),
-        "old": tell(root, "old", found={"confusion": worse["confusion"]}),
+        "worse": tell(root, "worse", result=worse),
+        "good": tell(root, "good", result=tables(40, 0.1), intervals=True, **{"data.sha256": "ab" * 32}),
+        "twin": tell(root, "twin", result=tables(40, 0.101, seed=5), plan='{"epochs": 2}'),
+        "elsewhere": tell(root, "elsewhere", result=tables(30, 0.01, names="t")),
+        "validated": tell(root, "validated", result=tables(40, 0.05), split="validation"),
+        "renamed": tell(root, "renamed", result=tables(40, 0.1), classes=["background", "nucleus"]),
+        "old": tell(root, "old", result={"confusion": worse["confusion"]}),
         "untested": tell(root, "untested"),
-        "sweep": (sweep := tell(root, "sweep", found=tables(40, 0.2, seed=7), status="KILLED")),
+        "sweep": (sweep := tell(root, "sweep", result=tables(40, 0.2, seed=7), status="KILLED")),
         "variant": tell(
-            root, "variant", found=without_samples(tables(40, 0.2)), problem="swept", **{"mlflow.parentRunId": sweep}
+            root, "variant", result=without_samples(tables(40, 0.2)), problem="swept", **{"mlflow.parentRunId": sweep}
         ),
-        "failed": tell(root, "failed", found=worse, status="FAILED"),
+        "failed": tell(root, "failed", result=worse, status="FAILED"),
     }
     return root, f"sqlite:///{root / 'mlflow.db'}", ids
 
@@ -54,7 +54,7 @@ def test_the_leaderboard_is_in_order_and_compares_with_the_best(told):
     assert list(table["run"]) == ["good", "twin", "worse", "elsewhere", "validated", "renamed", "old"]
     assert list(table["verdict"]) == ["best", "equivalent", "worse", *["other samples"] * 3, "no counts"]
     assert list(table["run_id"])[:3] == [ids["good"], ids["twin"], ids["worse"]]
-    values = {name: dice_of(found["confusion"]) for name, found in
+    values = {name: dice_of(result["confusion"]) for name, result in
               {"good": tables(40, 0.1), "worse": tables(40, 0.3, seed=2)}.items()}  # fmt: skip
     by_run = table.set_index("run")
     assert by_run.loc["worse", "value"] == pytest.approx(values["worse"], abs=1e-12)
@@ -104,9 +104,9 @@ def test_a_variant_of_a_sweep_has_the_data_of_the_run_above_it(told):
     assert variant.parent_run_id == ids["sweep"]
     with pytest.raises(TrackingError, match=r"no artifact data/samples\.parquet"):
         run_queries.load_evaluation(uri, variant.run_id)
-    found = run_queries.load_evaluation(uri, variant.run_id, variant.parent_run_id)
-    assert found.tables.confusion.equals(tables(40, 0.2)["confusion"]), "its own counts"
-    table = run_comparison.compare_evaluations(run_queries.load_evaluation(uri, ids["good"]), found).set_index("score")
+    result = run_queries.load_evaluation(uri, variant.run_id, variant.parent_run_id)
+    assert result.tables.confusion.equals(tables(40, 0.2)["confusion"]), "its own counts"
+    table = run_comparison.compare_evaluations(run_queries.load_evaluation(uri, ids["good"]), result).set_index("score")
     assert table.loc["dice/mean", "challenger"] == pytest.approx(dice_of(tables(40, 0.2)["confusion"]))
 
 
@@ -117,12 +117,12 @@ def test_samples_of_a_group_stay_together():
 
 @pytest.mark.parametrize(("images", "units"), [(25, 25), (12, 12)])
 def test_too_few_images_are_said(images, units):
-    found = tables(images, 0.1)
-    counts = EvaluationTables({name: found[name] for name in ("confusion", "soft")})
-    evaluation = run_queries.Evaluation(counts, found["samples"], ["a", "b"], "test")
+    result = tables(images, 0.1)
+    counts = EvaluationTables({name: result[name] for name in ("confusion", "soft")})
+    evaluation = run_queries.Evaluation(counts, result["samples"], ["a", "b"], "test")
     assert run_comparison.count_units(evaluation) == units
     assert (run_comparison.small_sample_warning(units) is None) == (units >= 20)
-    grouped = evaluation._replace(samples=found["samples"].assign(group="patient"))
+    grouped = evaluation._replace(samples=result["samples"].assign(group="patient"))
     assert run_comparison.count_units(grouped) == 1
     assert "1 test images" in run_comparison.small_sample_warning(1)
 

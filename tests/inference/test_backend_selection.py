@@ -35,11 +35,11 @@ class Pretended:
 
     def __call__(self, images):
         self.count += 1
-        found = np.zeros((len(images), 3, *images.shape[1:3]), np.float32)
-        found[:, 0] = 1
+        result = np.zeros((len(images), 3, *images.shape[1:3]), np.float32)
+        result[:, 0] = 1
         columns = round(self.wrong * images.shape[2])
-        found[:, :, :, :columns] = np.array([0, 1, 0], np.float32)[None, :, None, None]
-        return found
+        result[:, :, :, :columns] = np.array([0, 1, 0], np.float32)[None, :, None, None]
+        return result
 
 
 class Broken(Pretended):
@@ -101,16 +101,16 @@ def test_what_was_checked_is_not_checked_again(model, pretended, tmp_path):
     file, examples, _ = model
     pretended["bfloat16"] = Pretended()
     choose_backend([file], examples, folder=tmp_path, accelerator="cpu")
-    asked = pretended["bfloat16"].count
+    calls = pretended["bfloat16"].count
     backend, check = choose_backend([file], examples, folder=tmp_path, accelerator="cpu")
     assert backend is pretended["bfloat16"]
     assert check.passed
-    assert pretended["bfloat16"].count == asked == len(examples)
+    assert pretended["bfloat16"].count == calls == len(examples)
     other = file.with_name("other.safetensors")
     network, spec = make(base_channels=6)
     save_model(other, network, ModelInfo(spec))
     choose_backend([other], examples, folder=tmp_path, accelerator="cpu")
-    assert pretended["bfloat16"].count == 2 * asked
+    assert pretended["bfloat16"].count == 2 * calls
 
 
 def test_what_does_not_run_is_told_and_float32_predicts(model, pretended, tmp_path, caplog):
@@ -141,8 +141,8 @@ def test_real_backends_agree(model, tmp_path, name):
     assert check.backend == name
     assert check.passed or name == "bfloat16"
     assert check.largest_difference < (0.1 if name == "bfloat16" else 1e-4)
-    found, wanted = backend(examples[0]), EagerBackend(network, "cpu")(examples[0])
-    assert (found.argmax(1) == wanted.argmax(1)).mean() >= (0.99 if name == "bfloat16" else 0.999)
+    result, target = backend(examples[0]), EagerBackend(network, "cpu")(examples[0])
+    assert (result.argmax(1) == target.argmax(1)).mean() >= (0.99 if name == "bfloat16" else 0.999)
 
 
 @pytest.mark.slow
@@ -169,8 +169,8 @@ def test_several_models_are_averaged(model, tmp_path):
     save_model(tmp_path / "other.safetensors", other, ModelInfo(spec, epoch=1))
     files = [file, tmp_path / "other.safetensors"]
     backend, _ = choose_backend(files, examples, name="onnx", folder=tmp_path / "cache", accelerator="cpu")
-    wanted = (EagerBackend(network, "cpu")(examples[0]) + EagerBackend(other, "cpu")(examples[0])) / 2
-    np.testing.assert_allclose(backend(examples[0]), wanted, atol=1e-4)
+    target = (EagerBackend(network, "cpu")(examples[0]) + EagerBackend(other, "cpu")(examples[0])) / 2
+    np.testing.assert_allclose(backend(examples[0]), target, atol=1e-4)
     assert len(list((tmp_path / "cache").glob("*.onnx"))) == 2
 
 

@@ -37,8 +37,8 @@ def lively(network: nn.Module) -> nn.Module:
 
 def make(**network) -> tuple[nn.Module, dict]:
     torch.manual_seed(0)
-    wanted = {"architecture": "unet_original", "encoder_depth": 3, "base_channels": 4, **network}
-    specification = resolve_model_spec(ModelParameters(**wanted), CLASSES, PROFILE)
+    target = {"architecture": "unet_original", "encoder_depth": 3, "base_channels": 4, **network}
+    specification = resolve_model_spec(ModelParameters(**target), CLASSES, PROFILE)
     return lively(build_model(specification)), specification
 
 
@@ -84,11 +84,11 @@ def test_every_normalisation_is_folded_and_the_function_is_the_same(encoder, idl
     network, specification = make(architecture="unet", encoder=encoder, encoder_depth=5)
     images = torch.from_numpy(pixels(specification, (1, 2, 3))).permute(0, 3, 1, 2)
     before = normalisations(network)
-    ours = fuse_conv_bn(network, images)
-    assert normalisations(ours) == idle
+    actual = fuse_conv_bn(network, images)
+    assert normalisations(actual) == idle
     assert normalisations(network) == before
     with torch.no_grad():
-        torch.testing.assert_close(ours(images), network(images), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(actual(images), network(images), rtol=1e-3, atol=1e-4)
 
 
 class Pair(nn.Module):
@@ -144,9 +144,9 @@ def test_what_cannot_be_folded_stays_as_it_is(network):
 def test_the_program_gives_what_the_network_gives(small, size):
     network, specification = small
     images = pixels(specification, size)
-    found = ExportedBackend(export_program(network, specification)).both(images)
-    for ours, theirs in zip(found, truth(network, images), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    result = ExportedBackend(export_program(network, specification)).both(images)
+    for actual, expected in zip(result, truth(network, images), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=2e-4)
 
 
 @pytest.mark.slow
@@ -156,10 +156,10 @@ def test_onnx_gives_what_the_network_gives(small, files, size, dtype):
     network, specification = small
     images = pixels(specification, size, dtype)
     probabilities, logits = files[dtype].both(images)
-    wanted = truth(network, images)
-    largest = np.abs(wanted[1]).max()  # of 16 bits, far beyond what the network was made for
-    np.testing.assert_allclose(logits, wanted[1], rtol=0, atol=1e-5 * largest)
-    np.testing.assert_allclose(probabilities, wanted[0], rtol=0, atol=1e-5 * largest)
+    target = truth(network, images)
+    largest = np.abs(target[1]).max()  # of 16 bits, far beyond what the network was made for
+    np.testing.assert_allclose(logits, target[1], rtol=0, atol=1e-5 * largest)
+    np.testing.assert_allclose(probabilities, target[0], rtol=0, atol=1e-5 * largest)
     assert probabilities.dtype == np.float32
     np.testing.assert_array_equal(files[dtype](images), probabilities)
 
@@ -196,9 +196,9 @@ def test_bfloat16_is_near_and_not_the_same(small):
     network, specification = small
     images = pixels(specification, (2, 4, 4))
     few = EagerBackend(network, "cpu", "bfloat16")
-    found, wanted = few(images), EagerBackend(network, "cpu")(images)
-    assert found.dtype == np.float32
+    result, target = few(images), EagerBackend(network, "cpu")(images)
+    assert result.dtype == np.float32
     assert few.name == "torch, bfloat16, on cpu"
-    assert 1e-5 < np.abs(found - wanted).max() < 0.1
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(wanted, truth(network, images)[0], atol=1e-4)
+    assert 1e-5 < np.abs(result - target).max() < 0.1
+    np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(target, truth(network, images)[0], atol=1e-4)

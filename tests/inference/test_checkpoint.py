@@ -50,9 +50,9 @@ def predict(
         if share >= kill_at:
             kill()
 
-    ours = predictor(network or Blur(), **{"raster_overlap": 0.3, "batch_size": 3, **inference})
+    actual = predictor(network or Blur(), **{"raster_overlap": 0.3, "batch_size": 3, **inference})
     outputs = {name: folder / file for name, file in OUTPUTS.items() if name not in without}
-    return predict_raster(ours, folder / "a.tif", **outputs, images=IMAGES, key=key, progress=progress)
+    return predict_raster(actual, folder / "a.tif", **outputs, images=IMAGES, key=key, progress=progress)
 
 
 def check_alike(one: Path, other: Path) -> None:

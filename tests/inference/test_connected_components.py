@@ -39,11 +39,11 @@ def test_regions_are_those_of_opencv(seed):
     regions, confidence = found(mask)
     for class_id in (1, 2):
         count, labels, statistics, _ = cv2.connectedComponentsWithStats((mask == class_id).astype(np.uint8), None, 8)
-        ours = [number for number, each in enumerate(regions.class_ids) if each == class_id]
-        assert len(ours) == count - 1
-        assert sorted(regions.areas[ours]) == sorted(statistics[1:, cv2.CC_STAT_AREA])
+        actual = [number for number, each in enumerate(regions.class_ids) if each == class_id]
+        assert len(actual) == count - 1
+        assert sorted(regions.areas[actual]) == sorted(statistics[1:, cv2.CC_STAT_AREA])
         means = sorted(confidence[labels == number].mean() for number in range(1, count))
-        np.testing.assert_allclose(sorted(regions.confidences[ours]), means, rtol=1e-5)
+        np.testing.assert_allclose(sorted(regions.confidences[actual]), means, rtol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -93,9 +93,9 @@ def canonical_polygons(polygons) -> list:
 def test_polygons_are_those_of_gdal(height, width, seed, classes):
     mask = np.random.default_rng(seed).integers(0, classes, (height, width), dtype=np.uint8)
     features = as_written(found(mask)[0].features(["background", "cell", "nucleus", "other"]))["features"]
-    ours = [polygon for feature in features for polygon in feature["geometry"]["coordinates"]]
-    theirs = [shape["coordinates"] for shape, _ in shapes(mask, mask=mask > 0, connectivity=4)]
-    assert canonical_polygons(ours) == canonical_polygons(theirs)
+    actual = [polygon for feature in features for polygon in feature["geometry"]["coordinates"]]
+    reference = [shape["coordinates"] for shape, _ in shapes(mask, mask=mask > 0, connectivity=4)]
+    assert canonical_polygons(actual) == canonical_polygons(reference)
 
 
 @settings(max_examples=100, deadline=None)
@@ -112,8 +112,8 @@ def test_regions_are_those_of_scipy(height, width, seed):
             (class_id, int(area), x.start, y.start, x.stop - x.start, y.stop - y.start)
             for area, (y, x) in zip(areas, boxes, strict=True)
         ]
-    ours = [(each["category_id"], each["area"], *each["bbox"]) for each in regions.annotations()]
-    assert sorted(ours) == sorted(expected)
+    actual = [(each["category_id"], each["area"], *each["bbox"]) for each in regions.annotations()]
+    assert sorted(actual) == sorted(expected)
 
 
 def test_an_image_without_foreground_has_no_region():

@@ -59,8 +59,8 @@ def test_a_folder_means_all_images_below_it_and_every_page(folder, caplog):
     ],
 )
 def test_a_file_a_page_and_a_glob(folder, source, expected):
-    found = list(listed(folder / source))
-    assert sorted(path for path in found if "/" not in path or "plate" in source) == expected
+    result = list(listed(folder / source))
+    assert sorted(path for path in result if "/" not in path or "plate" in source) == expected
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -95,11 +95,11 @@ class Guarded(Quiet):
 
     def send_head(self):
         address = urlsplit(self.path)
-        asked = parse_qs(address.query)
-        if asked.get("key") != ["a/b"]:
+        query = parse_qs(address.query)
+        if query.get("key") != ["a/b"]:
             return self.send_error(403)
         if address.path == "/get":
-            self.path = quote(asked["path"][0])
+            self.path = quote(query["path"][0])
         return super().send_head()
 
 

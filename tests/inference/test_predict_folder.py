@@ -47,10 +47,10 @@ def source(tmp_path):
     return folder
 
 
-def predict(source, output, backend=None, key="key", inference=None, **wanted):
+def predict(source, output, backend=None, key="key", inference=None, **target):
     backend = backend or Levels()
     storage, inputs = list_inputs(str(source))
-    parameters = InferenceParameters(**{"overlay": True, "polygons": True, **wanted})
+    parameters = InferenceParameters(**{"overlay": True, "polygons": True, **target})
     job = FolderJob(SPEC, inference or PredictorParameters(), storage, output, parameters, key)
     with locked_folder(output):
         return predict_folder(job, plan_folder(job, inputs), backend), backend

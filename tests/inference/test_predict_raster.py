@@ -54,9 +54,9 @@ class Blur(nn.Module):
         return self.layers(images.float() / 20)
 
 
-def predict_raster(ours, source, target, *, images, key=None, progress=None, **outputs):
+def predict_raster(actual, source, target, *, images, key=None, progress=None, **outputs):
     return rasters.predict_raster(
-        ours, source, RasterFiles(target, **outputs), images=images, key=key, progress=progress
+        actual, source, RasterFiles(target, **outputs), images=images, key=key, progress=progress
     )
 
 
@@ -88,11 +88,11 @@ def read(path: Path) -> np.ndarray:
         return file.read()
 
 
-def blended(ours: Predictor, image: np.ndarray) -> np.ndarray:
+def blended(actual: Predictor, image: np.ndarray) -> np.ndarray:
     """Every tile alone, all sums in double precision and in memory."""
     height, width = image.shape[:2]
-    tile, overlap = ours.inference.tile_size, ours.inference.raster_overlap
-    rows, columns = (place_tiles(length, tile, overlap, ours.multiple) for length in (height, width))
+    tile, overlap = actual.inference.tile_size, actual.inference.raster_overlap
+    rows, columns = (place_tiles(length, tile, overlap, actual.multiple) for length in (height, width))
     around = max(0, rows[-1].stop - height), max(0, columns[-1].stop - width)
     image = np.pad(image, ((0, around[0]), (0, around[1]), (0, 0)), mode="reflect")
     total, weight = np.zeros((len(CLASSES), *image.shape[:2])), np.zeros(image.shape[:2])
@@ -100,7 +100,7 @@ def blended(ours: Predictor, image: np.ndarray) -> np.ndarray:
         for column in columns:
             place = np.s_[row.start : row.stop, column.start : column.stop]
             weights = blending_weights(row.size, column.size).astype(np.float64)
-            total[:, *place] += ours.backend(image[place][None])[0] * weights
+            total[:, *place] += actual.backend(image[place][None])[0] * weights
             weight[place] += weights
     return (total / weight)[:, :height, :width]
 
@@ -110,28 +110,28 @@ def test_the_overlay_shows_every_nth_pixel_of_image_and_classes(tmp_path, monkey
     monkeypatch.setattr(thumbnail, "LARGEST", largest)
     image = np.repeat(np.repeat(pixels(5, 8), 40, axis=0), 40, axis=1)  # in areas: JPEG keeps them
     image[:40] = 0
-    ours = predictor(raster_overlap=0.125)
+    actual = predictor(raster_overlap=0.125)
     source, target, shown = write(tmp_path / "a.tif", image, nodata=0), tmp_path / "b.tif", tmp_path / "c.jpg"
-    predict_raster(ours, source, target, images=IMAGES, overlay=shown)
+    predict_raster(actual, source, target, images=IMAGES, overlay=shown)
     step = -(-320 // largest)
     mask = read(target)[0]
     expected = overlay(image, mask)[::step, ::step]
-    found = np.array(Image.open(shown))
-    assert found.shape == expected.shape
-    assert max(found.shape) <= largest
+    result = np.array(Image.open(shown))
+    assert result.shape == expected.shape
+    assert max(result.shape) <= largest
     known = (mask != 255)[::step, ::step]
-    assert np.median(np.abs(found.astype(int) - expected)[known]) < 8
+    assert np.median(np.abs(result.astype(int) - expected)[known]) < 8
 
 
 @pytest.mark.parametrize("overlap", [0, 0.125, 0.25, 0.5])
 @pytest.mark.parametrize("shape", [(200, 333), (64, 64), (40, 150), (150, 7), (1, 1), (129, 65)])
 def test_result_is_that_of_blending_in_memory(tmp_path, shape, overlap):
     image = pixels(*shape)
-    ours = predictor(Blur(), raster_overlap=overlap)
+    actual = predictor(Blur(), raster_overlap=overlap)
     source, target, apart = write(tmp_path / "a.tif", image), tmp_path / "b.tif", tmp_path / "c.tif"
     shares: list[float] = []
-    summary = predict_raster(ours, source, target, images=IMAGES, probabilities=apart, progress=shares.append)
-    expected = blended(ours, image)
+    summary = predict_raster(actual, source, target, images=IMAGES, probabilities=apart, progress=shares.append)
+    expected = blended(actual, image)
     np.testing.assert_allclose(read(apart) / 254, expected, atol=0.5 / 254 + 1e-5)
     order = np.sort(expected, axis=0)
     clear = order[-1] - order[-2] > 1e-5
@@ -147,16 +147,16 @@ def test_result_is_that_of_blending_in_memory(tmp_path, shape, overlap):
 
 def test_result_is_that_of_the_predictor_where_its_tiles_lie_alike(tmp_path):
     image = pixels(64 + 2 * 48, 64 + 4 * 48)
-    ours = predictor(Blur(), raster_overlap=0.25, overlap=0.25, max_pixels=64 * 64)
-    predict_raster(ours, write(tmp_path / "a.tif", image), tmp_path / "b.tif", images=IMAGES)
-    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], ours.predict(image))
+    actual = predictor(Blur(), raster_overlap=0.25, overlap=0.25, max_pixels=64 * 64)
+    predict_raster(actual, write(tmp_path / "a.tif", image), tmp_path / "b.tif", images=IMAGES)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], actual.predict(image))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, "auto"])
 def test_tiles_make_no_difference_for_a_network_without_context(tmp_path, batch_size):
     image = pixels(300, 210)
-    ours = predictor(batch_size=batch_size)
-    predict_raster(ours, write(tmp_path / "a.tif", image), tmp_path / "b.tif", images=IMAGES)
+    actual = predictor(batch_size=batch_size)
+    predict_raster(actual, write(tmp_path / "a.tif", image), tmp_path / "b.tif", images=IMAGES)
     whole = predictor(max_pixels=10**6)
     np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], whole.predict(image))
 
@@ -169,8 +169,8 @@ def test_the_more_overlap_the_nearer_to_the_whole_image(tmp_path):
     whole = predictor(network, max_pixels=10**6).probabilities(image)
     source, differences = write(tmp_path / "a.tif", image), []
     for overlap in (0, 0.125, 0.5):
-        ours = predictor(network, tile_size=128, raster_overlap=overlap)
-        predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES, probabilities=tmp_path / "c.tif")
+        actual = predictor(network, tile_size=128, raster_overlap=overlap)
+        predict_raster(actual, source, tmp_path / "b.tif", images=IMAGES, probabilities=tmp_path / "c.tif")
         differences.append(np.abs(read(tmp_path / "c.tif") / 254 - whole).mean())
     assert differences[0] > differences[1] > differences[2]
 
@@ -200,11 +200,11 @@ def hole(image: np.ndarray) -> np.ndarray:
     return valid
 
 
-def check_hole(tmp_path: Path, ours: Predictor, source: Path, image: np.ndarray, valid: np.ndarray, images=IMAGES):
+def check_hole(tmp_path: Path, actual: Predictor, source: Path, image: np.ndarray, valid: np.ndarray, images=IMAGES):
     summary = predict_raster(
-        ours, source, tmp_path / "b.tif", images=images, probabilities=tmp_path / "probabilities.tif"
+        actual, source, tmp_path / "b.tif", images=images, probabilities=tmp_path / "probabilities.tif"
     )
-    mask, expected = read(tmp_path / "b.tif")[0], ours.predict(image)
+    mask, expected = read(tmp_path / "b.tif")[0], actual.predict(image)
     np.testing.assert_array_equal(mask == 255, ~valid)
     np.testing.assert_array_equal(mask[valid], expected[valid])
     np.testing.assert_array_equal(
@@ -212,7 +212,7 @@ def check_hole(tmp_path: Path, ours: Predictor, source: Path, image: np.ndarray,
     )
     assert summary.no_data == (~valid).sum()
     assert summary.skipped > 0
-    chosen = ours.probabilities(image).max(axis=0)[valid]
+    chosen = actual.probabilities(image).max(axis=0)[valid]
     assert summary.confidence == pytest.approx(chosen.mean(), abs=1e-5)
 
 
@@ -236,9 +236,9 @@ def test_transparency_that_the_network_sees_is_data(tmp_path):
     image = pixels(100, 90, 4)
     image[:50, :, 3] = 0
     source = write(tmp_path / "a.tif", image, alpha=True)
-    ours = predictor(channels=4)
-    assert predict_raster(ours, source, tmp_path / "b.tif", images=ImageParameters(alpha="keep")).no_data == 0
-    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], ours.predict(image))
+    actual = predictor(channels=4)
+    assert predict_raster(actual, source, tmp_path / "b.tif", images=ImageParameters(alpha="keep")).no_data == 0
+    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], actual.predict(image))
 
 
 def test_mask_inside_the_file(tmp_path):
@@ -257,9 +257,9 @@ def test_nan_and_floating_point(tmp_path, nodata):
     given = image.copy()
     given[~valid] = np.nan if nodata is None else nodata
     images = ImageParameters(range=(0, 1))
-    ours = predictor(spec=input_spec(CLASSES, range=(0, 1)))
+    actual = predictor(spec=input_spec(CLASSES, range=(0, 1)))
     source = write(tmp_path / "a.tif", given, **({} if nodata is None else {"nodata": nodata}))
-    check_hole(tmp_path, ours, source, image, valid, images)
+    check_hole(tmp_path, actual, source, image, valid, images)
 
 
 def test_the_network_sees_the_mean_where_there_is_no_data(tmp_path):
@@ -328,9 +328,9 @@ def test_special_tiffs_are_read_as_read_image_does(tmp_path, kind):
         if kind == "palette":
             file.write_colormap(1, {n: (n, 255 - n, n // 2) for n in range(256)})
     known = read_image(FileStore(tmp_path), "a.tif", IMAGES).pixels
-    ours = predictor(channels=known.shape[2])
-    predict_raster(ours, tmp_path / "a.tif", tmp_path / "b.tif", images=IMAGES)
-    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], ours.predict(known))
+    actual = predictor(channels=known.shape[2])
+    predict_raster(actual, tmp_path / "a.tif", tmp_path / "b.tif", images=IMAGES)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0], actual.predict(known))
 
 
 # -- what the file says
@@ -499,19 +499,19 @@ def test_a_kill_leaves_no_mask_and_the_next_run_cleans_up(tmp_path):
 
 def test_work_that_a_raster_asks_for_is_what_it_takes(tmp_path):
     image = pixels(200, 180)
-    source, ours = write(tmp_path / "a.tif", image), predictor()
+    source, actual = write(tmp_path / "a.tif", image), predictor()
     rows, columns = place_tiles(200, 64, 0.125, 32), place_tiles(180, 64, 0.125, 32)
     row, column = rows[len(rows) // 2], columns[len(columns) // 2]
-    tile, count = preview_work(ours.input, source, IMAGES)
+    tile, count = preview_work(actual.input, source, IMAGES)
     np.testing.assert_array_equal(tile, image[row.start : row.stop, column.start : column.stop])
     assert count == len(rows) * len(columns)
     network = PixelNetwork()
     predict_raster(predictor(network), source, tmp_path / "b.tif", images=IMAGES)
     assert sum(shape[0] for shape in network.seen) == count
     image[:] = 0
-    assert preview_work(ours.input, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
+    assert preview_work(actual.input, write(tmp_path / "c.tif", image, nodata=0), IMAGES) == (None, count)
     image[0, 0] = 1
-    assert preview_work(ours.input, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None
+    assert preview_work(actual.input, write(tmp_path / "d.tif", image, nodata=0), IMAGES)[0] is not None
 
 
 def bytes_read() -> int:
@@ -524,24 +524,24 @@ def bytes_read() -> int:
 def test_no_part_of_the_file_is_decoded_twice(tmp_path, monkeypatch, layout):
     monkeypatch.setattr("unet_segmentation.inference.rasters.geotiff.LEAST_CACHE", 0)
     source = write(tmp_path / "a.tif", pixels(1500, 1200), blockysize=256, compress="deflate", **layout)
-    ours = predictor(tile_size=256, raster_overlap=0.25)
-    predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES)  # loads libraries
+    actual = predictor(tile_size=256, raster_overlap=0.25)
+    predict_raster(actual, source, tmp_path / "b.tif", images=IMAGES)  # loads libraries
     before = bytes_read()
-    predict_raster(ours, source, tmp_path / "b.tif", images=IMAGES)
+    predict_raster(actual, source, tmp_path / "b.tif", images=IMAGES)
     assert bytes_read() - before < 1.2 * source.stat().st_size
 
 
 def test_polygons_drawn_by_gdal_give_the_mask_back(tmp_path):
     image = np.repeat(np.repeat(pixels(50, 40), 8, axis=0), 8, axis=1)
     image[100:200, 50:90] = 0
-    source, target, found = write(tmp_path / "a.tif", image, nodata=0), tmp_path / "b.tif", tmp_path / "b.geojson"
-    ours = predictor(raster_overlap=0.125)
-    predict_raster(ours, source, target, images=IMAGES, polygons=found)
-    mask, features = read(target)[0], json.loads(found.read_text())["features"]
+    source, target, result = write(tmp_path / "a.tif", image, nodata=0), tmp_path / "b.tif", tmp_path / "b.geojson"
+    actual = predictor(raster_overlap=0.125)
+    predict_raster(actual, source, target, images=IMAGES, polygons=result)
+    mask, features = read(target)[0], json.loads(result.read_text())["features"]
     shapes = [(each["geometry"], each["properties"]["class_id"]) for each in features]
     drawn = rasterize(shapes, mask.shape, transform=UTM["transform"], dtype=np.uint8)
     np.testing.assert_array_equal(drawn, np.where(mask == 255, 0, mask))
-    confidence = ours.probabilities(image).max(axis=0)
+    confidence = actual.probabilities(image).max(axis=0)
     for number in range(1, len(CLASSES)):
         chosen = [each["properties"] for each in features if each["properties"]["class_id"] == number]
         assert {each["class"] for each in chosen} == {CLASSES[number]}

@@ -75,13 +75,13 @@ def image(shape: tuple[int, int], channels: int = 3, dtype=np.uint8, seed: int =
 def test_probabilities_are_those_of_the_network_at_the_size_of_the_image(shape):
     model = PixelNetwork()
     pixels = image(shape)
-    found = predictor(model).probabilities(pixels)
+    result = predictor(model).probabilities(pixels)
     with torch.no_grad():
         expected = model.layer(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 50).softmax(dim=1)[0]
-    assert found.dtype == np.float32
-    assert found.shape == (4, *shape)
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)
+    assert result.dtype == np.float32
+    assert result.shape == (4, *shape)
+    np.testing.assert_allclose(result, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(result.sum(axis=0), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.8])
@@ -118,8 +118,8 @@ def test_many_images_equal_one_by_one_in_their_order_and_share_batches():
     images = [image(shape, seed=number) for number, shape in enumerate(SIZES)]
     model = PixelNetwork()
     together = list(predictor(model, max_pixels=6000).predict_many(iter(images)))
-    for found, pixels in zip(together, images, strict=True):
-        np.testing.assert_allclose(found, predictor(max_pixels=6000).probabilities(pixels), atol=1e-6)
+    for result, pixels in zip(together, images, strict=True):
+        np.testing.assert_allclose(result, predictor(max_pixels=6000).probabilities(pixels), atol=1e-6)
     # 50x60 and 50x61 are padded to 64x64 both, but two of them are more pixels than may go together
     assert all(count * height * width <= 6000 or count == 1 for count, _, height, width in model.seen)
     model.seen.clear()
@@ -141,19 +141,19 @@ def test_many_images_are_read_one_batch_ahead_only():
 
 def test_large_and_small_images_mixed():
     images = [image(shape) for shape in [(40, 40), (100, 100), (40, 40)]]
-    found = list(predictor(max_pixels=4096, tile_size=32).predict_many(images))
-    assert [probabilities.shape[1:] for probabilities in found] == [(40, 40), (100, 100), (40, 40)]
+    result = list(predictor(max_pixels=4096, tile_size=32).predict_many(images))
+    assert [probabilities.shape[1:] for probabilities in result] == [(40, 40), (100, 100), (40, 40)]
 
 
 def test_sixteen_bit_and_grey_images():
     deep = image((40, 50), channels=1, dtype=np.uint16)
     deep[0, 0] = 65535
     model = PixelNetwork(channels=1)
-    found = predictor(model, channels=1).probabilities(deep)
+    result = predictor(model, channels=1).probabilities(deep)
     with torch.no_grad():
         expected = model.layer(torch.tensor(deep.astype(np.float32)).permute(2, 0, 1)[None] / 50).softmax(dim=1)[0]
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
-    np.testing.assert_array_equal(predictor(model, channels=1).probabilities(deep[..., 0]), found)
+    np.testing.assert_allclose(result, expected.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(predictor(model, channels=1).probabilities(deep[..., 0]), result)
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ OUT_OF_MEMORY = [
 def test_a_batch_that_does_not_fit_into_memory_is_halved(error):
     images = [image((64, 64), seed=seed) for seed in range(7)]
     backend = Narrow(2, error)
-    found = list(Predictor(input_spec(["a", "b"]), backend, PredictorParameters()).predict_many(images))
+    result = list(Predictor(input_spec(["a", "b"]), backend, PredictorParameters()).predict_many(images))
     assert sum(backend.sizes) == len(images)
-    for each, probabilities in zip(images, found, strict=True):
+    for each, probabilities in zip(images, result, strict=True):
         np.testing.assert_allclose(probabilities[0], each[..., 0] / np.float32(255), atol=1e-6)
 
 

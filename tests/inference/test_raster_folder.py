@@ -44,8 +44,8 @@ def test_a_killed_run_goes_on_inside_a_raster_but_not_where_all_is_asked_for_aga
     write(tmp_path / "source" / "field.tif", pixels(400, 100))
     storage, inputs = list_inputs(str(tmp_path / "source"))
 
-    def tiles(key="key", most=float("inf"), **wanted) -> int:
-        backend, parameters = Counting(most), InferenceParameters(**wanted)
+    def tiles(key="key", most=float("inf"), **target) -> int:
+        backend, parameters = Counting(most), InferenceParameters(**target)
         inference = PredictorParameters(tile_size=64, batch_size=1)
         job = FolderJob(SPEC, inference, storage, tmp_path / "results", parameters, key)
         with locked_folder(job.folder):
@@ -80,8 +80,8 @@ def test_rasters_images_and_a_damaged_raster(tmp_path):
     data[-3000:] = b"\xff" * 3000
     broken.write_bytes(data)
     storage, inputs = list_inputs(str(source))
-    inference, wanted = PredictorParameters(tile_size=64), InferenceParameters(probabilities=True)
-    job = FolderJob(SPEC, inference, storage, tmp_path / "results", wanted, "key")
+    inference, target = PredictorParameters(tile_size=64), InferenceParameters(probabilities=True)
+    job = FolderJob(SPEC, inference, storage, tmp_path / "results", target, "key")
     plan = plan_folder(job, inputs)
     examples = list(plan.examples)
     rows = {row["image"]: row for row in predict_folder(job, plan, EagerBackend(PixelNetwork(), "cpu"))}

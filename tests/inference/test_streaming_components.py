@@ -39,9 +39,9 @@ def check_like_whole(mask: np.ndarray, heights) -> None:
         comparable(*(each["properties"][name] for name in ("class_id", "area")), exact, each["geometry"]["coordinates"])
         for each, exact in zip(regions.features(list("abcd"))["features"], regions.confidences.tolist(), strict=True)
     ]
-    ours = [comparable(*region) for region in streamed(mask, confidence, heights)]
-    assert sorted((a, b, d) for a, b, _, d in ours) == sorted((a, b, d) for a, b, _, d in expected)
-    np.testing.assert_allclose(sorted(c for _, _, c, _ in ours), sorted(c for _, _, c, _ in expected), atol=1e-5)
+    actual = [comparable(*region) for region in streamed(mask, confidence, heights)]
+    assert sorted((a, b, d) for a, b, _, d in actual) == sorted((a, b, d) for a, b, _, d in expected)
+    np.testing.assert_allclose(sorted(c for _, _, c, _ in actual), sorted(c for _, _, c, _ in expected), atol=1e-5)
 
 
 @settings(max_examples=150, deadline=None)
@@ -161,11 +161,11 @@ def test_without_coordinates_the_file_is_in_pixels_as_of_any_image(tmp_path):
     mask = random_mask(3)
     content = written(tmp_path / "a.geojson", mask, None, None)
     expected = as_written(found(mask)[0].features(CLASSES))
-    ours, theirs = (
+    actual, reference = (
         sorted(canonical_polygons(each["geometry"]["coordinates"]) for each in collection["features"])
         for collection in (content, expected)
     )
-    assert ours == theirs
+    assert actual == reference
     assert content.keys() == expected.keys()
     assert content["features"][0]["properties"].keys() == expected["features"][0]["properties"].keys()
 

@@ -32,11 +32,11 @@ class Filter(Backend):
 
 def written_out(image, views):
     """Each view as OpenCV turns and mirrors it, and back."""
-    found = []
+    result = []
     for there, back in views:
         plane = Filter()(there(image)[None])[0, 1]
-        found.append(back(plane))
-    return np.mean(found, axis=0)
+        result.append(back(plane))
+    return np.mean(result, axis=0)
 
 
 def turned(code):
@@ -62,10 +62,10 @@ TURNS = [
 def test_the_mean_over_the_views_is_that_of_views_written_out(name, views):
     image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
     backend = Filter()
-    found = tta.TestTimeAugmentationBackend(backend, name)(image[None])
+    result = tta.TestTimeAugmentationBackend(backend, name)(image[None])
     assert backend.calls == len(views)
-    np.testing.assert_allclose(found[0, 1], written_out(image, views), atol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(result[0, 1], written_out(image, views), atol=1e-6)
+    np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("turn", [np.rot90, lambda array: np.flip(array, 0)])

@@ -69,17 +69,17 @@ def saved_pairs(problem: str, data: Path) -> Iterable[tuple[np.ndarray, np.ndarr
 
 
 def main(problem: str, data: Path = Path("data")) -> None:
-    found = json.loads((data / "08_reporting" / problem / "metrics.json").read_text())
-    slugs = [name.removeprefix("iou/class/") for name in found if name.startswith("iou/class/")]
+    result = json.loads((data / "08_reporting" / problem / "metrics.json").read_text())
+    slugs = [name.removeprefix("iou/class/") for name in result if name.startswith("iou/class/")]
     expected = brute_force(saved_pairs(problem, data), slugs)
-    unequal = {name: (found[name], value) for name, value in expected.items() if not _same(found[name], value)}
-    largest = max(abs(found[name] - value) for name, value in expected.items() if found[name] is not None)
+    unequal = {name: (result[name], value) for name, value in expected.items() if not _same(result[name], value)}
+    largest = max(abs(result[name] - value) for name, value in expected.items() if result[name] is not None)
     print(f"{problem}: {len(expected)} scores, largest difference {largest:.1e}")  # noqa: T201
     sys.exit(f"not equal: {unequal}" if unequal else 0)
 
 
-def _same(found: float | None, expected: float) -> bool:
-    return np.isnan(expected) if found is None else abs(found - expected) <= 1e-12
+def _same(result: float | None, expected: float) -> bool:
+    return np.isnan(expected) if result is None else abs(result - expected) <= 1e-12
 
 
 if __name__ == "__main__":

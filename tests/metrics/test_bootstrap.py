@@ -52,8 +52,8 @@ def test_a_resample_is_scored_as_the_images_that_were_drawn():
     sums = UnitSums.of(tables(matrices), CLASSES)
     weights = bootstrap_draws(7, range(20), seed=1)
     assert (weights.sum(axis=1) == 7).all()
-    found = sums.scores(weights @ sums.table)
-    for row, drawn in zip(found, weights.astype(int), strict=True):
+    result = sums.scores(weights @ sums.table)
+    for row, drawn in zip(result, weights.astype(int), strict=True):
         again = [matrix for matrix, times in zip(matrices, drawn, strict=True) for _ in range(times)]
         expected = compute_scores(tables(again), CLASSES)
         np.testing.assert_allclose(row, list(expected.values()), rtol=1e-12)
@@ -155,11 +155,11 @@ def population(generator, count):
     """Draw images as they come: sizes and scores vary, and large objects are found better. (count, 3, 3)."""
     cell = generator.lognormal(7, 0.5, count)
     nucleus = cell * generator.beta(4, 8, count)
-    found = generator.beta(20, 2, (count, 2)) * (0.9 + 0.1 * (cell / (cell + 500)))[:, None]
+    result = generator.beta(20, 2, (count, 2)) * (0.9 + 0.1 * (cell / (cell + 500)))[:, None]
     matrices = np.zeros((count, 3, 3))
     for number, size in ((1, cell - nucleus), (2, nucleus)):
-        matrices[:, number, number] = size * found[:, number - 1]
-        matrices[:, number, 0] = matrices[:, 0, number] = size * (1 - found[:, number - 1])
+        matrices[:, number, number] = size * result[:, number - 1]
+        matrices[:, number, 0] = matrices[:, 0, number] = size * (1 - result[:, number - 1])
     matrices[:, 0, 0] = 16_384 - cell
     return np.rint(matrices).astype(np.int64)
 

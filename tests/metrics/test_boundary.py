@@ -123,16 +123,16 @@ def test_an_empty_side_counts_as_the_diagonal_and_an_ignored_pixel_makes_no_erro
     truth, prediction = np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint8)
     truth[3:6, 3:6] = 1
     table = boundary_table([("a", truth, prediction)], 2, MEASURES, 2)
-    found = boundary_values(table, 2)
-    assert found["hd95"][1] == pytest.approx(50)
-    assert found["surface_dice"][1] == 0
-    assert found["boundary_iou"][1] == 0
+    result = boundary_values(table, 2)
+    assert result["hd95"][1] == pytest.approx(50)
+    assert result["surface_dice"][1] == 0
+    assert result["boundary_iou"][1] == 0
     truth[3:6, 3:6] = 255
     table = boundary_table([("a", truth, prediction)], 2, MEASURES, 2)
-    found = boundary_values(table, 2)
-    assert found["hd95"][0] == 0
-    assert found["surface_dice"][0] == found["boundary_iou"][0] == 1
-    assert np.isnan([values[1] for values in found.values()]).all()
+    result = boundary_values(table, 2)
+    assert result["hd95"][0] == 0
+    assert result["surface_dice"][0] == result["boundary_iou"][0] == 1
+    assert np.isnan([values[1] for values in result.values()]).all()
 
 
 def test_closed_form_of_a_shifted_square():
@@ -152,10 +152,10 @@ def test_means_over_images_and_classes():
         "sample_id": ["a", "a", "b", "c"], "class": [0, 1, 0, 1], "intersection": [1, 2, 3, 0], "union": [4, 2, 4, 0],
         "hd95": [1.0, 2.0, 4.0, 0.0], "hd95_defined": [1, 1, 1, 0], "within": [1, 2, 3, 0], "contour": [2, 2, 4, 0],
     })  # fmt: skip
-    found = boundary_values(table, 3)
-    np.testing.assert_allclose(found["boundary_iou"], [0.5, 1, np.nan])
-    np.testing.assert_allclose(found["hd95"], [2.5, 2, np.nan])
-    np.testing.assert_allclose(found["surface_dice"], [0.625, 1, np.nan])
+    result = boundary_values(table, 3)
+    np.testing.assert_allclose(result["boundary_iou"], [0.5, 1, np.nan])
+    np.testing.assert_allclose(result["hd95"], [2.5, 2, np.nan])
+    np.testing.assert_allclose(result["surface_dice"], [0.625, 1, np.nan])
 
 
 def test_a_contour_that_is_met_exactly_counts_in_the_mean():

@@ -34,18 +34,18 @@ def test_matrix_equals_a_loop_over_pixels_and_scikit_learn():
     for true, predicted in zip(truth.ravel(), prediction.ravel(), strict=True):
         if true != 255:
             expected[true, predicted] += 1
-    found = confusion_matrix(truth, prediction, CLASSES)
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, expected)
+    result = confusion_matrix(truth, prediction, CLASSES)
+    assert result.dtype == np.int64
+    np.testing.assert_array_equal(result, expected)
     counted = truth != 255
-    np.testing.assert_array_equal(found, sklearn_matrix(truth[counted], prediction[counted], labels=range(CLASSES)))
+    np.testing.assert_array_equal(result, sklearn_matrix(truth[counted], prediction[counted], labels=range(CLASSES)))
 
 
 @given(arrays.arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 255])), st.integers(0, 2))
 def test_every_counted_pixel_is_counted_once(truth, constant):
-    found = confusion_matrix(truth, np.full_like(truth, constant), 3)
-    assert found.sum() == (truth != 255).sum()
-    assert found[:, constant].sum() == found.sum()
+    result = confusion_matrix(truth, np.full_like(truth, constant), 3)
+    assert result.sum() == (truth != 255).sum()
+    assert result[:, constant].sum() == result.sum()
 
 
 def test_all_255_classes_fit():
@@ -115,11 +115,11 @@ def test_soft_counts_equal_sums_over_one_hot():
     probabilities = random.dirichlet(np.ones(CLASSES), truth.shape).transpose(2, 0, 1).astype(np.float32)
     counted = truth != 255
     one_hot = np.stack([truth == number for number in range(CLASSES)]) & counted
-    found = soft_overlap_sums(truth, probabilities)
+    result = soft_overlap_sums(truth, probabilities)
     exact = probabilities.astype(np.float64)
-    np.testing.assert_allclose(found.intersection, (exact * one_hot).sum(), rtol=1e-12)
-    assert found.truth == one_hot.sum() == counted.sum()
-    np.testing.assert_allclose(found.prediction, (exact * counted).sum(), rtol=1e-12)
+    np.testing.assert_allclose(result.intersection, (exact * one_hot).sum(), rtol=1e-12)
+    assert result.truth == one_hot.sum() == counted.sum()
+    np.testing.assert_allclose(result.prediction, (exact * counted).sum(), rtol=1e-12)
 
 
 def test_soft_counts_without_ignored_pixels_and_without_counted_ones():

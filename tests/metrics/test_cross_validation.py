@@ -22,7 +22,7 @@ def counted():
     fold = {name: number // 2 + 1 for number, name in enumerate(pairs)}
     confusion = confusion_table((name, confusion_matrix(*pair, 2)) for name, pair in pairs.items())
     sums = [
-        soft_overlap_sums(truth, np.stack([1 - found, found]).astype(np.float32)) for truth, found in pairs.values()
+        soft_overlap_sums(truth, np.stack([1 - result, result]).astype(np.float32)) for truth, result in pairs.values()
     ]
     soft = pd.DataFrame(sums).assign(sample_id=list(pairs))
     tables = {"confusion": confusion, "soft": soft}
@@ -31,26 +31,26 @@ def counted():
 
 
 def dice(pairs):
-    truth, found = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    values = [2 * np.sum((truth == c) & (found == c)) / (np.sum(truth == c) + np.sum(found == c)) for c in (0, 1)]
+    truth, result = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    values = [2 * np.sum((truth == c) & (result == c)) / (np.sum(truth == c) + np.sum(result == c)) for c in (0, 1)]
     return float(np.mean(values))
 
 
 def test_all_samples_are_counted_together_and_every_fold_by_itself(counted):
     pairs, fold, tables = counted
-    found = out_of_fold_scores(tables, CLASSES)
-    assert found["dice/mean"] == pytest.approx(dice(pairs.values()))
+    result = out_of_fold_scores(tables, CLASSES)
+    assert result["dice/mean"] == pytest.approx(dice(pairs.values()))
     each = [dice([pair for name, pair in pairs.items() if fold[name] == number]) for number in (1, 2, 3)]
-    assert [found[f"cv/fold_{number}/dice/mean"] for number in (1, 2, 3)] == pytest.approx(each)
-    assert found["cv/dice/mean/mean"] == pytest.approx(statistics.mean(each))
-    assert found["cv/dice/mean/std"] == pytest.approx(statistics.stdev(each))
+    assert [result[f"cv/fold_{number}/dice/mean"] for number in (1, 2, 3)] == pytest.approx(each)
+    assert result["cv/dice/mean/mean"] == pytest.approx(statistics.mean(each))
+    assert result["cv/dice/mean/std"] == pytest.approx(statistics.stdev(each))
 
 
 def test_the_names_are_those_of_the_test_scores_and_more(counted):
     *_, tables = counted
-    found = out_of_fold_scores(tables, CLASSES)
+    result = out_of_fold_scores(tables, CLASSES)
     plain = compute_scores(tables, CLASSES)
-    assert list(found)[: len(plain)] == list(plain)
+    assert list(result)[: len(plain)] == list(plain)
     more = {f"cv/fold_{fold}/{name}" for fold in (1, 2, 3) for name in ("dice/mean", "iou/mean")}
     more |= {f"cv/{name}/{kind}" for name in ("dice/mean", "iou/mean") for kind in ("mean", "std")}
-    assert set(found) - set(plain) == more
+    assert set(result) - set(plain) == more

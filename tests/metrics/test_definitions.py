@@ -56,7 +56,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_equal_scikit_learn(kind):
     truth, prediction = pair(kind)
-    found = global_scores(confusion_matrix(truth, prediction, 4), NAMES)
+    result = global_scores(confusion_matrix(truth, prediction, 4), NAMES)
     true, predicted = truth[truth != 255], prediction[truth != 255]
     present = sorted(set(true) | set(predicted))
     options = {"labels": present, "average": None, "zero_division": 0}
@@ -69,12 +69,12 @@ def test_scores_equal_scikit_learn(kind):
     for measure, values in expected.items():
         by_class = dict(zip(present, values, strict=True))
         for number, slug in enumerate(SLUGS):
-            assert found[f"{measure}/class/{slug}"] == pytest.approx(
+            assert result[f"{measure}/class/{slug}"] == pytest.approx(
                 by_class.get(number, math.nan), abs=1e-12, nan_ok=True
             )
-        assert found[f"{measure}/mean"] == pytest.approx(np.mean(values), abs=1e-12)
+        assert result[f"{measure}/mean"] == pytest.approx(np.mean(values), abs=1e-12)
         foreground = [value for number, value in zip(present, values, strict=True) if number > 0]
-        assert found[f"{measure}/foreground_mean"] == pytest.approx(np.mean(foreground), abs=1e-12)
+        assert result[f"{measure}/foreground_mean"] == pytest.approx(np.mean(foreground), abs=1e-12)
     pooled = {"labels": [1, 2, 3], "average": "micro", "zero_division": 0}
     functions = {
         "iou": sklearn.jaccard_score, "dice": sklearn.f1_score, "precision": sklearn.precision_score,
@@ -82,69 +82,71 @@ def test_scores_equal_scikit_learn(kind):
     }  # fmt: skip
     for measure, function in functions.items():
         value = function(true, predicted, **pooled)
-        assert found[f"{measure}/foreground_micro"] == pytest.approx(value, abs=1e-12)
+        assert result[f"{measure}/foreground_micro"] == pytest.approx(value, abs=1e-12)
     micro = sklearn.jaccard_score(true, predicted, average="micro", zero_division=0)
-    assert found["iou/micro"] == pytest.approx(micro, abs=1e-12)
+    assert result["iou/micro"] == pytest.approx(micro, abs=1e-12)
     recalls = dict(zip(present, expected["recall"], strict=True))
     in_truth = [recalls[number] for number in sorted(set(true)) if number > 0]
-    assert found["accuracy/foreground_class_mean"] == pytest.approx(np.mean(in_truth), abs=1e-12)
+    assert result["accuracy/foreground_class_mean"] == pytest.approx(np.mean(in_truth), abs=1e-12)
     weights = {"labels": [number for number in present if number > 0], "average": "weighted", "zero_division": 0}
     weighted = sklearn.jaccard_score(true, predicted, **weights)
-    assert found["iou/foreground_frequency_weighted"] == pytest.approx(weighted, abs=1e-12)
-    assert found["accuracy/pixel"] == pytest.approx(sklearn.accuracy_score(true, predicted), abs=1e-12)
+    assert result["iou/foreground_frequency_weighted"] == pytest.approx(weighted, abs=1e-12)
+    assert result["accuracy/pixel"] == pytest.approx(sklearn.accuracy_score(true, predicted), abs=1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         balanced = sklearn.balanced_accuracy_score(true, predicted)
-    assert found["accuracy/class_mean"] == pytest.approx(balanced, abs=1e-12)
+    assert result["accuracy/class_mean"] == pytest.approx(balanced, abs=1e-12)
     weighted = sklearn.jaccard_score(true, predicted, average="weighted", zero_division=0)
-    assert found["iou/frequency_weighted"] == pytest.approx(weighted, abs=1e-12)
+    assert result["iou/frequency_weighted"] == pytest.approx(weighted, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_equal_torchmetrics(kind):
     truth, prediction = pair(kind)
-    found = global_scores(confusion_matrix(truth, prediction, 4), NAMES)
+    result = global_scores(confusion_matrix(truth, prediction, 4), NAMES)
     tensors = torch.from_numpy(prediction.astype(np.int64)), torch.from_numpy(truth.astype(np.int64))
     options = {"num_classes": 4, "ignore_index": 255}
-    assert found["iou/mean"] == pytest.approx(
+    assert result["iou/mean"] == pytest.approx(
         MulticlassJaccardIndex(average="macro", **options)(*tensors).item(), abs=1e-6
     )
-    assert found["dice/mean"] == pytest.approx(MulticlassF1Score(average="macro", **options)(*tensors).item(), abs=1e-6)
+    assert result["dice/mean"] == pytest.approx(
+        MulticlassF1Score(average="macro", **options)(*tensors).item(), abs=1e-6
+    )
     accuracy = MulticlassAccuracy(average="micro", **options)(*tensors).item()
-    assert found["accuracy/pixel"] == pytest.approx(accuracy, abs=1e-6)
+    assert result["accuracy/pixel"] == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_closed_form():
     """Truth: 6 + 4 pixels. 5 of the first right, 1 of them taken for the second; 3 of the second right."""
-    found = global_scores(np.array([[5, 1], [1, 3]]), ["a", "b"])
-    assert found["iou/class/a"] == pytest.approx(5 / 7)
-    assert found["iou/class/b"] == pytest.approx(3 / 5)
-    assert found["iou/mean"] == pytest.approx((5 / 7 + 3 / 5) / 2)
-    assert found["iou/foreground_mean"] == pytest.approx(3 / 5)
-    assert found["dice/class/a"] == pytest.approx(10 / 12)
-    assert found["dice/mean"] == pytest.approx((10 / 12 + 6 / 8) / 2)
-    assert found["accuracy/pixel"] == pytest.approx(0.8)
-    assert found["accuracy/class_mean"] == pytest.approx((5 / 6 + 3 / 4) / 2)
-    assert found["iou/frequency_weighted"] == pytest.approx(0.6 * 5 / 7 + 0.4 * 3 / 5)
+    result = global_scores(np.array([[5, 1], [1, 3]]), ["a", "b"])
+    assert result["iou/class/a"] == pytest.approx(5 / 7)
+    assert result["iou/class/b"] == pytest.approx(3 / 5)
+    assert result["iou/mean"] == pytest.approx((5 / 7 + 3 / 5) / 2)
+    assert result["iou/foreground_mean"] == pytest.approx(3 / 5)
+    assert result["dice/class/a"] == pytest.approx(10 / 12)
+    assert result["dice/mean"] == pytest.approx((10 / 12 + 6 / 8) / 2)
+    assert result["accuracy/pixel"] == pytest.approx(0.8)
+    assert result["accuracy/class_mean"] == pytest.approx((5 / 6 + 3 / 4) / 2)
+    assert result["iou/frequency_weighted"] == pytest.approx(0.6 * 5 / 7 + 0.4 * 3 / 5)
 
 
 def test_without_a_counted_pixel_nothing_is_defined():
-    found = global_scores(np.zeros((3, 3), np.int64), ["a", "b", "c"])
-    assert all(math.isnan(value) for value in found.values())
+    result = global_scores(np.zeros((3, 3), np.int64), ["a", "b", "c"])
+    assert all(math.isnan(value) for value in result.values())
 
 
 def test_only_background_leaves_the_foreground_undefined():
-    found = global_scores(np.array([[9, 0], [0, 0]]), ["a", "b"])
-    assert found["iou/mean"] == 1.0
-    assert math.isnan(found["iou/foreground_mean"])
-    assert math.isnan(found["dice/class/b"])
+    result = global_scores(np.array([[9, 0], [0, 0]]), ["a", "b"])
+    assert result["iou/mean"] == 1.0
+    assert math.isnan(result["iou/foreground_mean"])
+    assert math.isnan(result["dice/class/b"])
 
 
 def test_iou_and_dice_of_a_class_determine_each_other():
-    found = global_scores(np.random.default_rng(0).integers(1, 100, (5, 5)), [str(number) for number in range(5)])
+    result = global_scores(np.random.default_rng(0).integers(1, 100, (5, 5)), [str(number) for number in range(5)])
     for slug in "01234":
-        iou = found[f"iou/class/{slug}"]
-        assert found[f"dice/class/{slug}"] == pytest.approx(2 * iou / (1 + iou))
+        iou = result[f"iou/class/{slug}"]
+        assert result[f"dice/class/{slug}"] == pytest.approx(2 * iou / (1 + iou))
 
 
 @pytest.fixture
@@ -183,11 +185,11 @@ def test_scores_of_images_equal_a_loop(counted):
         both = one_hot.sum() + (probabilities.astype(np.float64) * use).sum()
         article_ious.append((intersection + 1) / (both - intersection + 1))
         article_dices.append((2 * intersection + 1) / (both + 1))
-    found = compute_scores(tables, NAMES)
-    assert found["iou/per_image_mean"] == pytest.approx(np.mean(ious), abs=1e-12)
-    assert found["dice/per_image_mean"] == pytest.approx(np.mean(dices), abs=1e-12)
-    assert found["soft_iou/smooth1"] == pytest.approx(np.mean(article_ious), abs=1e-12)
-    assert found["soft_dice/smooth1"] == pytest.approx(np.mean(article_dices), abs=1e-12)
+    result = compute_scores(tables, NAMES)
+    assert result["iou/per_image_mean"] == pytest.approx(np.mean(ious), abs=1e-12)
+    assert result["dice/per_image_mean"] == pytest.approx(np.mean(dices), abs=1e-12)
+    assert result["soft_iou/smooth1"] == pytest.approx(np.mean(article_ious), abs=1e-12)
+    assert result["soft_dice/smooth1"] == pytest.approx(np.mean(article_dices), abs=1e-12)
     by_image = compute_image_scores(tables, NAMES)
     assert by_image["sample_id"].iloc[-1] == "ignored"  # without a score: last
     assert by_image["iou/per_image_mean"].iloc[:-1].tolist() == pytest.approx(sorted(ious), abs=1e-12)
@@ -197,31 +199,31 @@ def test_scores_of_images_equal_a_loop(counted):
 def test_scores_of_a_split_are_those_of_its_summed_matrix(counted):
     tables, images = counted
     total = sum(confusion_matrix(truth, prediction, 4) for truth, prediction, _ in images.values())
-    found = compute_scores(tables, NAMES)
+    result = compute_scores(tables, NAMES)
     for name, value in global_scores(total, NAMES).items():
-        assert found[name] == pytest.approx(value, abs=1e-15, nan_ok=True)
+        assert result[name] == pytest.approx(value, abs=1e-15, nan_ok=True)
 
 
 def test_all_that_the_design_names_is_there(counted):
     tables, _ = counted
-    found = compute_scores(tables, NAMES)
+    result = compute_scores(tables, NAMES)
     for measure in ("dice", "iou", "precision", "recall"):
-        assert {f"{measure}/mean", *(f"{measure}/class/{slug}" for slug in SLUGS)} <= set(found)
+        assert {f"{measure}/mean", *(f"{measure}/class/{slug}" for slug in SLUGS)} <= set(result)
     assert {
         "dice/foreground_mean", "iou/foreground_mean", "iou/per_image_mean", "dice/per_image_mean", "accuracy/pixel",
         "accuracy/class_mean", "iou/frequency_weighted", "soft_iou/smooth1", "soft_dice/smooth1",
-    } <= set(found)  # fmt: skip
-    assert all(find_metric(name) is not None for name in found)
+    } <= set(result)  # fmt: skip
+    assert all(find_metric(name) is not None for name in result)
     assert find_metric("no/such") is None
 
 
 def test_scores_equal_the_brute_force_script(counted):
     tables, images = counted
-    found = compute_scores(tables, NAMES)
+    result = compute_scores(tables, NAMES)
     expected = brute_force([(truth, prediction) for truth, prediction, _ in images.values()], SLUGS)
-    assert {name for name in found if not name.startswith(("soft_iou/", "soft_dice/"))} == set(expected)
+    assert {name for name in result if not name.startswith(("soft_iou/", "soft_dice/"))} == set(expected)
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-12), name
+        assert result[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
@@ -260,8 +262,8 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
         assert everything[f"at_optimal_threshold/{measure}"] == pytest.approx(
             everything[f"{measure}/class/cell"], abs=1e-15
         )
-    found = everything["object_recall/global"]
-    assert found == everything["object_recall/class/cell"]
+    result = everything["object_recall/global"]
+    assert result == everything["object_recall/class/cell"]
     assert math.isnan(everything["object_recall/class/background"])
     page = score_definitions({name: None if math.isnan(value) else value for name, value in everything.items()})
     assert page["score"].tolist() == list(everything)
@@ -270,7 +272,7 @@ def test_every_definition_gives_its_scores_where_there_is_a_table(counted):
 
 def test_without_a_table_its_scores_are_absent(counted):
     tables, _ = counted
-    found = compute_scores(tables, NAMES)
+    result = compute_scores(tables, NAMES)
     prefixes = (
         "calibration/",
         "object_recall/",
@@ -280,7 +282,7 @@ def test_without_a_table_its_scores_are_absent(counted):
         "hd95/",
         "boundary_iou/",
     )
-    assert not [name for name in found if name.startswith(prefixes)]
+    assert not [name for name in result if name.startswith(prefixes)]
 
 
 def test_definitions_page_is_up_to_date(root):

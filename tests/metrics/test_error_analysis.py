@@ -31,14 +31,14 @@ def test_facts_are_what_was_inspected():
             "class_pixels": [[300, 60, 40], [0, 0, 0], [1, 0, 0]],
         }
     )
-    found = image_features(scores, samples, inspected)
-    assert found["sample_id"].tolist() == ["b", "a"]
-    assert found["error"].tolist() == [0.75, 0.5]
-    assert found["size"].tolist() == [60.0, 20.0]
-    assert found["brightness"].tolist() == [7.0, 30.0]
-    assert np.isnan(found["foreground"][0])
-    assert found["foreground"][1] == 0.25
-    assert found["group"].tolist() == ["", "patient 1"]
+    result = image_features(scores, samples, inspected)
+    assert result["sample_id"].tolist() == ["b", "a"]
+    assert result["error"].tolist() == [0.75, 0.5]
+    assert result["size"].tolist() == [60.0, 20.0]
+    assert result["brightness"].tolist() == [7.0, 30.0]
+    assert np.isnan(result["foreground"][0])
+    assert result["foreground"][1] == 0.25
+    assert result["group"].tolist() == ["", "patient 1"]
 
 
 def test_rho_is_the_correlation_of_ranks():

@@ -38,10 +38,10 @@ def sums_of(*seeds, **options):
 
 
 def test_the_mean_of_the_scores_of_each():
-    found = sums_of(1, 2, 3)
+    result = sums_of(1, 2, 3)
     each = [compute_scores(tables_of(seed), CLASSES) for seed in (1, 2, 3)]
-    expected = [np.mean([one[name] for one in each]) for name in found.names]
-    np.testing.assert_allclose(found.scores(found.total), expected)
+    expected = [np.mean([one[name] for one in each]) for name in result.names]
+    np.testing.assert_allclose(result.scores(result.total), expected)
 
 
 def test_one_network_alone_has_the_intervals_that_it_has_anyway():
@@ -51,15 +51,15 @@ def test_one_network_alone_has_the_intervals_that_it_has_anyway():
 
 def test_compared_alone_as_two_networks_are():
     expected = compare(tables_of(1, 0.8), tables_of(2), CLASSES, margin=0.01, resamples=400)
-    found = compare_sums(sums_of(1, right=0.8), sums_of(2), RESAMPLING, margin=0.01)
-    pd.testing.assert_frame_equal(found, expected)
+    result = compare_sums(sums_of(1, right=0.8), sums_of(2), RESAMPLING, margin=0.01)
+    pd.testing.assert_frame_equal(result, expected)
 
 
 def test_several_seeds_tell_more_than_one():
     """Seeds average out: the interval of a mean over seeds is narrower where networks differ by chance alone."""
     width = [
-        compare_sums(sums_of(*ours), sums_of(*theirs), RESAMPLING, margin=0.01).set_index("score").loc["dice/mean"]
-        for ours, theirs in (((1,), (2,)), (tuple(range(10, 18)), tuple(range(20, 28))))
+        compare_sums(sums_of(*actual), sums_of(*reference), RESAMPLING, margin=0.01).set_index("score").loc["dice/mean"]
+        for actual, reference in (((1,), (2,)), (tuple(range(10, 18)), tuple(range(20, 28))))
     ]
     one, eight = (row["high"] - row["low"] for row in width)
     assert eight < one / 2

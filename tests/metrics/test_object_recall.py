@@ -39,9 +39,9 @@ def test_counts_equal_a_flood_fill(share, block):
     small = random.choice([0, 1, 2, 255], (40, 50), p=[0.9 - share, share * 0.6, share * 0.4, 0.1])
     truth = small.astype(np.uint8).repeat(block, axis=0).repeat(block, axis=1)
     prediction = np.where((truth == 255) | (random.random(truth.shape) < 0.45), 1, truth).astype(np.uint8)
-    found = count_objects(truth, prediction, CLASSES)
-    np.testing.assert_array_equal(found, flood_fill(truth, prediction))
-    assert found[..., 0].sum() > 0
+    result = count_objects(truth, prediction, CLASSES)
+    np.testing.assert_array_equal(result, flood_fill(truth, prediction))
+    assert result[..., 0].sum() > 0
 
 
 def test_exactly_half_is_not_found_and_diagonal_neighbours_are_one_object():

@@ -20,15 +20,15 @@ from unet_segmentation.metrics.sufficient_statistics import UnitSums
 def spoiled(matrices, share, seed=1, classes=None):
     """Move a share of the hits of each image to other predictions; the truth stays."""
     generator = np.random.default_rng(seed)
-    found = []
+    result = []
     for matrix in matrices:
         worse = matrix.copy()
         for number in classes or range(len(matrix)):
             lost = generator.binomial(worse[number, number], share)
             worse[number, number] -= lost
             worse[number, (number + 1) % len(matrix)] += lost
-        found.append(worse)
-    return found
+        result.append(worse)
+    return result
 
 
 def row(table, score):
@@ -75,8 +75,8 @@ def test_the_permutation_test_is_scipys():
     first = random_matrices(25)
     second = spoiled(first, 0.03, seed=2)
     second[::2] = first[::2]
-    ours, theirs = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
-    found = permutation_test(ours, theirs, Resampling(resamples=20_000))
+    actual, reference = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
+    result = permutation_test(actual, reference, Resampling(resamples=20_000))
     values = [
         [compute_scores(tables([matrix]), CLASSES)["dice/per_image_mean"] for matrix in run] for run in (first, second)
     ]
@@ -84,7 +84,7 @@ def test_the_permutation_test_is_scipys():
         values, lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis), permutation_type="samples",
         n_resamples=20_000, rng=np.random.default_rng(0),
     )  # fmt: skip
-    assert found[ours.names.index("dice/per_image_mean")] == pytest.approx(expected.pvalue, abs=0.01)
+    assert result[actual.names.index("dice/per_image_mean")] == pytest.approx(expected.pvalue, abs=0.01)
 
 
 @pytest.mark.slow
@@ -93,8 +93,8 @@ def test_the_permutation_test_is_what_all_exchanges_give():
     second = spoiled(random_matrices(8), 0.0)
     for place, matrix in enumerate(spoiled(first, 0.05, seed=3)):
         second[place] = matrix if place % 3 else first[place]
-    ours, theirs = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
-    names = ours.names
+    actual, reference = (UnitSums.of(tables(run), CLASSES) for run in (first, second))
+    names = actual.names
 
     def difference(swaps):
         runs = [
@@ -107,7 +107,7 @@ def test_the_permutation_test_is_what_all_exchanges_give():
     observed = difference([0] * 8)
     all_of_them = np.array([difference(swaps) for swaps in product((0, 1), repeat=8)])
     expected = (all_of_them >= observed - 1e-12).mean(axis=0)
-    np.testing.assert_allclose(permutation_test(ours, theirs, Resampling(resamples=20_000)), expected, atol=0.015)
+    np.testing.assert_allclose(permutation_test(actual, reference, Resampling(resamples=20_000)), expected, atol=0.015)
 
 
 @pytest.mark.slow
@@ -117,9 +117,9 @@ def test_two_networks_that_differ_by_chance_are_called_different_as_seldom_as_pr
     for _ in range(300):
         base = random_matrices(40, seed=int(generator.integers(1 << 30)))
         one, two = (tables(spoiled(base, 0.05, seed=int(generator.integers(1 << 30)))) for _ in range(2))
-        found = row(compare(one, two, CLASSES, margin=0.0, resamples=400), "dice/mean")
-        called += found["verdict"] in ("better", "worse")
-        wrong += found["p_value"] <= 0.05
+        result = row(compare(one, two, CLASSES, margin=0.0, resamples=400), "dice/mean")
+        called += result["verdict"] in ("better", "worse")
+        wrong += result["p_value"] <= 0.05
     assert called / 300 < 0.09
     assert 0.02 < wrong / 300 < 0.09
 

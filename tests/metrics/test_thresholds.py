@@ -46,8 +46,8 @@ def test_best_threshold_equals_a_search(share):
     truth, probability = predicted(9, share)
     counted = truth != 255
     dices = [f1_score(truth[counted], probability[counted] >= threshold) for threshold in THRESHOLDS[1:]]
-    found = best_threshold(foreground_histogram(truth, probability))
-    assert dices[round(found * BINS) - 1] == pytest.approx(max(dices), abs=1e-12)
+    result = best_threshold(foreground_histogram(truth, probability))
+    assert dices[round(result * BINS) - 1] == pytest.approx(max(dices), abs=1e-12)
 
 
 def test_degenerate_masks():

@@ -39,9 +39,9 @@ def papers_multiply_adds(width, depth, classes, height, pixels_across):
 @pytest.mark.parametrize(("width", "depth", "size"), [(4, 2, (32, 32)), (3, 3, (16, 64))])
 def test_multiply_adds_and_parameters_are_those_of_the_papers_figure(width, depth, size):
     specification = described(**PAPER | {"base_channels": width, "encoder_depth": depth})
-    found = model_complexity(specification, *size)
-    assert found["multiply_adds"] == papers_multiply_adds(width, depth, 2, *size)
-    assert found["parameters"] == specification.parameters
+    result = model_complexity(specification, *size)
+    assert result["multiply_adds"] == papers_multiply_adds(width, depth, 2, *size)
+    assert result["parameters"] == specification.parameters
 
 
 def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
@@ -49,11 +49,11 @@ def test_activations_are_those_that_a_convolution_and_a_relu_keep(monkeypatch):
     layers = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(), nn.Conv2d(5, 2, 1))
     monkeypatch.setattr(factory, "_build", lambda *_: layers.to(torch.get_default_device()))
     specification = described(**PAPER)
-    found = model_complexity(specification, 8, 16)
+    result = model_complexity(specification, 8, 16)
     pixels, values = 8 * 16, 3 + 5
-    assert found["activation_bytes"] == 4 * pixels * values
+    assert result["activation_bytes"] == 4 * pixels * values
     weights = 3 * 5 + 5 + 5 * 2 + 2
-    assert found["training_bytes"] == found["activation_bytes"] + 4 * 4 * weights
+    assert result["training_bytes"] == result["activation_bytes"] + 4 * 4 * weights
 
 
 @pytest.mark.slow
@@ -98,16 +98,16 @@ def test_stages_that_an_encoder_does_not_use_cost_nothing():
 
 @pytest.mark.slow
 def test_speed_is_that_of_whole_steps():
-    found = measure_speed(build_model(described(**PAPER)), 32, 32, batch_size=2, seconds=0.02)
-    assert 0 < found["training_images_per_second"] < found["prediction_images_per_second"]
-    assert math.isnan(found["peak_training_bytes"])
+    result = measure_speed(build_model(described(**PAPER)), 32, 32, batch_size=2, seconds=0.02)
+    assert 0 < result["training_images_per_second"] < result["prediction_images_per_second"]
+    assert math.isnan(result["peak_training_bytes"])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_the_peak_is_about_the_counted_memory():
     specification = described(encoder_depth=3)
-    found = measure_speed(build_model(specification), 256, 256, batch_size=8, accelerator="cuda")
+    result = measure_speed(build_model(specification), 256, 256, batch_size=8, accelerator="cuda")
     counted = model_complexity(specification, 256, 256)
     least = 8 * counted["activation_bytes"]
-    assert 0.6 * least < found["peak_training_bytes"] < 3 * (least + counted["training_bytes"])
+    assert 0.6 * least < result["peak_training_bytes"] < 3 * (least + counted["training_bytes"])

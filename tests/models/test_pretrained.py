@@ -86,24 +86,26 @@ def test_every_usual_layout(of_encoder, tmp_path, prefix, wrapper):
 
 def test_models_of_smp_and_of_this_project(tmp_path):
     torch.manual_seed(0)
-    theirs = smp.FPN("efficientnet-b0", encoder_weights=None)
-    torch.save(theirs.state_dict(), tmp_path / "smp.pt")
-    assert_same(encoder_from(tmp_path / "smp.pt", encoder="efficientnet-b0"), theirs.encoder.state_dict())
+    reference = smp.FPN("efficientnet-b0", encoder_weights=None)
+    torch.save(reference.state_dict(), tmp_path / "smp.pt")
+    assert_same(encoder_from(tmp_path / "smp.pt", encoder="efficientnet-b0"), reference.encoder.state_dict())
     specification = described(encoder="tu-convnext_atto")
-    ours = build_model(specification)
-    save_model(tmp_path / "best.safetensors", ours, ModelInfo(specification))
+    actual = build_model(specification)
+    save_model(tmp_path / "best.safetensors", actual, ModelInfo(specification))
     encoder = encoder_from(tmp_path / "best.safetensors", encoder="tu-convnext_atto", architecture="fpn")
-    assert_same(encoder, ours.network.encoder.state_dict())
+    assert_same(encoder, actual.network.encoder.state_dict())
 
 
 def test_timms_own_file_fits_its_encoder(tmp_path):
     import timm
 
     torch.manual_seed(0)
-    theirs = timm.create_model("resnet10t")
-    torch.save(theirs.state_dict(), tmp_path / "timm.pth")
+    reference = timm.create_model("resnet10t")
+    torch.save(reference.state_dict(), tmp_path / "timm.pth")
     state = encoder_from(tmp_path / "timm.pth", encoder="tu-resnet10t").state_dict()
-    assert all(torch.equal(state[f"model.{n}"], t) for n, t in theirs.state_dict().items() if not n.startswith("fc."))
+    assert all(
+        torch.equal(state[f"model.{n}"], t) for n, t in reference.state_dict().items() if not n.startswith("fc.")
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

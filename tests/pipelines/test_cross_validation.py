@@ -180,9 +180,9 @@ def test_counts_are_those_of_each_image_by_the_network_that_did_not_see_it(probl
             expected = sklearn_matrix(mask[mask != 255], predictor.predict(image)[mask != 255], labels=[0, 1])
             rows = validated.confusion[validated.confusion["sample_id"] == name]
             assert set(rows["fold"]) == {fold}
-            found = np.zeros((2, 2), np.int64)
-            found[rows["truth"], rows["prediction"]] = rows["count"]
-            assert found.tolist() == expected.tolist()
+            result = np.zeros((2, 2), np.int64)
+            result[rows["truth"], rows["prediction"]] = rows["count"]
+            assert result.tolist() == expected.tolist()
             total += expected
     hits, sums = np.diag(total), total.sum(axis=0) + total.sum(axis=1)
     assert validated.metrics["dice/mean"] == pytest.approx(np.mean(2 * hits / sums))
@@ -208,25 +208,25 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
     monkeypatch.undo()
     first = list_run_directories(tmp_path / "1")[0]
     written = first.last.stat().st_mtime_ns
-    case = SimpleNamespace(folder=tmp_path, trainings=run(tmp_path)[0])
+    case = SimpleNamespace(folder=tmp_path, training_runs=run(tmp_path)[0])
     assert first.last.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(case.trainings, validated.trainings, check_exact=True)
     for fold in range(1, FOLDS + 1):
-        weights, expected = (load_file(model(found, fold).best) for found in (case, validated))
+        weights, expected = (load_file(model(result, fold).best) for result in (case, validated))
         assert weights.keys() == expected.keys()
         assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 @pytest.mark.parametrize("delivered", [True, False])
 def test_trained_anew_after_delivery_or_where_nothing_is_to_be_resumed(run, validated, tmp_path, delivered):
-    trainings, _ = run(tmp_path)
+    training_runs, _ = run(tmp_path)
     files = [list_run_directories(tmp_path / str(fold))[0].last for fold in range(1, FOLDS + 1)]
     written = [file.stat().st_mtime_ns for file in files]
     training = TRAINING.model_copy(update={"resume": delivered})
     if delivered:
-        nodes.mark_folds_completed(trainings, validated.metrics, None, tmp_path)
+        nodes.mark_folds_completed(training_runs, validated.metrics, None, tmp_path)
     again, _ = run(tmp_path, training)
-    pd.testing.assert_frame_equal(again, trainings, check_exact=True)
+    pd.testing.assert_frame_equal(again, training_runs, check_exact=True)
     assert all(file.stat().st_mtime_ns > before for file, before in zip(files, written, strict=True))
     assert not any(
         work.delivered.is_file() for fold in range(1, FOLDS + 1) for work in list_run_directories(tmp_path / str(fold))
@@ -234,8 +234,8 @@ def test_trained_anew_after_delivery_or_where_nothing_is_to_be_resumed(run, vali
 
 
 def test_the_run_is_told_one_validation_score_for_each_fold(run, tmp_path, monkeypatch):
-    told = []
-    recorder = SimpleNamespace(log_metrics=lambda values, step: told.append((step, values)))
+    reports = []
+    recorder = SimpleNamespace(log_metrics=lambda values, step: reports.append((step, values)))
     monkeypatch.setattr(tracking, "active_run", lambda: recorder)
-    trainings, _ = run(tmp_path)
-    assert told == [(row.fold, {"cv/validation/dice/mean": row.score}) for row in trainings.itertuples()]
+    training_runs, _ = run(tmp_path)
+    assert reports == [(row.fold, {"cv/validation/dice/mean": row.score}) for row in training_runs.itertuples()]

@@ -86,9 +86,9 @@ def test_counts_equal_scikit_learn_over_the_saved_files(evaluated):
         prediction = read_prediction(evaluated.predictions, sample_id)
         expected = sklearn_matrix(truth[truth != 255], prediction[truth != 255], labels=range(3))
         rows = evaluated.tables.confusion[evaluated.tables.confusion["sample_id"] == sample_id]
-        found = np.zeros((3, 3), np.int64)
-        found[rows["truth"], rows["prediction"]] = rows["count"]
-        np.testing.assert_array_equal(found, expected)
+        result = np.zeros((3, 3), np.int64)
+        result[rows["truth"], rows["prediction"]] = rows["count"]
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_scores_can_be_saved_and_images_are_worst_first(evaluated, tmp_path):
@@ -166,8 +166,8 @@ def test_the_pass_sums_every_counted_pixel_by_its_confidence(evaluated):
 
 def test_boundaries_are_measured_where_asked_for(evaluated):
     assert "boundary" not in evaluated.tables
-    wanted = EvaluationParameters(boundary_metrics=["surface_dice", "boundary_iou"], surface_dice_tolerance_px=3)
-    tables = nodes.count(evaluated.predictions, *evaluated.masks, wanted, evaluated.probability_tables)
+    target = EvaluationParameters(boundary_metrics=["surface_dice", "boundary_iou"], surface_dice_tolerance_px=3)
+    tables = nodes.count(evaluated.predictions, *evaluated.masks, target, evaluated.probability_tables)
     assert list(tables["boundary"]) == ["sample_id", "class", "intersection", "union", "within", "contour"]
     metrics, *_ = nodes.score(tables, evaluated.threshold, CLASSES)
     added = set(metrics) - set(evaluated.metrics)
@@ -323,11 +323,11 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
 
 
 def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluated, monkeypatch):
-    told = {}
+    reports = {}
 
     class Run:
         def log_model(self, build, metrics, step):
-            told.update(build.keywords, metrics=metrics, step=step)
+            reports.update(build.keywords, metrics=metrics, step=step)
             return {"model_uri": "models:/m-1"}
 
     monkeypatch.setattr(nodes.tracking, "active_run", Run)
@@ -339,9 +339,9 @@ def test_model_is_logged_with_its_epoch_and_an_example_of_the_test_split(evaluat
         evaluated.packed,
     )
     assert answer == {"model_uri": "models:/m-1"}
-    assert told["step"] == 7
-    assert told["metrics"] == evaluated.metrics
-    np.testing.assert_array_equal(told["example"], evaluated.packed.image(evaluated.test[0]))
+    assert reports["step"] == 7
+    assert reports["metrics"] == evaluated.metrics
+    np.testing.assert_array_equal(reports["example"], evaluated.packed.image(evaluated.test[0]))
 
 
 def test_the_backend_of_this_machine_is_checked_once_and_predictions_know_it(evaluated, tmp_path, monkeypatch):

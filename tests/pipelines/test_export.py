@@ -27,35 +27,35 @@ pytestmark = pytest.mark.slow
 def exported(tmp_path_factory):
     """A small problem, and what every node but the last gave."""
     folder = tmp_path_factory.mktemp("export")
-    found = problem(folder)
+    result = problem(folder)
     network = ModelParameters(architecture="unet_original", encoder_depth=2, base_channels=4)
     torch.manual_seed(0)
     specification = resolve_model_spec(network, CLASSES, statistics_of({"mean": [120.0] * 3, "std": [50.0] * 3}))
     save_model(folder / "best.safetensors", lively(build_model(specification)), ModelInfo(specification, epoch=3))
-    found.folder = folder
-    found.export = ExportParameters(int8=True, calibration_images=1, max_int8_score_drop=0.5)
+    result.folder = folder
+    result.export = ExportParameters(int8=True, calibration_images=1, max_int8_score_drop=0.5)
     logged = {"run_id": "abc"}
-    found.source = nodes.choose_model("toy", folder / "best.safetensors", logged, found.packed, found.export, folder)
+    result.source = nodes.choose_model("toy", folder / "best.safetensors", logged, result.packed, result.export, folder)
     work = folder / "work"
     work.mkdir()
-    found.program = nodes.export_program(found.source, work)
-    found.onnx = nodes.export_onnx(found.source, work)
-    found.quantisation = nodes.quantise(found.onnx, found.source, found.samples, found.packed, found.export, work)
-    found.parity = check(found)
-    return found
+    result.program = nodes.export_program(result.source, work)
+    result.onnx = nodes.export_onnx(result.source, work)
+    result.quantisation = nodes.quantise(result.onnx, result.source, result.samples, result.packed, result.export, work)
+    result.parity = check(result)
+    return result
 
 
-def check(found, export=None):
+def check(result, export=None):
     return nodes.check_parity(
-        found.source, found.program, found.onnx, found.quantisation, found.samples, found.packed, found.inference,
-        export or found.export,
+        result.source, result.program, result.onnx, result.quantisation, result.samples, result.packed,
+        result.inference, export or result.export,
     )  # fmt: skip
 
 
-def publish(found, figures, failures, export=None):
+def publish(result, figures, failures, export=None):
     return nodes.publish(
-        found.source, found.program, found.onnx, found.quantisation, figures, failures, found.inference,
-        export or found.export,
+        result.source, result.program, result.onnx, result.quantisation, figures, failures, result.inference,
+        export or result.export,
     )  # fmt: skip
 
 
@@ -84,9 +84,9 @@ def test_the_networks_scores_are_those_of_evaluation(exported, tmp_path):
     write, probability_tables = evaluation.predict(model, *arguments, exported.inference, exported.evaluation, working)
     write(predictions)
     tables = evaluation.count(predictions, *arguments, CLASSES, exported.evaluation, probability_tables)
-    wanted = global_scores(total_matrix(tables.confusion, len(CLASSES)), CLASSES)
-    assert exported.parity[1]["network/dice/mean"] == wanted["dice/mean"]
-    assert exported.parity[1]["model.onnx/dice/mean"] == pytest.approx(wanted["dice/mean"], abs=1e-4)
+    expected = global_scores(total_matrix(tables.confusion, len(CLASSES)), CLASSES)
+    assert exported.parity[1]["network/dice/mean"] == expected["dice/mean"]
+    assert exported.parity[1]["model.onnx/dice/mean"] == pytest.approx(expected["dice/mean"], abs=1e-4)
 
 
 def test_what_passed_is_published(exported, tmp_path):
@@ -129,10 +129,10 @@ def test_a_run_without_a_store_is_told(exported):
 
 
 def test_8_bits_are_made_only_when_asked_for(exported, tmp_path):
-    found = nodes.quantise(
+    result = nodes.quantise(
         exported.onnx, exported.source, exported.samples, exported.packed, ExportParameters(), tmp_path
     )
-    assert found == Quantisation()
+    assert result == Quantisation()
     assert not list(tmp_path.iterdir())
 
 

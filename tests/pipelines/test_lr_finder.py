@@ -17,9 +17,9 @@ def test_from_initial_weights_to_a_suggestion_and_its_curve(problem, tmp_path, m
     initial = tmp_path / "initial.safetensors"
     save_file(weights, initial)
     before = initial.read_bytes()
-    found = nodes.find_learning_rate(specification, initial, samples, packed, recipe, PROFILE, plan, TRAINING)
-    assert LearningRateTest.model_validate_json(found.model_dump_json()) == found
-    assert found.suggested in found.rates
-    assert found.current == TRAINING.optimizer.learning_rate
+    result = nodes.find_learning_rate(specification, initial, samples, packed, recipe, PROFILE, plan, TRAINING)
+    assert LearningRateTest.model_validate_json(result.model_dump_json()) == result
+    assert result.suggested in result.rates
+    assert result.current == TRAINING.optimizer.learning_rate
     assert initial.read_bytes() == before
-    assert tuple(nodes.plot_learning_rate(found).data[0].x) == found.rates
+    assert tuple(nodes.plot_learning_rate(result).data[0].x) == result.rates

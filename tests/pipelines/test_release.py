@@ -51,8 +51,10 @@ def store(tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = mlflow.MlflowClient(uri)
     client.create_experiment("cells", artifact_location=(tmp_path / "mlartifacts").as_uri())
-    said: dict[str, object] = {}
-    tracking.set_active_run(SimpleNamespace(enabled=True, uri=uri, run_id="0" * 32, set_tags=said.update, said=said))
+    output: dict[str, object] = {}
+    tracking.set_active_run(
+        SimpleNamespace(enabled=True, uri=uri, run_id="0" * 32, set_tags=output.update, output=output)
+    )
     yield uri
     tracking.set_active_run(None)
 
@@ -114,8 +116,8 @@ def examine(run_id: str, verdict=CLEAN, samples=SAMPLES, **release) -> SimpleNam
     )
 
 
-def register(found: SimpleNamespace) -> Decision:
-    arguments = (found.conditions, found.challenger, found.champion, found.parameters)
+def register(result: SimpleNamespace) -> Decision:
+    arguments = (result.conditions, result.challenger, result.champion, result.parameters)
     decision, page = nodes.register("cells", *arguments)
     assert page.startswith(decision.sentence)
     return decision
@@ -292,9 +294,9 @@ def test_the_model_is_held_against_the_images_that_are_here(store, tmp_path, mon
         IN_SUBPROCESS,
         predicts({**masks, "a": 1 - masks["a"]}),
     )
-    found = nodes.verify_model(challenger, counts, *arguments)
-    assert not found.passed
-    assert found.images_different == 1
+    result = nodes.verify_model(challenger, counts, *arguments)
+    assert not result.passed
+    assert result.images_different == 1
     others = EvaluationTables({"confusion": perfect, "soft": pd.DataFrame({"sample_id": ["a", "c"]})})
     missing = nodes.verify_model(challenger, others, *arguments)
     assert missing.sentence == ("The scores could not be reproduced: 1 of its 2 samples are not here, such as c.")

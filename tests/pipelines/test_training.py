@@ -86,9 +86,9 @@ def run(problem, tmp_path):
         initial = tmp_path / "initial.safetensors"
         save_file(weights, initial)
         work = tmp_path / "models"
-        settled = nodes.preflight(specification, initial, samples, packed, recipe, profile, plan, training, work)
+        resolved = nodes.preflight(specification, initial, samples, packed, recipe, profile, plan, training, work)
         inputs = specification, initial, samples, packed, recipe, profile, plan
-        return settled, *nodes.train(*inputs, settled, training, work)
+        return resolved, *nodes.train(*inputs, resolved, training, work)
 
     return run
 

@@ -146,10 +146,10 @@ def prepare(
         path.mkdir()
     label_map = preparation.define_label_map(parameters.classes)
     declared = (source, label_map, parameters.images, parameters.masks, parameters.inspection)
-    inspected, found, packed = preparation.inspect(table, extracted, *declared, packing)
-    samples, found_by_split = preparation.split(inspected, found, parameters.split, splitting, label_map)
+    inspected, result, packed = preparation.inspect(table, extracted, *declared, packing)
+    samples, found_by_split = preparation.split(inspected, result, parameters.split, splitting, label_map)
     verdict, findings, page = preparation.audit(
-        parameters.problem, inspected, samples, found, found_by_split, packed, extracted, *declared
+        parameters.problem, inspected, samples, result, found_by_split, packed, extracted, *declared
     )
     kept = preparation.enforce_audit(samples, verdict)
     profile = preparation.compute_statistics(kept, inspected, label_map, parameters.images)
@@ -170,7 +170,7 @@ def check_split(samples: pd.DataFrame, fabricated: Fabricated) -> None:
     groups: dict[str, set[str]] = {}
     for name, side in sides.items():
         groups.setdefault(fabricated.groups.get(name, name), set()).add(side)
-    assert all(len(found) == 1 for found in groups.values())
+    assert all(len(result) == 1 for result in groups.values())
 
 
 def check_profile(

@@ -54,17 +54,17 @@ FOUND = [
 ]
 
 
-def _page(found=FOUND, samples=None, masks=None, thumbnail=_thumbnail, inspection=None, **options):
+def _page(results=FOUND, samples=None, masks=None, thumbnail=_thumbnail, inspection=None, **options):
     samples = _samples() if samples is None else samples
-    table = found if isinstance(found, pd.DataFrame) else findings_table(found)
+    table = results if isinstance(results, pd.DataFrame) else findings_table(results)
     masks = masks or MaskParameters(values={0: CLASSES[0], 100: CLASSES[1]})
     inspection = InspectionParameters(**(inspection or {}))
-    settled = settle(table, samples, inspection)
-    result = audit_result(settled, samples, CLASSES, masks, inspection)
+    resolved = settle(table, samples, inspection)
+    result = audit_result(resolved, samples, CLASSES, masks, inspection)
     return render_audit(
         problem="cells & <co>",
         result=AuditResult.model_validate_json(result.model_dump_json()),  # as it comes from its file
-        findings=settled,
+        findings=resolved,
         samples=samples,
         source=SourceParameters(folder="/data", images="{id}.png", license="CC BY 4.0", citation="A & B <1999>"),
         classes=CLASSES,
@@ -110,8 +110,8 @@ def test_what_comes_from_outside_is_escaped():
         ([], "Passed", "Every check came to nothing"),
     ],
 )
-def test_the_verdict_stands_on_top_in_words(found, headline, sentence):
-    page = _page(found)
+def test_the_verdict_stands_on_top_in_words(results, headline, sentence):
+    page = _page(results)
     box = _text(re.search(r'<section id="verdict">.*?</div></div>', page, flags=re.S).group())
     assert headline in box
     assert sentence in box
@@ -182,8 +182,8 @@ def test_silence_is_told_too():
     page = _page(unchecked=["missing_roi"])
     checked, unchecked = page.split('<section id="checked">')[1].split("Not looked for")
     listed = set(re.findall(r'title="(\w+)"', checked))
-    found = {entry.kind for entry in FOUND}
-    assert listed == set(KINDS) - found - {"missing_roi", "set_aside"}
+    results = {entry.kind for entry in FOUND}
+    assert listed == set(KINDS) - results - {"missing_roi", "set_aside"}
     assert re.findall(r'title="(\w+)"', unchecked) == ["missing_roi"]
 
 

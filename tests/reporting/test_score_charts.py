@@ -63,7 +63,7 @@ def test_objects_by_size_of_all_classes_and_of_each():
     assert (figure.data[0].x[0], figure.data[0].x[5]) == ("below 8", "128 and more")
     words = [words.split("<br>") for words in figure.layout.xaxis.ticktext]
     assert [size for size, _ in words] == list(figure.data[0].x)
-    assert [found for _, found in words] == ["4 of 8", "none", "none", "none", "none", "2 of 2"]
+    assert [result for _, result in words] == ["4 of 8", "none", "none", "none", "none", "2 of 2"]
     assert len(objects_chart(counts[:2], ["background", "a"]).data) == 1
 
 

@@ -45,7 +45,7 @@ def tell(
     root,
     name: str,
     *,
-    found: dict[str, pd.DataFrame] | None = None,
+    result: dict[str, pd.DataFrame] | None = None,
     classes: list[str] | None = None,
     split: str = "test",
     problem: str = "cells",
@@ -69,11 +69,11 @@ def tell(
     store.log_values([values("log_params", serialization.flatten(parameters))])
     (root / "parameters.yml").write_bytes(serialization.dump_parameters_yaml(parameters))
     store.log_artifact(root / "parameters.yml", "code")
-    for table, rows in (found or {}).items():
+    for table, rows in (result or {}).items():
         rows.to_parquet(root / f"{table}.parquet")
         store.log_artifact(root / f"{table}.parquet", "data" if table == "samples" else "evaluation/tables")
-    if found:
-        score = {"test/dice/mean": dice_of(found["confusion"])}
+    if result:
+        score = {"test/dice/mean": dice_of(result["confusion"])}
         store.log_values([values("log_metrics", score, step=0, time=time.time())])
     if intervals:
         (root / "intervals.csv").write_text("score,value,low,high\ndice/mean,0.9,0.85,0.95\n")

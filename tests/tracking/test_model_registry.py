@@ -51,8 +51,8 @@ def uri(root):
 
 
 def aliases(uri: str) -> dict[str, int]:
-    found = mlflow.MlflowClient(uri).get_registered_model("cells").aliases
-    return {name: int(number) for name, number in found.items()}
+    result = mlflow.MlflowClient(uri).get_registered_model("cells").aliases
+    return {name: int(number) for name, number in result.items()}
 
 
 @pytest.mark.slow
@@ -169,16 +169,16 @@ def contend(uri: str, models: list[tuple[str, str]], expected: int) -> list[str]
         process.stdin.flush()
     answers = [process.communicate(timeout=PATIENCE) for process in processes]
     assert all(process.returncode == 0 for process in processes), answers
-    return [said.strip() for said, _ in answers]
+    return [output.strip() for output, _ in answers]
 
 
 @pytest.mark.slow
 def test_of_two_processes_that_release_at_once_one_wins_and_the_other_says_so(uri):
     models = log_models(uri, 3)
     Registry(uri, "cells").promote(*models[0], expected=0, tags={})
-    said = sorted(contend(uri, models[1:], expected=1))
-    assert said[0].startswith("lost another release came first: version 2 of cells is the champion since")
-    assert said[1] == "won 2"
+    output = sorted(contend(uri, models[1:], expected=1))
+    assert output[0].startswith("lost another release came first: version 2 of cells is the champion since")
+    assert output[1] == "won 2"
     assert aliases(uri) == {"champion": 2, "previous": 1}
 
 
@@ -187,10 +187,10 @@ def test_on_a_server_too(server):
     server.open()
     models = log_models(server.uri, 4)
     Registry(server.uri, "cells").promote(*models[0], expected=0, tags={})
-    said = contend(server.uri, models[1:], expected=1)
-    won = [answer.partition(" ")[2] for answer in said if answer.startswith("won")]
+    output = contend(server.uri, models[1:], expected=1)
+    won = [answer.partition(" ")[2] for answer in output if answer.startswith("won")]
     assert len(won) == 1
-    assert sum(answer.startswith("lost another release came first") for answer in said) == 2
+    assert sum(answer.startswith("lost another release came first") for answer in output) == 2
     assert aliases(server.uri) == {"champion": int(won[0]), "previous": 1}
 
 

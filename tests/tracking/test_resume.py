@@ -191,8 +191,8 @@ def test_resume_can_be_refused(root):
     ],
 )
 def test_marker_and_parameters_decide(status, before, now, decision):
-    told = status and TrainingMarker(status=status, pid=1, started=0.0, command="kedro run", parameters=before)
-    assert decide(told, now) is decision
+    reports = status and TrainingMarker(status=status, pid=1, started=0.0, command="kedro run", parameters=before)
+    assert decide(reports, now) is decision
 
 
 def test_a_run_deleted_in_mlflow_is_replaced(root):

@@ -46,12 +46,12 @@ def test_everything_a_run_says_arrives(root, tmp_path, monkeypatch):  # noqa: PL
     run.log_figure_html(figure, "figures")
     samples = pd.DataFrame({"sample_id": ["a", "b", "c"], "split": ["train", "train", "test"], "height": [8, 8, 8]})
     run.log_dataset(samples, "cells", "https://example.org/cells.zip")
-    said = time.perf_counter() - began
+    output = time.perf_counter() - began
     run_id = run.run_id
     client = client_of(root)
     wait_until(lambda: "system/cpu_utilization_percentage" in client.get_run(run_id).data.metrics)
     outcome = run.finish("FINISHED")
-    assert said < 1.0, "saying something must not wait for MLflow"
+    assert output < 1.0, "saying something must not wait for MLflow"
     assert outcome.message is None
     assert outcome.link.endswith(f"/runs/{run_id}?workflowType=machine_learning")
     assert not (root / FOLDER).exists()

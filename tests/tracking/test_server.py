@@ -26,7 +26,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(root, server
     note = tmp_path / "note.txt"
     run = begin(root, uri=server.uri, system_metrics=True, system_metrics_seconds=0.5, timeout_seconds=3)
     run_id = run.run_id
-    said, longest = [], 0.0
+    output, longest = [], 0.0
     for epoch in EPOCHS:
         if epoch == 8:
             server.close()
@@ -38,7 +38,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(root, server
         note.write_text(f"epoch {epoch}")
         run.log_artifact(note, f"notes/{epoch}")
         longest = max(longest, time.perf_counter() - began)
-        said.append((epoch, 1 / epoch, int(now * 1000)))
+        output.append((epoch, 1 / epoch, int(now * 1000)))
         time.sleep(0.1)
     assert longest < 0.2, "a server that is away must not be felt"
     outcome = run.finish("FINISHED")
@@ -46,7 +46,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(root, server
     assert outcome.link.startswith(f"{server.uri}/#/experiments/")
     assert not (root / FOLDER).exists()
     client = mlflow.MlflowClient(server.uri)
-    assert history(client, run_id) == said
+    assert history(client, run_id) == output
     assert {item.path for item in client.list_artifacts(run_id, "notes")} == {f"notes/{epoch}" for epoch in EPOCHS}
     stored = client.get_run(run_id)
     assert stored.info.status == "FINISHED"

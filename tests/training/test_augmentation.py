@@ -49,14 +49,14 @@ def test_inside_a_choice_corners_are_ignored_too():
 def test_d4_gives_the_pixels_of_albumentations(channels, dtype):
     image = np.random.default_rng(1).integers(0, 255, (24, 32, channels)).astype(dtype)
     mask = np.random.default_rng(2).integers(0, 5, (24, 32), dtype=np.uint8)
-    ours = Augmenter(recipe_of({"name": "D4"}, channels=channels, dtype=dtype))
-    theirs = A.Compose([A.D4()])
+    actual = Augmenter(recipe_of({"name": "D4"}, channels=channels, dtype=dtype))
+    reference = A.Compose([A.D4()])
     shown = set()
     for seed in range(60):
-        image_of_ours, mask_of_ours = ours(image, mask, np.random.default_rng(seed))
+        image_of_ours, mask_of_ours = actual(image, mask, np.random.default_rng(seed))
         generator = np.random.default_rng(seed)
-        theirs.set_random_state(generator, random.Random(int(generator.integers(2**63))))
-        expected = theirs(image=image, mask=mask)
+        reference.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        expected = reference(image=image, mask=mask)
         np.testing.assert_array_equal(image_of_ours, expected["image"])
         np.testing.assert_array_equal(mask_of_ours, expected["mask"])
         assert image_of_ours.flags.c_contiguous

@@ -22,24 +22,24 @@ pytestmark = pytest.mark.slow
 def train(make_plan, tmp_path_factory):
     def train(name, report=None, **parameters):
         plan, inputs = make_plan(**parameters)
-        told = []
-        report = report or (lambda *arguments: told.append(arguments))
+        reports = []
+        report = report or (lambda *arguments: reports.append(arguments))
         result = train_model(inputs, plan.parameters, tmp_path_factory.mktemp(name), plan=plan, on_epoch_saved=report)
-        return result.history, last_network(result, inputs.spec), told
+        return result.history, last_network(result, inputs.spec), reports
 
     return train
 
 
 def test_two_processes_give_the_losses_of_one(train):
     one, network, _ = train("one")
-    two, same, told = train("two", devices=2)
+    two, same, reports = train("two", devices=2)
     for column in ("train/loss", "validation/loss"):
         np.testing.assert_allclose(two[column], one[column], rtol=0, atol=1e-5)
     for column in ("validation/dice/mean", "validation/accuracy/pixel"):
         np.testing.assert_allclose(two[column], one[column], atol=1e-3)
-    for mine, theirs in zip(network.state_dict().values(), same.state_dict().values(), strict=True):
-        np.testing.assert_allclose(theirs, mine, atol=1e-4)
-    assert [epoch for epoch, *_ in told] == [1, 2]
+    for mine, expected in zip(network.state_dict().values(), same.state_dict().values(), strict=True):
+        np.testing.assert_allclose(expected, mine, atol=1e-4)
+    assert [epoch for epoch, *_ in reports] == [1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def cores(request):
 
 def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(train, undisturbed, cores):
     whole, network, _ = undisturbed
-    told = []
+    reports = []
 
     def kill_a_worker(epoch, values, when):
-        told.append(epoch)
+        reports.append(epoch)
         if epoch == 2:
             workers = [child for child in psutil.Process().children(recursive=True) if "worker" in child.cmdline()[-2]]
             workers[-1].kill()
@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_is_started_again_from_the_last_checkpoint(trai
     disturbed, same, _ = train(
         "killed", kill_a_worker, devices=2, epochs=3, checkpoint={"every_n_train_steps": 1, "max_time_fraction": 1}
     )
-    assert told == [1, 2, 3]
+    assert reports == [1, 2, 3]
     pd.testing.assert_frame_equal(whole.drop(columns=TIMES), disturbed.drop(columns=TIMES), check_exact=True)
     assert digest(network) == digest(same)
 

@@ -55,8 +55,8 @@ def test_dice_is_smps_where_every_class_occurs_and_nothing_is_smoothed():
     import segmentation_models_pytorch as smp
 
     logits, target = random_batch()
-    theirs = smp.losses.DiceLoss("multiclass", from_logits=True, smooth=0.0, ignore_index=255)(logits, target.long())
-    torch.testing.assert_close(without_smoothing("dice", region_sums(logits.softmax(1), one_hot(target, 4))), theirs)
+    reference = smp.losses.DiceLoss("multiclass", from_logits=True, smooth=0.0, ignore_index=255)(logits, target.long())
+    torch.testing.assert_close(without_smoothing("dice", region_sums(logits.softmax(1), one_hot(target, 4))), reference)
 
 
 def test_dice_closed_form():
@@ -165,12 +165,14 @@ def test_jaccard_and_tversky_are_smps_where_every_class_occurs_and_nothing_is_sm
 
     logits, target = random_batch(ignored=0.0)
     sums = region_sums(logits.softmax(1), one_hot(target, 4))
-    theirs = smp.losses.JaccardLoss("multiclass", from_logits=True)(logits, target.long())
-    torch.testing.assert_close(without_smoothing("jaccard", sums), theirs)
+    reference = smp.losses.JaccardLoss("multiclass", from_logits=True)(logits, target.long())
+    torch.testing.assert_close(without_smoothing("jaccard", sums), reference)
     logits, target = random_batch()
     sums = region_sums(logits.softmax(1), one_hot(target, 4))
-    theirs = smp.losses.TverskyLoss("multiclass", from_logits=True, ignore_index=255, alpha=0.3, beta=0.7)
-    torch.testing.assert_close(without_smoothing("tversky", sums, alpha=0.3, beta=0.7), theirs(logits, target.long()))
+    reference = smp.losses.TverskyLoss("multiclass", from_logits=True, ignore_index=255, alpha=0.3, beta=0.7)
+    torch.testing.assert_close(
+        without_smoothing("tversky", sums, alpha=0.3, beta=0.7), reference(logits, target.long())
+    )
 
 
 def test_tversky_of_one_and_one_is_jaccard():
@@ -184,8 +186,8 @@ def test_focal_is_smps_softmax_focal_loss(gamma):
     from segmentation_models_pytorch.losses._functional import softmax_focal_loss_with_logits
 
     logits, target = random_batch(ignored=0.0)
-    theirs = softmax_focal_loss_with_logits(logits, target.long(), gamma=gamma)
-    torch.testing.assert_close(only("focal", focal_gamma=gamma)(logits, target), theirs)
+    reference = softmax_focal_loss_with_logits(logits, target.long(), gamma=gamma)
+    torch.testing.assert_close(only("focal", focal_gamma=gamma)(logits, target), reference)
 
 
 def test_focal_with_class_weights_by_brute_force():
@@ -211,11 +213,11 @@ def test_lovasz_and_its_gradient_are_the_authors(absent, ignored):
     import segmentation_models_pytorch as smp
 
     logits, target, *_ = probabilities_and_truth(5, ignored=ignored, absent=absent)
-    theirs = smp.losses.LovaszLoss("multiclass", ignore_index=255)(logits, target.long())
-    (gradient,) = torch.autograd.grad(theirs, logits)
-    ours = only("lovasz")(logits, target)
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, logits)[0], gradient, rtol=1e-4, atol=1e-7)
+    reference = smp.losses.LovaszLoss("multiclass", ignore_index=255)(logits, target.long())
+    (gradient,) = torch.autograd.grad(reference, logits)
+    actual = only("lovasz")(logits, target)
+    torch.testing.assert_close(actual, reference)
+    torch.testing.assert_close(torch.autograd.grad(actual, logits)[0], gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_lovasz_of_a_certain_prediction_is_one_minus_the_mean_iou():
@@ -257,11 +259,11 @@ def test_two_halves_with_summed_sums_are_the_whole_batch(names, monkeypatch):
     (expected,) = torch.autograd.grad(whole, logits)
     halves = [(logits[:1].detach().requires_grad_(), target[:1]), (logits[1:].detach().requires_grad_(), target[1:])]
     for mine, other in (halves, halves[::-1]):
-        theirs = []
-        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=theirs: t.append(s) or s)
+        reference = []
+        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=reference: t.append(s) or s)
         CompositeLoss(LossParameters(**settings), weights)(*other)
-        assert len(theirs) == 1  # one exchange for all losses
-        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=theirs: s + t[0])
+        assert len(reference) == 1  # one exchange for all losses
+        monkeypatch.setattr(composite_loss, "all_reduce_sum", lambda s, t=reference: s + t[0])
         value = CompositeLoss(LossParameters(**settings), weights)(*mine)
         torch.testing.assert_close(value, whole)
         gradients = torch.autograd.grad(value, [half for half, _ in halves])

@@ -57,29 +57,29 @@ def test_the_optimizer_takes_the_rising_rates_and_the_network_stays(prepared, ta
     caplog.set_level(logging.INFO, "unet_segmentation")
     case = prepared(accumulate_grad_batches=accumulate, optimizer={"learning_rate": 0.03})
     before = digest(case.inputs.build_network())
-    found = find_learning_rate(case.plan, case.inputs)
+    result = find_learning_rate(case.plan, case.inputs)
     assert digest(case.inputs.build_network()) == before
-    np.testing.assert_allclose([max(groups) for groups in taken], found.rates)
-    np.testing.assert_allclose(found.rates, np.geomspace(1e-6, 1, 100)[: len(taken)])
-    assert len(found.losses) == len(found.rates) == 100
-    assert found.suggested in found.rates
-    assert found.current == 0.03
-    assert f"--params training.optimizer.learning_rate={found.suggested:.1e}" in caplog.text
+    np.testing.assert_allclose([max(groups) for groups in taken], result.rates)
+    np.testing.assert_allclose(result.rates, np.geomspace(1e-6, 1, 100)[: len(taken)])
+    assert len(result.losses) == len(result.rates) == 100
+    assert result.suggested in result.rates
+    assert result.current == 0.03
+    assert f"--params training.optimizer.learning_rate={result.suggested:.1e}" in caplog.text
 
 
 def test_it_stops_where_the_loss_diverges(prepared, taken, monkeypatch):
     monkeypatch.setattr(lr_finder, "HIGHEST", 1e6)
     monkeypatch.setattr(lr_finder, "DIVERGED", 1.5)
     case = prepared(gradient_clip_val=0)
-    found = find_learning_rate(case.plan, case.inputs)
-    assert 10 < len(found.losses) == len(taken) < 100
-    assert found.losses[-1] > 1.5 * min(found.losses[:-1])
+    result = find_learning_rate(case.plan, case.inputs)
+    assert 10 < len(result.losses) == len(taken) < 100
+    assert result.losses[-1] > 1.5 * min(result.losses[:-1])
 
 
 def test_the_curve_shows_both_rates():
-    found = LearningRateTest(suggested=2e-3, current=1e-3, rates=(1e-4, 1e-3, 1e-2), losses=(3.0, 2.0, 1.0))
-    figure = learning_rate_curve(found)
-    assert tuple(figure.data[0].x) == found.rates
-    assert tuple(figure.data[0].y) == found.losses
+    result = LearningRateTest(suggested=2e-3, current=1e-3, rates=(1e-4, 1e-3, 1e-2), losses=(3.0, 2.0, 1.0))
+    figure = learning_rate_curve(result)
+    assert tuple(figure.data[0].x) == result.rates
+    assert tuple(figure.data[0].y) == result.losses
     assert {line.x0 for line in figure.layout.shapes} == {2e-3, 1e-3}
     assert figure.layout.xaxis.type == "log"

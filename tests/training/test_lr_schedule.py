@@ -23,12 +23,12 @@ def test_warms_up_falls_and_ends_where_it_should(name):
 
 def test_cosine_is_torchs():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=49, eta_min=0.01)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=49, eta_min=0.01)
     expected = []
     for _ in range(50):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        theirs.step()
+        reference.step()
     assert factors(50, name="cosine", warmup_fraction=0.0, min_lr_ratio=0.01) == pytest.approx(expected)
 
 
@@ -37,7 +37,7 @@ def test_cosine_is_torchs():
 def test_one_cycle_is_torchs(steps, min_lr_ratio):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     divisor = 1 / 25 / min_lr_ratio
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
+    reference = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1.0, total_steps=steps, final_div_factor=divisor, cycle_momentum=False
     )
     expected = []
@@ -45,7 +45,7 @@ def test_one_cycle_is_torchs(steps, min_lr_ratio):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if step < steps - 1:
-            theirs.step()
+            reference.step()
     assert factors(steps, name="one_cycle", min_lr_ratio=min_lr_ratio) == pytest.approx(expected, rel=1e-6)
 
 

@@ -77,10 +77,10 @@ def test_two_hosts_give_the_losses_of_one(hosts, make_plan, tmp_path):
     plan, inputs = make_plan()
     alone = train_model(inputs, plan.parameters, tmp_path, plan=plan).history
     together = first("two", num_nodes=2, rdzv_endpoint="10.77.0.1:29477")
-    said = ""
-    while "torchrun" not in said:
-        said = together.stdout.readline()
-    variable, _, *command = said[said.index("TORCH_") :].split()
+    output = ""
+    while "torchrun" not in output:
+        output = together.stdout.readline()
+    variable, _, *command = output[output.index("TORCH_") :].split()
     variables = dict([variable.split("=")])
     joining = start(hosts[1], "-m", "torch.distributed.run", "--local-addr", "10.77.0.2", *command, **variables)
     rest = together.communicate(timeout=PATIENCE)[0]

@@ -135,8 +135,8 @@ def test_a_batch_is_repeated_for_a_while():
 
 
 def test_loading_beside_the_steps_costs_only_what_is_longer():
-    beside = SPEED.model_copy(update={"overlapping": True})
-    assert beside.batch == 0.1
+    neighbor = SPEED.model_copy(update={"overlapping": True})
+    assert neighbor.batch == 0.1
     assert SPEED.batch == pytest.approx(0.12)
     assert training_seconds(SPEED, 3, 10) == pytest.approx(3 * (10 * 0.12 + 0.5) * 1.05)
 

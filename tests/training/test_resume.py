@@ -92,13 +92,13 @@ def test_stopped_again_and_again(training, tmp_path):
 
 
 def test_what_was_told_is_told_again_with_its_time(training, tmp_path):
-    told = []
-    report = lambda epoch, values, when: told.append((epoch, values["train/loss"], when))  # noqa: E731
+    reports = []
+    report = lambda epoch, values, when: reports.append((epoch, values["train/loss"], when))  # noqa: E731
     stopped(training, tmp_path, 2, {"epochs": 4, "report": report})
     training(tmp_path, epochs=4, report=report, resume=True)
-    assert [epoch for epoch, *_ in told] == [1, 2, 1, 2, 3, 4]
-    assert told[:2] == told[2:4]
-    assert told[4][2] > told[3][2]
+    assert [epoch for epoch, *_ in reports] == [1, 2, 1, 2, 3, 4]
+    assert reports[:2] == reports[2:4]
+    assert reports[4][2] > reports[3][2]
 
 
 def test_so_many_checkpoints_are_kept(training, tmp_path):

@@ -10,8 +10,8 @@ from unet_segmentation.utils.threads import QUEUE_SIZE, prefetch_map
 
 def test_results_come_in_order_whatever_takes_longest():
     waits = [0.03, 0.0, 0.02, 0.0, 0.01, 0.0, 0.0]
-    found = list(prefetch_map(lambda number, wait: time.sleep(wait) or number, enumerate(waits)))
-    assert found == list(range(len(waits)))
+    result = list(prefetch_map(lambda number, wait: time.sleep(wait) or number, enumerate(waits)))
+    assert result == list(range(len(waits)))
 
 
 def test_few_are_taken_ahead():

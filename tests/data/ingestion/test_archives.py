@@ -168,11 +168,11 @@ def test_no_truncation_goes_unseen(name: str, put: Put, tmp_path: Path) -> None:
     for cut in sorted(cuts):
         archive = put(name, body[:cut])
         try:
-            found = archive_content_sha256(archive, LAYOUT.uses)
+            result = archive_content_sha256(archive, LAYOUT.uses)
         except SourceError:
             continue
         assert name == "a.tar"  # only the padding after the end of a plain tar may be lost without harm
-        assert found == truth
+        assert result == truth
 
 
 @pytest.mark.parametrize("name", ALL_KINDS)

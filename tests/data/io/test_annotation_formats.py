@@ -65,8 +65,8 @@ NUMBERS = st.one_of(st.integers(-10, 40), st.floats(-10, 40, allow_nan=False))
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=9))
 def test_polygons_agree_with_brute_force(polygon):
-    found, expected = _filled([polygon]), oracle(polygon)
-    for row, column in np.argwhere(found != expected):  # only where a centre lies on an edge, but for rounding
+    result, expected = _filled([polygon]), oracle(polygon)
+    for row, column in np.argwhere(result != expected):  # only where a centre lies on an edge, but for rounding
         centre = np.array([column, row]) + 0.5
         starts, ends = np.array(polygon, float), np.roll(np.array(polygon, float), -1, axis=0)
         along = ends - starts

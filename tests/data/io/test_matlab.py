@@ -38,16 +38,16 @@ def test_matrices_agree_with_scipy(dtype, compressed):
     }
     data = _written(content, do_compression=compressed)
     expected = scipy.io.loadmat(io.BytesIO(data))
-    found = read_matrices(data)
+    result = read_matrices(data)
     for name in ("matrix", "long_name_of_a_variable", "one"):
-        np.testing.assert_array_equal(found[name], expected[name])
-        assert found[name].dtype == expected[name].dtype
-    assert found["logical"].dtype == bool
-    np.testing.assert_array_equal(found["logical"], matrix > 50)
+        np.testing.assert_array_equal(result[name], expected[name])
+        assert result[name].dtype == expected[name].dtype
+    assert result["logical"].dtype == bool
+    np.testing.assert_array_equal(result["logical"], matrix > 50)
     for name in ("structure.field.inner", "cell"):
-        np.testing.assert_array_equal(found[name], matrix)
-    np.testing.assert_array_equal(found["structure.a_longer_name"], matrix + 1)
-    assert not {"text", "sparse", "volume", "nothing", "two"} & set(found)
+        np.testing.assert_array_equal(result[name], matrix)
+    np.testing.assert_array_equal(result["structure.a_longer_name"], matrix + 1)
+    assert not {"text", "sparse", "volume", "nothing", "two"} & set(result)
 
 
 def test_big_endian_files():
@@ -73,7 +73,7 @@ def test_damaged_files_are_refused_or_read():
             for _ in range(generator.choice([1, 4, 30])):
                 damaged[generator.integers(generator.choice([len(whole), 300]))] = generator.integers(256)
             try:
-                found = read_matrices(bytes(damaged[: len(whole) if number % 2 else generator.integers(len(whole))]))
+                result = read_matrices(bytes(damaged[: len(whole) if number % 2 else generator.integers(len(whole))]))
             except (ValueError, zlib.error):
                 continue
-            assert all(array.ndim == 2 for array in found.values())
+            assert all(array.ndim == 2 for array in result.values())

@@ -97,8 +97,8 @@ def test_what_was_laid_out_is_found_again(samples: dict[str, tuple[str, bool]], 
     used = {split: split for _, _, split in expected.values()}
     names = {"val": "validation"}
     splits = {names.get(split, split): split for split in used}
-    found = rows(files, *globs, splits)
-    assert {row[0]: (row[1], row[2], row[5]) for row in found} == {
+    result = rows(files, *globs, splits)
+    assert {row[0]: (row[1], row[2], row[5]) for row in result} == {
         name: (image, masks, names.get(split, split)) for name, (image, masks, split) in expected.items()
     }
 
@@ -119,12 +119,12 @@ def test_all_else_in_a_glob_is_literal() -> None:
 
 def test_id_stays_within_a_component_unless_it_follows_two_stars() -> None:
     assert Layout("images/{id}.png").match("images/p1/001.png") is None
-    found = simple(
+    result = simple(
         ["images/p1/001.png", "images/p2/001.png", "images/3.png", "masks/p1/001.png"],
         "images/**/{id}.png",
         "masks/**/{id}.png",
     )
-    assert found == {
+    assert result == {
         "3": ("images/3.png", []),
         "p1__001": ("images/p1/001.png", ["masks/p1/001.png"]),
         "p2__001": ("images/p2/001.png", []),
@@ -155,8 +155,8 @@ def test_a_file_that_both_globs_match_belongs_to_the_more_definite(images: str, 
 def test_ids_that_meet_across_splits_take_the_splits_name() -> None:
     files = ["tr/1.png", "te/1.png", "tr/m/1.png", "te/m/1.png"]
     splits = {"train": "tr", "test": "te"}
-    found = rows(files, "{split}/{id}.png", "{split}/m/{id}.png", splits)
-    assert found == [
+    result = rows(files, "{split}/{id}.png", "{split}/m/{id}.png", splits)
+    assert result == [
         ("test-1", "te/1.png", ["te/m/1.png"], "", "test-1", "test"),
         ("train-1", "tr/1.png", ["tr/m/1.png"], "", "train-1", "train"),
     ]
@@ -166,13 +166,13 @@ def test_ids_that_meet_across_splits_take_the_splits_name() -> None:
 
 def test_masks_may_lie_together_while_the_images_are_split() -> None:
     splits = {"train": "tr", "test": "te"}
-    found = rows(["tr/1.png", "te/2.png", "m/1.png", "m/2.png"], "{split}/{id}.png", "m/{id}.png", splits)
-    assert [(row[0], row[2], row[5]) for row in found] == [("2", ["m/2.png"], "test"), ("1", ["m/1.png"], "train")]
+    result = rows(["tr/1.png", "te/2.png", "m/1.png", "m/2.png"], "{split}/{id}.png", "m/{id}.png", splits)
+    assert [(row[0], row[2], row[5]) for row in result] == [("2", ["m/2.png"], "test"), ("1", ["m/1.png"], "train")]
 
 
 def test_missing_pairs_are_rows_and_no_errors() -> None:
-    found = simple(["i/1.png", "i/2.png", "m/2.png", "m/3.png"], "i/{id}.png", "m/{id}.png")
-    assert found == {"1": ("i/1.png", []), "2": ("i/2.png", ["m/2.png"]), "3": ("", ["m/3.png"])}
+    result = simple(["i/1.png", "i/2.png", "m/2.png", "m/3.png"], "i/{id}.png", "m/{id}.png")
+    assert result == {"1": ("i/1.png", []), "2": ("i/2.png", ["m/2.png"]), "3": ("", ["m/3.png"])}
 
 
 def test_unlabelled_images_need_no_masks() -> None:
@@ -180,10 +180,10 @@ def test_unlabelled_images_need_no_masks() -> None:
 
 
 def test_groups_come_from_the_id() -> None:
-    found = rows(["i/p1_1.png", "i/p1_2.png", "i/p2_1.png"], "i/{id}.png", group="^(p[0-9]+)_")
-    assert [row[4] for row in found] == ["p1", "p1", "p2"]
-    found = rows(["i/p1/1.png", "i/p2/1.png"], "i/**/{id}.png", group="^([^/]+)/")
-    assert [row[4] for row in found] == ["p1", "p2"]
+    result = rows(["i/p1_1.png", "i/p1_2.png", "i/p2_1.png"], "i/{id}.png", group="^(p[0-9]+)_")
+    assert [row[4] for row in result] == ["p1", "p1", "p2"]
+    result = rows(["i/p1/1.png", "i/p2/1.png"], "i/**/{id}.png", group="^([^/]+)/")
+    assert [row[4] for row in result] == ["p1", "p2"]
     with pytest.raises(DataError, match=r"source.group .* finds nothing in the id 'x'"):
         rows(["i/p1_1.png", "i/x.png"], "i/{id}.png", group="^(p[0-9]+)_")
 
@@ -450,8 +450,8 @@ def test_the_layouts_of_public_data_sets(name: str) -> None:
 
 def test_a_folder_belongs_to_the_id() -> None:
     images, masks = "{folder}/images/{id}.png", "labels/{folder}_{id}.png"
-    found = rows(["p1/images/1.png", "p2/images/1.png", "labels/p2_1.png"], images, masks, group="^([^/]+)/")
-    assert [(row[0], row[2], row[4]) for row in found] == [("p1__1", [], "p1"), ("p2__1", ["labels/p2_1.png"], "p2")]
+    result = rows(["p1/images/1.png", "p2/images/1.png", "labels/p2_1.png"], images, masks, group="^([^/]+)/")
+    assert [(row[0], row[2], row[4]) for row in result] == [("p1__1", [], "p1"), ("p2__1", ["labels/p2_1.png"], "p2")]
     twice = Layout("{folder}/{folder}_{id}.png")
     assert twice.match("a/a_1.png") == Match("image", "a/1")
     assert twice.match("a/b_1.png") is None
@@ -472,9 +472,9 @@ def test_a_mask_says_its_class() -> None:
 
 @pytest.mark.parametrize("name", ["a", "a#3.png", "b#2/a", "it's", 'a "b"', "ä", "a\nb", "[a]", "a#", "%20", "-a"])
 def test_names_may_hold_anything(name: str) -> None:
-    found = rows([f"i/{name}.png", f"m/{name}.png"], "i/**/{id}.png", "m/**/{id}.png")
-    assert [(row[1], row[2]) for row in found] == [(f"i/{name}.png", [f"m/{name}.png"])]
-    assert split_page(found[0][1]) == (f"i/{name}.png", None)
+    result = rows([f"i/{name}.png", f"m/{name}.png"], "i/**/{id}.png", "m/**/{id}.png")
+    assert [(row[1], row[2]) for row in result] == [(f"i/{name}.png", [f"m/{name}.png"])]
+    assert split_page(result[0][1]) == (f"i/{name}.png", None)
     pages = index_samples([f"i/{name}.tif"], Layout("i/**/{id}.tif#{page}"), "x", pages=lambda _: 1)
     assert split_page(pages["image"][0]) == (f"i/{name}.tif", 0)
 
@@ -498,10 +498,10 @@ def test_two_ways_to_write_an_accent_are_one_name() -> None:
 
 def test_pages_are_samples() -> None:
     pages = {"a.tif": 11, "a_m.tif": 10, "b.tif": 1, "b_m.tif": 2}
-    found = index_samples(pages, Layout("{id}.tif#{page}", "{id}_m.tif#{page}"), "x", pages.__getitem__)
+    result = index_samples(pages, Layout("{id}.tif#{page}", "{id}_m.tif#{page}"), "x", pages.__getitem__)
     paired = [(f"a-{page:03d}", f"a.tif#{page}", [f"a_m.tif#{page}"]) for page in range(10)]
     expected = [*paired, ("a-010", "a.tif#10", []), ("b-000", "b.tif#0", ["b_m.tif#0"]), ("b-001", "", ["b_m.tif#1"])]
-    assert list(found[["sample_id", "image", "masks"]].itertuples(index=False, name=None)) == expected
+    assert list(result[["sample_id", "image", "masks"]].itertuples(index=False, name=None)) == expected
     alone = index_samples(["v.tif"], Layout("v.tif#{page}"), "x", lambda _: 1001)
     assert [alone["sample_id"][number] for number in (0, 7, 999, 1000)] == ["000", "007", "999", "1000"]
     with pytest.raises(DataError, match=r"same id '000': a/v.tif#0 and b/v.tif#0"):
@@ -509,8 +509,8 @@ def test_pages_are_samples() -> None:
 
 
 def test_pages_pair_with_files_of_their_number() -> None:
-    found = index_samples(["v.tif", "m/001.png"], Layout("v.tif#{page}", "m/{id}.png"), "x", lambda _: 2)
-    assert list(found["masks"]) == [[], ["m/001.png"]]
+    result = index_samples(["v.tif", "m/001.png"], Layout("v.tif#{page}", "m/{id}.png"), "x", lambda _: 2)
+    assert list(result["masks"]) == [[], ["m/001.png"]]
 
 
 def test_regions_of_interest_are_paired() -> None:
@@ -525,8 +525,8 @@ def test_regions_of_interest_are_paired() -> None:
 
 
 def test_an_annotation_file_belongs_to_every_image() -> None:
-    found = rows(["1.jpg", "2.jpg", "b.json", "a.json"], "{id}.jpg", "*.json")
-    assert [row[2] for row in found] == [["a.json", "b.json"]] * 2
+    result = rows(["1.jpg", "2.jpg", "b.json", "a.json"], "{id}.jpg", "*.json")
+    assert [row[2] for row in result] == [["a.json", "b.json"]] * 2
     with pytest.raises(DataError, match=r"No mask in the folder matches source.masks 'x.json'"):
         rows(["1.jpg", "a.json"], "{id}.jpg", "x.json")
 
@@ -550,8 +550,8 @@ def test_what_is_used_counts_for_the_hash_of_the_content() -> None:
 
 @given(st.permutations(["x/a.png", "x/a_m.png", "x/a_r.png", "x/b.png", "x/b_m.png", "x/b_r.png"]))
 def test_the_order_of_the_files_changes_nothing(files: list[str]) -> None:
-    found = rows(files, "x/{id}.png", "x/{id}_m.png", roi="x/{id}_r.png")
-    assert found == [(n, f"x/{n}.png", [f"x/{n}_m.png"], f"x/{n}_r.png", n, None) for n in "ab"]
+    result = rows(files, "x/{id}.png", "x/{id}_m.png", roi="x/{id}_r.png")
+    assert result == [(n, f"x/{n}.png", [f"x/{n}_m.png"], f"x/{n}_r.png", n, None) for n in "ab"]
 
 
 def test_the_walk_leaves_out_what_is_no_data(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ def read(root: Path, classes: list[str] | None = None, ignore: list[int] | None 
     return propose_interpretations(survey_masks(survey.storage, survey.pairing, survey.paths), classes, ignore)
 
 
-def valid(found: MaskInterpretations) -> list[Parameters]:
+def valid(result: MaskInterpretations) -> list[Parameters]:
     """Check every reading, also those that are only offered."""
     source = {"folder": "x", "images": "images/{id}.png", "masks": "masks/{id}.png"}
     return [
         validate_parameters({"problem": "p", "source": source, "classes": one.classes, "masks": one.masks})
-        for one in found.options
+        for one in result.options
     ]
 
 
@@ -54,38 +54,38 @@ def rare(tmp_path) -> Path:
 
 
 def test_a_class_that_was_not_seen_moves_no_name(rare):
-    found = read(rare, NAMES)
-    parameters = valid(found)[0]
+    result = read(rare, NAMES)
+    parameters = valid(result)[0]
     assert parameters.classes == NAMES
     assert not parameters.masks.values
     assert parameters.masks.offset == 0
-    assert any("holds 3" in check for check in found.checks)
+    assert any("holds 3" in check for check in result.checks)
 
 
 def test_ids_with_gaps_are_offered_both_ways_and_every_reading_is_valid(rare):
-    found = read(rare)
-    by_value, *_, whole = valid(found)
+    result = read(rare)
+    by_value, *_, whole = valid(result)
     assert by_value.masks.values == {0: "class_0", 1: "class_1", 2: "class_2", 4: "class_3", 5: "class_4"}
     assert (whole.classes, whole.masks.values) == ([f"class_{number}" for number in range(6)], {})
-    assert any("gaps" in check for check in found.checks)
+    assert any("gaps" in check for check in result.checks)
 
 
 def test_a_missing_class_is_not_taken_from_255(tmp_path):
-    found = read(pairs(tmp_path, lambda number: blobs(number, (0, 1, 3, 4, 255))), NAMES[:5])
-    assert valid(found)[0].masks.values == {}  # b is 1, d is 3; 255 is void
+    result = read(pairs(tmp_path, lambda number: blobs(number, (0, 1, 3, 4, 255))), NAMES[:5])
+    assert valid(result)[0].masks.values == {}  # b is 1, d is 3; 255 is void
 
 
 def test_names_for_values_and_255_are_given_in_their_order(tmp_path):
-    found = read(pairs(tmp_path, lambda number: blobs(number, (0, 1, 255))), NAMES[:3])
-    assert valid(found)[0].masks.values == {0: "a", 1: "b", 255: "c"}
+    result = read(pairs(tmp_path, lambda number: blobs(number, (0, 1, 255))), NAMES[:3])
+    assert valid(result)[0].masks.values == {0: "a", 1: "b", 255: "c"}
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2, 255), (0, 1, 15, 255), (0, 128, 255)])
 def test_255_is_offered_as_a_class_and_as_void(tmp_path, values):
-    found = read(pairs(tmp_path, lambda number: blobs(number, values)))
-    named = [255 in parameters.masks.values for parameters in valid(found)]
+    result = read(pairs(tmp_path, lambda number: blobs(number, values)))
+    named = [255 in parameters.masks.values for parameters in valid(result)]
     assert {True, False} <= set(named)
-    assert any("255" in check for check in found.checks)
+    assert any("255" in check for check in result.checks)
 
 
 def test_a_255_border_is_void(tmp_path):
@@ -96,16 +96,16 @@ def test_a_255_border_is_void(tmp_path):
             mask[5:20, place] = mask[5:20, place + 9] = mask[5, place : place + 10] = mask[19, place : place + 10] = 255
         return mask
 
-    found = read(pairs(tmp_path, bordered))
-    assert valid(found)[0].masks.values == {0: "class_0", 1: "class_1", 9: "class_2", 15: "class_3"}
-    assert found.ignored == ["255"]
-    assert any("along borders" in check for check in found.checks)
+    result = read(pairs(tmp_path, bordered))
+    assert valid(result)[0].masks.values == {0: "class_0", 1: "class_1", 9: "class_2", 15: "class_3"}
+    assert result.ignored == ["255"]
+    assert any("along borders" in check for check in result.checks)
 
 
 def test_two_values_in_jpeg_masks_are_told_by_a_threshold(tmp_path):
-    found = read(pairs(tmp_path, lambda number: blobs(number, (0, 255)), ending="jpg"))
-    assert found.options[0].masks["encoding"] == "threshold"
-    assert any("JPEG" in check for check in found.checks)
+    result = read(pairs(tmp_path, lambda number: blobs(number, (0, 255)), ending="jpg"))
+    assert result.options[0].masks["encoding"] == "threshold"
+    assert any("JPEG" in check for check in result.checks)
 
 
 @pytest.mark.parametrize("values", [(0, 128, 255), (0, 100, 255), (0, 255, 150)])
@@ -125,11 +125,11 @@ def test_soft_edges_are_no_third_class(tmp_path):
 
 
 def test_empty_masks_are_background(tmp_path):
-    found = read(pairs(tmp_path, lambda _: np.zeros(SIZE, np.uint8)))
-    parameters = valid(found)[0]
+    result = read(pairs(tmp_path, lambda _: np.zeros(SIZE, np.uint8)))
+    parameters = valid(result)[0]
     assert parameters.classes == ["background", "object"]
     assert not parameters.masks.values
-    assert any("one value only" in check for check in found.checks)
+    assert any("one value only" in check for check in result.checks)
 
 
 def test_one_bit_is_not_said_to_hold_255(tmp_path):
@@ -139,9 +139,9 @@ def test_one_bit_is_not_said_to_hold_255(tmp_path):
         save(tmp_path / f"images/{number}.png", picture(number))
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(blobs(number, (0, 255)) > 0).save(tmp_path / f"masks/{number}.png")
-    found = read(tmp_path)
-    assert found.options[0].masks == {"encoding": "index"}
-    assert not any("0 and 255" in check for check in found.checks)
+    result = read(tmp_path)
+    assert result.options[0].masks == {"encoding": "index"}
+    assert not any("0 and 255" in check for check in result.checks)
 
 
 def create(root: Path, project: Path) -> list[str]:

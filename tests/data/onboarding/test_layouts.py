@@ -85,10 +85,10 @@ def test_files_without_partner_and_damaged_ones_are_said(data: DataSet, create):
     (data.root / "images/3.png").write_bytes(b"\x89PNG no more")
     (data.root / "masks/5.png").write_bytes(b"")
     created = create(data.root)
-    said = created.said
-    assert re.search(r"1 images have no mask: images/alone\.png", said)
-    assert re.search(r"1 masks have no image: masks/orphan\.png", said)
-    assert re.search(r"2 files cannot be read.*images/3\.png.*masks/5\.png", said)
+    output = created.said
+    assert re.search(r"1 images have no mask: images/alone\.png", output)
+    assert re.search(r"1 masks have no image: masks/orphan\.png", output)
+    assert re.search(r"2 files cannot be read.*images/3\.png.*masks/5\.png", output)
 
 
 def test_masks_of_another_size_are_said(data: DataSet, create):

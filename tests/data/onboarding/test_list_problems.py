@@ -30,16 +30,16 @@ def test_problems(tmp_path):
     table = tmp_path / "data/03_primary/own/samples.parquet"
     table.parent.mkdir(parents=True)
     pd.DataFrame({"sample_id": list("abcde")}).to_parquet(table)
-    found = {problem.name: problem for problem in list_problems(tmp_path, conf)}
-    assert list(found) == ["broken", "drawn", "hand", "lost", "odd", "own", "pets"]
-    assert (found["pets"].title, found["pets"].classes, found["pets"].license) == ("Pets: cats and dogs", 3, "CC BY")
-    assert (found["own"].title, found["own"].samples) == ("mine", 5)
-    assert found["pets"].samples is None
-    assert {name: problem.data for name, problem in found.items() if name not in {"broken", "odd"}} == {
+    result = {problem.name: problem for problem in list_problems(tmp_path, conf)}
+    assert list(result) == ["broken", "drawn", "hand", "lost", "odd", "own", "pets"]
+    assert (result["pets"].title, result["pets"].classes, result["pets"].license) == ("Pets: cats and dogs", 3, "CC BY")
+    assert (result["own"].title, result["own"].samples) == ("mine", 5)
+    assert result["pets"].samples is None
+    assert {name: problem.data for name, problem in result.items() if name not in {"broken", "odd"}} == {
         "pets": "downloaded",
         "own": "here",
         "lost": "missing: /nowhere/at/all",
         "hand": "to be got by hand",
         "drawn": "drawn when needed",
     }
-    assert "cannot be read" in found["broken"].title
+    assert "cannot be read" in result["broken"].title

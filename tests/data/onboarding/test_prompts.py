@@ -15,15 +15,15 @@ from unet_segmentation.data.onboarding.prompts import ask_questions
 def asked(data):
     """Ask about masks of these values; give the interpretation and what was shown."""
 
-    def ask(values, answers, **said):
+    def ask(values, answers, **output):
         for number in range(6):
             save(data.root / f"images/{number}.png", picture(number))
             save(data.root / f"masks/{number}.png", blobs(number, values))
-        request = Request("mine", str(data.root), **said)
+        request = Request("mine", str(data.root), **output)
         survey = survey_folder(locate(str(data.root)))
-        found = propose_interpretations(survey.masks, request.classes, request.ignore)
+        result = propose_interpretations(survey.masks, request.classes, request.ignore)
         results = []
-        command = click.Command("ask", callback=lambda: results.append(ask_questions(request, survey, found)))
+        command = click.Command("ask", callback=lambda: results.append(ask_questions(request, survey, result)))
         answer = CliRunner().invoke(command, input="\n".join(answers) + "\n")
         assert answer.exit_code == 0, answer.output
         return results[0], answer.output
@@ -32,36 +32,36 @@ def asked(data):
 
 
 def test_names_void_and_reading(asked):
-    found, shown = asked((0, 1, 2, 3), ["3", "sky", "road", "tree", "1"])
-    assert found.options[0].classes == ["sky", "road", "tree"]
-    assert found.options[0].masks == {"encoding": "index", "ignore": [3]}
+    result, shown = asked((0, 1, 2, 3), ["3", "sky", "road", "tree", "1"])
+    assert result.options[0].classes == ["sky", "road", "tree"]
+    assert result.options[0].masks == {"encoding": "index", "ignore": [3]}
     assert "0 (" in shown
     assert "%" in shown
 
 
 def test_enter_takes_what_is_offered(asked):
-    found, _ = asked((0, 255), ["", "", ""])
-    assert found.options[0].classes == ["background", "object"]
+    result, _ = asked((0, 255), ["", "", ""])
+    assert result.options[0].classes == ["background", "object"]
 
 
 def test_wrong_answers_are_asked_again(asked):
-    found, shown = asked((0, 1, 2), ["seven", "7", "none", "a", "a", "b", "c", "9", "1"])
-    assert found.options[0].classes == ["a", "b", "c"]
+    result, shown = asked((0, 1, 2), ["seven", "7", "none", "a", "a", "b", "c", "9", "1"])
+    assert result.options[0].classes == ["a", "b", "c"]
     assert "Whole numbers" in shown
     assert "No mask holds 7" in shown
     assert "taken already" in shown
 
 
 def test_another_reading_can_be_chosen(asked):
-    found, shown = asked((0, 255), ["", "cell", "2"])
-    assert found.options[0].masks["encoding"] == "threshold"
-    assert found.options[0].classes == ["background", "cell"]
-    assert [reading.masks["encoding"] for reading in found.options[1:]] == ["index"]
+    result, shown = asked((0, 255), ["", "cell", "2"])
+    assert result.options[0].masks["encoding"] == "threshold"
+    assert result.options[0].classes == ["background", "cell"]
+    assert [reading.masks["encoding"] for reading in result.options[1:]] == ["index"]
     assert "several ways" in shown
 
 
 def test_what_was_said_is_not_asked(asked):
-    found, shown = asked((0, 1, 2, 3), ["1"], classes=["a", "b", "c"], ignore=[3])
-    assert found.options[0].classes == ["a", "b", "c"]
+    result, shown = asked((0, 1, 2, 3), ["1"], classes=["a", "b", "c"], ignore=[3])
+    assert result.options[0].classes == ["a", "b", "c"]
     assert "called?" not in shown
     assert "Values that mean" not in shown

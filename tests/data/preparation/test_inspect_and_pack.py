@@ -31,9 +31,9 @@ def test_measures_agree_with_numpy(fabricated):
         np.testing.assert_allclose(row["channel_mean"], pixels.mean(axis=(0, 1)), rtol=1e-12)
         np.testing.assert_allclose(row["channel_std"], pixels.std(axis=(0, 1)), rtol=1e-12)
         assert (row["minimum"], row["maximum"]) == (pixels.min(), pixels.max())
-        found = dict(zip(*np.unique(ids[row["sample_id"]], return_counts=True), strict=True))
-        assert list(row["class_pixels"]) == [found[0], found[1]]
-        assert row["ignored_pixels"] == found[255]
+        result = dict(zip(*np.unique(ids[row["sample_id"]], return_counts=True), strict=True))
+        assert list(row["class_pixels"]) == [result[0], result[1]]
+        assert row["ignored_pixels"] == result[255]
         np.testing.assert_array_equal(packed.image(row["sample_id"]), pixels)
         np.testing.assert_array_equal(packed.mask(row["sample_id"]), ids[row["sample_id"]])
 
@@ -44,8 +44,8 @@ def test_the_number_of_threads_changes_nothing(fabricated):
     files = []
     for threads in (1, 5):
         fabricated.inspect(threads=threads)
-        found = (file for file in fabricated.packing.rglob("*") if file.is_file())
-        files.append({file.relative_to(fabricated.packing): file.read_bytes() for file in found})
+        result = (file for file in fabricated.packing.rglob("*") if file.is_file())
+        files.append({file.relative_to(fabricated.packing): file.read_bytes() for file in result})
         shutil.rmtree(fabricated.packing)  # so that it is done again
     assert files[0] == files[1]
 
@@ -138,14 +138,14 @@ def test_warnings_and_notes(fabricated):
 
 
 @pytest.mark.parametrize(("encoding", "told"), [("index", True), ("threshold", False)])
-def test_masks_as_jpeg_are_told_unless_a_threshold_is_declared_for_them(fabricated, encoding, told):
+def test_masks_as_jpeg_are_told_unless_a_threshold_is_declared_for_them(fabricated, encoding, reports):
     ids = np.kron(mask(3, (6, 8), (0, 1)), np.ones((12, 12), np.uint8)) * 255
     fabricated.root.mkdir()
     Image.fromarray(ids).save(fabricated.root / "mask.jpg", quality=70)
     fabricated.add("s", picture(1, ids.shape), ["mask.jpg"])
-    _, findings, packed = fabricated.inspect(encoding=encoding, **({"values": {0: "a", 255: "b"}} if told else {}))
-    assert ("lossy_mask" in set(findings["kind"])) == told
-    if not told:
+    _, findings, packed = fabricated.inspect(encoding=encoding, **({"values": {0: "a", 255: "b"}} if reports else {}))
+    assert ("lossy_mask" in set(findings["kind"])) == reports
+    if not reports:
         np.testing.assert_array_equal(packed.mask("s"), ids // 255)
 
 

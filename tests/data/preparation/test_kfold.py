@@ -58,59 +58,59 @@ def test_a_group_that_is_all_that_is_left_for_training_and_validation_is_refused
 
 @settings(max_examples=40, deadline=None)
 @given(
-    groups=st.lists(st.integers(0, 15), min_size=10, max_size=60).filter(lambda found: not is_refused(found)),
+    groups=st.lists(st.integers(0, 15), min_size=10, max_size=60).filter(lambda result: not is_refused(result)),
     folds=st.integers(2, 4),
     seed=st.integers(0, 3),
 )
 def test_each_sample_is_held_out_once_and_groups_stay_whole(groups, folds, seed):
     names = [f"g{group}" for group in groups]
-    found = cut(*tables(len(groups), names), folds=folds, seed=seed)
+    result = cut(*tables(len(groups), names), folds=folds, seed=seed)
     group_of = {f"s{number:04d}": name for number, name in enumerate(names)}
-    out = found[found["split"] == "test"]
+    out = result[result["split"] == "test"]
     assert sorted(out["sample_id"]) == sorted(group_of)
     assert set(out["fold"]) == set(range(1, folds + 1))
-    for fold, rows in found.groupby("fold"):
+    for fold, rows in result.groupby("fold"):
         assert sorted(rows["sample_id"]) == sorted(group_of)
         assert set(rows["split"]) == set(EVERY)
         assert (rows.groupby(rows["sample_id"].map(group_of))["split"].nunique() == 1).all()
-        assert held_out(found, fold) == sorted(out.loc[out["fold"] == fold, "sample_id"])
+        assert held_out(result, fold) == sorted(out.loc[out["fold"] == fold, "sample_id"])
 
 
 def test_classes_are_shared_out_better_than_at_random():
     samples, inspected = tables(60)
-    found = cut(samples, inspected, folds=5)
+    result = cut(samples, inspected, folds=5)
     pixels = np.array(inspected["class_pixels"].tolist())
 
     def deviation(fold_of):
         shares = np.stack([pixels[fold_of == fold].sum(axis=0) for fold in range(1, 6)]) / pixels.sum(axis=0)
         return np.abs(shares - 0.2).mean()
 
-    out = found[found["split"] == "test"].sort_values("sample_id")["fold"].to_numpy()
+    out = result[result["split"] == "test"].sort_values("sample_id")["fold"].to_numpy()
     assert np.bincount(out)[1:].tolist() == [12] * 5
     random = np.random.default_rng(1)
     assert deviation(out) < 0.5 * np.mean([deviation(random.permutation(out)) for _ in range(200)])
 
 
 def test_validation_has_its_share_of_what_is_not_held_out():
-    found = cut(*tables(100), SplitParameters(validation=0.25), folds=5)
-    counts = found.groupby(["fold", "split"]).size().unstack()
+    result = cut(*tables(100), SplitParameters(validation=0.25), folds=5)
+    counts = result.groupby(["fold", "split"]).size().unstack()
     assert (counts["test"] == 20).all()
     assert (counts["validation"] == 20).all()
 
 
 def test_the_seed_decides_and_the_order_of_the_rows_does_not():
     samples, inspected = tables(40)
-    found = cut(samples, inspected)
-    pd.testing.assert_frame_equal(found, cut(samples.iloc[::-1], inspected.sample(frac=1, random_state=0)))
-    assert not found.equals(cut(samples, inspected, seed=1))
+    result = cut(samples, inspected)
+    pd.testing.assert_frame_equal(result, cut(samples.iloc[::-1], inspected.sample(frac=1, random_state=0)))
+    assert not result.equals(cut(samples, inspected, seed=1))
 
 
 def test_only_labelled_samples_of_the_named_splits_take_part():
     masks = [["m.png"]] * 28 + [[]] * 2
     samples, inspected = tables(30, masks=masks, splits=EVERY * 10)
-    found = cut(samples, inspected, folds=3, splits=["train", "validation"])
+    result = cut(samples, inspected, folds=3, splits=["train", "validation"])
     expected = samples[(samples["split"] != "test") & (samples["masks"].map(len) > 0)]["sample_id"]
-    assert set(found["sample_id"]) == set(expected)
+    assert set(result["sample_id"]) == set(expected)
 
 
 def test_identical_images_and_blocks_stay_together():
@@ -118,16 +118,16 @@ def test_identical_images_and_blocks_stay_together():
     samples, inspected = tables(20)
     inspected.loc[[3, 17], "pixel_key"] = "same"
     split = SplitParameters(blocks=BlockParameters(pattern="(?P<row>x)(?P<column>y)", side=1))
-    found = cut(samples, inspected, split, folds=4)
-    pairs = found[found["sample_id"].isin(["s0003", "s0017"])]
+    result = cut(samples, inspected, split, folds=4)
+    pairs = result[result["sample_id"].isin(["s0003", "s0017"])]
     assert (pairs.groupby("fold")["split"].nunique() == 1).all()
 
 
 def test_a_fold_gives_the_samples_their_split():
     samples, inspected = tables(12)
-    found = cut(samples, inspected, folds=3)
-    table = samples_of_fold(samples, found, 2)
-    assert sorted(table.loc[table["split"] == "test", "sample_id"]) == held_out(found, 2)
+    result = cut(samples, inspected, folds=3)
+    table = samples_of_fold(samples, result, 2)
+    assert sorted(table.loc[table["split"] == "test", "sample_id"]) == held_out(result, 2)
     assert list(table.columns) == [*samples.columns.drop("split"), "split"]
 
 

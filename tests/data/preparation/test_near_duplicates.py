@@ -62,11 +62,11 @@ VARIANTS = {
 def test_variants_are_found_and_nothing_else(pictures, signatures, change):
     variants = [signature(np.ascontiguousarray(change(image))) for image, _ in pictures]
     both = np.concatenate([signatures, np.stack(variants)])
-    found = find_near_duplicates(both, np.arange(2 * COUNT), THRESHOLD)
-    right = [(i, j) for i, j, _ in found if j == i + COUNT]
+    result = find_near_duplicates(both, np.arange(2 * COUNT), THRESHOLD)
+    right = [(i, j) for i, j, _ in result if j == i + COUNT]
     assert len(right) >= 0.95 * COUNT
-    assert len(found) == len(right)
-    similarities = [value for *_, value in found]
+    assert len(result) == len(right)
+    similarities = [value for *_, value in result]
     assert similarities == sorted(similarities, reverse=True)
     assert THRESHOLD <= min(similarities) <= max(similarities) <= 1
 
@@ -99,17 +99,17 @@ def test_pairs_are_those_of_brute_force(signatures):
     records["grey"] = grey.clip(0, 255)
     first, second = np.triu_indices(60, 1)
     truth = near_duplicates.similarity(records["grey"][first], records["grey"][second])
-    wanted = {(i, j) for i, j, value in zip(first.tolist(), second.tolist(), truth, strict=True) if value >= 0.9}
-    assert 5 < len(wanted) < 30
-    assert {(i, j) for i, j, _ in find_near_duplicates(records, np.arange(60), 0.9)} == wanted
+    expected = {(i, j) for i, j, value in zip(first.tolist(), second.tolist(), truth, strict=True) if value >= 0.9}
+    assert 5 < len(expected) < 30
+    assert {(i, j) for i, j, _ in find_near_duplicates(records, np.arange(60), 0.9)} == expected
 
 
 def test_rows_say_which_signatures_and_in_which_order(signatures):
     records = np.concatenate([signatures[:10], signatures[:10]])
     assert find_near_duplicates(records, np.arange(10), THRESHOLD) == []
-    found = find_near_duplicates(records, np.array([13, 7, 3, 2]), THRESHOLD)
-    assert [(i, j) for i, j, _ in found] == [(13, 3)]
-    assert found[0][2] == pytest.approx(1, abs=1e-3)
+    result = find_near_duplicates(records, np.array([13, 7, 3, 2]), THRESHOLD)
+    assert [(i, j) for i, j, _ in result] == [(13, 3)]
+    assert result[0][2] == pytest.approx(1, abs=1e-3)
     for rows in ([], [4]):
         assert find_near_duplicates(records, np.array(rows, np.intp), THRESHOLD) == []
 
@@ -118,8 +118,8 @@ def test_copies_with_one_label_are_told_of_once(signatures):
     """Three copies, pixel by pixel, and one variant: one pair, not three."""
     records = np.concatenate([signatures[:4], signatures[:1], signatures[:1], signatures[:1]])
     same = np.array(["a", "b", "c", "d", "a", "a", "variant"])
-    found = find_near_duplicates(records, np.arange(7), THRESHOLD, same)
-    assert [(i, j) for i, j, _ in found] == [(0, 6)]
+    result = find_near_duplicates(records, np.arange(7), THRESHOLD, same)
+    assert [(i, j) for i, j, _ in result] == [(0, 6)]
     assert len(find_near_duplicates(records, np.arange(7), THRESHOLD)) > 1
 
 
@@ -136,11 +136,11 @@ def test_many_frames_of_one_video_are_compared_and_told_of_a_bounded_number_of_t
     records = np.zeros(count, SIGNATURE)
     noise = np.random.default_rng(0).normal(0, 2, (count, SIDE, SIDE))
     records["grey"] = (signatures["grey"][0] + noise).clip(0, 255)
-    found = find_near_duplicates(records, np.arange(count), 0.9)
+    result = find_near_duplicates(records, np.arange(count), 0.9)
     assert sum(compared) <= 2 * PARTNERS * count
-    assert len(found) <= PARTNERS * count
-    assert len({i for pair in found for i in pair[:2]}) == count  # every frame is told of
-    assert len({pair[:2] for pair in found}) == len(found)
+    assert len(result) <= PARTNERS * count
+    assert len({i for pair in result for i in pair[:2]}) == count  # every frame is told of
+    assert len({pair[:2] for pair in result}) == len(result)
 
 
 def test_similarity_without_displacement_is_the_correlation_of_details(signatures):
@@ -173,13 +173,13 @@ def test_information_is_that_of_covariances():
     means = random.normal(0, 20, (256, 2))
     planes = (means[classes] + random.normal(0, 10, (3, 500, 2))).astype(np.float32)
     planes[classes == 255] = 1e4  # ignored pixels say nothing
-    for mask, plane, found in zip(classes, planes, information(classes, planes), strict=True):
+    for mask, plane, result in zip(classes, planes, information(classes, planes), strict=True):
         labelled = mask != 255
         total = np.cov(plane[labelled].T, bias=True)
         within = sum((mask == c).sum() * np.cov(plane[mask == c].T, bias=True) for c in (0, 1, 4)) / labelled.sum()
         noise = NOISE**2 * np.eye(2)
         truth = 0.5 * np.log(np.linalg.det(total + noise) / np.linalg.det(within + noise))
-        assert found == pytest.approx(truth, rel=1e-3)
+        assert result == pytest.approx(truth, rel=1e-3)
 
 
 def test_masks_of_one_class_or_none_say_nothing():
@@ -204,19 +204,19 @@ def test_swapped_masks_are_told_of(signatures, distance):
     swapped = (3, 12, 20, 28, 41, 50)
     for i in swapped:
         order[[i, i + distance]] = order[[i + distance, i]]
-    found = find_mismatched_masks(with_masks(signatures, order), np.arange(COUNT))
-    assert {(i, j) for i, j, *_ in found} <= {(i, int(order[i])) for i in range(COUNT) if order[i] != i}
-    assert len({frozenset(pair[:2]) for pair in found}) >= len(swapped) - 1
-    assert all(own < other for *_, own, other in found)
+    result = find_mismatched_masks(with_masks(signatures, order), np.arange(COUNT))
+    assert {(i, j) for i, j, *_ in result} <= {(i, int(order[i])) for i in range(COUNT) if order[i] != i}
+    assert len({frozenset(pair[:2]) for pair in result}) >= len(swapped) - 1
+    assert all(own < other for *_, own, other in result)
 
 
 @pytest.mark.parametrize("first", [0, 30])
 def test_masks_shifted_by_one_from_some_sample_on_are_told_of(signatures, first):
     order = np.arange(COUNT)
     order[first:] = np.roll(order[first:], 1)
-    found = find_mismatched_masks(with_masks(signatures, order), np.arange(COUNT))
-    assert {(i, j) for i, j, *_ in found} <= {(i, i - 1) for i in range(first + 1, COUNT)}
-    assert len(found) >= 0.75 * (COUNT - first - 1)
+    result = find_mismatched_masks(with_masks(signatures, order), np.arange(COUNT))
+    assert {(i, j) for i, j, *_ in result} <= {(i, i - 1) for i in range(first + 1, COUNT)}
+    assert len(result) >= 0.75 * (COUNT - first - 1)
 
 
 def test_only_masks_of_the_same_size_are_compared(signatures):

@@ -85,9 +85,9 @@ def test_joined_parts_read_as_one_and_keep_each_images_depth(tmp_path):
     assert joined.is_whole()
     assert joined.sample_ids == [*first, *second]
     for sample_id, (image, mask) in (first | second).items():
-        found = joined.image(sample_id)
-        assert found.dtype == image.dtype
-        np.testing.assert_array_equal(found, image)
+        result = joined.image(sample_id)
+        assert result.dtype == image.dtype
+        np.testing.assert_array_equal(result, image)
         np.testing.assert_array_equal(joined.mask(sample_id), mask)
     with (parts[1] / "masks.bin").open("ab") as stream:
         stream.write(b"x")

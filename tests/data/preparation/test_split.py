@@ -165,16 +165,16 @@ def test_identical_images_across_official_splits_are_an_error_and_stay():
     table["image_sha256"] = ["0", "1", "bytes", "3", "bytes", "5"]
     samples, findings = _split_and_findings(table)
     assert samples["split"].tolist() == table["split"].tolist()
-    found = _of_kind(findings, "identical_across_splits")
-    assert [(entry.sample_id, entry.other) for entry in found] == [
+    result = _of_kind(findings, "identical_across_splits")
+    assert [(entry.sample_id, entry.other) for entry in result] == [
         ("s0000", "s0005"),
         ("s0001", "s0005"),
         ("s0002", "s0004"),
         ("s0003", "s0005"),
     ]
-    assert found[0].severity == "error"
-    assert found[0].file == "s0000.png"
-    assert "s0005.png, which is officially for test" in found[0].message
+    assert result[0].severity == "error"
+    assert result[0].file == "s0000.png"
+    assert "s0005.png, which is officially for test" in result[0].message
 
 
 def test_groups_across_official_splits_are_told():
@@ -246,9 +246,9 @@ def test_near_identical_images_on_two_sides_are_told():
     table = _table(6, official=["train", "train", "validation", "validation", "test", "test"])
     rows = [("s0004", "s0000"), ("s0000", "s0001"), ("s0002", "s0005"), ("s0003", "gone")]
     pairs = pd.DataFrame(rows, columns=["sample_id", "other"])
-    found = _of_kind(_split_and_findings(table, pairs=pairs)[1], "near_identical_across_splits")
-    assert [(entry.sample_id, entry.other) for entry in found] == [("s0000", "s0004"), ("s0002", "s0005")]
-    assert found[0].severity == "warning"
+    result = _of_kind(_split_and_findings(table, pairs=pairs)[1], "near_identical_across_splits")
+    assert [(entry.sample_id, entry.other) for entry in result] == [("s0000", "s0004"), ("s0002", "s0005")]
+    assert result[0].severity == "warning"
 
 
 @pytest.mark.parametrize("sizes", [(10, 10, 10), (1, 1, 28), (28, 1, 1, 1), (5, 5, 5, 5, 1)])
@@ -300,8 +300,8 @@ def test_two_folds():
 
 def test_a_fold_beside_which_a_single_group_is_left_has_too_few():
     table = _table(30, ["large"] * 25 + [f"g{number}" for number in range(5)])
-    found = [_split_and_findings(table, folds=2, fold=fold)[1] for fold in range(2)]
-    (entry,) = _of_kind(found[0] + found[1], "too_few_samples")
+    result = [_split_and_findings(table, folds=2, fold=fold)[1] for fold in range(2)]
+    (entry,) = _of_kind(result[0] + result[1], "too_few_samples")
     assert "25 samples in 1 groups, and each of train, validation" in entry.message
 
 

@@ -26,9 +26,9 @@ def test_statistics_against_all_pixels(fabricated, dtype, channels):
     labels = np.concatenate([packed.mask(name).ravel() for name in training])
     np.testing.assert_allclose(profile.mean, pixels.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(profile.std, pixels.std(axis=0), rtol=1e-12)
-    found = dict(zip(*np.unique(labels, return_counts=True), strict=True))
-    assert profile.class_shares == {"a": found[0] / (found[0] + found[1]), "b": found[1] / (found[0] + found[1])}
-    assert profile.ignored_share == found[255] / len(labels)
+    result = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+    assert profile.class_shares == {"a": result[0] / (result[0] + result[1]), "b": result[1] / (result[0] + result[1])}
+    assert profile.ignored_share == result[255] / len(labels)
     assert profile.samples == {"train": 13, "validation": 3, "test": 4}
     assert (profile.channels, profile.dtype) == (channels, np.dtype(dtype).name)
     assert profile.maximum_value == np.iinfo(dtype).max

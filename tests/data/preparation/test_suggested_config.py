@@ -48,8 +48,8 @@ def parsed(proposal) -> MaskParameters:
 
 def readings(values, count, masks=None):
     """Parse the proposals for values of equal frequency (or pixels by value)."""
-    found = dict(values) if isinstance(values, dict) else dict.fromkeys(values, 100)
-    text = {",".join(map(str, v)) if isinstance(v, tuple) else str(v): n for v, n in found.items()}
+    result = dict(values) if isinstance(values, dict) else dict.fromkeys(values, 100)
+    text = {",".join(map(str, v)) if isinstance(v, tuple) else str(v): n for v, n in result.items()}
     return [parsed(p) for p in propose_values(text, CLASSES[:count], masks or MaskParameters())]
 
 
@@ -148,16 +148,16 @@ def test_counted_values_of_two_classes_are_instances():
 
 
 def test_what_is_declared_already_needs_no_proposal():
-    for found in ([0, 1], [0], [255], [0, 1, 255]):
-        assert readings(found, 2) == []
+    for result in ([0, 1], [0], [255], [0, 1, 255]):
+        assert readings(result, 2) == []
     assert readings([0, 5], 3, MaskParameters(encoding="instances")) == []
     assert propose_values({"0.5": 3, "1.0": 3}, CLASSES[:2], MaskParameters()) == []
     assert propose_values({}, CLASSES[:2], MaskParameters()) == []
 
 
 def test_colours_are_named_and_ordered():
-    found = {"255,0,0": 30, "0,0,0": 20, "0,128,0": 50, "224,224,192": 5}
-    first, second = propose_values(found, ["background", "tree", "car"], MaskParameters())
+    result = {"255,0,0": 30, "0,0,0": 20, "0,128,0": 50, "224,224,192": 5}
+    first, second = propose_values(result, ["background", "tree", "car"], MaskParameters())
     assert parsed(first).colors == {"background": (0, 0, 0), "tree": (0, 128, 0), "car": (255, 0, 0)}
     assert parsed(first).ignore_colors == [(224, 224, 192)]
     assert "background black, tree dark green, car red" in first.remark

@@ -21,8 +21,8 @@ from unet_segmentation.parameters.data import InspectionParameters, MaskParamete
 def _judge(fabricated, classes=("a", "b"), **masks):
     inspected, findings, _ = fabricated.inspect(classes, **masks)
     inspection = InspectionParameters()
-    settled = settle(findings, inspected, inspection)
-    result = audit_result(settled, inspected, list(classes), MaskParameters(**masks), inspection)
+    resolved = settle(findings, inspected, inspection)
+    result = audit_result(resolved, inspected, list(classes), MaskParameters(**masks), inspection)
     result.raise_if_failed()
     return result
 
@@ -154,8 +154,8 @@ def _samples(count=10, **splits):
 
 def _verdict(samples, *findings, classes=("a", "b"), masks=None, **inspection):
     parameters = InspectionParameters(**inspection)
-    settled = settle(findings_table(findings), samples, parameters)
-    result = audit_result(settled, samples, list(classes), masks or MaskParameters(), parameters)
+    resolved = settle(findings_table(findings), samples, parameters)
+    result = audit_result(resolved, samples, list(classes), masks or MaskParameters(), parameters)
     assert AuditResult.model_validate_json(result.model_dump_json()) == result
     return result
 
@@ -186,8 +186,13 @@ def test_errors_fail_and_judge_raises_the_whole_message():
 
 
 def test_quarantine_sets_bad_samples_aside_and_says_which():
-    found = [_broken("7"), _broken("3"), _broken("3", "missing_mask"), Finding("alpha_dropped", "note", sample_id="1")]
-    verdict = _verdict(_samples(), *found, on_error="quarantine")
+    results = [
+        _broken("7"),
+        _broken("3"),
+        _broken("3", "missing_mask"),
+        Finding("alpha_dropped", "note", sample_id="1"),
+    ]
+    verdict = _verdict(_samples(), *results, on_error="quarantine")
     assert verdict.status == "passed with warnings"
     assert verdict.set_aside == ("3", "7")
     assert verdict.kinds["set_aside"] == 2
@@ -229,8 +234,8 @@ def test_quarantine_leaves_no_official_split_empty():
 
 def test_of_identical_images_the_one_for_testing_stays():
     samples = _samples(validation=["5", "6"], test=["8", "9"])
-    found = [_identical("0", "8"), _identical("9", "1"), _identical("2", "5")]
-    verdict = _verdict(samples, *found, on_error="quarantine")
+    results = [_identical("0", "8"), _identical("9", "1"), _identical("2", "5")]
+    verdict = _verdict(samples, *results, on_error="quarantine")
     assert verdict.set_aside == ("0", "1", "2")
     # a train, a validation and a test image that are all the same, told as pairs with the first
     verdict = _verdict(samples, _identical("0", "6"), _identical("0", "9"), on_error="quarantine")
@@ -239,20 +244,20 @@ def test_of_identical_images_the_one_for_testing_stays():
 
 
 def test_what_is_allowed_becomes_a_warning():
-    samples, found = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
-    assert _verdict(samples, *found).status == "failed"
-    verdict = _verdict(samples, *found, allow=["identical_across_splits"])
+    samples, results = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
+    assert _verdict(samples, *results).status == "failed"
+    verdict = _verdict(samples, *results, allow=["identical_across_splits"])
     assert verdict.status == "passed with warnings"
     assert verdict.counts["warning"] == 2
     assert verdict.allowed == ("identical_across_splits",)
 
 
 def test_leave_for_one_sample_is_leave_for_no_other():
-    samples, found = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
-    verdict = _verdict(samples, *found, allow=["identical_across_splits:8"])
+    samples, results = _samples(test=["8", "9"]), [_identical("0", "8"), _identical("1", "9")]
+    verdict = _verdict(samples, *results, allow=["identical_across_splits:8"])
     assert verdict.counts == {"error": 1, "warning": 1, "note": 0}
     assert "images/0.png" not in verdict.message
-    verdict = _verdict(samples, *found, allow=["identical_across_splits:8"], on_error="quarantine")
+    verdict = _verdict(samples, *results, allow=["identical_across_splits:8"], on_error="quarantine")
     assert verdict.set_aside == ("1",)
 
 
@@ -275,10 +280,10 @@ def test_leave_that_nothing_needs_is_told():
         ("rare_class", "rare_class is a warning, which stops no run"),
     ],
 )
-def test_what_cannot_be_allowed_is_refused(entry, said):
+def test_what_cannot_be_allowed_is_refused(entry, output):
     with pytest.raises(ConfigurationError, match=r"inspection\.allow") as caught:
         _verdict(_samples(), allow=[entry])
-    assert said in str(caught.value)
+    assert output in str(caught.value)
     assert f"What may be allowed: {', '.join(ALLOWED_KINDS)}." in str(caught.value)
 
 
@@ -290,20 +295,20 @@ def test_settled_findings_tell_who_was_set_aside_and_why():
     result = settle(table, _samples(test=["8"]), inspection)
     assert (result.set_aside, result.allowed) == (("3",), ("identical_across_splits",))
     assert result.states.tolist() == ["set aside", "set aside", "allowed", "warning", "warning"]
-    settled = result.table
-    assert settled["severity"].tolist() == ["note", "note", "warning", "warning", "warning"]
-    assert settled.iloc[-1][["kind", "sample_id", "file"]].tolist() == ["set_aside", "3", "images/3.png"]
+    resolved = result.table
+    assert resolved["severity"].tolist() == ["note", "note", "warning", "warning", "warning"]
+    assert resolved.iloc[-1][["kind", "sample_id", "file"]].tolist() == ["set_aside", "3", "images/3.png"]
     assert table["severity"].tolist() == ["error", "error", "error", "warning"]  # what was given is left alone
 
 
 def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
-    found = [
+    results = [
         Finding("undeclared_labels", "Cats", sample_id="1", file="1.json", values={"Cats": 3, "rubbish": 2}),
         Finding("several_masks", "has 3 masks", sample_id="2", file="2.png"),
         Finding("no_range", "holds float32 from -0.25 to 0.5", sample_id="3", file="3.tif"),
         Finding("no_range", "holds float32 from 0.0 to 7e-1", sample_id="4", file="4.tif"),
     ]
-    verdict = _verdict(_samples(), *found, classes=["other", "cat"], masks=MaskParameters(encoding="labelme"))
+    verdict = _verdict(_samples(), *results, classes=["other", "cat"], masks=MaskParameters(encoding="labelme"))
     texts = [(list(proposal.kinds), proposal.text) for proposal in verdict.proposals]
     assert texts == [
         (["undeclared_labels"], "masks: {encoding: labelme, labels: {Cats: cat}, ignore_labels: [rubbish]}"),
@@ -316,8 +321,8 @@ def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
 
 
 def test_files_without_a_palette_are_not_proposed_as_palettes():
-    found = Finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
-    verdict = _verdict(_samples(), found, masks=MaskParameters(encoding="palette"))
+    results = Finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
+    verdict = _verdict(_samples(), results, masks=MaskParameters(encoding="palette"))
     assert verdict.proposals[0].text == "masks: {encoding: index, values: {0: a, 255: b}}"
     assert verdict.values == {"0": 0.5, "255": 0.5}
 

@@ -154,11 +154,11 @@ def test_sizes_have_names_and_are_free(exported):
 def test_8_bits_are_near(exported):
     folder, network, specification = exported
     images = pixels(specification, (2, 4, 4))
-    found = OnnxRuntimeBackend(folder / "model.int8.onnx")
-    assert found.spec == specification
+    result = OnnxRuntimeBackend(folder / "model.int8.onnx")
+    assert result.spec == specification
     kinds = {node.op_type for node in onnx.load(folder / "model.int8.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    assert np.abs(found(images) - EagerBackend(network, "cpu")(images)).mean() < 0.05
+    assert np.abs(result(images) - EagerBackend(network, "cpu")(images)).mean() < 0.05
 
 
 @pytest.mark.slow

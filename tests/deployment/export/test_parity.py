@@ -52,8 +52,8 @@ def check(*, name="model.onnx", shift=0.0, where=None, **parameters):
 
 
 def test_the_same_passes():
-    parity, figures, found = check()
-    assert found == []
+    parity, figures, result = check()
+    assert result == []
     assert figures["model.onnx/agreement"] == 1
     assert figures["model.onnx/probability"] == 0
     assert figures["model.onnx/score_difference"] == 0
@@ -62,7 +62,7 @@ def test_the_same_passes():
 
 
 def test_one_wrong_pixel_is_found_and_measured():
-    parity, figures, found = check(shift=3.0, where=90, min_agreement=1.0)
+    parity, figures, result = check(shift=3.0, where=90, min_agreement=1.0)
     row = parity.table.set_index("image").loc["with it"]
     sigmoid = lambda logit: 1 / (1 + math.exp(-logit))  # noqa: E731
     assert (row["row"], row["column"]) == (3, 5)
@@ -74,7 +74,7 @@ def test_one_wrong_pixel_is_found_and_measured():
     assert figures["model.onnx/dice/mean"] == pytest.approx(dice)
     assert figures["network/dice/mean"] == 1
     assert figures["model.onnx/dice/mean_lost"] == pytest.approx(1 - dice)
-    text = " ".join(found)
+    text = " ".join(result)
     assert "model.onnx: a probability differs by 0.49" in text
     assert "(10 x 12 pixels) at row 3, column 5" in text or "larger than max_pixels" in text
     assert "(export.min_agreement)" in text
@@ -90,9 +90,9 @@ def test_one_wrong_pixel_is_found_and_measured():
     ],
 )
 def test_each_tolerance_is_asked_for_itself(loosened, left):
-    _, _, found = check(shift=3.0, where=90, **{"min_agreement": 1.0, **loosened})
-    asked = {"export.max_probability_difference", "export.min_agreement", "export.max_score_difference"}
-    assert {key for key in asked if any(key in sentence for sentence in found)} == left
+    _, _, result = check(shift=3.0, where=90, **{"min_agreement": 1.0, **loosened})
+    keys = {"export.max_probability_difference", "export.min_agreement", "export.max_score_difference"}
+    assert {key for key in keys if any(key in sentence for sentence in result)} == left
 
 
 def test_8_bits_are_judged_by_their_loss_in_score_alone():
@@ -105,9 +105,9 @@ def test_8_bits_are_judged_by_their_loss_in_score_alone():
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
 def test_what_is_no_number_does_not_pass(name):
-    _, figures, found = check(name=name, shift=float("nan"), where=90)
+    _, figures, result = check(name=name, shift=float("nan"), where=90)
     assert figures[f"{name}/probability"] is None  # JSON has no infinity
-    assert any("a probability is no number; most in" in sentence for sentence in found)
+    assert any("a probability is no number; most in" in sentence for sentence in result)
 
 
 def test_odd_sizes_are_odd():

@@ -48,13 +48,13 @@ def fresh_environment(folder):
         attribute = "cli" if name == "mlflow" else "main"
         program.write_text(f"#!{folder}/bin/python\nfrom {module} import {attribute}\n{attribute}()\n")
         program.chmod(0o755)
-    found = [
+    result = [
         str(folder / "bin" / "python"),
         "-c",
         "import importlib.util as u; print(u.find_spec('unet_segmentation'))",
     ]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    assert subprocess.run(found, cwd=folder, env=clean, capture_output=True, text=True, check=True).stdout == "None\n"
+    assert subprocess.run(result, cwd=folder, env=clean, capture_output=True, text=True, check=True).stdout == "None\n"
     return clean | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
 
 
@@ -136,17 +136,17 @@ def test_a_body_that_is_no_request_is_refused(served, body):
 
 def test_sixteen_clients_at_once(served):
     server, _ = served
-    found: collections.Counter = collections.Counter()
+    result: collections.Counter = collections.Counter()
     truth = invoke(server, {"inputs": [TEXT]}).json()["predictions"][0]["mask"]
 
     def client() -> None:
         for _ in range(4):
             answer = invoke(server, {"inputs": [TEXT]})
-            found[answer.status_code, answer.json()["predictions"][0]["mask"] == truth] += 1
+            result[answer.status_code, answer.json()["predictions"][0]["mask"] == truth] += 1
 
     threads = [threading.Thread(target=client) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == {(200, True): 64}
+    assert result == {(200, True): 64}

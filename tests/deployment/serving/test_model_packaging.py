@@ -32,8 +32,8 @@ def test_imports_are_followed_at_whatever_place_and_those_of_type_checkers_are_n
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = needed_modules(tmp_path / "main.py", tmp_path / "own")
-    names = {file.relative_to(tmp_path).as_posix() for file in found}
+    result = needed_modules(tmp_path / "main.py", tmp_path / "own")
+    names = {file.relative_to(tmp_path).as_posix() for file in result}
     assert names == set(files) - {"main.py", "own/never.py", "own/unused.py"}
 
 

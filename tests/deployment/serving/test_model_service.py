@@ -114,21 +114,21 @@ def test_no_answer_in_time_is_said():
         (OSError("no route"), [], "1", "version 1 stays: the champion cannot be asked for (no route)"),
     ],
 )
-def test_the_champion_is_followed(wanted, starts, served, words):
+def test_the_champion_is_followed(expected, starts, served, words):
     house = House(Fake(FIRST.uri, seconds=9), *starts)
-    looks = []
+    views = []
 
     def find():
-        looks.append(1)
-        if isinstance(wanted, Exception):
-            raise wanted
-        return wanted
+        views.append(1)
+        if isinstance(expected, Exception):
+            raise expected
+        return expected
 
     async def follow():
         service = house.service()
         working = asyncio.create_task(service.answer(b""))
         following = asyncio.create_task(service.follow(find, 0.01))
-        while len(looks) < 4:
+        while len(views) < 4:
             await asyncio.sleep(0.01)
         following.cancel()
         house.started[0].asked[0].set_result(Answer(200, "the old one"))

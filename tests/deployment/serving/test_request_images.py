@@ -161,9 +161,9 @@ def palette() -> bytes:
 def test_files_are_read_as_those_of_the_training(tmp_path, data, channels, images):
     (tmp_path / "a").write_bytes(data)
     expected = read_image(FileStore(tmp_path), "a", ImageParameters(**images)).pixels
-    (found,) = read(data, channels=channels, **images)
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)
+    (result,) = read(data, channels=channels, **images)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_grey_becomes_colour_and_colour_grey_only_where_its_bands_are_equal():

@@ -44,9 +44,9 @@ def test_what_is_smooth_has_none(rows, columns):
 
 def test_a_ramp_has_next_to_none_though_it_jumps_at_the_border():
     """Without a window it would be 4 / (pixels a side)^2 of the energy at stride 2 already."""
-    found = shares((ROWS + 2.0 * COLUMNS)[None])
-    assert found[2] < 1e-8
-    assert max(found.values()) < 1e-3
+    result = shares((ROWS + 2.0 * COLUMNS)[None])
+    assert result[2] < 1e-8
+    assert max(result.values()) < 1e-3
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0.5, 0.25 / 0.75), (1.0, 1 / 1.5), (3.0, 9 / 9.5)])
@@ -60,8 +60,8 @@ def test_a_known_mixture_has_the_share_of_its_energies(size, expected, stride):
 def test_strides_share_what_repeats():
     """One cosine of each stride, of energies 1 : 4 : 9."""
     image = wave(32, 0) / np.sqrt(2) + 2 * wave(16, 16) + 3 * wave(8, 0)
-    found = shares(image[None])
-    assert [found[stride] for stride in STRIDES] == pytest.approx([1 / 14, 4 / 14, 9 / 14])
+    result = shares(image[None])
+    assert [result[stride] for stride in STRIDES] == pytest.approx([1 / 14, 4 / 14, 9 / 14])
 
 
 @settings(deadline=None, max_examples=30)

@@ -110,9 +110,9 @@ def test_a_pattern_must_be_there_with_every_seed():
         ([100, 100.4, 100], [1000, 1004, 1000], [2000, 2000, 2000], ["not held", "not held"]),  # within rounding
     ],
 )
-def test_what_costs_more_never_costs_less(parameters, activations, everything, found):
+def test_what_costs_more_never_costs_less(parameters, activations, everything, result):
     costs = {"parameters": parameters, "activation_bytes": activations, "training_bytes": everything}
-    assert verdicts(tables(costs=tables().costs.assign(**costs)))[3:5] == found
+    assert verdicts(tables(costs=tables().costs.assign(**costs)))[3:5] == result
 
 
 @pytest.mark.parametrize(

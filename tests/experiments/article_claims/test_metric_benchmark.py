@@ -45,52 +45,52 @@ def masks():
 
 def scored(kind):
     generator = np.random.default_rng(1)
-    found = score(
+    result = score(
         (str(number), mask, trivial_prediction(kind, mask.shape, generator)) for number, mask in enumerate(masks())
     )
-    return found["value"]
+    return result["value"]
 
 
 def test_background_everywhere_has_what_the_closed_forms_say():
-    found = scored("background")
+    result = scored("background")
     k, n = np.array(COUNTS, float), PIXELS
     share = k.sum() / (n * len(k))
-    assert found["accuracy/pixel"] == pytest.approx(1 - share)
-    assert found["iou/mean"] == pytest.approx((1 - share) / 2)
-    assert found["dice/mean"] == pytest.approx((1 - share) / (2 - share))
-    assert found["dice/foreground_mean"] == found["iou/foreground_mean"] == 0
+    assert result["accuracy/pixel"] == pytest.approx(1 - share)
+    assert result["iou/mean"] == pytest.approx((1 - share) / 2)
+    assert result["dice/mean"] == pytest.approx((1 - share) / (2 - share))
+    assert result["dice/foreground_mean"] == result["iou/foreground_mean"] == 0
     # per image: those without foreground, in both masks, are left out
-    assert found["dice/foreground_per_image_mean"] == found["iou/foreground_per_image_mean"] == 0
+    assert result["dice/foreground_per_image_mean"] == result["iou/foreground_per_image_mean"] == 0
     # the article's: of both classes together, which is nearly the accuracy
-    assert found["soft_dice/smooth1"] == pytest.approx(np.mean((2 * (n - k) + 1) / (2 * n + 1)))
-    assert found["soft_iou/smooth1"] == pytest.approx(np.mean((n - k + 1) / (n + k + 1)))
+    assert result["soft_dice/smooth1"] == pytest.approx(np.mean((2 * (n - k) + 1) / (2 * n + 1)))
+    assert result["soft_iou/smooth1"] == pytest.approx(np.mean((n - k + 1) / (n + k + 1)))
     # of the foreground alone: 1 / (1 + its pixels), so 1 for every image without any
-    assert found["foreground_smooth1/dice_image_mean"] == pytest.approx(np.mean(1 / (1 + k)))
-    assert found["foreground_smooth1/iou_image_mean"] == pytest.approx(np.mean(1 / (1 + k)))
-    assert found["foreground_smooth1/dice_global"] == pytest.approx(1 / (1 + k.sum()))
+    assert result["foreground_smooth1/dice_image_mean"] == pytest.approx(np.mean(1 / (1 + k)))
+    assert result["foreground_smooth1/iou_image_mean"] == pytest.approx(np.mean(1 / (1 + k)))
+    assert result["foreground_smooth1/dice_global"] == pytest.approx(1 / (1 + k.sum()))
 
 
 def test_a_coin_for_every_pixel_has_what_the_closed_forms_say():
-    found = scored("random")
+    result = scored("random")
     k, n, q = np.array(COUNTS, float), PIXELS, 0.5
     share = k.sum() / (n * len(k))
     background, foreground = (p * q / (p + q - p * q) for p in (1 - share, share))
     near = {"abs": 0.01}
-    assert found["accuracy/pixel"] == pytest.approx(0.5, **near)
-    assert found["iou/foreground_mean"] == pytest.approx(foreground, **near)
-    assert found["iou/mean"] == pytest.approx((background + foreground) / 2, **near)
-    assert found["dice/foreground_mean"] == pytest.approx(2 * share * q / (share + q), **near)
+    assert result["accuracy/pixel"] == pytest.approx(0.5, **near)
+    assert result["iou/foreground_mean"] == pytest.approx(foreground, **near)
+    assert result["iou/mean"] == pytest.approx((background + foreground) / 2, **near)
+    assert result["dice/foreground_mean"] == pytest.approx(2 * share * q / (share + q), **near)
     p = k / n
-    assert found["iou/foreground_per_image_mean"] == pytest.approx(np.mean(p * q / (p + q - p * q)), **near)
-    assert found["soft_dice/smooth1"] == pytest.approx(0.5, **near)
-    assert found["soft_iou/smooth1"] == pytest.approx(1 / 3, **near)
-    assert found["foreground_smooth1/dice_image_mean"] == pytest.approx(np.mean(2 * p * q / (p + q)), **near)
+    assert result["iou/foreground_per_image_mean"] == pytest.approx(np.mean(p * q / (p + q - p * q)), **near)
+    assert result["soft_dice/smooth1"] == pytest.approx(0.5, **near)
+    assert result["soft_iou/smooth1"] == pytest.approx(1 / 3, **near)
+    assert result["foreground_smooth1/dice_image_mean"] == pytest.approx(np.mean(2 * p * q / (p + q)), **near)
 
 
 def test_the_truth_itself_has_one_everywhere():
-    found = score((str(n), mask, np.stack([1 - mask, mask]).astype(np.float32)) for n, mask in enumerate(masks()))
-    assert list(found.index) == list(METRICS)
-    assert (found == 1).all(axis=None), "with no doubt about it"
+    result = score((str(n), mask, np.stack([1 - mask, mask]).astype(np.float32)) for n, mask in enumerate(masks()))
+    assert list(result.index) == list(METRICS)
+    assert (result == 1).all(axis=None), "with no doubt about it"
 
 
 def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
@@ -98,22 +98,22 @@ def test_the_interval_of_a_mean_over_images_is_that_of_scipy():
     truth, right, wrong = generator.integers(20, 60, 80), generator.uniform(0.2, 1, 80), generator.integers(0, 30, 80)
     sums = [SoftOverlapSums(t * r, t, t * r + w) for t, r, w in zip(truth, right, wrong, strict=True)]
     dice = np.array([(2 * s.intersection + 1) / (s.truth + s.prediction + 1) for s in sums])
-    found = smooth_foreground(sums).loc["foreground_smooth1/dice_image_mean"]
+    result = smooth_foreground(sums).loc["foreground_smooth1/dice_image_mean"]
     expected = scipy.stats.bootstrap((dice,), np.mean, n_resamples=9999, rng=1).confidence_interval
-    assert found["value"] == pytest.approx(dice.mean())
+    assert result["value"] == pytest.approx(dice.mean())
     # ours is widened for the few units that there are, by about 1.02 at 80
-    width = found["high"] - found["low"]
+    width = result["high"] - result["low"]
     assert 1.0 < width / (expected.high - expected.low) < 1.06
-    assert [found["low"], found["high"]] == pytest.approx(list(expected), abs=0.1 * width)
+    assert [result["low"], result["high"]] == pytest.approx(list(expected), abs=0.1 * width)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 9])
 def test_without_foreground_smooth_1_counts_wrong_pixels_harshly(wrong):
     """1 for nothing, a half for one pixel, a tenth for nine."""
     empty = SoftOverlapSums(0.0, 0.0, float(wrong))
-    found = smooth_foreground([empty] * 3)
-    assert found["value"].drop("foreground_smooth1/dice_global").tolist() == pytest.approx([1 / (1 + wrong)] * 2)
-    assert found.loc["foreground_smooth1/dice_global", "value"] == pytest.approx(1 / (1 + 3 * wrong))
+    result = smooth_foreground([empty] * 3)
+    assert result["value"].drop("foreground_smooth1/dice_global").tolist() == pytest.approx([1 / (1 + wrong)] * 2)
+    assert result.loc["foreground_smooth1/dice_global", "value"] == pytest.approx(1 / (1 + 3 * wrong))
 
 
 def test_sums_of_the_foreground_are_those_of_its_probability():

@@ -123,8 +123,8 @@ def test_every_network_way_and_seed_has_a_row_with_scores_and_checkerboards(meas
     assert ((shares >= 0) & (shares <= 1)).all(axis=None)
     first = (confusion["upsampling"] == "bilinear") & (confusion["seed"] == 0)
     same = (soft["upsampling"] == "bilinear") & (soft["seed"] == 0)
-    found = compute_scores(EvaluationTables({"confusion": confusion[first], "soft": soft[same]}), CLASSES)
-    assert runs.loc[0, list(SCORES)].tolist() == pytest.approx([found[name] for name in SCORES], nan_ok=True)
+    result = compute_scores(EvaluationTables({"confusion": confusion[first], "soft": soft[same]}), CLASSES)
+    assert runs.loc[0, list(SCORES)].tolist() == pytest.approx([result[name] for name in SCORES], nan_ok=True)
 
 
 @pytest.mark.slow
@@ -195,8 +195,8 @@ def test_the_expected_time_goes_with_steps_pixels_and_speed(problem):
     points = upsampling_points({"a": NETWORK, "b": NETWORK}, ["bilinear"], [0, 1])
     speeds = pd.DataFrame({"network": ["b", "a"], "upsampling": "bilinear", "training_images_per_second": [5.0, 20.0]})
     parameters = TRAINING.model_copy(update={"epochs": 2})  # of 3 steps of 2 patches of 32 px
-    found = expected_seconds(points, parameters, data, speeds, side=64)
-    assert found == pytest.approx(2 * 12 / 4 * (1 / 5 + 1 / 20))
+    result = expected_seconds(points, parameters, data, speeds, side=64)
+    assert result == pytest.approx(2 * 12 / 4 * (1 / 5 + 1 / 20))
 
 
 def test_a_form_that_is_not_there_is_refused():

@@ -62,15 +62,15 @@ def test_a_run_is_made_again_with_its_parameters_and_its_uncommitted_code(tmp_pa
     git(toy, "commit", "--quiet", "-am", "another configuration by now")
     answer = kedro(toy, "reproduce", run_id[:10])
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    said = words_of(answer)
-    assert said["Scores"] == "The same: all 2 test scores agree to the last digit."
-    assert said["Weights"].startswith("The same (sha256 ")
-    assert said["Data"] == "The same (sha256 1 2 3)."
-    assert said["Versions"].startswith("The same (CPython")
-    assert said["Machine"] == "The same."
-    assert "with what was not committed" in said["Code"]
-    assert "click" in said["Lock"]
-    assert "(locked: 0.0.1)" in said["Lock"]
+    messages = words_of(answer)
+    assert messages["Scores"] == "The same: all 2 test scores agree to the last digit."
+    assert messages["Weights"].startswith("The same (sha256 ")
+    assert messages["Data"] == "The same (sha256 1 2 3)."
+    assert messages["Versions"].startswith("The same (CPython")
+    assert messages["Machine"] == "The same."
+    assert "with what was not committed" in messages["Code"]
+    assert "click" in messages["Lock"]
+    assert "(locked: 0.0.1)" in messages["Lock"]
     assert "was reproduced" in answer.stdout
     assert "Done in" not in answer.stdout, "the last words of the second run point to what is gone"
     assert answer.stderr == ""
@@ -87,11 +87,11 @@ def test_another_result_is_said_with_its_figures(ran):
     client.set_tag(run_id, "version.torch", "0.1")
     answer = kedro(toy, "reproduce", run_id, "--env", "cells", TOY_NOISE="0.5")
     assert answer.returncode == 1
-    said = words_of(answer)
-    assert said["Scores"] == "Not the same: 1 of 2 test scores differ: test/dice/mean 3 -> 4.5."
-    assert said["Weights"].startswith("Not the same: sha256 ")
-    assert said["Data"] == "Not the same: sha256 1 2 3 -> 4 5 6."
-    assert "torch 0.1 -> " in said["Versions"]
+    messages = words_of(answer)
+    assert messages["Scores"] == "Not the same: 1 of 2 test scores differ: test/dice/mean 3 -> 4.5."
+    assert messages["Weights"].startswith("Not the same: sha256 ")
+    assert messages["Data"] == "Not the same: sha256 1 2 3 -> 4 5 6."
+    assert "torch 0.1 -> " in messages["Versions"]
     assert "was not reproduced" in answer.stdout
     assert nothing_is_left(toy)
     assert numbers.read_text() == "4 5 6"

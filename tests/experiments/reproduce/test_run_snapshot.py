@@ -68,8 +68,8 @@ def test_a_plan_is_handed_over_where_its_devices_are(tmp_path, monkeypatch, acce
     monkeypatch.setattr("unet_segmentation.experiments.reproduce.sandbox_project.gpus", lambda: gpus)
     plan = training_plan(accelerator, devices)
     copy_plan(tmp_path, recipe(plan=plan.model_dump(mode="json")))
-    found = find_run_directory(tmp_path / "data/06_models/cells", plan, delivered=False)
-    assert (found.plan if found else None) == (plan if handed_over else None)
+    result = find_run_directory(tmp_path / "data/06_models/cells", plan, delivered=False)
+    assert (result.plan if result else None) == (plan if handed_over else None)
 
 
 def test_a_lock_file_is_read_for_this_platform():
@@ -134,9 +134,9 @@ def test_an_old_commit_is_laid_out_beside_the_new_one(repository):
     git(repository, "commit", "--quiet", "-am", "two")
     target = repository / "data" / "x"  # within the repository, and ignored by it
     target.mkdir(parents=True)
-    found = extract_commit(repository, old, b"# not in the repository: b\n" + difference, target)
-    assert found == target / "sub"
-    assert (found / "a.txt").read_text() == "changed\n"
+    result = extract_commit(repository, old, b"# not in the repository: b\n" + difference, target)
+    assert result == target / "sub"
+    assert (result / "a.txt").read_text() == "changed\n"
     git(repository, "status")
     with pytest.raises(ConfigurationError, match="does not fit its commit"):
         extract_commit(repository, git(repository, "rev-parse", "HEAD").strip(), difference, target)

@@ -49,13 +49,13 @@ def seen(prepared):
     return replace(prepared, samples=prepared.samples[prepared.samples["split"] != "test"])
 
 
-def open_search(folder, prepared, space=SPACE, **asked):
-    chosen = SearchParameters(space=space, **{"n_trials": 6, "n_startup_trials": 2, **asked})
+def open_search(folder, prepared, space=SPACE, **settings):
+    chosen = SearchParameters(space=space, **{"n_trials": 6, "n_startup_trials": 2, **settings})
     return searching.open_search(folder, read_space(chosen.space, prepared.parameters), chosen, prepared)
 
 
-def run(folder, prepared, **asked):
-    search = open_search(folder, prepared, **asked)
+def run(folder, prepared, **settings):
+    search = open_search(folder, prepared, **settings)
     searching.run_trials(search, Run())
     return search
 

@@ -27,14 +27,14 @@ def swept():
     for seed in SEEDS:
         for place, (name, right) in enumerate(RIGHT.items()):
             tables = tables_of(10 * seed + place, right)
-            found = compute_scores(tables, CLASSES)
+            actual = compute_scores(tables, CLASSES)
             costs = {
                 "seconds": 9.0,
                 "training_seconds": 3.0 + place,
                 "prediction_images_per_second": 10.0 * (place + 1),
             }
             result = Outcome(
-                "finished", fingerprint="f", epochs=2, best_epoch=1, scores=found, costs=costs, parameters=7,
+                "finished", fingerprint="f", epochs=2, best_epoch=1, scores=actual, costs=costs, parameters=7,
                 multiply_adds=1000 * (place + 1),
             )  # fmt: skip
             results.append((Variant(name, seed, {}, {}), result))
@@ -45,11 +45,11 @@ def swept():
 
 def summary_of(runs, costs, table, confidence=0.95, data=""):
     chart = frontier_chart(table, costs, "dice/mean")
-    found = summary(
+    actual = summary(
         table, runs, costs, chart, budget="Equal epochs.", score="dice/mean", margin=0.05, confidence=confidence,
         data=data,
     )  # fmt: skip
-    return json.loads(json.dumps(found, allow_nan=False))  # as the file has it
+    return json.loads(json.dumps(actual, allow_nan=False))  # as the file has it
 
 
 def page_of(runs, costs, table, confidence=0.95):
@@ -133,7 +133,7 @@ def test_the_page_says_all_and_escapes_reasons():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
 def test_the_frontier_is_what_nobody_beats(points):
-    found = pareto_front(*zip(*points, strict=True))
-    for (cost, score), on in zip(points, found, strict=True):
+    actual = pareto_front(*zip(*points, strict=True))
+    for (cost, score), on in zip(points, actual, strict=True):
         beaten = any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
         assert on == (not beaten)

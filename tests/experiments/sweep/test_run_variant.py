@@ -162,8 +162,8 @@ def test_every_variant_gets_the_same_wall_clock(prepared, tmp_path, monkeypatch)
     monkeypatch.setattr(preflight, "measure_timings", lambda *_: next(speeds))
     minutes = 100.0
     timed = replace(prepared, parameters=trained_with(prepared.parameters, max_time_minutes=minutes))
-    asked = SweepParameters(variants={"slim": {}, "wide": {"model.base_channels": 16}}, seeds=[0], budget="minutes")
-    variants = declare_variants(timed.parameters, asked)
+    sweep = SweepParameters(variants={"slim": {}, "wide": {"model.base_channels": 16}}, seeds=[0], budget="minutes")
+    variants = declare_variants(timed.parameters, sweep)
     plans = []
     train = trainer.run_training
     monkeypatch.setattr(trainer, "run_training", lambda plan, *a, **more: plans.append(plan) or train(plan, *a, **more))
