@@ -50,7 +50,7 @@ from unet_segmentation.pipelines.data_ingestion import nodes as acquisition
 from unet_segmentation.pipelines.data_preparation import nodes as preparation
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
-COLOURS = {"background": (0, 0, 0), "cytoplasm": (0, 128, 0), "nucleus": (128, 0, 0)}
+COLORS = {"background": (0, 0, 0), "cytoplasm": (0, 128, 0), "nucleus": (128, 0, 0)}
 PALETTE = [255, 255, 255, 0, 128, 0, 128, 0, 0]
 SAMPLES = 24
 HEIGHT, WIDTH = 96, 128
@@ -94,8 +94,8 @@ GOOD = [
          encode=lambda mask: Image.fromarray(np.array([0, 128, 255], np.uint8)[mask])),
     Good("official", "{split}/images/{id}.jpg", "{split}/labels/{id}.png",
          splits={"train": "training", "validation": "val", "test": "testing"}),
-    Good("colours", masks={"encoding": "colors", "colors": COLOURS},
-         encode=lambda mask: Image.fromarray(np.array(list(COLOURS.values()), np.uint8)[mask])),
+    Good("colors", masks={"encoding": "colors", "colors": COLORS},
+         encode=lambda mask: Image.fromarray(np.array(list(COLORS.values()), np.uint8)[mask])),
     Good("palette", masks={"encoding": "palette"}, encode=_paletted),
     Good("deep", "images/{id}.tif", "masks/{id}.tif", deep=True),
 ]  # fmt: skip
@@ -129,7 +129,7 @@ class Copy:
 
 
 def save_image(image: np.ndarray, path: Path, deep: bool) -> None:
-    """Write an RGB image; a deep data set holds 16 bit grey ones."""
+    """Write an RGB image; a deep data set holds 16 bit gray ones."""
     if deep:
         Image.fromarray((image.mean(axis=2) * 257).astype(np.uint16)).save(path)
     else:
@@ -275,17 +275,17 @@ def undeclared_value(copy: Copy) -> set[str] | None:
         Image.fromarray(
             np.where(mask == 7, 77, np.array([0, 128, 255] + [0] * 5, np.uint8)[mask]).astype(np.uint8)
         ).save(copy.mask)
-    elif copy.good.name == "colours":
-        colours = np.array([*COLOURS.values(), *[(9, 9, 9)] * 5], np.uint8)
-        Image.fromarray(colours[mask]).save(copy.mask)
+    elif copy.good.name == "colors":
+        colors = np.array([*COLORS.values(), *[(9, 9, 9)] * 5], np.uint8)
+        Image.fromarray(colors[mask]).save(copy.mask)
     else:
         copy.save_mask(mask)
-    return {"undeclared_values", "undeclared_colours"}
+    return {"undeclared_values", "undeclared_colors"}
 
 
 @corruption
 def values_shifted_by_one(copy: Copy) -> set[str] | None:
-    if copy.good.name in {"values", "colours"}:
+    if copy.good.name in {"values", "colors"}:
         return None
     copy.save_mask(copy.pair()[1] + 1)
     return {"undeclared_values"}
@@ -293,7 +293,7 @@ def values_shifted_by_one(copy: Copy) -> set[str] | None:
 
 @corruption
 def values_scaled_to_255(copy: Copy) -> set[str] | None:
-    if copy.good.name in {"values", "colours", "palette"}:
+    if copy.good.name in {"values", "colors", "palette"}:
         return None
     Image.fromarray(np.array([0, 127, 254], np.uint8)[copy.pair()[1]]).save(copy.mask)
     return {"undeclared_values"}
@@ -311,11 +311,11 @@ def mask_saved_as_jpeg(copy: Copy) -> set[str] | None:
 
 @corruption
 def mask_resized_smoothly(copy: Copy) -> set[str] | None:
-    if copy.good.name not in {"values", "colours"}:
+    if copy.good.name not in {"values", "colors"}:
         return None
     picture = copy.good.encode(copy.pair()[1])
     picture.resize((WIDTH // 2, HEIGHT // 2)).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR).save(copy.mask)
-    return {"ghost_values", "undeclared_colours"}
+    return {"ghost_values", "undeclared_colors"}
 
 
 @corruption
@@ -341,11 +341,11 @@ def image_turned_by_exif(copy: Copy) -> set[str] | None:
 
 
 @corruption
-def coloured_mask(copy: Copy) -> set[str] | None:
-    if copy.good.name == "colours":
+def colored_mask(copy: Copy) -> set[str] | None:
+    if copy.good.name == "colors":
         return None
-    Image.fromarray(np.array(list(COLOURS.values()), np.uint8)[copy.pair()[1]]).save(copy.mask)
-    return {"coloured_mask", "no_palette"}
+    Image.fromarray(np.array(list(COLORS.values()), np.uint8)[copy.pair()[1]]).save(copy.mask)
+    return {"colored_mask", "no_palette"}
 
 
 @corruption
@@ -370,7 +370,7 @@ def empty_mask(copy: Copy) -> set[str]:
 
 @corruption
 def mask_all_void(copy: Copy) -> set[str] | None:
-    if copy.good.name in {"values", "colours", "palette"}:
+    if copy.good.name in {"values", "colors", "palette"}:
         return None
     copy.save_mask(np.full((HEIGHT, WIDTH), 255, np.uint8))
     return {"ignored_mask"}
@@ -496,8 +496,8 @@ def stray_files(copy: Copy) -> set[str]:
 
 
 @corruption
-def grey_mask_in_three_channels(copy: Copy) -> set[str] | None:
-    if copy.good.name in {"colours", "palette", "deep"}:
+def gray_mask_in_three_channels(copy: Copy) -> set[str] | None:
+    if copy.good.name in {"colors", "palette", "deep"}:
         return None
     copy.good.encode(copy.pair()[1]).convert("RGB").save(copy.mask)
     return set()

@@ -18,7 +18,7 @@ Every cell of the table runs in a fresh process and is kept, so that the benchma
     kedro run --env wbc --pipelines data_ingestion,data_preparation
     make bench NAME=equal_time ARGS="--data wbc --minutes 1,2,5 --seeds 0,1,2 --sizes 128"
 
-With --folds 5 every labelled sample is held out once, as `kedro run --pipelines cross_validation` does it: so many
+With --folds 5 every labeled sample is held out once, as `kedro run --pipelines cross_validation` does it: so many
 trainings for each cell of the table, each given the whole time, and one confusion matrix over all of them:
 
     make bench NAME=equal_time ARGS="--data isbi2012 --minutes 1 --seeds 0 --folds 5"
@@ -159,7 +159,7 @@ class Problem:
         import pandas as pd
 
         from unet_segmentation.config_loader import ProblemConfigLoader
-        from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
+        from unet_segmentation.data.statistics import DatasetStatistics, labeled_ids_by_split
         from unet_segmentation.data.store.packed_arrays import PackedSamples
         from unet_segmentation.parameters import validate_parameters
         from unet_segmentation.settings import CONFIG_LOADER_ARGS
@@ -180,12 +180,12 @@ class Problem:
         self.classes = self.parameters.classes
         if cell.fold:
             self.take_fold(cell.fold, options)
-        split = labelled_ids_by_split(self.samples)
+        split = labeled_ids_by_split(self.samples)
         self.train, self.scored = split["train"], split[options.split]
         self.sizes = options.sizes
 
     def take_fold(self, fold: int, options: argparse.Namespace) -> None:
-        """Split the samples as the cross-validation of all labelled ones does; what is held out is `test`."""
+        """Split the samples as the cross-validation of all labeled ones does; what is held out is `test`."""
         import pandas as pd
 
         from unet_segmentation.data.split.kfold import assign_folds, samples_of_fold

@@ -1,7 +1,7 @@
 """How many training patches one core makes in a second, without a network.
 
 First the recipe that most problems have (D4 and RandomBrightnessContrast), cut out of images of 360 x 480 pixels: ours
-next to the same transforms as albumentations applies them; both make the same bits, in turns. Then patches centred on
+next to the same transforms as albumentations applies them; both make the same bits, in turns. Then patches centered on
 foreground next to patches cut anywhere, out of larger and larger images, and the first look at a mask.
 
     taskset -c 0 python -m benchmarks.patch_loading
@@ -44,12 +44,12 @@ def main() -> None:
             plain.augmenter.compose = A.Compose([A.D4(), A.RandomBrightnessContrast(p=0.5)], strict=True)
             mine, theirs = in_turns([ours, plain], options)
             print(f"{size:5}  {mine:4.0f}  {theirs:25.0f}  {theirs / mine:26.2f}")
-        print("\nimage  anywhere  centred  (us a patch of 256 px)  first look (ms a mask, one class; eleven)")
+        print("\nimage  anywhere  centered  (us a patch of 256 px)  first look (ms a mask, one class; eleven)")
         for side in (512, 2048, options.largest):
             packed = make_samples(Path(name) / str(side), 2 if side > 4096 else 8, side, side)
             sampling = (ForegroundSampling(share=share, class_ids=(3,)) for share in (0.0, 1.0))
-            anywhere, centred = (PatchDataset(packed, packed.sample_ids, recipe, 256, 0, each) for each in sampling)
-            without, given = in_turns([anywhere, centred], options)
+            anywhere, centered = (PatchDataset(packed, packed.sample_ids, recipe, 256, 0, each) for each in sampling)
+            without, given = in_turns([anywhere, centered], options)
             looks = [first_look(packed, classes) for classes in ([3], list(range(11)))]
             print(f"{side:5}  {without:8.0f}  {given:7.0f}  {looks[0]:30.2f}  {looks[1]:.2f}", flush=True)
 

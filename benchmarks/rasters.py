@@ -44,7 +44,7 @@ BLOCK = 512
 
 
 def write_raster(path: Path, height: int, width: int) -> None:
-    """Write a tiled RGB raster: one picture of cells, again and again, with fewer grey values to be quick."""
+    """Write a tiled RGB raster: one picture of cells, again and again, with fewer gray values to be quick."""
     picture, _ = draw_sample(0, seed=0, size=BLOCK)
     row = np.tile(np.moveaxis(picture & 0xF0, -1, 0), (1, 1, -(-width // BLOCK)))[:, :, :width]
     shape = {"driver": "GTiff", "height": height, "width": width, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}

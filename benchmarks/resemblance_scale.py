@@ -73,21 +73,21 @@ def write(file: Path, count: int, video: bool) -> None:
     scene = pictures(random, 1)
     for start in range(0, count, CHUNK):
         number = min(CHUNK, count - start)
-        grey = (
+        gray = (
             scene.repeat(number, 0) + random.normal(0, 3, (number, SIDE, SIDE)) if video else pictures(random, number)
         )
         part = records[start : start + number]
-        part["classes"] = ndimage.gaussian_filter(grey, (0, 1, 1)) > grey.mean((1, 2), keepdims=True)
-        part["grey"] = grey.clip(0, 255)
-        part["colour"] = random.integers(0, 256, part["colour"].shape)
+        part["classes"] = ndimage.gaussian_filter(gray, (0, 1, 1)) > gray.mean((1, 2), keepdims=True)
+        part["gray"] = gray.clip(0, 255)
+        part["color"] = random.integers(0, 256, part["color"].shape)
         part["height"] = part["width"] = 256
     if not video:
         copied = count // 10
         shifted = ndimage.shift(
-            records["grey"][:copied, :, ::-1].astype(np.float32), (0, 0.2, 0.2), order=1, mode="nearest"
+            records["gray"][:copied, :, ::-1].astype(np.float32), (0, 0.2, 0.2), order=1, mode="nearest"
         )
         noise = random.normal(0, 2, shifted.shape)
-        records["grey"][-copied:] = (shifted + noise).clip(0, 255)
+        records["gray"][-copied:] = (shifted + noise).clip(0, 255)
     records.flush()
 
 

@@ -247,15 +247,15 @@ def run_ceiling(case: Case, options: argparse.Namespace) -> float:
 def timed(step: Any, options: argparse.Namespace, device: torch.device) -> float:
     for _ in range(3):
         step()
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     for _ in range(options.steps):
         step()
-    synchronise(device)
+    synchronize(device)
     return options.steps * options.batch / (time.perf_counter() - start)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 

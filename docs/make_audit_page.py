@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unet_segmentation.data.audit.findings import KINDS
-from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
+from unet_segmentation.data.audit.resolution import ALLOWED_KINDS, DATASET_KINDS
 from unet_segmentation.data.audit.verdict import VALUE_KINDS
 
 PAGE = Path("docs/reference/audit-checks.md")
@@ -29,7 +29,7 @@ into `findings.parquet`, one row each ([columns](data-schemas.md#findings)); `au
 
 If mask values, annotation labels, the range of numbers or the number of masks are not as declared, the message ends
 with the line of `parameters.yml` that would declare what the files hold. Where the guess is risky, it also gives the
-alternative: which of 0 and 255 is the background, whether the first or the last value means unlabelled, joined masks or
+alternative: which of 0 and 255 is the background, whether the first or the last value means unlabeled, joined masks or
 instances.
 
     The masks hold: 0 (68.8%), 128 (18.9%), 255 (12.3%)

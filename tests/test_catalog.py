@@ -37,7 +37,7 @@ NODES = {
         "mark_folds_completed",
     ],
     "inference": ["choose_model", "list_images", "predict_images", "draw_contact_sheet", "fail_if_any_image_failed"],
-    "export": ["choose_model", "export_program", "export_onnx", "quantise", "check_parity", "publish"],
+    "export": ["choose_model", "export_program", "export_onnx", "quantize", "check_parity", "publish"],
     "sweep": [
         "declare_variants", "train_variants", "rank_variants", "plot_pareto_front", "build_summary",
         "write_page", "fail_if_any_variant_failed",

@@ -6,8 +6,8 @@ from PIL import Image
 
 from unet_segmentation import visualization
 from unet_segmentation.visualization import (
-    class_colours,
-    colour_mask,
+    class_colors,
+    color_mask,
     contact_sheet,
     displayable,
     error_map,
@@ -16,13 +16,13 @@ from unet_segmentation.visualization import (
 )
 
 
-def test_colours_differ_and_do_not_depend_on_their_number():
-    colours = class_colours(255)
-    assert colours.shape == (255, 3)
-    assert colours.dtype == np.uint8
-    assert len(np.unique(colours, axis=0)) == 255
-    np.testing.assert_array_equal(class_colours(7), colours[:7])
-    first = class_colours(12).astype(int)
+def test_colors_differ_and_do_not_depend_on_their_number():
+    colors = class_colors(255)
+    assert colors.shape == (255, 3)
+    assert colors.dtype == np.uint8
+    assert len(np.unique(colors, axis=0)) == 255
+    np.testing.assert_array_equal(class_colors(7), colors[:7])
+    first = class_colors(12).astype(int)
     distances = np.abs(first[:, None] - first[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
     assert distances.min() > 60
     assert first[0].sum() < 150  # the background is dark
@@ -46,20 +46,20 @@ def test_eight_bits_stay_and_sixteen_are_stretched():
     assert displayable(np.full((3, 3, 1), 7000, np.uint16)).shape == (3, 3, 3)  # nothing to stretch between
 
 
-def test_mask_is_painted_in_the_classes_colours_and_ignored_pixels_in_grey():
+def test_mask_is_painted_in_the_classes_colors_and_ignored_pixels_in_gray():
     mask = np.array([[0, 1, 2], [255, 255, 1]], np.uint8)
-    painted = colour_mask(mask)
-    np.testing.assert_array_equal(painted[0], class_colours(3))
+    painted = color_mask(mask)
+    np.testing.assert_array_equal(painted[0], class_colors(3))
     assert (painted[1, 0] == painted[1, 0, 0]).all()
     own = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    np.testing.assert_array_equal(colour_mask(mask, own)[0, :2], own)
+    np.testing.assert_array_equal(color_mask(mask, own)[0, :2], own)
 
 
 def test_overlay_leaves_background_and_ignored_pixels():
     image = np.full((1, 3, 3), 100, np.uint8)
     shown = overlay(image, np.array([[0, 255, 1]], np.uint8))
     np.testing.assert_array_equal(shown[0, :2], image[0, :2])
-    np.testing.assert_array_equal(shown[0, 2], np.round((100 + class_colours(2)[1].astype(float)) / 2))
+    np.testing.assert_array_equal(shown[0, 2], np.round((100 + class_colors(2)[1].astype(float)) / 2))
 
 
 def test_errors_are_red_and_ignored_pixels_are_none():

@@ -19,22 +19,22 @@ PAPER, INK = (255, 255, 255), (31, 35, 40)
 WRONG = (230, 57, 70)
 CAPTION_SIZE = 12  # pixels
 
-# Class 0 is nearly always the background: dark, so that the others stand out. No white and no grey: those mean ignored.
-_COLOURS = (
+# Class 0 is nearly always the background: dark, so that the others stand out. No white and no gray: those mean ignored.
+_COLORS = (
     *("22262e", "e8575a", "4d9de0", "f2c14e", "3bb273", "a06cd5", "f58549", "35c7c0", "e86fb0", "8cb369"),
     *("7a5c3e", "2456b8", "c9d64f", "9c2f4f", "5b8c85", "ffb5a7", "6f7bf7", "c08a2d", "1f6f4a", "d9a5f5"),
 )
 
 
 @cache
-def class_colours(count: int) -> NDArray[np.uint8]:
-    """Return colours that are easily told apart, (count, 3) RGB; that of a class does not depend on the count."""
-    colours = [tuple(bytes.fromhex(colour)) for colour in _COLOURS[:count]]
-    for number in range(len(colours), count):  # further colours: steps of the golden angle, three shades
+def class_colors(count: int) -> NDArray[np.uint8]:
+    """Return colors that are easily told apart, (count, 3) RGB; that of a class does not depend on the count."""
+    colors = [tuple(bytes.fromhex(color)) for color in _COLORS[:count]]
+    for number in range(len(colors), count):  # further colors: steps of the golden angle, three shades
         hue, shade = (number * 0.618034) % 1.0, number % 3
         red, green, blue = colorsys.hls_to_rgb(hue, (0.42, 0.56, 0.70)[shade], (0.75, 0.60, 0.85)[shade])
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    table = np.array(colours, np.uint8).reshape(count, 3)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    table = np.array(colors, np.uint8).reshape(count, 3)
     table.flags.writeable = False  # it is cached
     return table
 
@@ -43,7 +43,7 @@ def displayable(image: NDArray) -> Picture:
     """Make a picture of an image (height, width) or (height, width, channels) of any depth.
 
     uint8 stays as it is; other depths are stretched between the 1st and the 99th percentile. One channel becomes
-    grey; of more than three, the first three are shown.
+    gray; of more than three, the first three are shown.
     """
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
@@ -63,29 +63,29 @@ def _stretched(image: NDArray) -> Picture:
     return np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
-def colour_mask(mask: NDArray, colours: NDArray[np.uint8] | None = None) -> Picture:
-    """Paint class ids in the classes' colours, `class_colours` by default; ignored pixels (255) are hatched."""
+def color_mask(mask: NDArray, colors: NDArray[np.uint8] | None = None) -> Picture:
+    """Paint class ids in the classes' colors, `class_colors` by default; ignored pixels (255) are hatched."""
     mask = np.asarray(mask)
-    return _hatched(_colour_table(colours)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
+    return _hatched(_color_table(colors)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
 
 
-def _colour_table(colours: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Return a colour for every id: (256, 3)."""
-    table = class_colours(256)
-    return table if colours is None else np.concatenate([colours, table[len(colours) :]])
+def _color_table(colors: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return a color for every id: (256, 3)."""
+    table = class_colors(256)
+    return table if colors is None else np.concatenate([colors, table[len(colors) :]])
 
 
-def overlay(image: NDArray, mask: NDArray, colours: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
-    """Lay the classes' colours over an image; class 0 and ignored pixels show the image alone.
+def overlay(image: NDArray, mask: NDArray, colors: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
+    """Lay the classes' colors over an image; class 0 and ignored pixels show the image alone.
 
     Args:
         image: (height, width, channels), any depth.
         mask: (height, width) class ids, 255 = ignored.
-        colours: (classes, 3) RGB; `class_colours` by default.
-        opacity: of the colours, 0 to 1.
+        colors: (classes, 3) RGB; `class_colors` by default.
+        opacity: of the colors, 0 to 1.
     """
     picture, ids = displayable(image), np.ascontiguousarray(mask, np.uint8)
-    mixed = cv2.addWeighted(picture, 1 - opacity, _colour_table(colours).take(ids, axis=0), opacity, 0)
+    mixed = cv2.addWeighted(picture, 1 - opacity, _color_table(colors).take(ids, axis=0), opacity, 0)
     shown = (ids != 0) & (ids != IGNORE_INDEX)
     return np.asarray(cv2.copyTo(mixed, shown.view(np.uint8), picture.copy()), np.uint8)
 
@@ -98,15 +98,15 @@ def as_jpeg(picture: Picture) -> bytes:
 
 
 def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:
-    """Show wrong pixels in red over a dimmed grey image; ignored pixels are hatched.
+    """Show wrong pixels in red over a dimmed gray image; ignored pixels are hatched.
 
     Args:
         image: (height, width, channels), any depth.
         truth: (height, width) class ids, 255 = ignored.
         prediction: (height, width) class ids.
     """
-    grey = displayable(image).mean(axis=2, keepdims=True) * 0.45
-    picture = np.repeat(np.round(grey).astype(np.uint8), 3, axis=2)
+    gray = displayable(image).mean(axis=2, keepdims=True) * 0.45
+    picture = np.repeat(np.round(gray).astype(np.uint8), 3, axis=2)
     picture[(truth != prediction) & (truth != IGNORE_INDEX)] = WRONG
     return _hatched(picture, truth == IGNORE_INDEX)
 
@@ -168,10 +168,10 @@ def contact_sheet(
 
 
 def legend(classes: Sequence[str], width: int) -> Image.Image:
-    """Draw the colours and names of the classes, in as many lines as a picture of ``width`` pixels needs."""
+    """Draw the colors and names of the classes, in as many lines as a picture of ``width`` pixels needs."""
     text, entries, left, line = font(14), [], 6, 0
     names = [*classes, "ignored"]
-    swatches = colour_mask(
+    swatches = color_mask(
         np.array([[*range(len(classes)), IGNORE_INDEX]], np.uint8)[:, :, None].repeat(16, 2).reshape(1, -1)
     )
     for number, name in enumerate(names):

@@ -4,7 +4,7 @@ import re
 
 from docs.make_audit_page import PAGE, markdown
 from unet_segmentation.data.audit.findings import KINDS
-from unet_segmentation.data.audit.settle import ALLOWED_KINDS, DATASET_KINDS
+from unet_segmentation.data.audit.resolution import ALLOWED_KINDS, DATASET_KINDS
 from unet_segmentation.data.audit.verdict import VALUE_KINDS
 
 

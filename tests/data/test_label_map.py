@@ -1,16 +1,16 @@
-"""The label map: ids, colours and slugs of the classes, made once."""
+"""The label map: ids, colors and slugs of the classes, made once."""
 
 import numpy as np
 
 from unet_segmentation.data.label_map import LabelMap, class_slugs
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 
-def test_ids_colours_and_slugs_follow_the_order_of_the_names():
+def test_ids_colors_and_slugs_follow_the_order_of_the_names():
     label_map = LabelMap.from_names(["background", "Nucleus (dark)", "Zelle"])
     assert list(label_map.ids) == [0, 1, 2]
     assert label_map.slugs == ("background", "nucleus_dark", "zelle")
-    np.testing.assert_array_equal(label_map.colors, class_colours(3))
+    np.testing.assert_array_equal(label_map.colors, class_colors(3))
     assert label_map.ignore_index == 255
 
 

@@ -23,7 +23,7 @@ SIZES = [(1, 1, 1), (2, 3, 7), (1, 9, 1), (3, 4, 4)]  # batch, height and width 
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """Return batch normalisation statistics as training leaves them; fresh ones do nothing."""
+    """Return batch normalization statistics as training leaves them; fresh ones do nothing."""
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in network.modules():
@@ -74,38 +74,38 @@ def files(small, tmp_path_factory) -> dict[str, OnnxRuntimeBackend]:
 # -- folding
 
 
-def normalisations(network: nn.Module) -> int:
+def normalizations(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "idle"), [("resnet18", 0), ("efficientnet-b0", 1)])  # one is for classifying only
-def test_every_normalisation_is_folded_and_the_function_is_the_same(encoder, idle):
+def test_every_normalization_is_folded_and_the_function_is_the_same(encoder, idle):
     network, specification = make(architecture="unet", encoder=encoder, encoder_depth=5)
     images = torch.from_numpy(pixels(specification, (1, 2, 3))).permute(0, 3, 1, 2)
-    before = normalisations(network)
+    before = normalizations(network)
     actual = fuse_conv_bn(network, images)
-    assert normalisations(actual) == idle
-    assert normalisations(network) == before
+    assert normalizations(actual) == idle
+    assert normalizations(network) == before
     with torch.no_grad():
         torch.testing.assert_close(actual(images), network(images), rtol=1e-3, atol=1e-4)
 
 
 class Pair(nn.Module):
-    """A convolution before a normalisation, in ways that cannot be folded."""
+    """A convolution before a normalization, in ways that cannot be folded."""
 
-    def __init__(self, convolution: nn.Module, normalisation: nn.Module, times: int = 1) -> None:
+    def __init__(self, convolution: nn.Module, normalization: nn.Module, times: int = 1) -> None:
         super().__init__()
-        self.convolution, self.normalisation, self.times = convolution, normalisation, times
+        self.convolution, self.normalization, self.times = convolution, normalization, times
 
     def forward(self, images):
         for _ in range(self.times):
-            images = self.normalisation(self.convolution(images))
+            images = self.normalization(self.convolution(images))
         return images
 
 
-class Standardised(nn.Conv2d):
-    """Weight standardisation, as in big transfer: the weights that are used are not those that are stored."""
+class Standardized(nn.Conv2d):
+    """Weight standardization, as in big transfer: the weights that are used are not those that are stored."""
 
     def forward(self, images):
         weight = (self.weight - self.weight.mean()) / self.weight.std()
@@ -113,7 +113,7 @@ class Standardised(nn.Conv2d):
 
 
 class Active(nn.BatchNorm2d):
-    """Normalisation and activation in one, as in timm."""
+    """Normalization and activation in one, as in timm."""
 
     def forward(self, images):
         return super().forward(images).relu()
@@ -123,18 +123,18 @@ class Active(nn.BatchNorm2d):
     "network",
     [
         Pair(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), times=2),
-        Pair(Standardised(3, 3, 1), nn.BatchNorm2d(3)),
+        Pair(Standardized(3, 3, 1), nn.BatchNorm2d(3)),
         Pair(nn.Conv2d(3, 3, 1), Active(3)),
         Pair(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
     ],
-    ids=["used twice", "standardised", "activation inside", "statistics of the batch"],
+    ids=["used twice", "standardized", "activation inside", "statistics of the batch"],
 )
 def test_what_cannot_be_folded_stays_as_it_is(network):
-    network = lively(network) if network.normalisation.running_mean is not None else network.eval()
+    network = lively(network) if network.normalization.running_mean is not None else network.eval()
     images = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(fuse_conv_bn(network, images)(images), network(images))
-    assert normalisations(fuse_conv_bn(network, images)) == 1
+    assert normalizations(fuse_conv_bn(network, images)) == 1
 
 
 # -- what computes

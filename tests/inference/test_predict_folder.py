@@ -148,10 +148,10 @@ def test_broken_images_are_named_and_the_others_done(source, tmp_path, caplog):
     assert {row["image"] for row in rows if row["status"] == "failed"} == {"3.png", "six.npy"}
 
 
-def test_grey_pictures_stand_for_coloured_ones(source, tmp_path):
-    grey = source / "grey.png"
-    Image.open(source / "0.png").convert("L").save(grey)
-    rows, _ = predict(grey, tmp_path / "out")
+def test_gray_pictures_stand_for_colored_ones(source, tmp_path):
+    gray = source / "gray.png"
+    Image.open(source / "0.png").convert("L").save(gray)
+    rows, _ = predict(gray, tmp_path / "out")
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / rows[0]["mask"])), truth(source / "0.png"))
 
 

@@ -336,7 +336,7 @@ def test_special_tiffs_are_read_as_read_image_does(tmp_path, kind):
 # -- what the file says
 
 
-def test_coordinates_names_and_colours_are_kept(tmp_path):
+def test_coordinates_names_and_colors_are_kept(tmp_path):
     source = write(tmp_path / "a.tif", pixels(700, 600))
     with rasterio.open(source, "r+") as file:
         file.update_tags(TIFFTAG_DATETIME="2020:01:02 03:04:05", mission="X", AREA_OR_POINT="Point")
@@ -549,4 +549,4 @@ def test_polygons_drawn_by_gdal_give_the_mask_back(tmp_path):
         assert sum(areas) == (mask == number).sum()
         mean = np.average([each["confidence"] for each in chosen], weights=areas)
         assert mean == pytest.approx(confidence[mask == number].mean(), abs=1e-4)
-        assert sum(each["square_metres"] for each in chosen) == sum(areas) * 0.25
+        assert sum(each["square_meters"] for each in chosen) == sum(areas) * 0.25

@@ -145,7 +145,7 @@ def test_large_and_small_images_mixed():
     assert [probabilities.shape[1:] for probabilities in result] == [(40, 40), (100, 100), (40, 40)]
 
 
-def test_sixteen_bit_and_grey_images():
+def test_sixteen_bit_and_gray_images():
     deep = image((40, 50), channels=1, dtype=np.uint16)
     deep[0, 0] = 65535
     model = PixelNetwork(channels=1)
@@ -159,7 +159,7 @@ def test_sixteen_bit_and_grey_images():
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.zeros((8, 8), np.uint8), r"3 channels \(RGB\).*1 channel \(grey\)"),
+        (np.zeros((8, 8), np.uint8), r"3 channels \(RGB\).*1 channel \(gray\)"),
         (np.zeros((8, 8, 4), np.uint8), "4 channels"),
         (np.zeros((8, 8, 3), np.float32), "uint8 or uint16.*float32"),
         (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
@@ -260,8 +260,8 @@ class Narrow(Backend):
         if len(images) > self.most:
             raise self.error
         self.sizes.append(len(images))
-        grey = images[..., :1].transpose(0, 3, 1, 2).astype(np.float32) / 255
-        return np.concatenate([grey, 1 - grey], axis=1)
+        gray = images[..., :1].transpose(0, 3, 1, 2).astype(np.float32) / 255
+        return np.concatenate([gray, 1 - gray], axis=1)
 
     def capacity(self, shape):
         return self._room

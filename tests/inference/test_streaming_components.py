@@ -112,7 +112,7 @@ def written(path, mask, crs, transform) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("crs", "transform", "square_metres"),
+    ("crs", "transform", "square_meters"),
     [
         (UTM, NORTH_UP, 0.3**2),
         (CRS.from_epsg(2263), from_origin(980_000, 200_000, 2, 2), (2 * 12 / 39.37) ** 2),  # in US survey feet
@@ -122,17 +122,17 @@ def written(path, mask, crs, transform) -> dict:
         (None, NORTH_UP, None),
     ],
 )
-def test_the_file_drawn_by_gdal_gives_the_mask_back(tmp_path, crs, transform, square_metres):
+def test_the_file_drawn_by_gdal_gives_the_mask_back(tmp_path, crs, transform, square_meters):
     mask = random_mask(1)
     content = written(tmp_path / "a.geojson", mask, crs, transform)
     shapes = [(each["geometry"], each["properties"]["class_id"]) for each in content["features"]]
     np.testing.assert_array_equal(rasterize(shapes, mask.shape, transform=transform, dtype=np.uint8), mask)
     for each in content["features"]:
         properties = each["properties"]
-        if square_metres is None:
-            assert "square_metres" not in properties
+        if square_meters is None:
+            assert "square_meters" not in properties
         else:
-            assert properties["square_metres"] == pytest.approx(properties["area"] * square_metres, abs=1e-4)
+            assert properties["square_meters"] == pytest.approx(properties["area"] * square_meters, abs=1e-4)
         for polygon in each["geometry"]["coordinates"]:
             x, y = np.array(polygon[0]).T
             assert np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0  # an outer line goes to the left
@@ -154,7 +154,7 @@ def test_a_projection_without_a_name_becomes_longitude_and_latitude(tmp_path):
     back = [(warp.transform_geom("EPSG:4326", crs, geometry), class_id) for geometry, class_id in shapes]
     drawn = rasterize(back, (37, 50), transform=transform, dtype=np.uint8)
     np.testing.assert_array_equal(drawn, random_mask(2))
-    assert content["features"][0]["properties"]["square_metres"] == content["features"][0]["properties"]["area"] * 100
+    assert content["features"][0]["properties"]["square_meters"] == content["features"][0]["properties"]["area"] * 100
 
 
 def test_without_coordinates_the_file_is_in_pixels_as_of_any_image(tmp_path):

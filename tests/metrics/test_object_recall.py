@@ -44,7 +44,7 @@ def test_counts_equal_a_flood_fill(share, block):
     assert result[..., 0].sum() > 0
 
 
-def test_exactly_half_is_not_found_and_diagonal_neighbours_are_one_object():
+def test_exactly_half_is_not_found_and_diagonal_neighbors_are_one_object():
     truth = np.eye(4, dtype=np.uint8)
     half = np.diag([1, 1, 0, 0]).astype(np.uint8)
     assert count_objects(truth, half, 2)[1, 0].tolist() == [1, 0]

@@ -73,7 +73,7 @@ def test_larger_encoders_run_too(encoder):
 
 
 @torch.no_grad()
-def test_raw_pixels_of_any_dtype_are_normalised_with_the_profile():
+def test_raw_pixels_of_any_dtype_are_normalized_with_the_profile():
     network = build_model(described(architecture="unet_original", base_channels=1, encoder_depth=2)).eval()
     inner, network.network = network.network, torch.nn.Identity()
     images = torch.randint(0, 255, (2, 3, 8, 8))
@@ -154,7 +154,7 @@ def test_pretrained_weights_without_a_network_say_what_to_do(monkeypatch, tmp_pa
     ],
 )
 @pytest.mark.parametrize("largest", [255, 65535])
-def test_pixels_are_normalised_as_the_encoders_weights_want_it(parameters, imagenet, largest):
+def test_pixels_are_normalized_as_the_encoders_weights_want_it(parameters, imagenet, largest):
     """torchvision's presets say what ImageNet's are."""
     from torchvision.transforms._presets import ImageClassification
 

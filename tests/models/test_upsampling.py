@@ -41,7 +41,7 @@ def test_height_and_width_are_doubled(kind, before, after):
 
 @pytest.mark.parametrize("after", [1, 3, 4])
 @torch.no_grad()
-def test_a_subpixel_layer_starts_as_nearest_neighbour_upsampling_of_a_convolution(after):
+def test_a_subpixel_layer_starts_as_nearest_neighbor_upsampling_of_a_convolution(after):
     torch.manual_seed(1)
     layer = SubpixelConvolution(5, after)
     features = torch.randn(2, 5, 4, 6)

@@ -16,7 +16,7 @@ SHAPES = [(64, 64), (50, 70), (64, 64), (33, 41), (64, 64), (96, 80), (64, 64), 
 
 
 def scene(shape: tuple[int, int], random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw discs within discs: three grey levels with noise, and their mask with an ignored corner."""
+    """Draw discs within discs: three gray levels with noise, and their mask with an ignored corner."""
     rows, columns = np.indices(shape)
     mask = np.zeros(shape, np.uint8)
     for _ in range(3):
@@ -26,8 +26,8 @@ def scene(shape: tuple[int, int], random: np.random.Generator) -> tuple[np.ndarr
         mask[distance < radius / 2] = 2
     image = np.array([60, 130, 200])[mask] + random.normal(0, 25, shape)
     mask[:4, :4] = 255
-    colour = np.clip(image[..., None] * (1.0, 0.9, 1.1), 0, 255).astype(np.uint8)
-    return colour, mask
+    color = np.clip(image[..., None] * (1.0, 0.9, 1.1), 0, 255).astype(np.uint8)
+    return color, mask
 
 
 def problem(folder: Path) -> SimpleNamespace:

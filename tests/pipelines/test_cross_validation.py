@@ -150,7 +150,7 @@ def test_annotations_resolve_at_run_time():
 
 
 def test_no_held_out_sample_has_a_part_in_its_network(problem, folds, validated):
-    """Neither as a training or validation sample, nor through the statistics that pixels are normalised with."""
+    """Neither as a training or validation sample, nor through the statistics that pixels are normalized with."""
     for fold in range(1, FOLDS + 1):
         work = model(validated, fold)
         assert work.plan.samples == {name: tuple(of(folds, fold, name)) for name in ("train", "validation")}

@@ -129,11 +129,11 @@ def test_another_split_can_be_evaluated(evaluated, tmp_path, split):
     assert len(list(tmp_path.glob("*.png"))) == len(tables.soft) == 1
 
 
-def test_a_split_without_labelled_samples_is_refused(evaluated):
-    unlabelled = evaluated.samples.assign(masks=[[]] * len(evaluated.samples))
-    with pytest.raises(DataError, match=r"evaluation\.split: the test split has no labelled sample"):
+def test_a_split_without_labeled_samples_is_refused(evaluated):
+    unlabeled = evaluated.samples.assign(masks=[[]] * len(evaluated.samples))
+    with pytest.raises(DataError, match=r"evaluation\.split: the test split has no labeled sample"):
         nodes.count(
-            evaluated.predictions, unlabelled, evaluated.packed, CLASSES, evaluated.evaluation,
+            evaluated.predictions, unlabeled, evaluated.packed, CLASSES, evaluated.evaluation,
             evaluated.probability_tables,
         )  # fmt: skip
 
@@ -188,7 +188,7 @@ def test_more_than_two_classes_have_no_threshold(evaluated):
     assert "two classes" in figure.layout.annotations[0].text
 
 
-class Grey:
+class Gray:
     """A predictor of two classes: the red channel is the probability of the foreground."""
 
     classes: typing.ClassVar = ["background", "cell"]
@@ -207,7 +207,7 @@ class Grey:
 
 def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, tmp_path, monkeypatch):
     """On validation 0.3 parts the classes, on test 0.7 would: the scores of the test are those at 0.3."""
-    monkeypatch.setattr(predictor, "Predictor", Grey)
+    monkeypatch.setattr(predictor, "Predictor", Gray)
     images = {}
     for name, level in (("validation", 0.3), ("test", 0.7)):
         probability = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
@@ -215,7 +215,7 @@ def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, t
         mask[0, 0] = 255
         images[name] = np.uint8(np.round(probability * 255))[..., None].repeat(3, axis=2), mask
     samples = pd.DataFrame({"sample_id": list(images), "split": list(images), "masks": [["mask.png"]] * 2})
-    rest = samples, pack(tmp_path / "packed", images), Grey.classes
+    rest = samples, pack(tmp_path / "packed", images), Gray.classes
     (tmp_path / "working").mkdir()
     writer, probability_tables = nodes.predict(
         evaluated.model, *rest[:2], evaluated.inference, evaluated.evaluation, tmp_path / "working"
@@ -226,22 +226,22 @@ def test_the_threshold_of_two_classes_is_chosen_on_validation_alone(evaluated, t
     threshold = nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, evaluated.evaluation)
     assert threshold.dice == 1
     assert threshold.images == 1
-    metrics, *_ = nodes.score(tables, threshold, Grey.classes)
+    metrics, *_ = nodes.score(tables, threshold, Gray.classes)
     assert metrics["optimal_threshold/value"] == threshold.threshold == pytest.approx(0.3, abs=0.02)
     assert metrics["average_precision"] == 1
     probability = images["test"][0][..., 0] / 255
     truth, chosen = images["test"][1] == 1, probability >= threshold.threshold
     assert metrics["at_optimal_threshold/precision"] == pytest.approx((truth & chosen).sum() / chosen.sum())
     assert metrics["at_optimal_threshold/recall"] == 1
-    *_, figure = nodes.plot_scores(tables, metrics, threshold, Grey.classes)
+    *_, figure = nodes.plot_scores(tables, metrics, threshold, Gray.classes)
     assert any("chosen on validation" in trace.name for trace in figure.data)
 
     scored = EvaluationParameters(split="validation")
     assert "must not be chosen" in nodes.choose_threshold(evaluated.model, *rest, evaluated.inference, scored).note
     only_test = samples[samples["split"] == "test"], *rest[1:]
     answer = nodes.choose_threshold(evaluated.model, *only_test, evaluated.inference, evaluated.evaluation)
-    assert answer.note == "the validation split has no labelled sample"
-    metrics, *_ = nodes.score(tables, answer, Grey.classes)
+    assert answer.note == "the validation split has no labeled sample"
+    metrics, *_ = nodes.score(tables, answer, Gray.classes)
     assert not [name for name in metrics if name.startswith(("optimal_threshold/", "at_optimal_threshold/"))]
 
 

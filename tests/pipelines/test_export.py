@@ -11,7 +11,7 @@ from tests.data.fabricated_statistics import statistics_of
 from tests.inference.test_backends import lively
 from tests.pipelines.evaluated import CLASSES, problem
 from unet_segmentation.datasets import FolderDataset
-from unet_segmentation.deployment.export.source import Quantisation
+from unet_segmentation.deployment.export.source import Quantization
 from unet_segmentation.errors import ConfigurationError, DataError, ReleaseError
 from unet_segmentation.metrics.definitions import global_scores
 from unet_segmentation.models.factory import build_model, resolve_model_spec
@@ -40,21 +40,21 @@ def exported(tmp_path_factory):
     work.mkdir()
     result.program = nodes.export_program(result.source, work)
     result.onnx = nodes.export_onnx(result.source, work)
-    result.quantisation = nodes.quantise(result.onnx, result.source, result.samples, result.packed, result.export, work)
+    result.quantization = nodes.quantize(result.onnx, result.source, result.samples, result.packed, result.export, work)
     result.parity = check(result)
     return result
 
 
 def check(result, export=None):
     return nodes.check_parity(
-        result.source, result.program, result.onnx, result.quantisation, result.samples, result.packed,
+        result.source, result.program, result.onnx, result.quantization, result.samples, result.packed,
         result.inference, export or result.export,
     )  # fmt: skip
 
 
 def publish(result, figures, failures, export=None):
     return nodes.publish(
-        result.source, result.program, result.onnx, result.quantisation, figures, failures, result.inference,
+        result.source, result.program, result.onnx, result.quantization, figures, failures, result.inference,
         export or result.export,
     )  # fmt: skip
 
@@ -129,15 +129,15 @@ def test_a_run_without_a_store_is_told(exported):
 
 
 def test_8_bits_are_made_only_when_asked_for(exported, tmp_path):
-    result = nodes.quantise(
+    result = nodes.quantize(
         exported.onnx, exported.source, exported.samples, exported.packed, ExportParameters(), tmp_path
     )
-    assert result == Quantisation()
+    assert result == Quantization()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_split_without_samples_is_told(exported):
     none = exported.samples.assign(split="train")
     exported_none = type(exported)(**{**vars(exported), "samples": none})
-    with pytest.raises(DataError, match=r"export\.split: the test split has no labelled sample"):
+    with pytest.raises(DataError, match=r"export\.split: the test split has no labeled sample"):
         check(exported_none)

@@ -131,9 +131,9 @@ def test_a_bucket_is_reached_with_the_options_of_the_prediction(s3_endpoint, tmp
     options = {"endpoint_url": s3_endpoint}
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(tmp_path / "images" / "a.png")
-    put_into_bucket(options, tmp_path / "images", "unlabelled/images")
+    put_into_bucket(options, tmp_path / "images", "unlabeled/images")
     file = saved(tmp_path / "one.safetensors")
-    prediction = InferenceParameters(source="s3://unlabelled/images", storage_options=options, backend="pytorch")
+    prediction = InferenceParameters(source="s3://unlabeled/images", storage_options=options, backend="pytorch")
     inputs = nodes.list_images(prediction, SOURCE)
     rest = prediction, PredictorParameters(), SOURCE, tmp_path / "backends", tmp_path / "results"
     table, *_ = nodes.predict_images(chosen(tmp_path, [str(file)]), inputs, *rest)

@@ -56,7 +56,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def png(pixels: ArrayLike) -> bytes:
-    """Encode grey or colours, by the number of dimensions."""
+    """Encode gray or colors, by the number of dimensions."""
     return saved(Image.fromarray(np.asarray(pixels, np.uint8)), "PNG")
 
 
@@ -83,13 +83,13 @@ def stack(pages: Iterable[ArrayLike]) -> bytes:
 
 
 def voc_palette() -> bytes:
-    """Return the colours of Pascal VOC: the bits of the index, dealt to red, green and blue from the highest on."""
+    """Return the colors of Pascal VOC: the bits of the index, dealt to red, green and blue from the highest on."""
     numbers = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
+    colors = np.zeros((256, 3), np.uint8)
     for place in range(8):
         for channel in range(3):
-            colours[:, channel] |= ((numbers >> (3 * place + channel)) & 1).astype(np.uint8) << (7 - place)
-    return colours.tobytes()
+            colors[:, channel] |= ((numbers >> (3 * place + channel)) & 1).astype(np.uint8) << (7 - place)
+    return colors.tobytes()
 
 
 # --- pixels ---
@@ -109,7 +109,7 @@ def areas(values: Iterable[int], size: tuple[int, int] = (32, 40), seed: int = 0
 
 
 def disc(seed: int, size: tuple[int, int] = (32, 40)) -> NDArray[np.bool_]:
-    """Draw an object: a disc somewhere near the centre."""
+    """Draw an object: a disc somewhere near the center."""
     rows, columns = np.ogrid[: size[0], : size[1]]
     return (rows - 14 - seed % 5) ** 2 + (columns - 18 - seed % 7) ** 2 < 60
 
@@ -132,7 +132,7 @@ def oxford_pet(*, three: bool = False) -> Fabricated:
         jpeg(scene(0, sizes[0])),
         png(scene(1, sizes[1], 4) | np.array([0, 0, 0, 255], np.uint8)),  # RGBA, opaque
         saved(Image.fromarray(scene(2, sizes[2])).quantize(64), "GIF"),
-        jpeg(scene(3, sizes[3], 1)),  # grey
+        jpeg(scene(3, sizes[3], 1)),  # gray
         jpeg(scene(4, sizes[4])),
     ]
     trimaps = [areas([2, 3, 1, 3, 2], size, seed) for seed, size in enumerate(sizes)]
@@ -154,7 +154,7 @@ def oxford_pet(*, three: bool = False) -> Fabricated:
         dict(zip(names[:4], ["train", "train", "train", "test"], strict=True)),
         {name: changed(trimap, meaning) for name, trimap in zip(names[:4], trimaps, strict=False)},
         left_out=1,
-        remarks={"wrong_extension": 2, "alpha_dropped": 1, "grey_among_colour": 1},
+        remarks={"wrong_extension": 2, "alpha_dropped": 1, "gray_among_color": 1},
     )
 
 
@@ -209,7 +209,7 @@ def isbi2012_complete(top: str = "") -> Fabricated:
 
 
 def kvasir() -> Fabricated:
-    """Masks that are colour JPEG files of the images' names; sizes differ."""
+    """Masks that are color JPEG files of the images' names; sizes differ."""
     files, truth = {"Kvasir-SEG/kavsir_bboxes.json": b"{}"}, {}
     for seed, size in enumerate([(32, 40), (48, 40), (40, 56)]):
         name = f"cju{seed}qkwl35piu0993l0dewei2"
@@ -255,7 +255,7 @@ def drive() -> Fabricated:
 
 
 def gif(mask: NDArray[np.bool_], *, with_palette: bool) -> bytes:
-    """Encode as indices 0 and 1 of a palette, or as grey values 0 and 255."""
+    """Encode as indices 0 and 1 of a palette, or as gray values 0 and 255."""
     if with_palette:
         return paletted(mask, bytes([0, 0, 0, 255, 255, 255]), "GIF")
     return saved(Image.fromarray(mask.astype(np.uint8) * 255), "GIF", optimize=False)
@@ -303,12 +303,12 @@ def ade20k() -> Fabricated:
         for number in numbers:
             name, size = f"ADE_{short}_{number:08d}", (32, 160 + number)
             values = areas(range(151), size, seed=number)
-            channels = 1 if number == 2 else 3  # a few are grey
+            channels = 1 if number == 2 else 3  # a few are gray
             files[f"{top}/images/{split}/{name}.jpg"] = jpeg(scene(number + 10 * (short == "val"), size, channels))
             files[f"{top}/annotations/{split}/{name}.png"] = png(values)
             truth[name] = values - 1  # uint8: 0 becomes 255
             splits[name] = "train" if split == "training" else "test"
-    return Fabricated({f"{top}.zip": zipped(files)}, splits, truth, remarks={"grey_among_colour": 1})
+    return Fabricated({f"{top}.zip": zipped(files)}, splits, truth, remarks={"gray_among_color": 1})
 
 
 CAMVID = {  # RGB to class id; the first of a class is that of its own name
@@ -328,7 +328,7 @@ CAMVID = {  # RGB to class id; the first of a class is that of its own name
 
 
 def camvid_full() -> Fabricated:
-    """Masks of 32 colours without a folder of their own; a split in text files, with the paths of another machine."""
+    """Masks of 32 colors without a folder of their own; a split in text files, with the paths of another machine."""
     names = {"0001TP_006690": "train", "0006R0_f00930": "train", "0016E5_07959": "validation", "Seq05VD_f00000": "test"}
     images, masks, truth = {"701_StillsRaw_full/Thumbs.db": b"x"}, {}, {}
     lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}

@@ -181,9 +181,9 @@ def check_profile(
     for name in samples.loc[samples["split"] == "train", "sample_id"]:
         ids = np.where(fabricated.inside.get(name, True), fabricated.truth[name], IGNORED)
         counts += np.bincount(ids.ravel(), minlength=256)
-    labelled = counts[: len(classes)]
-    assert counts.sum() - labelled.sum() == counts[IGNORED]
-    np.testing.assert_allclose(list(profile.class_shares.values()), labelled / labelled.sum())
+    labeled = counts[: len(classes)]
+    assert counts.sum() - labeled.sum() == counts[IGNORED]
+    np.testing.assert_allclose(list(profile.class_shares.values()), labeled / labeled.sum())
     assert profile.ignored_share == pytest.approx(counts[IGNORED] / counts.sum())
 
 
@@ -242,9 +242,9 @@ def test_the_fabricated_files_are_as_odd_as_the_real_ones() -> None:
         assert opened(files, f"{split}/1st_manual/{number:02d}_manual1.gif").mode == mode
     voc = members(fabrication.voc2012().archives["VOCtrainval_11-May-2012.tar"])
     mask = opened(voc, "VOCdevkit/VOC2012/SegmentationClass/2007_000032.png")
-    colours = mask.convert("RGB").getcolors()
+    colors = mask.convert("RGB").getcolors()
     assert mask.mode == "P"
-    assert {colour for _, colour in colours} == {(0, 0, 0), (128, 0, 0), (0, 64, 128), (224, 224, 192)}
+    assert {color for _, color in colors} == {(0, 0, 0), (128, 0, 0), (0, 64, 128), (224, 224, 192)}
 
 
 def members(archive: bytes) -> dict[str, bytes]:

@@ -11,13 +11,13 @@ from PIL import Image
 from tests.conftest import PATIENCE
 from tests.reporting.test_report import Links
 from unet_segmentation.data.audit.findings import KINDS, Finding, findings_table
+from unet_segmentation.data.audit.resolution import resolve_findings
 from unet_segmentation.data.audit.result import AuditResult
-from unet_segmentation.data.audit.settle import settle
 from unet_segmentation.data.audit.verdict import audit_result
 from unet_segmentation.parameters.data import InspectionParameters, MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
 from unet_segmentation.reporting.audit_page import GAP, render_audit, sample_thumbnail
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 CLASSES = ["background", "<b>cell</b>", "nucleus"]
 NASTY = '<img src=x onerror="alert(1)"> "Zellkörper" 細胞 \' & .png'
@@ -59,7 +59,7 @@ def _page(results=FOUND, samples=None, masks=None, thumbnail=_thumbnail, inspect
     table = results if isinstance(results, pd.DataFrame) else findings_table(results)
     masks = masks or MaskParameters(values={0: CLASSES[0], 100: CLASSES[1]})
     inspection = InspectionParameters(**(inspection or {}))
-    resolved = settle(table, samples, inspection)
+    resolved = resolve_findings(table, samples, inspection)
     result = audit_result(resolved, samples, CLASSES, masks, inspection)
     return render_audit(
         problem="cells & <co>",
@@ -221,9 +221,9 @@ def test_a_thumbnail_shows_the_image_and_the_mask_over_it():
     left, right = np.split(np.delete(np.asarray(sample_thumbnail(image, ids, side=40)), range(40, 43), axis=1), 2, 1)
     assert (left == 100).all()
     assert (right[:10] == 100).all()  # class 0 shows the image alone
-    colour = class_colours(2)[1]
-    assert (right[10, 10:30] == colour).all()  # outlined
-    assert (right[15, 20] == np.round(0.65 * 100 + 0.35 * colour)).all()
+    color = class_colors(2)[1]
+    assert (right[10, 10:30] == color).all()  # outlined
+    assert (right[15, 20] == np.round(0.65 * 100 + 0.35 * color)).all()
     assert (right[26:] != 100).all()  # hatched
 
 
@@ -266,11 +266,11 @@ def test_the_page_opens_in_a_browser_without_complaint(tmp_path, chromium, width
     assert complaints == []
 
 
-def _contrast(*colours):
-    """The contrast of two CSS colours after WCAG 2."""
+def _contrast(*colors):
+    """The contrast of two CSS colors after WCAG 2."""
     lightness = []
-    for colour in colours:
-        parts = np.array([int(part) for part in re.findall(r"\d+", colour)[:3]]) / 255
+    for color in colors:
+        parts = np.array([int(part) for part in re.findall(r"\d+", color)[:3]]) / 255
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         lightness.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
     return max(lightness) / min(lightness)

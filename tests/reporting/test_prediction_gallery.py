@@ -18,7 +18,7 @@ from unet_segmentation.reporting.prediction_gallery import (
     pick_by_class,
     select_examples,
 )
-from unet_segmentation.visualization import colour_mask
+from unet_segmentation.visualization import color_mask
 
 
 def table(count: int, undefined: int = 0) -> pd.DataFrame:
@@ -116,4 +116,4 @@ def test_pictures_for_the_page_are_small_and_the_masks_exact(shape):
     assert max(truth.shape) <= EMBEDDED_SIDE
     assert image.shape == truth.shape == errors.shape
     if max(shape) <= EMBEDDED_SIDE:
-        np.testing.assert_array_equal(truth, colour_mask(mask))
+        np.testing.assert_array_equal(truth, color_mask(mask))

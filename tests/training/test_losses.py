@@ -91,7 +91,7 @@ def test_ignored_pixels_have_no_gradient_and_no_influence(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_without_a_single_labelled_pixel_gives_no_nan(name):
+def test_a_batch_without_a_single_labeled_pixel_gives_no_nan(name):
     logits, target = random_batch(ignored=1.1)
     value = only(name)(logits, target)
     value.backward()
@@ -128,7 +128,7 @@ def test_certain_and_wrong_is_large_but_finite():
 
 
 def probabilities_and_truth(seed, classes=4, ignored=0.3, absent=None):
-    """Labelled pixels alone, in float64: (pixels, classes) probabilities and (pixels,) ids."""
+    """Labeled pixels alone, in float64: (pixels, classes) probabilities and (pixels,) ids."""
     logits, target = random_batch(seed, ignored)
     if absent is not None:
         target[target == absent] = (absent + 1) % classes
@@ -209,7 +209,7 @@ def test_without_focus_or_with_every_pixel_it_is_the_cross_entropy(weights):
 @pytest.mark.parametrize("absent", [None, 1])
 @pytest.mark.parametrize("ignored", [0.0, 0.5])
 def test_lovasz_and_its_gradient_are_the_authors(absent, ignored):
-    """smp carries the authors' code, which takes differences of neighbours."""
+    """smp carries the authors' code, which takes differences of neighbors."""
     import segmentation_models_pytorch as smp
 
     logits, target, *_ = probabilities_and_truth(5, ignored=ignored, absent=absent)

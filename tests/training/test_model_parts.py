@@ -18,7 +18,7 @@ from unet_segmentation.training.training_inputs import TrainingSetup
 
 
 class Encoded(Tiny):
-    """The tiny network, its first convolution and normalisation as an encoder."""
+    """The tiny network, its first convolution and normalization as an encoder."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)

@@ -132,7 +132,7 @@ def test_without_foreground_patches_are_cut_anywhere_by_the_first_two_draws(tmp_
             assert crop[0, 0].tolist() == [generator.integers(40 - 32 + 1), generator.integers(57 - 32 + 1)]
 
 
-def test_foreground_patches_are_centred_on_every_pixel_of_the_class_as_far_as_the_border_allows(tmp_path, monkeypatch):
+def test_foreground_patches_are_centered_on_every_pixel_of_the_class_as_far_as_the_border_allows(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "unet_segmentation.training.foreground_sampler.STRIP", 300
     )  # several rows each, the last one shorter
@@ -160,8 +160,8 @@ def test_classes_that_a_sample_has_are_drawn_equally_often_however_rare(tmp_path
     mask[100:104, 100:104] = 4
     mask[90, 90] = 255
     patches = PatchDataset(coordinates(tmp_path, mask), ["x"], NOTHING, 32, 0, on([1, 2, 3, 4]))
-    centres = [int(patches[epoch, 0, 0][1][16, 16]) for epoch in range(900)]
-    counts = np.bincount(centres, minlength=5)
+    centers = [int(patches[epoch, 0, 0][1][16, 16]) for epoch in range(900)]
+    counts = np.bincount(centers, minlength=5)
     assert counts[[0, 3]].tolist() == [0, 0]
     assert stats.chisquare(counts[[1, 2, 4]]).pvalue > 1e-3
 
@@ -177,14 +177,14 @@ def test_the_declared_share_is_reached_among_samples_that_have_a_class(tmp_path)
     packed = pack(tmp_path / "packed", data)
     patches = PatchDataset(packed, packed.sample_ids, NOTHING, 32, 3, on([1], 1 / 3))
     keys = list(KeyedSampler(30, 10, 900, seed=3))
-    centred = {True: [], False: []}
+    centered = {True: [], False: []}
     for key in keys:
-        centred[key[1] % 10 == 0].append(patches[key][1][16, 16] == 1)
-    assert len(centred[True]) == 900  # each sample comes equally often, whatever it holds
+        centered[key[1] % 10 == 0].append(patches[key][1][16, 16] == 1)
+    assert len(centered[True]) == 900  # each sample comes equally often, whatever it holds
     by_chance = 1 / (128 - 32 + 1) ** 2
     expected = 1 / 3 + 2 / 3 * by_chance
-    assert stats.binomtest(sum(centred[True]), 900, expected).pvalue > 1e-3
-    assert not any(centred[False])
+    assert stats.binomtest(sum(centered[True]), 900, expected).pvalue > 1e-3
+    assert not any(centered[False])
 
 
 def test_where_a_class_lies_is_found_again_whatever_was_asked_before(packed):

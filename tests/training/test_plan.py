@@ -121,7 +121,7 @@ def test_a_split_without_samples(missing):
         resolved(split=split)
 
 
-def test_only_labelled_samples_count_in_an_order_of_their_own():
+def test_only_labeled_samples_count_in_an_order_of_their_own():
     table = pd.DataFrame(
         {
             "sample_id": ["b", "a", "c", "d"],
@@ -129,7 +129,7 @@ def test_only_labelled_samples_count_in_an_order_of_their_own():
             "masks": [["b.png"], ["a.png"], [], ["d.png"]],
         }
     )
-    assert plans.labelled_ids_by_split(table) == {"train": ["a", "b"], "test": ["d"]}
+    assert plans.labeled_ids_by_split(table) == {"train": ["a", "b"], "test": ["d"]}
 
 
 def test_threads_follow_the_cores_that_may_be_used(monkeypatch):

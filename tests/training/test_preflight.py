@@ -40,7 +40,7 @@ SLOW_VALIDATION = SPEED.model_copy(update={"validation": 2.0})
 
 @pytest.fixture
 def prepared(monkeypatch, packed, recipe, tmp_path):
-    """Call it with training parameters: gives the plan before it is settled, and all that settling takes."""
+    """Call it with training parameters: gives the plan before it is resolved, and all that settling takes."""
     monkeypatch.setattr(networks, "_build", lambda spec, _: Tiny(len(spec.classes)))
     monkeypatch.setattr(preflight, "QUICKLY", 0.0)
     monkeypatch.setattr(preflight, "CAREFULLY", 0.0)
@@ -55,7 +55,7 @@ def prepared(monkeypatch, packed, recipe, tmp_path):
     return prepare
 
 
-def settled(case, plan=None, **options):
+def resolved(case, plan=None, **options):
     return finalize_plan(plan or case.plan, case.inputs, time.perf_counter(), **options)
 
 
@@ -68,7 +68,7 @@ def test_weights_statistics_and_random_states_stay(prepared):
     torch.manual_seed(5)
     np.random.seed(5)
     states = torch.get_rng_state(), np.random.get_state()[1]
-    plan = settled(case)
+    plan = resolved(case)
     assert torch.equal(states[0], torch.get_rng_state())
     assert (states[1] == np.random.get_state()[1]).all()
     assert before.keys() == case.inputs.initial_weights.keys()
@@ -81,7 +81,7 @@ def test_a_training_ends_the_same_with_and_without(prepared, tmp_path):
     ends = []
     for tried in (False, True):
         case = prepared()
-        plan = settled(case) if tried else case.plan
+        plan = resolved(case) if tried else case.plan
         result = train_model(case.inputs, case.training, tmp_path / str(tried), plan=plan)
         network = last_network(result, case.inputs.spec)
         ends.append((digest(network), result.history["train/loss"].tolist()))
@@ -101,7 +101,7 @@ def test_what_is_measured_is_what_was_slow(prepared, monkeypatch, caplog):
 
     monkeypatch.setattr(Tiny, "forward", slow)
     case = prepared()
-    plan = settled(case)
+    plan = resolved(case)
     tiles = len(make_loaders(case.plan, case.inputs)[1])
     assert 0.05 <= plan.measured.step < 0.2
     assert 0.02 <= plan.measured.validation <= 0.1 * tiles
@@ -113,9 +113,9 @@ def test_one_of_many_is_timed_only_where_something_hangs_on_it(prepared, monkeyp
     measured = []
     monkeypatch.setattr(preflight, "measure_timings", lambda *_: measured.append(1) or SPEED)
     quiet = {"estimate_duration": False}
-    assert settled(case := prepared(), **quiet).fingerprint == settled(case).fingerprint
+    assert resolved(case := prepared(), **quiet).fingerprint == resolved(case).fingerprint
     assert len(measured) == 1
-    assert settled(timed := prepared(max_time_minutes=1.0), **quiet).epochs == settled(timed).epochs
+    assert resolved(timed := prepared(max_time_minutes=1.0), **quiet).epochs == resolved(timed).epochs
     assert len(measured) == 3
 
 
@@ -167,7 +167,7 @@ def test_a_budget_too_small_for_a_step_says_what_the_least_is():
 
 def test_the_budget_decides_the_epochs(prepared, monkeypatch):
     monkeypatch.setattr(preflight, "measure_timings", lambda *_: SPEED)
-    plan = settled(case := prepared(max_time_minutes=1.0))
+    plan = resolved(case := prepared(max_time_minutes=1.0))
     # Validations of 0.5 s may take a tenth of 55.4 s: eleven epochs, each of as many steps as fit.
     assert plan.epochs == 11 == plan.cycles[0]
     assert plan.steps_per_epoch == int((60 * 0.97 / 1.05 / 11 - 0.5) / 0.12)
@@ -188,7 +188,7 @@ def crowded(prepared, monkeypatch):
         case = prepared(**parameters)
         case.plan = case.plan.model_copy(update={"batch_size": 64})
         case.inputs = replace(case.inputs, proposal=case.inputs.proposal.model_copy(update={"batch_size": 64}))
-        # A patch keeps its pixels normalised, and the outputs of two convolutions, a normalisation and an activation.
+        # A patch keeps its pixels normalized, and the outputs of two convolutions, a normalization and an activation.
         weights = sum(value.numel() for value in case.inputs.build_network().parameters())
         costs = model_complexity(case.inputs.spec, 32, 32)
         assert costs["activation_bytes"] > 4 * 4 * 32 * 32 * 3  # four channels of float32, after three layers
@@ -202,20 +202,20 @@ def crowded(prepared, monkeypatch):
 @pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(crowded):
     with pytest.raises(ResourceError, match=r"training\.batch_size: 64 patches of 32 px .*GiB.*take 16 \(or auto\)"):
-        settled(crowded(16))
+        resolved(crowded(16))
     with pytest.raises(ResourceError, match=r"take smaller patches \(training\.patch_size\)"):
-        settled(crowded(0))
+        resolved(crowded(0))
 
 
 @pytest.mark.slow
 def test_an_open_batch_is_halved_until_it_fits(crowded, caplog):
     caplog.set_level("INFO")
-    plan = settled(crowded(20, batch_size="auto", min_steps_per_epoch=1))
+    plan = resolved(crowded(20, batch_size="auto", min_steps_per_epoch=1))
     assert plan.batch_size == 16
     assert plan.steps_per_epoch == 1
     assert "batches of 16 patches instead of 64" in caplog.text
     with pytest.raises(ResourceError, match="smaller patches"):
-        settled(crowded(1, batch_size="auto"))  # batch normalisation needs two
+        resolved(crowded(1, batch_size="auto"))  # batch normalization needs two
 
 
 def test_a_gpu_is_tried_with_halved_batches(prepared, monkeypatch):

@@ -133,7 +133,7 @@ def test_moving_average_closed_form():
     assert not average.network.training
 
 
-def test_biases_and_normalisation_are_not_decayed():
+def test_biases_and_normalization_are_not_decayed():
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     decayed, spared = make_optimizer(network, OptimizerParameters(weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)

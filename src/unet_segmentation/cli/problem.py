@@ -88,7 +88,7 @@ problem_audit.params += [params_option]
 
 
 def _show_summary(catalog: CatalogProtocol[Any, Any], page: Path) -> None:
-    """Summarise the samples, the classes and the findings as the audit settled them."""
+    """Summarize the samples, the classes and the findings as the audit resolved them."""
     from unet_segmentation.data.audit.findings import KINDS
 
     names = ("inspected_samples", "split_samples", "findings", "audit_result", "label_map")

@@ -1,4 +1,4 @@
-"""The classes of a problem: their names, ids, colours and slugs, and the value of ignored pixels."""
+"""The classes of a problem: their names, ids, colors and slugs, and the value of ignored pixels."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LabelMap(StrictModel):
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> Self:
-        """Build the label map of these classes, with the colours in which every picture shows them."""
-        from unet_segmentation.visualization import class_colours  # OpenCV and Pillow: not for every command
+        """Build the label map of these classes, with the colors in which every picture shows them."""
+        from unet_segmentation.visualization import class_colors  # OpenCV and Pillow: not for every command
 
-        colors = tuple((red, green, blue) for red, green, blue in class_colours(len(names)).tolist())
+        colors = tuple((red, green, blue) for red, green, blue in class_colors(len(names)).tolist())
         return cls(names=tuple(names), colors=colors, slugs=tuple(class_slugs(names)))
 
     @property

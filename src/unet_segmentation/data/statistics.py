@@ -66,7 +66,7 @@ class DatasetStatistics(StrictModel):
     maximum_value: int  # 255 or 65535
     mean: tuple[float, ...]  # of each channel over all pixels, in raw units
     std: tuple[float, ...]
-    class_shares: Mapping[str, float]  # of the labelled pixels; 0 for a class that is lacking, where that is allowed
+    class_shares: Mapping[str, float]  # of the labeled pixels; 0 for a class that is lacking, where that is allowed
     ignored_share: float  # of the pixels
     height: SideLengths
     width: SideLengths
@@ -87,7 +87,7 @@ def compute_statistics(
     training = table[table["split"] == "train"]
     mean, std = pooled_moments(training)
     pixels = np.array(training["class_pixels"].tolist(), dtype=np.int64).sum(axis=0)
-    labelled = int(pixels.sum())
+    labeled = int(pixels.sum())
     ignored = int(training["ignored_pixels"].sum())
     dtype = str(training["dtype"].iloc[0])
     maximum = int(np.iinfo(dtype).max)
@@ -98,8 +98,8 @@ def compute_statistics(
         maximum_value=maximum,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
-        class_shares={name: int(n) / max(1, labelled) for name, n in zip(classes, pixels, strict=True)},
-        ignored_share=ignored / max(1, ignored + labelled),
+        class_shares={name: int(n) / max(1, labeled) for name, n in zip(classes, pixels, strict=True)},
+        ignored_share=ignored / max(1, ignored + labeled),
         height=SideLengths.from_column(training["height"]),
         width=SideLengths.from_column(training["width"]),
         data_sha256=data_sha256(samples),
@@ -130,15 +130,15 @@ def data_sha256(samples: pd.DataFrame) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def labelled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
+def labeled_ids_by_split(samples: pd.DataFrame) -> dict[str, list[str]]:
     """Return the ids of the samples that have a mask, by split, in an order that does not depend on the table's."""
-    labelled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
-    return {str(name): ids.tolist() for name, ids in labelled.groupby("split")["sample_id"]}
+    labeled = samples[samples["masks"].map(len) > 0].sort_values("sample_id")
+    return {str(name): ids.tolist() for name, ids in labeled.groupby("split")["sample_id"]}
 
 
 def hash_data(statistics: DatasetStatistics, samples: pd.DataFrame) -> str:
-    """Hash the data and the split of the labelled samples: reports and sweeps compare it."""
-    return stable_hash(statistics.data_sha256, labelled_ids_by_split(samples))
+    """Hash the data and the split of the labeled samples: reports and sweeps compare it."""
+    return stable_hash(statistics.data_sha256, labeled_ids_by_split(samples))
 
 
 def reference_statistics(

@@ -91,14 +91,14 @@ class MaskFolderDataset(FolderDataset):
     """A folder of masks."""
 
     def preview(self, masks: int = 16) -> ImagePreview:
-        """Show the first masks in the colours of their classes."""
+        """Show the first masks in the colors of their classes."""
         import numpy as np
         from PIL import Image
 
-        from unet_segmentation.visualization import colour_mask, contact_sheet
+        from unet_segmentation.visualization import color_mask, contact_sheet
 
         files = sorted(self._path.rglob("*.png"))[:masks]
-        return image_preview(contact_sheet([colour_mask(np.array(Image.open(file))) for file in files], columns=8))
+        return image_preview(contact_sheet([color_mask(np.array(Image.open(file))) for file in files], columns=8))
 
 
 class PackedSamplesDataset(LocalFile):
@@ -119,10 +119,10 @@ class PackedSamplesDataset(LocalFile):
 
     def preview(self, samples: int = 16) -> ImagePreview:
         """Show the first samples, each next to its mask."""
-        from unet_segmentation.visualization import colour_mask, contact_sheet, displayable
+        from unet_segmentation.visualization import color_mask, contact_sheet, displayable
 
         packed = self.load()
         tiles = []
         for sample_id in packed.sample_ids[:samples]:
-            tiles += [displayable(packed.image(sample_id)), colour_mask(packed.mask(sample_id))]
+            tiles += [displayable(packed.image(sample_id)), color_mask(packed.mask(sample_id))]
         return image_preview(contact_sheet(tiles, columns=8))

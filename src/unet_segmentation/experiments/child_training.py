@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import unet_segmentation
-from unet_segmentation.data.statistics import DatasetStatistics, hash_data, labelled_ids_by_split
+from unet_segmentation.data.statistics import DatasetStatistics, hash_data, labeled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import ConfigurationError, ResourceError, find_project_error, iter_causes
 from unet_segmentation.experiments.variants import Variant
@@ -65,9 +65,9 @@ class ExperimentData:
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """Return the labelled samples of the evaluated split; raise ConfigurationError where there is none."""
+        """Return the labeled samples of the evaluated split; raise ConfigurationError where there is none."""
         split = self.parameters.evaluation.split
-        sample_ids = labelled_ids_by_split(self.samples).get(split)
+        sample_ids = labeled_ids_by_split(self.samples).get(split)
         if not sample_ids:
             raise ConfigurationError(f"evaluation.split: the {split} split has no sample with a mask; name another")
         return sample_ids

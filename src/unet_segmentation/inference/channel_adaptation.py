@@ -1,4 +1,4 @@
-"""How the images of a model are read, and how a grey image is adapted to a model of colours."""
+"""How the images of a model are read, and how a gray image is adapted to a model of colors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unet_segmentation.errors import DataError
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters.data import ImageParameters
 
-GREY, RGB = 1, 3  # channels
+GRAY, RGB = 1, 3  # channels
 
 
 def image_parameters(spec: ModelSpec) -> ImageParameters:
@@ -22,7 +22,7 @@ def image_parameters(spec: ModelSpec) -> ImageParameters:
 
 
 def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:
-    """Repeat a grey image (height, width, 1) in three channels, or take one of three where all are equal.
+    """Repeat a gray image (height, width, 1) in three channels, or take one of three where all are equal.
 
     Args:
         pixels: (height, width, channels of the file).
@@ -35,10 +35,10 @@ def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> ND
     file_channels = pixels.shape[2]
     if images.bands is not None or file_channels == channels:
         return pixels
-    if file_channels == GREY and channels == RGB:
+    if file_channels == GRAY and channels == RGB:
         return np.repeat(pixels, RGB, axis=2)
-    if file_channels == RGB and channels == GREY:
+    if file_channels == RGB and channels == GRAY:
         if (pixels == pixels[:, :, :1]).all():
             return np.ascontiguousarray(pixels[:, :, :1])
-        raise DataError("is coloured; the network was trained on grey images. Convert it first")
+        raise DataError("is colored; the network was trained on gray images. Convert it first")
     raise DataError(f"has {file_channels} channels; the network takes {channels}. Convert it first")

@@ -71,7 +71,7 @@ def _predicted(
 ) -> Iterator[tuple[str, Mask, Probabilities]]:
     """Yield every sample's id, mask and probabilities, ordered by size; show the progress and log the throughput."""
     started = time.perf_counter()
-    by_shape = sorted(sample_ids, key=packed.shape)  # neighbours of one size share a batch
+    by_shape = sorted(sample_ids, key=packed.shape)  # neighbors of one size share a batch
     images = (packed.image(sample_id) for sample_id in by_shape)
     console = rich.get_console()
     predictions = track(

@@ -140,7 +140,7 @@ class Predictor:
         return next(self.predict_many([image]))
 
     def predict_many(self, images: Iterable[Image]) -> Iterator[Probabilities]:
-        """Return the probabilities of many images, one after the other; neighbours of one size share a batch.
+        """Return the probabilities of many images, one after the other; neighbors of one size share a batch.
 
         Args:
             images: see `predict`; read one batch ahead.
@@ -239,5 +239,5 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _kind(channels: int) -> str:
-    names = {1: "1 channel (grey)", 3: "3 channels (RGB)", 4: "4 channels (RGB and transparency?)"}
+    names = {1: "1 channel (gray)", 3: "3 channels (RGB)", 4: "4 channels (RGB and transparency?)"}
     return names.get(channels, f"{channels} channels")

@@ -1,7 +1,7 @@
 """Tiles: how a large image is cut, and its parts are put together again. Numbers only; no network, no torch.
 
 An image in memory is blended by `Predictor`, which divides by the sum of the weights at the end; a raster larger than
-memory row by row by `rasters/predict_raster.py`, with the normalised weights of `rasters/tiling.py`.
+memory row by row by `rasters/predict_raster.py`, with the normalized weights of `rasters/tiling.py`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     Args:
         length: of the side, in pixels, at least `tile`.
         tile: length of a tile, in pixels.
-        overlap: share of a tile that neighbours share at least.
+        overlap: share of a tile that neighbors share at least.
     """
     step = max(1, int(tile * (1 - overlap)))
     count = math.ceil((length - tile) / step) + 1

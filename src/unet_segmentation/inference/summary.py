@@ -46,7 +46,7 @@ def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
     from PIL import Image
 
     from unet_segmentation.inference.writers import OVERLAY
-    from unet_segmentation.visualization import colour_mask, contact_sheet
+    from unet_segmentation.visualization import color_mask, contact_sheet
 
     done = table[table["status"] == OK] if "mask" in table else table.iloc[:0]
     flags = done["flags"].fillna("") if len(done) else pd.Series(dtype=str)
@@ -58,7 +58,7 @@ def draw_contact_sheet(table: pd.DataFrame, folder: Path) -> Image:
         if overlay.is_file():
             tiles.append(np.asarray(Image.open(overlay).convert("RGB")))
         elif mask.suffix == ".png":
-            tiles.append(colour_mask(np.array(Image.open(mask))))
+            tiles.append(color_mask(np.array(Image.open(mask))))
         else:  # a raster may be larger than memory
             continue
         captions.append(f"{row['image']} {row['flags']}".strip())

@@ -1,7 +1,7 @@
 """Metrics of the contours of classes: boundary IoU, Hausdorff distance, surface Dice.
 
-The contour of a class are its pixels with a neighbour (of four) outside it; beyond the image everything is outside.
-Distances are Euclidean, in pixels, from pixel centre to pixel centre.
+The contour of a class are its pixels with a neighbor (of four) outside it; beyond the image everything is outside.
+Distances are Euclidean, in pixels, from pixel center to pixel center.
 
 An ignored pixel (255) cannot make an error: there the truth is taken to be what was predicted, and what lies in it, of
 a contour or of a band along it, counts nowhere.
@@ -74,7 +74,7 @@ def measure_boundaries(
 def band_overlap(true: Mask, predicted: Mask, counted: Mask, width: int) -> tuple[int, int]:
     """Compare the bands of two masks along their contours: those of their pixels that `width` erosions take.
 
-    An erosion takes the pixels with a neighbour (of eight) outside, as in the authors' own code.
+    An erosion takes the pixels with a neighbor (of eight) outside, as in the authors' own code.
 
     Returns:
         Pixels in both bands, pixels in one of them; of those that are counted.

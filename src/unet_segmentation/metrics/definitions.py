@@ -328,7 +328,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "object_recall/global", "Object recall", "objects found / objects",
-        "true objects of all classes but class 0 (connected, 8 neighbours), over the whole split; found: more than "
+        "true objects of all classes but class 0 (connected, 8 neighbors), over the whole split; found: more than "
         "half of its pixels predicted as its class", "this project", "objects",
         lambda counts: object_recall.recall(counts.sum(axis=(-3, -2))), _OBJECT_ABSENT,
     ),

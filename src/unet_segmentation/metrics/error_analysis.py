@@ -26,7 +26,7 @@ class Feature(NamedTuple):
 FEATURES = (
     Feature("size", "size", "larger", "smaller", "square root of height x width, pixels"),
     Feature("brightness", "brightness", "brighter", "darker", "mean of the image's values"),
-    Feature("foreground", "foreground", "fuller of foreground", "emptier of foreground", "share of labelled pixels"),
+    Feature("foreground", "foreground", "fuller of foreground", "emptier of foreground", "share of labeled pixels"),
 )
 
 
@@ -52,7 +52,7 @@ def image_features(image_scores: pd.DataFrame, samples: pd.DataFrame, inspected:
 
     Returns:
         Columns sample_id, error (1 - IoU), size (square root of the area, pixels), brightness (mean over the channels,
-        in raw units), foreground (share of the labelled pixels that are not of class 0; NaN where none is labelled),
+        in raw units), foreground (share of the labeled pixels that are not of class 0; NaN where none is labeled),
         group ("" for none). Images without a score are left out.
     """
     scored = image_scores[["sample_id", "iou/per_image_mean"]].dropna()

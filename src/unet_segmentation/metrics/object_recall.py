@@ -1,6 +1,6 @@
 """Recall by object size: how many of the true objects are found, small and large ones apart.
 
-An object is a connected component of a foreground class in the true mask (8-neighbourhood). It is found where more than
+An object is a connected component of a foreground class in the true mask (8-neighborhood). It is found where more than
 half of its pixels are predicted as its class. Its size is the diameter of the circle of equal area, in pixels.
 """
 
@@ -17,7 +17,7 @@ from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 EDGES = (8, 16, 32, 64, 128)  # pixels of diameter; a size holds its lower edge
 SIZES = ("below_8", "8_to_16", "16_to_32", "32_to_64", "64_to_128", "128_and_more")  # as they stand in metric names
-NEIGHBOURS = np.ones((3, 3), np.uint8)
+NEIGHBORS = np.ones((3, 3), np.uint8)
 FOUND = 0.5  # of an object's pixels, exceeded
 
 
@@ -33,7 +33,7 @@ def count_objects(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -
         if box is None:
             continue
         mask = truth[box] == number
-        labels, objects = ndimage.label(mask, NEIGHBOURS)
+        labels, objects = ndimage.label(mask, NEIGHBORS)
         inside = labels[mask]
         area = np.bincount(inside, minlength=objects + 1)[1:]
         tp = np.bincount(inside[prediction[box][mask] == number], minlength=objects + 1)[1:]

@@ -33,7 +33,7 @@ def sample_id_of(name: str) -> str:
 
 
 def write_prediction(folder: Path, sample_id: str, prediction: NDArray[np.uint8]) -> None:
-    """Write class ids (height, width) as a grey PNG."""
+    """Write class ids (height, width) as a gray PNG."""
     Image.fromarray(prediction).save(folder / file_name(sample_id), compress_level=1)
 
 

@@ -16,7 +16,7 @@ from unet_segmentation.models.factory import SegmentationModel, build_model
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.utils.private_api import storage_id
 
-BATCH = 2  # the least that a batch normalisation over one pixel can be trained with
+BATCH = 2  # the least that a batch normalization over one pixel can be trained with
 STATES = 4  # weights, gradients and AdamW's two moments
 WARM_UP = 2  # steps that are not timed
 FEWEST = 3  # steps that are
@@ -31,7 +31,7 @@ def model_complexity(spec: ModelSpec, height: int, width: int) -> dict[str, int]
         * ``parameters``: those that the logits depend on, as an encoder that is cut off early keeps stages it does not
           use;
         * ``multiply_adds`` of a prediction: half of the operations that `torch.utils.flop_counter` counts. It counts
-          convolutions and matrix products; interpolation, normalisation and activation count nothing;
+          convolutions and matrix products; interpolation, normalization and activation count nothing;
         * ``activation_bytes``: what the forward pass keeps for the backward pass in float32, weights apart, each memory
           once: what `torch.autograd.graph.saved_tensors_hooks` sees. It grows with the batch;
         * ``training_bytes`` of a batch of one: the activations, and weights, gradients and AdamW's two moments. What a
@@ -119,7 +119,7 @@ def _skeleton(spec: ModelSpec, height: int, width: int) -> tuple[nn.Module, Tens
     size = BATCH, spec.in_channels, height, width
     try:
         with torch.device("meta"):
-            network = build_model(spec).to("meta")  # smp makes the first layer of grey images on the CPU
+            network = build_model(spec).to("meta")  # smp makes the first layer of gray images on the CPU
             network(torch.zeros(size))
             return network, torch.zeros(size)
     except (RuntimeError, NotImplementedError):  # some encoders compute with tensors while they are built

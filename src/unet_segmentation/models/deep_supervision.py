@@ -20,7 +20,7 @@ class DeepSupervision(nn.Module):
 
     As in nnU-Net (Isensee et al. 2021, after Lee et al. 2015, https://arxiv.org/abs/1409.5185): the network's own
     output and those of the heads, each half as fine as the one before, weigh 1, 1/2, 1/4, ..., divided by their sum.
-    The mask is brought to the size of each by nearest neighbour: what is ignored stays ignored. The seed decides the
+    The mask is brought to the size of each by nearest neighbor: what is ignored stays ignored. The seed decides the
     weights of the heads; their biases start as those of the network's last layer.
     """
 
@@ -51,7 +51,7 @@ class DeepSupervision(nn.Module):
 
 
 def resized(target: Tensor, output: Tensor) -> Tensor:
-    """Bring a mask (N, H, W) of any integers to the height and width of an output, by nearest neighbour."""
+    """Bring a mask (N, H, W) of any integers to the height and width of an output, by nearest neighbor."""
     if target.shape[-2:] == output.shape[-2:]:
         return target
     small = functional.interpolate(target.unsqueeze(1).float(), size=output.shape[-2:], mode="nearest-exact")

@@ -28,7 +28,7 @@ LEAST_SHARE = 1e-6  # of a class, as an untrained network expects it
 
 
 class SegmentationModel(nn.Module):
-    """From raw pixel values to logits: normalises on the device by channel, then applies the network."""
+    """From raw pixel values to logits: normalizes on the device by channel, then applies the network."""
 
     mean: Tensor
     scale: Tensor
@@ -101,7 +101,7 @@ def build_model(spec: ModelSpec, encoder_weights: str | None = None) -> Segmenta
 
 
 def init_bias_from_class_priors(network: nn.Module, shares: Sequence[float]) -> None:
-    """Initialise the biases so that an untrained network predicts each class as often as it occurs.
+    """Initialize the biases so that an untrained network predicts each class as often as it occurs.
 
     Sets the biases of the last convolution to the logarithm of the classes' shares of the training pixels, so that the
     first steps need not unlearn foreground that was never there (Lin et al., Focal Loss for Dense Object Detection,
@@ -122,7 +122,7 @@ def segmentation_head(network: nn.Module, classes: int) -> nn.Conv2d | None:
 def _pixel_statistics(
     model_params: ModelParameters, statistics: DatasetStatistics
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Choose mean and deviation that pixels are normalised with, in raw units."""
+    """Choose mean and deviation that pixels are normalized with, in raw units."""
     channels, weights = len(statistics.mean), model_params.encoder_weights
     choice = model_params.input_normalization
     if choice == "auto":

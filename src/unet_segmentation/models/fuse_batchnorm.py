@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same function, in fewer passes over memory."""
+"""Batch normalization folded into the convolution before it: the same function, in fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ALIKE = 1e-3  # of the largest logit: beyond that, folding has changed more than
 def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
     """Fold what can be folded (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2).
 
-    A layer is folded where, in a pass over the example input, a convolution's output is what a batch normalisation
+    A layer is folded where, in a pass over the example input, a convolution's output is what a batch normalization
     takes, and both are used once. Return a copy in evaluation mode; an unfolded one should the results differ.
     """
     fused = copy.deepcopy(network).eval()
     with torch.inference_mode():
         expected = fused(example)
-    for convolution, normalisation in _pairs(fused, example):
-        # With statistics and weights of its own, a folded convolution needs no normalisation behind it.
-        _replace(fused, convolution, fuse_conv_bn_eval(convolution, normalisation))
-        _replace(fused, normalisation, nn.Identity())
+    for convolution, normalization in _pairs(fused, example):
+        # With statistics and weights of its own, a folded convolution needs no normalization behind it.
+        _replace(fused, convolution, fuse_conv_bn_eval(convolution, normalization))
+        _replace(fused, normalization, nn.Identity())
     with torch.inference_mode():
         result = fused(example)
     same = torch.allclose(result, expected, rtol=0, atol=ALIKE * max(1.0, float(expected.abs().max())))
@@ -32,7 +32,7 @@ def fuse_conv_bn(network: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find the convolutions whose output goes into a batch normalisation, by watching one pass."""
+    """Find the convolutions whose output goes into a batch normalization, by watching one pass."""
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # with the tensors, so that no two have one id
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     calls: dict[nn.Module, int] = {}
@@ -53,7 +53,7 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Leave out subclasses of the normalisation, such as timm's with an activation inside: they do more."""
+    """Leave out subclasses of the normalization, such as timm's with an activation inside: they do more."""
     return isinstance(module, nn.Conv2d) or type(module) is nn.BatchNorm2d
 
 

@@ -66,7 +66,7 @@ def read_header(path: Path) -> ModelInfo:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a whole file: the header of a model says what pixels are normalised with."""
+    """Hash a whole file: the header of a model says what pixels are normalized with."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

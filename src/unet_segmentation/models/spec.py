@@ -21,7 +21,7 @@ class ModelSpec:
     decoder_channels: tuple[int, ...] | None = None  # deepest first
     in_channels: int
     classes: tuple[str, ...]  # names, in the order of their ids
-    mean: tuple[float, ...]  # that pixels are normalised with, by channel, in raw pixel units
+    mean: tuple[float, ...]  # that pixels are normalized with, by channel, in raw pixel units
     std: tuple[float, ...]
     range: tuple[float, float] | None = None  # mapped to 0..65535, for images not in uint8 or uint16
     bands: tuple[int, ...] | None = None  # of the files, that are used

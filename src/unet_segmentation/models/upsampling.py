@@ -32,9 +32,9 @@ class SubpixelConvolution(nn.Sequential):
 
     @torch.no_grad()
     def init_icnr(self) -> None:
-        """Initialise the four pixels that come from one alike: no checkerboard before training has made one.
+        """Initialize the four pixels that come from one alike: no checkerboard before training has made one.
 
-        ICNR, "initialised to convolution, nearest-neighbour resize" (Aitken et al. 2017,
+        ICNR, "initialized to convolution, nearest-neighbor resize" (Aitken et al. 2017,
         https://arxiv.org/abs/1707.02937, section 3): of the four kernels that were drawn for a channel the first counts
         for all, and so does its bias.
         """

@@ -19,7 +19,7 @@ class ImageParameters(StrictModel):
     standard deviation. Everything else (floating point, signed, 32 bit) needs `range`.
 
     Attributes:
-        bands: numbers (from 0) of the bands that are used, in this order; null uses all. For RGB files, colours.
+        bands: numbers (from 0) of the bands that are used, in this order; null uses all. For RGB files, colors.
         range: values that are mapped to 0 and to 65535, linearly and clipped: `[0, 1]`, `[-1000, 3000]`, ...
         alpha: `drop` transparency, or `keep` it as one more channel.
     """
@@ -59,11 +59,11 @@ class MaskParameters(StrictModel):
             an annotation format: a module of `data/io/annotations` (`coco`, `yolo`, `labelme`, `pascal`).
         values: mask value to class name, where ids are not 0..n-1. Several values may name one class.
         offset: the value of class 0, where ids are shifted: 1 where masks hold 1..n. Not together with `values`.
-        colors: class name to RGB, or to a list of them where several colours are one class.
+        colors: class name to RGB, or to a list of them where several colors are one class.
         threshold: see above.
         ignore: mask values of pixels that belong to no class, negative ones included. 255 is always ignored in `index`
             and `palette` masks unless `values` says otherwise.
-        ignore_colors: RGB colours of pixels that belong to no class.
+        ignore_colors: RGB colors of pixels that belong to no class.
         merge: several masks of one image are laid over each other in the order of their paths; class 0 covers nothing.
             Without it they are an error (but for `instances` and `{class}`, which mean several).
         instance_class: class of the instances; null takes the only class but class 0.
@@ -113,7 +113,7 @@ class MaskParameters(StrictModel):
 
     @property
     def named_colors(self) -> list[tuple[str, RGB]]:
-        """Every colour of `colors`, with the name of its class."""
+        """Every color of `colors`, with the name of its class."""
         return [
             (name, color)
             for name, colors in self.colors.items()
@@ -142,7 +142,7 @@ class InspectionParameters(StrictModel):
 
 
 class BlockParameters(StrictModel):
-    r"""Spatial blocks, for samples that are tiles of one raster: neighbouring tiles stay together.
+    r"""Spatial blocks, for samples that are tiles of one raster: neighboring tiles stay together.
 
     Attributes:
         pattern: searched in the sample's id; has the named groups `row` and `column` (whole numbers: of the tile, or
@@ -175,7 +175,7 @@ class SplitParameters(StrictModel):
             whole as possible; part number `fold` is the test split (the validation split, where there is an
             official test).
         fold: from 0.
-        blocks: keep neighbouring tiles of one raster together.
+        blocks: keep neighboring tiles of one raster together.
     """
 
     seed: int = Field(default=0, ge=0)

@@ -20,7 +20,7 @@ class InferenceParameters(StrictModel):
         output: the folder of the results; null: one below `data/07_model_output/<problem>/inference`.
         backend: what computes, see `inference/backends`; `auto`: by a rule for the device, if its masks agree with
             those of the network in float32.
-        overlay: write a picture of each image with the classes in colour.
+        overlay: write a picture of each image with the classes in color.
         probabilities: write the probability of every class (`.npz`, float16; rasters: a GeoTIFF).
         polygons: write the regions of each image as GeoJSON, and of all images but rasters as COCO.
         overwrite: predict finished images again.

@@ -22,11 +22,11 @@ class ModelParameters(StrictModel):
             takes the architecture's own (5 for `unet`, 4 for `unet_original`).
         upsampling: how the decoder goes up. `auto` takes bilinear where the architecture lets choose, else its own;
             for `unet_original`, transposed. `unet` and `unet_original` can learn it: `transposed` convolution (kernel
-            2, stride 2), `transposed_k4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialisation).
+            2, stride 2), `transposed_k4` (kernel 4, stride 2), `subpixel` convolution (with ICNR initialization).
         base_channels: channels of the first stage of `unet_original` (64 in the paper).
         norm_layer: `batch` or `none` (as in the paper), after every convolution of `unet_original`.
         decoder_channels: channels of the decoder's stages, deepest first; null keeps the architecture's own.
-        input_normalization: mean and standard deviation that pixels are normalised with: `data` (of the training
+        input_normalization: mean and standard deviation that pixels are normalized with: `data` (of the training
             split), `imagenet`, or `auto`: those the encoder's weights were trained with, else `data`.
         settings: what else an architecture of this project takes, see its file in `models/architectures`.
     """

@@ -15,7 +15,7 @@ class PredictorParameters(StrictModel):
     Attributes:
         max_pixels: a larger image goes through the model in tiles.
         tile_size: side of a tile, in pixels, a multiple of 32.
-        overlap: share of a tile's side that neighbours share.
+        overlap: share of a tile's side that neighbors share.
         raster_overlap: the same where a raster goes window by window, 0 to 0.5; less than `overlap`, as what tiles
             share is computed twice, and a raster is nearly all seams.
         batch_size: tiles (or images of one size) that go through the network together at most; `auto` takes what fits

@@ -16,7 +16,7 @@ class RangeParameters(StrictModel):
         low: the smallest; where both are whole numbers, so are all.
         high: the largest.
         log: drawn evenly in the logarithm.
-        step: distance between neighbours; None: any number (1 for whole ones).
+        step: distance between neighbors; None: any number (1 for whole ones).
     """
 
     low: int | float

@@ -125,7 +125,7 @@ class SourceParameters(StrictModel):
             environment or the provider's own configuration files.
         images: glob for the images, relative to the extracted archives or the folder, with `{id}`; see
             `data.layout.layout` for the language.
-        masks: the same for the masks. Absent where nothing is labelled.
+        masks: the same for the masks. Absent where nothing is labeled.
         roi: the same for masks of the region of interest (a field of view): pixels outside, where it is 0, are ignored.
         splits: the values `{split}` takes in the paths, by the project's name for the split.
         split_lists: a predefined split as lists, by the project's name for the split: the path (a glob) of a text file

@@ -17,7 +17,7 @@ class OptimizerParameters(StrictModel):
     Attributes:
         learning_rate: of the decoder and the last layer; of the encoder times `encoder_lr_multiplier`.
         encoder_lr_multiplier: such as 0.1 for a pretrained encoder.
-        weight_decay: of the weights; biases and normalisation layers are not decayed.
+        weight_decay: of the weights; biases and normalization layers are not decayed.
         betas: of AdamW.
     """
 
@@ -63,9 +63,9 @@ class SamplingParameters(StrictModel):
     """Where patches are cut.
 
     Attributes:
-        oversample_foreground_fraction: share of the patches, among images that have a chosen class, that are centred on
-            a pixel of one, each class equally often (nnU-Net takes a third); the others are cut anywhere. `auto`: see
-            the plan.
+        oversample_foreground_fraction: share of the patches, among images that have a chosen class, that are centered
+            on a pixel of one, each class equally often (nnU-Net takes a third); the others are cut anywhere. `auto`:
+            see the plan.
         classes: the classes that are chosen, by name; `auto`: the rare ones.
     """
 

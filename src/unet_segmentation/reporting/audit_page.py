@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_segmentation.data.audit.findings import KINDS
+from unet_segmentation.data.audit.resolution import ResolvedFindings, by_kind
 from unet_segmentation.data.audit.result import AuditResult
-from unet_segmentation.data.audit.settle import SettledFindings, by_kind
 from unet_segmentation.data.audit.verdict import VALUE_KINDS, value_name
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.parameters.source import SourceParameters
@@ -22,8 +22,8 @@ from unet_segmentation.reporting import html
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 from unet_segmentation.visualization import (
     Picture,
-    class_colours,
-    colour_mask,
+    class_colors,
+    color_mask,
     displayable,
     fitted,
     overlay,
@@ -37,7 +37,7 @@ PICTURE_BYTES = 4_500_000  # of all pictures: the page stays below 10 MB
 GAP = (127, 127, 127)
 SPLITS = ("train", "validation", "test")
 
-STATES = {  # in the order in which they are told; tone and sign, so that nothing is said by colour alone
+STATES = {  # in the order in which they are told; tone and sign, so that nothing is said by color alone
     "error": ("bad", "✕"),
     "set aside": ("warn", "⊘"),
     "allowed": ("warn", "✓"),
@@ -56,7 +56,7 @@ def render_audit(
     *,
     problem: str,
     result: AuditResult,
-    findings: SettledFindings,
+    findings: ResolvedFindings,
     samples: pd.DataFrame,
     source: SourceParameters,
     classes: Sequence[str],
@@ -120,7 +120,7 @@ def sample_thumbnail(
         tiles.append(_outlined(tiles[0], np.asarray(nearest)))
     elif ids is not None:
         step = max(1, max(ids.shape) // (2 * side))
-        tiles.append(fitted(colour_mask(ids[::step, ::step]), side))
+        tiles.append(fitted(color_mask(ids[::step, ::step]), side))
     if not tiles:
         return None
     width, height = sum(tile.shape[1] + 3 for tile in tiles) - 3, max(tile.shape[0] for tile in tiles)
@@ -132,11 +132,11 @@ def sample_thumbnail(
 
 
 def _outlined(picture: Picture, ids: NDArray[np.uint8]) -> Picture:
-    """Lay the classes over a picture lightly, with borders in full colour; ignored pixels are hatched."""
+    """Lay the classes over a picture lightly, with borders in full color; ignored pixels are hatched."""
     edge = np.zeros(ids.shape, np.bool_)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge[1:] |= ids[1:] != ids[:-1]
-    painted = colour_mask(ids)
+    painted = color_mask(ids)
     laid = overlay(picture, ids, opacity=0.35)
     hatched = np.where((ids == IGNORE_INDEX)[..., None], (picture // 3 + painted // 3 * 2), laid)
     return np.where(edge[..., None] & (ids != 0)[..., None], painted, hatched).astype(np.uint8)
@@ -167,7 +167,7 @@ def _encode_thumbnail(thumbnail: Thumbnail, sample_id: str) -> str | None:
     return html.data_uri(stream.getvalue(), "image/jpeg")
 
 
-def _sections(findings: SettledFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
+def _sections(findings: ResolvedFindings, result: AuditResult, album: _Album, per_kind: int) -> list[dict[str, Any]]:
     """Describe every kind of finding, the worst first."""
     table = findings.table.assign(state=findings.states)
     table["rank"] = table["state"].map({state: place for place, state in enumerate(STATES)})
@@ -177,7 +177,7 @@ def _sections(findings: SettledFindings, result: AuditResult, album: _Album, per
     sections = []
     for kind, rows in groups:
         section = _section(kind, rows, result, album, per_kind)
-        section["elsewhere"] = next((other for other in section["settled_by"] if other in shown), None)
+        section["elsewhere"] = next((other for other in section["resolved_by"] if other in shown), None)
         section["proposals"] = [] if section["elsewhere"] else section["proposals"]
         shown.add(kind)
         sections.append(section)
@@ -200,7 +200,7 @@ def _section(kind: str, rows: pd.DataFrame, result: AuditResult, album: _Album, 
         "about_two": any(row["other"] for row in files),
         "pictures": list(_figures(rows, album, per_kind)),
         "proposals": proposals,
-        "settled_by": [other for proposal in proposals for other in proposal.kinds],
+        "resolved_by": [other for proposal in proposals for other in proposal.kinds],
     }
 
 
@@ -274,15 +274,15 @@ def class_table(samples: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
         ignored = int(part["ignored_pixels"].sum())
         total = max(1, int(pixels.sum()) + ignored)
         shares[split] = [*(pixels / total).tolist(), ignored / total]
-    colours = ["#" + bytes(colour).hex() for colour in class_colours(len(classes))] + [""]
+    colors = ["#" + bytes(color).hex() for color in class_colors(len(classes))] + [""]
     widest = max((share for values in shares.values() for share in values), default=0) or 1
     rows = [
         {
             "name": name,
-            "colour": colour,
+            "color": color,
             "shares": [(values[number], 100 * values[number] / widest) for values in shares.values()],
         }
-        for number, (name, colour) in enumerate(zip(names, colours, strict=True))
+        for number, (name, color) in enumerate(zip(names, colors, strict=True))
     ]
     return {"splits": list(shares), "rows": rows}
 
@@ -293,7 +293,7 @@ def _values(result: AuditResult, classes: Sequence[str], masks: MaskParameters) 
     return [
         {
             "name": value_name(value),
-            "colour": f"rgb({value})" if value.replace(",", "").isdecimal() and "," in value else "",
+            "color": f"rgb({value})" if value.replace(",", "").isdecimal() and "," in value else "",
             "share": share,
             "width": 100 * share / widest,
             "meaning": _meaning(value, classes, masks),
@@ -305,8 +305,8 @@ def _values(result: AuditResult, classes: Sequence[str], masks: MaskParameters) 
 def _meaning(value: str, classes: Sequence[str], masks: MaskParameters) -> str | None:
     """Describe what a mask value means: a class, `ignored`, or None where it is not declared."""
     if masks.encoding == "colors":
-        named = {",".join(map(str, colour)): name for name, colour in masks.colors.items()}
-        named |= {",".join(map(str, colour)): "ignored" for colour in masks.ignore_colors}
+        named = {",".join(map(str, color)): name for name, color in masks.colors.items()}
+        named |= {",".join(map(str, color)): "ignored" for color in masks.ignore_colors}
         return named.get(value)
     if not value.removeprefix("-").isdecimal():
         return masks.labels.get(value) or (value if value in classes else None)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from unet_segmentation.reporting.plotly_theme import PALETTE, TEXT, apply_theme, build_error_bars
 
-VERDICTS = {  # to the colour, and what it means against the best run
+VERDICTS = {  # to the color, and what it means against the best run
     "best": (PALETTE[0], "best"),
     "better": (PALETTE[0], "better than the best by value"),
     "equivalent": (PALETTE[2], "equivalent"),
@@ -29,7 +29,7 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
     names = table["run"].str.replace(" · ", "<br>", n=1, regex=False)  # two short lines fit on a phone
     labels = [f"{name} · {run_id[:6]}" for name, run_id in zip(names, table["run_id"], strict=True)]
     table = table.assign(label=labels)
-    for verdict, (colour, title) in VERDICTS.items():
+    for verdict, (color, title) in VERDICTS.items():
         rows = table[table["verdict"] == verdict]
         if rows.empty:
             continue
@@ -40,7 +40,7 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
                 y=rows["label"],
                 error_x=build_error_bars(rows, thickness=2, width=0),
                 mode="markers",
-                marker={"color": colour, "size": 10, "symbol": "circle-open" if verdict in NOT_COMPARED else "circle"},
+                marker={"color": color, "size": 10, "symbol": "circle-open" if verdict in NOT_COMPARED else "circle"},
                 customdata=[_words(row) for row in rows.to_dict("records")],
                 hovertemplate="%{y}<br>%{x:.4f}%{customdata}<extra></extra>",
             )

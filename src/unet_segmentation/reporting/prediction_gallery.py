@@ -21,7 +21,7 @@ from unet_segmentation.visualization import (
     INK,
     PAPER,
     Picture,
-    colour_mask,
+    color_mask,
     contact_sheet,
     displayable,
     error_map,
@@ -153,8 +153,8 @@ def draw_pictures(sample: Shown) -> Iterator[Picture]:
     step = max(1, max(sample.truth.shape) // (4 * EMBEDDED_SIDE))
     image, truth, prediction = (array[::step, ::step] for array in (sample.image, sample.truth, sample.prediction))
     yield displayable(image)
-    yield colour_mask(truth)
-    yield colour_mask(prediction)
+    yield color_mask(truth)
+    yield color_mask(prediction)
     yield error_map(image, truth, prediction)
 
 

@@ -27,7 +27,7 @@ from unet_segmentation.reporting.error_analysis_charts import TITLES, pattern_ch
 from unet_segmentation.reporting.html import ReportSection
 from unet_segmentation.reporting.prediction_gallery import PARTS, Shown, encode_pictures
 from unet_segmentation.reporting.score_charts import interval_chart
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 TILES = ("dice/mean", "iou/mean", "iou/foreground_mean", "accuracy/pixel", "soft_dice/smooth1")
 MEASURES = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall"}
@@ -343,17 +343,17 @@ def _per_class(
     intervals: Mapping[str, Interval],
 ) -> list[dict[str, Any]]:
     total = max(1, int(pixels.sum()))
-    colours = class_colours(len(classes))
+    colors = class_colors(len(classes))
     return [
         {
             "name": name,
-            "colour": "#" + bytes(colour).hex(),
+            "color": "#" + bytes(color).hex(),
             "pixels": int(count),
             "share": int(count) / total,
             **{measure: metrics.get(f"{measure}/class/{slug}") for measure in MEASURES},
             "intervals": {measure: intervals.get(f"{measure}/class/{slug}") for measure in MEASURES},
         }
-        for name, slug, colour, count in zip(classes, class_slugs(classes), colours, pixels, strict=True)
+        for name, slug, color, count in zip(classes, class_slugs(classes), colors, pixels, strict=True)
     ]
 
 

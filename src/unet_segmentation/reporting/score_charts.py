@@ -89,14 +89,14 @@ def confusion_chart(matrix: NDArray[np.int64], classes: Sequence[str]) -> go.Fig
 def class_chart(metrics: Mapping[str, float | None], classes: Sequence[str]) -> go.Figure:
     """Draw Dice, IoU, precision and recall of every class as bars."""
     figure = go.Figure()
-    for (measure, title), colour in zip(MEASURES.items(), PALETTE, strict=False):
+    for (measure, title), color in zip(MEASURES.items(), PALETTE, strict=False):
         figure.add_trace(
             go.Bar(
                 name=title,
                 y=list(classes),
                 x=[metrics.get(f"{measure}/class/{slug}") for slug in class_slugs(classes)],
                 orientation="h",
-                marker={"color": colour, "line": {"width": 0}},
+                marker={"color": color, "line": {"width": 0}},
                 hovertemplate="%{y}<br>" + title + " %{x:.4f}<extra></extra>",
             )
         )
@@ -175,7 +175,7 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
     )
     marked = [("0.5", 0.5, PALETTE[2])] if threshold is None or threshold != 0.5 else []
     marked += [] if threshold is None else [(f"chosen on validation: {threshold:.3f}", threshold, PALETTE[1])]
-    for title, value, colour in marked:
+    for title, value, color in marked:
         point = curve.iloc[[int((curve["threshold"] - value).abs().argmin())]]
         figure.add_trace(
             go.Scatter(
@@ -184,7 +184,7 @@ def precision_recall_chart(curve: pd.DataFrame | None, threshold: float | None) 
                 y=point["precision"],
                 customdata=point["threshold"],
                 mode="markers",
-                marker={"color": colour, "size": 11},
+                marker={"color": color, "size": 11},
                 hovertemplate=hover,
             )
         )
@@ -203,14 +203,14 @@ def objects_chart(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Figur
     if 2 < len(classes) <= len(PALETTE):
         rows += list(zip(classes[1:], counts[1:], strict=True))
     figure = go.Figure()
-    for (name, of_class), colour in zip(rows, PALETTE, strict=False):
+    for (name, of_class), color in zip(rows, PALETTE, strict=False):
         figure.add_trace(
             go.Bar(
                 name=name,
                 x=sizes,
                 y=[None if np.isnan(value) else value for value in recall(of_class).tolist()],
                 customdata=of_class,
-                marker={"color": colour, "line": {"width": 0}},
+                marker={"color": color, "line": {"width": 0}},
                 hovertemplate=f"{name}, " + "%{x}<br>%{customdata[1]:,} of %{customdata[0]:,} found<extra></extra>",
             )
         )
@@ -259,7 +259,7 @@ def interval_chart(intervals: pd.DataFrame, titles: Mapping[str, str]) -> go.Fig
 def folds_chart(metrics: Mapping[str, float | None]) -> go.Figure:
     """Draw the scores of every fold (see `out_of_fold_scores`) as points, those over all samples as dotted lines."""
     figure = go.Figure()
-    for (score, title), colour in zip(MEAN_SCORES.items(), PALETTE, strict=False):
+    for (score, title), color in zip(MEAN_SCORES.items(), PALETTE, strict=False):
         matches = (re.fullmatch(rf"cv/fold_(\d+)/{score}", name) for name in metrics)
         folds = sorted(int(match[1]) for match in matches if match)
         figure.add_trace(
@@ -268,14 +268,14 @@ def folds_chart(metrics: Mapping[str, float | None]) -> go.Figure:
                 x=[str(fold) for fold in folds],
                 y=[metrics[f"cv/fold_{fold}/{score}"] for fold in folds],
                 mode="markers",
-                marker={"color": colour, "size": 11},
+                marker={"color": color, "size": 11},
                 hovertemplate="fold %{x}<br>" + title + " %{y:.4f}<extra></extra>",
             )
         )
         if (overall := metrics.get(score)) is not None:
             figure.add_hline(
                 y=overall,
-                line={"color": colour, "dash": "dot", "width": 1.5},
+                line={"color": color, "dash": "dot", "width": 1.5},
                 annotation={"text": f"{title} over all samples: {overall:.4f}", "font": {"size": 12}},
                 annotation_position="bottom right",
             )

@@ -14,7 +14,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
     """Draw the value of every trial of `trials_table`, and the best so far; the objective is maximized."""
     figure = go.Figure()
     fixed = {"trial", "state", "value", "epochs", "seconds", "reason"}
-    for state, (colour, symbol) in STATES.items():
+    for state, (color, symbol) in STATES.items():
         rows = trials[trials["state"] == state]
         if rows.empty:
             continue
@@ -28,7 +28,7 @@ def history_chart(trials: pd.DataFrame, score: str) -> go.Figure:
                 x=rows["trial"],
                 y=rows["value"],
                 mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 9},
+                marker={"color": color, "symbol": symbol, "size": 9},
                 customdata=details,
                 hovertemplate="trial %{x}: %{y:.4f}%{customdata}<extra></extra>",
             )

@@ -46,7 +46,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
         vertical_spacing=0.09,
         subplot_titles=list(panels),
     )
-    colours = cycle(PALETTE)
+    colors = cycle(PALETTE)
     mode = "lines+markers" if len(history) <= 60 else "lines"
     for row, (title, lines) in enumerate(panels.items(), start=1):
         for column, name in lines.items():
@@ -56,7 +56,7 @@ def training_curves(history: pd.DataFrame, score: str = "validation/dice/mean") 
                     y=history[column].tolist(),
                     name=name,
                     mode=mode,
-                    line={"color": next(colours), "width": 2},
+                    line={"color": next(colors), "width": 2},
                     marker={"size": 5},
                     visible="legendonly" if column in HIDDEN else True,
                     showlegend=title != "Learning rate",

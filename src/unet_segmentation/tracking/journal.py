@@ -168,7 +168,7 @@ class Journal:
 
     @cached_property
     def header(self) -> RunHeader:
-        """What it takes to open the run."""
+        """Return what it takes to open the run."""
         return RunHeader.model_validate_json((self.folder / "header.json").read_bytes())
 
     @property

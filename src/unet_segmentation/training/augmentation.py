@@ -80,7 +80,7 @@ class Augmenter:
 
 
 class _D4(A.D4):
-    """The same pixels by OpenCV, which moves whole pixels: NumPy copies a turned colour image value by value."""
+    """The same pixels by OpenCV, which moves whole pixels: NumPy copies a turned color image value by value."""
 
     def apply(self, img: Image, group_element: str, **params: Any) -> Image:  # noqa: ANN401
         if img.ndim == 3 and img.shape[2] > OPENCV_CHANNELS:
@@ -170,5 +170,5 @@ def _check_applicable(transform: TransformParameters, key: str, channels: int, d
     if result["image"].dtype != image.dtype or result["image"].shape[2:] != image.shape[2:]:
         raise ConfigurationError(
             f"{key}: {transform.name} changes the images' depth or channels ({dtype}, {channels}); "
-            "the network normalises by itself"
+            "the network normalizes by itself"
         )

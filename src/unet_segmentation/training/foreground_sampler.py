@@ -1,4 +1,4 @@
-"""Patches centred on chosen classes: after one pass over a mask, a pixel is drawn by reading a strip of it."""
+"""Patches centered on chosen classes: after one pass over a mask, a pixel is drawn by reading a strip of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unet_segmentation.parameters.base import StrictModel
 
 
 class ForegroundSampling(StrictModel):
-    """Which patches are centred on a pixel of a chosen class."""
+    """Which patches are centered on a pixel of a chosen class."""
 
     share: float = 0.0  # of the patches
     class_ids: tuple[int, ...] = ()  # with none, all patches are cut anywhere

@@ -194,7 +194,7 @@ class ExponentialMovingAverage(nn.Module):
 def make_optimizer(
     network: nn.Module, optimizer: OptimizerParameters, *, encoder: nn.Module | None = None, fused: bool = True
 ) -> torch.optim.AdamW:
-    """Build AdamW. Biases and the scales of normalisation layers (one-dimensional, all of them) are not decayed.
+    """Build AdamW. Biases and the scales of normalization layers (one-dimensional, all of them) are not decayed.
 
     The encoder, if given, learns at ``encoder_lr_multiplier`` of the rate: in two groups, decayed and not, after the
     two of the rest. ``fused`` is one kernel for all parameters.

@@ -32,7 +32,7 @@ Batch = tuple[Tensor, Tensor]  # images (N, channels, H, W) uint8 or int32, mask
 class PatchDataset(Dataset[Any]):
     """Square, augmented patches. An item is asked for by its key, so that no worker keeps a random state.
 
-    Patches that `foreground` aims at a class are centred on a pixel of it as far as the border allows; the others, and
+    Patches that `foreground` aims at a class are centered on a pixel of it as far as the border allows; the others, and
     those of samples that have none of the classes, are cut anywhere. The order of the sample ids belongs to the
     randomness.
     """
@@ -76,13 +76,13 @@ class PatchDataset(Dataset[Any]):
         return _fill_batch((self[key] for key in keys), len(keys))
 
     def _crop(self, sample_id: str, generator: np.random.Generator) -> tuple[slice, slice]:
-        centre = None
+        center = None
         if self.oversample_foreground_fraction and generator.random() < self.oversample_foreground_fraction:
-            centre = self.foreground.draw(sample_id, generator)
+            center = self.foreground.draw(sample_id, generator)
         height, width, _ = self.samples.shape(sample_id)
-        if centre is None:
+        if center is None:
             return _random_crop(height, self.patch_size, generator), _random_crop(width, self.patch_size, generator)
-        return _crop_around(centre[0], height, self.patch_size), _crop_around(centre[1], width, self.patch_size)
+        return _crop_around(center[0], height, self.patch_size), _crop_around(center[1], width, self.patch_size)
 
 
 class KeyedSampler(Sampler[Key]):
@@ -236,8 +236,8 @@ def _random_crop(side: int, patch: int, generator: np.random.Generator) -> slice
     return slice(start, start + patch)
 
 
-def _crop_around(centre: int, side: int, patch: int) -> slice:
-    start = min(max(0, centre - patch // 2), max(0, side - patch))
+def _crop_around(center: int, side: int, patch: int) -> slice:
+    start = min(max(0, center - patch // 2), max(0, side - patch))
     return slice(start, start + patch)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import computed_field, model_validator
 
 import unet_segmentation
-from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
+from unet_segmentation.data.statistics import DatasetStatistics, labeled_ids_by_split
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters.base import StrictModel
 from unet_segmentation.parameters.training import TrainingParameters
@@ -124,7 +124,7 @@ def resolve_plan(training: TrainingParameters, inputs: TrainingInputs) -> Traini
         ConfigurationError: what is asked for is not possible on this machine, or does not fit together.
         DataError: the training or validation split is empty.
     """
-    split, spec = labelled_ids_by_split(inputs.samples), inputs.spec
+    split, spec = labeled_ids_by_split(inputs.samples), inputs.spec
     for name in ("train", "validation"):
         if not split.get(name):
             raise DataError(
@@ -152,7 +152,7 @@ def training_request(training: TrainingParameters, inputs: TrainingInputs) -> Tr
     """Build the request of a training: its parameters, and hashes of its inputs."""
     import torch
 
-    split = labelled_ids_by_split(inputs.samples)
+    split = labeled_ids_by_split(inputs.samples)
     return TrainingRequest(
         parameters=training,
         versions={"unet_segmentation": unet_segmentation.__version__, "torch": torch.__version__},
@@ -181,7 +181,7 @@ def effective_values(training: TrainingParameters, proposal: PlanValues) -> Plan
 
 
 def foreground_sampling(training: TrainingParameters, values: PlanValues, classes: Sequence[str]) -> ForegroundSampling:
-    """Convert the names of the classes that patches are centred on into ids.
+    """Convert the names of the classes that patches are centered on into ids.
 
     Raises:
         ConfigurationError: a name in `training.sampling.classes`, or in the proposed plan, is none of the classes.

@@ -177,12 +177,12 @@ def _foreground(
     if fixed := _fixed(training.sampling.classes):
         names = fixed
     elif rare:
-        names = rare, f"rarer than half of an equal share: below {limit:.1%} of the labelled pixels"
+        names = rare, f"rarer than half of an equal share: below {limit:.1%} of the labeled pixels"
     elif share and share[0] > 0:
         most = max(shares, key=lambda name: shares[name], default=None)
         names = [name for name in shares if name != most], f"no class is rare: all but {most}, the most frequent"
     else:
-        names = [], f"no class is rarer than half of an equal share, {limit:.1%} of the labelled pixels"
+        names = [], f"no class is rarer than half of an equal share, {limit:.1%} of the labeled pixels"
     if share is None and not names[0]:
         share = 0.0, "no class is rare"
     if share is None and of_image > COVERED:

@@ -45,7 +45,7 @@ def finalize_plan(
     Args:
         plan: from :func:`plan.resolve_plan`; batch size and epochs are not final.
         inputs: of the training.
-        started: when the time budget began (`time.perf_counter`).
+        started: when the time budget began (time.perf_counter()).
         estimate_duration: time the steps even where nothing depends on it, to log how long the training takes.
 
     Raises:

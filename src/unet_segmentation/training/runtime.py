@@ -111,7 +111,7 @@ def _explained(plan: TrainingPlan) -> Iterator[None]:
             raise
         raise ConfigurationError(
             f"training.batch_size: {plan.batch_size} patch of {plan.patch_size} px leaves this network's batch "
-            "normalisation a single value per channel; raise training.batch_size to 2 or more, or training.patch_size"
+            "normalization a single value per channel; raise training.batch_size to 2 or more, or training.patch_size"
         ) from error
     except torch.OutOfMemoryError as error:
         raise ResourceError(

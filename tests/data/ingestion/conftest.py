@@ -1,4 +1,4 @@
-"""A real web server with every misbehaviour, and archives of every kind."""
+"""A real web server with every misbehavior, and archives of every kind."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Site:
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
 
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:  # noqa: PLR0912 - a misbehaviour each
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:  # noqa: PLR0912 - a misbehavior each
         kind, _, rest = handler.path.lstrip("/").partition("/")
         if self.failures:
             self.failures -= 1

@@ -1,4 +1,4 @@
-"""Shapes in annotation files cover the pixels whose centre they hold; what is malformed is refused with the place."""
+"""Shapes in annotation files cover the pixels whose center they hold; what is malformed is refused with the place."""
 
 import base64
 import io
@@ -40,7 +40,7 @@ def _written(file, content):
 
 
 def oracle(polygon, size=SIZE):
-    """Tell of every pixel's centre whether it is inside: a ray to the left crosses an odd number of edges."""
+    """Tell of every pixel's center whether it is inside: a ray to the left crosses an odd number of edges."""
     inside = np.zeros(size, bool)
     for row in range(size[0]):
         for column in range(size[1]):
@@ -66,17 +66,17 @@ NUMBERS = st.one_of(st.integers(-10, 40), st.floats(-10, 40, allow_nan=False))
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=9))
 def test_polygons_agree_with_brute_force(polygon):
     result, expected = _filled([polygon]), oracle(polygon)
-    for row, column in np.argwhere(result != expected):  # only where a centre lies on an edge, but for rounding
-        centre = np.array([column, row]) + 0.5
+    for row, column in np.argwhere(result != expected):  # only where a center lies on an edge, but for rounding
+        center = np.array([column, row]) + 0.5
         starts, ends = np.array(polygon, float), np.roll(np.array(polygon, float), -1, axis=0)
         along = ends - starts
         lengths = np.maximum((along**2).sum(axis=1), 1e-30)
-        share = np.clip(((centre - starts) * along).sum(axis=1) / lengths, 0, 1)
-        distance = np.linalg.norm(starts + share[:, None] * along - centre, axis=1).min()
+        share = np.clip(((center - starts) * along).sum(axis=1) / lengths, 0, 1)
+        distance = np.linalg.norm(starts + share[:, None] * along - center, axis=1).min()
         assert distance < 1e-6
 
 
-def test_rectangles_cover_their_area_and_neighbours_do_not_overlap():
+def test_rectangles_cover_their_area_and_neighbors_do_not_overlap():
     assert _filled([SQUARE]).sum() == 10 * 8
     assert _filled([SQUARE])[4:12, 5:15].all()
     left, right = [[0, 0], [7.5, 0], [3.2, 20], [0, 20]], [[7.5, 0], [30, 0], [30, 20], [3.2, 20]]
@@ -271,7 +271,7 @@ def test_yolo(tmp_path):
     name = _written(tmp_path / "a.txt", f"1 {' '.join(shares)}\n\n0 {24 / 30} {10 / 20} {4 / 30} {6 / 20}\n")
     decoded = _decode(tmp_path, name, encoding="yolo")
     expected = oracle(SQUARE) * 2
-    expected[7:13, 22:26] = 1  # a box: centre, width and height
+    expected[7:13, 22:26] = 1  # a box: center, width and height
     np.testing.assert_array_equal(decoded.ids, expected)
     assert decoded.values == {"1": 80, "0": 24}
     decoded = _decode(tmp_path, name, encoding="yolo", labels={"0": "dog", "1": "cat"})

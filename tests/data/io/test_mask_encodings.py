@@ -17,7 +17,7 @@ from unet_segmentation.parameters.data import MaskParameters
 
 CLASSES = ["background", "cytoplasm", "nucleus"]
 IDS = np.random.default_rng(0).integers(0, 3, (9, 7)).astype(np.uint8)
-COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
 
 
 def _raw(pixels, palette=None):
@@ -83,23 +83,23 @@ def test_undeclared_values_are_counted_and_ignored():
     np.testing.assert_array_equal(decoded.ids, np.where(IDS == 0, 0, 255))
 
 
-def test_rgb_of_equal_channels_counts_as_grey():
+def test_rgb_of_equal_channels_counts_as_gray():
     np.testing.assert_array_equal(_decode(_raw(np.stack([IDS] * 3, axis=2))).ids, IDS)
-    with pytest.raises(EncodingError, match="holds colours") as caught:
-        _decode(_raw(COLOURS[IDS]))
-    assert caught.value.kind == "coloured_mask"
+    with pytest.raises(EncodingError, match="holds colors") as caught:
+        _decode(_raw(COLORS[IDS]))
+    assert caught.value.kind == "colored_mask"
     assert caught.value.values == {
-        ",".join(map(str, colour)): int((n == IDS).sum()) for n, colour in enumerate(COLOURS.tolist())
+        ",".join(map(str, color)): int((n == IDS).sum()) for n, color in enumerate(COLORS.tolist())
     }
 
 
 def test_threshold():
-    grey = np.array([[0, 127], [128, 255], [7, 7]], np.uint8)
-    for raw in (_raw(grey), _raw(np.stack([grey] * 3, axis=2))):
+    gray = np.array([[0, 127], [128, 255], [7, 7]], np.uint8)
+    for raw in (_raw(gray), _raw(np.stack([gray] * 3, axis=2))):
         decoded = _decode(raw, ["a", "b"], encoding="threshold", ignore=[7])
         assert decoded.ids.tolist() == [[0, 0], [1, 1], [255, 255]]
         assert not decoded.undeclared
-    assert _decode(_raw(grey), ["a", "b"], encoding="threshold", threshold=0).ids.tolist() == [[0, 1], [1, 1], [1, 1]]
+    assert _decode(_raw(gray), ["a", "b"], encoding="threshold", threshold=0).ids.tolist() == [[0, 1], [1, 1], [1, 1]]
 
 
 def test_threshold_looks_palettes_up(tmp_path):
@@ -116,36 +116,36 @@ def test_threshold_looks_palettes_up(tmp_path):
     assert [kind for kind, _ in decoded.notes] == ["lossy_mask"]
 
 
-def test_palette_reads_indices_and_never_colours(tmp_path):
+def test_palette_reads_indices_and_never_colors(tmp_path):
     paletted = Image.fromarray(IDS, "P")
-    paletted.putpalette(COLOURS[::-1].tobytes())
+    paletted.putpalette(COLORS[::-1].tobytes())
     for name in ("a.png", "a.gif", "a.bmp", "a.tif"):
         paletted.save(tmp_path / name)
         decoded = _read(tmp_path, name, encoding="palette")
         np.testing.assert_array_equal(decoded.ids, IDS)
         assert decoded.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
         np.testing.assert_array_equal(_read(tmp_path, name).ids, IDS)
-    for pixels, what in ((IDS, "grey values"), (COLOURS[IDS], "colours")):
+    for pixels, what in ((IDS, "gray values"), (COLORS[IDS], "colors")):
         with pytest.raises(EncodingError, match=f"holds {what}, not palette indices") as caught:
             _decode(_raw(pixels), encoding="palette")
         assert caught.value.kind == "no_palette"
 
 
-def test_colours(tmp_path):
-    masks = {"encoding": "colors", "colors": dict(zip(CLASSES, COLOURS.tolist(), strict=True))}
-    np.testing.assert_array_equal(_decode(_raw(COLOURS[IDS]), **masks).ids, IDS)
+def test_colors(tmp_path):
+    masks = {"encoding": "colors", "colors": dict(zip(CLASSES, COLORS.tolist(), strict=True))}
+    np.testing.assert_array_equal(_decode(_raw(COLORS[IDS]), **masks).ids, IDS)
     paletted = Image.fromarray(IDS, "P")
-    paletted.putpalette(COLOURS.tobytes())
+    paletted.putpalette(COLORS.tobytes())
     paletted.save(tmp_path / "a.png")
     np.testing.assert_array_equal(_read(tmp_path, "a.png", **masks).ids, IDS)
-    name = _saved(tmp_path / "rgba.png", np.dstack([COLOURS[IDS], IDS]))
+    name = _saved(tmp_path / "rgba.png", np.dstack([COLORS[IDS], IDS]))
     np.testing.assert_array_equal(_read(tmp_path, name, **masks).ids, IDS)
 
-    strange = COLOURS[IDS].copy()
+    strange = COLORS[IDS].copy()
     strange[0] = (1, 2, 3)
     decoded = _decode(_raw(strange), **masks)
     assert decoded.undeclared == {"1,2,3": 7}
-    assert decoded.undeclared_kind == "undeclared_colours"
+    assert decoded.undeclared_kind == "undeclared_colors"
     decoded = _decode(_raw(strange), **masks, ignore_colors=[(1, 2, 3)])
     assert not decoded.undeclared
     assert (decoded.ids[0] == 255).all()
@@ -154,10 +154,10 @@ def test_colours(tmp_path):
         _decode(_raw(np.full((2, 2), 256, np.uint16)), **masks)
 
 
-def test_several_colours_of_one_class():
-    first, *others = COLOURS.tolist()
-    colours = {CLASSES[0]: first, CLASSES[1]: others}
-    decoded = _decode(_raw(COLOURS[IDS]), encoding="colors", colors=colours)
+def test_several_colors_of_one_class():
+    first, *others = COLORS.tolist()
+    colors = {CLASSES[0]: first, CLASSES[1]: others}
+    decoded = _decode(_raw(COLORS[IDS]), encoding="colors", colors=colors)
     np.testing.assert_array_equal(decoded.ids, IDS != 0)
     assert not decoded.undeclared
 
@@ -290,9 +290,9 @@ def _regions(values, size=(120, 160)):
     mask = np.full(size, values[0], np.uint8)
     generator = np.random.default_rng(3)
     for value in list(values[1:]) * 3:
-        centre = [int(generator.integers(15, side - 15)) for side in reversed(size)]
-        cv2.circle(mask, centre, int(generator.integers(6, 14)), int(value), -1)
-        cv2.line(mask, (0, centre[1]), (centre[0], size[0] - 1), int(value), 3)
+        center = [int(generator.integers(15, side - 15)) for side in reversed(size)]
+        cv2.circle(mask, center, int(generator.integers(6, 14)), int(value), -1)
+        cv2.line(mask, (0, center[1]), (center[0], size[0] - 1), int(value), 3)
     return mask
 
 
@@ -315,9 +315,9 @@ def test_masks_that_were_resized_with_interpolation_are_ghostly(tmp_path, values
     assert decoded.undeclared_kind == "ghost_values"
 
 
-def test_colours_that_were_saved_as_jpeg_are_ghostly(tmp_path):
-    name = _saved(tmp_path / "a.jpg", COLOURS[_regions((0, 1, 2))])
-    masks = {"encoding": "colors", "colors": dict(zip(CLASSES, COLOURS.tolist(), strict=True))}
+def test_colors_that_were_saved_as_jpeg_are_ghostly(tmp_path):
+    name = _saved(tmp_path / "a.jpg", COLORS[_regions((0, 1, 2))])
+    masks = {"encoding": "colors", "colors": dict(zip(CLASSES, COLORS.tolist(), strict=True))}
     assert _read(tmp_path, name, **masks).undeclared_kind == "ghost_values"
 
 

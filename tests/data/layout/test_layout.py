@@ -87,8 +87,8 @@ def test_what_was_laid_out_is_found_again(samples: dict[str, tuple[str, bool]], 
         return filled.replace("{id}", name).replace("{split}", split)
 
     expected = {
-        name: (path(globs[0], name, split), [path(globs[1], name, split)] * labelled, split)
-        for name, (split, labelled) in samples.items()
+        name: (path(globs[0], name, split), [path(globs[1], name, split)] * labeled, split)
+        for name, (split, labeled) in samples.items()
     }
     if not any(masks for _, masks, _ in expected.values()):
         return
@@ -175,7 +175,7 @@ def test_missing_pairs_are_rows_and_no_errors() -> None:
     assert result == {"1": ("i/1.png", []), "2": ("i/2.png", ["m/2.png"]), "3": ("", ["m/3.png"])}
 
 
-def test_unlabelled_images_need_no_masks() -> None:
+def test_unlabeled_images_need_no_masks() -> None:
     assert rows(["a.png"], "{id}.png") == [("a", "a.png", [], "", "a", None)]
 
 

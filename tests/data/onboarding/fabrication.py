@@ -22,7 +22,7 @@ class DataSet:
 
     Attributes:
         root: of the files.
-        truth: of every image that is labelled: its masks, and its split if there is an official one.
+        truth: of every image that is labeled: its masks, and its split if there is an official one.
         roi: of an image, its region of interest.
     """
 
@@ -56,7 +56,7 @@ class DataSet:
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE, mode: str = "RGB") -> NDArray[np.uint8]:
-    """Draw a photograph: a gradient with noise, so that neighbours differ."""
+    """Draw a photograph: a gradient with noise, so that neighbors differ."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[: size[0], : size[1]]
     bands = {"L": 1, "RGB": 3, "RGBA": 4}[mode]

@@ -33,11 +33,11 @@ CLASSES = {
 
 
 def indexed(created, root: Path):
-    """Return masks, split and region of interest by labelled image, as a run finds them."""
+    """Return masks, split and region of interest by labeled image, as a run finds them."""
     table = index(ExtractedFiles(root=str(root), files=0), created.parameters.source)
-    labelled = [row for row in table.itertuples() if row.image and len(row.masks)]
-    pairs = {row.image: (sorted(row.masks), row.split) for row in labelled}
-    return pairs, {row.image: row.roi for row in labelled if row.roi}
+    labeled = [row for row in table.itertuples() if row.image and len(row.masks)]
+    pairs = {row.image: (sorted(row.masks), row.split) for row in labeled}
+    return pairs, {row.image: row.roi for row in labeled if row.roi}
 
 
 @pytest.mark.slow

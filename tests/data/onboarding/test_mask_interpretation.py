@@ -118,14 +118,14 @@ def test_a_palette_is_read_by_its_indices(data, create):
     assert "dark red" in created.said
 
 
-def test_colours(data, create):
+def test_colors(data, create):
     table = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     with_masks(data, lambda number: table[blobs(number, (0, 1, 2))])
     created = create(data.root)
     assert created.parameters.masks.encoding == "colors"
-    colours = list(created.parameters.masks.colors.values())
+    colors = list(created.parameters.masks.colors.values())
     ids = decoded(data, created)
-    assert np.array_equal(np.array(colours, np.uint8)[ids], table[blobs(0, (0, 1, 2))])
+    assert np.array_equal(np.array(colors, np.uint8)[ids], table[blobs(0, (0, 1, 2))])
 
 
 def test_numbers_of_instances(data, create):

@@ -87,7 +87,7 @@ def test_orientations_agree_with_pillow(tmp_path, orientation):
     np.testing.assert_array_equal(decoded.pixels, expected)  # of the PNG: both are lossless
 
 
-def test_modes_become_grey_or_rgb(tmp_path):
+def test_modes_become_gray_or_rgb(tmp_path):
     pixels = picture(channels=4)
     Image.fromarray(pixels).save(tmp_path / "rgba.png")
     decoded = read(tmp_path / "rgba.png")
@@ -152,7 +152,7 @@ def test_many_bands(tmp_path, bands, planar, dtype):
         read(tmp_path / "a.tif", bands=[bands])
 
 
-def test_bands_of_colours_and_of_transparency(tmp_path):
+def test_bands_of_colors_and_of_transparency(tmp_path):
     pixels = picture(channels=4)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     decoded = read(tmp_path / "a.png", bands=[3, 1])

@@ -56,7 +56,7 @@ def test_the_number_of_threads_changes_nothing(fabricated):
         (picture(), [mask(size=(9, 8))], "size_mismatch"),
         (picture(), [mask(size=(10, 8))], "turned_mask"),
         (picture(), [mask(options=(0, 7))], "undeclared_values"),
-        (picture(), [picture(3)], "coloured_mask"),
+        (picture(), [picture(3)], "colored_mask"),
         (picture(), [], "missing_mask"),
         ("", [mask()], "missing_image"),
         (picture(), [mask(1), mask(2)], "several_masks"),
@@ -74,7 +74,7 @@ def test_each_error_is_found_and_the_others_are_packed(fabricated, image, masks,
 
 
 def test_what_differs_within_a_data_set_is_an_error_of_the_whole(fabricated):
-    fabricated.add("colour", picture(1), [mask(1)])
+    fabricated.add("color", picture(1), [mask(1)])
     fabricated.add("deep", picture(dtype=np.uint16, channels=1), [mask()])
     _, findings, packed = fabricated.inspect()
     assert kinds(findings) == ["mixed_depths"]
@@ -122,7 +122,7 @@ def test_findings_name_sizes_values_and_files(fabricated):
 def test_warnings_and_notes(fabricated):
     fabricated.add("constant", np.full((8, 10, 3), 9, np.uint8), [mask()])
     fabricated.add("ignored", picture(1), [np.full((8, 10), 255, np.uint8)])
-    fabricated.add("grey", picture(2, channels=1), [mask(2)])
+    fabricated.add("gray", picture(2, channels=1), [mask(2)])
     fabricated.add("alpha", picture(3, channels=4), [mask(3)])
     fabricated.add("copy", picture(1), [mask(4)])
     inspected, findings, packed = fabricated.inspect(rare_class_fraction=0.9)
@@ -130,11 +130,11 @@ def test_warnings_and_notes(fabricated):
     assert kinds(findings, "warning") == [
         *("constant_image", "ignored_mask", "rare_class", "rare_class", "same_image_other_mask"),
     ]
-    assert kinds(findings, "note") == ["alpha_dropped", "grey_among_colour", "mask_values", "same_pixels"]
-    grey = inspected.set_index("sample_id").loc["grey"]
-    assert grey["channels"] == 3
-    np.testing.assert_allclose(grey["channel_mean"], [picture(2, channels=1).mean()] * 3)
-    assert packed.shape("grey") == (8, 10, 3)
+    assert kinds(findings, "note") == ["alpha_dropped", "gray_among_color", "mask_values", "same_pixels"]
+    gray = inspected.set_index("sample_id").loc["gray"]
+    assert gray["channels"] == 3
+    np.testing.assert_allclose(gray["channel_mean"], [picture(2, channels=1).mean()] * 3)
+    assert packed.shape("gray") == (8, 10, 3)
 
 
 @pytest.mark.parametrize(("encoding", "told"), [("index", True), ("threshold", False)])

@@ -105,7 +105,7 @@ def test_the_seed_decides_and_the_order_of_the_rows_does_not():
     assert not result.equals(cut(samples, inspected, seed=1))
 
 
-def test_only_labelled_samples_of_the_named_splits_take_part():
+def test_only_labeled_samples_of_the_named_splits_take_part():
     masks = [["m.png"]] * 28 + [[]] * 2
     samples, inspected = tables(30, masks=masks, splits=EVERY * 10)
     result = cut(samples, inspected, folds=3, splits=["train", "validation"])

@@ -47,7 +47,7 @@ VARIANTS = {
     "brighter": lambda image: np.minimum(image * 1.05, 255).astype(np.uint8),
     "darker": lambda image: (image * 0.7).astype(np.uint8),
     "16 bits": lambda image: image.astype(np.uint16) * 200,
-    "grey": lambda image: image.mean(axis=2, keepdims=True).astype(np.uint8),
+    "gray": lambda image: image.mean(axis=2, keepdims=True).astype(np.uint8),
     "cropped": lambda image: image[2:-2, 2:-2],
     "shifted": lambda image: image[1:, 1:],
     "noisy": lambda image: noisy(image, 2),
@@ -83,22 +83,22 @@ def test_a_common_vignette_is_no_resemblance():
     specks = ndimage.gaussian_filter(random.normal(size=(20, 128, 128)), (0, 4, 4)) * 40
     images = (light + specks).clip(0, 255).astype(np.uint8)[..., None]
     records = np.stack([signature(image) for image in images])
-    grey = records["grey"].reshape(20, -1).astype(float)
-    assert np.corrcoef(grey)[~np.eye(20, dtype=bool)].min() > 0.97
+    gray = records["gray"].reshape(20, -1).astype(float)
+    assert np.corrcoef(gray)[~np.eye(20, dtype=bool)].min() > 0.97
     assert find_near_duplicates(records, np.arange(20), 0.9) == []
 
 
 def test_pairs_are_those_of_brute_force(signatures):
     """Frames drifting slowly: which are found is what comparing all with all finds."""
     random = np.random.default_rng(1)
-    grey = signatures["grey"][:30].astype(float).repeat(2, axis=0)
-    grey[1::2] += (
+    gray = signatures["gray"][:30].astype(float).repeat(2, axis=0)
+    gray[1::2] += (
         random.uniform(0, 30, (30, 1, 1)) * ndimage.gaussian_filter(random.normal(size=(30, 32, 32)), (0, 1, 1)) * 4
     )
     records = np.zeros(60, SIGNATURE)
-    records["grey"] = grey.clip(0, 255)
+    records["gray"] = gray.clip(0, 255)
     first, second = np.triu_indices(60, 1)
-    truth = near_duplicates.similarity(records["grey"][first], records["grey"][second])
+    truth = near_duplicates.similarity(records["gray"][first], records["gray"][second])
     expected = {(i, j) for i, j, value in zip(first.tolist(), second.tolist(), truth, strict=True) if value >= 0.9}
     assert 5 < len(expected) < 30
     assert {(i, j) for i, j, _ in find_near_duplicates(records, np.arange(60), 0.9)} == expected
@@ -135,7 +135,7 @@ def test_many_frames_of_one_video_are_compared_and_told_of_a_bounded_number_of_t
     monkeypatch.setattr(near_duplicates, "similarity", lambda a, b: (compared.append(len(a)), similarity(a, b))[1])
     records = np.zeros(count, SIGNATURE)
     noise = np.random.default_rng(0).normal(0, 2, (count, SIDE, SIDE))
-    records["grey"] = (signatures["grey"][0] + noise).clip(0, 255)
+    records["gray"] = (signatures["gray"][0] + noise).clip(0, 255)
     result = find_near_duplicates(records, np.arange(count), 0.9)
     assert sum(compared) <= 2 * PARTNERS * count
     assert len(result) <= PARTNERS * count
@@ -144,7 +144,7 @@ def test_many_frames_of_one_video_are_compared_and_told_of_a_bounded_number_of_t
 
 
 def test_similarity_without_displacement_is_the_correlation_of_details(signatures):
-    one = signatures["grey"][:20]
+    one = signatures["gray"][:20]
     noise = np.random.default_rng(0).normal(0, 8, one.shape)
     other = (one * 0.6 + 30 + noise).clip(0, 255).astype(np.uint8)
     details = [
@@ -155,7 +155,7 @@ def test_similarity_without_displacement_is_the_correlation_of_details(signature
 
 
 def test_similarity_follows_small_shifts_and_zooms_only(signatures):
-    one = signatures["grey"][:20]
+    one = signatures["gray"][:20]
     small = np.stack([ndimage.shift(picture.astype(float), (0.4, -0.3), mode="nearest") for picture in one])
     large = np.roll(one, 5, axis=1)
     details = [[p - ndimage.gaussian_filter(p.astype(float), 3) for p in stack] for stack in (one, small)]
@@ -174,9 +174,9 @@ def test_information_is_that_of_covariances():
     planes = (means[classes] + random.normal(0, 10, (3, 500, 2))).astype(np.float32)
     planes[classes == 255] = 1e4  # ignored pixels say nothing
     for mask, plane, result in zip(classes, planes, information(classes, planes), strict=True):
-        labelled = mask != 255
-        total = np.cov(plane[labelled].T, bias=True)
-        within = sum((mask == c).sum() * np.cov(plane[mask == c].T, bias=True) for c in (0, 1, 4)) / labelled.sum()
+        labeled = mask != 255
+        total = np.cov(plane[labeled].T, bias=True)
+        within = sum((mask == c).sum() * np.cov(plane[mask == c].T, bias=True) for c in (0, 1, 4)) / labeled.sum()
         noise = NOISE**2 * np.eye(2)
         truth = 0.5 * np.log(np.linalg.det(total + noise) / np.linalg.det(within + noise))
         assert result == pytest.approx(truth, rel=1e-3)
@@ -268,7 +268,7 @@ def test_masks_that_say_little_give_silence(signatures, masks):
 def test_images_all_alike_give_silence(signatures):
     records = signatures[:1].repeat(COUNT)
     noise = np.random.default_rng(0).normal(0, 2, (COUNT, SIDE, SIDE))
-    records["grey"] = (records["grey"] + noise).clip(0, 255)
+    records["gray"] = (records["gray"] + noise).clip(0, 255)
     order = np.arange(COUNT)
     order[[10, 11]] = [11, 10]
     assert find_mismatched_masks(with_masks(records, order), np.arange(COUNT)) == []

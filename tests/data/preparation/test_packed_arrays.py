@@ -48,12 +48,12 @@ def test_what_is_read_can_be_written_to_and_changes_nothing(tmp_path):
     assert packed.image("folder/0", slice(0, 2)).flags.c_contiguous
 
 
-def test_a_grey_image_among_colour_images_is_repeated(tmp_path):
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    colour = np.zeros((2, 2, 3), np.uint8)
-    packed = pack(tmp_path / "packed", {"g": (grey, grey), "c": (colour, np.zeros((2, 2), np.uint8))})
+def test_a_gray_image_among_color_images_is_repeated(tmp_path):
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    color = np.zeros((2, 2, 3), np.uint8)
+    packed = pack(tmp_path / "packed", {"g": (gray, gray), "c": (color, np.zeros((2, 2), np.uint8))})
     assert packed.shape("g") == (3, 4, 3)
-    np.testing.assert_array_equal(packed.image("g", slice(1, 3)), np.stack([grey[1:]] * 3, axis=2))
+    np.testing.assert_array_equal(packed.image("g", slice(1, 3)), np.stack([gray[1:]] * 3, axis=2))
 
 
 def test_travels_to_other_processes_as_a_path(tmp_path):

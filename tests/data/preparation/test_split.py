@@ -345,7 +345,7 @@ def test_folds_beside_an_official_validation_split_are_for_testing():
 # Blocks
 
 
-def test_neighbouring_tiles_are_parted_at_borders_of_blocks_alone():
+def test_neighboring_tiles_are_parted_at_borders_of_blocks_alone():
     places = [(raster, row, column) for raster in "ab" for row in range(12) for column in range(12)]
     table = _table(len(places))
     table["sample_id"] = [f"map {raster}_{row}_{column}" for raster, row, column in places]

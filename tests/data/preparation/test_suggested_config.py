@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unet_segmentation.data.audit.suggested_config import (
-    colour_name,
+    color_name,
     propose_joining,
     propose_labels,
     propose_range,
@@ -23,7 +23,7 @@ CLASSES = [f"class {number}" for number in range(40)]
 def meaning(value, masks: MaskParameters, classes):  # noqa: PLR0911
     """What the docstring of MaskParameters says a value means: a class, "ignored", or None."""
     if isinstance(value, tuple):
-        named = {colour: name for name, colour in masks.named_colors}
+        named = {color: name for name, color in masks.named_colors}
         return "ignored" if value in masks.ignore_colors else named.get(value)
     if value in masks.ignore:
         return "ignored"
@@ -88,10 +88,10 @@ channel = st.sampled_from([0, 64, 128, 192, 255])
     st.integers(2, 20),
     st.sampled_from([MaskParameters(), MaskParameters(encoding="colors", colors={CLASSES[0]: (0, 0, 0)})]),
 )
-def test_every_proposal_declares_every_colour(colours, count, masks):
-    for proposed in readings(colours, count, masks):
-        grey = proposed.encoding != "colors"  # colours that are all grey are read as grey values
-        assert all(meaning(c[0] if grey else c, proposed, CLASSES[:count]) for c in colours), proposed
+def test_every_proposal_declares_every_color(colors, count, masks):
+    for proposed in readings(colors, count, masks):
+        gray = proposed.encoding != "colors"  # colors that are all gray are read as gray values
+        assert all(meaning(c[0] if gray else c, proposed, CLASSES[:count]) for c in colors), proposed
 
 
 @settings(max_examples=100, deadline=None)
@@ -155,7 +155,7 @@ def test_what_is_declared_already_needs_no_proposal():
     assert propose_values({}, CLASSES[:2], MaskParameters()) == []
 
 
-def test_colours_are_named_and_ordered():
+def test_colors_are_named_and_ordered():
     result = {"255,0,0": 30, "0,0,0": 20, "0,128,0": 50, "224,224,192": 5}
     first, second = propose_values(result, ["background", "tree", "car"], MaskParameters())
     assert parsed(first).colors == {"background": (0, 0, 0), "tree": (0, 128, 0), "car": (255, 0, 0)}
@@ -164,7 +164,7 @@ def test_colours_are_named_and_ordered():
     assert parsed(second).ignore_colors == [(0, 0, 0)]
 
 
-def test_a_declared_colour_table_is_kept_and_completed():
+def test_a_declared_color_table_is_kept_and_completed():
     declared = MaskParameters(encoding="colors", colors={CLASSES[0]: (0, 0, 0)}, ignore_colors=[(1, 1, 1)])
     (proposed,) = readings([(0, 0, 0), (9, 9, 9), (7, 7, 7)], 2, declared)
     assert set(proposed.colors) == {"class 0", "class 1"}
@@ -175,11 +175,11 @@ def test_a_declared_colour_table_is_kept_and_completed():
 
 
 @pytest.mark.parametrize(
-    ("colour", "name"),
-    [((250, 4, 9), "red"), ((1, 1, 1), "black"), ((120, 3, 130), "purple"), ((130, 128, 126), "grey")],
+    ("color", "name"),
+    [((250, 4, 9), "red"), ((1, 1, 1), "black"), ((120, 3, 130), "purple"), ((130, 128, 126), "gray")],
 )
-def test_names_of_colours(colour, name):
-    assert colour_name(colour) == name
+def test_names_of_colors(color, name):
+    assert color_name(color) == name
 
 
 def test_labels_go_to_the_class_of_a_like_name_or_nowhere():

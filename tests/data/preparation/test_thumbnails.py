@@ -17,41 +17,41 @@ def stretched(plane):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("side", [64, 256, 512])
-def test_grey_is_the_mean_over_areas_stretched(side, channels):
+def test_gray_is_the_mean_over_areas_stretched(side, channels):
     image = random_image(side, side, channels)
     areas = image.astype(float).mean(axis=2).reshape(SIDE, side // SIDE, SIDE, side // SIDE).mean(axis=(1, 3))
-    # halving rounds to whole grey levels, which stretching magnifies
+    # halving rounds to whole gray levels, which stretching magnifies
     tolerance = 1 + 255 * 2 / np.ptp(areas) if side > 128 else 1
-    difference = signature(image)["grey"] - stretched(areas)
+    difference = signature(image)["gray"] - stretched(areas)
     assert np.abs(difference).max() <= tolerance
     assert abs(difference.mean()) < 0.15 * tolerance
 
 
-def test_colour_is_the_first_and_last_channel_less_grey():
+def test_color_is_the_first_and_last_channel_less_gray():
     image = random_image(64, 96, 3)
     image[..., 1] = 90
     areas = image.astype(float).reshape(16, 4, 16, 6, 3).mean(axis=(1, 3))
-    colour = signature(image)["colour"]
-    for plane, channel in zip(colour, (0, 2), strict=True):
+    color = signature(image)["color"]
+    for plane, channel in zip(color, (0, 2), strict=True):
         assert np.abs(plane - stretched(areas[..., channel] - areas.mean(axis=2))).max() <= 1
-    assert not signature(image[..., :1])["colour"].any()
-    assert not signature(image[..., :1].repeat(3, axis=2))["colour"].any()
+    assert not signature(image[..., :1])["color"].any()
+    assert not signature(image[..., :1].repeat(3, axis=2))["color"].any()
 
 
 def test_16_bits_are_as_8_bits_and_faint_contrast_survives():
     image = draw_sample(0, 0, 128)[0]
     deep = image.astype(np.uint16)
-    assert (signature(deep * 257)["grey"] - signature(image)["grey"].astype(int)).__abs__().max() <= 3
-    faint = signature(20_000 + deep)["grey"].astype(int)
-    assert np.abs(faint - signature(image)["grey"]).max() <= 3
+    assert (signature(deep * 257)["gray"] - signature(image)["gray"].astype(int)).__abs__().max() <= 3
+    faint = signature(20_000 + deep)["gray"].astype(int)
+    assert np.abs(faint - signature(image)["gray"]).max() <= 3
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_constant_images_are_all_zero(dtype):
     for channels in (1, 3, 7):
         record = signature(np.full((300, 200, channels), 77, dtype))
-        assert not record["grey"].any()
-        assert not record["colour"].any()
+        assert not record["gray"].any()
+        assert not record["color"].any()
 
 
 def test_classes_are_those_in_the_middle_of_each_area():

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.data.preparation.fabrication import mask, picture
 from unet_segmentation.data.audit.findings import KINDS, Finding, findings_table
+from unet_segmentation.data.audit.resolution import ALLOWED_KINDS, resolve_findings
 from unet_segmentation.data.audit.result import AuditResult
-from unet_segmentation.data.audit.settle import ALLOWED_KINDS, settle
 from unet_segmentation.data.audit.verdict import audit_result
 from unet_segmentation.errors import ConfigurationError, DataError
 from unet_segmentation.parameters.data import InspectionParameters, MaskParameters
@@ -21,7 +21,7 @@ from unet_segmentation.parameters.data import InspectionParameters, MaskParamete
 def _judge(fabricated, classes=("a", "b"), **masks):
     inspected, findings, _ = fabricated.inspect(classes, **masks)
     inspection = InspectionParameters()
-    resolved = settle(findings, inspected, inspection)
+    resolved = resolve_findings(findings, inspected, inspection)
     result = audit_result(resolved, inspected, list(classes), MaskParameters(**masks), inspection)
     result.raise_if_failed()
     return result
@@ -51,7 +51,7 @@ def test_warnings_pass_and_are_told(fabricated):
     assert verdict.messages[0] == "warning: images of one constant value: images/s.png: every value is 7"
 
 
-def test_proposes_three_grey_values_for_three_classes(fabricated):
+def test_proposes_three_gray_values_for_three_classes(fabricated):
     for number in range(9):
         fabricated.add(f"s{number}", picture(number), [mask(number, options=(0, 128, 255))])
     message, declaration, verdict = _proposed(fabricated, ["background", "cytoplasm", "nucleus"])
@@ -90,18 +90,18 @@ def test_what_is_declared_stays_in_the_proposal(fabricated):
     assert declaration == {"encoding": "index", "values": {0: "b", 200: "a"}, "ignore": [100]}
 
 
-def test_coloured_masks(fabricated):
-    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+def test_colored_masks(fabricated):
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
     for number in range(3):
-        fabricated.add(f"s{number}", picture(number), [colours[mask(number, options=(0, 1, 2))]])
+        fabricated.add(f"s{number}", picture(number), [colors[mask(number, options=(0, 1, 2))]])
     _, declaration, _ = _proposed(fabricated, ["a", "b", "c"])
     assert declaration["encoding"] == "colors"
-    assert sorted(declaration["colors"].values()) == sorted(colours.tolist())
+    assert sorted(declaration["colors"].values()) == sorted(colors.tolist())
 
 
-def test_one_undeclared_colour(fabricated):
-    colours = np.array([[0, 0, 0], [255, 0, 0], [9, 9, 9]], np.uint8)
-    fabricated.add("s", picture(), [colours[mask(options=(0, 1, 2))]])
+def test_one_undeclared_color(fabricated):
+    colors = np.array([[0, 0, 0], [255, 0, 0], [9, 9, 9]], np.uint8)
+    fabricated.add("s", picture(), [colors[mask(options=(0, 1, 2))]])
     given = {"encoding": "colors", "colors": {"a": [0, 0, 0], "b": [255, 0, 0]}}
     _, declaration, _ = _proposed(fabricated, ["a", "b"], **given)
     assert declaration == given | {"ignore_colors": [[9, 9, 9]]}
@@ -154,7 +154,7 @@ def _samples(count=10, **splits):
 
 def _verdict(samples, *findings, classes=("a", "b"), masks=None, **inspection):
     parameters = InspectionParameters(**inspection)
-    resolved = settle(findings_table(findings), samples, parameters)
+    resolved = resolve_findings(findings_table(findings), samples, parameters)
     result = audit_result(resolved, samples, list(classes), masks or MaskParameters(), parameters)
     assert AuditResult.model_validate_json(result.model_dump_json()) == result
     return result
@@ -292,7 +292,7 @@ def test_settled_findings_tell_who_was_set_aside_and_why():
         [_broken("3"), _broken("3", "missing_mask"), _identical("0", "8"), Finding("rare_class", "b")]
     )
     inspection = InspectionParameters(on_error="quarantine", allow=["identical_across_splits"])
-    result = settle(table, _samples(test=["8"]), inspection)
+    result = resolve_findings(table, _samples(test=["8"]), inspection)
     assert (result.set_aside, result.allowed) == (("3",), ("identical_across_splits",))
     assert result.states.tolist() == ["set aside", "set aside", "allowed", "warning", "warning"]
     resolved = result.table
@@ -321,7 +321,7 @@ def test_proposals_for_labels_several_masks_and_numbers_without_a_range():
 
 
 def test_files_without_a_palette_are_not_proposed_as_palettes():
-    results = Finding("no_palette", "holds grey values", sample_id="1", values={"0": 50, "255": 50})
+    results = Finding("no_palette", "holds gray values", sample_id="1", values={"0": 50, "255": 50})
     verdict = _verdict(_samples(), results, masks=MaskParameters(encoding="palette"))
     assert verdict.proposals[0].text == "masks: {encoding: index, values: {0: a, 255: b}}"
     assert verdict.values == {"0": 0.5, "255": 0.5}
@@ -332,7 +332,7 @@ def test_a_hundred_thousand_findings_are_quick_and_the_message_is_short():
     count = 100_000
     samples = pd.DataFrame({"sample_id": [f"s{n:06}" for n in range(count)], "split": [None] * count})
     values = json.dumps({f"{n},{n},0": 100 for n in range(32)})
-    rows = [("error", "coloured_mask", f"s{n:06}", "x" * 3000, "holds colours", values, "") for n in range(count // 2)]
+    rows = [("error", "colored_mask", f"s{n:06}", "x" * 3000, "holds colors", values, "") for n in range(count // 2)]
     rows += [("error", "identical_across_splits", f"s{n:06}", "y", "", "", f"s{n + 1:06}") for n in range(count // 2)]
     table = pd.DataFrame(rows, columns=["severity", "kind", "sample_id", "file", "message", "values", "other"])
     for on_error in ("stop", "quarantine"):
@@ -340,6 +340,8 @@ def test_a_hundred_thousand_findings_are_quick_and_the_message_is_short():
         parameters = InspectionParameters(
             on_error=on_error, allow=[f"identical_across_splits:s{n:06}" for n in range(9)]
         )
-        verdict = audit_result(settle(table, samples, parameters), samples, ["a", "b"], MaskParameters(), parameters)
+        verdict = audit_result(
+            resolve_findings(table, samples, parameters), samples, ["a", "b"], MaskParameters(), parameters
+        )
         assert time.process_time() - start < 20  # about 1.5 s on an idle core
         assert len(verdict.message) < 10_000

@@ -125,22 +125,22 @@ def test_masks_lie_on_the_cells(default_set):
 
     def contrast(shift):
         moved = np.roll(masks, shift, axis=(1, 2))[:, 4:-4, 4:-4]
-        grey = images.mean(axis=3)[:, 4:-4, 4:-4]
-        return grey[moved == CYTOPLASM].mean() - grey[moved == NUCLEUS].mean()
+        gray = images.mean(axis=3)[:, 4:-4, 4:-4]
+        return gray[moved == CYTOPLASM].mean() - gray[moved == NUCLEUS].mean()
 
     assert contrast((0, 0)) > max(contrast(shift) for shift in [(2, 0), (-2, 0), (0, 2), (0, -2)])
     assert contrast((0, 0)) > 15
 
 
-def test_debris_has_the_nucleus_colour(default_set):
+def test_debris_has_the_nucleus_color(default_set):
     """Of the pixels as dark as the darker half of their picture's nuclei, many lie in no cell."""
     debris = nuclei = 0
     for image, mask in zip(*default_set, strict=True):
-        grey = image.mean(axis=2)
+        gray = image.mean(axis=2)
         if (mask == NUCLEUS).any():
-            typical = np.median(grey[mask == NUCLEUS])
-            debris += ((grey <= typical) & (mask == BACKGROUND)).sum()
-            nuclei += ((grey <= typical) & (mask == NUCLEUS)).sum()
+            typical = np.median(gray[mask == NUCLEUS])
+            debris += ((gray <= typical) & (mask == BACKGROUND)).sum()
+            nuclei += ((gray <= typical) & (mask == NUCLEUS)).sum()
     assert debris > 0.25 * nuclei
 
 
@@ -157,18 +157,18 @@ def test_light_is_uneven(default_set):
 # --- a fair problem
 
 
-def best_dice_from_colour(images, masks, folds=4, bins=32):
-    """The best mean Dice of Bayes' rule on colour alone, over pictures that were held out, each of them once.
+def best_dice_from_color(images, masks, folds=4, bins=32):
+    """The best mean Dice of Bayes' rule on color alone, over pictures that were held out, each of them once.
 
     Densities are 3-D histograms of the other folds' pictures, smoothed. Dice is from counts over all pictures. The
-    priors are the best for the held-out pictures themselves, in the classifier's favour.
+    priors are the best for the held-out pictures themselves, in the classifier's favor.
     """
-    colours = np.ravel_multi_index(np.moveaxis(images // (256 // bins), -1, 0), (bins,) * 3)
+    colors = np.ravel_multi_index(np.moveaxis(images // (256 // bins), -1, 0), (bins,) * 3)
     fold = np.arange(len(images)) % folds
-    # by fold and class, how many pixels of each colour: all that the rule and its Dice need
+    # by fold and class, how many pixels of each color: all that the rule and its Dice need
     counts = np.array(
         [
-            [np.bincount(colours[fold == k][masks[fold == k] == c], minlength=bins**3) for c in range(3)]
+            [np.bincount(colors[fold == k][masks[fold == k] == c], minlength=bins**3) for c in range(3)]
             for k in range(folds)
         ]
     )
@@ -189,12 +189,12 @@ def best_dice_from_colour(images, masks, folds=4, bins=32):
     return best
 
 
-def test_colour_alone_does_not_solve_it(default_set):
-    assert 0.4 < best_dice_from_colour(*default_set) <= 0.70
+def test_color_alone_does_not_solve_it(default_set):
+    assert 0.4 < best_dice_from_color(*default_set) <= 0.70
 
 
-def test_colour_classifier_would_notice_a_toy(default_set):
-    """The measure itself is sound: give it pictures whose colour says the class, and it reaches 1."""
+def test_color_classifier_would_notice_a_toy(default_set):
+    """The measure itself is sound: give it pictures whose color says the class, and it reaches 1."""
     _, masks = default_set
     toy = np.array([[250, 250, 250], [230, 150, 180], [90, 60, 150]], np.uint8)[masks[:20]]
-    assert best_dice_from_colour(toy, masks[:20]) == pytest.approx(1.0)
+    assert best_dice_from_color(toy, masks[:20]) == pytest.approx(1.0)

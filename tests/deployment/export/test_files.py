@@ -25,7 +25,7 @@ from unet_segmentation.inference.backends.torch_export import export_program, sa
 from unet_segmentation.inference.predictor import Predictor
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 INFERENCE = PredictorParameters(max_pixels=2500, tile_size=32, test_time_augmentation="flip")
 
@@ -49,7 +49,7 @@ def exported(tmp_path_factory):
     quantize(folder / "a.onnx", folder / "b.onnx", (pixels(specification, (1, 4, 4)) for _ in range(3)))
     information = {
         "classes": CLASSES,
-        "colours": class_colours(len(CLASSES)).tolist(),
+        "colors": class_colors(len(CLASSES)).tolist(),
         "input": describe_input(specification, "uint8"),
         "specification": specification.to_json(),
         "predictor": INFERENCE.model_dump(),
@@ -82,7 +82,7 @@ def test_the_folder_predicts_alone_what_the_network_predicts(exported, tmp_path)
         with Image.open(tmp_path / "masks" / f"{name}.png") as written:
             mask = np.array(written)
             assert written.getpalette()[:9] == [
-                value for colour in class_colours(len(CLASSES)).tolist() for value in colour
+                value for color in class_colors(len(CLASSES)).tolist() for value in color
             ]
         np.testing.assert_array_equal(mask, predictor.predict(image))
 
@@ -108,8 +108,8 @@ def test_two_images_of_one_stem_do_not_meet_in_one_file(exported, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_grey_image_is_read_as_it_was_packed_for_training(exported, tmp_path):
-    Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
+def test_a_gray_image_is_read_as_it_was_packed_for_training(exported, tmp_path):
+    Image.new("L", (8, 8), 77).save(tmp_path / "gray.png")
     assert run(exported[0], str(tmp_path), "--output", str(tmp_path / "masks")).returncode == 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.specs import make_spec
-from unet_segmentation.deployment.export.parity import Case, failures, hold_against, odd_cases, summarise
+from unet_segmentation.deployment.export.parity import Case, failures, hold_against, odd_cases, summarize
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
 CLASSES = ["background", "cell"]
@@ -47,7 +47,7 @@ def cases():
 
 def check(*, name="model.onnx", shift=0.0, where=None, **parameters):
     parity = hold_against(Pointwise(), {name: Pointwise(shift, where)}, cases, SPEC, INFERENCE)
-    figures = summarise(parity, CLASSES)
+    figures = summarize(parity, CLASSES)
     return parity, figures, failures(parity, figures, ExportParameters(**parameters))
 
 

@@ -166,11 +166,11 @@ def test_files_are_read_as_those_of_the_training(tmp_path, data, channels, image
     np.testing.assert_array_equal(result, expected)
 
 
-def test_grey_becomes_colour_and_colour_grey_only_where_its_bands_are_equal():
-    grey = IMAGE[..., 0]
-    np.testing.assert_array_equal(read(png(grey))[0], np.dstack([grey] * 3))
-    np.testing.assert_array_equal(read(png(np.dstack([grey] * 3)), channels=1)[0], grey[..., None])
-    with pytest.raises(DataError, match="coloured; the network was trained on grey"):
+def test_gray_becomes_color_and_color_gray_only_where_its_bands_are_equal():
+    gray = IMAGE[..., 0]
+    np.testing.assert_array_equal(read(png(gray))[0], np.dstack([gray] * 3))
+    np.testing.assert_array_equal(read(png(np.dstack([gray] * 3)), channels=1)[0], gray[..., None])
+    with pytest.raises(DataError, match="colored; the network was trained on gray"):
         read(FILE, channels=1)
     with pytest.raises(DataError, match="has 3 channels; the network takes 5"):
         read(FILE, channels=5)

@@ -29,7 +29,7 @@ def shares(*images):
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("shape", [(SIDE, SIDE), (72, 96), (75, 67)])
 def test_a_pure_checkerboard_is_all_checkerboard(stride, shape):
-    """Squares of half a period in two colours: the pattern's period is the stride, and no smaller one."""
+    """Squares of half a period in two colors: the pattern's period is the stride, and no smaller one."""
     rows, columns = np.indices(shape)
     board = (rows // (stride // 2) + columns // (stride // 2)) % 2
     assert checkerboard_energy(board[None].astype(float), stride) == pytest.approx(1, abs=1e-9)

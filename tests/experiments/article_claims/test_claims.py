@@ -55,10 +55,10 @@ def tables(**changes) -> ClaimTables:
             "frontier": [True, False, False, False, False],
         }
     )  # fmt: skip
-    judgements = pd.DataFrame({"metric": list(METRICS), "network": 0.5, "network_low": 0.4, "network_high": 0.6})
-    yes = judgements["metric"].map(lambda name: name.startswith(("dice/", "iou/")))
-    judgements = judgements.assign(trivial=np.where(yes, 0.01, 0.99), judgement=np.where(yes, "yes", "no"))
-    given = {"upsampling": ways, "costs": costs, "encoders": encoders, "judgements": judgements}
+    judgments = pd.DataFrame({"metric": list(METRICS), "network": 0.5, "network_low": 0.4, "network_high": 0.6})
+    yes = judgments["metric"].map(lambda name: name.startswith(("dice/", "iou/")))
+    judgments = judgments.assign(trivial=np.where(yes, 0.01, 0.99), judgment=np.where(yes, "yes", "no"))
+    given = {"upsampling": ways, "costs": costs, "encoders": encoders, "judgments": judgments}
     return ClaimTables(**given | changes, reference="bilinear", score="dice/mean", margin=0.02)
 
 
@@ -135,9 +135,9 @@ def test_every_family_of_encoders_must_keep_up_with_the_best(judged, verdict):
 
 
 def test_metrics_are_judged():
-    judgements = tables().judgements
-    some = judgements.assign(judgement=[("yes" if BELIEVED.get(name) else "no") for name in judgements["metric"]])
-    assert verdicts(tables(judgements=some))[7] == "partly"
+    judgments = tables().judgments
+    some = judgments.assign(judgment=[("yes" if BELIEVED.get(name) else "no") for name in judgments["metric"]])
+    assert verdicts(tables(judgments=some))[7] == "partly"
 
 
 def test_the_page_gives_every_claim_its_figures_and_every_experiment_its_command():

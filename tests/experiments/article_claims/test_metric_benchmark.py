@@ -156,7 +156,7 @@ def test_the_experiment_has_a_value_for_every_share_prediction_and_metric(experi
 @pytest.mark.slow
 def test_a_metric_that_praises_blindness_is_judged_so(experiment):
     table = metric_verdicts(experiment)
-    judged = table.set_index("metric")["judgement"]
+    judged = table.set_index("metric")["judgment"]
     assert judged["accuracy/pixel"] == judged["soft_dice/smooth1"] == judged["dice/mean"] == "no"
     assert judged["foreground_smooth1/dice_image_mean"] == "no"
     network = experiment[(experiment["prediction"] == "network") & (experiment["share"] == min(TINY.shares))]

@@ -16,7 +16,7 @@ from unet_segmentation.data.io.image_decoders import pixel_sha256
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.parameters import InspectionParameters
 
-IMAGE_FIELDS = ("grey", "colour", "height", "width")  # of a signature: what hangs on the image alone
+IMAGE_FIELDS = ("gray", "color", "height", "width")  # of a signature: what hangs on the image alone
 
 
 def dataset_findings(
@@ -24,7 +24,7 @@ def dataset_findings(
 ) -> list[Finding]:
     """Find what only the whole data set shows.
 
-    Grey images among colour images become colour images in the table, which is changed in place. The tally has the
+    Gray images among color images become color images in the table, which is changed in place. The tally has the
     pixels by mask value, over all files.
     """
     if inspected.empty:
@@ -44,19 +44,19 @@ def dataset_findings(
         if count == 0:
             findings.append(Finding("absent_class", name))
         elif share < inspection.rare_class_fraction:
-            message = f"{name}: {share:.3%} of the labelled pixels ({count} pixels)"
+            message = f"{name}: {share:.3%} of the labeled pixels ({count} pixels)"
             findings.append(Finding("rare_class", message))
     return findings
 
 
 def _compare_channels(inspected: pd.DataFrame, channels: pd.Series) -> Iterator[Finding]:
     if set(channels.index) == {1, 3}:
-        grey = inspected["channels"] == 1
-        yield Finding("grey_among_colour", f"{grey.sum()} of {len(inspected)} images are grey: used as RGB")
-        inspected["channels"] = inspected["channels"].where(~grey, 3)
+        gray = inspected["channels"] == 1
+        yield Finding("gray_among_color", f"{gray.sum()} of {len(inspected)} images are gray: used as RGB")
+        inspected["channels"] = inspected["channels"].where(~gray, 3)
         for column in ("channel_mean", "channel_std"):
             inspected[column] = [
-                list(v) * 3 if is_grey else v for v, is_grey in zip(inspected[column], grey, strict=True)
+                list(v) * 3 if is_gray else v for v, is_gray in zip(inspected[column], gray, strict=True)
             ]
     elif len(channels) > 1:
         yield Finding("mixed_channels", ", ".join(f"{n} images with {count} channels" for count, n in channels.items()))

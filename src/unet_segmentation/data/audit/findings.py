@@ -71,7 +71,7 @@ def listing(values: Mapping[str, int]) -> str:
 
 
 _REPLACE = "Replace or remove these files (a truncated one: fetch it again)."
-_NEAREST = "a resized mask needs nearest-neighbour sampling."
+_NEAREST = "a resized mask needs nearest-neighbor sampling."
 
 _ERRORS: dict[str, tuple[str, str]] = {  # kinds with heading and fix; what causes others comes first
     "no_samples": ("no samples", "Check source.images and source.masks against the names of the files."),
@@ -112,7 +112,7 @@ _ERRORS: dict[str, tuple[str, str]] = {  # kinds with heading and fix; what caus
         "images with different numbers of channels in one data set",
         "Choose the bands that all have (images: {bands: [...]}), or keep the images apart.",
     ),
-    "coloured_mask": ("masks that hold colours, where the declared encoding reads grey values", ""),
+    "colored_mask": ("masks that hold colors, where the declared encoding reads gray values", ""),
     "no_palette": ("masks without a palette, where the declared encoding reads palette indices", ""),
     "ghost_values": (
         "masks with ghost values (in-between values at the borders of classes)",
@@ -120,7 +120,7 @@ _ERRORS: dict[str, tuple[str, str]] = {  # kinds with heading and fix; what caus
         "Two classes far apart can be read with masks: {encoding: threshold}.",
     ),
     "undeclared_values": ("masks with undeclared values", ""),
-    "undeclared_colours": ("masks with undeclared colours", ""),
+    "undeclared_colors": ("masks with undeclared colors", ""),
     "undeclared_labels": (
         "annotations with undeclared labels",
         "Name their class in masks.labels, add the class to classes, or list them in masks.ignore_labels.",
@@ -180,7 +180,7 @@ _WARNINGS = {
 _NOTES = {
     "alpha_dropped": "images with transparency, which is not used",
     "turned_by_exif": "images turned upright as the camera noted (EXIF)",
-    "grey_among_colour": "grey images among colour images",
+    "gray_among_color": "gray images among color images",
     "overlapping_masks": "masks of one image that overlap: the later lies above",
     "same_pixels": "images that occur more than once",
     "mask_values": "values in the masks",

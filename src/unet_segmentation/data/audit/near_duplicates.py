@@ -33,7 +33,7 @@ SCENE = 3.0  # thumbnail pixels; what is smoother than that (light, layout) is n
 # Masks that fit another image better
 REACH = 5  # samples before and after, in order of path
 LIGHT = 6.0  # thumbnail pixels; what is smoother than that is uneven light
-NOISE = 2.0  # grey levels of a stretched thumbnail
+NOISE = 2.0  # gray levels of a stretched thumbnail
 LEAST_INFORMATION = 0.01  # in nats; a mask that says less of every image is no evidence
 LEAST_MASKS = 8  # that are evidence, below which nothing is reported
 CONSISTENCY = 0.5  # share of the masks whose best image is as many files away as that of the mask before
@@ -50,7 +50,7 @@ def find_near_duplicates(
 
     Args:
         signatures: records of `SIGNATURE`; may be a memory map.
-        rows: which of them to compare, in order of their path (neighbouring frames are compared in any case).
+        rows: which of them to compare, in order of their path (neighboring frames are compared in any case).
         threshold: least similarity, as `similarity` has it.
         same: a label per record; of records with one label only the first is compared: copies are reported elsewhere.
 
@@ -66,8 +66,8 @@ def find_near_duplicates(
     pairs = _candidates(coefficients)
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
-        other = _apply_pose(signatures["grey"][rows[part["second"]]], part["pose"])
-        part["similarity"] = similarity(signatures["grey"][rows[part["first"]]], other)
+        other = _apply_pose(signatures["gray"][rows[part["second"]]], part["pose"])
+        part["similarity"] = similarity(signatures["gray"][rows[part["first"]]], other)
     pairs = _best_of_each(pairs[pairs["similarity"] >= threshold], PARTNERS)
     pairs = pairs[np.argsort(-pairs["similarity"], kind="stable")]
     first, second = rows[pairs["first"]], rows[pairs["second"]]
@@ -82,7 +82,7 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     are common to images of one kind.
 
     Returns:
-        Correlations, (pairs,), 0 to 1 (what is negative counts as 0), of grey thumbnails, (pairs, SIDE, SIDE) each.
+        Correlations, (pairs,), 0 to 1 (what is negative counts as 0), of gray thumbnails, (pairs, SIDE, SIDE) each.
     """
     detail, target = _detail(one, SCENE), _flat(_detail(other, SCENE))
     down, across = (np.gradient(detail, axis=axis).astype(np.float32) for axis in (1, 2))
@@ -105,8 +105,8 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
     cosines = fft.dct(np.eye(SIDE, dtype=np.float32), axis=0, norm="ortho")[:FREQUENCIES]
     coefficients = np.empty((len(rows), FREQUENCIES, FREQUENCIES), np.float32)
     for start in range(0, len(rows), CHUNK):
-        grey = signatures["grey"][rows[start : start + CHUNK]].astype(np.float32)
-        coefficients[start : start + CHUNK] = cosines @ grey @ cosines.T
+        gray = signatures["gray"][rows[start : start + CHUNK]].astype(np.float32)
+        coefficients[start : start + CHUNK] = cosines @ gray @ cosines.T
     coefficients[:, 0, 0] = 0
     norms = np.sqrt((coefficients**2).sum(axis=(1, 2)))
     varied = norms > 0.5
@@ -129,17 +129,17 @@ def _candidates(coefficients: Floats) -> NDArray:
     bits = _hash_bits(coefficients)
     count = len(bits)
     random = np.random.default_rng(0)
-    pairs = _neighbours(coefficients, np.arange(count))
+    pairs = _neighbors(coefficients, np.arange(count))
     for _ in range(SORTINGS):
         packed = np.packbits(bits[:, random.permutation(bits.shape[1])], axis=1)
         sorting = np.argsort(np.ascontiguousarray(packed).view(">u8")[:, 0], kind="stable")
-        pairs = np.concatenate([pairs, _neighbours(coefficients, sorting)])
+        pairs = np.concatenate([pairs, _neighbors(coefficients, sorting)])
         pairs = pairs[np.unique(pairs["first"] * count + pairs["second"], return_index=True)[1]]
         pairs = _best_of_each(pairs, 2 * PARTNERS)  # at once, so that memory stays flat where thousands are alike
     return pairs
 
 
-def _neighbours(coefficients: Floats, sorting: Indices) -> NDArray:
+def _neighbors(coefficients: Floats, sorting: Indices) -> NDArray:
     """Compare each image with the NEAREST next ones of a sorting."""
     pairs = []
     for start in range(0, len(sorting), CHUNK):
@@ -195,7 +195,7 @@ def _apply_pose(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArr
 def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
     """Find masks that fit the image of another sample better than their own: swapped, or shifted along the files.
 
-    The fit of a mask to an image is the information, in nats, that classes give on grey and colour
+    The fit of a mask to an image is the information, in nats, that classes give on gray and color
     (`information`). A mask is reported where another image within reach fits it best and no other mask fits that image
     as well, with a clear lead over the second best. The lead is relative to those of the data set: where masks say
     little of their images, or images are all alike, leads are small or follow no order, and nothing is reported.
@@ -227,17 +227,17 @@ def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int,
 def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     """Compute the information of classes on the values of pixels, were those normal in each class (Wilks' lambda).
 
-    It is `(ln det T - ln det W) / 2` with the covariances over all labelled pixels (T) and within classes (W), both
+    It is `(ln det T - ln det W) / 2` with the covariances over all labeled pixels (T) and within classes (W), both
     with the variance of rounding and noise (NOISE squared) added: (n,) in nats, 0 or more, of classes, (n, pixels) with
     255 ignored, and planes, (n, pixels, planes).
     """
     present = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX])
-    labelled = (classes != IGNORE_INDEX).astype(np.float32)
+    labeled = (classes != IGNORE_INDEX).astype(np.float32)
     members = (classes[:, None] == present[:, None]).astype(np.float32)
-    pixels = np.maximum(labelled.sum(axis=1), 1)[:, None, None]
-    centred = (planes - labelled[:, None] @ planes / pixels) * labelled[:, :, None]
-    sums, counts = members @ centred, np.maximum(members.sum(axis=2), 1)
-    total = centred.transpose(0, 2, 1) @ centred / pixels + NOISE**2 * np.eye(planes.shape[2], dtype=np.float32)
+    pixels = np.maximum(labeled.sum(axis=1), 1)[:, None, None]
+    centered = (planes - labeled[:, None] @ planes / pixels) * labeled[:, :, None]
+    sums, counts = members @ centered, np.maximum(members.sum(axis=2), 1)
+    total = centered.transpose(0, 2, 1) @ centered / pixels + NOISE**2 * np.eye(planes.shape[2], dtype=np.float32)
     between = sums.transpose(0, 2, 1) @ (sums / counts[:, :, None]) / pixels
     nats = (np.linalg.slogdet(total)[1] - np.linalg.slogdet(total - between)[1]) / 2
     return np.maximum(nats, 0).astype(np.float32)
@@ -262,9 +262,9 @@ def _fits(signatures: NDArray, ordered: Indices) -> Floats:
 
 
 def _planes(records: NDArray) -> Floats:
-    """Return grey and colour without uneven light: (n, pixels, 3)."""
-    colour = records["colour"].repeat(SIDE // COARSE, axis=2).repeat(SIDE // COARSE, axis=3)
-    planes = np.concatenate([records["grey"][:, None], colour], axis=1)
+    """Return gray and color without uneven light: (n, pixels, 3)."""
+    color = records["color"].repeat(SIDE // COARSE, axis=2).repeat(SIDE // COARSE, axis=3)
+    planes = np.concatenate([records["gray"][:, None], color], axis=1)
     return _detail(planes, LIGHT).reshape(len(records), 3, -1).transpose(0, 2, 1)
 
 

@@ -10,7 +10,7 @@ from unet_segmentation.utils.strict_model import StrictModel
 
 
 class SuggestedLine(StrictModel):
-    """A line of `parameters.yml` that would settle findings."""
+    """A line of `parameters.yml` that would resolve findings."""
 
     kinds: tuple[str, ...]  # of the findings
     text: str  # YAML
@@ -28,7 +28,7 @@ class AuditResult(StrictModel):
     kinds: Mapping[str, int]  # findings by kind
     messages: tuple[str, ...]  # one line for each kind of warning or note
     values: Mapping[str, float]  # share of the pixels by mask value, where the masks could be decoded
-    proposals: tuple[SuggestedLine, ...]  # declarations that would settle the errors
+    proposals: tuple[SuggestedLine, ...]  # declarations that would resolve the errors
     message: str = ""  # why the audit failed
 
     def raise_if_failed(self) -> None:

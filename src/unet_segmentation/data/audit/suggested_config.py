@@ -17,7 +17,7 @@ from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-LISTED_VALUES = 16  # values or colours beyond the classes that are still written out
+LISTED_VALUES = 16  # values or colors beyond the classes that are still written out
 MAX_EXTRA = 3  # values beyond the declared ones that are taken for a rest of no class
 STRAY = 0.001  # share of the pixels; a value below it is hardly a class, if there are enough others
 ENDS = 0.9  # share of the pixels near the two ends of the values, where a mask of two classes has soft borders
@@ -48,19 +48,19 @@ def propose_values(pixels: Mapping[str, int], classes: Sequence[str], masks: Mas
     """Propose how masks could be declared, from the values in them.
 
     Args:
-        pixels: by value, over all masks; `"128"`, or `"64,0,128"` for a colour.
+        pixels: by value, over all masks; `"128"`, or `"64,0,128"` for a color.
         classes: names, in the order of their ids.
         masks: what is declared now.
 
     Returns:
         The likeliest first; nothing where nothing can be guessed, or everything is declared already.
     """
-    colours = {name: count for name, count in pixels.items() if "," in name}
+    colors = {name: count for name, count in pixels.items() if "," in name}
     try:
-        values = {int(value): count for value, count in pixels.items() if value not in colours}
+        values = {int(value): count for value, count in pixels.items() if value not in colors}
     except ValueError:  # fractions, or names: no pixel values that an encoding could map
         return []
-    return _propose_colours(colours, classes, masks) if colours else _propose_greys(values, classes, masks)
+    return _propose_colors(colors, classes, masks) if colors else _propose_grays(values, classes, masks)
 
 
 def propose_labels(undeclared: Iterable[str], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
@@ -111,13 +111,13 @@ def ignore_declaration(values: Iterable[int]) -> Declaration:
     return {"ignore": ignored} if ignored else {}
 
 
-def colour_name(colour: Sequence[int]) -> str:
-    """Return the nearest of the common names of colours (RGB, 0 to 255)."""
-    return min(_COLOURS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_COLOURS[name], colour, strict=True)))
+def color_name(color: Sequence[int]) -> str:
+    """Return the nearest of the common names of colors (RGB, 0 to 255)."""
+    return min(_COLORS, key=lambda name: sum((a - b) ** 2 for a, b in zip(_COLORS[name], color, strict=True)))
 
 
-_COLOURS = {
-    **{"black": BLACK, "white": (255, 255, 255), "grey": (128, 128, 128), "light grey": (192, 192, 192)},
+_COLORS = {
+    **{"black": BLACK, "white": (255, 255, 255), "gray": (128, 128, 128), "light gray": (192, 192, 192)},
     **{"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255)},
     **{"magenta": (255, 0, 255), "dark red": (128, 0, 0), "dark green": (0, 128, 0), "dark blue": (0, 0, 128)},
     **{"olive": (128, 128, 0), "teal": (0, 128, 128), "purple": (128, 0, 128), "orange": (255, 128, 0)},
@@ -125,10 +125,10 @@ _COLOURS = {
 }
 
 
-# --- grey values and indices ---
+# --- gray values and indices ---
 
 
-def _propose_greys(  # noqa: PLR0911 - a list of cases, the most certain first
+def _propose_grays(  # noqa: PLR0911 - a list of cases, the most certain first
     pixels: Mapping[int, int], classes: Sequence[str], masks: MaskParameters
 ) -> list[Proposal]:
     indexed = masks.encoding in ("index", "palette")
@@ -157,11 +157,11 @@ def _propose_greys(  # noqa: PLR0911 - a list of cases, the most certain first
         proposals = [Proposal(_explicit(masks) | {"ignore": [*sorted(ignored), *extra]}, remark)]
         if plain == list(range(len(classes) + 1)) and not masks.values and not masks.offset:
             shifted = base | {"offset": 1, "ignore": [*sorted(ignored), 0]}
-            proposals.append(Proposal(shifted, "if 0 is what was not labelled"))
+            proposals.append(Proposal(shifted, "if 0 is what was not labeled"))
         return proposals
     if indexed and not two_of_two and not extra and hidden:
         table = {value: declared[value] for value in plain} | {IGNORE_INDEX: free[0]}
-        remark = f"if 255 is {free[0]}; if it is what was not labelled, remove {free[0]} from classes"
+        remark = f"if 255 is {free[0]}; if it is what was not labeled, remove {free[0]} from classes"
         return [Proposal(base | {"values": table} | ignore_declaration(ignored), remark)]
     few = [value for value in extra if pixels[value] < STRAY * sum(pixels.values())]
     if few and len(values) - len(few) >= len(classes):  # single pixels, and enough values without them
@@ -192,10 +192,10 @@ def _propose_in_order(  # noqa: PLR0911 - a list of cases, the most certain firs
     if len(values) == len(classes):
         return [named(values, ORDER)]
     if len(plain) == len(classes):
-        return [named(plain, f"255 is taken for what was not labelled; {ORDER}", IGNORE_INDEX)]
+        return [named(plain, f"255 is taken for what was not labeled; {ORDER}", IGNORE_INDEX)]
     if len(values) == len(classes) + 1:
-        remark = f"one value more than classes, taken for an unlabelled rest; {ORDER}"
-        other = f"if {values[0]} is what was not labelled"
+        remark = f"one value more than classes, taken for an unlabeled rest; {ORDER}"
+        other = f"if {values[0]} is what was not labeled"
         return [named(values[:-1], remark, values[-1]), named(values[1:], other, values[0])]
     if len(values) < len(classes):
         return [named(values, f"no value remains for {', '.join(classes[len(values) :])}; {ORDER}")]
@@ -225,40 +225,40 @@ def _propose_threshold_or_instances(
     return proposals
 
 
-# --- colours ---
+# --- colors ---
 
 
-def _propose_colours(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
+def _propose_colors(pixels: Mapping[str, int], classes: Sequence[str], masks: MaskParameters) -> list[Proposal]:
     by_share = sorted(pixels, key=lambda name: -pixels[name])
-    colours = [tuple(int(part) for part in name.split(",")) for name in by_share]
-    if all(red == green == blue for red, green, blue in colours) and masks.encoding != "colors":
-        greys = {int(name.split(",")[0]): count for name, count in pixels.items()}
-        return _propose_greys(greys, classes, masks)
+    colors = [tuple(int(part) for part in name.split(",")) for name in by_share]
+    if all(red == green == blue for red, green, blue in colors) and masks.encoding != "colors":
+        grays = {int(name.split(",")[0]): count for name, count in pixels.items()}
+        return _propose_grays(grays, classes, masks)
     if masks.colors:
-        declared = {colour for _, colour in masks.named_colors} | set(masks.ignore_colors)
-        extra = [colour for colour in colours if colour not in declared]
+        declared = {color for _, color in masks.named_colors} | set(masks.ignore_colors)
+        extra = [color for color in colors if color not in declared]
         if not 0 < len(extra) <= LISTED_VALUES:
             return []
         table = masks.model_dump(mode="json")["colors"]
         free = [name for name in classes if name not in table]
-        table |= {name: list(colour) for name, colour in zip(free, extra, strict=False)}
-        remark = f"{ORDER}: {', '.join(free)}" if free else "pixels of these colours would be ignored"
-        return [Proposal(_colour_declaration(table, [*masks.ignore_colors, *extra[len(free) :]]), remark)]
-    if len(colours) > LISTED_VALUES + len(classes):
+        table |= {name: list(color) for name, color in zip(free, extra, strict=False)}
+        remark = f"{ORDER}: {', '.join(free)}" if free else "pixels of these colors would be ignored"
+        return [Proposal(_color_declaration(table, [*masks.ignore_colors, *extra[len(free) :]]), remark)]
+    if len(colors) > LISTED_VALUES + len(classes):
         return []
-    ordered = sorted(colours, key=lambda colour: colour != BLACK)  # background is usually black; the rest by share
+    ordered = sorted(colors, key=lambda color: color != BLACK)  # background is usually black; the rest by share
     count = len(classes)
     table = dict(zip(classes, ordered, strict=False))
-    pairs = ", ".join(f"{name} {colour_name(colour)}" for name, colour in table.items())
+    pairs = ", ".join(f"{name} {color_name(color)}" for name, color in table.items())
     missing = f"; no value remains for {', '.join(classes[len(ordered) :])}" if len(ordered) < count else ""
-    proposals = [Proposal(_colour_declaration(table, ordered[count:]), f"{pairs}{missing}; {ORDER}")]
+    proposals = [Proposal(_color_declaration(table, ordered[count:]), f"{pairs}{missing}; {ORDER}")]
     if len(ordered) == count + 1 and ordered[0] == BLACK:
         table = dict(zip(classes, ordered[1:], strict=True))
-        proposals.append(Proposal(_colour_declaration(table, [BLACK]), "if black is what was not labelled"))
+        proposals.append(Proposal(_color_declaration(table, [BLACK]), "if black is what was not labeled"))
     return proposals
 
 
-def _colour_declaration(table: Mapping[str, Sequence[int]], ignored: Sequence[Sequence[int]]) -> Declaration:
+def _color_declaration(table: Mapping[str, Sequence[int]], ignored: Sequence[Sequence[int]]) -> Declaration:
     declaration: Declaration = {"encoding": "colors", "colors": {name: list(table[name]) for name in table}}
     return declaration | ({"ignore_colors": list(map(list, ignored))} if ignored else {})
 

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
 SIDE = 32  # pixels of a thumbnail
-COARSE = SIDE // 2  # pixels of its colour, which the eye (and JPEG) resolves less finely, too
+COARSE = SIDE // 2  # pixels of its color, which the eye (and JPEG) resolves less finely, too
 MIN_PIXELS = 2 * SIDE  # of the shorter side, above which halving stops
-FLAT = 0.01  # grey levels; less than that is rounding, not contrast
+FLAT = 0.01  # gray levels; less than that is rounding, not contrast
 
 SIGNATURE = np.dtype(
     [
-        ("grey", np.uint8, (SIDE, SIDE)),
-        ("colour", np.uint8, (2, COARSE, COARSE)),
+        ("gray", np.uint8, (SIDE, SIDE)),
+        ("color", np.uint8, (2, COARSE, COARSE)),
         ("classes", np.uint8, (SIDE, SIDE)),
         ("height", np.int32),
         ("width", np.int32),
     ]
 )
-"""`grey`: mean of the channels; `colour`: first and last channel less `grey`; each averaged over areas and stretched to
+"""`gray`: mean of the channels; `color`: first and last channel less `gray`; each averaged over areas and stretched to
 0..255, all 0 where it is constant. `classes`: the mask at the middle of each area, 255 ignored. `height` and `width`:
 of the image, in pixels."""
 
@@ -46,12 +46,12 @@ def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
     if channels > 4:  # OpenCV resizes no more than four
         pixels = pixels[:, :, [0, channels // 2, channels - 1]]
     small = _averaged(np.ascontiguousarray(pixels))
-    grey = small.mean(axis=2)
-    record["grey"] = _stretched(grey)
+    gray = small.mean(axis=2)
+    record["gray"] = _stretched(gray)
     if channels > 1:
         for number, channel in enumerate((0, -1)):
-            coarse = cv2.resize(small[:, :, channel] - grey, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-            record["colour"][number] = _stretched(coarse)
+            coarse = cv2.resize(small[:, :, channel] - gray, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+            record["color"][number] = _stretched(coarse)
     record["classes"] = IGNORE_INDEX if ids is None else ids[np.ix_(_middles(ids.shape[0]), _middles(ids.shape[1]))]
     record["height"], record["width"] = height, width
     return record

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from unet_segmentation.data.audit.findings import KINDS, add_values
+from unet_segmentation.data.audit.resolution import ResolvedFindings, by_kind
 from unet_segmentation.data.audit.result import AuditResult, SuggestedLine
-from unet_segmentation.data.audit.settle import SettledFindings, by_kind
 from unet_segmentation.data.audit.suggested_config import (
     LISTED_VALUES,
     Proposal,
-    colour_name,
+    color_name,
     propose_joining,
     propose_labels,
     propose_range,
@@ -28,13 +28,13 @@ from unet_segmentation.parameters.data import InspectionParameters, MaskParamete
 
 LISTED_ENTRIES = 5  # of `inspection.allow` that nothing needed
 LISTED_FILES = 5
-TALLIED_VALUES = 4096  # values or colours that are summed over all findings
+TALLIED_VALUES = 4096  # values or colors that are summed over all findings
 MAX_LINE = 400  # characters of one file's line: names can be thousands long
 VALUE_KINDS = {
     "undeclared_values",
-    "undeclared_colours",
+    "undeclared_colors",
     "ghost_values",
-    "coloured_mask",
+    "colored_mask",
     "no_palette",
     "absent_class",
 }  # the values in the masks say what to declare
@@ -45,11 +45,11 @@ TOO_MANY_VALUES = (
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)"
 
 Suggestions = dict[tuple[str, ...], list[Proposal]]
-"""By kinds of findings, the declarations of which each would settle them."""
+"""By kinds of findings, the declarations of which each would resolve them."""
 
 
 def audit_result(
-    findings: SettledFindings,
+    findings: ResolvedFindings,
     inspected: pd.DataFrame,
     classes: Sequence[str],
     masks: MaskParameters,
@@ -86,8 +86,8 @@ def audit_result(
     return result.model_copy(update={"message": message})
 
 
-def _setting_messages(findings: SettledFindings, inspected: pd.DataFrame, allow: Sequence[str]) -> list[str]:
-    """Say which entries of `inspection.allow` no finding needs, and how many samples for testing are set aside."""
+def _setting_messages(findings: ResolvedFindings, inspected: pd.DataFrame, allow: Sequence[str]) -> list[str]:
+    """Explain which entries of `inspection.allow` no finding needs, and how many samples for testing are set aside."""
     unused = [entry for entry in allow if entry not in findings.allowed][:LISTED_ENTRIES]
     messages = [f"note: inspection.allow: no finding needs {_shortened(entry)}" for entry in unused]
     if "split" in inspected:
@@ -100,7 +100,7 @@ def _setting_messages(findings: SettledFindings, inspected: pd.DataFrame, allow:
 def _suggest(
     errors: pd.DataFrame, values: Mapping[str, int], classes: Sequence[str], masks: MaskParameters
 ) -> Suggestions:
-    """Suggest declarations for what stopped the run, with the kinds that they would settle."""
+    """Suggest declarations for what stopped the run, with the kinds that they would resolve."""
     kinds = set(errors["kind"])
     suggestions: Suggestions = {}
     if value_kinds := tuple(kind for kind in KINDS if kind in kinds & VALUE_KINDS):
@@ -121,8 +121,8 @@ def _suggest(
 
 def _sum_values(table: pd.DataFrame) -> dict[str, int]:
     """Sum pixels by value: of all masks that could be decoded, and of the masks that could not."""
-    total = _sum_json(table.loc[table["kind"].isin({"mask_values", "coloured_mask", "no_palette"}), "values"])
-    if any("," in value for value in total):  # grey files among coloured ones are written as colours, too
+    total = _sum_json(table.loc[table["kind"].isin({"mask_values", "colored_mask", "no_palette"}), "values"])
+    if any("," in value for value in total):  # gray files among colored ones are written as colors, too
         total = {value if "," in value else ",".join([value] * 3): count for value, count in total.items()}
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
@@ -139,7 +139,7 @@ def _sum_json(texts: Iterable[str]) -> dict[str, int]:
 
 def _error_message(
     errors: pd.DataFrame,
-    findings: SettledFindings,
+    findings: ResolvedFindings,
     result: AuditResult,
     values: Mapping[str, int],
     suggestions: Suggestions,
@@ -193,10 +193,10 @@ def _values_line(values: Mapping[str, int]) -> str:
 
 
 def value_name(value: str) -> str:
-    """Format a mask value: `128`, or `64,0,128 purple` for a colour."""
+    """Format a mask value: `128`, or `64,0,128 purple` for a color."""
     parts = value.split(",")
     if len(parts) == 3 and all(part.strip().isdecimal() for part in parts):
-        return f"{value} {colour_name([int(part) for part in parts])}"
+        return f"{value} {color_name([int(part) for part in parts])}"
     return value
 
 

@@ -1,6 +1,6 @@
 """A file becomes the numbers it holds, whatever its format.
 
-PNG, JPEG, BMP, GIF, WebP, PPM and JPEG 2000 are read by Pillow; plain PNG, where it is faster, and PNG with colours of
+PNG, JPEG, BMP, GIF, WebP, PPM and JPEG 2000 are read by Pillow; plain PNG, where it is faster, and PNG with colors of
 16 bits, which Pillow would cut to 8, by imagecodecs; TIFF by tifffile; `.npy` by numpy; `.mat` by `matlab`; number
 grids (`.txt`, `.csv`) by numpy.
 """
@@ -262,7 +262,7 @@ def _modes(picture: PIL.Image) -> tuple[NDArray, NDArray[np.uint8] | None, bool]
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return np.asarray(picture), _with_transparency(palette, transparency), False
-    if picture.mode in {"L", "RGB"} and transparency is not None:  # one grey or colour stands for transparent
+    if picture.mode in {"L", "RGB"} and transparency is not None:  # one gray or color stands for transparent
         picture = picture.convert({"L": "LA", "RGB": "RGBA"}[picture.mode])
     elif picture.mode in {"PA", "RGBa", "La"}:
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
@@ -296,7 +296,7 @@ def _upright(raster: Raster, orientation: object) -> Raster:
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Return whether a file is plain grey or RGB of 8 bits, as most are."""
+    """Return whether a file is plain gray or RGB of 8 bits, as most are."""
     if not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < PNG_HEADER:
         return False
     return data[24] == 8 and data[25] in {0, 2} and not any(mark in data for mark in PNG_EXTRAS)
@@ -335,7 +335,7 @@ def _tiff(stream: IO[bytes], page: int | None, largest: int) -> Raster:
             raise UnreadableError(f"has no page {page} (counted from 0)") from None
         assert isinstance(frame, tifffile.TiffPage)
         notes = (SEVERAL_PAGES,) if page is None and _has_second_page(file) else ()
-        if frame.photometric in {CMYK, YCBCR, CIELAB}:  # Pillow knows these colour spaces
+        if frame.photometric in {CMYK, YCBCR, CIELAB}:  # Pillow knows these color spaces
             stream.seek(0)
             return replace(_picture(stream.read(), page or 0, largest), notes=notes)
         _check_whole(frame, stream, largest)

@@ -25,7 +25,7 @@ class DecodedImage:
 
 
 def read_image(storage: FileStore, path: str, images: ImageParameters) -> DecodedImage:
-    """Decode an image: 8 and 16 bits as they are, other numbers by a range; upright (EXIF), palettes as colours.
+    """Decode an image: 8 and 16 bits as they are, other numbers by a range; upright (EXIF), palettes as colors.
 
     Raises:
         UnreadableError: the file is missing or damaged (`unreadable_image`), needs a range (`no_range`), or holds NaN
@@ -70,11 +70,11 @@ def read_roi(storage: FileStore, path: str) -> NDArray[np.bool_]:
         raster = read_raster(storage, path)
     except UnreadableError as error:
         raise UnreadableError(str(error), "unreadable_roi") from None
-    pixels = coloured(raster)
+    pixels = colored(raster)
     return (pixels != 0) if pixels.ndim == 2 else (pixels != 0).any(axis=2)
 
 
-def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
+def colored(raster: Raster, *, alpha: bool = False) -> NDArray:
     """Convert pixels to what a viewer shows: palettes looked up, one bit as black and white.
 
     Returns:
@@ -85,9 +85,9 @@ def coloured(raster: Raster, *, alpha: bool = False) -> NDArray:
         return pixels.astype(np.uint8) * np.uint8(255)
     if raster.palette is not None:
         bands = raster.palette.shape[1] if alpha else 3
-        colours = np.zeros((np.iinfo(pixels.dtype).max + 1, bands), np.uint8)
-        colours[: len(raster.palette)] = raster.palette[:, :bands]  # beyond its end is black, as viewers show it
-        return colours[pixels]
+        colors = np.zeros((np.iinfo(pixels.dtype).max + 1, bands), np.uint8)
+        colors[: len(raster.palette)] = raster.palette[:, :bands]  # beyond its end is black, as viewers show it
+        return colors[pixels]
     if not raster.alpha or alpha:
         return pixels
     if pixels.shape[2] == 4 and pixels.dtype in (np.uint8, np.uint16):
@@ -101,7 +101,7 @@ def _chosen_bands(raster: Raster, images: ImageParameters) -> tuple[NDArray, tup
     """Return (height, width, channels)."""
     has_alpha = raster.alpha or (raster.palette is not None and raster.palette.shape[1] == 4)
     keep = images.alpha == "keep" or images.bands is not None
-    pixels = coloured(raster, alpha=keep)
+    pixels = colored(raster, alpha=keep)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if images.bands is not None:  # they count the bands of the file, transparency among them
         if max(images.bands) >= pixels.shape[2]:

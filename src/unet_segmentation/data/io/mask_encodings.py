@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
 from unet_segmentation.data.io.image_decoders import Note, Raster, UnreadableError
-from unet_segmentation.data.io.image_reader import coloured
+from unet_segmentation.data.io.image_reader import colored
 from unet_segmentation.parameters.data import MaskParameters
 from unet_segmentation.utils.ignore_index import IGNORE_INDEX
 
-LUMINANCE = np.array([299, 587, 114])  # ITU-R BT.601, as everywhere a colour becomes grey
+LUMINANCE = np.array([299, 587, 114])  # ITU-R BT.601, as everywhere a color becomes gray
 MAX_VALUES = 256  # of one file that are reported
 MIN_ARTIFACTS = 3  # different values
 MAX_ARTIFACT_SHARE = 0.7  # of the pixels; more of them, and it is no mask but a photograph
-MAX_CORE_SHARE = 0.2  # of the artifacts whose four neighbours have the same value
+MAX_CORE_SHARE = 0.2  # of the artifacts whose four neighbors have the same value
 EXACT_COUNTS = 2**24  # OpenCV counts in single precision
 
 
@@ -40,7 +40,7 @@ class DecodedMask:
     """Class ids and what they were read from."""
 
     ids: NDArray[np.uint8]  # (height, width); 255 where ignored or undeclared
-    values: dict[str, int]  # pixels by value ("128", "64,0,128" for a colour, or a label), the most frequent ones
+    values: dict[str, int]  # pixels by value ("128", "64,0,128" for a color, or a label), the most frequent ones
     undeclared: dict[str, int]  # the part of them that the declaration does not name
     sha256: str = ""  # of everything that was read for this mask
     notes: tuple[Note, ...] = ()
@@ -58,7 +58,7 @@ def decode_raster(
         UnreadableError: it holds no mask at all.
     """
     encode = ENCODINGS[masks.encoding]
-    codes, lookup, name = encode(raster, masks, classes) if label is None else _labelled(raster, masks, classes, label)
+    codes, lookup, name = encode(raster, masks, classes) if label is None else _labeled(raster, masks, classes, label)
     ids, entries = _look_up(codes, lookup)
     values = Counter({name(code): count for code, (count, _) in entries.items() if name(code)})
     unmapped = {code: count for code, (count, class_id) in entries.items() if class_id is None}
@@ -70,7 +70,7 @@ def decode_raster(
     elif has_interpolation_artifacts(codes, unmapped):
         kind = "ghost_values"
     else:
-        kind = "undeclared_colours" if masks.encoding == "colors" else "undeclared_values"
+        kind = "undeclared_colors" if masks.encoding == "colors" else "undeclared_values"
     counts = np.zeros(256, np.int64)
     for count, class_id in entries.values():
         counts[IGNORE_INDEX if class_id is None else class_id] += count
@@ -96,13 +96,13 @@ def has_interpolation_artifacts(codes: NDArray[np.integer], undeclared: Mapping[
     """Return whether undeclared values are artifacts of JPEG or of interpolation, and not a class that was forgotten.
 
     Artifacts are several values, few pixels, and lie along the borders of classes: hardly one of them is surrounded by
-    its own value, as the inner pixels of a real region are. Codes are values or packed colours, (height, width).
+    its own value, as the inner pixels of a real region are. Codes are values or packed colors, (height, width).
     """
     pixels = sum(undeclared.values())
     if len(undeclared) < MIN_ARTIFACTS or pixels > MAX_ARTIFACT_SHARE * codes.size:
         return False
     core = np.isin(codes, list(undeclared))
-    for plane, inside in ((codes, core), (codes.T, core.T)):  # views: all four neighbours have the same value
+    for plane, inside in ((codes, core), (codes.T, core.T)):  # views: all four neighbors have the same value
         same = plane[1:] == plane[:-1]
         inside[1:] &= same
         inside[:-1] &= same
@@ -120,32 +120,32 @@ def _index(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Cod
     else:
         declared = {class_id + masks.offset: class_id for class_id in range(len(classes))}
     table = {IGNORE_INDEX: IGNORE_INDEX} | declared | dict.fromkeys(masks.ignore, IGNORE_INDEX)
-    return _indices(raster) if _has_palette(raster) else _grey(raster), table.get, str
+    return _indices(raster) if _has_palette(raster) else _gray(raster), table.get, str
 
 
 def _palette(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
     """As `index`, for files that must have a palette."""
     if not _has_palette(raster):
         pixels = _plain(raster)
-        content = "colours" if pixels.ndim == 3 else "grey values"
+        content = "colors" if pixels.ndim == 3 else "gray values"
         raise EncodingError("no_palette", f"holds {content}, not palette indices", _listed(pixels))
     return _index(raster, masks, classes)
 
 
 def _threshold(raster: Raster, masks: MaskParameters, _: Sequence[str]) -> Coded:
-    """Grey values above the threshold are class 1, the others class 0."""
-    return _grey(raster), lambda value: IGNORE_INDEX if value in masks.ignore else int(value > masks.threshold), str
+    """Gray values above the threshold are class 1, the others class 0."""
+    return _gray(raster), lambda value: IGNORE_INDEX if value in masks.ignore else int(value > masks.threshold), str
 
 
 def _colors(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
-    """Each class has a colour, or several."""
-    colours = [(colour, IGNORE_INDEX) for colour in masks.ignore_colors]
-    colours += [(colour, classes.index(name)) for name, colour in masks.named_colors]
-    table = {int(_codes(np.array(colour))): class_id for colour, class_id in colours}
+    """Each class has a color, or several."""
+    colors = [(color, IGNORE_INDEX) for color in masks.ignore_colors]
+    colors += [(color, classes.index(name)) for name, color in masks.named_colors]
+    table = {int(_codes(np.array(color))): class_id for color, class_id in colors}
     pixels = _plain(raster)
     if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255):
-        raise UnreadableError("holds numbers outside 0..255, which are no colours")
-    return _codes(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2)), table.get, _colour_name
+        raise UnreadableError("holds numbers outside 0..255, which are no colors")
+    return _codes(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2)), table.get, _color_name
 
 
 def _instances(raster: Raster, masks: MaskParameters, classes: Sequence[str]) -> Coded:
@@ -156,9 +156,9 @@ def _instances(raster: Raster, masks: MaskParameters, classes: Sequence[str]) ->
     return _marked(pixels, masks.ignore), {0: 0, 1: instance, IGNORE_INDEX: IGNORE_INDEX}.get, names.__getitem__
 
 
-def _labelled(raster: Raster, masks: MaskParameters, classes: Sequence[str], label: str) -> Coded:
+def _labeled(raster: Raster, masks: MaskParameters, classes: Sequence[str], label: str) -> Coded:
     """Read one mask per class: what is not 0 (with `threshold`: what lies above it) is the class of the label."""
-    pixels = _grey(raster) > masks.threshold if masks.encoding == "threshold" else _plain(raster)
+    pixels = _gray(raster) > masks.threshold if masks.encoding == "threshold" else _plain(raster)
     table = {0: 0, 1: label_class_id(label, masks, classes), IGNORE_INDEX: IGNORE_INDEX}
     return _marked(pixels, masks.ignore), table.get, {0: "", 1: label, IGNORE_INDEX: "ignored"}.__getitem__
 
@@ -245,14 +245,14 @@ def _indices(raster: Raster) -> NDArray:
 
 
 def _plain(raster: Raster) -> NDArray:
-    """(height, width) whole numbers or (height, width, 3) colours; palettes are looked up, transparency is dropped."""
-    pixels = coloured(raster)
+    """(height, width) whole numbers or (height, width, 3) colors; palettes are looked up, transparency is dropped."""
+    pixels = colored(raster)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim == 3 and pixels.shape[2] != 3:
-        raise UnreadableError(f"has {pixels.shape[2]} bands: a mask has one, or three for colours")
+        raise UnreadableError(f"has {pixels.shape[2]} bands: a mask has one, or three for colors")
     if pixels.ndim == 3 and pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1:
-        raise UnreadableError("is a colour image of 16 bits per channel, for which there is no mask encoding")
+        raise UnreadableError("is a color image of 16 bits per channel, for which there is no mask encoding")
     if pixels.dtype.kind == "f":
         whole = np.rint(pixels)
         if not (np.isfinite(pixels).all() and (whole == pixels).all() and np.abs(whole).max() < 2**53):
@@ -261,8 +261,8 @@ def _plain(raster: Raster) -> NDArray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _grey(raster: Raster) -> NDArray:
-    """Grey values; colours only where their three channels are equal, or where a palette holds them."""
+def _gray(raster: Raster) -> NDArray:
+    """Gray values; colors only where their three channels are equal, or where a palette holds them."""
     pixels = _plain(raster)
     if pixels.ndim == 2:
         return pixels
@@ -270,23 +270,23 @@ def _grey(raster: Raster) -> NDArray:
         return np.ascontiguousarray(pixels[..., 0])
     if raster.palette is not None:
         return ((pixels @ LUMINANCE + 500) // 1000).astype(np.uint8)
-    raise EncodingError("coloured_mask", "holds colours, not grey values", _listed(pixels))
+    raise EncodingError("colored_mask", "holds colors, not gray values", _listed(pixels))
 
 
-def _codes(colours: NDArray) -> NDArray[np.int32]:
-    channels = colours.astype(np.int32)
+def _codes(colors: NDArray) -> NDArray[np.int32]:
+    channels = colors.astype(np.int32)
     return (channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]
 
 
-def _colour_name(code: int) -> str:
+def _color_name(code: int) -> str:
     return f"{code >> 16},{code >> 8 & 255},{code & 255}"
 
 
 def _listed(pixels: NDArray) -> dict[str, int]:
-    """Pixels by value or colour."""
-    is_coloured = pixels.ndim == 3
-    codes, counts = np.unique(_codes(pixels) if is_coloured else pixels, return_counts=True)
-    name = _colour_name if is_coloured else str
+    """Pixels by value or color."""
+    is_colored = pixels.ndim == 3
+    codes, counts = np.unique(_codes(pixels) if is_colored else pixels, return_counts=True)
+    name = _color_name if is_colored else str
     return most_frequent_values(
         Counter({name(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)})
     )

@@ -1,7 +1,7 @@
-"""Labelled shapes, and how polygons and boxes become pixels.
+"""Labeled shapes, and how polygons and boxes become pixels.
 
 Coordinates are continuous: the pixel in row r and column c covers [c, c + 1) x [r, r + 1), and belongs to a polygon if
-its centre lies inside.
+its center lies inside.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def mask_shape(label: str, inside: NDArray[np.bool_], *, crowd: bool = False) ->
 
 
 def rasterize_polygons(polygons: Iterable[Polygon], size: Size) -> tuple[slice, slice, NDArray[np.bool_]]:
-    """Fill polygons: a pixel is inside if its centre is inside one of them (of one that crosses itself: even-odd).
+    """Fill polygons: a pixel is inside if its center is inside one of them (of one that crosses itself: even-odd).
 
     Returns:
         Rows and columns of the bounding box within the image, and which of its pixels are inside.
@@ -66,7 +66,7 @@ def rasterize_polygons(polygons: Iterable[Polygon], size: Size) -> tuple[slice, 
 
 
 def _scan_lines(polygon: Polygon, size: Size) -> NDArray[np.bool_]:
-    """Fill by scan lines: each edge toggles everything to its right, in the rows whose centre line it crosses."""
+    """Fill by scan lines: each edge toggles everything to its right, in the rows whose center line it crosses."""
     height, width = size
     start, end = polygon, np.roll(polygon, -1, axis=0)
     first, last = (

@@ -202,7 +202,7 @@ def unsure(survey: Survey, proposal: MaskInterpretations) -> list[str]:
     if survey.has_groups:
         checks.append("images of one folder are taken to belong together (a patient, a scene) and stay in one split")
     if survey.official is not None and survey.official.left_out:
-        checks.append(f"{survey.official.left_out} labelled samples are on no list of the official split, and left out")
+        checks.append(f"{survey.official.left_out} labeled samples are on no list of the official split, and left out")
     if images.low is not None:
         checks.append("images.range: which numbers become black and white")
     if len(images.depths) > 1:

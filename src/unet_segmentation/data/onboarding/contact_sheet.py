@@ -15,7 +15,7 @@ from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.folder_survey import Survey
 from unet_segmentation.parameters import Parameters
 from unet_segmentation.utils.atomic_io import atomic_write
-from unet_segmentation.visualization import Picture, colour_mask, contact_sheet, displayable, fitted, legend
+from unet_segmentation.visualization import Picture, color_mask, contact_sheet, displayable, fitted, legend
 
 SAMPLES, COLUMNS, SIDE = 16, 8, 192
 OF_IMAGES = {"unreadable_image", "no_range", "not_finite"}  # kinds of findings; the others are about masks
@@ -59,4 +59,4 @@ def _drawn(sample: Sample, survey: Survey, parameters: Parameters) -> list[Pictu
         )
     step = max(1, max(height, width) // (4 * SIDE))  # nobody sees more of a large image
     small = np.ascontiguousarray(image[::step, ::step])
-    return [fitted(displayable(small), SIDE), fitted(colour_mask(ids[::step, ::step]), SIDE)]
+    return [fitted(displayable(small), SIDE), fitted(color_mask(ids[::step, ::step]), SIDE)]

@@ -155,7 +155,7 @@ def _check_read(images: ImageSurvey, masks: MaskSurvey, pairing: Pairing) -> Non
     if masks.photographs > masks.read / 2:
         raise DataError(
             f"The files of {pairing.masks} look like photographs, not like masks: nearly every pixel differs from its "
-            "neighbours. If other files are the masks, name their folder with --masks."
+            "neighbors. If other files are the masks, name their folder with --masks."
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from unet_segmentation.data.io.image_decoders import UnreadableError, read_raster
-from unet_segmentation.data.io.image_reader import coloured, read_roi
+from unet_segmentation.data.io.image_reader import colored, read_roi
 from unet_segmentation.data.layout.layout import Layout, Sample, find_samples
 from unet_segmentation.data.onboarding.file_types import PICTURES, ending, kind_of_most, may_be_data
 from unet_segmentation.data.onboarding.filename_patterns import find_families, subsample
@@ -204,11 +204,11 @@ def _is_roi(candidate: PairCandidate, probe: PixelProbe) -> bool:
 
 def _is_dark_outside(image: str, mask: str, probe: PixelProbe) -> bool:
     try:
-        pixels = coloured(read_raster(probe.storage, image))
+        pixels = colored(read_raster(probe.storage, image))
         inside = read_roi(probe.storage, mask)
     except UnreadableError:
         return False
-    grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
-    if grey.shape != inside.shape or inside.all() or inside.mean() < 0.3:
+    gray = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+    if gray.shape != inside.shape or inside.all() or inside.mean() < 0.3:
         return False
-    return float(grey[~inside].mean()) < DARK * float(grey[inside].mean())
+    return float(gray[~inside].mean()) < DARK * float(gray[inside].mean())

@@ -10,7 +10,7 @@ import numpy as np
 from unet_segmentation.data.io.bit_depth import BitDepthError, to_uint
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import UnreadableError, read_raster
-from unet_segmentation.data.io.image_reader import coloured
+from unet_segmentation.data.io.image_reader import colored
 from unet_segmentation.data.onboarding.file_types import spread, track
 
 SAMPLE = 48  # images that are decoded
@@ -41,7 +41,7 @@ def survey_images(storage: FileStore, images: Sequence[str]) -> ImageSurvey:
         except UnreadableError as error:
             survey.unreadable[path] = str(error)
             continue
-        pixels = coloured(raster)
+        pixels = colored(raster)
         survey.formats.add(raster.format)
         survey.alpha |= raster.alpha or (raster.palette is not None and raster.palette.shape[1] == 4)
         survey.channels.add(1 if pixels.ndim == 2 else pixels.shape[2])

@@ -9,7 +9,7 @@ from unet_segmentation.data.audit.suggested_config import Declaration
 from unet_segmentation.errors import ConfigurationError
 
 TWO_CLASSES = ["background", "object"]
-MAX_CLASSES = 64  # different values or colours; more are hardly classes
+MAX_CLASSES = 64  # different values or colors; more are hardly classes
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ def name_two_classes(classes: Sequence[str] | None) -> list[str]:
 
 
 def default_names(count: int) -> list[str]:
-    """Return names for values or colours that nobody has named."""
+    """Return names for values or colors that nobody has named."""
     return TWO_CLASSES if count == 2 else [f"class_{number}" for number in range(count)]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, count_pages, read_raster
-from unet_segmentation.data.io.image_reader import coloured
+from unet_segmentation.data.io.image_reader import colored
 from unet_segmentation.data.io.matlab import read_matrices
 
 FEW_VALUES = 32  # up to which a file looks like a mask, whatever its pixels
-ALIKE = 2  # neighbouring values that differ by so little count as the same, as of masks in JPEG files
-FLAT = 0.85  # share of neighbours that are the same, from which on a file looks like a mask
+ALIKE = 2  # neighboring values that differ by so little count as the same, as of masks in JPEG files
+FLAT = 0.85  # share of neighbors that are the same, from which on a file looks like a mask
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def mask_variable(storage: FileStore, path: str) -> str | None:
 
 def mask_score(raster: Raster) -> tuple[float, bool]:
     """Describe how much pixels look like a mask (0 to 1), and whether they hold two values."""
-    pixels = coloured(raster)
+    pixels = colored(raster)
     if raster.pixels.dtype == bool:
         return 1.0, True
     if pixels.ndim == 3 and pixels.shape[2] not in {1, 3}:
@@ -87,7 +87,7 @@ def mask_score(raster: Raster) -> tuple[float, bool]:
 
 
 def _flatness(planes: NDArray) -> float:
-    """Return the share of neighbours with (nearly) the same value, of (height, width, channels)."""
+    """Return the share of neighbors with (nearly) the same value, of (height, width, channels)."""
     difference = np.abs(np.diff(planes.astype(np.int64), axis=1)).max(axis=2)
     tolerance = ALIKE if planes.dtype == np.uint8 else 0
     return float((difference <= tolerance).mean()) if difference.size else 1.0

@@ -1,6 +1,6 @@
 """Propose what masks may mean: the likeliest interpretation first; where it could be wrong, the others follow.
 
-Pixels tell which values there are, but not what these are called, nor which of them mean that nothing was labelled. So
+Pixels tell which values there are, but not what these are called, nor which of them mean that nothing was labeled. So
 an interpretation comes with what a person has to check.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from unet_segmentation.data.audit.suggested_config import Declaration, colour_name
+from unet_segmentation.data.audit.suggested_config import Declaration, color_name
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
-from unet_segmentation.data.onboarding.grey_value_masks import interpret_grey_values
+from unet_segmentation.data.onboarding.gray_value_masks import interpret_gray_values
 from unet_segmentation.data.onboarding.interpretation import (
     MAX_CLASSES,
     TWO_CLASSES,
@@ -20,11 +20,11 @@ from unet_segmentation.data.onboarding.interpretation import (
     MaskInterpretations,
     name_two_classes,
 )
-from unet_segmentation.data.onboarding.mask_survey import Colour, MaskSurvey
+from unet_segmentation.data.onboarding.mask_survey import Color, MaskSurvey
 from unet_segmentation.errors import ConfigurationError
 
 BLACK = (0, 0, 0)
-STRAY = 1e-4  # share of the pixels; colours below it are hardly classes
+STRAY = 1e-4  # share of the pixels; colors below it are hardly classes
 
 
 def propose_interpretations(
@@ -39,11 +39,11 @@ def propose_interpretations(
         return _annotations(survey, classes)
     if survey.labels:
         result = _masks_by_class(survey, classes)
-    elif survey.is_coloured:
-        result = _colours(survey, classes)
+    elif survey.is_colored:
+        result = _colors(survey, classes)
     else:
-        result = interpret_grey_values(survey, classes, set(ignore or ()))
-    if ignore and not survey.is_coloured and not any(_ignored_by(result.options[0])):
+        result = interpret_gray_values(survey, classes, set(ignore or ()))
+    if ignore and not survey.is_colored and not any(_ignored_by(result.options[0])):
         options = [
             replace(option, masks=option.masks | {"ignore": sorted({*_ignored_by(option), *ignore})})
             for option in result.options
@@ -90,64 +90,64 @@ def _masks_by_class(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskIn
     return MaskInterpretations(f"one mask for each class: {', '.join(labels)}", options, checks, shares)
 
 
-# --- colours ---
+# --- colors ---
 
 
-def _colours(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInterpretations:
-    """Each class has a colour."""
+def _colors(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInterpretations:
+    """Each class has a color."""
     least = STRAY if survey.is_soft else 0
-    shares = {colour: count / survey.pixels for colour, count in survey.colours.most_common()}
-    shares = {colour: share for colour, share in shares.items() if share >= least}
+    shares = {color: count / survey.pixels for color, count in survey.colors.most_common()}
+    shares = {color: share for color, share in shares.items() if share >= least}
     if len(shares) > MAX_CLASSES and not survey.ghostly:
-        why = "every colour but black is an instance"
+        why = "every color but black is an instance"
         option = MaskInterpretation(name_two_classes(classes), {"encoding": "instances"}, why)
-        check = f"{len(shares)} colours or more are taken for instances, each in a colour of its own"
-        return MaskInterpretations("colours of instances", [option], [check])
+        check = f"{len(shares)} colors or more are taken for instances, each in a color of its own"
+        return MaskInterpretations("colors of instances", [option], [check])
     if len(shares) > MAX_CLASSES:
         raise ConfigurationError(
-            f"The masks hold {len(survey.colours)} colours or more, in-between ones along borders: they were saved as "
+            f"The masks hold {len(survey.colors)} colors or more, in-between ones along borders: they were saved as "
             "JPEG or resized with interpolation. Export them again as PNG, resized without interpolation if at all."
         )
     checks = []
     if classes is None:
         checks.append("the names of the classes; the order is black first, then by share")
     if survey.is_soft:
-        checks.append("in-between colours are errors: the masks were saved as JPEG or resized; export them as PNG")
-    order = sorted(shares, key=lambda colour: (colour != BLACK, -shares[colour]))
-    unlabelled: list[Colour] = []
+        checks.append("in-between colors are errors: the masks were saved as JPEG or resized; export them as PNG")
+    order = sorted(shares, key=lambda color: (color != BLACK, -shares[color]))
+    unlabeled: list[Color] = []
     if classes is not None and len(order) == len(classes) + 1 and BLACK in order:
-        unlabelled = [BLACK]
-        checks.append("black is one colour more than there are names, so it is ignored")
-    plain = order[len(unlabelled) :]
+        unlabeled = [BLACK]
+        checks.append("black is one color more than there are names, so it is ignored")
+    plain = order[len(unlabeled) :]
     if classes is not None and len(classes) != len(plain):
-        listed = ", ".join(f"{list(colour)} {colour_name(colour)}" for colour in plain)
-        raise ConfigurationError(f"--classes: {len(classes)} names for {len(plain)} colours: {listed}.")
+        listed = ", ".join(f"{list(color)} {color_name(color)}" for color in plain)
+        raise ConfigurationError(f"--classes: {len(classes)} names for {len(plain)} colors: {listed}.")
     names = [f"class_{number}" for number in range(len(plain))] if classes is None else list(classes)
     if classes is None and len(plain) == 2 and BLACK in plain:
         names = TWO_CLASSES
-    options = [_coloured(names, plain, unlabelled, shares, "each colour is a class")]
+    options = [_colored(names, plain, unlabeled, shares, "each color is a class")]
     if BLACK in plain and len(plain) > 2 and classes is None:
-        options.append(_coloured(names[1:], plain[1:], [BLACK], shares, "if black is what was not labelled"))
-    values = [(f"{_text(colour)} {colour_name(colour)}", shares[colour]) for colour in order]
-    return MaskInterpretations(f"{len(plain)} colours", options, checks, values, list(map(_text, unlabelled)))
+        options.append(_colored(names[1:], plain[1:], [BLACK], shares, "if black is what was not labeled"))
+    values = [(f"{_text(color)} {color_name(color)}", shares[color]) for color in order]
+    return MaskInterpretations(f"{len(plain)} colors", options, checks, values, list(map(_text, unlabeled)))
 
 
-def _text(colour: Colour) -> str:
-    return ",".join(map(str, colour))
+def _text(color: Color) -> str:
+    return ",".join(map(str, color))
 
 
-def _coloured(
+def _colored(
     names: list[str],
-    colours: Sequence[Colour],
-    unlabelled: Sequence[Colour],
-    shares: Mapping[Colour, float],
+    colors: Sequence[Color],
+    unlabeled: Sequence[Color],
+    shares: Mapping[Color, float],
     why: str,
 ) -> MaskInterpretation:
-    table = dict(zip(names, colours, strict=True))
-    masks: Declaration = {"encoding": "colors", "colors": {name: list(colour) for name, colour in table.items()}}
-    if unlabelled:
-        masks["ignore_colors"] = [list(colour) for colour in unlabelled]
-    contents = {name: f"{colour_name(colour)} ({shares[colour]:.1%})" for name, colour in table.items()}
+    table = dict(zip(names, colors, strict=True))
+    masks: Declaration = {"encoding": "colors", "colors": {name: list(color) for name, color in table.items()}}
+    if unlabeled:
+        masks["ignore_colors"] = [list(color) for color in unlabeled]
+    contents = {name: f"{color_name(color)} ({shares[color]:.1%})" for name, color in table.items()}
     return MaskInterpretation(names, masks, why, contents)
 
 

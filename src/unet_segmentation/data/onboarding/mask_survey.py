@@ -1,4 +1,4 @@
-"""Survey masks: values and their shares, colours, palettes, labels."""
+"""Survey masks: values and their shares, colors, palettes, labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS, read_annotation
 from unet_segmentation.data.io.filesystem import FileStore
 from unet_segmentation.data.io.image_decoders import Raster, UnreadableError, read_raster
-from unet_segmentation.data.io.image_reader import coloured
+from unet_segmentation.data.io.image_reader import colored
 from unet_segmentation.data.io.mask_encodings import has_interpolation_artifacts
 from unet_segmentation.data.onboarding.file_types import spread, track
 from unet_segmentation.data.onboarding.image_mask_pairing import Pairing
@@ -25,7 +25,7 @@ MOST_VALUES = 2000  # different values that are counted
 NEARLY = 6  # by which the values of one area differ in JPEG files
 PHOTOGRAPH = 0.2  # likeness to a mask, below which a file is none
 
-Colour = tuple[int, ...]  # RGB
+Color = tuple[int, ...]  # RGB
 
 
 @dataclass
@@ -36,17 +36,17 @@ class MaskSurvey:
     total: int = 0  # mask files (or, for annotation files of many images, images)
     read: int = 0  # of these
     pixels: int = 0
-    values: Counter[int] = field(default_factory=Counter)  # pixels by grey value (of palette images: by index)
+    values: Counter[int] = field(default_factory=Counter)  # pixels by gray value (of palette images: by index)
     files: Counter[int] = field(default_factory=Counter)  # masks that hold a value
-    colours: Counter[Colour] = field(default_factory=Counter)  # pixels by colour, of masks that are not all grey
-    palette: dict[int, Colour] = field(default_factory=dict)  # of indices that occur
-    shown: Counter[int] = field(default_factory=Counter)  # pixels by grey value as a viewer shows palettes and one bit
+    colors: Counter[Color] = field(default_factory=Counter)  # pixels by color, of masks that are not all gray
+    palette: dict[int, Color] = field(default_factory=dict)  # of indices that occur
+    shown: Counter[int] = field(default_factory=Counter)  # pixels by gray value as a viewer shows palettes and one bit
     paletted: int = 0  # masks with a palette
-    palettes_differ: bool = False  # an index has one colour in one mask, and another elsewhere
+    palettes_differ: bool = False  # an index has one color in one mask, and another elsewhere
     photographs: int = 0  # masks that look like none
     lossy: int = 0  # masks in files that lose information
     ghostly: int = 0  # masks with in-between values along borders
-    colourful: int = 0  # masks with colours that are no grey
+    colorful: int = 0  # masks with colors that are no gray
     edges: Counter[int] = field(default_factory=Counter)  # pixels of a value that lie next to another value
     inner: Counter[int] = field(default_factory=Counter)  # those that lie among nearly the same, unlike soft borders
     parts: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # of a value above 0, in each mask
@@ -64,9 +64,9 @@ class MaskSurvey:
         return self.read >= self.total
 
     @property
-    def is_coloured(self) -> bool:
-        """Return whether colours tell the classes."""
-        return self.colourful > self.read / 2
+    def is_colored(self) -> bool:
+        """Return whether colors tell the classes."""
+        return self.colorful > self.read / 2
 
     @property
     def is_soft(self) -> bool:
@@ -112,7 +112,7 @@ def survey_masks(storage: FileStore, pairing: Pairing, paths: Sequence[str]) -> 
 
 def _count(raster: Raster, survey: MaskSurvey) -> None:
     """Count what one mask holds."""
-    shown = _whole_numbers(coloured(raster))
+    shown = _whole_numbers(colored(raster))
     survey.read += 1
     survey.photographs += mask_score(raster)[0] < PHOTOGRAPH
     survey.lossy += raster.lossy
@@ -121,26 +121,26 @@ def _count(raster: Raster, survey: MaskSurvey) -> None:
         survey.paletted += 1
         pixels = raster.pixels
         for value in np.unique(pixels).tolist():
-            colour = tuple(raster.palette[value][:3].tolist()) if value < len(raster.palette) else (0, 0, 0)
-            survey.palettes_differ |= survey.palette.setdefault(value, colour) != colour
+            color = tuple(raster.palette[value][:3].tolist()) if value < len(raster.palette) else (0, 0, 0)
+            survey.palettes_differ |= survey.palette.setdefault(value, color) != color
     elif raster.pixels.dtype == bool:
         pixels = raster.pixels.astype(np.uint8)
     if shown.ndim == 2:
         survey.shown.update(_counted(shown))
     survey.pixels += pixels.shape[0] * pixels.shape[1]
     if pixels.ndim == 3:
-        survey.colourful += 1
-        _count_colours(pixels, survey)
+        survey.colorful += 1
+        _count_colors(pixels, survey)
     else:
         _count_values(pixels, survey)
 
 
 def _whole_numbers(pixels: NDArray) -> NDArray:
-    """Return one channel of grey masks, whole numbers of floats; raise where a mask can hold no such pixels."""
+    """Return one channel of gray masks, whole numbers of floats; raise where a mask can hold no such pixels."""
     if pixels.ndim == 3 and pixels.shape[2] in {1, 3} and bool((pixels == pixels[..., :1]).all()):
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] != 3:
-        raise UnreadableError(f"has {pixels.shape[2]} bands: a mask has one, or three for colours")
+        raise UnreadableError(f"has {pixels.shape[2]} bands: a mask has one, or three for colors")
     if pixels.dtype.kind == "f":
         whole = np.rint(pixels)
         if not np.isfinite(pixels).all() or not (whole == pixels).all():
@@ -168,18 +168,18 @@ def _count_values(pixels: NDArray, survey: MaskSurvey) -> None:
             survey.parts[value].append(int(ndimage.label(pixels == value, np.ones((3, 3)))[1]))
 
 
-def _count_colours(pixels: NDArray, survey: MaskSurvey) -> None:
+def _count_colors(pixels: NDArray, survey: MaskSurvey) -> None:
     codes = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     counts = _counted(codes)
     if len(counts) > 6:
         survey.ghostly += has_interpolation_artifacts(codes, _without_main(counts, 3))
-    if len(survey.colours) < MOST_VALUES:
+    if len(survey.colors) < MOST_VALUES:
         for code, count in counts.items():
-            survey.colours[code >> 16, code >> 8 & 255, code & 255] += count
+            survey.colors[code >> 16, code >> 8 & 255, code & 255] += count
 
 
 def _is_near_other(pixels: NDArray, tolerance: int) -> NDArray[np.bool_]:
-    """Find pixels of which one of the four neighbours differs by more than a tolerance."""
+    """Find pixels of which one of the four neighbors differs by more than a tolerance."""
     is_near = np.zeros(pixels.shape, bool)
     wide = pixels.astype(np.int64)
     rows, columns = (np.abs(np.diff(wide, axis=axis)) > tolerance for axis in (0, 1))

@@ -13,7 +13,7 @@ import numpy as np
 
 from unet_segmentation.data.io.annotation_format import ANNOTATION_FORMATS
 from unet_segmentation.data.io.image_decoders import UnreadableError
-from unet_segmentation.data.io.image_reader import coloured
+from unet_segmentation.data.io.image_reader import colored
 from unet_segmentation.data.onboarding.file_types import spread
 from unet_segmentation.data.onboarding.filename_patterns import SLOT
 from unet_segmentation.data.onboarding.mask_detection import PixelProbe, read_values
@@ -176,7 +176,7 @@ def _are_opinions(pairs: Sequence[tuple[str, list[str]]], probe: PixelProbe) -> 
         if any(SECOND_OPINION.search(path) for path in paths):
             return True
         try:
-            one, other = (np.asarray(coloured(read_values(probe.storage, path)) != 0) for path in paths[:2])
+            one, other = (np.asarray(colored(read_values(probe.storage, path)) != 0) for path in paths[:2])
         except UnreadableError:
             continue
         if one.shape == other.shape and (one & other).sum() > SAME_THING * max(1, min(one.sum(), other.sum())):

@@ -26,26 +26,26 @@ class Official:
     """A predefined split."""
 
     samples: list[Sample]  # those that have a split, with it
-    left_out: int  # labelled samples that are on no list
+    left_out: int  # labeled samples that are on no list
     lists: dict[str, str] = field(default_factory=dict)  # path by the project's name for the split
     unlisted: str = "exclude"  # what becomes of samples on no list
     table: TableParameters | None = None
 
 
 def find_official(storage: FileStore, paths: Sequence[str], samples: Sequence[Sample]) -> Official | None:
-    """Find lists or a table that split the samples; of several, those that name most labelled samples."""
+    """Find lists or a table that split the samples; of several, those that name most labeled samples."""
     files = [path for path in paths if ending(path) in LISTS]
     splits = [*_by_lists(storage, files, samples), *_by_table(storage, files, samples)]
     return max(splits, key=_rank, default=None)
 
 
 def _rank(official: Official) -> tuple[int, int, int]:
-    """Order: most labelled samples, fewest unlabelled, most splits."""
-    count = _labelled(official.samples)
+    """Order: most labeled samples, fewest unlabeled, most splits."""
+    count = _labeled(official.samples)
     return count, count - len(official.samples), len({sample.split for sample in official.samples})
 
 
-def _labelled(samples: Sequence[Sample]) -> int:
+def _labeled(samples: Sequence[Sample]) -> int:
     return sum(bool(sample.masks) for sample in samples)
 
 
@@ -85,7 +85,7 @@ def _apply_lists(storage: FileStore, lists: Mapping[str, str], samples: Sequence
         return None  # one list of everything splits nothing
     ordered = {split: lists[split] for split in ("train", "validation", "test") if split in lists}
     used = {sample.image for sample in result}
-    left_out = _labelled([sample for sample in samples if sample.image and sample.image not in used])
+    left_out = _labeled([sample for sample in samples if sample.image and sample.image not in used])
     return Official(result, left_out, ordered, unlisted)
 
 
@@ -106,7 +106,7 @@ def _by_table(storage: FileStore, files: Sequence[str], samples: Sequence[Sample
         except (DataError, OSError):
             continue
         if len({sample.split for sample in result}) > 1:
-            yield Official(result, max(0, _labelled(samples) - _labelled(result)), table=table)
+            yield Official(result, max(0, _labeled(samples) - _labeled(result)), table=table)
 
 
 def _find_columns(path: str, lines: Sequence[str], samples: Sequence[Sample]) -> TableParameters | None:

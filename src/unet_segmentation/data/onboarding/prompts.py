@@ -36,7 +36,7 @@ def _ask_ignored(proposal: MaskInterpretations) -> list[int]:
     click.echo(f"\nThe masks hold {shown}.")
     while True:
         answer = click.prompt(
-            "Values that mean nothing was labelled, or a border (none, or with commas)",
+            "Values that mean nothing was labeled, or a border (none, or with commas)",
             default=",".join(proposal.ignored) or "none",
         )
         try:

@@ -13,7 +13,7 @@ from unet_segmentation.parameters.data import SplitParameters
 def assign_folds(
     samples: pd.DataFrame, inspected: pd.DataFrame, cross_validation: CrossValidationParameters, split: SplitParameters
 ) -> pd.DataFrame:
-    """Cut the labelled samples of the chosen splits into folds, each held out once.
+    """Cut the labeled samples of the chosen splits into folds, each held out once.
 
     For each fold, the other samples are split for training and validation. The result depends only on the samples, the
     parameters and the seed.

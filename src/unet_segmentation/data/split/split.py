@@ -45,7 +45,7 @@ def split_samples(
 
     Samples of one group or spatial block, and byte- or pixel-identical images, stay together. An official test or
     validation split is kept; one that is missing is cut from the samples that are officially for training or have no
-    split. With `parameters.folds` those are cut into folds: one is the test split (the validation split, where there is
+    split. With `split.folds` those are cut into folds: one is the test split (the validation split, where there is
     an official test), and validation is cut from the rest. What was split before stays where it is.
 
     Args:
@@ -184,7 +184,7 @@ class _Splitter:
         self.folder = folder
 
     def folds(self) -> NDArray[np.int64]:
-        """Return the fold of each sample; the same whatever `parameters.fold` is."""
+        """Return the fold of each sample; the same whatever `split.fold` is."""
         folds = self.parameters.folds or 1
         shares = {str(number): 1 / folds for number in range(folds)}
         return self._cut(shares, np.ones(len(self.ids), dtype=bool), [folds])
@@ -307,7 +307,7 @@ def stratify(
 
     Args:
         sizes: (groups,) number of samples.
-        pixels: (groups, classes) labelled pixels.
+        pixels: (groups, classes) labeled pixels.
         shares: (sides,) target shares, sum 1.
         fixed: (groups,) number of the side, where it is fixed, else -1.
         random: generator of the order.

@@ -120,7 +120,7 @@ class PackedSamples:
     def image(self, sample_id: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Image:
         """Read an image or a part of it: (height, width, channels) in native depth.
 
-        A grey image among colour images has its channel repeated.
+        A gray image among color images has its channel repeated.
         """
         part, offset, _, height, width, channels, depth = self._row(sample_id)
         view = np.ndarray((height, width, channels), DTYPES[depth], self._map(part, "images.bin"), offset)

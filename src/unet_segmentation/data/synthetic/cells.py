@@ -2,11 +2,11 @@
 
 A picture is made as a microscope makes it. Cells, their nuclei, debris and a wash of stain are fields of optical
 density; densities add where things lie over each other; light passes by Beer and Lambert's law, I = I0 10^-D, with one
-density per colour; the lamp is uneven, the lens blurs, the sensor adds noise. The mask is drawn from the same outlines,
+density per color; the lamp is uneven, the lens blurs, the sensor adds noise. The mask is drawn from the same outlines,
 before the lens, so it is exact to the pixel.
 
-What makes it a problem and not a toy is the overlap of the classes in colour: stains vary between pictures and cells,
-debris has the nucleus's colour, and the wash has the cytoplasm's. Shape, edges and surroundings tell them apart.
+What makes it a problem and not a toy is the overlap of the classes in color: stains vary between pictures and cells,
+debris has the nucleus's color, and the wash has the cytoplasm's. Shape, edges and surroundings tell them apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 RGB = npt.NDArray[np.float64]
 
-# Optical density per colour (R, G, B) of the two dyes: haematoxylin, blue, and eosin, pink (after Ruifrok and
+# Optical density per color (R, G, B) of the two dyes: haematoxylin, blue, and eosin, pink (after Ruifrok and
 # Johnston 2001, eosin somewhat less pure).
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.16, 0.80, 0.30])
@@ -42,7 +42,7 @@ SIDE = 128  # pixels; numbers of things are per field of this side
 
 @dataclass(frozen=True)
 class Outline:
-    """A closed curve around a centre: an ellipse with a few waves, so that its radius is a function of the angle."""
+    """A closed curve around a center: an ellipse with a few waves, so that its radius is a function of the angle."""
 
     row: float
     column: float
@@ -53,7 +53,7 @@ class Outline:
 
     @cached_property
     def radii(self) -> Array:
-        """Return the radius at ANGLES equal steps around the centre, in pixels."""
+        """Return the radius at ANGLES equal steps around the center, in pixels."""
         angle = np.linspace(0, 2 * np.pi, ANGLES, endpoint=False) - self.turn
         ellipse = np.sqrt((np.cos(angle) / self.elongation) ** 2 + (np.sin(angle) * self.elongation) ** 2)
         number, share, phase = np.array(self.waves).T[..., None]
@@ -73,7 +73,7 @@ class Outline:
 
 
 class Field:
-    """A canvas: density for each colour, and the class of each pixel."""
+    """A canvas: density for each color, and the class of each pixel."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -141,7 +141,7 @@ def _png(pixels: Bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Dyes:
-    """The stain of one picture: density per colour of what nuclei and cytoplasm absorb."""
+    """The stain of one picture: density per color of what nuclei and cytoplasm absorb."""
 
     nucleus: RGB
     cytoplasm: RGB
@@ -164,7 +164,7 @@ def _outline(
 
 
 def _place_cells(rng: np.random.Generator, size: int, count: int | None) -> list[Outline]:
-    """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbour, few over one."""
+    """Cells of a field, sparse or dense, some cut off by its border; many lie against a neighbor, few over one."""
     if count is None:
         count = max(1, rng.poisson(rng.uniform(0.6, 4.8) * (size / SIDE) ** 2))
     cells: list[Outline] = []
@@ -185,8 +185,8 @@ def _place_cells(rng: np.random.Generator, size: int, count: int | None) -> list
 
 def _draw_cell(rng: np.random.Generator, field: Field, cell: Outline, dyes: Dyes, grain: Array) -> None:
     angle, way = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22) * cell.radius
-    centre = cell.row + way * np.sin(angle), cell.column + way * np.cos(angle)
-    nucleus = _outline(rng, *centre, rng.uniform(0.46, 0.59) * cell.radius, 1.25, 0.08)
+    center = cell.row + way * np.sin(angle), cell.column + way * np.cos(angle)
+    nucleus = _outline(rng, *center, rng.uniform(0.46, 0.59) * cell.radius, 1.25, 0.08)
     pale, dark = rng.uniform(0.22, 0.6), rng.uniform(0.4, 0.9)
     bluish = rng.uniform(0.0, 0.65)
     focus = rng.uniform(0.7, 1.4)
@@ -198,8 +198,8 @@ def _draw_cell(rng: np.random.Generator, field: Field, cell: Outline, dyes: Dyes
     texture = grain[part]
     body = _edge(inside, focus) * pale * (1 + 0.22 * texture)
     core = _edge(kernel, focus) * dark * (1 + 0.25 * texture)
-    colour = (1 - bluish) * dyes.cytoplasm + bluish * dyes.nucleus
-    field.density[part] += _dye(body, colour) + _dye(core, dyes.nucleus)
+    color = (1 - bluish) * dyes.cytoplasm + bluish * dyes.nucleus
+    field.density[part] += _dye(body, color) + _dye(core, dyes.nucleus)
     mask = field.mask[part]
     mask[(inside > 0) & (mask == BACKGROUND)] = CYTOPLASM
     mask[kernel > 0] = NUCLEUS
@@ -223,7 +223,7 @@ def _draw_debris(rng: np.random.Generator, field: Field, dyes: Dyes) -> None:
 
 
 def _wash(rng: np.random.Generator, size: int, dyes: Dyes) -> Array:
-    """Stain that stays on the glass: slow clouds in the cytoplasm's colour."""
+    """Stain that stays on the glass: slow clouds in the cytoplasm's color."""
     knots = np.arange(-WASH, size + 2 * WASH, WASH)
     weights = np.exp(-0.5 * ((np.arange(size)[:, None] - knots) / WASH) ** 2)
     clouds = weights @ rng.standard_normal((len(knots), len(knots))) @ weights.T / np.pi**0.5
@@ -245,9 +245,9 @@ def _photograph(rng: np.random.Generator, density: Array) -> Bytes:
     return np.rint(255 * np.clip(light, 0, 1)).astype(np.uint8)
 
 
-def _dye(amount: npt.NDArray[np.floating], colour: RGB) -> Array:
-    """Multiply an amount per pixel with a colour: (H, W) and (3,) to (H, W, 3)."""
-    return amount[..., None].astype(np.float32) * colour.astype(np.float32)
+def _dye(amount: npt.NDArray[np.floating], color: RGB) -> Array:
+    """Multiply an amount per pixel with a color: (H, W) and (3,) to (H, W, 3)."""
+    return amount[..., None].astype(np.float32) * color.astype(np.float32)
 
 
 def _edge(depth: Array, softness: float) -> Array:

@@ -14,7 +14,7 @@ from unet_segmentation.models.model_file import file_sha256
 from unet_segmentation.models.spec import ModelSpec
 from unet_segmentation.parameters import PredictorParameters
 from unet_segmentation.utils.atomic_io import atomic_write, link_or_copy
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 FORMAT = 1
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "segmentation-models-pytorch")
@@ -84,7 +84,7 @@ def bundle_writer(
     information = {
         "problem": source.problem,
         "classes": list(spec.classes),
-        "colours": class_colours(len(spec.classes)).tolist(),
+        "colors": class_colors(len(spec.classes)).tolist(),
         "input": describe_input(spec, source.dtype),
         "specification": spec.to_json(),
         "predictor": inference.model_dump(),
@@ -109,7 +109,7 @@ def describe_input(spec: ModelSpec, dtype: str) -> dict[str, Any]:
         "images": {
             "dtype": dtype,
             "shape": ["batch", "height", "width", spec.in_channels],
-            "values": "raw pixels, not normalised; RGB where there are 3 channels",
+            "values": "raw pixels, not normalized; RGB where there are 3 channels",
             "sides": f"multiples of {multiple}; extend images below and to the right by reflection, and cut the result",
         },
         "probabilities": {"dtype": "float32", "shape": ["batch", classes, "height", "width"]},

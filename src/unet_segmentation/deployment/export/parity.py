@@ -143,7 +143,7 @@ def odd_cases(image: Image, multiple: int, inference: PredictorParameters) -> It
         yield Case("size", name, np.ascontiguousarray(larger[:height, :width]), None)
 
 
-def summarise(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]:
+def summarize(parity: Parity, classes: Sequence[str]) -> dict[str, float | None]:
     """Return the figures of every file: flat, `<file>/<figure>`; None where one is undefined or infinite.
 
     Returns:

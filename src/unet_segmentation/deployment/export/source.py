@@ -48,7 +48,7 @@ class ExportSource:
 
 
 @dataclass(frozen=True)
-class Quantisation:
+class Quantization:
     """An ONNX file in 8 bits: None where it was not asked for, and from how many images its ranges are."""
 
     file: str | None = None
@@ -86,10 +86,10 @@ def calibration_batches(
     return chosen, batches()
 
 
-def labelled_ids(samples: pd.DataFrame, split: str) -> list[str]:
-    """Return the ids of a split's labelled samples; raise DataError where it has none."""
+def labeled_ids(samples: pd.DataFrame, split: str) -> list[str]:
+    """Return the ids of a split's labeled samples; raise DataError where it has none."""
     chosen = (samples["split"] == split) & (samples["masks"].map(len) > 0)
     names: list[str] = samples.loc[chosen, "sample_id"].astype(str).tolist()
     if not names:
-        raise DataError(f"export.split: the {split} split has no labelled sample to hold the files against.")
+        raise DataError(f"export.split: the {split} split has no labeled sample to hold the files against.")
     return names

@@ -2,7 +2,7 @@
 
     python predict.py IMAGE_OR_FOLDER ... [--output FOLDER] [--int8]
 
-For each image <name>.png is written: class ids from 0, in the classes' colours; the tiles, their blending and the
+For each image <name>.png is written: class ids from 0, in the classes' colors; the tiles, their blending and the
 padding are those of the project that trained the network.
 """
 
@@ -24,7 +24,7 @@ class ExportedModel:
     """An exported folder, ready to predict.
 
     Attributes:
-        information: what `model.json` says: classes, colours, channels, files, how well it agrees with the network.
+        information: what `model.json` says: classes, colors, channels, files, how well it agrees with the network.
         predictor: see `unet_segmentation/inference/predictor.py`.
     """
 
@@ -61,16 +61,16 @@ class ExportedModel:
         channels = self.spec.in_channels
         with Image.open(file) as opened:
             picture = ImageOps.exif_transpose(opened)
-            grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+            gray = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
             if picture.mode not in ("L", "RGB", "I;16", "I;16B", "I", "F") and not (
                 picture.mode == "RGBA" and channels == 4
             ):
-                picture = picture.convert("L" if grey else "RGB")
+                picture = picture.convert("L" if gray else "RGB")
             pixels = np.asarray(picture)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if self.spec.bands is not None:
             pixels = np.ascontiguousarray(pixels[..., list(self.spec.bands)])
-        if pixels.shape[2] == 1 and channels == 3:  # as grey samples were packed among coloured ones
+        if pixels.shape[2] == 1 and channels == 3:  # as gray samples were packed among colored ones
             pixels = pixels.repeat(3, axis=2)
         if pixels.dtype == np.uint8 and self.information["input"]["images"]["dtype"] == "uint16":
             raise ValueError(
@@ -99,7 +99,7 @@ def main() -> int:
     for file in files:
         name = file.stem if stems.count(file.stem) == 1 else file.name  # a.png and a.jpg do not meet in one file
         try:
-            write(options.output / f"{name}.png", model.predict(model.read(file)), model.information["colours"])
+            write(options.output / f"{name}.png", model.predict(model.read(file)), model.information["colors"])
         except Exception as error:  # of whatever kind, the others are predicted
             failed += 1
             print(f"{file}: {error}", file=sys.stderr)  # noqa: T201
@@ -107,12 +107,12 @@ def main() -> int:
     return 1 if failed or not files else 0
 
 
-def write(target: Path, mask: Any, colours: list[list[int]]) -> None:  # noqa: ANN401
-    """Write class ids as a PNG that viewers show in the classes' colours."""
+def write(target: Path, mask: Any, colors: list[list[int]]) -> None:  # noqa: ANN401
+    """Write class ids as a PNG that viewers show in the classes' colors."""
     from PIL import Image
 
     picture = Image.fromarray(mask)
-    picture.putpalette([value for colour in colours for value in colour])
+    picture.putpalette([value for color in colors for value in color])
     partial = target.with_name(f".{target.name}.partial")
     picture.save(partial, format="PNG")
     partial.replace(target)

@@ -120,21 +120,21 @@ def _score(comparison: pd.DataFrame, champion: ReleaseCandidate, units: int, rel
     row = _row(comparison, release.score)
     passed = row["low"] >= -release.noninferiority_margin  # False where it is undefined
     if pd.isna(row["low"]):
-        judgement = "undefined"
+        judgment = "undefined"
     elif row["low"] > 0:
-        judgement = "better"
+        judgment = "better"
     elif passed:
-        judgement = f"not worse by more than the margin of {release.noninferiority_margin:g}"
+        judgment = f"not worse by more than the margin of {release.noninferiority_margin:g}"
     elif row["high"] < 0:
-        judgement = f"worse, and perhaps by more than the margin of {release.noninferiority_margin:g}"
+        judgment = f"worse, and perhaps by more than the margin of {release.noninferiority_margin:g}"
     else:
-        judgement = f"perhaps worse by more than the margin of {release.noninferiority_margin:g}"
+        judgment = f"perhaps worse by more than the margin of {release.noninferiority_margin:g}"
     doubt = (
         f" ({units} to test on: fewer than {FEWEST}, so the interval is not to be trusted)" if units < FEWEST else ""
     )
     sentence = (
         f"{release.score} {row['challenger']:.4f} against {row['champion']:.4f} of version {champion.version}, "
-        f"{_difference(row)}: {judgement}{doubt}."
+        f"{_difference(row)}: {judgment}{doubt}."
     )
     return Condition("score", bool(passed), sentence)
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from unet_segmentation.deployment.serving.model_service import BUSY, ServedModel, Service
 from unet_segmentation.deployment.serving.model_worker import Answer
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 LOOK_SECONDS = 3.0  # between two looks whether there is another champion
 BODY_SECONDS = 30.0  # for the whole body to come
@@ -106,7 +106,7 @@ def _describe(service: Service, problem: str, body: int) -> dict[str, Any]:
         "version": target.version,
         "run_id": target.run_id or None,
         "classes": model["classes"],
-        "colours": [f"#{bytes(colour.tolist()).hex()}" for colour in class_colours(len(model["classes"]))],
+        "colors": [f"#{bytes(color.tolist()).hex()}" for color in class_colors(len(model["classes"]))],
         "channels": model["channels"],
         "computes": model["computes"],
         "max_pixels": model["max_pixels"],

@@ -87,7 +87,7 @@ def _signature() -> ModelSignature:
 def encoded(image: np.ndarray) -> str:
     """Encode an image (height, width, channels) of 8 or 16 bits as an image file in base64.
 
-    PNG for grey and RGB of 8 bits, numpy's format for all else.
+    PNG for gray and RGB of 8 bits, numpy's format for all else.
     """
     import imagecodecs
 

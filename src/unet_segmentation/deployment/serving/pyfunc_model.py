@@ -64,7 +64,7 @@ class SegmentationModel(PythonModel):
 
         Returns:
             For one image its result, for several a list of them: (height, width) class ids, uint8 (for a batch in one
-            array (n, height, width)); a record of `mask` (a grey PNG of class ids, in base64), `height`, `width`,
+            array (n, height, width)); a record of `mask` (a gray PNG of class ids, in base64), `height`, `width`,
             `classes` (names, in the order of the ids), `shares` (class to its share of the pixels) and `confidence`
             (mean over the pixels of the highest probability); (classes, height, width) float32.
 

@@ -43,7 +43,7 @@ def run_server(model: str, *, uri: str, problem: str, inference: Mapping[str, An
         ResourceError: the address is taken, or not of this machine.
         ReleaseError, TrackingError: there is no such model, or it cannot be loaded.
     """
-    with _taken(options.host, options.port) as listening, tempfile.TemporaryDirectory() as folder:
+    with _bind(options.host, options.port) as listening, tempfile.TemporaryDirectory() as folder:
         target = find_target(model, uri, problem, Path(folder), inference)
         find = functools.partial(champion, uri, problem) if model == CHAMPION else None
         click.echo(f"Loading {target.title}")
@@ -89,7 +89,7 @@ async def _tell(request: Request, answer: Callable[[Request], Awaitable[Response
     return response
 
 
-def _taken(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     """Bind the address before the model is loaded: an address in use is reported at once."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -19,13 +19,13 @@ DOTS = 110  # per inch
 INK, PALE = "#1f2328", "#d0d7de"
 FLOOR = 1e-9  # of a share on the logarithmic axis
 MOMENTS = {"initial": ("untrained", "none"), "trained": ("trained", None)}
-LINES = {  # prediction to its title, colour and line
+LINES = {  # prediction to its title, color and line
     "network": ("trained network, interval over the images", PALETTE[0], "-"),
     "background": ("trivial: background everywhere", PALETTE[1], "-"),
     "random": ("trivial: a coin for every pixel", PALETTE[3], ":"),
 }
 COLUMNS = 3  # panels in a row
-JUDGEMENTS = {"yes": (PALETTE[2], "reliable"), "partly": (PALETTE[3], "flatters"), "no": (PALETTE[1], "misleads")}
+JUDGMENTS = {"yes": (PALETTE[2], "reliable"), "partly": (PALETTE[3], "flatters"), "no": (PALETTE[1], "misleads")}
 
 
 def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
@@ -33,12 +33,12 @@ def encoder_chart(table: pd.DataFrame, score: str, side: int) -> Image.Image:
     figure, axes = create_panels(1, 1, 9.0, 5.0)
     axis = axes[0, 0]
     cost = table["multiply_adds"].to_numpy(float) / 1e9
-    for on, colour, words in ((True, PALETTE[0], "on the frontier"), (False, PALETTE[1], "beaten in both")):
+    for on, color, words in ((True, PALETTE[0], "on the frontier"), (False, PALETTE[1], "beaten in both")):
         chosen = table[table["frontier"] == on]
         if len(chosen):
-            draw_points(axis, chosen["multiply_adds"] / 1e9, chosen, colour=colour, label=words)
+            draw_points(axis, chosen["multiply_adds"] / 1e9, chosen, color=color, label=words)
     for number, row in enumerate(table.sort_values(["frontier", "multiply_adds"]).to_dict("records")):
-        above = row["frontier"] or number % 2  # by turns, so that names of neighbours keep apart
+        above = row["frontier"] or number % 2  # by turns, so that names of neighbors keep apart
         axis.annotate(
             row["encoder"], (row["multiply_adds"] / 1e9, row["value"]), (6, 5 if above else -12),
             textcoords="offset points", fontsize=9, color=INK,
@@ -67,15 +67,15 @@ def upsampling_chart(table: pd.DataFrame, score: str) -> Image.Image:
         part = table[table["network"] == network]
         above, below = axes[:, column]
         modes, positions = part["upsampling"].tolist(), np.arange(len(part))
-        draw_points(above, positions, part, colour=PALETTE[4])
+        draw_points(above, positions, part, color=PALETTE[4])
         above.set_title(network, fontsize=11)
-        for number, (stride, colour) in enumerate(zip(strides, PALETTE, strict=False)):
+        for number, (stride, color) in enumerate(zip(strides, PALETTE, strict=False)):
             for moment, (words, fill) in MOMENTS.items():
                 names = (f"checkerboard/{moment}/{stride}{end}" for end in ("", "/least", "/most"))
                 share, least, most = (part[name].clip(lower=FLOOR).to_numpy(float) for name in names)
                 below.errorbar(
                     positions + 0.16 * (number - (len(strides) - 1) / 2), share, [share - least, most - share], fmt="o",
-                    color=colour, markerfacecolor=fill or colour, markersize=6, label=f"period {stride}, {words}",
+                    color=color, markerfacecolor=fill or color, markersize=6, label=f"period {stride}, {words}",
                 )  # fmt: skip
         below.set_yscale("log")
         for each in (above, below):
@@ -96,17 +96,17 @@ def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str
     rows = -(-len(verdicts) // COLUMNS)
     figure, axes = create_panels(rows, COLUMNS, 12.0, 0.8 + 2.4 * rows, share_y=True)
     for axis, row in zip(axes.flat, verdicts.to_dict("records"), strict=False):
-        for prediction, (title, colour, line) in LINES.items():
+        for prediction, (title, color, line) in LINES.items():
             chosen = (table["metric"] == row["metric"]) & (table["prediction"] == prediction)
             part = table[chosen].sort_values("foreground")
             share = 100 * part["foreground"]
-            axis.plot(share, part["value"], line, marker="o", markersize=4, color=colour, label=title)
+            axis.plot(share, part["value"], line, marker="o", markersize=4, color=color, label=title)
             if prediction == "network":
-                axis.fill_between(share, part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
-        colour, word = JUDGEMENTS[row["judgement"]]
+                axis.fill_between(share, part["low"], part["high"], color=color, alpha=0.2, linewidth=0)
+        color, word = JUDGMENTS[row["judgment"]]
         axis.set_title(f"{titles[row['metric']]}\n", fontsize=9.5, color=INK, loc="left")
         axis.text(
-            0, 1.04, f"{word}: trivial up to {row['trivial']:.3f}", fontsize=9, color=colour,
+            0, 1.04, f"{word}: trivial up to {row['trivial']:.3f}", fontsize=9, color=color,
             fontweight="bold", transform=axis.transAxes,
         )  # fmt: skip
         axis.set_xscale("log")
@@ -139,17 +139,17 @@ def create_panels(
     return figure, axes
 
 
-def draw_points(axes: Axes, x: ArrayLike, table: pd.DataFrame, *, colour: str, label: str | None = None) -> None:
+def draw_points(axes: Axes, x: ArrayLike, table: pd.DataFrame, *, color: str, label: str | None = None) -> None:
     """Draw values with their intervals, columns value, low, high; an interval that is not known is left out."""
     value, low, high = (table[name].to_numpy(float) for name in ("value", "low", "high"))
     bars = [np.nan_to_num(np.maximum(part, 0.0)) for part in (value - low, high - value)]
-    axes.errorbar(x, value, bars, fmt="o", color=colour, markersize=6, linewidth=1.8, label=label)
+    axes.errorbar(x, value, bars, fmt="o", color=color, markersize=6, linewidth=1.8, label=label)
 
 
 def render_figure(figure: Figure) -> Image.Image:
     """Draw a figure, without a date or anything else that changes from one time to the next.
 
-    It has 256 colours, which takes a third of the bytes of all: soft edges of lines and letters are most of these.
+    It has 256 colors, which takes a third of the bytes of all: soft edges of lines and letters are most of these.
     """
     FigureCanvasAgg(figure)
     stream = io.BytesIO()

@@ -27,7 +27,7 @@ MIN_PERIODS = 4  # across a side: with fewer, the peaks of a period run into eac
 SIDE, TIMES = 32, 6  # pixels of the crop, and its enlargement
 DECADES = 8  # of energy, from white to black
 BINS = 64  # of frequency a side, at most; more would be noise to the eye, and a file of a megabyte
-STRIDE_COLOURS = {2: (230, 57, 70), 4: (31, 119, 200), 8: (46, 150, 90)}
+STRIDE_COLORS = {2: (230, 57, 70), 4: (31, 119, 200), 8: (46, 150, 90)}
 MARK = 5  # pixels, radius of a ring
 
 Spectrum = NDArray[np.float64]
@@ -152,8 +152,8 @@ def logits_picture(logits: NDArray[np.floating]) -> Picture:
     top, left = ((side - SIDE) // 2 for side in logits.shape[-2:])
     values = logits[min(1, len(logits) - 1), top : top + SIDE, left : left + SIDE].astype(np.float64)
     low, high = values.min(), values.max()
-    grey = np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
-    return grey.repeat(TIMES, axis=0).repeat(TIMES, axis=1)[..., None].repeat(3, axis=2)
+    gray = np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
+    return gray.repeat(TIMES, axis=0).repeat(TIMES, axis=1)[..., None].repeat(3, axis=2)
 
 
 def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
@@ -166,22 +166,22 @@ def spectrum_picture(logits: NDArray[np.floating]) -> Picture:
     bins = min(BINS, power.width), min(BINS, power.height)
     spectrum = np.asarray(power.resize(bins, Image.Resampling.BOX), np.float64)
     decades = np.log10(np.maximum(spectrum / max(spectrum.max(), 1e-300), 10.0**-DECADES))
-    grey = np.round(255 * (1 + decades / DECADES)).astype(np.uint8)
+    gray = np.round(255 * (1 + decades / DECADES)).astype(np.uint8)
     side = SIDE * TIMES
-    picture = Image.fromarray(grey).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
+    picture = Image.fromarray(gray).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
     draw = ImageDraw.Draw(picture)
-    for stride, colour in sorted(STRIDE_COLOURS.items(), reverse=True):
+    for stride, color in sorted(STRIDE_COLORS.items(), reverse=True):
         for frequencies in _odd_multiples(stride):
             y, x = (  # the middle of the pixel of each frequency
                 ((n / stride + 0.5) % 1.0) * side + side / size / 2
-                for n, size in zip(frequencies, grey.shape, strict=True)
+                for n, size in zip(frequencies, gray.shape, strict=True)
             )
-            draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=colour)
+            draw.ellipse((x - MARK, y - MARK, x + MARK, y + MARK), outline=color)
     return np.asarray(picture)
 
 
 def _shares(logits: NDArray[np.floating]) -> str:
-    shares = checkerboard_energies([logits], list(STRIDE_COLOURS))
+    shares = checkerboard_energies([logits], list(STRIDE_COLORS))
     return "  ".join(f"{stride}: {_brief(share)}" for stride, share in shares.items())
 
 
@@ -200,9 +200,9 @@ def _legend() -> Image.Image:
     for number, line in enumerate(lines):
         draw.text((6, 6 + 20 * number), line, fill=INK, font=text)
     left = 12 + text.getlength(lines[1])
-    for stride, colour in STRIDE_COLOURS.items():
+    for stride, color in STRIDE_COLORS.items():
         words = f"{stride} pixels"
-        draw.text((left, 26), words, fill=colour, font=text)
+        draw.text((left, 26), words, fill=color, font=text)
         left += text.getlength(words) + 14
     return strip
 

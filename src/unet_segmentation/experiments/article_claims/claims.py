@@ -34,7 +34,7 @@ class ClaimTables:
     upsampling: pd.DataFrame  # see `compare_modes`
     costs: pd.DataFrame  # of the upsampling modes, counted; also of models that are only counted
     encoders: pd.DataFrame  # see `rank_encoders`
-    judgements: pd.DataFrame  # see `metric_verdicts`
+    judgments: pd.DataFrame  # see `metric_verdicts`
     reference: str  # the upsampling mode that others are compared with
     score: str  # that was compared
     margin: float  # a difference within it is equivalent
@@ -175,21 +175,21 @@ def _judge_interpolation(tables: ClaimTables) -> Claim:
 
 
 def _judge_accuracy(tables: ClaimTables) -> Claim:
-    row = tables.judgements[tables.judgements["metric"] == "accuracy/pixel"].iloc[0].to_dict()
+    row = tables.judgments[tables.judgments["metric"] == "accuracy/pixel"].iloc[0].to_dict()
     return Claim(
         "metrics",
         "Pixel accuracy misleads under class imbalance",
-        "held" if row["judgement"] == "no" else "partly" if row["judgement"] == "partly" else "not held",
+        "held" if row["judgment"] == "no" else "partly" if row["judgment"] == "partly" else "not held",
         f"Where foreground is rarest, a trivial prediction has {_compare_with_network(row)}.",
         "classes that are equally frequent",
     )
 
 
 def _judge_overlaps(tables: ClaimTables, claim: str, names: list[str], change: str) -> Claim:
-    rows = tables.judgements.set_index("metric").loc[names].reset_index()
+    rows = tables.judgments.set_index("metric").loc[names].reset_index()
     figures = "; ".join(f"{METRICS[row['metric']]} {_compare_with_network(row)}" for row in rows.to_dict("records"))
     evidence = f"What a trivial prediction gets where foreground is rarest: {figures}."
-    return Claim("metrics", claim, _judge_all(rows["judgement"] == "yes"), evidence, change)
+    return Claim("metrics", claim, _judge_all(rows["judgment"] == "yes"), evidence, change)
 
 
 def _compare_with_network(row: Mapping[Hashable, Any]) -> str:

@@ -105,7 +105,7 @@ def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per metric, in the table's order: metric, trivial (the highest value of a trivial prediction), network
-        with its interval (network_low, network_high), gap (network - trivial), judgement: `yes` (trivial at most
+        with its interval (network_low, network_high), gap (network - trivial), judgment: `yes` (trivial at most
         0.05), `partly` (at most 0.3), `no`.
     """
     rarest = table[table["share"] == table["share"].min()]
@@ -114,9 +114,9 @@ def metric_verdicts(table: pd.DataFrame) -> pd.DataFrame:
         rarest.pivot(index="metric", columns="prediction", values=name).loc[names] for name in ("value", "low", "high")
     )
     trivial = values[[name for name in TRIVIAL if name in values]].max(axis=1)
-    judgement = ["yes" if value <= MAX_RELIABLE else "partly" if value <= MAX_PARTLY else "no" for value in trivial]
+    judgment = ["yes" if value <= MAX_RELIABLE else "partly" if value <= MAX_PARTLY else "no" for value in trivial]
     network = {"network": values["network"], "network_low": low["network"], "network_high": high["network"]}
-    columns = {"trivial": trivial, **network, "gap": values["network"] - trivial, "judgement": judgement}
+    columns = {"trivial": trivial, **network, "gap": values["network"] - trivial, "judgment": judgment}
     return pd.DataFrame(columns).reset_index()
 
 

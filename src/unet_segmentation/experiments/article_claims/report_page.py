@@ -149,12 +149,12 @@ def _metric_tables(tables: ClaimTables) -> list[list[str]]:
         "trivial prediction": "{trivial:.4f}",
         "the network": "{network:.4f}",
         "its interval": "[{network_low:.4f}, {network_high:.4f}]",
-        "reliable": "{judgement}",
+        "reliable": "{judgment}",
     }
     words = (
         "Where foreground is rarest (the problems are drawn by the generator of `cells`, whatever the problem here):"
     )
-    return [[words], _table(tables.judgements.replace({"metric": METRICS}), columns)]
+    return [[words], _table(tables.judgments.replace({"metric": METRICS}), columns)]
 
 
 _TABLES: dict[Experiment, Callable[[ClaimTables], list[list[str]]]] = {

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from unet_segmentation.data.statistics import DatasetStatistics, labelled_ids_by_split
+from unet_segmentation.data.statistics import DatasetStatistics, labeled_ids_by_split
 from unet_segmentation.data.store.packed_arrays import PackedSamples
 from unet_segmentation.errors import DataError
 from unet_segmentation.experiments.child_training import predict_and_count
@@ -64,8 +64,8 @@ class GridData:
 
     @cached_property
     def evaluated_ids(self) -> list[str]:
-        """Return the labelled samples of the evaluated split; raise DataError where there is none."""
-        sample_ids = labelled_ids_by_split(self.samples).get(self.split)
+        """Return the labeled samples of the evaluated split; raise DataError where there is none."""
+        sample_ids = labeled_ids_by_split(self.samples).get(self.split)
         if not sample_ids:
             raise DataError(f"The {self.split} split has no sample with a mask: name another in evaluation.split")
         return sample_ids
@@ -103,7 +103,7 @@ def shared_training_parameters(
 
 
 def _steps_per_epoch(training: TrainingParameters, data: GridData) -> int:
-    images = len(labelled_ids_by_split(data.samples)["train"])
+    images = len(labeled_ids_by_split(data.samples)["train"])
     return steps_per_epoch(effective_values(training, data.proposal), training.accumulate_grad_batches, images)
 
 

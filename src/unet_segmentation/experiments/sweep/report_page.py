@@ -97,7 +97,7 @@ def _range(table: pd.DataFrame) -> tuple[float, float]:
     return low - 0.1 * height, high + 0.15 * height
 
 
-def _markers(table: pd.DataFrame, colour: str, name: str) -> go.Scatter:
+def _markers(table: pd.DataFrame, color: str, name: str) -> go.Scatter:
     """Draw variants with their intervals."""
     return go.Scatter(
         name=name,
@@ -109,7 +109,7 @@ def _markers(table: pd.DataFrame, colour: str, name: str) -> go.Scatter:
         textposition=table["side"],
         textfont={"size": 11},
         customdata=table["variant"],
-        marker={"color": colour, "size": 9},
+        marker={"color": color, "size": 9},
         showlegend=len(table) > 0,
         hovertemplate="%{customdata}<br>%{y:.4f} at %{x:.4g}<extra></extra>",
     )  # fmt: skip

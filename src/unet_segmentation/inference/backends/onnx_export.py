@@ -1,4 +1,4 @@
-"""ONNX: the network, its normalisation and the softmax in one file that holds no code; in float32 or in 8 bits."""
+"""ONNX: the network, its normalization and the softmax in one file that holds no code; in float32 or in 8 bits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _name_sizes(model: Any) -> None:  # noqa: ANN401 - an onnx.ModelProto
 
 
 def quantize(source: Path, target: Path, batches: Iterable[Image]) -> None:
-    """Quantise a network statically, weights by output channel (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
+    """Quantize a network statically, weights by output channel (Jacob et al. 2018, https://arxiv.org/abs/1712.05877).
 
     Args:
         source: ONNX file of `save_onnx`.
@@ -96,7 +96,7 @@ def quantize(source: Path, target: Path, batches: Iterable[Image]) -> None:
         except ValueError as error:
             if "No data" not in str(error):
                 raise
-            raise DataError("INT8 needs labelled images of the training split to take its ranges from.") from error
+            raise DataError("INT8 needs labeled images of the training split to take its ranges from.") from error
         made, plain = onnx.load(temporary), onnx.load(source, load_external_data=False)
         onnx.helper.set_model_props(made, {prop.key: prop.value for prop in plain.metadata_props})
         onnx.save(made, temporary)

@@ -102,11 +102,11 @@ def build_int8(request: BackendRequest) -> Backend:
     from unet_segmentation.inference.backends.onnx_export import quantize
 
     file = _onnx_file("int8", request)
-    quantised = file.with_suffix(".int8.onnx")  # each time: its ranges are those of these examples
+    quantized = file.with_suffix(".int8.onnx")  # each time: its ranges are those of these examples
     # the file takes int32, which holds both depths
     batches: Any = (example[:1].astype(np.int32) for example in request.examples)
-    quantize(file, quantised, batches)
-    return OnnxRuntimeBackend(quantised, precision="int8", threads=torch.get_num_threads())
+    quantize(file, quantized, batches)
+    return OnnxRuntimeBackend(quantized, precision="int8", threads=torch.get_num_threads())
 
 
 def _onnx_file(name: str, request: BackendRequest) -> Path:

@@ -25,7 +25,7 @@ class EagerBackend(Backend):
     Args:
         network: takes raw pixel values (N, channels, H, W), uint8 or int32, and gives logits (N, classes, H, W).
         accelerator: `auto` takes a GPU where there is one.
-        precision: of what pays off in fewer bits, convolutions above all; the normalisation of the pixels and the
+        precision: of what pays off in fewer bits, convolutions above all; the normalization of the pixels and the
             softmax stay in float32 (torch's autocast).
 
     Raises:
@@ -81,13 +81,13 @@ def build_eager(request: BackendRequest) -> Backend:
 
 @register_backend("bfloat16")
 def build_bfloat16(request: BackendRequest) -> Backend:
-    """Build the network with its batch normalisation fused, in bfloat16."""
+    """Build the network with its batch normalization fused, in bfloat16."""
     return EagerBackend(_fused(request), request.accelerator, "bfloat16")
 
 
 @register_backend("float16")
 def build_float16(request: BackendRequest) -> Backend:
-    """Build the network with its batch normalisation fused, in float16."""
+    """Build the network with its batch normalization fused, in float16."""
     return EagerBackend(_fused(request), request.accelerator, "float16")
 
 

@@ -57,7 +57,7 @@ def export_program(network: nn.Module, spec: ModelSpec, dtype: str = "uint8") ->
         dtype: of the pixels: `uint8`, `uint16` or `int32`.
 
     Returns:
-        See `ImagesToProbabilities`; height and width are multiples of `multiple`. Batch normalisation is folded.
+        See `ImagesToProbabilities`; height and width are multiples of `multiple`. Batch normalization is folded.
 
     Raises:
         ConfigurationError: the network cannot be exported with free sizes.

@@ -44,7 +44,7 @@ class RegionFile:
         self, path: Path, classes: Sequence[str], crs: CRS | None, transform: Affine | None, size: int = 0
     ) -> None:
         self._classes, self._transform = classes, transform
-        self._unnamed = self._square_metres = None
+        self._unnamed = self._square_meters = None
         head: dict[str, object] = {"type": "FeatureCollection"}
         if transform is not None and crs is not None:
             name = crs.to_authority(confidence_threshold=100)
@@ -54,7 +54,7 @@ class RegionFile:
                 urn = f"urn:ogc:def:crs:{name[0]}::{name[1]}"
                 head["crs"] = {"type": "name", "properties": {"name": urn}}
             if crs.is_projected:
-                self._square_metres = abs(transform.determinant) * crs.linear_units_factor[1] ** 2
+                self._square_meters = abs(transform.determinant) * crs.linear_units_factor[1] ** 2
         self._decimals = _decimals(transform, degrees=self._unnamed is not None)
         self._stream = path.open("r+b" if size else "wb")
         self._stream.truncate(size)
@@ -76,8 +76,8 @@ class RegionFile:
         region_feature = feature(
             polygons, self._classes[region.class_id], region.class_id, region.area, region.confidence
         )
-        if self._square_metres is not None:
-            region_feature["properties"]["square_metres"] = round(region.area * self._square_metres, 4)
+        if self._square_meters is not None:
+            region_feature["properties"]["square_meters"] = round(region.area * self._square_meters, 4)
         self._stream.write(self._between + orjson.dumps(region_feature, option=orjson.OPT_SERIALIZE_NUMPY))
         self._between = b",\n"
 

@@ -26,7 +26,7 @@ from unet_segmentation.inference.predictor import InputSpec
 from unet_segmentation.inference.rasters.raster_writer import FinishedPart, RasterWriter
 from unet_segmentation.inference.rasters.tiling import Span
 from unet_segmentation.parameters.data import ImageParameters
-from unet_segmentation.visualization import class_colours
+from unet_segmentation.visualization import class_colors
 
 NO_DATA = 255  # in masks and in probabilities
 SCALE = 254  # the value of a probability of 1
@@ -202,8 +202,8 @@ class GeoTiffWriter(RasterWriter):
             self._file.descriptions = tuple(classes)
             self._file.scales = (1 / SCALE,) * bands
         else:
-            colours = class_colours(len(classes)).tolist()
-            self._file.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
+            colors = class_colors(len(classes)).tolist()
+            self._file.write_colormap(1, {number: (*color, 255) for number, color in enumerate(colors)})
             self._file.set_band_description(1, "class")
         self._rows = np.full((bands, self._block + rows, source.width), NO_DATA, np.uint8)
         self._first, self._filled = 0, 0  # row of the raster that the buffer begins with; its rows that are finished

@@ -301,8 +301,8 @@ class _RasterPrediction:
     """Blends tiles that come row by row, and writes what no later tile will change.
 
     A finished tile leaves two things: to its right a strip that the next tile of the row adds to (`_right`), and
-    below it one that the next row adds to (`progress.below`). Pixels of a tile without data are without data in its
-    neighbours, too, so such a tile may leave anything.
+    below it one that the next row adds to (the progress's `below`). Pixels of a tile without data are without data in
+    its neighbors, too, so such a tile may leave anything.
     """
 
     def __init__(

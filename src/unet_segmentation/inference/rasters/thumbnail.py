@@ -18,7 +18,7 @@ LARGEST = 2048  # pixels a side
 
 
 class OverlayWriter(RasterWriter):
-    """A JPEG of every n-th pixel of a raster, with the classes in colour; black where no window was read.
+    """A JPEG of every n-th pixel of a raster, with the classes in color; black where no window was read.
 
     Windows may come in any order, image and mask from two threads. What reaches beyond the raster is left out.
     """
@@ -51,6 +51,6 @@ class OverlayWriter(RasterWriter):
         return {"overlay.mask": self._mask} | ({} if self._image is None else {"overlay.image": self._image})
 
     def finish(self) -> None:
-        """Lay the classes' colours over the image, and write the file."""
+        """Lay the classes' colors over the image, and write the file."""
         image = np.zeros((*self._mask.shape, 3), np.uint8) if self._image is None else self._image
         self._path.write_bytes(as_jpeg(overlay(image, self._mask)))

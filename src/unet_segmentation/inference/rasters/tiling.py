@@ -35,7 +35,7 @@ def place_tiles(length: int, tile: int, overlap: float, multiple: int) -> list[S
     Args:
         length: of the side, in pixels.
         tile: side of a tile, at most; a multiple of `multiple`.
-        overlap: share of `tile` that neighbours share at least; 0 to 0.5.
+        overlap: share of `tile` that neighbors share at least; 0 to 0.5.
         multiple: that height and width of a tile must be divisible by.
 
     Returns:

@@ -22,9 +22,9 @@ class UNet(Architecture):
     """Two 3x3 convolutions per stage, ``depth`` times down and up, every skip connection, a 1x1 head.
 
     Two things differ from the paper, as in every reimplementation of today. Convolutions pad, so that the output is as
-    large as the input (the paper crops its skips instead), and each may be followed by batch normalisation, which the
+    large as the input (the paper crops its skips instead), and each may be followed by batch normalization, which the
     paper does not have. With ``base_channels`` 64, ``depth`` 4, one input channel, two classes and no batch
-    normalisation there are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and
+    normalization there are 31,030,658 parameters, the paper's own number, with ``transposed``, ``bilinear`` and
     ``nearest``.
 
     Upsampling is the paper's "upsampling of the feature map followed by a 2x2 convolution that halves the number of
@@ -63,7 +63,7 @@ class UNet(Architecture):
             _double_convolution(2 * channels, channels, batch_norm) for channels in reversed(widths[:-1])
         )
         self.head = nn.Conv2d(base_channels, classes, kernel_size=1)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, in_channels, H, W) to logits (N, classes, H, W)."""
@@ -115,7 +115,7 @@ def _up(before: int, after: int, upsampling: Upsampling) -> nn.Module:
         case "bilinear" | "nearest":
             return nn.Sequential(
                 nn.Upsample(scale_factor=2, mode=upsampling),
-                nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no centre: pad on one side
+                nn.ZeroPad2d((0, 1, 0, 1)),  # a 2x2 kernel has no center: pad on one side
                 nn.Conv2d(before, after, kernel_size=2),
             )
         case _:
@@ -127,7 +127,7 @@ def _as_large_as(features: Tensor, skip: Tensor) -> Tensor:
     return functional.pad(features, (0, columns, 0, rows), mode="replicate") if rows or columns else features
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Draw weights with standard deviation sqrt(2 / N), N the inputs of one neuron, as the paper does (He et al.)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

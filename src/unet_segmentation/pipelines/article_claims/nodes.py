@@ -232,24 +232,24 @@ def judge_claims(
     upsampling: pd.DataFrame,
     costs: pd.DataFrame,
     encoders: pd.DataFrame,
-    judgements: pd.DataFrame,
+    judgments: pd.DataFrame,
     article: ArticleClaimsParameters,
     release: ReleaseParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, str]:
     """Judge every claim of the article: a row per claim (see `claims.Claim`), and the same as a page."""
-    from unet_segmentation.data.statistics import labelled_ids_by_split
+    from unet_segmentation.data.statistics import labeled_ids_by_split
     from unet_segmentation.experiments.article_claims import claims
     from unet_segmentation.experiments.article_claims.report_page import claims_page
 
     reference = article.upsampling.reference
     tables = claims.ClaimTables(
-        upsampling, costs, encoders, judgements, reference, release.score, release.noninferiority_margin
+        upsampling, costs, encoders, judgments, reference, release.score, release.noninferiority_margin
     )
     judged = claims.judge_claims(tables)
     for claim in judged:
         logger.info("%s: %s", claim.claim, claim.verdict)
-    images = {split: len(ids) for split, ids in labelled_ids_by_split(samples).items()}
+    images = {split: len(ids) for split, ids in labeled_ids_by_split(samples).items()}
     page = claims_page(judged, tables, article, problem=problem, images=images, evaluated=evaluation.split)
     return pd.DataFrame(judged), page
 

@@ -66,7 +66,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.plot_metric_trust,
             wire(experiment="metric_experiment"),
-            ["article_claims_metric_trust", "article_claims_metric_judgements"],
+            ["article_claims_metric_trust", "article_claims_metric_judgments"],
         ),
         node(
             nodes.judge_claims,
@@ -75,7 +75,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 upsampling="upsampling_table",
                 costs="upsampling_costs",
                 encoders="encoder_scores",
-                judgements="article_claims_metric_judgements",
+                judgments="article_claims_metric_judgments",
             ),
             ["article_claims_table", "article_claims_page"],
         ),

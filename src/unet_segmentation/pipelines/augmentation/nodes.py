@@ -28,14 +28,14 @@ def preview_augmentation(
     classes: list[str],
 ) -> Any:  # noqa: ANN401 - a PIL image
     """Lay out the first patches of the first epoch, each followed by its mask."""
-    from unet_segmentation.data.statistics import labelled_ids_by_split
+    from unet_segmentation.data.statistics import labeled_ids_by_split
     from unet_segmentation.training.patch_dataset import first_patches
-    from unet_segmentation.visualization import class_colours, colour_mask, contact_sheet, displayable
+    from unet_segmentation.visualization import class_colors, color_mask, contact_sheet, displayable
 
-    sample_ids = labelled_ids_by_split(samples).get("train", [])
+    sample_ids = labeled_ids_by_split(samples).get("train", [])
     if not sample_ids:
         raise DataError("The train split has no sample with a mask: give the data more, or change split")
-    colours = class_colours(len(classes))
+    colors = class_colors(len(classes))
     tiles, captions = [], []
     patches = first_patches(
         packed,
@@ -47,6 +47,6 @@ def preview_augmentation(
         count=augmentation.preview_samples,
     )
     for sample_id, image, mask in patches:
-        tiles += [displayable(image), colour_mask(mask, colours)]
+        tiles += [displayable(image), color_mask(mask, colors)]
         captions += [sample_id, ""]
     return contact_sheet(tiles, columns=8, captions=captions)

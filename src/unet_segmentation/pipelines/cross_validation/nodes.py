@@ -31,7 +31,7 @@ def assign_folds(
     cross_validation: CrossValidationParameters,
     split: SplitParameters,
 ) -> pd.DataFrame:
-    """Divide the labelled samples of the chosen splits into folds; see `kfold.assign_folds`."""
+    """Divide the labeled samples of the chosen splits into folds; see `kfold.assign_folds`."""
     from unet_segmentation.data.split import kfold
 
     return kfold.assign_folds(samples, inspected, cross_validation, split)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def define_label_map(classes: list[str]) -> LabelMap:
-    """Build the label map of the problem: names, ids, colours and slugs of its classes."""
+    """Build the label map of the problem: names, ids, colors and slugs of its classes."""
     return LabelMap.from_names(classes)
 
 
@@ -43,7 +43,7 @@ def inspect(
     packing_dir: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, PackedSamples]:
     """Decode every file once: measurements of each sample, findings and the packed arrays."""
-    from unet_segmentation.data.audit.settle import check_allowed
+    from unet_segmentation.data.audit.resolution import check_allowed
     from unet_segmentation.data.data_source import DataSource
     from unet_segmentation.data.preparation.inspect_and_pack import inspect_samples
 
@@ -89,20 +89,20 @@ def audit(
     masks: MaskParameters,
     inspection: InspectionParameters,
 ) -> tuple[AuditResult, pd.DataFrame, str]:
-    """Settle all findings and render them as a page, also where the run will stop because of them.
+    """Resolve all findings and render them as a page, also where the run will stop because of them.
 
     Returns:
-        The result, the findings as settled, and the page.
+        The result, the findings as resolved, and the page.
     """
-    from unet_segmentation.data.audit.settle import settle
+    from unet_segmentation.data.audit.resolution import resolve_findings
     from unet_segmentation.data.audit.verdict import audit_result
     from unet_segmentation.data.data_source import DataSource
     from unet_segmentation.data.preparation.sample_inspection import IndexedSample, decode_for_display
     from unet_segmentation.reporting.audit_page import render_audit, sample_thumbnail
 
     findings = pd.concat([inspection_findings, split_findings], ignore_index=True)
-    settled = settle(findings, inspected, inspection)
-    result = audit_result(settled, inspected, label_map.names, masks, inspection)
+    resolved = resolve_findings(findings, inspected, inspection)
+    result = audit_result(resolved, inspected, label_map.names, masks, inspection)
     logger.info("Audit: %s", result.status)
     for message in result.messages:
         if message.startswith("warning: "):
@@ -120,14 +120,14 @@ def audit(
     page = render_audit(
         problem=problem,
         result=result,
-        findings=settled,
+        findings=resolved,
         samples=inspected.assign(split=inspected["sample_id"].map(splits)),
         source=source,
         classes=label_map.names,
         masks=masks,
         thumbnail=thumbnail,
     )
-    return result, settled.table, page
+    return result, resolved.table, page
 
 
 def enforce_audit(samples: pd.DataFrame, audit_result: AuditResult) -> pd.DataFrame:

@@ -92,14 +92,14 @@ def choose_threshold(
     from unet_segmentation.inference.predict_split import choose_foreground_threshold
     from unet_segmentation.inference.predictor import Predictor
 
-    validation = _labelled(samples, "validation")
+    validation = _labeled(samples, "validation")
     if len(classes) != 2:
         return ThresholdChoice(note=f"a threshold belongs to problems of two classes; this one has {len(classes)}")
     if evaluation.split == "validation":
         note = "the validation split is scored, and a threshold must not be chosen on what is scored"
         return ThresholdChoice(note=note)
     if not validation:
-        return ThresholdChoice(note="the validation split has no labelled sample")
+        return ThresholdChoice(note="the validation split has no labeled sample")
     return choose_foreground_threshold(Predictor.from_file(model, predictor_params), packed, validation)
 
 
@@ -353,19 +353,19 @@ def log_model(
     return tracking.active_run().log_model(build, metrics, read_header(model).epoch)
 
 
-def _labelled(samples: pd.DataFrame, split: str) -> list[str]:
-    labelled = (samples["split"] == split) & (samples["masks"].map(len) > 0)
-    return samples.loc[labelled, "sample_id"].astype(str).tolist()
+def _labeled(samples: pd.DataFrame, split: str) -> list[str]:
+    labeled = (samples["split"] == split) & (samples["masks"].map(len) > 0)
+    return samples.loc[labeled, "sample_id"].astype(str).tolist()
 
 
 def _evaluated(samples: pd.DataFrame, evaluation: EvaluationParameters) -> list[str]:
-    labelled = _labelled(samples, evaluation.split)
-    if not labelled:
+    labeled = _labeled(samples, evaluation.split)
+    if not labeled:
         raise DataError(
-            f"evaluation.split: the {evaluation.split} split has no labelled sample to evaluate. "
+            f"evaluation.split: the {evaluation.split} split has no labeled sample to evaluate. "
             "Choose another split (evaluation.split) or give it samples (split, source.splits)."
         )
-    return labelled
+    return labeled
 
 
 def _score_title(evaluation: EvaluationParameters) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from unet_segmentation import tracking
 from unet_segmentation.data.store.packed_arrays import PackedSamples
-from unet_segmentation.deployment.export.source import ExportSource, Quantisation
+from unet_segmentation.deployment.export.source import ExportSource, Quantization
 from unet_segmentation.errors import ReleaseError
 from unet_segmentation.parameters import ExportParameters, PredictorParameters
 
@@ -58,14 +58,14 @@ def export_onnx(source: ExportSource, folder: Path) -> Path:
     return folder / ONNX
 
 
-def quantise(
+def quantize(
     onnx: Path,
     source: ExportSource,
     samples: pd.DataFrame,
     packed: PackedSamples,
     export: ExportParameters,
     folder: Path,
-) -> Quantisation:
+) -> Quantization:
     """Write the network in 8 bits, where that is asked for; its ranges are those of images of the training split.
 
     Raises:
@@ -75,18 +75,18 @@ def quantise(
     from unet_segmentation.inference.backends.onnx_export import quantize
 
     if not export.int8:
-        return Quantisation()
+        return Quantization()
     train = samples.loc[samples["split"] == "train", "sample_id"].astype(str).tolist()
     chosen, batches = calibration_batches(source, packed, train, export.calibration_images)
     quantize(onnx, folder / INT8, batches)
-    return Quantisation(str((folder / INT8).absolute()), len(chosen))
+    return Quantization(str((folder / INT8).absolute()), len(chosen))
 
 
 def check_parity(
     source: ExportSource,
     program: Path,
     onnx: Path,
-    quantisation: Quantisation,
+    quantization: Quantization,
     samples: pd.DataFrame,
     packed: PackedSamples,
     predictor_params: PredictorParameters,
@@ -98,17 +98,17 @@ def check_parity(
         A row for each file and image; the figures of each file; and what does not meet the parameters.
 
     Raises:
-        DataError: the split has no labelled sample.
+        DataError: the split has no labeled sample.
     """
     from unet_segmentation.deployment.export import parity
-    from unet_segmentation.deployment.export.source import labelled_ids
+    from unet_segmentation.deployment.export.source import labeled_ids
 
-    names = sorted(labelled_ids(samples, export.split), key=packed.shape)  # neighbours of one size share a batch
+    names = sorted(labeled_ids(samples, export.split), key=packed.shape)  # neighbors of one size share a batch
     files = {PROGRAM: program, ONNX: onnx}
-    if quantisation.file is not None:
-        files[INT8] = Path(quantisation.file)
+    if quantization.file is not None:
+        files[INT8] = Path(quantization.file)
     result = parity.compare_files(Path(source.file), files, packed, names, predictor_params)
-    figures = parity.summarise(result, source.spec.classes)
+    figures = parity.summarize(result, source.spec.classes)
     for name in files:
         logger.info(
             "%s: %.4f %% of the pixels get the network's class; largest difference of a probability %.2g; "
@@ -123,7 +123,7 @@ def publish(
     source: ExportSource,
     program: Path,
     onnx: Path,
-    quantisation: Quantisation,
+    quantization: Quantization,
     figures: dict[str, float | None],
     failures: list[str],
     predictor_params: PredictorParameters,
@@ -140,7 +140,7 @@ def publish(
     if failures:
         raise ReleaseError("Nothing was exported. " + " ".join(f"{sentence}." for sentence in failures))
     files = {PROGRAM: program, ONNX: onnx}
-    if quantisation.file is not None:
-        files[INT8] = Path(quantisation.file)
-    rest = {"calibration_images": quantisation.images, "split": export.split, "parity": figures}
+    if quantization.file is not None:
+        files[INT8] = Path(quantization.file)
+    rest = {"calibration_images": quantization.images, "split": export.split, "parity": figures}
     return bundle_writer(source, files, predictor_params, rest, None if export.output is None else Path(export.output))

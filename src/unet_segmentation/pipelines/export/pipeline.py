@@ -7,7 +7,7 @@ from unet_segmentation.pipelines.export import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """Choose the model, export it, quantise it, hold the files against it, publish them."""
+    """Choose the model, export it, quantize it, hold the files against it, publish them."""
     return namespaced(
         "export",
         node(
@@ -18,14 +18,14 @@ def create_pipeline(**_: object) -> Pipeline:
         node(nodes.export_program, wire(source="export_source", folder="export_workdir"), "exported_program"),
         node(nodes.export_onnx, wire(source="export_source", folder="export_workdir"), "exported_onnx"),
         node(
-            nodes.quantise,
+            nodes.quantize,
             wire("samples packed export", onnx="exported_onnx", source="export_source", folder="export_workdir"),
-            "quantisation",
+            "quantization",
         ),
         node(
             nodes.check_parity,
             wire(
-                "quantisation samples packed predictor_params export",
+                "quantization samples packed predictor_params export",
                 source="export_source",
                 program="exported_program",
                 onnx="exported_onnx",
@@ -35,7 +35,7 @@ def create_pipeline(**_: object) -> Pipeline:
         node(
             nodes.publish,
             wire(
-                "quantisation predictor_params export",
+                "quantization predictor_params export",
                 source="export_source",
                 program="exported_program",
                 onnx="exported_onnx",

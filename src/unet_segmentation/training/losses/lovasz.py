@@ -16,7 +16,7 @@ class LovaszLoss(Loss):
 
     Equations 9 to 12 of the paper. With the errors of a class (1 - p where the pixel is of the class, p elsewhere) in
     falling order, it is their sum, each times the increase of the Jaccard loss when its pixel becomes a wrong one too.
-    The paper takes differences of neighbours for that (algorithm 1); in closed form, with I the pixels of the class
+    The paper takes differences of neighbors for that (algorithm 1); in closed form, with I the pixels of the class
     that are left and U the pixels of the class plus the others so far, the increase is 1 / U at a pixel of the class
     and I / (U (U - 1)) at another: nothing is lost to rounding.
 

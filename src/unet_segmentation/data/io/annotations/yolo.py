@@ -20,7 +20,7 @@ _NAME_FILES = {"classes.txt", "obj.names", "labels.txt"}
 
 
 class YoloFormat(AnnotationFormat):
-    """The label is the number of the class among the objects. A line of five numbers is a box (centre, size)."""
+    """The label is the number of the class among the objects. A line of five numbers is a box (center, size)."""
 
     title = "YOLO"
     extensions = frozenset({"txt", "csv"})

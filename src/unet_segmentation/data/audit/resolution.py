@@ -1,4 +1,4 @@
-"""Settle findings: errors that are allowed become warnings, samples to blame for the others are set aside."""
+"""Resolve findings: errors that are allowed become warnings, samples to blame for the others are set aside."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AllowList = Mapping[str, set[str]]
 
 
 @dataclass(frozen=True)
-class SettledFindings:
+class ResolvedFindings:
     """Findings once errors are allowed and samples set aside.
 
     The table has the findings, numbered from 0, with the severity that they have now; a warning `set_aside` is added
@@ -46,7 +46,9 @@ class SettledFindings:
     objection: str  # why samples with errors were not set aside, though quarantine was asked for
 
 
-def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: InspectionParameters) -> SettledFindings:
+def resolve_findings(
+    findings: pd.DataFrame, inspected: pd.DataFrame, inspection: InspectionParameters
+) -> ResolvedFindings:
     """Allow errors and set samples aside, as `inspection` asks; `inspected` has `sample_id` and the official `split`.
 
     Raises:
@@ -67,7 +69,7 @@ def settle(findings: pd.DataFrame, inspected: pd.DataFrame, inspection: Inspecti
     table, is_moot = _with_set_aside(table, errors, set_aside)
     states = table["severity"].mask(is_allowed.reindex(table.index, fill_value=False), "allowed")
     states = states.mask(is_moot, "set aside")
-    return SettledFindings(table, states, tuple(allowed), tuple(sorted(set_aside)), objection)
+    return ResolvedFindings(table, states, tuple(allowed), tuple(sorted(set_aside)), objection)
 
 
 def check_allowed(entries: Iterable[str]) -> AllowList:

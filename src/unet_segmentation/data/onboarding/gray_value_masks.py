@@ -1,10 +1,10 @@
-"""Masks of grey values or palette indices: as classes, as two values, with soft borders, or as instances."""
+"""Masks of gray values or palette indices: as classes, as two values, with soft borders, or as instances."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unet_segmentation.data.audit.suggested_config import Declaration, colour_name, ignore_declaration
+from unet_segmentation.data.audit.suggested_config import Declaration, color_name, ignore_declaration
 from unet_segmentation.data.onboarding.interpretation import (
     MAX_CLASSES,
     TWO_CLASSES,
@@ -22,8 +22,8 @@ ONE_PIECE = 1.2  # connected parts of a value in a mask, on average, up to which
 BORDER = 0.6  # share of a value's pixels next to another value, from which on it is a border
 
 
-def interpret_grey_values(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[int]) -> MaskInterpretations:
-    """Propose what grey values, or indices of palettes, mean.
+def interpret_gray_values(survey: MaskSurvey, classes: Sequence[str] | None, ignored: set[int]) -> MaskInterpretations:
+    """Propose what gray values, or indices of palettes, mean.
 
     Raises:
         ConfigurationError: the names do not fit the values, or a value is ignored that cannot be.
@@ -39,7 +39,7 @@ def interpret_grey_values(survey: MaskSurvey, classes: Sequence[str] | None, ign
     if soft := _soft(survey, classes):
         return soft
     shown = set(survey.shown)  # black and something else, in whatever way they are stored
-    if len(shown) == 2 and 0 in shown and shown != {0, 1} and survey.colourful == 0 and not ignored:
+    if len(shown) == 2 and 0 in shown and shown != {0, 1} and survey.colorful == 0 and not ignored:
         return _two_values(survey, classes)
     if len(set(values) - ignored) > MAX_CLASSES and classes is None:
         raise ConfigurationError(
@@ -56,8 +56,8 @@ def interpret_grey_values(survey: MaskSurvey, classes: Sequence[str] | None, ign
 def _index(
     survey: MaskSurvey, values: list[int], classes: Sequence[str] | None, ignored: set[int]
 ) -> MaskInterpretations:
-    unlabelled, checks = _ignored_values(survey, values, classes, ignored)
-    plain = [value for value in values if value not in unlabelled]
+    unlabeled, checks = _ignored_values(survey, values, classes, ignored)
+    plain = [value for value in values if value not in unlabeled]
     if not plain:
         raise ConfigurationError("--ignore-values: nothing but ignored values would be left.")
     if classes is None:
@@ -68,26 +68,26 @@ def _index(
         if ids := _counted_through(plain, len(names)):
             missing = ", ".join(str(number) for number in ids if number not in plain)
             checks.append(f"no mask that was read holds {missing}, which {len(names)} classes need: are they rare?")
-            unlabelled |= set(plain) - set(ids)
+            unlabeled |= set(plain) - set(ids)
             plain = ids
         if len(names) != len(plain):
-            _refuse_names(names, plain, unlabelled, survey)
+            _refuse_names(names, plain, unlabeled, survey)
     first = ["background", names[0]] if len(plain) == 1 else names  # two classes are the least
     if plain == [0] and classes is None:  # empty masks: what was to be found is missing
         first = TWO_CLASSES
-    options = [_interpret_index(survey, plain, first, unlabelled, "the values are classes")]
+    options = [_interpret_index(survey, plain, first, unlabeled, "the values are classes")]
     if len(plain) == 1:
         checks.append(f"the masks hold one value only, {plain[0]}: was everything else lost?")
-    options += _other_options(survey, plain, names, unlabelled, checks)
+    options += _other_options(survey, plain, names, unlabeled, checks)
     summary = f"values {_listed(survey)}"
     if survey.paletted:
         summary = f"palette images, indices {_listed(survey)}"
-        colours = ", ".join(f"{v} {colour_name(survey.palette[v])}" for v in plain[:8] if v in survey.palette)
-        checks.append(f"the masks are palette images; their indices are read, not their colours ({colours})")
+        colors = ", ".join(f"{v} {color_name(survey.palette[v])}" for v in plain[:8] if v in survey.palette)
+        checks.append(f"the masks are palette images; their indices are read, not their colors ({colors})")
         if survey.palettes_differ:
-            checks.append("the palettes differ from mask to mask: one index has several colours; do the indices agree?")
+            checks.append("the palettes differ from mask to mask: one index has several colors; do the indices agree?")
     shares = [(str(value), survey.share(value)) for value in values]
-    return MaskInterpretations(summary, options, checks, shares, sorted(map(str, unlabelled)))
+    return MaskInterpretations(summary, options, checks, shares, sorted(map(str, unlabeled)))
 
 
 def _counted_through(plain: Sequence[int], count: int) -> list[int]:
@@ -110,19 +110,19 @@ def _ignored_values(
 ) -> tuple[set[int], list[str]]:
     """Return the values of no class: those that were named, negative ones, 255 next to ids, one more than names."""
     negative = [value for value in values if value < 0]
-    unlabelled = ignored | set(negative)
-    checks = [f"{negative[0]} is taken for what was not labelled, and ignored"] if negative else []
-    plain = [value for value in values if value not in unlabelled]
+    unlabeled = ignored | set(negative)
+    checks = [f"{negative[0]} is taken for what was not labeled, and ignored"] if negative else []
+    plain = [value for value in values if value not in unlabeled]
     on_border = survey.edges[IGNORE_INDEX] / max(1, survey.values[IGNORE_INDEX]) > BORDER
     if classes is not None and len(plain) == len(classes) + 1:
         extra = IGNORE_INDEX if IGNORE_INDEX in plain else plain[-1]
-        unlabelled.add(extra)
+        unlabeled.add(extra)
         checks.append(f"{extra} is one value more than there are names, so it is ignored")
     elif classes is None and IGNORE_INDEX in plain and len(plain) > 2 and (on_border or _are_ids(plain[:-1])):
-        unlabelled.add(IGNORE_INDEX)
+        unlabeled.add(IGNORE_INDEX)
         place = "lies along borders" if on_border else "stands apart from the others"
-        checks.append(f"255 {place} and is taken for what was not labelled; it may be a class")
-    return unlabelled, checks
+        checks.append(f"255 {place} and is taken for what was not labeled; it may be a class")
+    return unlabeled, checks
 
 
 def _are_ids(values: list[int]) -> bool:
@@ -131,26 +131,26 @@ def _are_ids(values: list[int]) -> bool:
 
 
 def _other_options(
-    survey: MaskSurvey, plain: list[int], names: list[str], unlabelled: set[int], checks: list[str]
+    survey: MaskSurvey, plain: list[int], names: list[str], unlabeled: set[int], checks: list[str]
 ) -> list[MaskInterpretation]:
     """List what else the values may mean, and add to what is to be checked."""
     others = []
-    if IGNORE_INDEX in unlabelled and IGNORE_INDEX in survey.values and len(plain) < MAX_CLASSES:
+    if IGNORE_INDEX in unlabeled and IGNORE_INDEX in survey.values and len(plain) < MAX_CLASSES:
         name = f"class_{len(plain)}" if f"class_{len(plain)}" not in names else "rest"
-        more = [*plain, IGNORE_INDEX], [*names, name], unlabelled - {IGNORE_INDEX}
+        more = [*plain, IGNORE_INDEX], [*names, name], unlabeled - {IGNORE_INDEX}
         others.append(_interpret_index(survey, *more, "if 255 is a class of its own"))
-    if len(plain) > 2 and not unlabelled:
+    if len(plain) > 2 and not unlabeled:
         if plain[0] == 0:
-            why = "if 0 is what was not labelled, and no class"
+            why = "if 0 is what was not labeled, and no class"
             others.append(_interpret_index(survey, plain[1:], names[1:], {0}, why))
         if len(plain) <= MAX_CLASSES:
             if plain[-1] == IGNORE_INDEX:
-                checks.append("255 is read as a class; it may also be a border, or what was not labelled")
-            why = f"if {plain[-1]} is what was not labelled"
+                checks.append("255 is read as a class; it may also be a border, or what was not labeled")
+            why = f"if {plain[-1]} is what was not labeled"
             others.append(_interpret_index(survey, plain[:-1], names[:-1], {plain[-1]}, why))
     gaps = [number for number in range(plain[0], plain[-1]) if number not in survey.values]
     if gaps and _are_ids(plain):
-        whole = [number for number in range(min(plain[0], 1), plain[-1] + 1) if number not in unlabelled]
+        whole = [number for number in range(min(plain[0], 1), plain[-1] + 1) if number not in unlabeled]
         labels = default_names(len(whole))
         if names != default_names(len(plain)):
             labels = [f"unseen_{number}" if number in gaps else names[plain.index(number)] for number in whole]
@@ -158,17 +158,17 @@ def _other_options(
         sampled = "" if survey.complete else f" (only {survey.read} of {survey.total} masks were read)"
         checks.append(f"the values have gaps: {missing} did not occur{sampled}; a rare class, or none?")
         why = f"if {missing} are rare classes that did not occur"
-        others.append(_interpret_index(survey, whole, labels, unlabelled, why))
+        others.append(_interpret_index(survey, whole, labels, unlabeled, why))
     if 2 < len(plain) <= MAX_CLASSES and _may_be_instances(survey, plain) and not survey.paletted:
         checks.append("values may be numbers of instances instead of classes")
-        masks: Declaration = {"encoding": "instances"} | ignore_declaration(unlabelled)
+        masks: Declaration = {"encoding": "instances"} | ignore_declaration(unlabeled)
         why = "if every value but 0 is one more instance of the same class"
         others.append(MaskInterpretation(TWO_CLASSES, masks, why))
     return others
 
 
 def _interpret_index(
-    survey: MaskSurvey, values: list[int], names: list[str], unlabelled: set[int], why: str
+    survey: MaskSurvey, values: list[int], names: list[str], unlabeled: set[int], why: str
 ) -> MaskInterpretation:
     """Declare that values are classes, in their order; as ids where they are counted through."""
     masks: Declaration = {"encoding": _index_encoding(survey)}
@@ -185,15 +185,15 @@ def _interpret_index(
         name: f"{value} ({survey.share(value):.1%})" if value in survey.values else f"{value} (in no mask)"
         for value, name in zip(values, named, strict=True)
     }
-    return MaskInterpretation(names, masks | ignore_declaration(unlabelled - {IGNORE_INDEX}), why, contents)
+    return MaskInterpretation(names, masks | ignore_declaration(unlabeled - {IGNORE_INDEX}), why, contents)
 
 
 def _index_encoding(survey: MaskSurvey) -> str:
     return "palette" if survey.read and survey.paletted == survey.read else "index"
 
 
-def _refuse_names(classes: Sequence[str], plain: list[int], unlabelled: set[int], survey: MaskSurvey) -> None:
-    rest = f" besides {', '.join(map(str, sorted(unlabelled)))}, which would be ignored" if unlabelled else ""
+def _refuse_names(classes: Sequence[str], plain: list[int], unlabeled: set[int], survey: MaskSurvey) -> None:
+    rest = f" besides {', '.join(map(str, sorted(unlabeled)))}, which would be ignored" if unlabeled else ""
     way = "pass one name for each value, in their order; values of no class with --ignore-values"
     if len(classes) > len(plain) and not survey.complete:
         way += f". Only {survey.read} of {survey.total} masks were read: if a rare class is missing, edit the YAML"
@@ -284,7 +284,7 @@ def _are_stored_as_ids(survey: MaskSurvey) -> bool:
 def _soft(survey: MaskSurvey, classes: Sequence[str] | None) -> MaskInterpretations | None:
     """Two values with in-between ones: masks saved as JPEG, or resized with interpolation."""
     values = sorted(survey.shown)
-    if len(values) <= 4 or not (survey.ghostly > 0.1 * survey.read or survey.lossy) or survey.is_coloured:
+    if len(values) <= 4 or not (survey.ghostly > 0.1 * survey.read or survey.lossy) or survey.is_colored:
         return None
     low, high = values[0], values[-1]
     total, quarter = sum(survey.shown.values()), (high - low) / 4
