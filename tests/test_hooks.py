@@ -232,10 +232,10 @@ def test_an_interrupted_run_says_whether_it_goes_on(namespace, kept):
 
 
 def test_a_typo_in_the_catalogs_metadata_is_refused(tmp_path):
-    dataset = JSONDataset(filepath=str(tmp_path / "a.json"), metadata={"mlflow": {"artifact": "x"}})
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"), metadata={"mlflow": {"artefact": "x"}})
     hooks = mlflow_hooks(DataCatalog({"a": dataset}))
     pipeline = Pipeline([Node(lambda: 1, None, "a", name="one")])
-    with pytest.raises(ConfigurationError, match=r"entry a, metadata\.mlflow: (.|\n)*artifact"):
+    with pytest.raises(ConfigurationError, match=r"entry a, metadata\.mlflow: (.|\n)*artefact"):
         hooks.before_pipeline_run({}, pipeline)
 
 

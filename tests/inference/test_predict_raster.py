@@ -91,8 +91,8 @@ def read(path: Path) -> np.ndarray:
 def blended(actual: Predictor, image: np.ndarray) -> np.ndarray:
     """Every tile alone, all sums in double precision and in memory."""
     height, width = image.shape[:2]
-    tile, overlap = actual.inference.tile_size, actual.inference.raster_overlap
-    rows, columns = (place_tiles(length, tile, overlap, actual.multiple) for length in (height, width))
+    tile, overlap = actual.input.inference.tile_size, actual.input.inference.raster_overlap
+    rows, columns = (place_tiles(length, tile, overlap, actual.input.spec.multiple) for length in (height, width))
     around = max(0, rows[-1].stop - height), max(0, columns[-1].stop - width)
     image = np.pad(image, ((0, around[0]), (0, around[1]), (0, 0)), mode="reflect")
     total, weight = np.zeros((len(CLASSES), *image.shape[:2])), np.zeros(image.shape[:2])

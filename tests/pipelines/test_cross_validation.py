@@ -123,8 +123,10 @@ def validated(problem, folds, run, tmp_path_factory):
     case = SimpleNamespace(folder=folder / "folds", working=folder / "working")
     case.working.mkdir()
     (case.working / "leftover.png").write_bytes(b"of a pass that was interrupted")
-    case.trainings, case.history = run(case.folder)
-    writer, case.soft = nodes.predict_folds(case.trainings, folds, problem.packed, INFERENCE, case.folder, case.working)
+    case.training_runs, case.history = run(case.folder)
+    writer, case.soft = nodes.predict_folds(
+        case.training_runs, folds, problem.packed, INFERENCE, case.folder, case.working
+    )
     predictions = MaskFolderDataset(path=str(folder / "predictions"))
     predictions.save(writer)
     case.predictions = predictions.load()
@@ -134,7 +136,7 @@ def validated(problem, folds, run, tmp_path_factory):
 
 
 def model(case, fold):
-    fingerprint = case.trainings.set_index("fold")["fingerprint"][fold]
+    fingerprint = case.training_runs.set_index("fold")["fingerprint"][fold]
     return RunDirectory(case.folder / str(fold), fingerprint)
 
 
@@ -162,7 +164,7 @@ def test_no_held_out_sample_has_a_part_in_its_network(problem, folds, validated)
 
 
 def test_the_tables_say_what_was_trained(folds, validated):
-    table = validated.trainings.set_index("fold")
+    table = validated.training_runs.set_index("fold")
     for fold in range(1, FOLDS + 1):
         counts = [len(of(folds, fold, split)) for split in ("train", "validation", "test")]
         assert table.loc[fold, ["train", "validation", "held_out"]].tolist() == counts
@@ -210,7 +212,7 @@ def test_killed_between_folds_and_run_again(run, validated, tmp_path, monkeypatc
     written = first.last.stat().st_mtime_ns
     case = SimpleNamespace(folder=tmp_path, training_runs=run(tmp_path)[0])
     assert first.last.stat().st_mtime_ns == written
-    pd.testing.assert_frame_equal(case.trainings, validated.trainings, check_exact=True)
+    pd.testing.assert_frame_equal(case.training_runs, validated.training_runs, check_exact=True)
     for fold in range(1, FOLDS + 1):
         weights, expected = (load_file(model(result, fold).best) for result in (case, validated))
         assert weights.keys() == expected.keys()

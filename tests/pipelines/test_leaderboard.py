@@ -24,7 +24,7 @@ def test_without_tracking_there_is_nothing_to_read():
 @pytest.mark.slow
 def test_from_the_store_to_the_plot(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(empty_store())
-    ids = [tell(tmp_path, name, found=tables(5, error)) for name, error in (("0012", 0.3), ("better", 0.1))]
+    ids = [tell(tmp_path, name, result=tables(5, error)) for name, error in (("0012", 0.3), ("better", 0.1))]
 
     class OwnRun(Run):
         uri, run_id = f"sqlite:///{tmp_path / 'mlflow.db'}", "own"

@@ -157,7 +157,7 @@ def test_first_better_by_margin_worse_forced_unchanged(store, tmp_path):
     tags = client.get_model_version("cells", "4").tags
     assert (tags["forced_by"], tags["reason"]) == (forced.user, "the camera was changed")
     assert nodes.fail_if_refused(forced, lock_release_dir(FOLDER)) == 4
-    assert tracking.active_run().said == {"release.outcome": "forced", "release.version": 4}
+    assert tracking.active_run().output == {"release.outcome": "forced", "release.version": 4}
 
     again = release(worse)
     assert again.sentence == "Unchanged: version 4 of cells, of this run, is the champion already."

@@ -102,7 +102,7 @@ def test_what_comes_from_outside_is_escaped():
 
 
 @pytest.mark.parametrize(
-    ("found", "headline", "sentence"),
+    ("results", "headline", "sentence"),
     [
         (FOUND, "Failed: this data set cannot be trained on", "4 kinds of errors stop the run. 1 kind of warnings"),
         (FOUND[-2:], "Passed with warnings", "1 kind of warnings: have a look."),

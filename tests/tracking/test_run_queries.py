@@ -22,8 +22,8 @@ def told(tmp_path_factory):
     root.mkdir()
     (root / "mlflow.db").write_bytes(empty_store())
     ids = {
-        "first": tell(root, "unet a", found=tables(12, 0.1), **{"data.sha256": "d" * 64}),
-        "twin": tell(root, "unet b", found=tables(12, 0.2)),
+        "first": tell(root, "unet a", result=tables(12, 0.1), **{"data.sha256": "d" * 64}),
+        "twin": tell(root, "unet b", result=tables(12, 0.2)),
         "namesake": tell(root, "unet b"),
         "other": tell(root, "unet a", problem="camvid"),
         "failed": tell(root, "broken", status="FAILED"),

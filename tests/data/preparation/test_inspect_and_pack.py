@@ -137,7 +137,7 @@ def test_warnings_and_notes(fabricated):
     assert packed.shape("gray") == (8, 10, 3)
 
 
-@pytest.mark.parametrize(("encoding", "told"), [("index", True), ("threshold", False)])
+@pytest.mark.parametrize(("encoding", "reports"), [("index", True), ("threshold", False)])
 def test_masks_as_jpeg_are_told_unless_a_threshold_is_declared_for_them(fabricated, encoding, reports):
     ids = np.kron(mask(3, (6, 8), (0, 1)), np.ones((12, 12), np.uint8)) * 255
     fabricated.root.mkdir()

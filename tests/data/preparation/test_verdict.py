@@ -271,7 +271,7 @@ def test_leave_that_nothing_needs_is_told():
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "output"),
     [
         ("identical_across_split", "did you mean identical_across_splits?"),
         ("zzz", "there is no kind of finding 'zzz'"),

@@ -106,7 +106,7 @@ def test_no_answer_in_time_is_said():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "starts", "served", "words"),
+    ("expected", "starts", "served", "words"),
     [
         (SECOND, [], "2", "Now version 2, instead of version 1"),
         (None, [], "1", ""),

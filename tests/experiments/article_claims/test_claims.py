@@ -102,7 +102,7 @@ def test_a_pattern_must_be_there_with_every_seed():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "activations", "everything", "found"),
+    ("parameters", "activations", "everything", "result"),
     [
         ([100, 120, 150], [1000, 1000, 1000], [2000, 2400, 2600], ["held", "held"]),  # more here, the same there
         ([100, 100, 150], [1000, 900, 1000], [2000, 2400, 2600], ["held", "partly"]),  # more here, less there
