@@ -1,4 +1,4 @@
-"""Freed arrays are used again instead of being mapped anew, page by page."""
+"""Freed arrays are used again instead of being mapped again, page by page."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ if sys.argv[1] == "kept":
     tune_malloc()
 
 def work():
-    for number in range(200):  # an image, a mask and what is made of them, all given up together
+    for number in range(1000):  # an image, a mask and what is made of them, all given up together
         held = [np.ones(size, np.uint8) for size in (520_000, 170_000, 90_000 + 1000 * (number % 7), 520_000)]
         del held
 
