@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def class_colors(count: int) -> NDArray[np.uint8]:
     return table
 
 
-def displayable(image: NDArray) -> Picture:
+def displayable(image: NDArray[Any]) -> Picture:
     """Make a picture of an image (height, width) or (height, width, channels) of any depth.
 
     uint8 stays as it is; other depths are stretched between the 1st and the 99th percentile. One channel becomes
@@ -55,7 +56,7 @@ def displayable(image: NDArray) -> Picture:
     return np.ascontiguousarray(image if image.dtype == np.uint8 else _stretched(image))
 
 
-def _stretched(image: NDArray) -> Picture:
+def _stretched(image: NDArray[Any]) -> Picture:
     values = np.nan_to_num(image.astype(np.float64))
     low, high = np.percentile(values, (1, 99)) if values.size else (0.0, 1.0)
     if high <= low:  # (nearly) one value only: nothing to stretch between
@@ -63,7 +64,7 @@ def _stretched(image: NDArray) -> Picture:
     return np.round(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
-def color_mask(mask: NDArray, colors: NDArray[np.uint8] | None = None) -> Picture:
+def color_mask(mask: NDArray[Any], colors: NDArray[np.uint8] | None = None) -> Picture:
     """Paint class ids in the classes' colors, `class_colors` by default; ignored pixels (255) are hatched."""
     mask = np.asarray(mask)
     return _hatched(_color_table(colors)[mask.astype(np.uint8)], mask == IGNORE_INDEX)
@@ -75,7 +76,9 @@ def _color_table(colors: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     return table if colors is None else np.concatenate([colors, table[len(colors) :]])
 
 
-def overlay(image: NDArray, mask: NDArray, colors: NDArray[np.uint8] | None = None, opacity: float = 0.5) -> Picture:
+def overlay(
+    image: NDArray[Any], mask: NDArray[Any], colors: NDArray[np.uint8] | None = None, opacity: float = 0.5
+) -> Picture:
     """Lay the classes' colors over an image; class 0 and ignored pixels show the image alone.
 
     Args:
@@ -97,7 +100,7 @@ def as_jpeg(picture: Picture) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(picture, level=92, subsampling="420"))
 
 
-def error_map(image: NDArray, truth: NDArray, prediction: NDArray) -> Picture:
+def error_map(image: NDArray[Any], truth: NDArray[Any], prediction: NDArray[Any]) -> Picture:
     """Show wrong pixels in red over a dimmed gray image; ignored pixels are hatched.
 
     Args:

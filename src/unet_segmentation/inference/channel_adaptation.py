@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ def image_parameters(spec: ModelSpec) -> ImageParameters:
     return ImageParameters(bands=bands, range=spec.range, alpha="keep" if keep else "drop")
 
 
-def with_channels(pixels: NDArray, channels: int, images: ImageParameters) -> NDArray:
+def with_channels(pixels: NDArray[Any], channels: int, images: ImageParameters) -> NDArray[Any]:
     """Repeat a gray image (height, width, 1) in three channels, or take one of three where all are equal.
 
     Args:

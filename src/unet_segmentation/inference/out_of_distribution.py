@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_segmentation.data.statistics import ChannelLimits, ReferenceStatistics
 
 
-def ood_flags(pixels: NDArray, reference: ReferenceStatistics | None) -> list[str]:
+def ood_flags(pixels: NDArray[Any], reference: ReferenceStatistics | None) -> list[str]:
     """Name in which ways an image (height, width, channels) of raw values is unlike the training images.
 
     Returns:
@@ -32,7 +34,7 @@ def ood_flags(pixels: NDArray, reference: ReferenceStatistics | None) -> list[st
     return flags
 
 
-def _beyond(values: NDArray, limits: ChannelLimits, below: str, above: str) -> list[str]:
+def _beyond(values: NDArray[Any], limits: ChannelLimits, below: str, above: str) -> list[str]:
     """Compare by channel."""
     flags = []
     for word, beyond in ((below, values < np.array(limits.low)), (above, values > np.array(limits.high))):

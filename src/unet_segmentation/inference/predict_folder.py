@@ -46,7 +46,7 @@ class DecodedInput(NamedTuple):
     """An image that was read; `pixels` is None where that failed, `message` says why."""
 
     image: Input
-    pixels: NDArray | None
+    pixels: NDArray[Any] | None
     flags: list[str]
     message: str
 
@@ -212,7 +212,7 @@ class FolderPredictor:
     def _predicted(self, failed: deque[DecodedInput]) -> Iterator[tuple[DecodedInput, Probabilities]]:
         waiting: deque[DecodedInput] = deque()
 
-        def pixels() -> Iterator[NDArray]:
+        def pixels() -> Iterator[NDArray[Any]]:
             for reading in prefetch_map(self._read, ((each,) for each in self._plan.plain)):
                 if reading.pixels is None:
                     logger.warning("%s %s", reading.image.path, reading.message)

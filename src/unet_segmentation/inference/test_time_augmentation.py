@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,10 @@ class TestTimeAugmentationBackend(Backend):
         return self._backend.capacity(shape)
 
 
-def _seen(array: NDArray, turns: int, mirrored: bool, axes: tuple[int, int]) -> NDArray:
+def _seen(array: NDArray[Any], turns: int, mirrored: bool, axes: tuple[int, int]) -> NDArray[Any]:
     turned = np.rot90(array, turns, axes)
     return np.flip(turned, axes[1]) if mirrored else turned
 
 
-def _seen_back(array: NDArray, turns: int, mirrored: bool, axes: tuple[int, int]) -> NDArray:
+def _seen_back(array: NDArray[Any], turns: int, mirrored: bool, axes: tuple[int, int]) -> NDArray[Any]:
     return np.rot90(np.flip(array, axes[1]) if mirrored else array, -turns, axes)

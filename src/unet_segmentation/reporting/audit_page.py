@@ -103,7 +103,7 @@ def render_audit(
 
 
 def sample_thumbnail(
-    image: NDArray | None, ids: NDArray[np.uint8] | None, side: int = THUMBNAIL_SIDE
+    image: NDArray[Any] | None, ids: NDArray[np.uint8] | None, side: int = THUMBNAIL_SIDE
 ) -> Image.Image | None:
     """Draw a sample: the image, and next to it the image with the classes laid over it and outlined.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -50,7 +53,7 @@ def leaderboard_chart(table: pd.DataFrame) -> go.Figure:
     return apply_theme(figure, height=150 + max(120, 44 * len(table)))
 
 
-def _words(row: dict) -> str:
+def _words(row: dict[Hashable, Any]) -> str:
     lines = [f"{row['encoder']}, {row['epochs']} epochs, seed {row['seed']}", str(row["started"])]
     if pd.notna(row["low"]):
         lines.insert(0, f"{row['low']:.4f} to {row['high']:.4f}")

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ class Shown(NamedTuple):
     section: str
     sample_id: str
     score: float
-    image: NDArray
+    image: NDArray[Any]
     truth: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
 

@@ -339,7 +339,7 @@ def _describe_score(name: str, value: float | None, intervals: Mapping[str, Inte
 def _per_class(
     classes: Sequence[str],
     metrics: Mapping[str, float | None],
-    pixels: NDArray,
+    pixels: NDArray[Any],
     intervals: Mapping[str, Interval],
 ) -> list[dict[str, Any]]:
     total = max(1, int(pixels.sum()))

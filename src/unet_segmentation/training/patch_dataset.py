@@ -57,7 +57,7 @@ class PatchDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.sample_ids)
 
-    def __getitem__(self, key: Key) -> tuple[NDArray, NDArray[np.uint8]]:
+    def __getitem__(self, key: Key) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return a random patch (height, width, channels) and its mask, both augmented."""
         generator = keyed_rng(self.seed, PIXELS, *key)
         sample_id = self.sample_ids[key[1]]
@@ -170,7 +170,7 @@ class TileDataset(Dataset[Batch]):
         shape, tiles = self.batches[number]
         return _fill_batch((self._tile(shape, *tile) for tile in tiles), len(tiles))
 
-    def _tile(self, shape: tuple[int, int], index: int, top: int, left: int) -> tuple[NDArray, NDArray[np.uint8]]:
+    def _tile(self, shape: tuple[int, int], index: int, top: int, left: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         rows, columns = slice(top, top + TILE_SIZE), slice(left, left + TILE_SIZE)
         sample_id = self.sample_ids[index]
         image, mask = self.samples.image(sample_id, rows, columns), self.samples.mask(sample_id, rows, columns)
@@ -204,7 +204,7 @@ def first_patches(
     proposal: PlanValues,
     classes: Sequence[str],
     count: int,
-) -> list[tuple[str, NDArray, NDArray[np.uint8]]]:
+) -> list[tuple[str, NDArray[Any], NDArray[np.uint8]]]:
     """Return sample id, image (height, width, channels) and mask (height, width) of the first patches of a training."""
     values = effective_values(training, proposal)
     foreground = foreground_sampling(training, values, classes)
@@ -217,7 +217,9 @@ def first_patches(
     return [(name, image.numpy(), mask.numpy()) for name, (image, mask) in zip(ids, pairs, strict=False)]
 
 
-def pad_reflect(image: NDArray, mask: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray, NDArray[np.uint8]]:
+def pad_reflect(
+    image: NDArray[Any], mask: NDArray[np.uint8], height: int, width: int
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Pad image and mask to at least ``height`` x ``width``: reflected on both sides, the added pixels ignored."""
     missing = max(0, height - mask.shape[0]), max(0, width - mask.shape[1])
     if not any(missing):
@@ -241,7 +243,7 @@ def _crop_around(center: int, side: int, patch: int) -> slice:
     return slice(start, start + patch)
 
 
-def _fill_batch(items: Iterator[tuple[NDArray, NDArray[np.uint8]]], count: int) -> Batch:
+def _fill_batch(items: Iterator[tuple[NDArray[Any], NDArray[np.uint8]]], count: int) -> Batch:
     """Fill a batch one by one: a patch's memory serves the next one, instead of coming from the system each time."""
     images, masks = np.empty(0), np.empty(0)
     for number, (image, mask) in enumerate(items):

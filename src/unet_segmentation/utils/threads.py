@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 GRACE = 2.0  # seconds that threads have to end by themselves once they are stopped
 
@@ -63,7 +63,9 @@ def in_threads(work: Callable[[Item, threading.Event], Result], items: Sequence[
     return [results[number] for number in range(len(items))]
 
 
-def prefetch_map(work: Callable[..., Result], items: Iterable[tuple], threads: int = THREADS) -> Generator[Result]:
+def prefetch_map(
+    work: Callable[..., Result], items: Iterable[tuple[Any, ...]], threads: int = THREADS
+) -> Generator[Result]:
     """Yield the results of work on the parts of each item, in order; threads work while the caller does something else.
 
     The items are read few at a time, as the results are taken.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def _same_pixels(usable: pd.DataFrame) -> Iterator[Finding]:
             yield Finding("same_image_other_mask", message, *about, other=str(first["sample_id"]))
 
 
-def pixel_keys(packed: PackedSamples, signatures: NDArray) -> dict[str, str]:
+def pixel_keys(packed: PackedSamples, signatures: NDArray[Any]) -> dict[str, str]:
     """Return a key for the pixels of every image: equal where they are equal.
 
     The same pixels have the same signature (`signatures` are in the order of the samples). So only images that share
@@ -94,7 +95,7 @@ def pixel_keys(packed: PackedSamples, signatures: NDArray) -> dict[str, str]:
 
 
 def duplicate_findings(
-    packed: PackedSamples, inspected: pd.DataFrame, signatures: NDArray, inspection: InspectionParameters
+    packed: PackedSamples, inspected: pd.DataFrame, signatures: NDArray[Any], inspection: InspectionParameters
 ) -> list[Finding]:
     """Find near-identical images, and masks that fit another image better than their own.
 

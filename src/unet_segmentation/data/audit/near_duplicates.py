@@ -7,6 +7,7 @@ grow with their number, nor with how many of them are alike.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ CLEAR_LEAD = 0.25  # of the best pairing over the second best, as a share of the
 
 
 def find_near_duplicates(
-    signatures: NDArray, rows: Indices, threshold: float, same: NDArray | None = None
+    signatures: NDArray[Any], rows: Indices, threshold: float, same: NDArray[Any] | None = None
 ) -> list[tuple[int, int, float]]:
     """Find images that show the same but for compression, size, brightness, noise, a small crop, a mirror or a turn.
 
@@ -100,7 +101,7 @@ def similarity(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
     return np.where(small, np.maximum(aligned, still), still).astype(np.float32)
 
 
-def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indices]:
+def _low_frequencies(signatures: NDArray[Any], rows: Indices) -> tuple[Floats, Indices]:
     """Return cosine transforms, (n, FREQUENCIES, FREQUENCIES), without mean and of norm 1, of images not constant."""
     cosines = fft.dct(np.eye(SIDE, dtype=np.float32), axis=0, norm="ortho")[:FREQUENCIES]
     coefficients = np.empty((len(rows), FREQUENCIES, FREQUENCIES), np.float32)
@@ -113,7 +114,7 @@ def _low_frequencies(signatures: NDArray, rows: Indices) -> tuple[Floats, Indice
     return coefficients[varied] / norms[varied, None, None], rows[varied]
 
 
-def _best_of_each(pairs: NDArray, most: int) -> NDArray:
+def _best_of_each(pairs: NDArray[Any], most: int) -> NDArray[Any]:
     """Return the pairs that are among the `most` most similar ones of one of their images."""
     member = np.concatenate([pairs["first"], pairs["second"]])
     ranked = np.lexsort((-np.tile(pairs["similarity"], 2), member))
@@ -124,7 +125,7 @@ def _best_of_each(pairs: NDArray, most: int) -> NDArray:
     return pairs[is_best]
 
 
-def _candidates(coefficients: Floats) -> NDArray:
+def _candidates(coefficients: Floats) -> NDArray[Any]:
     """Return pairs worth comparing, (n,) of PAIR; `similarity` is the correlation of their low frequencies."""
     bits = _hash_bits(coefficients)
     count = len(bits)
@@ -139,7 +140,7 @@ def _candidates(coefficients: Floats) -> NDArray:
     return pairs
 
 
-def _neighbors(coefficients: Floats, sorting: Indices) -> NDArray:
+def _neighbors(coefficients: Floats, sorting: Indices) -> NDArray[Any]:
     """Compare each image with the NEAREST next ones of a sorting."""
     pairs = []
     for start in range(0, len(sorting), CHUNK):
@@ -192,7 +193,7 @@ def _apply_pose(thumbnails: NDArray[np.uint8], pose: NDArray[np.uint8]) -> NDArr
     return thumbnails
 
 
-def find_mismatched_masks(signatures: NDArray, rows: Indices) -> list[tuple[int, int, float, float]]:
+def find_mismatched_masks(signatures: NDArray[Any], rows: Indices) -> list[tuple[int, int, float, float]]:
     """Find masks that fit the image of another sample better than their own: swapped, or shifted along the files.
 
     The fit of a mask to an image is the information, in nats, that classes give on gray and color
@@ -243,7 +244,7 @@ def information(classes: NDArray[np.uint8], planes: Floats) -> Floats:
     return np.maximum(nats, 0).astype(np.float32)
 
 
-def _fits(signatures: NDArray, ordered: Indices) -> Floats:
+def _fits(signatures: NDArray[Any], ordered: Indices) -> Floats:
     """Compute the fit of each mask to the images within reach: (n, 2 REACH + 1), -inf where none has its size."""
     count = len(ordered)
     fits = np.full((count, 2 * REACH + 1), -np.inf, np.float32)
@@ -261,7 +262,7 @@ def _fits(signatures: NDArray, ordered: Indices) -> Floats:
     return fits
 
 
-def _planes(records: NDArray) -> Floats:
+def _planes(records: NDArray[Any]) -> Floats:
     """Return gray and color without uneven light: (n, pixels, 3)."""
     color = records["color"].repeat(SIDE // COARSE, axis=2).repeat(SIDE // COARSE, axis=3)
     planes = np.concatenate([records["gray"][:, None], color], axis=1)

@@ -5,6 +5,8 @@ A signature is one record of fixed size (2.5 kB), so those of a data set are one
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ SIGNATURE = np.dtype(
 of the image, in pixels."""
 
 
-def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
+def signature(pixels: NDArray[Any], ids: NDArray[np.uint8] | None = None) -> np.void:
     """Condense a sample to a record.
 
     Args:
@@ -57,7 +59,7 @@ def signature(pixels: NDArray, ids: NDArray[np.uint8] | None = None) -> np.void:
     return record
 
 
-def _averaged(pixels: NDArray) -> NDArray[np.float32]:
+def _averaged(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Average over areas: (height, width, channels) to (SIDE, SIDE, channels).
 
     Halving first is five times as fast as one step, because 2 x 2 areas hold whole pixels.

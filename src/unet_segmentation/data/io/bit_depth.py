@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ class BitDepthError(Exception):
         self.kind = kind  # of the finding: a key of `findings.KINDS`
 
 
-def to_uint(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[NDArray, float]:
+def to_uint(pixels: NDArray[Any], value_range: tuple[float, float] | None) -> tuple[NDArray[Any], float]:
     """Convert numbers of any type to uint8 or uint16, in preparation and in prediction.
 
     uint8 and uint16 stay as they are, one bit becomes 0 and 255. Everything else is mapped linearly, `value_range` to
@@ -52,7 +54,7 @@ def to_uint(pixels: NDArray, value_range: tuple[float, float] | None) -> tuple[N
     )
 
 
-def _mapped(pixels: NDArray, low: float, high: float) -> tuple[NDArray[np.uint16], float]:
+def _mapped(pixels: NDArray[Any], low: float, high: float) -> tuple[NDArray[np.uint16], float]:
     """Map in double precision, so that float16 and float64 holding equal values give equal pixels."""
     values = np.ascontiguousarray(pixels).ravel()
     mapped = np.empty(values.shape, np.uint16)

@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class UnreadableError(Exception):
 class Raster:
     """The content of a file, with what was done to it or is odd."""
 
-    pixels: NDArray  # (height, width) or (height, width, bands), any type; bool where the file has one bit
+    pixels: NDArray[Any]  # (height, width) or (height, width, bands), any type; bool where the file has one bit
     format: str  # of the content, as Pillow calls it; `NPY`, `MAT`, `TEXT`
     palette: NDArray[np.uint8] | None = None  # (entries, 3) where pixels are indices; (entries, 4) with transparency
     alpha: bool = False  # the last band is transparency
@@ -162,7 +162,7 @@ def _check_content(data: bytes) -> None:
         raise UnreadableError("is a pointer of Git LFS, not the file itself: run 'git lfs pull' where it came from")
 
 
-def pixel_sha256(pixels: NDArray) -> str:
+def pixel_sha256(pixels: NDArray[Any]) -> str:
     """Hash decoded pixels with their shape and depth: the same picture in another file format gives the same hash."""
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
@@ -256,7 +256,7 @@ def _picture(data: bytes, page: int | None, largest: int) -> Raster:
     return _upright(raster, orientation)
 
 
-def _modes(picture: PIL.Image) -> tuple[NDArray, NDArray[np.uint8] | None, bool]:
+def _modes(picture: PIL.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None, bool]:
     """Return pixels, palette, and whether the last band is transparency."""
     transparency = picture.info.get("transparency")
     if picture.mode == "P":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ CLIPPED_SHARE = 0.01  # of the values outside the range: from here on it is repo
 class DecodedImage:
     """An image file, with what was done to it or is odd."""
 
-    pixels: NDArray  # (height, width, channels) uint8 or uint16
+    pixels: NDArray[Any]  # (height, width, channels) uint8 or uint16
     sha256: str  # of the file's bytes; of the pixels and their shape where one page of several was read
     notes: tuple[Note, ...]
 
@@ -74,7 +75,7 @@ def read_roi(storage: FileStore, path: str) -> NDArray[np.bool_]:
     return (pixels != 0) if pixels.ndim == 2 else (pixels != 0).any(axis=2)
 
 
-def colored(raster: Raster, *, alpha: bool = False) -> NDArray:
+def colored(raster: Raster, *, alpha: bool = False) -> NDArray[Any]:
     """Convert pixels to what a viewer shows: palettes looked up, one bit as black and white.
 
     Returns:
@@ -97,7 +98,7 @@ def colored(raster: Raster, *, alpha: bool = False) -> NDArray:
     return pixels[:, :, 0] if pixels.shape[2] == 2 else np.ascontiguousarray(pixels[:, :, :-1])
 
 
-def _chosen_bands(raster: Raster, images: ImageParameters) -> tuple[NDArray, tuple[Note, ...]]:
+def _chosen_bands(raster: Raster, images: ImageParameters) -> tuple[NDArray[Any], tuple[Note, ...]]:
     """Return (height, width, channels)."""
     has_alpha = raster.alpha or (raster.palette is not None and raster.palette.shape[1] == 4)
     keep = images.alpha == "keep" or images.bands is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +173,7 @@ ENCODINGS: dict[str, Encoding] = {
 }
 
 
-def _marked(pixels: NDArray, ignore: list[int]) -> NDArray[np.uint8]:
+def _marked(pixels: NDArray[Any], ignore: list[int]) -> NDArray[np.uint8]:
     """Return 1 where a file is not 0 (or not black), 255 at values that are ignored."""
     if pixels.ndim == 3:
         return (pixels != 0).any(axis=2).astype(np.uint8)
@@ -183,7 +184,7 @@ def _marked(pixels: NDArray, ignore: list[int]) -> NDArray[np.uint8]:
 
 
 def _look_up(
-    codes: NDArray, lookup: Callable[[int], int | None]
+    codes: NDArray[Any], lookup: Callable[[int], int | None]
 ) -> tuple[NDArray[np.uint8], dict[int, tuple[int, int | None]]]:
     """Return the class id of every pixel, and by code that occurs the number of pixels and the class id."""
     if codes.dtype == np.uint8:
@@ -207,7 +208,7 @@ def _look_up(
     return ids, entries
 
 
-def _unique(codes: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def _unique(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """As ``np.unique`` with inverse and counts, without sorting where codes lie close together."""
     low, high = int(codes.min()), int(codes.max())
     if high - low > 65535:
@@ -221,7 +222,7 @@ def _unique(codes: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     return values + low, positions[shifted], counts[values]
 
 
-def count_values(plane: NDArray) -> NDArray[np.int64]:
+def count_values(plane: NDArray[Any]) -> NDArray[np.int64]:
     """Count how often each value of uint8 or uint16 (height, width) occurs: as `np.bincount`, for uint8 faster."""
     if plane.dtype != np.uint8:
         return np.bincount(plane.ravel())
@@ -239,12 +240,12 @@ def _has_palette(raster: Raster) -> bool:
     return raster.palette is not None or raster.pixels.dtype == bool
 
 
-def _indices(raster: Raster) -> NDArray:
+def _indices(raster: Raster) -> NDArray[Any]:
     """Palette indices; one bit is 0 and 1."""
     return raster.pixels.astype(np.uint8) if raster.pixels.dtype == bool else raster.pixels
 
 
-def _plain(raster: Raster) -> NDArray:
+def _plain(raster: Raster) -> NDArray[Any]:
     """(height, width) whole numbers or (height, width, 3) colors; palettes are looked up, transparency is dropped."""
     pixels = colored(raster)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -261,7 +262,7 @@ def _plain(raster: Raster) -> NDArray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _gray(raster: Raster) -> NDArray:
+def _gray(raster: Raster) -> NDArray[Any]:
     """Gray values; colors only where their three channels are equal, or where a palette holds them."""
     pixels = _plain(raster)
     if pixels.ndim == 2:
@@ -273,7 +274,7 @@ def _gray(raster: Raster) -> NDArray:
     raise EncodingError("colored_mask", "holds colors, not gray values", _listed(pixels))
 
 
-def _codes(colors: NDArray) -> NDArray[np.int32]:
+def _codes(colors: NDArray[Any]) -> NDArray[np.int32]:
     channels = colors.astype(np.int32)
     return (channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]
 
@@ -282,7 +283,7 @@ def _color_name(code: int) -> str:
     return f"{code >> 16},{code >> 8 & 255},{code & 255}"
 
 
-def _listed(pixels: NDArray) -> dict[str, int]:
+def _listed(pixels: NDArray[Any]) -> dict[str, int]:
     """Pixels by value or color."""
     is_colored = pixels.ndim == 3
     codes, counts = np.unique(_codes(pixels) if is_colored else pixels, return_counts=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ LOGICAL = 0x0200  # a flag
 LARGEST_BYTES = 2**31
 
 
-def read_matrices(data: bytes) -> dict[str, NDArray]:
+def read_matrices(data: bytes) -> dict[str, NDArray[Any]]:
     """Return all two-dimensional arrays of numbers by name; those in structures by dotted names (`GTcls.Segmentation`).
 
     Raises:
@@ -36,7 +36,7 @@ def read_matrices(data: bytes) -> dict[str, NDArray]:
     return dict(_all(memoryview(data)[128:], order))
 
 
-def _all(view: memoryview, order: Order) -> Iterator[tuple[str, NDArray]]:
+def _all(view: memoryview, order: Order) -> Iterator[tuple[str, NDArray[Any]]]:
     for kind, content in _elements(view, order):
         if kind == COMPRESSED:
             unpacker = zlib.decompressobj()
@@ -65,7 +65,7 @@ def _elements(view: memoryview, order: Order) -> Iterator[tuple[int, memoryview]
         place = end
 
 
-def _matrices(view: memoryview, order: Order, name: str) -> Iterator[tuple[str, NDArray]]:
+def _matrices(view: memoryview, order: Order, name: str) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield a matrix of numbers, or those in a structure or a cell that holds one thing."""
     parts = _elements(view, order)
     try:
@@ -88,7 +88,7 @@ def _matrices(view: memoryview, order: Order, name: str) -> Iterator[tuple[str, 
         raise ValueError("a variable lacks a part") from None
 
 
-def _numbers(kind: int, content: memoryview, order: Order) -> NDArray:
+def _numbers(kind: int, content: memoryview, order: Order) -> NDArray[Any]:
     if kind not in STORED:
         raise ValueError(f"numbers of the unknown type {kind}")
     dtype = np.dtype(STORED[kind]).newbyteorder("<" if order == "little" else ">")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def mask_score(raster: Raster) -> tuple[float, bool]:
     return (max(0.0, (flat - 0.5) / (FLAT - 0.5) * 0.8) if flat < FLAT else 0.9), ends
 
 
-def _flatness(planes: NDArray) -> float:
+def _flatness(planes: NDArray[Any]) -> float:
     """Return the share of neighbors with (nearly) the same value, of (height, width, channels)."""
     difference = np.abs(np.diff(planes.astype(np.int64), axis=1)).max(axis=2)
     tolerance = ALIKE if planes.dtype == np.uint8 else 0

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +136,7 @@ def _count(raster: Raster, survey: MaskSurvey) -> None:
         _count_values(pixels, survey)
 
 
-def _whole_numbers(pixels: NDArray) -> NDArray:
+def _whole_numbers(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return one channel of gray masks, whole numbers of floats; raise where a mask can hold no such pixels."""
     if pixels.ndim == 3 and pixels.shape[2] in {1, 3} and bool((pixels == pixels[..., :1]).all()):
         pixels = pixels[..., 0]
@@ -149,7 +150,7 @@ def _whole_numbers(pixels: NDArray) -> NDArray:
     return pixels
 
 
-def _count_values(pixels: NDArray, survey: MaskSurvey) -> None:
+def _count_values(pixels: NDArray[Any], survey: MaskSurvey) -> None:
     """Count values, and note where they lie: along borders, in one piece or in many, counted through."""
     from scipy import ndimage
 
@@ -168,7 +169,7 @@ def _count_values(pixels: NDArray, survey: MaskSurvey) -> None:
             survey.parts[value].append(int(ndimage.label(pixels == value, np.ones((3, 3)))[1]))
 
 
-def _count_colors(pixels: NDArray, survey: MaskSurvey) -> None:
+def _count_colors(pixels: NDArray[Any], survey: MaskSurvey) -> None:
     codes = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     counts = _counted(codes)
     if len(counts) > 6:
@@ -178,7 +179,7 @@ def _count_colors(pixels: NDArray, survey: MaskSurvey) -> None:
             survey.colors[code >> 16, code >> 8 & 255, code & 255] += count
 
 
-def _is_near_other(pixels: NDArray, tolerance: int) -> NDArray[np.bool_]:
+def _is_near_other(pixels: NDArray[Any], tolerance: int) -> NDArray[np.bool_]:
     """Find pixels of which one of the four neighbors differs by more than a tolerance."""
     is_near = np.zeros(pixels.shape, bool)
     wide = pixels.astype(np.int64)
@@ -190,7 +191,7 @@ def _is_near_other(pixels: NDArray, tolerance: int) -> NDArray[np.bool_]:
     return is_near
 
 
-def _counted(pixels: NDArray) -> dict[int, int]:
+def _counted(pixels: NDArray[Any]) -> dict[int, int]:
     values, counts = np.unique(pixels, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 

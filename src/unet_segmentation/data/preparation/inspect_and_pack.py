@@ -20,7 +20,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -217,7 +217,7 @@ def _join(
 
 
 @contextmanager
-def _joined_signatures(file: Path, parts: Sequence[Path], count: int) -> Iterator[NDArray]:
+def _joined_signatures(file: Path, parts: Sequence[Path], count: int) -> Iterator[NDArray[Any]]:
     """Yield the signatures of all samples as one memory-mapped array: they may be too many for the memory."""
     if not count:
         yield np.zeros(0, SIGNATURE)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray]) -> Iterator[NDArray[np.uint8]]:
+def predict_in_subprocess(uri: str, model_id: str, images: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.uint8]]:
     """Load a logged model in a clean process and predict images. Memory does not grow with their number.
 
     A thread reads the images, (height, width, channels) each; each yields its mask, (height, width) class ids.
@@ -67,7 +67,7 @@ def last_line(errors: IO[bytes]) -> str:
     return lines[-1] if lines else ""
 
 
-def _send(images: Iterable[NDArray], pipe: IO[bytes], failures: list[Exception]) -> None:
+def _send(images: Iterable[NDArray[Any]], pipe: IO[bytes], failures: list[Exception]) -> None:
     try:
         with pipe:
             for image in images:

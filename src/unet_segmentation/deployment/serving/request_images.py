@@ -49,7 +49,7 @@ class Reader:
         """Make the reader of a specified network; older ones say less about their images."""
         return cls(image_parameters(spec), spec.in_channels, max_pixels, read_paths)
 
-    def read(self, batch: Batch) -> Iterator[NDArray]:
+    def read(self, batch: Batch) -> Iterator[NDArray[Any]]:
         """Decode image by image.
 
         Yields:
@@ -62,13 +62,13 @@ class Reader:
             name = "the image" if len(batch.entries) == 1 else f"image {number}"
             yield self._array(entry, name) if isinstance(entry, np.ndarray) else self._file(entry, name)
 
-    def _array(self, pixels: NDArray, name: str) -> NDArray:
+    def _array(self, pixels: NDArray[Any], name: str) -> NDArray[Any]:
         if pixels.ndim not in {2, 3} or 0 in pixels.shape:
             raise DataError(f"{name} is an array {pixels.shape}, not (height, width, channels)")
         self._check_size(pixels.shape[0] * pixels.shape[1], name)
         return pixels
 
-    def _file(self, entry: Any, name: str) -> NDArray:  # noqa: ANN401 - whatever a client sends
+    def _file(self, entry: Any, name: str) -> NDArray[Any]:  # noqa: ANN401 - whatever a client sends
         data = self._bytes(entry, name)
         try:
             pixels = decode_image(data, name, self.images, largest=self.max_pixels).pixels

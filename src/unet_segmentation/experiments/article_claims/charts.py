@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,7 @@ def trust_chart(table: pd.DataFrame, verdicts: pd.DataFrame, titles: Mapping[str
 
 def create_panels(
     rows: int, columns: int, width: float, height: float, *, share_y: bool = False
-) -> tuple[Figure, NDArray]:
+) -> tuple[Figure, NDArray[Any]]:
     """Create empty panels: a figure of width x height inches, and its axes (rows, columns)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)

@@ -100,7 +100,7 @@ def begins_of_runs(mask: Mask) -> NDArray[np.bool_]:
 
 
 def feature(
-    coordinates: Sequence[Sequence[NDArray]], name: str, class_id: int, area: int, confidence: float
+    coordinates: Sequence[Sequence[NDArray[Any]]], name: str, class_id: int, area: int, confidence: float
 ) -> dict[str, Any]:
     """Return a GeoJSON Feature of a region; `coordinates` holds the rings (N, 2) of each of its parts."""
     return {

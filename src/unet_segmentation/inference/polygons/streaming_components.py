@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,6 +181,6 @@ def _connected(pairs: Sequence[NDArray[np.intp]], count: int) -> NDArray[np.intp
     return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
-def _renumbered(parts: NDArray, numbers: NDArray[np.intp]) -> NDArray:
+def _renumbered(parts: NDArray[Any], numbers: NDArray[np.intp]) -> NDArray[Any]:
     """Return parts their new numbers; -1 stays."""
     return np.append(numbers, -1).astype(parts.dtype)[parts]

@@ -20,7 +20,7 @@ from unet_segmentation.utils.atomic_io import atomic_write, remove
 SHARE = 0.02  # of the time that keeping the state may take
 FORMAT = 2  # of the checkpoint; another one is removed
 
-State = dict[str, NDArray]
+State = dict[str, NDArray[Any]]
 Record = TypeVar("Record")
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -72,7 +73,7 @@ class RegionFile:
             for region in some:
                 self._write(region, [list(islice(lines, len(rings))) for rings in region.polygons])
 
-    def _write(self, region: Region, polygons: list[list[NDArray]]) -> None:
+    def _write(self, region: Region, polygons: list[list[NDArray[Any]]]) -> None:
         region_feature = feature(
             polygons, self._classes[region.class_id], region.class_id, region.area, region.confidence
         )
@@ -95,7 +96,7 @@ class RegionFile:
         """Close the file, whole or not."""
         self._stream.close()
 
-    def _lines(self, rings: list[Ring]) -> Iterator[NDArray]:
+    def _lines(self, rings: list[Ring]) -> Iterator[NDArray[Any]]:
         """Return rings in the file's coordinates, worked out together; outer ones go to the left, as RFC 7946 asks."""
         if self._transform is None:
             yield from rings

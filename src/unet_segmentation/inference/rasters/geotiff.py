@@ -117,7 +117,7 @@ class RasterSource:
         around = ((0, rows.size - height), (0, columns.size - width), (0, 0))
         return np.pad(pixels, around, mode="reflect"), valid  # type: ignore[return-value]
 
-    def _valid(self, raw: NDArray, window: Window) -> NDArray[np.bool_]:
+    def _valid(self, raw: NDArray[Any], window: Window) -> NDArray[np.bool_]:
         valid = np.ones(raw.shape[:2], bool)
         if self._masked:
             valid = self.file.dataset_mask(window=window) != 0
@@ -125,7 +125,7 @@ class RasterSource:
             valid &= np.isfinite(raw).all(axis=-1)
         return valid
 
-    def _pixels(self, raw: NDArray, valid: NDArray[np.bool_]) -> NDArray:
+    def _pixels(self, raw: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
         whole = bool(valid.all())
         if not whole:
             raw[~valid] = raw[valid][0]  # anything that the range allows; its pixels are filled below

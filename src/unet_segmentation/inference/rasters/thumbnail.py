@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class OverlayWriter(RasterWriter):
     def __init__(self, path: Path, height: int, width: int, state: State) -> None:
         self._path, self._step = path, math.ceil(max(height, width) / LARGEST)
         size = math.ceil(height / self._step), math.ceil(width / self._step)
-        self._image: NDArray | None = state.get("overlay.image")
+        self._image: NDArray[Any] | None = state.get("overlay.image")
         self._mask = state.get("overlay.mask", np.full(size, IGNORE_INDEX, np.uint8))
 
     def add_image(self, window: Image, top: int, left: int) -> None:
@@ -39,7 +40,7 @@ class OverlayWriter(RasterWriter):
         """Add the classes of a part."""
         self._put(self._mask, part.mask, part.top, part.columns.start)
 
-    def _put(self, whole: NDArray, window: NDArray, top: int, left: int) -> None:
+    def _put(self, whole: NDArray[Any], window: NDArray[Any], top: int, left: int) -> None:
         step = self._step
         seen = window[-top % step :: step, -left % step :: step]
         row, column = -(-top // step), -(-left // step)
