@@ -15,7 +15,6 @@ from unet_segmentation.errors import ConfigurationError, find_project_error
 from unet_segmentation.hooks.state import RunState, command_line, path_of
 from unet_segmentation.models.model_file import weights_sha256
 from unet_segmentation.tracking import active_run
-from unet_segmentation.tracking.resume import claim_training
 from unet_segmentation.utils.strict_model import StrictModel
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ class MlflowHooks:
             pipeline, state.unopened = state.unopened, None
             settings = read_tracking_settings(state.context.config_loader)
             if (resume := self._resume_metadata(pipeline)) is not None:
+                from unet_segmentation.tracking.resume import claim_training
+
                 parameters = {name: value for name, value in state.parameters.items() if name not in resume.ignore}
                 folder = state.root / resume.folder
                 state.claim = claim_training(folder, parameters, command_line(), shared=resume.shared)
