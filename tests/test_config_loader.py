@@ -132,5 +132,5 @@ def test_a_tracking_file_with_its_former_name_is_refused(conf):
     (conf / "local" / "other.yml").write_text("of: the user")  # an unknown file is left alone
     assert load(conf)["mlflow"]["enabled"]
     (conf / "local" / "tracking.yml").write_text("enabled: false")
-    with pytest.raises(ConfigurationError, match=r"local.tracking\.yml is not read any more: rename it to mlflow\.yml"):
+    with pytest.raises(ConfigurationError, match=r"local.tracking\.yml is no longer read: rename it to mlflow\.yml"):
         load(conf)["mlflow"]

@@ -52,7 +52,7 @@ class ProblemConfigLoader(OmegaConfigLoader):
         if key == "mlflow":
             for name in (BASE, self.problem, LOCAL):
                 if (file := Path(self.conf_source) / name / "tracking.yml").is_file():
-                    raise ConfigurationError(f"{file} is not read any more: rename it to mlflow.yml")
+                    raise ConfigurationError(f"{file} is no longer read: rename it to mlflow.yml")
             # `enabled: false` and `mlflow: {enabled: false}` mean the same, and --params may say it
             config |= config.pop("mlflow", None) or {}
             config |= (self.runtime_params or {}).get("mlflow") or {}

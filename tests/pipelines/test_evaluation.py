@@ -318,7 +318,7 @@ def test_pictures_charts_and_report(evaluated, root, tmp_path):
     assert f"Mean Dice {case.metrics['dice/mean']:.3f} on 8 images" in page
     assert "Only 8 images were scored" in page
     assert "Only 8 images: too few to tell." in page
-    assert "7, by the chosen score on validation" in page
+    assert "7, by dice/mean on validation" in page
     assert page.count('<figure class="example">') in range(6 + 3, 6 + 9 + 1)  # the same where images are equally bad
 
 

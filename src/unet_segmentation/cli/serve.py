@@ -22,7 +22,12 @@ from unet_segmentation.cli.session import open_store, read_parameters
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen at.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=1), help="Seconds for a request.")
 @click.option(
-    "--max-queue", "queue", default=32, show_default=True, type=click.IntRange(1), help="Requests in work or waiting."
+    "--max-queue",
+    "queue",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests in progress or waiting.",
 )
 @click.option(
     "--max-body-mib", default=32, show_default=True, type=click.IntRange(1), help="MiB that an image file may have."

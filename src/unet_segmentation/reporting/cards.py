@@ -90,7 +90,7 @@ def model_card(
     if training := _training(plan):
         rows.append(("Training", training))
     if model.get("epoch"):
-        score = (plan.get("parameters") or {}).get("score", "the chosen score")
+        score = (plan.get("parameters") or {}).get("monitor", "the chosen score")
         rows.append(("Best epoch", f"{model['epoch']}, by {score} on validation"))
     if model.get("file"):
         rows.append(("Weights", f"{model['file']}; the run in MLflow holds the same as a model that loads by itself"))

@@ -75,7 +75,7 @@ def make_app(service: Service, problem: str, find: Callable[[], ServedModel | No
     @app.post("/predict")
     async def predict(request: Request) -> Response:
         if service.inside >= service.queue:
-            raise RefusedError(BUSY, f"{service.queue} requests are in work or waiting. Try again in a moment.")
+            raise RefusedError(BUSY, f"{service.queue} requests are in progress or waiting. Try again in a moment.")
         service.inside += 1
         try:
             data = await _body(request, body)

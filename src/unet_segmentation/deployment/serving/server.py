@@ -31,7 +31,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 8000
     timeout: float = 60.0  # seconds that a request may take
-    queue: int = 32  # how many requests may be in work or waiting
+    queue: int = 32  # how many requests may be in progress or waiting
     body: int = 32 * 2**20  # bytes that an image file may have
     access_log: bool = False
 
