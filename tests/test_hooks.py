@@ -231,6 +231,15 @@ def test_an_interrupted_run_says_whether_it_goes_on(namespace, kept):
     assert hooks.state.is_resumable is kept
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"), [(None, "__default__"), ([], "__default__"), (["evaluation"], "evaluation")]
+)
+def test_the_run_knows_which_pipelines_were_requested(names, expected):
+    hooks = mlflow_hooks()
+    hooks.before_pipeline_run({"pipeline_names": names}, Pipeline([]))
+    assert hooks.state.pipeline_names == [expected]
+
+
 def test_a_typo_in_the_catalogs_metadata_is_refused(tmp_path):
     dataset = JSONDataset(filepath=str(tmp_path / "a.json"), metadata={"mlflow": {"artefact": "x"}})
     hooks = mlflow_hooks(DataCatalog({"a": dataset}))

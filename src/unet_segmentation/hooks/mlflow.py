@@ -94,7 +94,8 @@ class MlflowHooks:
                 "ThreadRunner, or none"
             )
         state, names = self._state, run_params.get("pipeline_names")
-        state.pipeline_names = [str(name) for name in names] if isinstance(names, list) else ["__default__"]
+        names = names if isinstance(names, list) else []  # the command line gives an empty list for the default
+        state.pipeline_names = [str(name) for name in names] or ["__default__"]
         state.is_resumable = any(node.name.startswith(RESUMABLE_PIPELINES) for node in pipeline.nodes)
         state.unlogged_inputs = set(pipeline.inputs())
         state.unopened = pipeline
